@@ -1,0 +1,1 @@
+"""The stages of tcbuild, one module each; `dodo.py` only declares tasks from them."""

@@ -1,0 +1,109 @@
+"""The one error a user is shown, and the edge where it becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class UserError(Exception):
+    """Something the person running tcbuild can act on.
+
+    `message` says what is wrong in one line; `hint` says what to do about it;
+    `detail` holds further lines (a log's tail, unmet dependencies) shown below.
+    """
+
+    def __init__(self, message: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        if self.detail:
+            lines.append(self.detail.rstrip("\n"))
+        return "\n".join(lines)
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C or SIGTERM: leaves through every `finally`, without a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_INTERRUPTED)
+
+
+def from_os_error(error: OSError) -> UserError:
+    """Say an operating system fault in a user's words."""
+    where = f": {error.filename}" if error.filename else ""
+    text = f"{error.strerror or error}{where}"
+    hints = {
+        errno.ENOSPC: "free some space, then run the same command again; finished work is kept",
+        errno.EDQUOT: "the disk quota is used up; free some space and run again",
+        errno.EACCES: "check the permissions of that path",
+        errno.EROFS: "that file system is mounted read-only",
+    }
+    return UserError(text, hints.get(error.errno or 0, ""))
+
+
+@contextmanager
+def edge() -> Iterator[None]:
+    """Turn a `UserError` or `OSError` into its text on stderr and exit code 1."""
+    try:
+        yield
+    except UserError as error:
+        fail(error)
+    except OSError as error:
+        fail(from_os_error(error))
+
+
+def fail(error: UserError) -> NoReturn:
+    """Print `error` and leave with exit code 1."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(EXIT_FAILED)
+
+
+def install_signal_handlers() -> None:
+    """Make Ctrl-C and SIGTERM leave as `Interrupted`, so that partial files are cleaned up.
+
+    Build objects stay where they are: the next run continues from them.
+    """
+
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
+        # A second signal while cleaning up must not cut the clean-up short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        raise Interrupted
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+
+
+def action(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function as a doit action whose `UserError` fails the task without a traceback."""
+    from doit.exceptions import TaskFailed
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+        except UserError as error:
+            return TaskFailed(str(error))
+        except OSError as error:
+            return TaskFailed(str(from_os_error(error)))
+        # doit gives meaning to what an action returns; ours report through files.
+        return result if isinstance(result, dict) else None
+
+    return wrapper

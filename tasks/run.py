@@ -1,0 +1,227 @@
+"""The one process runner.
+
+Every program tcbuild starts goes through `run`: an argument list (never a shell
+string), a fixed clean environment, its output in a log file, and on failure the
+command to copy and the log's tail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+TAIL_LINES = 20
+# What a child may see of the caller's environment: how to reach the machine's own
+# package sources, and nothing that could change what is built.
+PASSED = re.compile(
+    r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_\w+)$"
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished program said: its exit status, stdout (text) and wall seconds."""
+
+    status: int
+    stdout: str
+    seconds: float
+
+
+def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the fixed environment children run in, with `extra` on top."""
+    env = {name: value for name, value in os.environ.items() if PASSED.match(name)}
+    env |= {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C",
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    return env | dict(extra or {})
+
+
+def package_of(tool: str) -> str:
+    """Return the Debian package that brings `tool`, by host.toml; "" if it names none."""
+    with (ROOT / "host.toml").open("rb") as stream:
+        groups = tomllib.load(stream)
+    for group in groups.values():
+        if tool in group:
+            return str(group[tool])
+    return ""
+
+
+def require_tool(tool: str) -> str:
+    """Return the path of `tool`; raise `UserError` naming the package that brings it."""
+    found = shutil.which(tool, path=clean_env()["PATH"])
+    if found:
+        return found
+    package = package_of(tool)
+    hint = f"apt-get install {package}" if package else f"install a package that provides {tool}"
+    raise UserError(f"{tool} is not installed", hint)
+
+
+def copyable(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
+    """Return a command line a person can paste into a shell to do the same again."""
+    settings = [f"{name}={value}" for name, value in sorted((extra or {}).items())]
+    line = shlex.join([*(["env", *settings] if settings else []), *argv])
+    return f"(cd {shlex.quote(str(cwd))} && {line})" if cwd else line
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    stdout: Path | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+    hint: str = "",
+) -> Result:
+    """Run a program to its end.
+
+    `log` receives the command and all its output (stdout and stderr together);
+    `stdout` instead sends standard output to that file, byte for byte.
+    `on_line` sees every output line as it comes.  Without `log` and `stdout`,
+    standard output is returned in `Result.stdout` and stderr is kept for errors.
+
+    Raises `UserError` if the program is missing, or if `check` is set and it
+    exits non-zero.  On any exception, Ctrl-C included, the whole process group
+    is ended before it leaves.
+    """
+    words = [str(word) for word in argv]
+    words[0] = words[0] if "/" in words[0] else require_tool(words[0])
+    command = copyable(words, cwd, env)
+    started = time.monotonic()
+    # Input comes from a file: a pipe could fill up while the program waits for us to read.
+    with (
+        tempfile.TemporaryFile() as source,
+        stdout.open("wb") if stdout else nullcontext(subprocess.PIPE) as sink,
+    ):
+        source.write(stdin or b"")
+        source.seek(0)
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=clean_env(env),
+            stdin=source,
+            stdout=sink,
+            stderr=subprocess.STDOUT if log and not stdout else subprocess.PIPE,
+            start_new_session=True,
+            umask=0o022,
+        )
+    try:
+        out, err = _collect(process, command, log, on_line)
+    except BaseException:
+        end_group(process)
+        raise
+    seconds = time.monotonic() - started
+    if check and process.returncode != 0:
+        raise _failure(Path(words[0]).name, process.returncode, command, err or out, log, hint)
+    return Result(process.returncode, out, seconds)
+
+
+def _collect(
+    process: subprocess.Popen[bytes],
+    command: str,
+    log: Path | None,
+    on_line: Callable[[str], None] | None,
+) -> tuple[str, str]:
+    if log is None or process.stderr is not None:
+        out, err = process.communicate()
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as sink:
+                sink.write(f"+ {command}\n".encode() + (err or b""))
+        return (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=200)
+    with log.open("ab") as sink:
+        sink.write(f"+ {command}\n".encode())
+        sink.flush()
+        assert process.stdout is not None
+        with process.stdout as output:
+            for raw in output:
+                sink.write(raw)
+                line = raw.decode(errors="replace").rstrip("\n")
+                tail.append(line)
+                if on_line:
+                    on_line(line)
+    process.wait()
+    return "\n".join(tail), ""
+
+
+def spawn(
+    argv: Sequence[str | Path], *, pipes: bool = True, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that is talked to while it runs, in the fixed environment.
+
+    With `pipes`, stdin and stdout (with stderr) are pipes and it leads a process
+    group of its own, to be ended by `end_group`; without, it shares the terminal.
+    Raises `UserError` if the program is missing.
+    """
+    words = [str(word) for word in argv]
+    words[0] = words[0] if "/" in words[0] else require_tool(words[0])
+    if not pipes:
+        return subprocess.Popen(words, env=clean_env(env))
+    return subprocess.Popen(
+        words,
+        env=clean_env(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all it started: SIGTERM, then SIGKILL after five seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _failure(name: str, status: int, command: str, output: str, log: Path | None, hint: str) -> UserError:
+    how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
+    tail = "\n".join(f"  | {line}" for line in output.splitlines()[-TAIL_LINES:])
+    detail = [f"  command: {command}"]
+    if log:
+        detail.append(f"  log: {log}")
+    if "No space left on device" in output:
+        hint = "the disk is full; free some space and run the same command again"
+    return UserError(f"{name} {how}", hint, "\n".join([*detail, tail]))
+
+
+def say(text: str) -> None:
+    """Print one line of progress for a person."""
+    print(text, flush=True)
+
+
+def in_ci() -> bool:
+    """Tell whether progress should be plain lines instead of a moving bar."""
+    return bool(os.environ.get("CI")) or not sys.stderr.isatty()

@@ -1,0 +1,33 @@
+"""Shared by all tiers: a clean environment, and settings in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import profile
+from tasks.profile import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the caller may change what a test sees."""
+    for name in list(os.environ):
+        if name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Return a function that makes settings of a real profile with its output in `tmp_path`."""
+
+    def make(name: str = "apt", *, offline: bool = False, frozen: bool = False) -> Settings:
+        loaded = profile.load(name)
+        return Settings(
+            name, loaded, frozen, offline, loaded.kernel.fragments, tmp_path / "out", tmp_path / "cache"
+        )
+
+    return make
