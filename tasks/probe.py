@@ -1,0 +1,93 @@
+"""profile=auto: Tiny Core's own sources if a mirror answers, else the machine's apt."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import requests
+
+from tasks import fetch
+from tasks.errors import UserError
+from tasks.profile import Profile, cache_folder, load_lock
+from tasks.run import ROOT
+
+FALLBACK = "apt"
+# Seconds for all mirrors together: a person is waiting.
+BUDGET = 5.0
+
+
+def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
+    """Return the name of the profile to build, and why in one phrase.
+
+    A profile with a `probe` path is chosen if one of its mirrors has that path
+    (offline: if the cache holds all its files); otherwise `apt`.  Raises
+    `UserError` if nothing is left to choose.
+    """
+    reasons = []
+    for name, profile in sorted(profiles.items()):
+        if not profile.probe:
+            continue
+        if offline:
+            if _in_cache(name, profile):
+                return name, "offline, and the cache holds all its files"
+            reasons.append(f"offline, and the cache does not hold the files of {name}")
+            continue
+        urls = [f"{mirror.rstrip('/')}/{profile.probe}" for mirror in profile.mirrors]
+        answered = first_answer(urls, BUDGET)
+        if answered is not None:
+            return name, f"mirror {profile.mirrors[answered]} answered"
+        count = len(urls)
+        none = "its one mirror did not answer" if count == 1 else f"none of its {count} mirrors answered"
+        reasons.append(f"{name}: {none}")
+    if FALLBACK not in profiles:
+        raise UserError(f"no profile can be used ({'; '.join(reasons)})", "say profile=NAME")
+    return FALLBACK, "; ".join(reasons) or "no other profile is declared"
+
+
+def first_answer(urls: Sequence[str], budget: float) -> int | None:
+    """Return the index of the first of `urls` that exists (HEAD), None if none says so in `budget` seconds.
+
+    All are asked at once; an earlier one is preferred to a quicker one, so that
+    the choice does not depend on chance.
+    """
+    answers: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+
+    def ask(index: int, url: str) -> None:
+        try:
+            # `requests` does not bound a whole exchange, hence the thread and the deadline.
+            found = requests.head(url, timeout=budget, allow_redirects=True).ok
+        except (requests.RequestException, ValueError):
+            found = False
+        answers.put((index, found))
+
+    for index, url in enumerate(urls):
+        # Daemons: a name server that hangs must not keep the program from leaving.
+        threading.Thread(target=ask, args=(index, url), daemon=True).start()
+    deadline = time.monotonic() + budget
+    known: dict[int, bool] = {}
+    while len(known) < len(urls):
+        try:
+            index, found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        known[index] = found
+        first = next((index for index in range(len(urls)) if known.get(index, True)), None)
+        if first in known:
+            return first
+    return next((index for index in sorted(known) if known[index]), None)
+
+
+def _in_cache(name: str, profile: Profile) -> bool:
+    """Tell whether every http file of a profile is locked and in the cache."""
+    locked = {file.path: file for file in load_lock(_lock_file(name)).file}
+    needed = [source.path for source in fetch.sources(profile) if source.kind == "http"]
+    cache = cache_folder()
+    return all(path in locked and locked[path].cached_in(cache).is_file() for path in needed)
+
+
+def _lock_file(name: str) -> Path:
+    return ROOT / "profiles" / f"{name}.lock.toml"

@@ -1,0 +1,314 @@
+"""Profiles: what is built, from where, with which words of Tiny Core's on top.
+
+`profiles/NAME.toml` is checked against the dataclasses here.  What was really
+used (versions, sha256) stands in a lock: `profiles/NAME.lock.toml` is the pinned
+one, committed; `artifacts/NAME/lock.toml` the one of the last fetch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks import schema
+from tasks.errors import UserError
+from tasks.files import write_if_changed
+from tasks.run import ROOT
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a file comes from.
+
+    kind `apt`: `package` (a shell pattern: the newest match by version is taken)
+    from the machine's apt sources, verified by apt's signatures.
+    kind `http`: `path` below each of the profile's `mirrors` in order.
+    kind `file`: `path` on this machine (a file or an unpacked tree).
+    """
+
+    kind: Literal["apt", "http", "file"]
+    package: str = ""
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        needed = "package" if self.kind == "apt" else "path"
+        if not getattr(self, needed):
+            raise ValueError(f"{needed}: needed by kind = {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel: its source, its base config, the fragments on top, its patch series."""
+
+    source: Source
+    base: Source | str
+    base_mode: Literal["allnoconfig", "olddefconfig"]
+    fragments: tuple[str, ...]
+    patches: str = ""
+    localversion: str = ""
+
+
+@dataclass(frozen=True)
+class Core:
+    """The initramfs: apt packages and our own `rootfs/`, or archives somebody else made."""
+
+    packages: tuple[str, ...] = ()
+    rootfs: bool = False
+    archives: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An extension on the image and where it goes (ezremaster's three places)."""
+
+    name: str
+    place: Literal["onboot", "ondemand", "initrd"] = "onboot"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Boot menu: bootcodes of the default entry, seconds before it starts."""
+
+    bootcodes: tuple[str, ...]
+    timeout: int = 3
+    volume_id: str = "TINYCORE"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk image of `doit disk`: its whole size in MiB."""
+
+    size_mib: int = 256
+
+    def __post_init__(self) -> None:
+        if self.size_mib < 64:
+            raise ValueError("size_mib: expected at least 64")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One `profiles/NAME.toml`."""
+
+    description: str
+    source_date_epoch: int
+    kernel: Kernel
+    core: Core
+    boot: Boot
+    disk: Disk = Disk()
+    mirrors: tuple[str, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    probe: str = ""
+    """Path below a mirror that `profile=auto` asks for to see whether it answers."""
+
+
+@dataclass(frozen=True)
+class LockedPackage:
+    """An apt package as fetched: exact version and sha256 of the .deb."""
+
+    name: str
+    version: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the .deb lies in `cache`, if it was fetched."""
+        # An epoch's colon is written %3a in the file name, as apt does.
+        name = f"{self.name}_{self.version.replace(':', '%3a')}.deb"
+        return _cached(cache, self.sha256, name)
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """A file below a mirror: its path there and sha256."""
+
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the file lies in `cache`, if it was fetched."""
+        return _cached(cache, self.sha256, Path(self.path).name)
+
+
+def _cached(cache: Path, sha256: str, name: str) -> Path:
+    # The hash in the path keeps files of one name but different content (the
+    # corepure64.gz of two releases) apart.
+    return cache / "downloads" / sha256[:16] / name
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What a profile's inputs are, byte for byte."""
+
+    package: tuple[LockedPackage, ...] = ()
+    file: tuple[LockedFile, ...] = ()
+
+    def to_toml(self) -> str:
+        """Return the lock as TOML, in a stable order."""
+        lines = ["# Written by `doit lock`; every input of the profile, byte for byte.", ""]
+        for package in sorted(self.package, key=lambda item: item.name):
+            lines += [
+                "[[package]]",
+                f"name = {_quoted(package.name)}",
+                f"version = {_quoted(package.version)}",
+                f'sha256 = "{package.sha256}"',
+                "",
+            ]
+        for file in sorted(self.file, key=lambda item: item.path):
+            lines += ["[[file]]", f"path = {_quoted(file.path)}", f'sha256 = "{file.sha256}"', ""]
+        return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as a TOML basic string: JSON's escapes, and DEL, which JSON leaves bare."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line chose, and where everything of one profile lies."""
+
+    name: str
+    profile: Profile
+    frozen: bool
+    offline: bool
+    fragments: tuple[str, ...]
+    output: Path
+    """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
+    cache: Path
+    """Downloads and ccache, shared by all checkouts of one user."""
+
+    @property
+    def profile_file(self) -> Path:
+        return ROOT / "profiles" / f"{self.name}.toml"
+
+    @property
+    def pinned_lock(self) -> Path:
+        return ROOT / "profiles" / f"{self.name}.lock.toml"
+
+    @property
+    def used_lock(self) -> Path:
+        return self.output / "lock.toml"
+
+    @property
+    def logs(self) -> Path:
+        return self.output / "logs"
+
+    @property
+    def linux(self) -> Path:
+        """The unpacked, patched kernel tree."""
+        return self.output / "linux"
+
+    @property
+    def build(self) -> Path:
+        """The kernel's O= folder: objects, kept between runs."""
+        return self.output / "build"
+
+    @property
+    def config(self) -> Path:
+        """The proven .config."""
+        return self.output / "kconfig" / "config"
+
+    @property
+    def kernel(self) -> Path:
+        """The installed kernel: vmlinuz64, System.map, config, release, modules/."""
+        return self.output / "kernel"
+
+    @property
+    def core(self) -> Path:
+        return self.output / "corepure64.gz"
+
+    @property
+    def tcz(self) -> Path:
+        """Folder of built extensions."""
+        return self.output / "tcz"
+
+    @property
+    def iso(self) -> Path:
+        return self.output / f"tcbuild-{self.name}.iso"
+
+    @property
+    def epoch_env(self) -> dict[str, str]:
+        return {"SOURCE_DATE_EPOCH": str(self.profile.source_date_epoch)}
+
+
+def cache_folder() -> Path:
+    """Return the user cache folder: $TCBUILD_CACHE, or tcbuild below $XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get("TCBUILD_CACHE")
+    if chosen:
+        return Path(chosen).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base).absolute() / "tcbuild"
+
+
+def names() -> list[str]:
+    """Return the names of all profiles."""
+    files = (ROOT / "profiles").glob("*.toml")
+    return sorted(file.stem for file in files if not file.name.endswith(".lock.toml"))
+
+
+def load(name: str) -> Profile:
+    """Return the profile `name`.  Raises `UserError` if there is none or it is malformed."""
+    if name not in names():
+        raise UserError(f"unknown profile {name!r}", f"profiles: {', '.join(names())} (or auto)")
+    return schema.load(ROOT / "profiles" / f"{name}.toml", Profile)
+
+
+def load_lock(path: Path) -> Lock:
+    """Return the lock at `path`, an empty one if there is none."""
+    return schema.load(path, Lock) if path.exists() else Lock()
+
+
+def settings(variables: dict[str, str], artifacts: Path) -> Settings:
+    """Resolve the command line's variables (profile=, fragments=, out=, frozen=, offline=).
+
+    Raises `UserError` for an unknown variable value or profile.
+    """
+    offline, frozen = _flag(variables, "offline"), _flag(variables, "frozen")
+    name = resolve_name(variables.get("profile", "auto"), artifacts, offline)
+    profile = load(name)
+    chosen = variables.get("fragments")
+    fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
+    output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
+    return Settings(name, profile, frozen, offline, fragments, output, cache_folder())
+
+
+def _flag(variables: dict[str, str], name: str) -> bool:
+    value = variables.get(name, "0")
+    if value not in ("0", "1"):
+        raise UserError(f"{name}={value}: expected 0 or 1")
+    return value == "1"
+
+
+def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
+    """Return the profile to use; `auto` is decided once and recorded in artifacts/profile.json.
+
+    A recorded choice is used again until `profile=NAME` says otherwise or
+    `artifacts/` is removed, so that a mirror's outage never changes what is built.
+    """
+    record = artifacts / "profile.json"
+    if asked != "auto":
+        return asked
+    if record.is_file():
+        try:
+            return str(json.loads(record.read_text())["profile"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{record} is damaged", "remove it, or say profile=NAME") from None
+    from tasks import probe  # imports requests: only when a choice must be made
+
+    name, reason = probe.choose({name: load(name) for name in names()}, offline)
+    write_if_changed(record, json.dumps({"profile": name, "reason": reason}, indent=2) + "\n")
+    print(f"profile=auto chose {name}: {reason} (recorded in {record.name})")
+    return name
