@@ -1,0 +1,295 @@
+"""The fetch stage: the only one that uses the network.
+
+Everything a profile is made from is brought into the cache and verified; what
+was used, byte for byte, is written to the used lock (`artifacts/PROFILE/lock.toml`),
+and later stages find their inputs by that lock alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tasks import apt
+from tasks.download import download
+from tasks.errors import UserError
+from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
+from tasks.profile import Lock, LockedFile, LockedPackage, Profile, Settings, Source, load_lock
+from tasks.run import ROOT, say
+from tasks.unpack import unpack_tar
+
+
+def sources(profile: Profile) -> list[Source]:
+    """Return where the kernel, its base config and the core's archives come from."""
+    base = profile.kernel.base
+    return [
+        profile.kernel.source,
+        *([base] if isinstance(base, Source) else []),
+        *profile.core.archives,
+    ]
+
+
+def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
+    """Bring every input of the profile, and the apt packages `extra`, into the cache.
+
+    Writes the used lock.  With the pinned lock's files in the cache, neither apt
+    nor the network is asked.  Raises `UserError` if an input cannot be had or is
+    not the locked one.
+    """
+    pinned = load_lock(settings.pinned_lock)
+    if settings.offline and not settings.frozen:
+        pinned = _prefer_cached(pinned, load_lock(settings.used_lock), settings.cache)
+    used = _gather(settings, pinned, extra)
+    write_if_changed(settings.used_lock, used.to_toml())
+    say(f"fetched: {len(used.package)} packages, {len(used.file)} files ({settings.used_lock})")
+
+
+def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
+    """Fetch the newest packages and make them the profile's pinned lock.
+
+    Hashes of files below mirrors stay as they are pinned.  Raises `UserError` as
+    `fetch` does, and with `offline`.
+    """
+    if settings.offline:
+        raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
+    old = load_lock(settings.pinned_lock)
+    downloaded = {source.path for source in sources(settings.profile) if source.kind == "http"}
+    files = tuple(file for file in old.file if file.path in downloaded)
+    new = _gather(dataclasses.replace(settings, frozen=False), Lock(file=files), extra)
+    before = {package.name: package.version for package in old.package}
+    for package in new.package:
+        if before.get(package.name) != package.version:
+            say(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
+    write_if_changed(settings.used_lock, new.to_toml())
+    write_if_changed(settings.pinned_lock, new.to_toml())
+
+
+def used_lock(settings: Settings) -> Lock:
+    """Return what the last fetch used.  Raises `UserError` if nothing was fetched yet."""
+    if not settings.used_lock.exists():
+        raise UserError(f"nothing was fetched yet for profile {settings.name}", "./doit fetch")
+    return load_lock(settings.used_lock)
+
+
+def package_files(settings: Settings, extra: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Return the .deb of every package in the used lock, by package name; no network.
+
+    Raises `UserError` if one of them, a package of the core or of `extra` is not there.
+    """
+    found = {package.name: package.cached_in(settings.cache) for package in used_lock(settings).package}
+    for name in (*settings.profile.core.packages, *extra):
+        if name not in found:
+            raise UserError(f"package {name} was not fetched yet", "./doit fetch")
+    for path in found.values():
+        _require(path)
+    return found
+
+
+def source_file(settings: Settings, source: Source) -> Path:
+    """Return the fetched file of `source` (for kind `apt` the .deb); no network.
+
+    Raises `UserError` if it was not fetched.
+    """
+    if source.kind == "file":
+        return _local(source)
+    used = used_lock(settings)
+    entry = _match(source.package, used) if source.kind == "apt" else _file_entry(source.path, used)
+    if entry is None:
+        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
+    return _require(entry.cached_in(settings.cache))
+
+
+def unpack_linux(settings: Settings) -> None:
+    """Make `settings.linux` a fresh kernel source tree from the fetched source.
+
+    The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
+    tar archive, or, for kind `file`, a tree that is copied.  What it was stands in
+    `.tcbuild/source` of the tree; the same source is not unpacked again, so that
+    patches and mtimes stay.  Raises `UserError` if there is no kernel tree in it.
+    """
+    origin = source_file(settings, settings.profile.kernel.source)
+    stamp = Path(".tcbuild") / "source"
+    identity = _identity(origin)
+    with suppress(OSError):
+        if (settings.linux / stamp).read_text() == identity:
+            return
+    if origin.is_dir():
+        _refuse_unless_kernel(origin, origin)
+        with atomic_dir(settings.linux) as folder:
+            # Without .git: kernel releases would get a "+" from it (scripts/setlocalversion).
+            shutil.copytree(origin, folder, symlinks=True, dirs_exist_ok=True, ignore=_git_of(origin))
+            write_atomic(folder / stamp, identity)
+        return
+    with _scratch(settings.output) as scratch:
+        archive = origin
+        if origin.suffix == ".deb":
+            apt.unpack_deb(origin, scratch / "deb")
+            archive = _tar_in_deb(scratch / "deb", origin)
+        unpack_tar(archive, scratch / "tree", label=archive.name)
+        tree = _top(scratch / "tree")
+        _refuse_unless_kernel(tree, origin)
+        write_atomic(tree / stamp, identity)
+        with atomic_dir(settings.linux) as folder:
+            os.replace(tree, folder)
+
+
+def _identity(origin: Path) -> str:
+    """Return one line that tells one kernel source from another."""
+    if not origin.is_dir():
+        return f"{origin.name} {sha256_file(origin)}\n"
+    # A tree is large and edited in place: names, sizes and times tell its states apart.
+    digest = hashlib.sha256()
+    for folder, folders, names in os.walk(origin):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(names):
+            path = Path(folder, name)
+            found = path.lstat()
+            digest.update(
+                f"{path.relative_to(origin)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(
+                    errors="surrogateescape"
+                )
+            )
+    return f"{origin} {digest.hexdigest()}\n"
+
+
+def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
+    """Fetch everything and return it as a lock.  What is not locked is refused before the first byte."""
+    wanted = sources(settings.profile)
+    files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
+    local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
+    names = [*settings.profile.core.packages, *extra]
+    names += [_resolve(settings, pinned, source.package) for source in wanted if source.kind == "apt"]
+    packages = apt.fetch_packages(
+        names,
+        pinned=pinned,
+        frozen=settings.frozen,
+        offline=settings.offline,
+        cache=settings.cache,
+        say=say,
+    )
+    for file in files:
+        download(
+            [f"{mirror.rstrip('/')}/{file.path}" for mirror in settings.profile.mirrors],
+            file.cached_in(settings.cache),
+            sha256=file.sha256,
+            offline=settings.offline,
+            label=Path(file.path).name,
+        )
+    known = {file.path: file for file in [*files, *(file for file in local if file)]}
+    return Lock(tuple(package for package, _ in packages), tuple(known.values()))
+
+
+def _pinned_file(settings: Settings, pinned: Lock, source: Source) -> LockedFile:
+    entry = _file_entry(source.path, pinned)
+    if entry is None:
+        raise UserError(f"no sha256 is locked for {source.path} of profile {settings.name}", "./doit lock")
+    return entry
+
+
+def _pinned_local(pinned: Lock, source: Source) -> LockedFile | None:
+    """Return the lock's entry for a file of this machine; None for a tree, which has no one hash."""
+    path = _local(source)
+    if path.is_dir():
+        return None
+    entry = LockedFile(source.path, sha256_file(path))
+    locked = _file_entry(source.path, pinned)
+    if locked is not None and locked != entry:
+        message = f"{path}: expected sha256 {locked.sha256}, got {entry.sha256}"
+        raise UserError(message, "./doit lock takes it as it is now")
+    return entry
+
+
+def _resolve(settings: Settings, pinned: Lock, pattern: str) -> str:
+    """Return the package a pattern stands for: the locked one while it can be had, else the newest."""
+    locked = _match(pattern, pinned)
+    if locked is not None and (
+        settings.frozen
+        or settings.offline
+        or apt.is_cached(locked, settings.cache)
+        or apt.offered([locked.name])
+    ):
+        return locked.name
+    if settings.frozen:
+        raise UserError(f"frozen=1, but no version is locked for {pattern}", "./doit lock")
+    if settings.offline:
+        raise UserError(f"nothing in the cache is known to match {pattern}", "run once without offline=1")
+    name, version = apt.newest(pattern)
+    if locked is not None:
+        say(f"{locked.name} {locked.version} -> {name} {version} (the locked package is no longer offered)")
+    return name
+
+
+def _match(pattern: str, known: Lock) -> LockedPackage | None:
+    found = [package for package in known.package if fnmatch.fnmatchcase(package.name, pattern)]
+    if len(found) > 1:
+        names = ", ".join(package.name for package in found)
+        raise UserError(f"{pattern} matches several locked packages: {names}", "use a narrower pattern")
+    return found[0] if found else None
+
+
+def _file_entry(path: str, known: Lock) -> LockedFile | None:
+    return next((file for file in known.file if file.path == path), None)
+
+
+def _prefer_cached(pinned: Lock, used: Lock, cache: Path) -> Lock:
+    """Return `pinned`, with what the last fetch used in place of packages the cache does not hold.
+
+    A fetch that had to leave the pinned version can so be repeated offline.
+    """
+    held = {package.name: package for package in used.package if apt.is_cached(package, cache)}
+    kept = {package.name: package for package in pinned.package if apt.is_cached(package, cache)}
+    return Lock(tuple((held | kept).values()), pinned.file)
+
+
+def _local(source: Source) -> Path:
+    path = ROOT / source.path
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path in the profile")
+    return path
+
+
+def _require(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path.name} is no longer in the cache", "./doit fetch")
+    return path
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """Yield a folder on the file system of the results, gone afterwards."""
+    output.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".linux-", dir=output))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def _tar_in_deb(unpacked: Path, deb: Path) -> Path:
+    found = sorted((unpacked / "usr/src").glob("linux-source-*.tar.*"))
+    if len(found) != 1:
+        raise UserError(f"{deb.name} holds {len(found)} archives usr/src/linux-source-*.tar.*, expected one")
+    return found[0]
+
+
+def _top(folder: Path) -> Path:
+    """Return the one folder in `folder` that holds all the rest, as in kernel archives, or itself."""
+    inside = [path for path in folder.iterdir() if path.name != "pax_global_header"]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def _refuse_unless_kernel(tree: Path, origin: Path) -> None:
+    if not all((tree / name).exists() for name in ("Makefile", "Kconfig", "arch")):
+        raise UserError(f"{origin.name} holds no kernel source (Makefile, Kconfig, arch/)")
+
+
+def _git_of(tree: Path) -> Callable[[str, list[str]], list[str]]:
+    """Return a filter for `copytree` that leaves out the tree's own .git."""
+    return lambda folder, names: [".git"] if Path(folder) == tree and ".git" in names else []

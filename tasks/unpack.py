@@ -1,0 +1,216 @@
+"""Archives unpacked so that nothing lands outside the folder they are unpacked into.
+
+Two passes over the archive: the first reads every member's header (ustar, pax
+and GNU, see pax(1) and the GNU tar manual) and refuses what could leave the
+folder; the second lets GNU tar write the files (a third of tarfile's own CPU
+time on a kernel tree).  GNU tar's guards stay on as a second wall.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tasks.errors import UserError
+from tasks.files import CHUNK, atomic_dir
+from tasks.run import end_group, require_tool, run, say, spawn
+
+# First bytes of a compressed file, and the program (with threads where it knows them) that reads it.
+COMPRESSIONS = (
+    (b"\x1f\x8b", ("gzip",)),
+    (b"\xfd7zXZ\x00", ("xz", "-T0")),
+    (b"\x28\xb5\x2f\xfd", ("zstd", "-T0")),
+    (b"BZh", ("bzip2",)),
+)
+KINDS = {
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+    tarfile.FIFOTYPE: "a FIFO",
+}
+# As many symlinks as Linux follows in one path (path_resolution(7)).
+MOST_LINKS = 40
+
+
+class _Refusal(Exception):
+    """Why an archive is not unpacked."""
+
+
+def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str) -> None:
+    """Unpack a tar archive (plain, gz, xz, zst or bz2) as the new folder `into`.
+
+    `strip` leading path components are cut off, as `tar --strip-components` does.
+    Modification times are kept; owner and set-id bits are not.  Raises `UserError`
+    and leaves `into` as it was if a member is absolute, leaves the folder by `..`
+    or through a symlink, is a link to something outside, or is a device or FIFO,
+    and if the archive is cut or damaged.
+    """
+    program = _decompressor(archive)
+    started = time.monotonic()
+    try:
+        with _decompressed(archive, program) as stream:
+            count = _check(stream, strip)
+    except _Refusal as refusal:
+        hint = "the archive is not one to trust; nothing of it was unpacked"
+        raise UserError(f"{archive.name}: {refusal}", hint) from None
+    checked = time.monotonic()
+    with atomic_dir(into) as folder:
+        options = ["--no-same-owner", "--no-same-permissions", f"--strip-components={strip}"]
+        if program:
+            options.append("--use-compress-program=" + " ".join(program))
+        try:
+            run(["tar", "--extract", "--file", archive, "--directory", folder, *options])
+        except UserError as error:
+            if "No space left on device" in error.detail:
+                raise
+            raise _damaged(archive, error.detail) from None
+    times = f"checked in {checked - started:.1f} s, unpacked in {time.monotonic() - checked:.1f} s"
+    say(f"{label}: {count} members {times}")
+
+
+def _decompressor(archive: Path) -> tuple[str, ...]:
+    """Return the program that reads `archive`, () for one that is not compressed."""
+    with archive.open("rb") as stream:
+        head = stream.read(8)
+    for magic, program in COMPRESSIONS:
+        if head.startswith(magic):
+            require_tool(program[0])
+            return program
+    return ()
+
+
+@contextmanager
+def _decompressed(archive: Path, program: tuple[str, ...]) -> Iterator[IO[bytes]]:
+    """Yield the tar stream in `archive`; on leaving, raise `UserError` if it could not be read to its end."""
+    if not program:
+        with archive.open("rb") as stream:
+            yield from _read(stream, archive)
+        return
+    process = spawn([*program, "-q", "-d", "-c", archive])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.close()
+        yield from _read(process.stdout, archive)
+        if process.wait() != 0:
+            raise _damaged(archive)
+    finally:
+        if process.poll() is None:  # the check ended before the archive did
+            end_group(process)
+        process.stdout.close()
+
+
+def _read(stream: IO[bytes], archive: Path) -> Iterator[IO[bytes]]:
+    try:
+        yield stream
+    except (tarfile.TarError, EOFError) as error:
+        raise _damaged(archive, f"  {error}") from None
+
+
+def _damaged(archive: Path, detail: str = "") -> UserError:
+    hint = "remove it and fetch it again"
+    return UserError(f"{archive}: the archive is damaged, cut short or not a tar archive", hint, detail)
+
+
+def _check(stream: IO[bytes], strip: int) -> int:
+    """Read every header of a tar stream and return how many there are; raise `_Refusal`, `TarError`."""
+    names: dict[str, bool] = {}  # path below the folder -> is it a symlink
+    links: dict[str, str] = {}
+    hard: list[tuple[str, str]] = []
+    count = 0
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
+        for member in tar:
+            count += 1
+            path = _path_below(member, strip)
+            if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+                raise _Refusal(f"{member.name!r} is {KINDS.get(member.type, 'of an unknown type')}")
+            if path is None:
+                continue
+            if path in names and (names[path] or member.issym()):
+                raise _Refusal(f"{member.name!r} is written through a symlink of the same name")
+            names[path] = member.issym()
+            if member.issym():
+                links[path] = member.linkname
+            elif member.islnk():
+                hard.append((path, _target_below(member, strip)))
+        _check_end(tar)
+    for path in names:
+        _refuse_symlink_in(path, links, "is written")
+    for path, target in hard:
+        _refuse_symlink_in(target, links, f"(target of hard link {path!r}) is reached")
+    for path, target in links.items():
+        _resolve(path, target, links)
+    return count
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise `ReadError` unless the stream ends as a tar archive does: a zero block, then zeros only.
+
+    tarfile takes a broken header in the middle for the end; GNU tar reads on.
+    """
+    assert tar.fileobj is not None
+    read = tar.fileobj.tell() - tar.offset
+    if read != tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("the end of the archive is missing")
+    while block := tar.fileobj.read(CHUNK):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError(f"a broken header at byte {tar.offset}")
+
+
+def _path_below(member: tarfile.TarInfo, strip: int) -> str | None:
+    """Return the member's path below the folder, None if stripping leaves nothing of it."""
+    if member.name.startswith("/"):
+        raise _Refusal(f"{member.name!r} is an absolute path")
+    parts = [part for part in member.name.split("/") if part]
+    if ".." in parts:
+        raise _Refusal(f"{member.name!r} leaves the folder by '..'")
+    kept = [part for part in parts[strip:] if part != "."]
+    return "/".join(kept) or None
+
+
+def _target_below(member: tarfile.TarInfo, strip: int) -> str:
+    """Return a hard link's target below the folder: a path in the archive, stripped like all others."""
+    parts = [part for part in member.linkname.split("/") if part]
+    if member.linkname.startswith("/") or ".." in parts:
+        raise _Refusal(f"{member.name!r} is a hard link to {member.linkname!r}, outside the folder")
+    return "/".join(part for part in parts[strip:] if part != ".")
+
+
+def _refuse_symlink_in(path: str, links: dict[str, str], how: str) -> None:
+    parent = posixpath.dirname(path)
+    while parent:
+        if parent in links:
+            raise _Refusal(f"{path!r} {how} through the symlink {parent!r}")
+        parent = posixpath.dirname(parent)
+
+
+def _resolve(link: str, target: str, links: dict[str, str]) -> None:
+    """Follow a symlink as the kernel would, over the archive's own symlinks, and refuse to leave.
+
+    `..` is taken after a symlink is followed, so that `a -> .`, `b -> a/../x` does not slip through.
+    """
+    here = [part for part in posixpath.dirname(link).split("/") if part]
+    todo = target
+    for _ in range(MOST_LINKS):
+        if todo.startswith("/"):
+            raise _Refusal(f"symlink {link!r} points to {target!r}, an absolute path")
+        parts = todo.split("/")
+        todo = ""
+        for number, part in enumerate(parts):
+            if part == "..":
+                if not here:
+                    raise _Refusal(f"symlink {link!r} points to {target!r}, outside the folder")
+                here.pop()
+            elif part not in ("", "."):
+                onward = links.get("/".join([*here, part]))
+                if onward is not None:
+                    todo = "/".join([onward, *parts[number + 1 :]])
+                    break
+                here.append(part)
+        if not todo:
+            return
+    # A loop: it leads nowhere, so it cannot lead outside.
