@@ -1,0 +1,318 @@
+"""The kconfig stage: base config, fragments on top, and the proof that every line holds.
+
+Writes `kconfig/` in the output folder: `base.config`, `config` (the proven result),
+`report.txt` (a line per request) and `diff.txt` (what changed against the base).
+All work is done on copies; a failing run leaves the files of the last good one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tasks import kconfig_check
+from tasks.errors import UserError
+from tasks.files import remove_tree, write_if_changed
+from tasks.fragments import (
+    FOLDER,
+    Request,
+    config_line,
+    find_conflicts,
+    find_misses,
+    fragment_files,
+    lay_over,
+    parse_config,
+    read_fragment,
+    same_value,
+    shown,
+)
+from tasks.kbuild import make_args, make_env
+from tasks.profile import Settings
+from tasks.run import run, say
+
+__all__ = [
+    "base_file",
+    "format_diff",
+    "format_report",
+    "fragment_files",
+    "merge",
+    "print_diff",
+    "read_fragment",
+]
+
+DEFINITION = re.compile(r"^\s*(?:menu)?config\s+(\w+)", re.ASCII | re.MULTILINE)
+
+
+def merge(settings: Settings) -> None:
+    """Make the config of the profile's kernel and prove every line asked of it.
+
+    Raises `UserError` for an unknown or malformed fragment, for lines that
+    contradict each other, and for lines that did not take effect; the last with
+    an explanation of each.
+    """
+    if not (settings.linux / "Kconfig").is_file():
+        raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
+    requests = implied_requests(settings)
+    for path in fragment_files(settings):
+        requests += read_fragment(path)
+    _refuse_conflicts(requests)
+    folder = settings.config.parent
+    work = folder / ".work"
+    remove_tree(work)
+    work.mkdir(parents=True)
+    (settings.logs / "kconfig.log").unlink(missing_ok=True)
+    try:
+        base, base_requests = _make_base(settings, work)
+        count = _merge_onto(settings, work, base, base_requests, requests)
+        for name in ("base.config", "config", "report.txt", "diff.txt"):
+            write_if_changed(folder / name, (work / name).read_bytes())
+    finally:
+        remove_tree(work)
+    say(f"kconfig: {count} requested lines hold")
+
+
+def implied_requests(settings: Settings) -> list[Request]:
+    """Return what the profile itself asks of the config: the release string.
+
+    Raises `UserError` for a localversion that cannot be part of one.
+    """
+    local, profile = settings.profile.kernel.localversion, shown(settings.profile_file)
+    requests = [Request("LOCALVERSION_AUTO", "n", "tcbuild, no git state in the release")]
+    if not re.fullmatch(r"[A-Za-z0-9._+~-]*", local):
+        raise UserError(
+            f"{profile}: kernel.localversion {local!r} cannot be part of a release",
+            "it ends in a folder's name: use letters, digits and . _ + ~ -",
+        )
+    if local:
+        requests.append(Request("LOCALVERSION", f'"{local}"', f"{profile}, kernel.localversion"))
+    return requests
+
+
+def base_file(settings: Settings) -> Path:
+    """Return the profile's base config: a file of kconfig/ by name, or a fetched source.
+
+    Raises `UserError` if it does not exist.
+    """
+    base = settings.profile.kernel.base
+    if not isinstance(base, str):
+        from tasks import fetch  # only a profile with a fetched base needs that stage
+
+        return Path(fetch.source_file(settings, base))
+    path = FOLDER / base
+    if not path.is_file():
+        known = ", ".join(sorted(file.name for file in FOLDER.glob("base-*.config")))
+        raise UserError(f"base config {base!r} does not exist", f"in kconfig/: {known}")
+    return path
+
+
+def _refuse_conflicts(requests: Iterable[Request]) -> None:
+    conflicts = find_conflicts(requests)
+    if conflicts:
+        blocks = [
+            f"  {earlier.where}: {earlier.text}\n    overridden at {later.where}: {later.text}"
+            for earlier, later in conflicts
+        ]
+        raise UserError(
+            f"{len(conflicts)} requested kernel option(s) are asked two different values",
+            "remove one of the two lines",
+            "\n".join(blocks),
+        )
+
+
+def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
+    """Write work/base.config, complete for this tree; return the base file's text and requests.
+
+    A config made for another kernel (`olddefconfig`) holds thousands of lines that
+    this one may not know, and it asks for none of them in particular.
+    """
+    path = base_file(settings)
+    if settings.profile.kernel.base_mode == "allnoconfig":
+        requests = read_fragment(path)
+        _refuse_conflicts(requests)
+        _make(settings, work, work / "base.config", "allnoconfig", f"KCONFIG_ALLCONFIG={path.absolute()}")
+        return "", requests
+    text = path.read_text(errors="replace")
+    if not parse_config(text):
+        raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
+    (work / "base.config").write_text(text)
+    _make(settings, work, work / "base.config", "olddefconfig")
+    return text, []
+
+
+def _make(settings: Settings, work: Path, config: Path, goal: str, *arguments: str) -> None:
+    # A build folder of its own: in the kernel's, `conf` could be one compiled from an
+    # older source, and would leave an auto.conf made from a config not yet final.
+    build = work / "build"
+    build.mkdir(exist_ok=True)
+    run(
+        [*make_args(settings), f"O={build}", f"KCONFIG_CONFIG={config}", *arguments, goal],
+        env=make_env(settings),
+        log=settings.logs / "kconfig.log",
+    )
+
+
+def _merge_onto(
+    settings: Settings, work: Path, base_text: str, base_requests: list[Request], requests: list[Request]
+) -> int:
+    """Write work/config, report.txt and diff.txt; return how many requests were proven."""
+    # A fragment may change what the base says; `overridden` holds by which line.
+    overridden = {request.symbol: request for request in requests}
+    asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
+    merged, config = work / "merged.config", work / "config"
+    base = (work / "base.config").read_text()
+    # The base's own lines once more: what they depend on may come with a fragment.
+    merged.write_text(lay_over(base, asked))
+    shutil.copyfile(merged, config)
+    _make(settings, work, config, "olddefconfig")
+    final = parse_config(config.read_text())
+    missed = {*find_misses(asked, final), *_unknown_unset(settings.linux, asked, final)}
+    if missed:
+        misses = [request for request in asked if request in missed]
+        outvoted = _explain(settings, work, misses, asked, final, set(base_requests))
+        asked = [request for request in asked if request.symbol not in outvoted]
+        overridden |= outvoted
+    _make(settings, work, config, "savedefconfig")
+    needed = parse_config((work / "build" / "defconfig").read_text())
+    report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
+    (work / "report.txt").write_text(report)
+    (work / "diff.txt").write_text(format_diff(base_text, base, config.read_text(), asked))
+    return len(asked)
+
+
+def _explain(
+    settings: Settings,
+    work: Path,
+    misses: Sequence[Request],
+    asked: Sequence[Request],
+    final: Mapping[str, str],
+    base_requests: set[Request],
+) -> dict[str, Request]:
+    """Refuse the misses with an explanation of each.
+
+    Returns, by symbol, what overrides them, if they are but lines of the base that name
+    a member of a choice where a fragment names another.
+    """
+    symbols, names = kconfig_check.ask(settings, work / "merged.config", misses, work)
+    by_symbol = {request.symbol: request for request in asked}
+    outvoted = {}
+    for miss in misses:
+        holder = by_symbol.get((symbols[miss.symbol].choice or ("", ""))[1])
+        if miss in base_requests and holder and holder not in base_requests:
+            outvoted[miss.symbol] = holder
+    notes = kconfig_check.load_notes()
+    blocks = [
+        kconfig_check.describe(miss, symbols[miss.symbol], final, names, notes, by_symbol)
+        for miss in misses
+        if miss.symbol not in outvoted
+    ]
+    if blocks:
+        raise UserError(
+            f"{len(blocks)} of {len(asked)} requested kernel config lines did not take effect",
+            "ask also for what they depend on, or remove the lines",
+            "\n".join(f"  {block}" for block in blocks),
+        )
+    return outvoted
+
+
+def _unknown_unset(linux: Path, requests: Iterable[Request], final: Mapping[str, str]) -> list[Request]:
+    """Return the `is not set` requests for symbols the tree does not have: misspelt, most likely."""
+    doubtful = [request for request in requests if request.value == "n" and request.symbol not in final]
+    known = defined_symbols(linux) if doubtful else set()
+    return [request for request in doubtful if request.symbol not in known]
+
+
+def defined_symbols(linux: Path) -> set[str]:
+    """Return the symbols that the tree's Kconfig files define for x86."""
+    symbols: set[str] = set()
+    for folder, folders, files in os.walk(linux):
+        if Path(folder) == linux / "arch":
+            folders[:] = ["x86"]
+        if Path(folder) == linux / "scripts":
+            folders[:] = [name for name in folders if name != "kconfig"]  # has test data
+        for name in files:
+            if name.startswith("Kconfig"):
+                symbols.update(DEFINITION.findall((Path(folder) / name).read_text(errors="replace")))
+    return symbols
+
+
+def format_report(
+    base_requests: Iterable[Request],
+    requests: Iterable[Request],
+    overridden: Mapping[str, Request],
+    base: Mapping[str, str],
+    final: Mapping[str, str],
+    needed: Mapping[str, str],
+) -> str:
+    """Return a line per requested symbol: where, asked, got, and by what it came to hold.
+
+    `overridden` says by which request a base's line is overridden; `needed` is the
+    result of `make savedefconfig`, the lines that make the config what it is.  `via`
+    is `line` if the symbol is among them, `default` if it would have that value by
+    default or select alone; `base` marks what the base config already had.
+    """
+    rows = [("# where", "asked", "got", "via")]
+    last = {request.symbol: request for request in requests}
+    for request in [*base_requests, *last.values()]:
+        got = final.get(request.symbol, "n")
+        via = "line" if request.symbol in needed else "default"
+        if not same_value(request.value, got):
+            via = f"overridden at {overridden[request.symbol].where}"
+        elif request.symbol in last and same_value(base.get(request.symbol, "n"), got):
+            via += ", base"
+        rows.append((request.where, request.text, config_line(request.symbol, got), via))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "".join(
+        "  ".join([*(row[column].ljust(widths[column]) for column in range(3)), row[3]]) + "\n"
+        for row in rows
+    )
+
+
+def format_diff(original: str, base: str, final: str, requests: Iterable[Request]) -> str:
+    """Return what separates the result from the base config, sorted, in three parts.
+
+    `original` is the text of a base file made elsewhere ("" if the base was made
+    here), `base` that of base.config, `final` that of the result.  The parts: asked
+    for by a line, followed by itself (select or default), and what olddefconfig
+    made of the original in this tree.  Facts about the compiler are left out.
+    """
+    before, after = parse_config(base), parse_config(final)
+    asked = {request.symbol: request for request in requests}
+    changed = _changed(before, after)
+    lines = ["# asked for"]
+    lines += [f"{_change(name, before, after)}  ({asked[name].where})" for name in changed if name in asked]
+    lines += ["", "# followed by itself (select or default)"]
+    lines += [_change(name, before, after) for name in changed if name not in asked]
+    if original:
+        first = parse_config(original)
+        lines += ["", "# base file, as this kernel version reads it"]
+        lines += [_change(name, first, before) for name in _changed(first, before)]
+    return "\n".join(lines) + "\n"
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    with (FOLDER / "notes.toml").open("rb") as stream:
+        toolchain = re.compile("|".join(tomllib.load(stream)["toolchain"]["patterns"]))
+    return [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name, "n") != after.get(name, "n") and not toolchain.fullmatch(name)
+    ]
+
+
+def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    old, new = before.get(name, "n"), after.get(name, "n")
+    if old == "n":
+        return f"+ CONFIG_{name}={new}"
+    return f"- CONFIG_{name}={old}" if new == "n" else f"~ CONFIG_{name}={old} -> {new}"
+
+
+def print_diff(settings: Settings) -> None:
+    """Print diff.txt of the last good run.  Raises `UserError` if there was none."""
+    path = settings.config.with_name("diff.txt")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "./doit kconfig")
+    say(path.read_text().rstrip("\n"))
