@@ -1,0 +1,103 @@
+"""One hybrid ISO: isolinux for BIOS, GRUB for UEFI, bootable from CD and from a USB stick.
+
+The layout is Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
+cde/optional/*.tcz, cde/onboot.lst.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+from tasks import grub, recipe
+from tasks.errors import UserError
+from tasks.files import atomic_path, remove_tree, write_atomic
+from tasks.profile import Settings
+from tasks.run import run, say
+from tasks.tcz import SIDE_FILES
+
+
+def build(settings: Settings) -> None:
+    """Write `tcbuild-PROFILE.iso`.  Same inputs, same bytes, in whatever folder and at whatever time."""
+    tree = settings.output / "iso-tree"
+    remove_tree(tree)
+    (tree / "boot/grub").mkdir(parents=True)
+    log = settings.logs / "iso.log"
+    log.unlink(missing_ok=True)
+    values = menu_values(settings)
+    _boot_files(settings, values, tree)
+    embedded = grub.fill("grub-embedded.cfg", values)
+    grub.efi_image(settings, embedded, tree / "boot/grub/efi.img", log)
+    extensions(settings, tree / "cde")
+    _normalize(tree, settings.profile.source_date_epoch)
+    with atomic_path(settings.iso) as partial:
+        run([*_xorriso(settings), "-o", partial, tree], log=log)
+        size = partial.stat().st_size
+    remove_tree(tree)
+    say(f"{settings.iso.name}: {size:,} bytes")
+
+
+def menu_values(settings: Settings) -> dict[str, str]:
+    """Return what the @KEYS@ of the menus in boot/ stand for."""
+    boot = settings.profile.boot
+    release = (settings.kernel / "release").read_text().strip()
+    return {
+        "TITLE": f"Tiny Core ({settings.name}, {release})",
+        "BOOTCODES": " ".join(boot.bootcodes),
+        "TIMEOUT_S": str(boot.timeout),
+        "TIMEOUT_DS": str(boot.timeout * 10),  # isolinux counts tenths of a second
+        "VOLUME": boot.volume_id,
+    }
+
+
+def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
+    isolinux = tree / "boot/isolinux"
+    isolinux.mkdir(parents=True)
+    shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
+    shutil.copyfile(settings.core, tree / "boot/corepure64.gz")
+    for source in map(Path, grub.loaders().isolinux.files):
+        if not source.is_file():
+            raise UserError(f"{source} is not installed", "apt-get install isolinux syslinux-common")
+        shutil.copyfile(source, isolinux / source.name)
+    write_atomic(isolinux / "isolinux.cfg", grub.fill("isolinux.cfg", values))
+    write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
+
+
+def extensions(settings: Settings, folder: Path) -> None:
+    """Lay out a cde/ or tce/ folder: optional/*.tcz with all they depend on, and onboot.lst."""
+    places = {extension.name: extension.place for extension in settings.profile.extensions}
+    outside = {name for name, place in places.items() if place != "initrd"}
+    optional = folder / "optional"
+    optional.mkdir(parents=True)
+    for name in recipe.closure(sorted(outside)):
+        for ending in ("", *SIDE_FILES):
+            shutil.copyfile(settings.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
+    onboot = [name for name, place in places.items() if place == "onboot"]
+    write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))
+
+
+def _normalize(tree: Path, epoch: int) -> None:
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (epoch, epoch))
+
+
+def _xorriso(settings: Settings) -> list[str]:
+    date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(settings.profile.source_date_epoch))
+    # The disk's GUID must be the same for the same image and differ between images.
+    content = hashlib.sha256()
+    for part in (settings.kernel / "vmlinuz64", settings.core):
+        content.update(part.read_bytes())
+    guid = uuid.UUID(bytes=content.digest()[:16], version=4).hex
+    return [
+        *("xorriso", "-as", "mkisofs", "-quiet", "-V", settings.profile.boot.volume_id, "-J", "-r"),
+        *(f"--modification-date={date}", "--set_all_file_dates", "set_to_mtime"),
+        *("--gpt_disk_guid", guid, "-isohybrid-mbr", grub.loaders().isolinux.mbr),
+        *("-b", "boot/isolinux/isolinux.bin", "-c", "boot/isolinux/boot.cat"),
+        *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
+        *("-eltorito-alt-boot", "-e", "boot/grub/efi.img", "-no-emul-boot", "-isohybrid-gpt-basdat"),
+    ]
