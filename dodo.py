@@ -1,0 +1,261 @@
+"""The tasks of tcbuild.  This file only declares them; the work stands in `tasks/`.
+
+Staleness travels by files: every task names what it reads and what it writes.
+Modules are imported when their task runs, so that a run with nothing to do
+costs little more than doit itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from doit import get_initial_workdir
+from doit.tools import config_changed
+
+from tasks import commandline, recipe
+from tasks.errors import action, edge, install_signal_handlers
+from tasks.reporter import Reporter
+from tasks.run import ROOT
+
+ARTIFACTS = ROOT / "artifacts"
+DOIT_CONFIG = {
+    "default_tasks": ["iso"],
+    "dep_file": str(ARTIFACTS / ".doit.db"),
+    "reporter": Reporter,
+    "verbosity": 2,
+    "action_string_formatting": "new",
+}
+Task = dict[str, Any]
+
+install_signal_handlers()
+with edge():
+    S = commandline.settings(ARTIFACTS)
+    RECIPES = recipe.of_profile(S.profile)
+    ALL_RECIPES = recipe.closure(recipe.names())
+
+
+def do(stage: str, function: str, *args: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """Return a doit action that calls `tasks.STAGE.FUNCTION(*args)`."""
+
+    def call(*call_args: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"tasks.{stage}"), function)(*call_args, **options)
+
+    call.__name__ = f"{stage}.{function}"
+    return action(call), list(args)
+
+
+def files(*paths: Path) -> list[str]:
+    """Return paths as doit wants them."""
+    return [str(path) for path in paths]
+
+
+def changed(**values: Any) -> list[Any]:
+    """Return an uptodate check that fails when one of `values` differs from the last run's."""
+    return [config_changed({name: repr(value) for name, value in values.items()})]
+
+
+SOURCE = S.linux / ".tcbuild" / "source"
+SERIES = S.linux / ".tcbuild" / "series"
+KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules.sha256")
+
+
+def tcz_files(names: list[str]) -> list[str]:
+    """Return the .tcz files of extensions, with what they depend on."""
+    return files(*(S.tcz / f"{name}.tcz" for name in recipe.closure(names)))
+
+
+def placed(*places: str) -> list[str]:
+    """Return the profile's extensions that go to one of `places`."""
+    return sorted(extension.name for extension in S.profile.extensions if extension.place in places)
+
+
+def image_inputs() -> list[str]:
+    """Return every file that an ISO or a disk image is made of."""
+    tcz = tcz_files(placed("onboot", "ondemand"))
+    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz]
+
+
+def task_fetch() -> Task:
+    """fetch every input of the profile, verified, and unpack the kernel source"""
+    return {
+        "actions": [do("fetch", "fetch", S, recipe.packages(ALL_RECIPES))],
+        "file_dep": files(S.profile_file, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
+        "targets": files(S.used_lock),
+        "uptodate": changed(packages=recipe.packages(ALL_RECIPES), frozen=S.frozen),
+    }
+
+
+def task_lock() -> Task:
+    """pin what was fetched (versions and sha256) in profiles/NAME.lock.toml"""
+    return {
+        "actions": [do("fetch", "lock", S, recipe.packages(ALL_RECIPES))],
+        "uptodate": [False],
+    }
+
+
+def task_linux() -> Task:
+    """unpack the kernel source and apply the patch series"""
+    return {
+        "actions": [do("fetch", "unpack_linux", S), do("patches", "apply", S)],
+        "file_dep": files(S.used_lock, *commandline.patch_files(S)),
+        "targets": files(SOURCE, SERIES),
+        "uptodate": changed(patches=S.profile.kernel.patches),
+    }
+
+
+def task_kconfig() -> Iterator[Task]:
+    """merge the fragments onto the base config and prove every line of them"""
+    yield {
+        "basename": "kconfig",
+        "doc": "merge the fragments onto the base config and prove every line of them",
+        "actions": [do("kconfig", "merge", S)],
+        "file_dep": files(SOURCE, SERIES, *commandline.config_files(S)),
+        "targets": files(S.config, S.config.with_name("base.config"), S.config.with_name("diff.txt")),
+        "uptodate": changed(
+            kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
+        ),
+    }
+    yield {
+        "basename": "kconfig:diff",
+        "doc": "print what the fragments change against the base config",
+        "actions": [do("kconfig", "print_diff", S)],
+        "file_dep": files(S.config.with_name("diff.txt")),
+        "uptodate": [False],
+    }
+
+
+def task_kernel() -> Task:
+    """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
+    return {
+        "actions": [do("kernel", "build", S)],
+        "file_dep": files(S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel"),
+        "targets": KERNEL,
+        "uptodate": changed(tools=commandline.compiler(), epoch=S.profile.source_date_epoch),
+    }
+
+
+def task_check() -> Task:
+    """say what a kernel image (or any other FILE) is, and whether it can be booted"""
+    folder = Path(os.environ.get("TCBUILD_CWD") or get_initial_workdir() or ".")
+    return {
+        "actions": [do("identify", "check_files", folder)],
+        "pos_arg": "paths",
+        "uptodate": [False],
+    }
+
+
+def task_rootfs() -> Task:
+    """make the base root from apt packages and rootfs/ (profiles that declare one)"""
+    if not S.profile.core.rootfs:
+        return {"actions": None, "uptodate": [True]}
+    return {
+        "actions": [do("rootfs", "build", S)],
+        "file_dep": files(S.used_lock, *commandline.tree(ROOT / "rootfs")),
+        "targets": files(S.output / "rootfs64.gz"),
+        "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
+    }
+
+
+def task_tcz() -> Iterator[Task]:
+    """build the extensions that have a recipe"""
+    yield {"basename": "tcz", "name": None, "doc": "build the extensions that have a recipe"}
+    for name in ALL_RECIPES:
+        yield {
+            "basename": "tcz",
+            "name": name,
+            "doc": ALL_RECIPES[name].info.description,
+            "actions": [do("tcz", "build", S, name)],
+            "file_dep": files(S.used_lock, *recipe.files(name)),
+            "targets": files(S.tcz / f"{name}.tcz"),
+            "uptodate": changed(epoch=S.profile.source_date_epoch),
+        }
+
+
+def task_core() -> Task:
+    """put base root, modules and initrd extensions together as corepure64.gz"""
+    base = [S.output / "rootfs64.gz"] if S.profile.core.rootfs else [S.used_lock]
+    return {
+        "actions": [do("core", "build", S)],
+        "file_dep": [*files(*base), *KERNEL[1:], *tcz_files(placed("initrd"))],
+        "targets": files(S.core),
+        "uptodate": changed(core=S.profile.core, extensions=placed("initrd")),
+    }
+
+
+def task_iso() -> Task:
+    """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
+    return {
+        "actions": [do("iso", "build", S)],
+        "file_dep": image_inputs(),
+        "targets": files(S.iso),
+        "uptodate": changed(boot=S.profile.boot, extensions=S.profile.extensions),
+    }
+
+
+def task_disk() -> Task:
+    """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
+    return {
+        "actions": [do("disk", "build", S)],
+        "file_dep": image_inputs(),
+        "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
+        "uptodate": changed(boot=S.profile.boot, disk=S.profile.disk, extensions=S.profile.extensions),
+    }
+
+
+FIRMWARE = {
+    "name": "firmware",
+    "long": "firmware",
+    "default": "bios",
+    "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
+}
+MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
+
+
+def task_qemu() -> Iterator[Task]:
+    """boot the ISO in QEMU, its serial console on this terminal"""
+    needs = files(S.iso, S.core, S.kernel / "vmlinuz64")
+    yield {
+        "basename": "qemu",
+        "doc": "boot the ISO in QEMU, its serial console on this terminal",
+        "actions": [do("qemu", "interactive", S)],
+        "params": [FIRMWARE, MEMORY],
+        "file_dep": needs,
+        "uptodate": [False],
+        "io": {"capture": False},
+    }
+    yield {
+        "basename": "qemu:test",
+        "doc": "boot by BIOS, UEFI and directly, and ask the guest whether all is well",
+        "actions": [do("qemu", "test", S)],
+        "file_dep": needs,
+        "uptodate": [False],
+    }
+
+
+def task_test() -> Iterator[Task]:
+    """run the tests"""
+    tiers = {
+        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "tcz"]),
+        "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
+        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz"]),
+        "test:vm": ("run the tests that boot machines in QEMU", ["tests/vm"], ["iso", "tcz"]),
+    }
+    for name, (doc, paths, needs) in tiers.items():
+        yield {
+            "basename": name,
+            "doc": doc,
+            "actions": [do("testing", "pytest", *paths)],
+            "task_dep": needs,
+            "uptodate": [False],
+            "io": {"capture": False},
+        }
+
+
+def task_docs() -> Task:
+    """bring the generated parts of the README up to date"""
+    return {"actions": [do("pipeline", "write_docs")], "uptodate": [False]}

@@ -1,0 +1,73 @@
+"""What the command line and the checkout say, as `dodo.py` needs it to declare tasks."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from doit import doit_cmd
+
+from tasks import patches, profile
+from tasks.errors import UserError
+from tasks.profile import Settings
+from tasks.run import ROOT, require_tool
+
+VARIABLES = ("profile", "fragments", "out", "frozen", "offline")
+
+
+def settings(artifacts: Path) -> Settings:
+    """Return the settings that `name=value` words of the command line ask for.
+
+    Raises `UserError` for an unknown variable: one that is silently ignored
+    builds something else than was asked for.
+    """
+    given: dict[str, str] = dict(doit_cmd._CMDLINE_VARS or {})
+    for name in given:
+        if name not in VARIABLES:
+            near = difflib.get_close_matches(name, VARIABLES, n=1)
+            raise UserError(
+                f"unknown variable {name}=",
+                f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
+            )
+    artifacts.mkdir(exist_ok=True)
+    return profile.settings(given, artifacts)
+
+
+def tree(folder: Path) -> list[Path]:
+    """Return every file below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def patch_files(settings: Settings) -> list[Path]:
+    """Return what the profile's patch series is made of."""
+    wanted = patches.series(settings)
+    return [wanted[0].parent / "series", *wanted] if wanted else []
+
+
+def config_files(settings: Settings) -> list[Path]:
+    """Return the fragments in order, and the base config if it stands in kconfig/.
+
+    A fragment that does not exist is the kconfig stage's to explain.
+    """
+    names = [name if "/" in name else f"kconfig/{name}.config" for name in settings.fragments]
+    base = settings.profile.kernel.base
+    if isinstance(base, str):
+        names.insert(0, f"kconfig/{base}")
+    return [path for path in (ROOT / name for name in names) if path.is_file()]
+
+
+def compiler() -> list[tuple[str, int, int]]:
+    """Return what tells one compiler and linker from another, without running them.
+
+    Path, size in bytes and mtime in nanoseconds of each program; empty where it is missing.
+    """
+    found = []
+    for tool in ("gcc", "ld", "as"):
+        try:
+            path = os.path.realpath(require_tool(tool))
+        except UserError:
+            continue
+        status = os.stat(path)
+        found.append((path, status.st_size, status.st_mtime_ns))
+    return found

@@ -1,0 +1,44 @@
+"""How doit's events look: one line a task with its time, errors as text and hint."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from doit.reporter import ConsoleReporter
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]
+    """Says which task runs and how long it took; is silent about what is up to date."""
+
+    desc = "tcbuild: one line a task, times, errors without tracebacks"
+
+    def __init__(self, outstream: Any, options: Any) -> None:
+        super().__init__(outstream, options)
+        self._started: dict[str, float] = {}
+        self._ran = 0
+
+    def execute_task(self, task: Any) -> None:
+        """Say that a task starts."""
+        if task.actions:
+            self._started[task.name] = time.monotonic()
+            self._ran += 1
+            self.write(f"=> {task.name}\n")
+
+    def add_success(self, task: Any) -> None:
+        """Say how long a task took."""
+        if task.name in self._started:
+            self.write(f"   {task.name} done in {time.monotonic() - self._started[task.name]:.1f} s\n")
+
+    def skip_uptodate(self, task: Any) -> None:
+        """An up-to-date task is not worth a line."""
+
+    def _write_failure(self, result: Any, write_exception: bool = True) -> None:
+        self.write(f"error: {result['task'].name}: {result['exception'].get_msg().strip()}\n")
+
+    def complete_run(self) -> None:
+        """Say it when there was nothing to do; errors have been shown where they happened."""
+        for message in self.runtime_errors:
+            self.write(f"error: {message}\n")
+        if not self._ran and not self.failures and not self.runtime_errors:
+            self.write("everything is up to date\n")

@@ -1,0 +1,186 @@
+"""A second checkout: the same bytes, nothing to do twice, and each change its own chain.
+
+The compiler cache of the first build serves the second one, so that what is
+tested is which tasks run and what comes out, not how long gcc takes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.files import sha256_file
+from tests.built import Outcome, built, copy_checkout, doit
+
+FOREIGN = {
+    "TZ": "Pacific/Auckland",
+    "LANG": "C.UTF-8",
+    "USER": "somebody",
+    "CFLAGS": "-O0",
+    "HOSTNAME": "else",
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the checkout to another folder and build its ISO under another umask and time zone."""
+    folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a folder of another name")
+    old = os.umask(0o077)
+    try:
+        done = doit(folder, "iso", f"profile={built().name}", env=FOREIGN)
+    finally:
+        os.umask(old)
+    assert done.status == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def run(clone: Path) -> Callable[..., Outcome]:
+    """Run a `./doit` command on the clone's profile."""
+
+    def call(*words: str, env: dict[str, str] | None = None) -> Outcome:
+        return doit(clone, *words, f"profile={built().name}", env=env)
+
+    return call
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Replace `old` by `new` in a file for a while; put it back with the old mtime."""
+    text, status = path.read_text(), path.stat()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_another_folder_time_and_user_settings_give_the_same_iso(clone: Path) -> None:
+    here = built()
+    there = clone / "artifacts" / here.name
+    for path in (here.kernel / "vmlinuz64", here.kernel / "modules.sha256", here.core, here.iso):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(here.output)), path.name
+
+
+def test_the_second_run_does_nothing(run: Callable[..., Outcome]) -> None:
+    done = run("iso")
+    assert (done.status, done.ran) == (0, [])
+    assert "everything is up to date" in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "tasks"),
+    [
+        ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
+        ("boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
+        ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
+        ("rootfs/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
+        (
+            "kconfig/qemu.config",
+            "CONFIG_SQUASHFS_XZ=y",
+            "CONFIG_SQUASHFS_XZ=y\nCONFIG_SQUASHFS_LZ4=y",
+            ["kconfig", "kernel", "iso"],
+        ),
+    ],
+    ids=["comment-of-a-fragment", "boot-menu", "recipe", "init-script", "fragment"],
+)
+def test_a_change_rebuilds_its_own_chain_and_nothing_else(
+    clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, tasks: list[str]
+) -> None:
+    with edited(clone / file, old, new):
+        done = run("iso")
+        assert done.status == 0, done.output
+        assert done.ran == tasks
+        assert run("iso").ran == []
+    assert run("iso").ran == tasks, "taking the change back rebuilds the same"
+
+
+def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    with edited(
+        clone / "kconfig/qemu.config", "CONFIG_SQUASHFS_XZ=y", "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=y"
+    ):
+        log = clone / "artifacts" / built().name / "logs" / "kernel.log"
+        log.unlink()
+        process = subprocess.Popen(
+            ["./doit", "kernel", f"profile={built().name}"],
+            cwd=clone,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while not (log.exists() and "  CC " in log.read_text()):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "run the same command again" in said
+        assert "Traceback" not in said
+        assert sha256_file(image) == before, "the old kernel stays until a new one is proved"
+        compiled = log.read_text().count("  CC ")
+        done = run("kernel")
+        assert done.status == 0, done.output
+        assert done.ran == ["kernel"], "the proven configuration of the cut run is kept"
+        assert compiled > 0
+        assert sha256_file(image) != before
+    assert run("iso").status == 0
+    assert sha256_file(image) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        (
+            "kconfig/ext3-xattr.config",
+            "CONFIG_EXT3_FS=y",
+            "CONFIG_EXT3_FS=y\nCONFIG_EXT3_FS_XATTR=y",
+            ["EXT3_FS_XATTR", "4.3", "EXT3_FS_SECURITY"],
+        ),
+        ("profiles/apt.toml", "[kernel]", "[kernel", ["apt.toml", "valid TOML"]),
+        ("profiles/apt.toml", "[boot]", "[boot]\ntimeuot = 3", ["apt.toml", "boot.timeuot", "timeout"]),
+        ("profiles/apt.toml", "timeout = 3", 'timeout = "3"', ["boot.timeout", "an integer", "'3'"]),
+        ("profiles/apt.toml", '"qemu", ', '"qemu", "nothing", ', ["nothing", "ext3-xattr"]),
+        ("profiles/apt.toml", '"attr"', '"att"', ["no recipe", "attr"]),
+    ],
+    ids=["unknown-symbol", "bad-toml", "unknown-key", "wrong-type", "no-fragment", "no-recipe"],
+)
+def test_bad_input_is_explained_and_leaves_what_was_built(
+    clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, says: list[str]
+) -> None:
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    with edited(clone / file, old, new):
+        done = run("iso")
+    assert done.status != 0
+    assert "Traceback" not in done.output
+    assert done.output.count("error: ") == 1
+    for word in says:
+        assert word in done.output
+    assert sha256_file(image) == before
+    assert run("iso").status == 0
+
+
+def test_a_patch_that_does_not_apply_is_named(clone: Path, run: Callable[..., Outcome]) -> None:
+    series = clone / "patches" / "trial"
+    series.mkdir()
+    (series / "series").write_text("wrong.patch\n")
+    (series / "wrong.patch").write_text("--- a/Makefile\n+++ b/Makefile\n@@ -1,1 +1,1 @@\n-no\n+yes\n")
+    with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "trial"'):
+        done = run("kernel")
+    assert done.status != 0
+    assert "wrong.patch does not apply" in done.output
+    assert "Traceback" not in done.output
+    assert run("iso").status == 0

@@ -1,0 +1,90 @@
+"""The project's own rules, as tests: linters, types, sizes, documents, pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks import pipeline, schema
+from tasks.run import ROOT
+
+PYTHON = sorted([ROOT / "dodo.py", *(ROOT / "tasks").glob("*.py"), *(ROOT / "tests").rglob("*.py")])
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", "--strict", "dodo.py", "tasks", "tests"],
+    ],
+    ids=["ruff-check", "ruff-format", "mypy"],
+)
+def test_linters_are_clean(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+def test_stages_do_not_import_in_a_circle() -> None:
+    imports: dict[str, set[str]] = {}
+    for path in (ROOT / "tasks").glob("*.py"):
+        found: set[str] = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module == "tasks":
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks."):
+                found.add((node.module or "").split(".")[1])
+        imports[path.stem] = found
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path, name])
+        for other in imports.get(name, ()):
+            visit(other, (*path, name))
+
+    for name in imports:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+def test_every_requirement_is_pinned(name: str) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    assert lines
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
+
+
+def test_every_locked_input_has_a_sha256() -> None:
+    """A lock entry without one would be an input nobody vouches for."""
+    for path in (ROOT / "profiles").glob("*.lock.toml"):
+        for entries in schema.read_toml(path).values():
+            assert all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in entries)
+
+
+def test_readme_names_only_tasks_that_exist() -> None:
+    known = {task.name for task in pipeline.declared()} | {"list", "clean", "help", "info"}
+    said = set(re.findall(r"\./doit ([a-z][a-z:-]*)", (ROOT / "README.md").read_text()))
+    assert said
+    assert said <= known, said - known
+
+
+def test_readme_picture_is_that_of_the_tasks() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert pipeline.update(text, pipeline.mermaid(pipeline.declared())) == text, "run ./doit docs"
