@@ -28,9 +28,6 @@
  * Only what Linux 5.4 and 6.12 share of scripts/kconfig is used.  How a menu entry
  * keeps its file name differs, so positions are read from get_relations_str().
  */
-#include <ctype.h>
-#include <limits.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,8 +278,9 @@ static void print_symbol(const char *name)
 
 int main(int argc, char **argv)
 {
-	char line[SYMBOL_MAXLENGTH];
 	struct menu *menu;
+	char *line = NULL;
+	size_t size = 0;
 	FILE *asked;
 
 	if (argc != 3) {
@@ -300,10 +298,11 @@ int main(int argc, char **argv)
 	for (menu = rootmenu.list; menu; menu = following(menu))
 		if (menu->sym && menu->sym->name)
 			printf("name\t%s\n", menu->sym->name);
-	while (fgets(line, sizeof(line), asked)) {
+	while (getline(&line, &size, asked) >= 0) {
 		line[strcspn(line, "\r\n")] = '\0';
 		print_symbol(line);
 	}
+	free(line);
 	fclose(asked);
 	printf("end\n");
 	return fflush(stdout) ? 1 : 0;

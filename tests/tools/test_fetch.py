@@ -1,0 +1,109 @@
+"""The fetch stage of a profile that lives on apt, with the real apt and dpkg-deb."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import fetch, profile
+from tasks.errors import UserError
+from tasks.profile import Boot, Core, Kernel, Lock, LockedPackage, Profile, Settings, Source
+from tests.repository import Repository, serving
+
+
+def kernel_tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+        for name in ("Makefile", "Kconfig", "arch/x86/Kbuild"):
+            tar.addfile(tarfile.TarInfo(f"linux-source-6.1/{name}"))
+    return packed.getvalue()
+
+
+KERNEL_FILES = {"usr/src/linux-source-6.1.tar.xz": kernel_tar(), "usr/share/doc/linux-source-6.1/README": b""}
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    with serving(tmp_path / "apt", monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(profile, "ROOT", tmp_path)
+    (tmp_path / "profiles").mkdir()
+    repository.add("linux-source-6.1", "6.1.1-1", KERNEL_FILES)
+    repository.add("busybox", "1:1")
+    repository.add("attr", "1")
+    repository.publish()
+    mine = Profile(
+        description="made up",
+        source_date_epoch=1,
+        kernel=Kernel(Source("apt", package="linux-source-[0-9]*"), "base.config", "allnoconfig", ()),
+        core=Core(packages=("busybox",)),
+        boot=Boot(()),
+    )
+    return Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+
+
+def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
+    fetch.fetch(settings, ("attr",))
+    files = fetch.package_files(settings, ("attr",))
+    assert list(files) == ["attr", "busybox", "linux-source-6.1"]
+    fetch.unpack_linux(settings)
+    assert (settings.linux / "arch/x86/Kbuild").is_file()
+    assert repository.mirror.url not in settings.used_lock.read_text()
+    assert not settings.pinned_lock.exists()
+    assert {path.name for path in settings.output.iterdir()} == {"lock.toml", "linux"}
+
+
+def test_lock_pins_the_newest_and_frozen_keeps_it(
+    settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch.lock(settings)
+    first = settings.pinned_lock.read_bytes()
+    assert first == settings.used_lock.read_bytes()
+    repository.add("linux-source-6.2", "6.2.1-1")
+    repository.add("busybox", "1:2")
+    repository.publish()
+    fetch.fetch(settings)
+    assert settings.used_lock.read_bytes() == first
+    capsys.readouterr()
+    fetch.lock(settings)
+    said = capsys.readouterr().out
+    assert "lock: busybox 1:1 -> 1:2\n" in said
+    assert "lock: linux-source-6.2 (new) -> 6.2.1-1\n" in said
+    versions = {package.name: package.version for package in fetch.used_lock(settings).package}
+    assert versions == {"busybox": "1:2", "linux-source-6.2": "6.2.1-1"}
+    fetch.fetch(replace(settings, frozen=True, offline=True))
+
+
+def test_kernel_package_gone(
+    settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debian drops linux-source-6.11 for linux-source-6.12: another package, not another version."""
+    gone = LockedPackage("linux-source-6.0", "6.0.1-1", "0" * 64)
+    settings.pinned_lock.write_text(Lock((gone,)).to_toml())
+    fetch.fetch(settings)
+    said = capsys.readouterr().out
+    assert "linux-source-6.0 6.0.1-1 -> linux-source-6.1 6.1.1-1" in said
+    used = fetch.used_lock(settings).package
+    assert [package.name for package in used] == ["busybox", "linux-source-6.1"]
+    settings.pinned_lock.write_text(Lock((gone, used[0])).to_toml())
+    with pytest.raises(UserError, match=r"no package linux-source-6\.0 \(locked: 6\.0\.1-1\)") as caught:
+        fetch.fetch(replace(settings, frozen=True))
+    assert "./doit lock" in caught.value.hint
+
+
+def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository) -> None:
+    repository.add("linux-source-6.3", "6.3-1", {"usr/src/README": b""})
+    repository.publish()
+    fetch.fetch(settings)
+    with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
+        fetch.unpack_linux(settings)
+    assert [path.name for path in settings.output.iterdir()] == ["lock.toml"]
