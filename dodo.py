@@ -115,7 +115,9 @@ def task_kconfig() -> Iterator[Task]:
         "doc": "merge the fragments onto the base config and prove every line of them",
         "actions": [do("kconfig", "merge", S)],
         "file_dep": files(SOURCE, SERIES, *commandline.config_files(S)),
-        "targets": files(S.config, S.config.with_name("base.config"), S.config.with_name("diff.txt")),
+        "targets": files(
+            S.config, *(S.config.with_name(name) for name in ("base.config", "report.txt", "diff.txt"))
+        ),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
         ),

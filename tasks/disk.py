@@ -44,8 +44,7 @@ def build(settings: Settings) -> None:
     # A file system's identity must not be random, and not the same for every profile.
     identity = uuid.uuid5(NAMESPACE, settings.name)
     values = iso.menu_values(settings) | {"UUID": str(identity)}
-    bootcodes = [code for code in settings.profile.boot.bootcodes if code != "cde"]
-    values["BOOTCODES"] = " ".join([f"tce=UUID={identity}", *bootcodes])
+    values["BOOTCODES"] = f"tce=UUID={identity} {values['BASE_CODES']}"
     embedded = grub.fill("grub-embedded-disk.cfg", values)
     grub.efi_image(settings, embedded, work / "efi.img", log)
     _ext3(settings, values, identity, work, log)
@@ -71,19 +70,21 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))
     # The machine's own mke2fs.conf must not decide what the file system is like.
-    fake_time = {"E2FSPROGS_FAKE_TIME": str(epoch), "MKE2FS_CONFIG": "/dev/null"}
+    fake_time = {"E2FSPROGS_FAKE_TIME": str(epoch), "MKE2FS_CONFIG": str(grub.BOOT / "mke2fs.conf")}
     extended = f"root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash')}"
     size = settings.profile.disk.size_mib - (FIRST + EFI_SECTORS) * grub.SECTOR // MIB
     command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
     run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log)
-    # Files belong to whoever builds; in the image they belong to root, and tce/ to tc.
-    owners = []
+    # mke2fs takes owner and change time from the files it copies.  In the image they
+    # belong to root, and tce/ to tc.
+    commands = []
     for path in sorted(tree.rglob("*")):
         name = "/" + str(path.relative_to(tree))
         uid, gid = (TC_UID, STAFF_GID) if name.startswith("/tce") else (0, 0)
-        owners += [f'set_inode_field "{name}" uid {uid}', f'set_inode_field "{name}" gid {gid}']
-    write_atomic(work / "owners", "\n".join(owners) + "\n")
-    run(["debugfs", "-w", "-f", work / "owners", work / "ext3.img"], env=fake_time, log=log)
+        fields = {"uid": uid, "gid": gid, "ctime": f"@{epoch}"}
+        commands += [f'set_inode_field "{name}" {field} {value}' for field, value in fields.items()]
+    write_atomic(work / "debugfs", "\n".join(commands) + "\n")
+    run(["debugfs", "-w", "-f", work / "debugfs", work / "ext3.img"], env=fake_time, log=log)
 
 
 def _assemble(settings: Settings, identity: uuid.UUID, work: Path, disk: Path, log: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from tasks.cpio import NAME_MAX, LinkKey, Member, by_path, decode, encode
 
 MAXSYMLINKS = 40  # include/linux/namei.h
+FOLDER_STAYS = "a folder that is not empty is in its place"
 
 
 class Node:
@@ -164,7 +165,7 @@ class RootFs:
     def _symlink(self, member: Member, folder: Node, last: str, node: Node | None) -> str:
         if node is not None:
             node.uid, node.gid = member.uid, member.gid  # the lchown still happens
-            return "a folder that is not empty is in its place"
+            return FOLDER_STAYS
         if not member.data:
             return "a symlink without a target"
         link = folder.children[last] = Node(stat.S_IFLNK | 0o777, data=member.data)
@@ -183,7 +184,9 @@ class RootFs:
             return None
         left = _clean(folder, last, node, 0)
         target = self.find(links[key])
-        if left is not None or target is None or target.kind != member.kind:
+        if left is not None:
+            return FOLDER_STAYS
+        if target is None or target.kind != member.kind:
             return f"it cannot be linked to {links[key]!r}, which was replaced or lost"
         folder.children[last] = target
         return target
@@ -198,7 +201,7 @@ class RootFs:
         if node is None:
             node = folder.children[last] = Node(stat.S_IFREG)
         if node.is_dir:
-            return "a folder that is not empty is in its place"
+            return FOLDER_STAYS
         # An existing file is written through: other names of it change as well.
         node.data = member.data if member.data or not linked else node.data
         node.own(member)
@@ -217,7 +220,7 @@ class RootFs:
             node = folder.children[last] = Node(member.mode, rdev)
         node.own(member)  # the chown and chmod happen even where mknod said EEXIST
         if node.is_dir:
-            return "a folder that is not empty is in its place"
+            return FOLDER_STAYS
         if node.rdev != rdev:
             return f"the device {node.rdev[0]}:{node.rdev[1]} before it stays, instead of {rdev[0]}:{rdev[1]}"
         return ""
@@ -225,7 +228,7 @@ class RootFs:
 
 def _clean(folder: Node, last: str, node: Node | None, kind: int) -> Node | None:
     """clean_path(): make way for another type, unless a folder with content stands there."""
-    if node is None or node.kind == kind or (node.is_dir and node.children) or last == ".":
+    if node is None or node.kind == kind or (node.is_dir and node.children):
         return node
     del folder.children[last]
     return None

@@ -44,10 +44,13 @@ def build(settings: Settings) -> None:
 def menu_values(settings: Settings) -> dict[str, str]:
     """Return what the @KEYS@ of the menus in boot/ stand for."""
     boot = settings.profile.boot
+    # `base` leaves out the tce folder alone: Tiny Core's tce-setup looks at `cde` all the same.
+    base_codes = [code for code in boot.bootcodes if code != "cde"]
     release = (settings.kernel / "release").read_text().strip()
     return {
         "TITLE": f"Tiny Core ({settings.name}, {release})",
         "BOOTCODES": " ".join(boot.bootcodes),
+        "BASE_CODES": " ".join(base_codes),
         "TIMEOUT_S": str(boot.timeout),
         "TIMEOUT_DS": str(boot.timeout * 10),  # isolinux counts tenths of a second
         "VOLUME": boot.volume_id,

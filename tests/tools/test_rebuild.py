@@ -31,7 +31,7 @@ FOREIGN = {
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the checkout to another folder and build its ISO under another umask and time zone."""
-    folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a folder of another name")
+    folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a-folder-of-another-name")
     old = os.umask(0o077)
     try:
         done = doit(folder, "iso", f"profile={built().name}", env=FOREIGN)

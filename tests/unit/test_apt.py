@@ -132,3 +132,14 @@ def test_frozen_refuses_what_is_not_locked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no version is locked for more, other\n") as caught:
         fetch(tmp_path, ["other", "have", "more"], have, frozen=True)
     assert caught.value.hint == "./doit lock"
+
+
+@pytest.mark.parametrize(
+    "arrived, expected",
+    [("attr_2_all.deb", "attr 2: expected sha256 0000.*, got "), ("attr-x_2_all.deb", "brought no attr")],
+)
+def test_deb_that_is_not_what_apt_said_is_not_kept(tmp_path: Path, arrived: str, expected: str) -> None:
+    (tmp_path / arrived).write_bytes(b"another deb")
+    with pytest.raises(UserError, match=expected):
+        apt._store(apt.Offer("attr", "2", "0" * 64, 11), tmp_path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -179,6 +179,7 @@ END = member_bytes(b"TRAILER!!!", 0)
         (b"./", "."),
         (b"odd\xff\n", "odd\udcff\n"),
         (b"padded\0\0\0", "padded"),
+        (b"cut\0here", "cut"),
     ],
 )
 def test_names_lose_what_stands_before_them(name: bytes, becomes: str) -> None:
@@ -208,6 +209,13 @@ AT = f"at offset {len(FIRST)}"
     ("data", "says"),
     [
         (b"", "ends at offset 0, before its first member"),
+        (
+            FIRST[:-1],
+            "cut off in the data of 'first' (header at offset 0): it needs 120 bytes, there are 119",
+        ),
+        (FIRST + END[:112], f"cut off in the name of the member {AT} (after 'first')"),
+        (FIRST + END[:60], f"cut off in the header {AT} (after 'first')"),
+        (FIRST + END[:3], f"cut off in the header {AT} (after 'first')"),
         (FIRST, "ends at offset 120, after 'first', without its TRAILER!!!"),
         (b"070707" + bytes(70), "old portable (odc) format"),
         (b"\xc7\x71" + bytes(70), "old binary format"),
@@ -277,7 +285,9 @@ def make_folder(root: Path, names: list[str], umask: int) -> Path:
         (root / "bin").mkdir(parents=True)
         for name in names:
             (root / name).write_text(name)
-        (root / "bin/run").chmod(0o777 & ~umask)
+        for name in ("bin/run", "bin/tool"):
+            (root / name).touch()
+            (root / name).chmod(0o777 & ~umask)
         (root / "link").symlink_to("bin/run")
         os.link(root / "plain", root / "bin/plain")
         Path(os.fsdecode(os.fsencode(root) + b"/odd\xff")).write_text("odd")
@@ -289,6 +299,8 @@ def make_folder(root: Path, names: list[str], umask: int) -> Path:
 def test_scan_folder_does_not_depend_on_umask_or_order(tmp_path: Path) -> None:
     one = make_folder(tmp_path / "one", ["plain", "bin/run", "secret"], 0o022)
     two = make_folder(tmp_path / "two", ["secret", "bin/run", "plain"], 0o077)
+    for folder in (one, two):
+        os.link(folder / "secret", folder / "shared")  # special files are files of their own
     (two / "bin").chmod(0o2700)  # a set-gid folder hands the bit down to what is made in it
     special = {"secret": (0o600, 3, 4), "bin/run": (0o4755, 0, 0)}
     members = cpio.scan_folder(one, special=special)
@@ -298,10 +310,12 @@ def test_scan_folder_does_not_depend_on_umask_or_order(tmp_path: Path) -> None:
         ("bin", "drwxr-xr-x", 0, 0, 2, b""),
         ("bin/plain", "-rw-r--r--", 0, 0, 2, b"plain"),
         ("bin/run", "-rwsr-xr-x", 0, 0, 1, b"bin/run"),
+        ("bin/tool", "-rwxr-xr-x", 0, 0, 1, b""),
         ("link", "lrwxrwxrwx", 0, 0, 1, b"bin/run"),
         ("odd\udcff", "-rw-r--r--", 0, 0, 1, b"odd"),
         ("plain", "-rw-r--r--", 0, 0, 2, b"plain"),
         ("secret", "-rw-------", 3, 4, 1, b"secret"),
+        ("shared", "-rw-r--r--", 0, 0, 1, b"secret"),
     ]
 
 

@@ -64,6 +64,7 @@ def test_boot_files_finish_the_installation(
     assert ("tmp/setup.lst" in found) == (setup is not None)
     if setup is not None:
         assert found["tmp/setup.lst"].data.decode() == setup
+        assert found["tmp"] == directory("tmp", 0o1777)
 
 
 def test_setup_list_keeps_the_order() -> None:
@@ -89,5 +90,6 @@ def test_builtin_holds_what_tce_setup_looks_for(tmp_path: Path) -> None:
         ("tmp/builtin/optional/b.tcz.dep", "b.tcz.dep"),
         ("tmp/builtin/optional/b.tcz.md5.txt", "b.tcz.md5.txt"),
     ]
+    assert found[0] == directory("tmp", 0o1777)
     with pytest.raises(UserError, match="not built in: c"):
         extracted.builtin_members([tmp_path / "a.tcz"], ["a", "c"])

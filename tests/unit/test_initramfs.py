@@ -14,12 +14,11 @@ from hypothesis import given
 
 from tasks import cpio
 from tasks.cpio import Member, device, directory, hard_links, regular, symlink
-from tasks.initramfs import RootFs
+from tasks.initramfs import FOLDER_STAYS, RootFs
 from tests.trees import trees
 
 DIR = directory("d", 0o755)
 FULL = [DIR, regular("d/x", b"x")]
-FOLDER_STAYS = "a folder that is not empty is in its place"
 
 
 def unpack(*archives: list[Member]) -> RootFs:
@@ -111,10 +110,15 @@ def _line(member: Member) -> str:
             id="dotdot-of-a-file",
         ),
         pytest.param(
-            [[directory("e"), symlink("l", "/e")], [regular("l/x", b"x")]],
-            {"e": "drwxr-xr-x 0 ", "e/x": "-rw-r--r-- 0 x", "l": "lrwxrwxrwx 0 /e"},
+            [[DIR, directory("e"), symlink("d/l", "/e/../../e")], [regular("d/l/x", b"x")]],
+            {
+                "d": "drwxr-xr-x 0 ",
+                "d/l": "lrwxrwxrwx 0 /e/../../e",
+                "e": "drwxr-xr-x 0 ",
+                "e/x": "-rw-r--r-- 0 x",
+            },
             [],
-            id="absolute-symlink",
+            id="absolute-symlink-and-dotdot-of-the-root",
         ),
         pytest.param(
             [[symlink("l", "l")], [regular("l/x", b"x")]],
@@ -163,6 +167,12 @@ def _line(member: Member) -> str:
             {"a": "-rw-r--r-- 0 2", "b": "-rw-r--r-- 0 1"},
             [],
             id="a-replaced-link-is-a-file-of-its-own",
+        ),
+        pytest.param(
+            [[*FULL], hard_links(regular("a", b"1"), ["a", "d"], 1)],
+            {"a": "-rw-r--r-- 0 1", "d": "drwxr-xr-x 0 ", "d/x": "-rw-r--r-- 0 x"},
+            [f"'d': {FOLDER_STAYS}"],
+            id="a-link-does-not-replace-a-full-folder",
         ),
         pytest.param(
             [hard_links(regular("a", b"1"), ["a", "no/b", "c"], 1)],

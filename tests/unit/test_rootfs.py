@@ -24,7 +24,15 @@ def make_rules(
     files: Mapping[str, Entry] | None = None,
     devices: Mapping[str, Device] | None = None,
 ) -> Rules:
-    return Rules(drop, dict(keep or {}), BUSYBOX, {}, dict(folders or {}), dict(files or {}), dict(devices or {}))
+    return Rules(
+        drop,
+        keep=dict(keep or {}),
+        busybox=BUSYBOX,
+        links={},
+        folders=dict(folders or {}),
+        files=dict(files or {}),
+        devices=dict(devices or {}),
+    )
 
 
 def fill(folder: Path, files: Mapping[str, str], mode: int = 0o644) -> Path:
@@ -185,8 +193,9 @@ def test_the_shipped_rules_are_sound() -> None:
     rules = schema.load(rootfs.RULES, Rules)
     owners = rootfs.Owners(rootfs.OVERLAY)
     assert owners("tc:staff", "") == (1001, 50)
-    for entry in (*rules.folders.values(), *rules.files.values(), *rules.devices.values()):
-        owners(entry.owner, "")
+    entries = [*rules.folders.values(), *rules.files.values()]
+    for owner in [*(entry.owner for entry in entries), *(node.owner for node in rules.devices.values())]:
+        owners(owner, "")
     assert {"dev/console", "dev/null"} <= rules.devices.keys()
 
 

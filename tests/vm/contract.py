@@ -1,0 +1,85 @@
+"""What the tests of Tiny Core's contract boot: guests, extensions and disks made on the spot."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.guest import Guest
+from tasks.machine import Disk, Machine
+from tasks.profile import Settings
+from tests.built import built
+
+CONSOLE = "loglevel=3 console=tty0 console=ttyS0,115200"
+LIMIT = 300.0
+SCRIPT = "#!/bin/sh\n"
+INSTALLED = "usr/local/tce.installed"
+
+
+def own_root() -> Settings:
+    """Return the settings of the built image, if its root is ours."""
+    settings = built()
+    if not settings.profile.core.rootfs:
+        pytest.skip("this profile boots Tiny Core's own root")
+    return settings
+
+
+def machine(image: Settings, bootcodes: str, *disks: Disk, **changes: object) -> Machine:
+    """Return the machine that starts the image's kernel directly."""
+    what = {"kernel": image.kernel / "vmlinuz64", "initrd": image.core, "append": f"{CONSOLE} {bootcodes}"}
+    return Machine("direct", disks=disks, **(what | changes))  # type: ignore[arg-type]
+
+
+@contextmanager
+def booted(
+    image: Settings, log: Path, bootcodes: str = "", *disks: Disk, **changes: object
+) -> Iterator[Guest]:
+    """A guest at its first prompt, powered off by `sudo poweroff` at the end."""
+    with Guest(machine(image, bootcodes, *disks, **changes), log, limit=LIMIT) as guest:
+        guest.login()
+        yield guest
+        guest.power_off()
+
+
+def make_tcz(folder: Path, name: str, files: Mapping[str, str], deps: str = "") -> Path:
+    """Make NAME.tcz (and .dep, .md5.txt) in `folder`; scripts (`#!`) become executable."""
+    root = folder.parent / f".{name}"
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+        (root / path).chmod(0o755 if content.startswith("#!") else 0o644)
+    folder.mkdir(parents=True, exist_ok=True)
+    tcz = folder / f"{name}.tcz"
+    options = ("-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-quiet", "-no-progress")
+    subprocess.run(["mksquashfs", root, tcz, *options], check=True, capture_output=True)
+    if deps:
+        Path(f"{tcz}.dep").write_text(deps, newline="")
+    digest = hashlib.md5(tcz.read_bytes()).hexdigest()
+    Path(f"{tcz}.md5.txt").write_text(f"{digest}  {name}.tcz\n")
+    return tcz
+
+
+def starting(folder: Path, name: str, files: Mapping[str, str] | None = None, deps: str = "") -> Path:
+    """Make an extension whose start script adds a line to /tmp/started: its name and its user."""
+    script = SCRIPT + f'echo "{name} $(id -un)" >> /tmp/started\n'
+    return make_tcz(folder, name, {f"{INSTALLED}/{name}": script, **(files or {})}, deps)
+
+
+def base_and_top(folder: Path) -> None:
+    """Two extensions: `top` depends on `base`, uses its file and brings one that is there already."""
+    starting(folder, "base", {"usr/local/share/base": "from base\n"})
+    tool = SCRIPT + "cat /usr/local/share/base\n"
+    starting(folder, "top", {"usr/local/bin/top-tool": tool, "etc/motd": "not to be taken\n"}, "base.tcz\n")
+
+
+def make_disk(image: Path, content: Path, label: str = "") -> Disk:
+    """Make an ext3 disk of 64 MiB that holds what is in the folder `content`."""
+    content.mkdir(parents=True, exist_ok=True)
+    command = ["mkfs.ext3", "-q", "-F", "-L", label, "-d", str(content), str(image), "64M"]
+    subprocess.run(command, check=True, capture_output=True)
+    return Disk(image)
