@@ -157,7 +157,7 @@ def task_rootfs() -> Task:
         return {"actions": None, "uptodate": [True]}
     return {
         "actions": [do("rootfs", "build", S)],
-        "file_dep": files(S.used_lock, *commandline.tree(ROOT / "rootfs")),
+        "file_dep": files(S.used_lock, ROOT / "rootfs.toml", *commandline.tree(ROOT / "rootfs")),
         "targets": files(S.output / "rootfs64.gz"),
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }

@@ -257,7 +257,7 @@ def share_links(members: Sequence[Member]) -> list[Member]:
 
 
 def write(members: Iterable[Member], *, mtime: int | None) -> bytes:
-    """Return one newc archive of `members`.
+    """Return one newc archive of `members` (kernels such as 5.4 do not read crc).
 
     They are sorted by path, so that folders come before what they hold; inode numbers
     count from 1, and every time is `mtime` (None: each member's own).  nlink is the

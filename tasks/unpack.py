@@ -213,4 +213,5 @@ def _resolve(link: str, target: str, links: dict[str, str]) -> None:
                 here.append(part)
         if not todo:
             return
-    # A loop: it leads nowhere, so it cannot lead outside.
+    # The kernel gives up here (ELOOP), but a tool that reads `round/../..` by its letters would not.
+    raise _Refusal(f"symlink {link!r} points to {target!r}, in a circle")

@@ -101,9 +101,9 @@ def test_gnu_cpio_lists_what_we_write(tmp_path: Path) -> None:
 def test_we_read_what_gnu_cpio_writes(tmp_path: Path, form: str) -> None:
     folder = tmp_path / "root"
     (folder / "usr/bin").mkdir(parents=True)
-    for name in (b"odd\xff", b"new\nline", b"empty", b"tool"):
-        content = b"" if name == b"empty" else name * 999
-        Path(os.fsdecode(os.fsencode(folder) + b"/usr/bin/" + name)).write_bytes(content)
+    for raw in (b"odd\xff", b"new\nline", b"empty", b"tool"):
+        content = b"" if raw == b"empty" else raw * 999
+        Path(os.fsdecode(os.fsencode(folder) + b"/usr/bin/" + raw)).write_bytes(content)
     (folder / "usr/bin/tool").chmod(0o4711)
     for link in ("a", "z", "usr/tool"):
         os.link(folder / "usr/bin/tool", folder / link)

@@ -45,6 +45,7 @@ def test_users_tools_and_paths(image: Settings, tmp_path: Path) -> None:
         assert guest.run(". /etc/init.d/tc-functions; getbootparam console") == "ttyS0,115200\n"
         assert guest.run("sudo adduser -D bob && id bob").startswith("uid=1000(bob)")
         assert guest.run("echo bob:12345678 | sudo chpasswd && sudo grep -c '^bob:[$]6' /etc/shadow") == "1\n"
+        guest.run("ping -c 1 127.0.0.1")
         guest.run("sh -c 'sleep 77 & pgrep -x sleep && pkill sleep'")
         assert guest.run("tce-load", check=False).endswith("2")
         assert guest.run("tce-load -i nothing", check=False) == "nothing.tcz not found!\n1"
