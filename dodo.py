@@ -178,14 +178,23 @@ def task_tcz() -> Iterator[Task]:
         }
 
 
-def task_core() -> Task:
+def task_core() -> Iterator[Task]:
     """put base root, modules and initrd extensions together as corepure64.gz"""
     base = [S.output / "rootfs64.gz"] if S.profile.core.rootfs else [S.used_lock]
-    return {
+    yield {
+        "basename": "core",
+        "doc": "put base root, modules and initrd extensions together as corepure64.gz",
         "actions": [do("core", "build", S)],
         "file_dep": [*files(*base), *KERNEL[1:], *tcz_files(placed("initrd"))],
         "targets": files(S.core),
-        "uptodate": changed(core=S.profile.core, extensions=placed("initrd")),
+        "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
+    }
+    yield {
+        "basename": "core:list",
+        "doc": "list what corepure64.gz holds, as the kernel will unpack it",
+        "actions": [do("core", "list_core", S.core)],
+        "file_dep": files(S.core),
+        "uptodate": [False],
     }
 
 
@@ -201,11 +210,17 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
+    mydata = commandline.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
         "actions": [do("disk", "build", S)],
-        "file_dep": image_inputs(),
+        "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
-        "uptodate": changed(boot=S.profile.boot, disk=S.profile.disk, extensions=S.profile.extensions),
+        "uptodate": changed(
+            boot=S.profile.boot,
+            disk=S.profile.disk,
+            extensions=S.profile.extensions,
+            mydata=S.profile.system.mydata,
+        ),
     }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks import compression, cpio, extracted
+from tasks import compression, cpio, extracted, system
 from tasks.cpio import Member
 from tasks.errors import UserError
 from tasks.files import write_atomic
@@ -289,6 +289,10 @@ def build(settings: Settings) -> None:
             raise UserError(f"the base has a /{extracted.SETUP_LIST} of its own", "place extensions onboot")
         added += new
         pieces.append(_packed(Archive("gzip", tuple(added)), None, LEVEL, epoch))
+    own = system.members(settings.profile.system, root)
+    if own:
+        root.unpack(own)
+        pieces.append(_packed(Archive("gzip", tuple(own)), None, LEVEL, epoch))
     _check_init(settings, root)
     write_atomic(settings.output / "modules64.gz", modules_gz)
     write_atomic(settings.core, _joined(pieces))

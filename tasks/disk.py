@@ -12,10 +12,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from tasks import grub, iso
+from tasks import grub, iso, system
 from tasks.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
-from tasks.run import run, say
+from tasks.run import ROOT, run, say
 
 MIB = 1 << 20
 FIRST = 2048  # sectors: 1 MiB for the MBR and GRUB's core image
@@ -66,6 +66,9 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     iso.extensions(settings, tree / "tce")
     (tree / "tce/ondemand").mkdir()
     epoch = settings.profile.source_date_epoch
+    if settings.profile.system.mydata:
+        content = system.mydata(ROOT / settings.profile.system.mydata, epoch)
+        write_atomic(tree / "tce/mydata.tgz", content)
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from tasks import schema
 from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
+from tasks.system import System
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -100,6 +101,7 @@ class Profile:
     kernel: Kernel
     core: Core
     boot: Boot
+    system: System = field(default_factory=System)
     disk: Disk = Disk()
     mirrors: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()

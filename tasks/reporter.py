@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from typing import Any
 
 from doit.reporter import ConsoleReporter
+
+EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]
@@ -17,6 +21,16 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         super().__init__(outstream, options)
         self._started: dict[str, float] = {}
         self._ran = 0
+
+    def write(self, text: str) -> None:
+        """Print; leave quietly if nobody reads any more, as in `./doit core:list | head`."""
+        try:
+            self.outstream.write(text)
+            self.outstream.flush()
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(EXIT_NO_READER) from None
 
     def execute_task(self, task: Any) -> None:
         """Say that a task starts."""

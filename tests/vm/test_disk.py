@@ -27,7 +27,7 @@ def image() -> Settings:
 def drive(image: Settings, tmp_path: Path) -> Disk:
     """A qcow2 layer on top of the image, so that the guest's writes leave it as it is."""
     layer = tmp_path / "layer.qcow2"
-    backing = ["-b", disk.qcow2(image), "-F", "qcow2"]
+    backing: list[str | Path] = ["-b", disk.qcow2(image), "-F", "qcow2"]
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, layer], check=True)
     return Disk(layer, "ahci", "qcow2")
 
