@@ -65,8 +65,10 @@ KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules
 
 
 def tcz_files(names: list[str]) -> list[str]:
-    """Return the .tcz files of extensions, with what they depend on."""
-    return files(*(S.tcz / f"{name}.tcz" for name in recipe.closure(names)))
+    """Return the files of extensions and of what they depend on: .tcz and all beside it."""
+    return files(
+        *(S.tcz / f"{name}{ending}" for name in recipe.closure(names) for ending in commandline.TCZ_ENDINGS)
+    )
 
 
 def placed(*places: str) -> list[str]:
@@ -173,7 +175,7 @@ def task_tcz() -> Iterator[Task]:
             "doc": ALL_RECIPES[name].info.description,
             "actions": [do("tcz", "build", S, name)],
             "file_dep": files(S.used_lock, *recipe.files(name)),
-            "targets": files(S.tcz / f"{name}.tcz"),
+            "targets": files(*(S.tcz / f"{name}{ending}" for ending in commandline.TCZ_ENDINGS)),
             "uptodate": changed(epoch=S.profile.source_date_epoch),
         }
 

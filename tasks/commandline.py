@@ -13,6 +13,8 @@ from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, require_tool
 
+# An extension and what lies beside it; all of it goes onto the image.
+TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VARIABLES = ("profile", "fragments", "out", "frozen", "offline")
 
 

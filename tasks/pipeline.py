@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def declared() -> list[Any]:
 def edges(tasks: list[Any]) -> list[tuple[str, str, str]]:
     """Return (from, to, through) for every file that passes between tasks or into one.
 
-    `from` is a task, or a folder of the checkout written with a trailing slash;
-    sub-tasks count as their task.
+    `from` is a task, a folder of the checkout (with a trailing slash) or a file at
+    its top; sub-tasks count as their task.
     """
     makers = {target: task.name for task in tasks for target in task.targets}
     found = set()
@@ -34,12 +35,12 @@ def edges(tasks: list[Any]) -> list[tuple[str, str, str]]:
             to = task.subtask_of or task.name
             path = Path(dep)
             if dep in makers:
-                maker = makers[dep].split(":")[0] if makers[dep].startswith("tcz:") else makers[dep]
-                found.add((maker, to, "*.tcz" if path.suffix == ".tcz" else path.name))
+                of_tcz = makers[dep].startswith("tcz:")
+                found.add(("tcz", to, "*.tcz") if of_tcz else (makers[dep], to, path.name))
             elif path.is_relative_to(ROOT):
-                top = path.relative_to(ROOT).parts[0]
+                top, *rest = path.relative_to(ROOT).parts
                 if top not in ("artifacts", "tasks"):
-                    found.add((f"{top}/", to, ""))
+                    found.add((f"{top}/" if rest else top, to, ""))
     return sorted(found)
 
 
@@ -51,7 +52,8 @@ def mermaid(tasks: list[Any]) -> str:
     nodes = sorted({node for pair in through for node in pair})
     lines = ["```mermaid", "flowchart LR"]
     for node in nodes:
-        shape = f'[/"{node}"/]' if node.endswith("/") else f'["{node}"]'
+        source = node.endswith("/") or "." in node
+        shape = f'[/"{node}"/]' if source else f'["{node}"]'
         lines.append(f"    {_id(node)}{shape}")
     for (source, to), names in sorted(through.items()):
         label = "|" + ", ".join(sorted(filter(None, names))[:3]) + "|" if any(names) else ""
@@ -60,7 +62,7 @@ def mermaid(tasks: list[Any]) -> str:
 
 
 def _id(node: str) -> str:
-    return node.replace(":", "_").replace("/", "_dir")
+    return re.sub(r"[^a-z0-9]", "_", node)
 
 
 def update(text: str, picture: str) -> str:
