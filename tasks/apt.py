@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.errors import DiskFull, UserError
 from tasks.files import sha256_file
 from tasks.profile import Lock, LockedPackage
 from tasks.run import run
@@ -148,8 +148,10 @@ def unpack_deb(deb: Path, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     try:
         run(["dpkg-deb", "--extract", deb, into])
+    except DiskFull:
+        raise
     except UserError as error:
-        if "No space left on device" in error.detail or "is not installed" in error.message:
+        if "is not installed" in error.message:
             raise
         hint = "remove it and run ./doit fetch again"
         raise UserError(f"{deb}: the package is damaged or cut short", hint, error.detail) from None

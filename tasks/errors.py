@@ -37,6 +37,10 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+class DiskFull(UserError):
+    """A file system has no room left: never a fault of the file that was being read."""
+
+
 class Interrupted(SystemExit):
     """Ctrl-C or SIGTERM: leaves through every `finally`, without a traceback."""
 

@@ -23,10 +23,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import UserError
+from tasks.errors import DiskFull, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 TAIL_LINES = 20
+# How programs say it; tar speaks of a short write alone.
+DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes")
 # What a child may see of the caller's environment: how to reach the machine's own
 # package sources, and nothing that could change what is built.
 PASSED = re.compile(
@@ -212,8 +214,9 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
     detail = [f"  command: {command}"]
     if log:
         detail.append(f"  log: {log}")
-    if "No space left on device" in output:
-        hint = "the disk is full; free some space and run the same command again"
+    if DISK_FULL.search(output):
+        hint = "free some space and run the same command again; finished work is kept"
+        return DiskFull(f"{name}: the disk is full", hint, "\n".join([*detail, tail]))
     return UserError(f"{name} {how}", hint, "\n".join([*detail, tail]))
 
 

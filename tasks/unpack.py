@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tasks.errors import UserError
+from tasks.errors import DiskFull, UserError
 from tasks.files import CHUNK, atomic_dir
 from tasks.run import end_group, require_tool, run, say, spawn
 
@@ -64,9 +64,9 @@ def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str) -> None
             options.append("--use-compress-program=" + " ".join(program))
         try:
             run(["tar", "--extract", "--file", archive, "--directory", folder, *options])
+        except DiskFull:
+            raise
         except UserError as error:
-            if "No space left on device" in error.detail:
-                raise
             raise _damaged(archive, error.detail) from None
     times = f"checked in {checked - started:.1f} s, unpacked in {time.monotonic() - checked:.1f} s"
     say(f"{label}: {count} members {times}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks import run
-from tasks.errors import UserError
+from tasks.errors import DiskFull, UserError
 
 
 def test_environment_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,10 +53,13 @@ def test_failure_names_command_log_and_tail(tmp_path: Path) -> None:
     assert "it broke" in log.read_text()
 
 
-def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        run.run(["sh", "-c", "echo 'cc1: No space left on device'; exit 1"], log=tmp_path / "log")
-    assert "disk is full" in caught.value.hint
+@pytest.mark.parametrize(
+    "said", ["cc1: No space left on device", "tar: ./file: Wrote only 512 of 10240 bytes"]
+)
+def test_a_full_disk_is_said_as_such(said: str, tmp_path: Path) -> None:
+    with pytest.raises(DiskFull, match="the disk is full") as caught:
+        run.run(["sh", "-c", f"echo '{said}'; exit 1"], log=tmp_path / "log")
+    assert "free some space" in caught.value.hint
 
 
 def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
