@@ -7,20 +7,23 @@ Documentation/kbuild/reproducible-builds.rst asks.
 from __future__ import annotations
 
 import os
-import shutil
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from tasks import toolchain
 from tasks.errors import UserError
 from tasks.profile import Settings
-from tasks.run import clean_env, run
+from tasks.run import ROOT, Result, run
+from tasks.toolchain import Bind
 
 ARCH = "x86_64"
 
 
 def make_args(settings: Settings) -> list[str]:
-    """Return `make` and the arguments common to all calls; add goals and `-jN`.
+    """Return `make` and the arguments common to all calls; `make` adds goals and environment.
 
-    Call it with `env=make_env(settings)`.  Raises `UserError` if the output
+    Raises `UserError` if the output
     folder's path holds a character kbuild cannot live with.
     """
     linux, build = settings.linux, settings.build
@@ -50,18 +53,21 @@ def make_args(settings: Settings) -> list[str]:
         # Set, though empty: scripts/setlocalversion then appends no "+" even if the
         # tree is the top of a git checkout.
         "LOCALVERSION=",
-        *compiler_args(),
+        *compiler_args(settings),
     ]
 
 
-def compiler_args() -> list[str]:
-    """Return make's compiler arguments: through ccache where it is installed.
+def compiler_args(settings: Settings) -> list[str]:
+    """Return make's compiler arguments: the toolchain's, through ccache where it has one.
 
     They belong to every call: kbuild compares $(CC) with that of the last one, and
     reads the whole configuration again if it differs.
     """
-    found = shutil.which("ccache", path=clean_env()["PATH"])
-    return ["CC=ccache gcc", "HOSTCC=ccache gcc"] if found else []
+    chosen = settings.profile.kernel.toolchain
+    compiler = toolchain.load(chosen).compiler
+    if toolchain.has_program(toolchain.root_folder(settings.cache, chosen), chosen, "ccache"):
+        compiler = f"ccache {compiler}"
+    return [f"CC={compiler}", f"HOSTCC={compiler}"]
 
 
 def make_env(settings: Settings) -> dict[str, str]:
@@ -86,6 +92,45 @@ def jobs() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def in_toolchain(settings: Settings, argv: Sequence[str | Path], sees: Sequence[Path] = ()) -> list[str]:
+    """Return the argument list that runs `argv` with the profile's toolchain.
+
+    A build root sees the output folder, ccache's, kconfig/ and `sees`; the kernel
+    tree and those of the checkout read-only.
+    """
+    chosen = settings.profile.kernel.toolchain
+    root = toolchain.ensure_root(settings.cache, chosen, offline=settings.offline)
+    ccache = settings.cache / "ccache"
+    ccache.mkdir(parents=True, exist_ok=True)
+    binds = [Bind(path, writable=True) for path in (settings.output, ccache)]
+    binds += [Bind(path) for path in (settings.linux, ROOT / "kconfig", *sees)]
+    return toolchain.command(root, argv, binds)
+
+
+def make(
+    settings: Settings,
+    goals: Sequence[str],
+    *,
+    log: Path | None = None,
+    sees: Sequence[Path] = (),
+    on_line: Callable[[str], None] | None = None,
+    hint: str = "",
+) -> Result:
+    """Run the kernel's make for `goals` with the profile's toolchain.
+
+    `sees` are further paths a build root must show.  Raises `UserError` as `run` does.
+    """
+    argv = in_toolchain(settings, [*make_args(settings), *goals], sees)
+    return run(argv, env=make_env(settings), log=log, on_line=on_line, hint=hint)
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return one line that differs whenever objects of two builds must not be mixed."""
+    chosen = settings.profile.kernel.toolchain
+    root = toolchain.ensure_root(settings.cache, chosen, offline=settings.offline)
+    return toolchain.fingerprint(chosen, root)
+
+
 def kernel_release(settings: Settings) -> str:
     """Return the release of the kernel in the build folder, as `uname -r` says it.
 
@@ -96,5 +141,5 @@ def kernel_release(settings: Settings) -> str:
     if not (settings.build / ".config").is_file():
         raise UserError(f"{settings.build} holds no .config", "./doit kernel")
     goals = ["-s", "include/config/kernel.release", "kernelrelease"]
-    result = run([*make_args(settings), *goals], env=make_env(settings))
+    result = make(settings, goals)
     return result.stdout.split()[-1]

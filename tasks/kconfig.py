@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tasks import kconfig_check
+from tasks import kbuild, kconfig_check
 from tasks.errors import UserError
 from tasks.files import remove_tree, write_if_changed
 from tasks.fragments import (
@@ -30,9 +30,8 @@ from tasks.fragments import (
     same_value,
     shown,
 )
-from tasks.kbuild import make_args, make_env
 from tasks.profile import Settings
-from tasks.run import run, say
+from tasks.run import say
 
 __all__ = [
     "base_file",
@@ -133,7 +132,8 @@ def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
     if settings.profile.kernel.base_mode == "allnoconfig":
         requests = read_fragment(path)
         _refuse_conflicts(requests)
-        _make(settings, work, work / "base.config", "allnoconfig", f"KCONFIG_ALLCONFIG={path.absolute()}")
+        asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
+        _make(settings, work, work / "base.config", "allnoconfig", asked, sees=[path.absolute()])
         return "", requests
     text = path.read_text(errors="replace")
     if not parse_config(text):
@@ -143,16 +143,15 @@ def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
     return text, []
 
 
-def _make(settings: Settings, work: Path, config: Path, goal: str, *arguments: str) -> None:
+def _make(
+    settings: Settings, work: Path, config: Path, goal: str, *arguments: str, sees: Sequence[Path] = ()
+) -> None:
     # A build folder of its own: in the kernel's, `conf` could be one compiled from an
     # older source, and would leave an auto.conf made from a config not yet final.
     build = work / "build"
     build.mkdir(exist_ok=True)
-    run(
-        [*make_args(settings), f"O={build}", f"KCONFIG_CONFIG={config}", *arguments, goal],
-        env=make_env(settings),
-        log=settings.logs / "kconfig.log",
-    )
+    where = [f"O={build}", f"KCONFIG_CONFIG={config}"]
+    kbuild.make(settings, [*where, *arguments, goal], log=settings.logs / "kconfig.log", sees=sees)
 
 
 def _merge_onto(

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks import kbuild, toolchain
 from tasks.errors import UserError
 from tasks.fragments import FOLDER, Request
-from tasks.kbuild import make_args, make_env
 from tasks.profile import Settings
 from tasks.run import run
 
@@ -152,7 +152,7 @@ def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Pat
         "listnewconfig",  # reads, and writes no file
     ]
     log = settings.logs / "kconfig.log"
-    run([*make_args(settings), *arguments], env=make_env(settings), log=log)
+    kbuild.make(settings, arguments, log=log)
     return out.read_text(errors="replace") if out.is_file() else ""
 
 
@@ -164,8 +164,10 @@ def _compile(settings: Settings, build: Path) -> Path:
     words = (folder / ".conf.cmd").read_text().splitlines()[0].split()
     objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
     includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
+    compiler = toolchain.load(settings.profile.kernel.toolchain).compiler
+    command: list[str | Path] = [compiler, "-O1", *includes, "-o", program, FOLDER / "explain.c", *objects]
     run(
-        ["gcc", "-O1", *includes, "-o", program, FOLDER / "explain.c", *objects],
+        kbuild.in_toolchain(settings, command),
         cwd=build,
         log=settings.logs / "kconfig.log",
         hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",

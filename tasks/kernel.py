@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tasks import bootimage, elf, kbuild
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.progress import Progress
-from tasks.run import run, say
+from tasks.run import say
 
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 INSTALLER = Path(__file__).with_name("installkernel")
@@ -24,20 +25,18 @@ STAMP = ".tcbuild.json"
 
 
 def fresh_build_folder(settings: Settings) -> None:
-    """Drop objects that another source or compiler made.
+    """Drop objects that another source or toolchain made.
 
     `make` compares mtimes, and a newer kernel release is unpacked with mtimes
     older than yesterday's objects: it would keep objects of the old release.
     """
     stamp = settings.build / STAMP
     source = (settings.linux / ".tcbuild" / "source").read_text()
-    compiler = run(["gcc", "--version"]).stdout.splitlines()[0]
-    linker = run(["ld", "--version"]).stdout.splitlines()[0]
-    made_by = json.dumps({"source": source, "gcc": compiler, "ld": linker}, indent=2) + "\n"
+    made_by = json.dumps({"source": source, "toolchain": kbuild.fingerprint(settings)}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return
     if settings.build.exists():
-        say("kernel: source or compiler changed, starting from an empty build folder")
+        say("kernel: source or toolchain changed, starting from an empty build folder")
     remove_tree(settings.build)
     settings.build.mkdir(parents=True)
     write_atomic(stamp, made_by)
@@ -53,37 +52,33 @@ def build(settings: Settings) -> None:
     write_if_changed(settings.build / ".config", settings.config.read_bytes())
     log = settings.logs / "kernel.log"
     log.unlink(missing_ok=True)
-    make = kbuild.make_args(settings)
     with Progress("kernel", "objects") as progress:
 
         def count(line: str) -> None:
             if OBJECT.match(line):
                 progress.advance()
 
-        run(
-            [*make, f"-j{kbuild.jobs()}", "bzImage", "modules"],
-            env=kbuild.make_env(settings),
+        kbuild.make(
+            settings,
+            [f"-j{kbuild.jobs()}", "bzImage", "modules"],
             log=log,
             on_line=count,
             hint="the same command continues where this one stopped",
         )
-    install(settings, make)
+    install(settings)
 
 
-def install(settings: Settings, make: list[str]) -> None:
+def install(settings: Settings) -> None:
     """Run `make install` and `modules_install` into `kernel/` and check the result there."""
     release = kbuild.kernel_release(settings)
     log = settings.logs / "kernel-install.log"
     log.unlink(missing_ok=True)
     with atomic_dir(settings.kernel) as folder:
-        _make_install(settings, make, folder, log)
+        _make_install(settings, folder, log)
         image = bootimage.check_bzimage(folder / "vmlinuz64", release=release)
         modules = folder / "modules"
-        run(
-            [*make, "modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"],
-            env=kbuild.make_env(settings),
-            log=log,
-        )
+        goals = ["modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"]
+        kbuild.make(settings, goals, log=log)
         for link in ("build", "source"):  # they point into this machine's folders
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         count = elf.check_modules(modules, release)
@@ -94,17 +89,14 @@ def install(settings: Settings, make: list[str]) -> None:
     say(f"{count} modules for {release}")
 
 
-def _make_install(settings: Settings, make: list[str], folder: Path, log: Path) -> None:
+def _make_install(settings: Settings, folder: Path, log: Path) -> None:
     # The kernel looks for $HOME/bin/$INSTALLKERNEL before /sbin/$INSTALLKERNEL.
     home = settings.output / "home"
     remove_tree(home)
     (home / "bin").mkdir(parents=True)
-    (home / "bin" / "tcbuild-installkernel").symlink_to(INSTALLER)
-    run(
-        [*make, "install", f"INSTALL_PATH={folder}", "INSTALLKERNEL=tcbuild-installkernel"],
-        env=kbuild.make_env(settings) | {"HOME": str(home)},
-        log=log,
-    )
+    shutil.copy2(INSTALLER, home / "bin" / "tcbuild-installkernel")
+    where = [f"HOME={home}", f"INSTALL_PATH={folder}", "INSTALLKERNEL=tcbuild-installkernel"]
+    kbuild.make(settings, ["install", *where], log=log)
 
 
 def _digests(root: Path) -> str:

@@ -19,7 +19,12 @@ from tasks.run import ROOT, clean_env, run, say
 from tasks.schema import read_toml
 
 # Each need includes the ones before it.
-NEEDS = {"python": [], "build": ["build"], "vm": ["build", "vm"], "test": ["build", "vm", "test"]}
+NEEDS = {
+    "python": [],
+    "build": ["build"],
+    "vm": ["build", "vm"],
+    "test": ["build", "vm", "toolchain", "test"],
+}
 ARTIFACTS = ROOT / "artifacts"
 REQUIREMENTS = ("requirements.txt", "requirements-test.txt")
 

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from typing import Literal
 from tasks import schema
 from tasks.errors import UserError
 from tasks.files import atomic_dir
-from tasks.run import ROOT, run, say
+from tasks.run import ROOT, clean_env, run, say
 
 FOLDER = ROOT / "toolchains"
 HOST = "host"
@@ -106,6 +107,13 @@ def root_folder(cache: Path, name: str) -> Path:
     """
     content = b"".join(file.read_bytes() for file in (FOLDER / f"{name}.toml", _pin(name)) if file.is_file())
     return cache / "toolchains" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def has_program(folder: Path, name: str, program: str) -> bool:
+    """Tell whether toolchain `name`, whose root lies in `folder`, has `program`."""
+    if load(name).root is None:
+        return shutil.which(program, path=clean_env()["PATH"]) is not None
+    return (folder / "root/usr/bin" / program).is_file()
 
 
 def ensure_root(settings_cache: Path, name: str, *, offline: bool) -> Path:
@@ -290,7 +298,7 @@ def mmdebstrap(wanted: BuildRoot, tarball: Path, source: str, apt_settings: Path
     argv += [f"--dpkgopt=path-include={LICENCES}"]
     # The machine's proxy and mirror are nobody's business inside.
     own = '"$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"'
-    argv += [f"--customize-hook=rm -f {own} && rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\""]
+    argv += [f'--customize-hook=rm -f {own} && rm -f "$1/etc/resolv.conf" "$1/etc/hostname"']
     return [*argv, wanted.suite, str(tarball), source]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks import toolchain
+from tasks.errors import UserError
 from tasks.run import ROOT, run
 from tasks.toolchain import Bind
 
@@ -92,13 +93,25 @@ def test_the_hosts_fingerprint_names_its_compiler() -> None:
     assert f"gcc {version}," in toolchain.fingerprint("host", toolchain.HOST_ROOT)
 
 
+def test_a_mirror_that_has_nothing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(toolchain.MIRROR_VARIABLE, f"file://{tmp_path}/empty")
+    with pytest.raises(UserError) as caught:
+        toolchain.ensure_root(tmp_path / "cache", "debian11", offline=False)
+    assert "mmdebstrap" in caught.value.message
+    assert "mirror" in caught.value.hint
+    left = [path.name for path in (tmp_path / "cache/toolchains").iterdir() if not path.name.startswith(".")]
+    assert left == ["debian11.log"]
+    assert not list((tmp_path / "cache/toolchains").glob(".*.part"))
+
+
 @pytest.mark.slow
 def test_the_debian11_root_compiles_and_is_used_again(tmp_path: Path) -> None:
     """Downloads about 80 MB and takes a minute: a real root, as pinned."""
     root = toolchain.ensure_root(tmp_path / "cache", "debian11", offline=False)
     assert toolchain.ensure_root(tmp_path / "cache", "debian11", offline=True) == root
     assert toolchain.installed(root) == (toolchain.FOLDER / "debian11.packages").read_text()
-    assert not list((tmp_path / "cache/toolchains").glob(".*.part"))
     line = toolchain.fingerprint("debian11", root)
     assert re.match(r"debian11, gcc-9 9\.[0-9.]+, ld 2\.35\S*, glibc 2\.31, packages [0-9a-f]{16}$", line)
     build = tmp_path / "build"
