@@ -17,26 +17,31 @@ from typing import Any
 from doit import get_initial_workdir
 from doit.tools import config_changed
 
-from tasks import commandline, recipe
+from tasks import commandline, recipe, tce
 from tasks.errors import action, edge, install_signal_handlers
+from tasks.profile import load_lock
 from tasks.reporter import Reporter
 from tasks.run import ROOT
 
 ARTIFACTS = ROOT / "artifacts"
-DOIT_CONFIG = {
-    "default_tasks": ["iso"],
-    "dep_file": str(ARTIFACTS / ".doit.db"),
-    "reporter": Reporter,
-    "verbosity": 2,
-    "action_string_formatting": "new",
-}
 Task = dict[str, Any]
 
 install_signal_handlers()
 with edge():
     S = commandline.settings(ARTIFACTS)
-    RECIPES = recipe.of_profile(S.profile)
-    ALL_RECIPES = recipe.closure(recipe.names())
+    # Recipes take files from the machine's own packages, which fit a root made of those.
+    # On another root only what the profile names is built.
+    PLAN = tce.plan(S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ())
+    ALL_RECIPES = {name: recipe.load(name) for name in PLAN.of_kind("recipe")}
+
+DOIT_CONFIG = {
+    "default_tasks": ["iso"],
+    # One database an output folder: what is up to date in one is not so in another.
+    "dep_file": str(S.output / ".doit.db"),
+    "reporter": Reporter,
+    "verbosity": 2,
+    "action_string_formatting": "new",
+}
 
 
 def do(stage: str, function: str, *args: Any) -> tuple[Callable[..., Any], list[Any]]:
@@ -64,21 +69,36 @@ SERIES = S.linux / ".tcbuild" / "series"
 KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules.sha256")
 
 
+BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
+MODULES = files(
+    *(
+        S.tcz / f"{name}{ending}"
+        for name in tce.module_extensions(S.profile)
+        for ending in commandline.TCZ_ENDINGS
+    )
+)
+CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:]
+
+
 def tcz_files(names: list[str]) -> list[str]:
     """Return the files of extensions and of what they depend on: .tcz and all beside it."""
-    return files(
-        *(S.tcz / f"{name}{ending}" for name in recipe.closure(names) for ending in commandline.TCZ_ENDINGS)
-    )
+    found = []
+    for name in PLAN.closure(names):
+        kind = PLAN.nodes[name].kind
+        endings = tce.UPSTREAM_ENDINGS if kind == "upstream" else commandline.TCZ_ENDINGS
+        # Which other modules it needs is known when the kernel is built.
+        found += MODULES if kind == "modules" else files(*(S.tcz / f"{name}{ending}" for ending in endings))
+    return list(dict.fromkeys(found))
 
 
 def placed(*places: str) -> list[str]:
     """Return the profile's extensions that go to one of `places`."""
-    return sorted(extension.name for extension in S.profile.extensions if extension.place in places)
+    return tce.placed(S.profile, *places)
 
 
 def image_inputs() -> list[str]:
     """Return every file that an ISO or a disk image is made of."""
-    tcz = tcz_files(placed("onboot", "ondemand"))
+    tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
     return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz]
 
 
@@ -165,29 +185,71 @@ def task_rootfs() -> Task:
     }
 
 
+def task_modules() -> Task:
+    """sort the kernel's modules: what boots into the core, the rest into extensions (profiles that say so)"""
+    if not MODULES:
+        return {"actions": None, "uptodate": [True]}
+    return {
+        "actions": [do("modules", "split", S)],
+        "file_dep": [*KERNEL[1:], *BASE, str(ROOT / "kconfig" / "modules.toml")],
+        "targets": [*MODULES, *CORE_MODULES],
+        "uptodate": changed(
+            compress=S.profile.kernel.compress_modules,
+            release=S.profile.kernel.release,
+            epoch=S.profile.source_date_epoch,
+        ),
+    }
+
+
 def task_tcz() -> Iterator[Task]:
-    """build the extensions that have a recipe"""
-    yield {"basename": "tcz", "name": None, "doc": "build the extensions that have a recipe"}
+    """make the extensions: those with a recipe, and the profile's upstream ones"""
+    doc = "make the extensions: those with a recipe, and the profile's upstream ones"
+    yield {"basename": "tcz", "name": None, "doc": doc}
+    yield {
+        "basename": "tcz:tree",
+        "doc": "print what extension NAME (all of the profile) depends on, with sizes",
+        "actions": [do("tree", "print_tree", S)],
+        "pos_arg": "names",
+        "uptodate": [False],
+    }
+    for name in PLAN.of_kind("upstream"):
+        yield {
+            "basename": "tcz",
+            "name": name if name != "tree" else "tree.tcz",  # which is a task of its own
+            "doc": "take a fetched upstream extension",
+            "actions": [do("tce", "install", S, name)],
+            "file_dep": files(S.used_lock),
+            "targets": files(*(S.tcz / f"{name}{ending}" for ending in tce.UPSTREAM_ENDINGS)),
+            "uptodate": changed(modules=S.profile.kernel.modules),
+        }
     for name in ALL_RECIPES:
         yield {
             "basename": "tcz",
             "name": name,
             "doc": ALL_RECIPES[name].info.description,
             "actions": [do("tcz", "build", S, name)],
-            "file_dep": files(S.used_lock, *recipe.files(name)),
+            # The root and what it depends on are read to see that no library is missing.
+            "file_dep": [
+                *files(S.used_lock, *recipe.files(name)),
+                *BASE,
+                *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
+            ],
             "targets": files(*(S.tcz / f"{name}{ending}" for ending in commandline.TCZ_ENDINGS)),
-            "uptodate": changed(epoch=S.profile.source_date_epoch),
+            "uptodate": changed(
+                layout=recipe.layout(name),
+                epoch=S.profile.source_date_epoch,
+                modules=S.profile.kernel.modules,
+            ),
         }
 
 
 def task_core() -> Iterator[Task]:
     """put base root, modules and initrd extensions together as corepure64.gz"""
-    base = [S.output / "rootfs64.gz"] if S.profile.core.rootfs else [S.used_lock]
     yield {
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
         "actions": [do("core", "build", S)],
-        "file_dep": [*files(*base), *KERNEL[1:], *tcz_files(placed("initrd"))],
+        "file_dep": [*BASE, KERNEL[1], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }

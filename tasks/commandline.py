@@ -15,7 +15,7 @@ from tasks.run import ROOT, require_tool
 
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
-VARIABLES = ("profile", "fragments", "out", "frozen", "offline")
+VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock")
 
 
 def settings(artifacts: Path) -> Settings:
@@ -33,7 +33,9 @@ def settings(artifacts: Path) -> Settings:
                 f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
             )
     artifacts.mkdir(exist_ok=True)
-    return profile.settings(given, artifacts)
+    chosen = profile.settings(given, artifacts)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    return chosen
 
 
 def tree(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks import compression, cpio, extracted, system
+from tasks import compression, cpio, extracted, system, tce
 from tasks.cpio import Member
 from tasks.errors import UserError
 from tasks.files import write_atomic
@@ -270,13 +270,13 @@ def build(settings: Settings) -> None:
     is missing or damaged, or if the result would lose files or have no /init.
     """
     epoch = settings.profile.source_date_epoch
-    release = _kernel_release(settings)
+    release = tce.kernel_release(settings)
     base, root = _base(settings, release)
-    modules, _ = overlay(root, modules_archive(settings.kernel / "modules", release), "lib/modules")
+    modules, _ = overlay(root, modules_archive(tce.core_modules(settings), release), "lib/modules")
     modules_gz = _packed(Archive("gzip", tuple(modules)), None, LEVEL, epoch)
     pieces = [base, modules_gz]
-    placed = [item.name for item in settings.profile.extensions if item.place == "initrd"]
     added: list[Member] = []
+    placed = tce.placed(settings.profile, "initrd")
     names = extracted.with_dependencies(settings.tcz, placed, release)
     for name in names:
         new, kept = overlay(root, extracted.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")
@@ -303,13 +303,6 @@ def build(settings: Settings) -> None:
 def _renumbered(members: list[Member], start: int) -> list[Member]:
     """Keep the hard links of one extension apart from those of another."""
     return [replace(member, devminor=start) for member in members]
-
-
-def _kernel_release(settings: Settings) -> str:
-    path = settings.kernel / "release"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", "build the kernel first: `doit kernel`")
-    return path.read_text().strip()
 
 
 def base_files(settings: Settings) -> list[Path]:
@@ -341,6 +334,7 @@ def _base(settings: Settings, release: str) -> tuple[bytes, RootFs]:
         # Modules of another release cannot be loaded; of the same one, built with
         # another configuration, they could crash the kernel.
         say(f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}")
+        _explain(root, dropped, release)
     as_it_is = not dropped and all(
         archive.method != "lz4" and all(member.mtime == epoch for member in archive.members)
         for archive in archives
@@ -349,6 +343,25 @@ def _base(settings: Settings, release: str) -> tuple[bytes, RootFs]:
         return _joined([path.read_bytes() for path in files]), root
     whole = Archive("gzip", tuple(root.members().values()))
     return _joined([_packed(whole, None, LEVEL, epoch)]), root
+
+
+def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:
+    """Say what of a base made for another kernel will not do what it did."""
+    if release in dropped:
+        # Without CONFIG_MODVERSIONS a kernel loads all that its release was written into.
+        say(
+            f"core: the mirrors' NAME-{release}.tcz are of the base's own kernel, whose configuration "
+            "differs: take the modules built here"
+        )
+        return
+    say(f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have")
+    scripts = [
+        name
+        for name, member in root.members().items()
+        if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
+    ]
+    if scripts:
+        say(f"core: scripts of the base that name its own kernel's release: {_some(scripts)}")
 
 
 def _check_init(settings: Settings, root: RootFs) -> None:

@@ -30,6 +30,7 @@ TIMEOUT = (10.0, 60.0)
 BLOCK = 1 << 16
 # Server trouble that may pass; every other 4xx stays what it is.
 PASSING = (408, 429)
+ABSENT = (404, 410)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 # What a library's error text means in a user's words, most telling first.
 REASONS = (
@@ -45,6 +46,14 @@ REASONS = (
     ("RemoteDisconnected", "connection closed without an answer"),
     ("timed out", "timed out"),
 )
+
+
+# Bytes of a text file that is asked for whole; lists of dependencies are far smaller.
+TEXT_LIMIT = 1 << 20
+
+
+class NotFound(UserError):
+    """No mirror has such a file (404 or 410), and all of them said so."""
 
 
 class _Failed(Exception):
@@ -92,6 +101,62 @@ def download(
         _owner_file(part).unlink(missing_ok=True)
 
 
+def download_unverified(
+    urls: Sequence[str],
+    final: Path,
+    *,
+    label: str,
+    delays: Sequence[float] | None = None,
+    timeout: tuple[float, float] | None = None,
+) -> str:
+    """Bring a file nobody knows the sha256 of; return which of `urls` it came from.
+
+    It is whole as far as http can tell.  Nothing is resumed: the rest could be of
+    another version.  Raises `NotFound`, or `UserError` as `download` does.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(final.name + ".part")
+    try:
+        url = _from_mirrors(urls, part, "", label, DELAYS if delays is None else delays, timeout or TIMEOUT)
+        os.replace(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+    return url
+
+
+def fetch_text(url: str, *, label: str, delays: Sequence[float] | None = None) -> str | None:
+    """Return a small text file; None if the mirror says that it has none (404 or 410).
+
+    Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
+    """
+    problem = ""
+    for delay in (*(DELAYS if delays is None else delays), None):
+        try:
+            headers = {"Accept-Encoding": "identity"}
+            with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+                if answer.status_code in ABSENT:
+                    return None
+                if answer.status_code != 200:
+                    raise _refusal(answer)
+                body = answer.raw.read(TEXT_LIMIT + 1, decode_content=False)
+                length = answer.headers.get("Content-Length", "")
+                if length.isdecimal() and len(body) < min(int(length), TEXT_LIMIT):
+                    raise _Failed(f"body cut short at {len(body)} of {length} bytes")
+                if len(body) > TEXT_LIMIT:
+                    raise _Refused(f"more than {TEXT_LIMIT} bytes for a small text")
+                return bytes(body).decode(errors="replace")
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            problem = _reason(error)
+        except _Failed as failure:
+            problem = str(failure)
+            if isinstance(failure, _Refused):
+                break
+        if delay is not None:
+            say(f"{label}: {url}: {problem}")
+            time.sleep(delay)
+    raise _gave_up(label, {url: problem})
+
+
 def _from_mirrors(
     urls: Sequence[str],
     part: Path,
@@ -99,8 +164,11 @@ def _from_mirrors(
     label: str,
     delays: Sequence[float],
     timeout: tuple[float, float],
-) -> None:
-    """Go round the mirrors until `part` is whole; give up after `len(delays)` rounds without a new byte."""
+) -> str:
+    """Go round the mirrors until `part` is whole; give up after `len(delays)` rounds without a new byte.
+
+    Returns the url it came from.  Without a `sha256`, whatever comes whole is right.
+    """
     answers: dict[str, str] = {}
     hopeful = list(urls)
     idle, most = 0, _size(part)
@@ -111,7 +179,7 @@ def _from_mirrors(
             for url in list(hopeful):
                 try:
                     _attempt(session, url, part, sha256, label, timeout)
-                    return
+                    return url
                 except _Refused as refusal:
                     hopeful.remove(url)
                     answers[url] = str(refusal)
@@ -130,14 +198,16 @@ def _gave_up(label: str, answers: dict[str, str]) -> UserError:
     if not answers:
         hint = "name one under `mirrors` in the profile"
         return UserError(f"{label}: there is no mirror to download from", hint)
+    absent = all(answer.startswith(tuple(f"{status} " for status in ABSENT)) for answer in answers.values())
     listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
     if any("sha256" in answer for answer in answers.values()):
-        hint = "the mirrors serve another file than the locked one; find out why before locking it anew"
+        hint = "the mirrors serve another file than the locked one; "
+        hint += "find out why before locking it anew (./doit lock relock=1)"
     elif all(re.match(r"4\d\d ", answer) for answer in answers.values()):
         hint = "check `mirrors` and the file's path in the profile"
     else:
         hint = "check the network and the proxy settings; the same command continues where this one stopped"
-    return UserError(f"{label} could not be downloaded: {listing}", hint)
+    return (NotFound if absent else UserError)(f"{label} could not be downloaded: {listing}", hint)
 
 
 def _attempt(
@@ -149,6 +219,8 @@ def _attempt(
     timeout: tuple[float, float],
 ) -> None:
     """Bring `part` to its end from one mirror and check it; raise `_Failed` or `_Refused`."""
+    if not sha256:
+        part.unlink(missing_ok=True)
     offset = _size(part)
     try:
         status = _transfer(session, url, part, offset, label, timeout)
@@ -162,7 +234,7 @@ def _attempt(
         raise kind(_reason(error)) from error
     if status == 416:
         raise _Refused("416 Range Not Satisfiable, though no range was asked for")
-    found = sha256_file(part)
+    found = sha256_file(part) if sha256 else ""
     if found != sha256:
         part.unlink()
         # A part begun at another mirror may be to blame; then this mirror gets another try.
@@ -191,8 +263,7 @@ def _transfer(
         elif status == 200:
             offset = 0  # this server ignores Range: the whole file comes
         else:
-            words = f"{status} {answer.reason or 'unexpected answer'}"
-            raise (_Failed if status >= 500 or status in PASSING else _Refused)(words)
+            raise _refusal(answer)
         length = answer.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdecimal() else 0
         with part.open("ab" if offset else "wb") as sink, Progress(label, "B", total, scale=True) as progress:
@@ -206,6 +277,12 @@ def _transfer(
             if total and progress.done != total:
                 raise _Failed(f"body cut short at {progress.done} of {total} bytes")
     return status
+
+
+def _refusal(answer: requests.Response) -> _Failed:
+    status = answer.status_code
+    kind = _Failed if status >= 500 or status in PASSING else _Refused
+    return kind(f"{status} {answer.reason or 'unexpected answer'}")
 
 
 def _reason(error: Exception) -> str:

@@ -17,11 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks import apt
+from tasks import apt, parallel, tce
 from tasks.download import download
 from tasks.errors import UserError
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
-from tasks.profile import Lock, LockedFile, LockedPackage, Profile, Settings, Source, load_lock
+from tasks.profile import (
+    Lock,
+    LockedExtension,
+    LockedFile,
+    LockedPackage,
+    Profile,
+    Settings,
+    Source,
+    load_lock,
+)
 from tasks.run import ROOT, say
 from tasks.unpack import unpack_tar
 
@@ -43,26 +52,36 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     nor the network is asked.  Raises `UserError` if an input cannot be had or is
     not the locked one.
     """
+    if settings.relock:
+        raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.pinned_lock)
     if settings.offline and not settings.frozen:
         pinned = _prefer_cached(pinned, load_lock(settings.used_lock), settings.cache)
     used = _gather(settings, pinned, extra)
     write_if_changed(settings.used_lock, used.to_toml())
-    say(f"fetched: {len(used.package)} packages, {len(used.file)} files ({settings.used_lock})")
+    counts = {
+        "packages": len(used.package),
+        "files": len(used.file),
+        "upstream extensions": len(used.extension),
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    say(f"fetched: {said or 'nothing'} ({settings.used_lock})")
 
 
 def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
-    """Fetch the newest packages and make them the profile's pinned lock.
+    """Make the newest packages, and what nobody has verified yet, the profile's pinned lock.
 
-    Hashes of files below mirrors stay as they are pinned.  Raises `UserError` as
-    `fetch` does, and with `offline`.
+    Files and extensions below mirrors that are locked stay so; `relock` takes what the
+    mirrors serve now.  Raises `UserError` as `fetch` does, and with `offline`.
     """
     if settings.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
+    from tasks import learn
+
     old = load_lock(settings.pinned_lock)
-    downloaded = {source.path for source in sources(settings.profile) if source.kind == "http"}
-    files = tuple(file for file in old.file if file.path in downloaded)
-    new = _gather(dataclasses.replace(settings, frozen=False), Lock(file=files), extra)
+    paths = [source.path for source in sources(settings.profile) if source.kind == "http"]
+    learned = learn.learn(settings, paths, old)
+    new = _gather(dataclasses.replace(settings, frozen=False), learned, extra)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
@@ -164,6 +183,7 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     wanted = sources(settings.profile)
     files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
     local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
+    extensions = _pinned_extensions(settings, pinned)
     names = [*settings.profile.core.packages, *extra]
     names += [_resolve(settings, pinned, source.package) for source in wanted if source.kind == "apt"]
     packages = apt.fetch_packages(
@@ -174,22 +194,40 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
         cache=settings.cache,
         say=say,
     )
-    for file in files:
-        download(
-            [f"{mirror.rstrip('/')}/{file.path}" for mirror in settings.profile.mirrors],
-            file.cached_in(settings.cache),
-            sha256=file.sha256,
-            offline=settings.offline,
-            label=Path(file.path).name,
-        )
+    tcz = settings.profile.tcz.strip("/")
+    remote: list[tuple[str, LockedFile | LockedExtension]] = [(file.path, file) for file in files]
+    remote += [(f"{tcz}/{item.name}.tcz", item) for item in extensions]
+    parallel.each(lambda one: _download(settings, *one), remote)
     known = {file.path: file for file in [*files, *(file for file in local if file)]}
-    return Lock(tuple(package for package, _ in packages), tuple(known.values()))
+    return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
+
+
+def _download(settings: Settings, path: str, entry: LockedFile | LockedExtension) -> None:
+    download(
+        [f"{mirror.rstrip('/')}/{path}" for mirror in settings.profile.mirrors],
+        entry.cached_in(settings.cache),
+        sha256=entry.sha256,
+        offline=settings.offline,
+        label=Path(path).name,
+    )
+
+
+def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtension, ...]:
+    """Return the upstream extensions of the profile as locked."""
+    found = tce.plan(settings.profile, pinned)
+    for name, wanted_by in found.missing.items():
+        message = f"no sha256 is locked for extension {name}, which {wanted_by} of {settings.name} wants"
+        raise UserError(message, f"./doit lock profile={settings.name}")
+    tce.tell_loops(found)
+    locked = {item.name: item for item in pinned.extension}
+    return tuple(locked[name] for name in sorted(found.of_kind("upstream")))
 
 
 def _pinned_file(settings: Settings, pinned: Lock, source: Source) -> LockedFile:
     entry = _file_entry(source.path, pinned)
     if entry is None:
-        raise UserError(f"no sha256 is locked for {source.path} of profile {settings.name}", "./doit lock")
+        hint = f"./doit lock profile={settings.name}"
+        raise UserError(f"no sha256 is locked for {source.path} of profile {settings.name}", hint)
     return entry
 
 
@@ -245,7 +283,7 @@ def _prefer_cached(pinned: Lock, used: Lock, cache: Path) -> Lock:
     """
     held = {package.name: package for package in used.package if apt.is_cached(package, cache)}
     kept = {package.name: package for package in pinned.package if apt.is_cached(package, cache)}
-    return Lock(tuple((held | kept).values()), pinned.file)
+    return dataclasses.replace(pinned, package=tuple((held | kept).values()))
 
 
 def _local(source: Source) -> Path:

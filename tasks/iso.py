@@ -1,7 +1,7 @@
 """One hybrid ISO: isolinux for BIOS, GRUB for UEFI, bootable from CD and from a USB stick.
 
 The layout is Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
-cde/optional/*.tcz, cde/onboot.lst.
+cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tasks import grub, recipe
+from tasks import extracted, grub, tce
 from tasks.errors import UserError
 from tasks.files import atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
@@ -71,16 +71,25 @@ def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
 
 
 def extensions(settings: Settings, folder: Path) -> None:
-    """Lay out a cde/ or tce/ folder: optional/*.tcz with all they depend on, and onboot.lst."""
-    places = {extension.name: extension.place for extension in settings.profile.extensions}
-    outside = {name for name, place in places.items() if place != "initrd"}
+    """Lay out a cde/ or tce/ folder: optional/*.tcz with all they depend on, onboot.lst, copy2fs.lst.
+
+    Raises `UserError` if an extension is not there.
+    """
+    outside = tce.placed(settings.profile, "onboot", "copy2fs", "ondemand")
     optional = folder / "optional"
     optional.mkdir(parents=True)
-    for name in recipe.closure(sorted(outside)):
-        for ending in ("", *SIDE_FILES):
-            shutil.copyfile(settings.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
-    onboot = [name for name, place in places.items() if place == "onboot"]
+    for name in extracted.with_dependencies(settings.tcz, outside, tce.kernel_release(settings)):
+        tcz = settings.tcz / f"{name}.tcz"
+        if not tcz.is_file():
+            raise UserError(f"{tcz} does not exist", "build the extensions first: `doit tcz`")
+        for source in (tcz, *(tcz.with_name(tcz.name + ending) for ending in SIDE_FILES)):
+            if source.is_file():  # upstream extensions have no .info
+                shutil.copyfile(source, optional / source.name)
+    onboot = tce.placed(settings.profile, "onboot", "copy2fs")
     write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))
+    copied = tce.placed(settings.profile, "copy2fs")
+    if copied:
+        write_atomic(folder / "copy2fs.lst", "".join(f"{name}.tcz\n" for name in copied))
 
 
 def _normalize(tree: Path, epoch: int) -> None:

@@ -52,8 +52,8 @@ def mermaid(tasks: list[Any]) -> str:
     nodes = sorted({node for pair in through for node in pair})
     lines = ["```mermaid", "flowchart LR"]
     for node in nodes:
-        source = node.endswith("/") or "." in node
-        shape = f'[/"{node}"/]' if source else f'["{node}"]'
+        is_file = node.endswith("/") or "." in node
+        shape = f'[/"{node}"/]' if is_file else f'["{node}"]'
         lines.append(f"    {_id(node)}{shape}")
     for (source, to), names in sorted(through.items()):
         label = "|" + ", ".join(sorted(filter(None, names))[:3]) + "|" if any(names) else ""

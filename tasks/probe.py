@@ -10,9 +10,9 @@ from pathlib import Path
 
 import requests
 
-from tasks import fetch
+from tasks import fetch, tce
 from tasks.errors import UserError
-from tasks.profile import Profile, cache_folder, load_lock
+from tasks.profile import LockedExtension, LockedFile, Profile, cache_folder, load_lock
 from tasks.run import ROOT
 
 FALLBACK = "apt"
@@ -23,16 +23,22 @@ BUDGET = 5.0
 def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
     """Return the name of the profile to build, and why in one phrase.
 
-    A profile with a `probe` path is chosen if one of its mirrors has that path
-    (offline: if the cache holds all its files); otherwise `apt`.  Raises
-    `UserError` if nothing is left to choose.
+    A profile with a `probe` path is chosen if all it downloads is locked and one of its
+    mirrors has that path (offline: if the cache holds all its files); otherwise `apt`.
+    Raises `UserError` if nothing is left to choose.
     """
     reasons = []
     for name, profile in sorted(profiles.items()):
         if not profile.probe:
             continue
+        entries, lacking = _locked(name, profile)
+        if lacking:
+            count = len(lacking)
+            of = f"{lacking[0]} has" if count == 1 else f"{count} of its files have"
+            reasons.append(f"{name}: {of} no sha256 yet (./doit lock profile={name})")
+            continue
         if offline:
-            if _in_cache(name, profile):
+            if all(entry.cached_in(cache_folder()).is_file() for entry in entries):
                 return name, "offline, and the cache holds all its files"
             reasons.append(f"offline, and the cache does not hold the files of {name}")
             continue
@@ -81,12 +87,18 @@ def first_answer(urls: Sequence[str], budget: float) -> int | None:
     return next((index for index in sorted(known) if known[index]), None)
 
 
-def _in_cache(name: str, profile: Profile) -> bool:
-    """Tell whether every http file of a profile is locked and in the cache."""
-    locked = {file.path: file for file in load_lock(_lock_file(name)).file}
+def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtension], list[str]]:
+    """Return what a profile downloads from mirrors: as locked, and what is not locked yet."""
+    lock = load_lock(_lock_file(name))
+    files = {file.path: file for file in lock.file}
     needed = [source.path for source in fetch.sources(profile) if source.kind == "http"]
-    cache = cache_folder()
-    return all(path in locked and locked[path].cached_in(cache).is_file() for path in needed)
+    plan = tce.plan(profile, lock)
+    upstream = set(plan.of_kind("upstream"))
+    entries: list[LockedFile | LockedExtension] = [
+        *(files[path] for path in needed if path in files),
+        *(item for item in lock.extension if item.name in upstream),
+    ]
+    return entries, [*(path for path in needed if path not in files), *plan.missing]
 
 
 def _lock_file(name: str) -> Path:

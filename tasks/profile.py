@@ -21,6 +21,9 @@ from tasks.run import ROOT
 from tasks.system import System
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+MD5 = re.compile(r"[0-9a-f]{32}")
+# Names of extensions are parts of paths and URLs.
+EXTENSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel: its source, its base config, the fragments on top, its patch series."""
+    """The kernel: its source, its base config, the fragments on top, its patch series.
+
+    modules `core`: all of them lie in core.gz; `split`: those needed to boot do, the
+    others become extensions, sorted as kconfig/modules.toml says.
+    compress_modules: as NAME.ko.gz, which BusyBox's modprobe reads and Debian's kmod does not.
+    release: what `uname -r` will say; tcbuild needs to know it before the kernel is built,
+    to name module extensions (`NAME-KERNEL` is NAME-RELEASE).
+    """
 
     source: Source
     base: Source | str
@@ -53,6 +63,15 @@ class Kernel:
     fragments: tuple[str, ...]
     patches: str = ""
     localversion: str = ""
+    toolchain: str = "host"
+    """A file of toolchains/: `host`, or a pinned build root."""
+    modules: Literal["core", "split"] = "core"
+    compress_modules: bool = False
+    release: str = ""
+
+    def __post_init__(self) -> None:
+        if self.modules == "split" and not self.release:
+            raise ValueError("release: needed by modules = 'split'")
 
 
 @dataclass(frozen=True)
@@ -66,10 +85,20 @@ class Core:
 
 @dataclass(frozen=True)
 class Extension:
-    """An extension on the image and where it goes (ezremaster's three places)."""
+    """An extension on the image, where it goes and where it is from.
+
+    place: ezremaster's three (`onboot` and `ondemand` beside core.gz, `initrd` extracted
+    into it), or `copy2fs`: loaded on boot, and copied into the root instead of mounted.
+    origin: `recipe` (extensions/NAME), or `upstream` (below the profile's `tcz` on its mirrors).
+    """
 
     name: str
-    place: Literal["onboot", "ondemand", "initrd"] = "onboot"
+    place: Literal["onboot", "ondemand", "initrd", "copy2fs"] = "onboot"
+    origin: Literal["recipe", "upstream"] = "recipe"
+
+    def __post_init__(self) -> None:
+        if not EXTENSION_NAME.fullmatch(self.name) or self.name.endswith(".tcz"):
+            raise ValueError(f"name: expected an extension's name without .tcz, got {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +134,15 @@ class Profile:
     disk: Disk = Disk()
     mirrors: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    tcz: str = ""
+    """Path below a mirror of the folder that holds the upstream extensions."""
     probe: str = ""
     """Path below a mirror that `profile=auto` asks for to see whether it answers."""
+
+    def __post_init__(self) -> None:
+        upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]
+        if upstream and not self.tcz:
+            raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
 
 
 @dataclass(frozen=True)
@@ -144,6 +180,33 @@ class LockedFile:
         return _cached(cache, self.sha256, Path(self.path).name)
 
 
+@dataclass(frozen=True)
+class LockedExtension:
+    """An upstream extension: what its .tcz and its .dep were when it was locked.
+
+    name: without .tcz, `-KERNEL` resolved; size: bytes; deps: as its .dep names them,
+    without .tcz, `-KERNEL` left as it stands there.
+    """
+
+    name: str
+    sha256: str
+    md5: str
+    size: int
+    deps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.deps):
+            if not EXTENSION_NAME.fullmatch(name):
+                raise ValueError(f"name: expected an extension's name, got {name!r}")
+        for key, form in (("sha256", SHA256), ("md5", MD5)):
+            if not form.fullmatch(getattr(self, key)):
+                raise ValueError(f"{key}: expected hex digits, got {getattr(self, key)!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the .tcz lies in `cache`, if it was fetched."""
+        return _cached(cache, self.sha256, f"{self.name}.tcz")
+
+
 def _cached(cache: Path, sha256: str, name: str) -> Path:
     # The hash in the path keeps files of one name but different content (the
     # corepure64.gz of two releases) apart.
@@ -156,6 +219,7 @@ class Lock:
 
     package: tuple[LockedPackage, ...] = ()
     file: tuple[LockedFile, ...] = ()
+    extension: tuple[LockedExtension, ...] = ()
 
     def to_toml(self) -> str:
         """Return the lock as TOML, in a stable order."""
@@ -170,6 +234,16 @@ class Lock:
             ]
         for file in sorted(self.file, key=lambda item: item.path):
             lines += ["[[file]]", f"path = {_quoted(file.path)}", f'sha256 = "{file.sha256}"', ""]
+        for item in sorted(self.extension, key=lambda item: item.name):
+            lines += [
+                "[[extension]]",
+                f"name = {_quoted(item.name)}",
+                f'sha256 = "{item.sha256}"',
+                f'md5 = "{item.md5}"',
+                f"size = {item.size}",
+                f"deps = [{', '.join(map(_quoted, item.deps))}]",
+                "",
+            ]
         return "\n".join(lines)
 
 
@@ -191,6 +265,8 @@ class Settings:
     """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
     cache: Path
     """Downloads and ccache, shared by all checkouts of one user."""
+    relock: bool = False
+    """`lock` takes what the mirrors serve now, though something else is locked."""
 
     @property
     def profile_file(self) -> Path:
@@ -274,7 +350,7 @@ def load_lock(path: Path) -> Lock:
 
 
 def settings(variables: dict[str, str], artifacts: Path) -> Settings:
-    """Resolve the command line's variables (profile=, fragments=, out=, frozen=, offline=).
+    """Resolve the command line's variables (profile=, fragments=, out=, frozen=, offline=, relock=).
 
     Raises `UserError` for an unknown variable value or profile.
     """
@@ -284,7 +360,9 @@ def settings(variables: dict[str, str], artifacts: Path) -> Settings:
     chosen = variables.get("fragments")
     fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
-    return Settings(name, profile, frozen, offline, fragments, output, cache_folder())
+    return Settings(
+        name, profile, frozen, offline, fragments, output, cache_folder(), _flag(variables, "relock")
+    )
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

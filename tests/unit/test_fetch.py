@@ -126,7 +126,7 @@ def test_file_without_a_locked_hash_is_refused_before_anything_is_fetched(
         UserError, match=r"no sha256 is locked for release/core\.gz of profile mine"
     ) as caught:
         fetch.fetch(made)
-    assert caught.value.hint == "./doit lock"
+    assert caught.value.hint == "./doit lock profile=mine"
     assert mirror.requests == []
     assert not made.used_lock.exists()
 

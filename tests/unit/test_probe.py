@@ -11,7 +11,7 @@ import pytest
 
 from tasks import probe, profile
 from tasks.errors import UserError
-from tasks.profile import Lock, LockedFile, Profile, Source
+from tasks.profile import Extension, Lock, LockedExtension, LockedFile, Profile, Source
 from tests.mirror import Mirror, Page, forbid_sockets
 
 SOURCE = LockedFile("11.x/linux.txz", "1" * 64)
@@ -20,8 +20,18 @@ CORE = LockedFile("11.x/core.gz", "3" * 64)
 
 
 @pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+def direct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No proxy, and a checkout and a cache of our own, in which all files of `tc` are locked."""
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(probe, "ROOT", tmp_path)
+    monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "profiles").mkdir()
+    pin(tmp_path, [SOURCE, BASE, CORE])
+
+
+def pin(checkout: Path, files: list[LockedFile], extensions: list[LockedExtension] | None = None) -> None:
+    lock = Lock(file=tuple(files), extension=tuple(extensions or ()))
+    (checkout / "profiles/tc.lock.toml").write_text(lock.to_toml())
 
 
 @pytest.fixture
@@ -35,7 +45,10 @@ def profiles(*urls: str) -> dict[str, Profile]:
     apt = profile.load("apt")
     kernel = replace(apt.kernel, source=Source("http", path=SOURCE.path), base=Source("http", path=BASE.path))
     core = replace(apt.core, archives=(Source("http", path=CORE.path),), packages=(), rootfs=False)
-    return {"apt": apt, "tc": replace(apt, kernel=kernel, core=core, mirrors=urls, probe="11.x/probe")}
+    return {
+        "apt": apt,
+        "tc": replace(apt, kernel=kernel, core=core, mirrors=urls, probe="11.x/probe", extensions=()),
+    }
 
 
 def test_mirror_that_answers_is_chosen_and_named(mirrors: list[Mirror]) -> None:
@@ -98,31 +111,52 @@ def test_nothing_left_to_choose(mirrors: list[Mirror]) -> None:
 
 
 @pytest.mark.parametrize(
-    "locked, cached, expected",
+    ("locked", "says"),
     [
-        ([SOURCE, BASE, CORE], [SOURCE, BASE, CORE], "tc"),
-        ([SOURCE, BASE, CORE], [SOURCE, BASE], "apt"),
-        ([SOURCE, BASE], [SOURCE, BASE, CORE], "apt"),
-        ([], [], "apt"),
+        ([SOURCE, BASE], "tc: 11.x/core.gz has no sha256 yet (./doit lock profile=tc)"),
+        ([], "tc: 3 of its files have no sha256 yet (./doit lock profile=tc)"),
+    ],
+)
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_profile_that_is_not_locked_is_not_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: list[LockedFile], says: str, offline: bool
+) -> None:
+    forbid_sockets(monkeypatch)
+    pin(tmp_path, locked)
+    assert probe.choose(profiles("http://mirror.invalid"), offline) == ("apt", says)
+
+
+def test_extensions_must_be_locked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirrors: list[Mirror]
+) -> None:
+    mirrors[0].pages["11.x/probe"] = Page(b"content")
+    chosen = profiles(mirrors[0].url)
+    chosen["tc"] = replace(chosen["tc"], extensions=(Extension("a", origin="upstream"),), tcz="tcz")
+    name, reason = probe.choose(chosen, offline=False)
+    assert (name, reason) == ("apt", "tc: a has no sha256 yet (./doit lock profile=tc)")
+    assert mirrors[0].requests == []
+    a = LockedExtension("a", "4" * 64, "4" * 32, 1, ("b",))
+    pin(tmp_path, [SOURCE, BASE, CORE], [a])
+    assert probe.choose(chosen, offline=False)[1] == "tc: b has no sha256 yet (./doit lock profile=tc)"
+    pin(tmp_path, [SOURCE, BASE, CORE], [a, LockedExtension("b", "5" * 64, "5" * 32, 1)])
+    assert probe.choose(chosen, offline=False)[0] == "tc"
+    assert probe.choose(chosen, offline=True)[0] == "apt"
+
+
+@pytest.mark.parametrize(
+    ("cached", "expected"),
+    [
+        ([SOURCE, BASE, CORE], ("tc", "offline, and the cache holds all its files")),
+        ([SOURCE, BASE], ("apt", "offline, and the cache does not hold the files of tc")),
+        ([], ("apt", "offline, and the cache does not hold the files of tc")),
     ],
 )
 def test_offline_the_cache_decides(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    locked: list[LockedFile],
-    cached: list[LockedFile],
-    expected: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: list[LockedFile], expected: tuple[str, str]
 ) -> None:
     forbid_sockets(monkeypatch)
-    chosen = profiles("http://mirror.invalid")
-    monkeypatch.setattr(probe, "ROOT", tmp_path)
-    monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "profiles").mkdir()
-    (tmp_path / "profiles/tc.lock.toml").write_text(Lock(file=tuple(locked)).to_toml())
     for entry in cached:
         path = entry.cached_in(tmp_path / "cache")
         path.parent.mkdir(parents=True)
         path.write_text("")
-    name, reason = probe.choose(chosen, offline=True)
-    assert name == expected
-    assert "offline" in reason
+    assert probe.choose(profiles("http://mirror.invalid"), offline=True) == expected

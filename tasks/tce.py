@@ -1,0 +1,301 @@
+"""Which extensions a profile is made of: recipes, upstream ones, and the kernel's modules.
+
+Extensions name each other in `.dep` files, one a line, as tce-load's
+recursive_scan_dep reads them: white space and empty lines do not count, `NAME-KERNEL`
+stands for `NAME-` and what `uname -r` says, and a circle is told of and broken.
+What an upstream extension needs stands in the lock, so that nothing here asks the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import tarfile
+import tempfile
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tasks import recipe, schema
+from tasks.errors import UserError
+from tasks.files import atomic_path, sha256_file, write_atomic
+from tasks.profile import EXTENSION_NAME, Lock, Profile, Settings, load_lock
+from tasks.run import ROOT, run, say
+
+KERNEL = "-KERNEL"
+ORIGINAL = "original-modules"
+# An upstream extension and what lies beside it; tce-load fetches no .info either.
+UPSTREAM_ENDINGS = (".tcz", ".tcz.dep", ".tcz.list", ".tcz.md5.txt")
+Kind = Literal["recipe", "upstream", "modules"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules that make one extension: patterns of paths below lib/modules/RELEASE/kernel."""
+
+    name: str
+    description: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """kconfig/modules.toml: what stays in the core for certain, and the groups, in order."""
+
+    core: tuple[str, ...]
+    group: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """An extension of the plan; `deps` are names of other nodes.
+
+    What a `modules` extension needs is known when the kernel is built.
+    """
+
+    name: str
+    kind: Kind
+    deps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All extensions of a profile.
+
+    nodes: by name, each after what it needs (but for circles); loops: circles as
+    `a -> b -> a`; missing: upstream extensions that no lock knows yet, and who wants them.
+    """
+
+    nodes: Mapping[str, Node]
+    loops: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def of_kind(self, kind: Kind) -> list[str]:
+        """Return the names of one kind."""
+        return [node.name for node in self.nodes.values() if node.kind == kind]
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """Return `names` and all they need, in the plan's order."""
+        wanted: set[str] = set()
+        todo = [name for name in names if name in self.nodes]
+        while todo:
+            name = todo.pop()
+            if name not in wanted:
+                wanted.add(name)
+                todo += self.nodes[name].deps
+        return [name for name in self.nodes if name in wanted]
+
+
+def parse_dep(text: str, what: str) -> tuple[str, ...]:
+    """Return the names in a .dep file, without .tcz, each once, `-KERNEL` as it stands.
+
+    Raises `UserError`, with `what` in it, for anything that is no extension's name.
+    """
+    names: dict[str, None] = {}
+    for line in text.splitlines():
+        name = "".join(line.split()).removesuffix(".tcz")
+        if not name:
+            continue
+        if not EXTENSION_NAME.fullmatch(name):
+            message = f"{what} is no list of extensions: {line.strip()[:60]!r}"
+            raise UserError(message, "it must name one extension a line, as NAME.tcz")
+        names[name] = None
+    return tuple(names)
+
+
+def dep_text(profile: Profile, deps: Iterable[str]) -> str:
+    """Return a .dep file for `deps`, without kernel modules that the core holds anyway."""
+    return "".join(f"{name}.tcz\n" for name in deps if not in_core(profile, name))
+
+
+@functools.cache
+def sorting() -> Sorting:
+    """Return kconfig/modules.toml.  Raises `UserError` if it is malformed."""
+    return schema.load(ROOT / "kconfig" / "modules.toml", Sorting)
+
+
+def module_groups() -> list[str]:
+    """Return the names, without `-KERNEL`, of all extensions the kernel's modules make."""
+    return [*(group.name for group in sorting().group), ORIGINAL]
+
+
+def module_extensions(profile: Profile) -> list[str]:
+    """Return the names of all extensions made of the profile's own kernel modules."""
+    if profile.kernel.modules == "core":
+        return []
+    return [f"{name}-{profile.kernel.release}" for name in module_groups()]
+
+
+def in_core(profile: Profile, name: str) -> bool:
+    """Tell whether `NAME-KERNEL` stands for modules that all lie in the core."""
+    in_the_core = profile.kernel.modules == "core"
+    return in_the_core and name.endswith(KERNEL) and name.removesuffix(KERNEL) in module_groups()
+
+
+def resolved(profile: Profile, name: str) -> str:
+    """Return `name` with `-KERNEL` replaced.  Raises `UserError` if the release is not declared."""
+    if not name.endswith(KERNEL):
+        return name
+    if not profile.kernel.release:
+        hint = "set kernel.release in the profile to what `uname -r` will say"
+        raise UserError(f"extension {name}: the profile does not say the kernel's release", hint)
+    return f"{name.removesuffix(KERNEL)}-{profile.kernel.release}"
+
+
+def kernel_release(settings: Settings) -> str:
+    """Return what `uname -r` will say of the kernel built.
+
+    Raises `UserError` if there is none yet, or not the one the profile declares.
+    """
+    path = settings.kernel / "release"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "build the kernel first: `doit kernel`")
+    release, declared = path.read_text().strip(), settings.profile.kernel.release
+    if declared and release != declared:
+        raise UserError(
+            f"profile {settings.name} declares kernel.release = {declared!r}, but {release!r} was built",
+            f"set kernel.release = {release!r} in profiles/{settings.name}.toml",
+        )
+    return release
+
+
+def core_modules(settings: Settings) -> Path:
+    """Return the folder whose lib/modules/RELEASE goes into the core."""
+    split = settings.profile.kernel.modules == "split"
+    return settings.output / "modules" if split else settings.kernel / "modules"
+
+
+def placed(profile: Profile, *places: str) -> list[str]:
+    """Return the profile's extensions that go to one of `places`, in its order."""
+    return [
+        resolved(profile, item.name)
+        for item in profile.extensions
+        if item.place in places and not in_core(profile, item.name)
+    ]
+
+
+class _Walk:
+    """One walk over all extensions of a profile, deps first."""
+
+    def __init__(self, profile: Profile, lock: Lock, absent: Container[str] | None) -> None:
+        self.profile = profile
+        self.locked = {item.name: item for item in lock.extension}
+        self.absent = absent
+        self.recipes = set(recipe.names())
+        self.modules = set(module_extensions(profile))
+        self.origins = {item.name: item.origin for item in profile.extensions}
+        self.nodes: dict[str, Node] = {}
+        self.kinds: dict[str, Kind] = {}
+        self.loops: list[str] = []
+        self.missing: dict[str, str] = {}
+
+    def visit(self, name: str, path: tuple[str, ...]) -> None:
+        """Add `name`, wanted by the last of `path`, after all it needs."""
+        if name in path:
+            self._loop([*path[path.index(name) :], name])
+            return
+        if name in self.nodes or name in self.missing:
+            return
+        kind = self._kind(name, path[-1] if path else "")
+        if kind is None:
+            self.missing[name] = f"{path[-1]}.tcz" if path else "the profile"
+            return
+        self.kinds[name] = kind
+        deps: Sequence[str] = ()
+        if kind == "recipe":
+            deps = recipe.load(name).deps
+        elif kind == "upstream":
+            deps = self.locked[name].deps
+        needed = [resolved(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
+        for dep in needed:
+            self.visit(dep, (*path, name))
+        self.nodes[name] = Node(name, kind, tuple(dict.fromkeys(needed)))
+
+    def _kind(self, name: str, wanted_by: str) -> Kind | None:
+        """Return what `name` is; None for an upstream extension no lock knows.
+
+        The profile decides; then what is locked; then recipes are found for recipes,
+        and for upstream extensions if the mirrors are known not to have the name.
+        """
+        if name in self.modules:
+            return "modules"
+        origin = self.origins.get(name)
+        if origin != "recipe" and name in self.locked:
+            return "upstream"
+        from_upstream = origin == "upstream" or self.kinds.get(wanted_by) == "upstream"
+        if name in self.recipes and origin != "upstream":
+            asked = self.absent is None or name in self.absent
+            if not from_upstream or asked:
+                return "recipe"
+        if from_upstream or (self.profile.tcz and not origin):
+            return None
+        recipe.load(name)  # says that there is none
+        return "recipe"
+
+    def _loop(self, circle: list[str]) -> None:
+        text = " -> ".join(circle)
+        if all(self.kinds[name] == "recipe" for name in circle):
+            raise UserError(f"extensions depend on each other in a circle: {text}")
+        self.loops.append(text)
+
+
+def plan(
+    profile: Profile, lock: Lock, absent: Container[str] | None = None, also: Sequence[str] = ()
+) -> Plan:
+    """Return all extensions of `profile` and of the recipes `also`, as recipes and `lock` have them.
+
+    absent: names the mirrors were asked for and do not have (None: nobody is asked any
+    more, so that a recipe stands in for every name the lock lacks).
+
+    Raises `UserError` for a name that is nowhere, and for a circle of recipes alone.
+    """
+    walk = _Walk(profile, lock, absent)
+    for item in profile.extensions:
+        if not in_core(profile, item.name):
+            walk.visit(resolved(profile, item.name), ())
+    for name in also:
+        walk.visit(name, ())
+    return Plan(walk.nodes, tuple(walk.loops), walk.missing)
+
+
+def needed_by(settings: Settings, name: str) -> list[str]:
+    """Return all recipes and upstream extensions that the recipe `name` needs, in the plan's order."""
+    found = plan(settings.profile, load_lock(settings.used_lock), also=[name])
+    closure = found.closure([name])
+    return [other for other in closure if other != name and found.nodes[other].kind != "modules"]
+
+
+def tell_loops(found: Plan) -> None:
+    """Warn of circles, as tce-load does when it meets them."""
+    for loop in found.loops:
+        say(f"warning: loop dependency {loop}; tce-load loads them all the same")
+
+
+def install(settings: Settings, name: str) -> None:
+    """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
+
+    Raises `UserError` if it was not fetched or the cache is damaged.
+    """
+    used = {item.name: item for item in load_lock(settings.used_lock).extension}
+    item = used.get(name)
+    cached = item.cached_in(settings.cache) if item else None
+    if item is None or cached is None or not cached.is_file():
+        raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
+    final = settings.tcz / f"{name}.tcz"
+    with atomic_path(final) as partial:
+        partial.write_bytes(cached.read_bytes())
+        if sha256_file(partial) != item.sha256:
+            raise UserError(f"{cached} is damaged", "./doit fetch")
+    final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
+    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in listing(final)))
+    write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
+    write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")
+
+
+def listing(squashfs: Path) -> list[str]:
+    """Return the paths of all in an extension but folders.  Raises `UserError` if it is damaged."""
+    with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
+        packed = Path(folder, "extension.tar")
+        run(["sqfs2tar", "--no-skip", squashfs], stdout=packed, hint=f"{squashfs.name} is no whole squashfs")
+        with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
+            return sorted(entry.name for entry in tar if not entry.isdir())
