@@ -1,14 +1,15 @@
-"""Extension recipes: `extensions/NAME/recipe.toml`, and what one extension depends on."""
+"""Extension recipes: `extensions/NAME/recipe.toml` and the files beside it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tasks import schema
 from tasks.errors import UserError
-from tasks.profile import Profile
 from tasks.run import ROOT
 
 
@@ -27,14 +28,31 @@ class Info:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an extension's files come from.
+    """Where an extension's files come from, and what becomes of them.
 
-    kind `apt`: what `keep` (shell patterns below `/`) leaves of the packages' files.
+    kind `apt`: the files of `packages`, by their paths below `/`, without a leading slash.
+    For every kind, what fits none of `keep`, or one of `drop` (shell patterns in which `*`
+    stands for `/` too), is left out; `rename` puts a file, or all below a folder if both
+    sides end in `/`, elsewhere (the longest that fits counts); `join` writes the files that
+    fit a pattern one after the other, sorted by path, into one file: path -> pattern.
     """
 
     kind: Literal["apt"]
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
     keep: tuple[str, ...] = ("*",)
+    drop: tuple[str, ...] = ()
+    rename: dict[str, str] = field(default_factory=dict)
+    join: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind == "apt" and not self.packages:
+            raise ValueError("packages: needed by kind = 'apt'")
+        for old, new in self.rename.items():
+            if old.endswith("/") != new.endswith("/"):
+                raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
+        for path in (*self.rename.values(), *self.join):
+            if path.startswith("/") or not path.strip("/") or ".." in Path(path).parts:
+                raise ValueError(f"rename, join: {path!r} must be a path below /, without a leading slash")
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,11 @@ class Recipe:
     origin: tuple[Origin, ...] = ()
     deps: tuple[str, ...] = ()
     """Names of other extensions, without .tcz; `-KERNEL` stands for the running kernel."""
+
+    def __post_init__(self) -> None:
+        for dep in self.deps:
+            if dep.endswith(".tcz") or "/" in dep or not dep:
+                raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
 
 
 def folder(name: str) -> Path:
@@ -68,37 +91,29 @@ def load(name: str) -> Recipe:
 
 
 def files(name: str) -> list[Path]:
-    """Return every file a recipe is made of, itself first."""
-    own = (path for path in (folder(name) / "files").rglob("*") if path.is_file() or path.is_symlink())
-    return [folder(name) / "recipe.toml", *sorted(own)]
+    """Return every file a recipe is made of, itself first; links may lead nowhere and are left out."""
+    return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
-def closure(wanted: list[str]) -> dict[str, Recipe]:
-    """Return `wanted` and all they depend on, each before what needs it.
-
-    Raises `UserError` for a dependency without a recipe, and for a cycle, naming it.
-    """
-    done: dict[str, Recipe] = {}
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        if name in path:
-            circle = " -> ".join([*path[path.index(name) :], name])
-            raise UserError(f"extensions depend on each other in a circle: {circle}")
-        if name in done:
-            return
-        recipe = load(name)
-        for dep in recipe.deps:
-            visit(dep, (*path, name))
-        done[name] = recipe
-
-    for name in wanted:
-        visit(name, ())
-    return done
+def layout(name: str) -> tuple[str, ...]:
+    """Return what the content of `files` does not show: paths, what is executable, links' targets."""
+    top = folder(name) / "files"
+    lines = []
+    for path in own_files(name):
+        about = f"-> {os.readlink(path)}" if path.is_symlink() else "executable" if executable(path) else ""
+        lines.append(f"{path.relative_to(top)} {about}".rstrip())
+    return tuple(lines)
 
 
-def of_profile(profile: Profile) -> dict[str, Recipe]:
-    """Return the recipes of a profile's extensions and of their dependencies."""
-    return closure([extension.name for extension in profile.extensions])
+def executable(path: Path) -> bool:
+    """Tell what git keeps of a file's mode; the umask decides the rest at checkout."""
+    return bool(path.stat().st_mode & stat.S_IXUSR)
+
+
+def own_files(name: str) -> list[Path]:
+    """Return the files and links in `extensions/NAME/files/`, sorted."""
+    own = (folder(name) / "files").rglob("*")
+    return sorted(path for path in own if path.is_file() or path.is_symlink())
 
 
 def packages(recipes: dict[str, Recipe]) -> tuple[str, ...]:

@@ -1,99 +1,212 @@
 """Build extensions: NAME.tcz and beside it .dep, .md5.txt, .info and .list.
 
-A tcz is a squashfs of paths below `/` (block size 4k, no xattrs, root:root, as
-Tiny Core's "Creating extensions" page asks), `.dep` names one extension a line,
-`.md5.txt` is `md5sum` output, `.list` holds one path a line.
+A tcz is a squashfs of paths below `/` (block size 4k, no xattrs, as Tiny Core's
+"Creating extensions" page asks), `.dep` names one extension a line, `.md5.txt` is
+`md5sum` output, `.list` holds one path a line.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
 import shutil
+import stat
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks import apt, fetch, recipe
+from tasks import core, fetch, libraries, origins, recipe, tce
 from tasks.errors import UserError
+from tasks.extracted import squashfs_members
 from tasks.files import atomic_dir, atomic_path, remove_tree, write_atomic
+from tasks.initramfs import RootFs
 from tasks.profile import Settings
 from tasks.recipe import Recipe
 from tasks.run import run, say
 
 SIDE_FILES = (".dep", ".info", ".list", ".md5.txt")
+INSTALLED = "usr/local/tce.installed"
+STAFF = 50  # Tiny Core's group: those who may install extensions
+SHOWN = 5
 
 
 def build(settings: Settings, name: str) -> None:
-    """Make one extension in `artifacts/PROFILE/tcz/`.  Raises `UserError` if its files clash or lack."""
+    """Make one extension in `artifacts/PROFILE/tcz/`.  Same inputs, same bytes.
+
+    Needs the base root, and the extensions it depends on, built before.  Raises
+    `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
+    there is no file at all.
+    """
     made = recipe.load(name)
+    deps = tce.needed_by(settings, name)
+    base = base_root(settings)
     root = settings.output / "tcz-root" / name
     with atomic_dir(root) as folder:
         for origin in made.origin:
-            _from_apt(settings, folder, origin.packages, origin.keep)
-        own = recipe.folder(name) / "files"
-        if own.is_dir():
-            shutil.copytree(own, folder, symlinks=True, dirs_exist_ok=True)
-        for path in folder.rglob("*"):
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o755)
-        if not any(path.is_file() for path in folder.rglob("*")):
+            origins.collect(settings, origin, folder)
+        _own_files(name, folder)
+    try:
+        listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
+        if not listing:
             raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
-    _pack(settings, name, made, root)
-    remove_tree(root)
+        refuse_clashes({**{dep: _listing(settings, dep) for dep in deps}, name: listing})
+        _check_libraries(settings, name, made, root, base, deps)
+        _note_hidden(name, listing, base)
+        pack(settings, name, made, root, base, listing, _version(settings, made))
+    finally:
+        remove_tree(root)
 
 
-def _from_apt(settings: Settings, folder: Path, packages: tuple[str, ...], keep: tuple[str, ...]) -> None:
-    cached = fetch.package_files(settings)
-    for package in packages:
-        unpacked = folder.with_name(f".{folder.name}.deb")
-        remove_tree(unpacked)
-        try:
-            apt.unpack_deb(cached[package], unpacked)
-            for path in sorted(unpacked.rglob("*")):
-                name = str(path.relative_to(unpacked))
-                if (path.is_dir() and not path.is_symlink()) or not _kept(name, keep):
-                    continue
-                target = folder / name
-                if os.path.lexists(target):
-                    raise UserError(f"{package} brings {name} a second time")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target, follow_symlinks=False)
-        finally:
-            remove_tree(unpacked)
+def base_root(settings: Settings) -> RootFs:
+    """Return the profile's base root.  Raises `UserError` if it is not built or fetched yet."""
+    files = core.base_files(settings)
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: extensions are checked against it", "./doit rootfs")
+    return core.unpacked(archive for path in files for archive in core.read_core(path))
 
 
-def _kept(name: str, keep: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for pattern in keep)
+def check_clashes(settings: Settings, names: Sequence[str]) -> None:
+    """Refuse built extensions of which two bring the same path: which one wins would be chance.
+
+    names: without .tcz.  Raises `UserError` naming both, and for one that is not built.
+    """
+    refuse_clashes({name: _listing(settings, name) for name in names})
 
 
-def _pack(settings: Settings, name: str, made: Recipe, root: Path) -> None:
+def refuse_clashes(listings: Mapping[str, Sequence[str]]) -> None:
+    """Raise `UserError` if a path (no folder) stands in two of `listings`: name -> paths."""
+    owner: dict[str, str] = {}
+    clashes: dict[tuple[str, str], list[str]] = {}
+    for name, paths in listings.items():
+        for path in paths:
+            first = owner.setdefault(path, name)
+            if first != name:
+                clashes.setdefault((first, name), []).append(path)
+    for (first, name), paths in clashes.items():
+        raise UserError(
+            f"{first}.tcz and {name}.tcz both bring {_some(paths)}",
+            "leave it out of one of them: `drop` in its recipe; or make one depend on the other",
+        )
+
+
+def _listing(settings: Settings, name: str) -> list[str]:
+    path = settings.tcz / f"{name}.tcz.list"
+    if not path.is_file():
+        raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name}")
+    return path.read_text().splitlines()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _own_files(name: str, root: Path) -> None:
+    """Copy `extensions/NAME/files/` over what the origins brought."""
+    top = recipe.folder(name) / "files"
+    for path in recipe.own_files(name):
+        target = root / path.relative_to(top)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            target.unlink()
+        shutil.copyfile(path, target, follow_symlinks=False)
+        if not path.is_symlink():
+            target.chmod(0o755 if recipe.executable(path) else 0o644)
+
+
+def _check_libraries(
+    settings: Settings, name: str, made: Recipe, root: Path, base: RootFs, deps: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
+        below = libraries.mapped(base.members().values(), Path(folder, "base"))
+        for dep in deps:
+            members = squashfs_members(settings.tcz / f"{dep}.tcz")
+            below = libraries.mapped(members, Path(folder, dep)) | below
+        own = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
+        debs = fetch.package_files(settings)
+        packages = {package for origin in made.origin for package in origin.packages}
+        libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
+
+
+def _note_hidden(name: str, listing: Sequence[str], base: RootFs) -> None:
+    hidden = [path for path in listing if base.find(path) is not None]
+    if hidden:
+        say(f"{name}.tcz: the base has {_some(hidden)} already, and tce-load keeps what is there")
+
+
+def pack(
+    settings: Settings,
+    name: str,
+    made: Recipe,
+    root: Path,
+    base: RootFs,
+    listing: Sequence[str],
+    version: str,
+) -> None:
+    """Write `root` as NAME.tcz with all its side files; `listing`: its paths, folders left out."""
     epoch = str(settings.profile.source_date_epoch)
     final = settings.tcz / f"{name}.tcz"
-    with atomic_path(final) as partial:
+    log = settings.logs / f"tcz-{name}.log"
+    log.unlink(missing_ok=True)
+    with atomic_path(final) as partial, tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners:
         partial.unlink()  # mksquashfs would append to it
+        owners.write("".join(f"{line}\n" for line in owner_lines(root, base)))
+        owners.flush()
         run(
             [
-                *("mksquashfs", root, partial, "-b", "4096", "-no-xattrs", "-all-root", "-noappend"),
-                *("-mkfs-time", epoch, "-all-time", epoch, "-no-progress"),
+                *("mksquashfs", root, partial, "-b", "4096", "-no-xattrs", "-noappend", "-no-progress"),
+                *("-pf", owners.name, "-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"),
+                *("-mkfs-time", epoch, "-all-time", epoch),
             ],
-            log=settings.logs / f"tcz-{name}.log",
+            log=log,
         )
         digest = hashlib.md5(partial.read_bytes()).hexdigest()
         size = partial.stat().st_size
-    listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not path.is_dir())
-    write_atomic(settings.tcz / f"{name}.tcz.dep", "".join(f"{dep}.tcz\n" for dep in made.deps))
+    write_atomic(settings.tcz / f"{name}.tcz.dep", tce.dep_text(settings.profile, made.deps))
     write_atomic(settings.tcz / f"{name}.tcz.md5.txt", f"{digest}  {name}.tcz\n")
     write_atomic(settings.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
-    info = info_text(name, made, _version(settings, made), size, settings.profile.source_date_epoch)
+    info = info_text(name, made, version, size, settings.profile.source_date_epoch)
     write_atomic(settings.tcz / f"{name}.tcz.info", info)
     say(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
+
+
+def owner_lines(root: Path, base: RootFs) -> list[str]:
+    """Return mode and owner of all in an extension, as mksquashfs's pseudo files say them.
+
+    All is root:root, and folders 0755, but for two things: tce-load gives folders that are
+    there the mode and owner the extension has for them, so it must have the base's; and
+    tce.installed belongs to group staff, 0775, as on Tiny Core.
+    """
+    lines = []
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        there = base.find(name, follow=True)
+        mode, uid, gid = stat.S_IMODE(path.lstat().st_mode), 0, 0
+        if _is_folder(path):
+            mode = 0o755
+            if there is not None and there.is_dir:
+                mode, uid, gid = stat.S_IMODE(there.mode), there.uid, there.gid
+            elif name == INSTALLED:
+                mode, gid = 0o775, STAFF
+        elif path.is_symlink():
+            mode = 0o777
+        elif path.parent == root / INSTALLED:
+            mode, gid = mode | 0o020 | (0o010 if mode & 0o100 else 0), STAFF
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'"{quoted}" m {mode:o} {uid} {gid}')
+    return lines
 
 
 def _version(settings: Settings, made: Recipe) -> str:
     first = next((origin.packages[0] for origin in made.origin if origin.packages), "")
     versions = {package.name: package.version for package in fetch.used_lock(settings).package}
     return versions.get(first, "1")
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - SHOWN
+    return ", ".join(items[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def info_text(name: str, made: Recipe, version: str, size: int, epoch: int) -> str:

@@ -14,27 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import bootimage, qemu
+from tasks import qemu
 from tasks.guest import Guest
 from tasks.machine import Disk
-from tasks.run import ROOT
-from tests.built import built, doit
+from tests.built import built
 
 # struct vfs_cap_data, revision 2, cap_net_raw (linux/capability.h)
 CAPABILITY = "0x0000000200200000000000000000000000000000"
-
-
-@pytest.fixture(scope="module")
-def plain_kernel() -> Path:
-    """Build the kernel without the fragment, by the command a person would use."""
-    settings = built()
-    fragments = ",".join(name for name in settings.fragments if name != "ext3-xattr")
-    out = ROOT / "artifacts" / f"{settings.name}-no-ext3-xattr"
-    done = doit(ROOT, "kernel", f"profile={settings.name}", f"fragments={fragments}", f"out={out}")
-    assert done.status == 0, done.output
-    image = out / "kernel" / "vmlinuz64"
-    bootimage.check_bzimage(image, release=(settings.kernel / "release").read_text().strip())
-    return image
 
 
 @pytest.fixture

@@ -1,0 +1,136 @@
+"""Where an extension's files come from: each kind of origin unpacks them into a folder, and
+what the recipe says of them (`keep`, `drop`, `rename`, `join`) decides what goes on from there.
+
+A new kind is a name in `recipe.Origin.kind` and a function in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks import apt, fetch
+from tasks.errors import UserError
+from tasks.files import remove_tree
+from tasks.profile import Settings
+from tasks.recipe import Origin
+
+Unpacked = Iterator[tuple[str, Path]]
+
+
+def collect(settings: Settings, origin: Origin, root: Path) -> None:
+    """Put what `origin` brings below `root`, a folder that other origins may have filled.
+
+    No network.  Raises `UserError` if something was not fetched, if a path comes a
+    second time, and if what the recipe wants by `keep`, `rename` or `join` fits no file at
+    all: then a package is not what the recipe was written for.
+    """
+    placer = Placer(origin, root)
+    for label, folder in KINDS[origin.kind](settings, origin, root):
+        placer.place(label, folder)
+    placer.finish()
+
+
+def _from_apt(settings: Settings, origin: Origin, root: Path) -> Unpacked:
+    cached = fetch.package_files(settings, origin.packages)
+    for package in origin.packages:
+        with _beside(root, "deb") as unpacked:
+            apt.unpack_deb(cached[package], unpacked)
+            yield package, unpacked
+
+
+KINDS: dict[str, Callable[[Settings, Origin, Path], Unpacked]] = {"apt": _from_apt}
+
+
+@contextmanager
+def _beside(root: Path, what: str) -> Iterator[Path]:
+    """Yield the name of a scratch folder on the file system of `root`, gone afterwards."""
+    folder = root.with_name(f".{root.name}.{what}")
+    remove_tree(folder)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+@dataclass
+class Placer:
+    """Copies trees below `root` as `origin` says; `finish` ends it."""
+
+    origin: Origin
+    root: Path
+    used: set[str] = field(default_factory=set)
+    joined: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def place(self, label: str, folder: Path) -> None:
+        """Copy what the recipe takes of the tree `folder`; `label` is what messages call it."""
+        for path in sorted(folder.rglob("*")):
+            name = str(path.relative_to(folder))
+            if (path.is_dir() and not path.is_symlink()) or not self._taken(name):
+                continue
+            target = self._joined_into(name)
+            if target:
+                self.joined.setdefault(target, {})[name] = path.read_bytes()
+            else:
+                self._copy(label, path, self._renamed(name))
+
+    def finish(self) -> None:
+        """Write the joined files; refuse patterns that fitted nothing."""
+        for target, parts in self.joined.items():
+            self._make_room("join", target)
+            # A part without a newline at its end must not run into the next one.
+            content = [data if data.endswith(b"\n") else data + b"\n" for _, data in sorted(parts.items())]
+            (self.root / target).write_bytes(b"".join(content))
+            (self.root / target).chmod(0o644)
+        wanted = [*self.origin.keep, *self.origin.rename, *self.origin.join.values()]
+        idle = [pattern for pattern in wanted if pattern not in self.used]
+        if idle:
+            packages = " ".join(self.origin.packages)
+            raise UserError(
+                f"no file of {packages} fits {', '.join(map(repr, idle))} in the recipe",
+                "list a package's files by: dpkg-deb --contents FILE.deb",
+            )
+
+    def _taken(self, name: str) -> bool:
+        return not self._fits(name, self.origin.drop) and self._fits(name, self.origin.keep)
+
+    def _fits(self, name: str, patterns: tuple[str, ...]) -> bool:
+        fitting = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)]
+        self.used.update(fitting)
+        return bool(fitting)
+
+    def _joined_into(self, name: str) -> str:
+        for target, pattern in self.origin.join.items():
+            if self._fits(name, (pattern,)):
+                return target
+        return ""
+
+    def _renamed(self, name: str) -> str:
+        fitting = [old for old in self.origin.rename if name == old or _is_below(name, old)]
+        if not fitting:
+            return name
+        old = max(fitting, key=len)
+        self.used.add(old)
+        return self.origin.rename[old] + name[len(old) :]
+
+    def _copy(self, label: str, source: Path, name: str) -> None:
+        self._make_room(label, name)
+        shutil.copy2(source, self.root / name, follow_symlinks=False)
+
+    def _make_room(self, label: str, name: str) -> None:
+        target = self.root / name
+        if os.path.lexists(target):
+            raise UserError(f"{label} brings {name} a second time", "leave one out: `drop` in the recipe")
+        for parent in target.relative_to(self.root).parents:
+            if (self.root / parent).is_symlink() or (self.root / parent).is_file():
+                raise UserError(f"{label} brings {name}, but {parent} is no folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_below(name: str, folder: str) -> bool:
+    return folder.endswith("/") and name.startswith(folder)

@@ -1,0 +1,263 @@
+"""Extensions made by the real mksquashfs from real packages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tasks import core, cpio, recipe, tcz
+from tasks.errors import UserError
+from tasks.extracted import squashfs_members
+from tasks.files import sha256_file
+from tasks.profile import Core, Lock, LockedPackage, Settings
+from tasks.run import run
+from tests.built import built
+from tests.images import shared
+
+LD = "/lib64/ld-linux-x86-64.so.2"
+INFO = '[info]\ntitle = "t"\ndescription = "made up"\n'
+
+
+@dataclass
+class Workshop:
+    """A checkout's extensions/, and a cache of packages made here; nothing is fetched."""
+
+    settings: Settings
+    folder: Path
+    packages: tuple[LockedPackage, ...] = ()
+
+    def package(self, name: str, files: dict[str, bytes], depends: str = "") -> None:
+        """Put a real .deb into the cache and the used lock; ELF files become executable."""
+        tree = self.folder / "trees" / name
+        for path, content in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_bytes(content)
+            (tree / path).chmod(0o755 if content.startswith(b"\x7fELF") else 0o644)
+        (tree / "DEBIAN").mkdir(parents=True)
+        control = f"Package: {name}\nVersion: 1.2-3\nArchitecture: all\nMaintainer: Nobody <n@invalid>\n"
+        control += (f"Depends: {depends}\n" if depends else "") + "Description: made up\n"
+        (tree / "DEBIAN/control").write_text(control)
+        deb = self.folder / f"{name}.deb"
+        run(["dpkg-deb", "--root-owner-group", "--build", tree, deb])
+        locked = LockedPackage(name, "1.2-3", sha256_file(deb))
+        cached = locked.cached_in(self.settings.cache)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        deb.rename(cached)
+        self.packages += (locked,)
+        self.settings.used_lock.parent.mkdir(parents=True, exist_ok=True)
+        self.settings.used_lock.write_text(Lock(self.packages).to_toml())
+
+    def extension(self, name: str, recipe_text: str, files: dict[str, str] | None = None) -> None:
+        """Write a recipe; own files that are scripts become executable."""
+        top = self.folder / "extensions" / name
+        top.mkdir(parents=True, exist_ok=True)
+        (top / "recipe.toml").write_text(recipe_text)
+        for path, content in (files or {}).items():
+            (top / "files" / path).parent.mkdir(parents=True, exist_ok=True)
+            (top / "files" / path).write_text(content)
+            (top / "files" / path).chmod(0o755 if content.startswith("#!") else 0o644)
+
+    def side(self, name: str, ending: str) -> str:
+        return (self.settings.tcz / f"{name}.tcz{ending}").read_text()
+
+
+@pytest.fixture
+def workshop(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workshop:
+    """With a base root that has libc and ld.so, and /opt as Tiny Core has it."""
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    settings = make_settings()
+    profile = replace(settings.profile, core=Core(rootfs=True), extensions=())
+    settings = replace(settings, profile=profile)
+    base = [
+        *(cpio.directory(name) for name in ("etc", "lib64", "usr")),
+        cpio.regular(LD[1:], shared(), 0o755),
+        cpio.directory("usr/lib"),
+        cpio.regular("usr/lib/libc.so.6", shared(soname="libc.so.6")),
+        cpio.regular("etc/motd", b"of the base"),
+        cpio.Member("opt", stat.S_IFDIR | 0o2775, gid=50),
+    ]
+    settings.output.mkdir()
+    core.write_core([core.Archive("gzip", tuple(base))], settings.output / "rootfs64.gz")
+    return Workshop(settings, tmp_path)
+
+
+def origin(*packages: str, more: str = "") -> str:
+    names = ", ".join(f'"{name}"' for name in packages)
+    return f'[[origin]]\nkind = "apt"\npackages = [{names}]\n{more}\n'
+
+
+def simple(workshop: Workshop) -> None:
+    workshop.package(
+        "tool",
+        {
+            "usr/bin/tool": shared("libc.so.6", interpreter=LD),
+            "usr/share/doc/tool/README": b"text",
+            "etc/motd": b"of the package",
+            "opt/tool/data": b"data",
+        },
+    )
+    more = 'drop = ["usr/share/doc/*"]\nrename = { "usr/bin/" = "usr/local/bin/" }'
+    script = {"usr/local/tce.installed/tool": "#!/bin/sh\n", "usr/local/etc/tool.conf": "x"}
+    workshop.extension("tool", INFO + origin("tool", more=more), script)
+
+
+def test_what_is_in_an_extension(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    simple(workshop)
+    tcz.build(workshop.settings, "tool")
+    made = workshop.settings.tcz / "tool.tcz"
+    found = {
+        member.name: (stat.filemode(member.mode), member.uid, member.gid) for member in squashfs_members(made)
+    }
+    assert found == {
+        "etc": ("drwxr-xr-x", 0, 0),
+        "etc/motd": ("-rw-r--r--", 0, 0),
+        "opt": ("drwxrwsr-x", 0, 50),
+        "opt/tool": ("drwxr-xr-x", 0, 0),
+        "opt/tool/data": ("-rw-r--r--", 0, 0),
+        "usr": ("drwxr-xr-x", 0, 0),
+        "usr/local": ("drwxr-xr-x", 0, 0),
+        "usr/local/bin": ("drwxr-xr-x", 0, 0),
+        "usr/local/bin/tool": ("-rwxr-xr-x", 0, 0),
+        "usr/local/etc": ("drwxr-xr-x", 0, 0),
+        "usr/local/etc/tool.conf": ("-rw-r--r--", 0, 0),
+        "usr/local/tce.installed": ("drwxrwxr-x", 0, 50),
+        "usr/local/tce.installed/tool": ("-rwxrwxr-x", 0, 50),
+    }
+    assert workshop.side("tool", ".list").splitlines() == [
+        *("etc/motd", "opt/tool/data", "usr/local/bin/tool", "usr/local/etc/tool.conf"),
+        "usr/local/tce.installed/tool",
+    ]
+    digest = hashlib.md5(made.read_bytes()).hexdigest()
+    assert workshop.side("tool", ".md5.txt") == f"{digest}  tool.tcz\n"
+    assert workshop.side("tool", ".dep") == ""
+    assert "Version:        1.2-3\n" in workshop.side("tool", ".info")
+    assert "tool.tcz: the base has etc/motd already" in capsys.readouterr().out
+    about = subprocess.run(["unsquashfs", "-s", made], capture_output=True, text=True, check=True).stdout
+    assert "Block size 4096" in about
+    assert "Xattrs are not stored" in about
+    assert "Tue Nov 14 22:13:20 2023" in about
+
+
+def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
+    """Whatever the time, the umask, the modes of a checkout and the folder of the results."""
+    simple(workshop)
+    tcz.build(workshop.settings, "tool")
+    first = {path.name: sha256_file(path) for path in workshop.settings.tcz.iterdir()}
+    other = replace(workshop.settings, output=tmp_path / "elsewhere" / "out")
+    old = os.umask(0o077)
+    try:
+        other.output.mkdir(parents=True)
+        for name in ("rootfs64.gz", "lock.toml"):
+            (other.output / name).write_bytes((workshop.settings.output / name).read_bytes())
+        for path in recipe.own_files("tool"):
+            os.utime(path, (1, 1))
+            path.chmod(path.stat().st_mode & 0o700)
+        time.sleep(1.1)
+        tcz.build(other, "tool")
+    finally:
+        os.umask(old)
+    assert {path.name: sha256_file(path) for path in other.tcz.iterdir()} == first
+    assert len(first) == 5
+
+
+def test_a_missing_library_is_named_with_its_package(workshop: Workshop) -> None:
+    workshop.package(
+        "tool",
+        {"usr/bin/tool": shared("libc.so.6", "libfine_thing.so.3", interpreter=LD)},
+        depends="libc6 (>= 2.3), libfine-thing3 (= 1.0) | libother, adduser",
+    )
+    workshop.extension("tool", INFO + origin("tool"))
+    with pytest.raises(UserError, match=r"usr/bin/tool needs libfine_thing\.so\.3") as caught:
+        tcz.build(workshop.settings, "tool")
+    assert caught.value.hint == "add libfine-thing3 to `packages` of its recipe"
+    assert not list(workshop.settings.output.rglob("*tool.tcz*"))
+    workshop.package("libfine-thing3", {"usr/lib/libfine_thing.so.3": shared()})
+    workshop.extension("tool", INFO + origin("tool", "libfine-thing3"))
+    tcz.build(workshop.settings, "tool")
+
+
+def test_a_library_nobody_is_known_for(workshop: Workshop) -> None:
+    program = shared("libno-such.so.9", interpreter=LD)
+    workshop.package("tool", {"usr/bin/tool": program}, depends="one, two")
+    workshop.extension("tool", INFO + origin("tool"))
+    with pytest.raises(UserError) as caught:
+        tcz.build(workshop.settings, "tool")
+    assert caught.value.hint == "one of what its packages depend on may bring it: one, two"
+
+
+def test_a_library_this_machine_knows(workshop: Workshop) -> None:
+    """tar itself was unpacked by dpkg here, so dpkg knows whose libacl is."""
+    workshop.package("tool", {"usr/bin/tool": shared("libacl.so.1", interpreter=LD)})
+    workshop.extension("tool", INFO + origin("tool"))
+    with pytest.raises(UserError) as caught:
+        tcz.build(workshop.settings, "tool")
+    assert caught.value.hint.startswith("libacl1 brings it")
+
+
+def test_dependencies_bring_libraries_and_must_be_built_first(workshop: Workshop) -> None:
+    """Also those of dependencies."""
+    workshop.package("libdeep1", {"usr/lib/libdeep.so.1": shared()})
+    workshop.package("tool", {"usr/bin/tool": shared("libdeep.so.1", interpreter=LD)})
+    workshop.extension("deep", INFO + origin("libdeep1"))
+    workshop.extension("middle", 'deps = ["deep"]\n' + INFO, {"usr/share/middle": "x"})
+    workshop.extension("tool", 'deps = ["middle"]\n' + INFO + origin("tool"))
+    with pytest.raises(UserError, match="is not built yet") as caught:
+        tcz.build(workshop.settings, "tool")
+    assert caught.value.hint == "./doit tcz:deep"
+    for name in ("deep", "middle", "tool"):
+        tcz.build(workshop.settings, name)
+    assert workshop.side("tool", ".dep") == "middle.tcz\n"
+
+
+def test_a_file_of_a_dependency_is_refused(workshop: Workshop) -> None:
+    workshop.extension("below", INFO, {"usr/share/thing": "x", "usr/share/other": "x"})
+    workshop.extension("above", 'deps = ["below"]\n' + INFO, {"usr/share/thing": "y"})
+    workshop.package("unused", {"x": b""})
+    tcz.build(workshop.settings, "below")
+    with pytest.raises(UserError, match=r"below\.tcz and above\.tcz both bring usr/share/thing"):
+        tcz.build(workshop.settings, "above")
+    assert not (workshop.settings.tcz / "above.tcz").exists()
+
+
+def test_an_extension_without_files_is_refused(workshop: Workshop) -> None:
+    workshop.extension("empty", INFO)
+    with pytest.raises(UserError, match="extension empty would be empty"):
+        tcz.build(workshop.settings, "empty")
+
+
+def test_own_files_replace_those_of_packages(workshop: Workshop) -> None:
+    workshop.package("tool", {"usr/share/a": b"of the package"})
+    workshop.extension("tool", INFO + origin("tool"), {"usr/share/a": "own"})
+    tcz.build(workshop.settings, "tool")
+    members = {member.name: member for member in squashfs_members(workshop.settings.tcz / "tool.tcz")}
+    assert members["usr/share/a"].data == b"own"
+
+
+def test_the_projects_extensions_fit_each_other() -> None:
+    settings = built()
+    if not settings.profile.core.rootfs:
+        pytest.skip("recipes are for roots made of packages")
+    tcz.check_clashes(settings, recipe.names())
+
+
+def scripts() -> list[Path]:
+    own = (path for name in recipe.names() for path in recipe.own_files(name))
+    return [path for path in own if not path.is_symlink() and path.read_bytes().startswith(b"#!")]
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: path.name)
+def test_scripts_of_extensions_parse_and_can_be_executed(path: Path) -> None:
+    assert path.read_text().startswith("#!/bin/sh\n")
+    assert os.access(path, os.X_OK)
+    done = subprocess.run(["/bin/busybox", "ash", "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

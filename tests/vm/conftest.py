@@ -1,0 +1,24 @@
+"""What several of the vm tests boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks import bootimage
+from tasks.run import ROOT
+from tests.built import built, doit
+
+
+@pytest.fixture(scope="session")
+def plain_kernel() -> Path:
+    """Build the kernel without the ext3-xattr fragment, by the command a person would use."""
+    settings = built()
+    fragments = ",".join(name for name in settings.fragments if name != "ext3-xattr")
+    out = ROOT / "artifacts" / f"{settings.name}-no-ext3-xattr"
+    done = doit(ROOT, "kernel", f"profile={settings.name}", f"fragments={fragments}", f"out={out}")
+    assert done.status == 0, done.output
+    image = out / "kernel" / "vmlinuz64"
+    bootimage.check_bzimage(image, release=(settings.kernel / "release").read_text().strip())
+    return image

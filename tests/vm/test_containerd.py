@@ -1,0 +1,226 @@
+"""containerd from its extension, its data on ext3: it runs containers, and it commits them.
+
+Committing is what the `ext3-xattr` fragment is for: containerd's differ asks every
+changed path for `security.capability`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks import extracted, tcz
+from tasks.guest import Guest
+from tasks.machine import Disk
+from tasks.profile import Settings
+from tests.vm.contract import booted, own_root
+
+SERVICE = "/usr/local/etc/init.d/containerd"
+ONBOOT = ("containerd", "coreutils")
+IMAGE = "localhost/busybox:1"
+BUSYBOX = Path("/bin/busybox")  # static, by host.toml
+NETWORK = {
+    "cniVersion": "0.4.0",
+    "name": "test",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "ipMasq": True,
+            "ipam": {"type": "host-local", "subnet": "10.77.0.0/24"},
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def image() -> Settings:
+    return own_root()
+
+
+def tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    """Return a tar archive of programs (0755) and symbolic links."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = 0o755, len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    return out.getvalue()
+
+
+def oci_archive(layer: bytes, name: str) -> bytes:
+    """Return an image of one layer as a tar of an OCI image layout (image-spec, image-layout.md)."""
+    blobs: dict[str, bytes] = {}
+
+    def add(content: bytes, kind: str, **more: object) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = content
+        about = {"mediaType": f"application/vnd.oci.image.{kind}", "size": len(content)}
+        return {**about, "digest": f"sha256:{digest}", **more}
+
+    packed = add(layer, "layer.v1.tar")
+    rootfs = {"type": "layers", "diff_ids": [packed["digest"]]}
+    described = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}
+    config = add(json.dumps(described).encode(), "config.v1+json")
+    manifest = {"schemaVersion": 2, "config": config, "layers": [packed]}
+    named = {"annotations": {"io.containerd.image.name": name}}
+    index = {
+        "schemaVersion": 2,
+        "manifests": [add(json.dumps(manifest).encode(), "manifest.v1+json", **named)],
+    }
+    layout = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": json.dumps(index).encode()}
+    return tar({**layout, **blobs})
+
+
+@pytest.fixture(scope="module")
+def layer() -> bytes:
+    names = ("sh", "echo", "cat", "ip", "hostname", "id")
+    return tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
+
+
+@pytest.fixture(scope="module")
+def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    """A CD with the extensions, an image to import and a network's description."""
+    folder = tmp_path_factory.mktemp("disc")
+    optional = folder / "tree/cde/optional"
+    optional.mkdir(parents=True)
+    release = (image.kernel / "release").read_text().strip()
+    for name in extracted.with_dependencies(image.tcz, ONBOOT, release):
+        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
+        for ending in ("", *tcz.SIDE_FILES):
+            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
+    (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
+    (folder / "tree/busybox.tar").write_bytes(oci_archive(layer, IMAGE))
+    (folder / "tree/10-test.conflist").write_text(json.dumps(NETWORK))
+    iso = folder / "disc.iso"
+    subprocess.run(
+        ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, folder / "tree"], check=True
+    )
+    return Disk(iso, "cdrom")
+
+
+@contextmanager
+def with_containerd(
+    image: Settings, disc: Disk, folder: Path, bootcodes: str, before: str = "true", **changes: object
+) -> Iterator[tuple[Guest, str]]:
+    """A guest whose containerd has been started on a fresh ext3 disk, and what the script said.
+
+    before: a command the guest runs before that.
+    """
+    disk = folder / "ext3.img"
+    with disk.open("wb") as stream:
+        stream.truncate(256 << 20)
+    subprocess.run(["mkfs.ext3", "-q", "-F", disk], check=True)
+    codes = f"nodhcp cde {bootcodes}"
+    with booted(image, folder / "log", codes, disc, Disk(disk), memory=1500, **changes) as guest:
+        guest.run("sudo mkdir -p /var/lib/containerd && sudo mount -t ext3 /dev/vda /var/lib/containerd")
+        guest.run(before)
+        said = guest.run(f"sudo {SERVICE} start 2>&1", 120)
+        guest.run("sudo ctr images import /mnt/sr0/busybox.tar", 120)
+        yield guest, said
+
+
+def commit_a_change(guest: Guest, layer: bytes) -> str:
+    """Change a file in a writable snapshot of the image and ask for the difference as a layer."""
+    chain = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    guest.run(f"sudo ctr snapshots prepare work {chain}")
+    guest.run("sudo mkdir -p /mnt/x && sudo ctr snapshots mounts /mnt/x work | sudo sh")
+    guest.run("echo new | sudo tee /mnt/x/added >/dev/null && sudo umount /mnt/x")
+    return guest.run("sudo ctr snapshots diff work 2>&1 > /tmp/diff.tar", 120, check=False)
+
+
+def test_runs_containers_and_commits_them(image: Settings, disc: Disk, layer: bytes, tmp_path: Path) -> None:
+    with with_containerd(image, disc, tmp_path, "noembed") as (guest, said):
+        assert "containerd: started (process" in said
+        assert "noembed" not in said
+        assert "Server:" in guest.run("sudo ctr version")
+        guest.run("grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts")
+        assert "containerd: runs (process" in guest.run(f"{SERVICE} status")
+        assert f"needs root: sudo {SERVICE} stop" in guest.run(f"{SERVICE} stop 2>&1", check=False)
+        assert "runs already" in guest.run(f"sudo {SERVICE} start")
+
+        program = "/bin/sh -c 'echo out of $(hostname) as $(id -u)'"
+        answer = guest.run(f"sudo ctr run --rm {IMAGE} first {program}", 120)
+        assert "as 0" in answer
+
+        guest.run("sudo cp /mnt/sr0/10-test.conflist /etc/cni/net.d/")
+        answer = guest.run(f"sudo ctr run --rm --cni {IMAGE} second /bin/ip -4 addr", 180)
+        assert "inet 10.77.0.2/24" in answer
+
+        answer = commit_a_change(guest, layer)
+        assert answer == "0", answer
+        assert guest.run("tar -tf /tmp/diff.tar") == "added\n"
+
+        guest.run(f"sudo {SERVICE} restart && sudo ctr images ls -q | grep -qx {IMAGE}", 120)
+        assert "stopped" in guest.run(f"sudo {SERVICE} stop")
+        assert guest.run(f"{SERVICE} status", check=False) == "containerd: does not run\n1"
+        a_broken_setting_is_told(guest)
+        other_extensions_work(guest)
+        guest.run("sudo umount /var/lib/containerd")
+
+
+def a_broken_setting_is_told(guest: Guest) -> None:
+    """containerd ends at once, and the script says why instead of waiting for its socket."""
+    own = "/usr/local/etc/containerd/config.toml"
+    guest.run(f"sudo mkdir -p {own.rsplit('/', 1)[0]} && echo 'version = two' | sudo tee {own} >/dev/null")
+    answer = guest.run(f"sudo {SERVICE} start 2>&1", 120, check=False)
+    assert "it ended at once; the end of /var/log/containerd.log:" in answer
+    assert "config.toml" in answer
+    assert answer.splitlines()[-1] == "1"
+    guest.run(f"! {SERVICE} status && sudo rm {own}")
+
+
+def other_extensions_work(guest: Guest) -> None:
+    """coreutils, iptables and ca-certificates, loaded for containerd."""
+    assert guest.run("stat --version").startswith("stat (GNU coreutils)")
+    assert guest.run("expr 99999999999999999999 + 1") == "100000000000000000000\n"
+    for command in ("iptables", "iptables-nft", "ip6tables"):
+        rule = "POSTROUTING -m comment --comment tcbuild -j MASQUERADE"
+        guest.run(f"sudo {command} -t nat -A {rule}")
+        assert "tcbuild" in guest.run(f"sudo {command} -t nat -S POSTROUTING")
+    assert int(guest.run("grep -c BEGIN /usr/local/etc/ssl/cert.pem")) > 100
+    # Loading must not take folders from those who may write there.
+    assert guest.run("stat -c '%a %U:%G' /opt /usr/local /usr/local/tce.installed") == (
+        "2775 root:staff\n2775 root:staff\n775 tc:staff\n"
+    )
+
+
+# What a kernel without cgroup v2 shows.
+ONLY_V1 = "grep -v cgroup2 /proc/filesystems > /tmp/v1 && sudo mount --bind /tmp/v1 /proc/filesystems"
+
+
+def test_without_the_fragment_nothing_can_be_committed(
+    plain_kernel: Path, image: Settings, disc: Disk, layer: bytes, tmp_path: Path
+) -> None:
+    """The error that led here.  Also, without noembed, containers fail as the start script
+    says, or run with --no-pivot; and with cgroup v1."""
+    with with_containerd(image, disc, tmp_path, "", ONLY_V1, kernel=plain_kernel) as (guest, said):
+        assert "boot with the bootcode noembed" in said
+        assert "containerd: started (process" in said
+        guest.run("grep -q ' /sys/fs/cgroup/devices cgroup ' /proc/mounts")
+        answer = guest.run(f"sudo ctr run --rm {IMAGE} first /bin/echo hello 2>&1", 120, check=False)
+        assert "pivot_root" in answer
+        where = "/bin/sh -c 'echo hello; cat /proc/self/cgroup'"
+        answer = guest.run(f"sudo ctr run --rm --no-pivot {IMAGE} second {where}", 120)
+        assert answer.startswith("hello\n")
+        assert ":devices:/default/second" in answer
+        answer = commit_a_change(guest, layer)
+        assert "failed to get xattr for" in answer
+        assert "operation not supported" in answer
+        assert answer.splitlines()[-1] != "0"
+        guest.run(f"sudo {SERVICE} stop && sudo umount /var/lib/containerd /proc/filesystems")
