@@ -77,6 +77,16 @@ def test_the_second_run_does_nothing(run: Callable[..., Outcome]) -> None:
     assert "everything is up to date" in done.output
 
 
+def test_another_output_folder_has_an_up_to_date_of_its_own(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    done = run("fetch", f"out={tmp_path}/out")
+    assert (done.status, done.ran) == (0, ["fetch"]), done.output
+    assert (tmp_path / "out" / "lock.toml").is_file()
+    assert run("fetch", f"out={tmp_path}/out").ran == []
+    assert run("iso").ran == []
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "tasks"),
     [
@@ -87,11 +97,17 @@ def test_the_second_run_does_nothing(run: Callable[..., Outcome]) -> None:
         (
             "kconfig/qemu.config",
             "CONFIG_SQUASHFS_XZ=y",
-            "CONFIG_SQUASHFS_XZ=y\nCONFIG_SQUASHFS_LZ4=y",
+            "CONFIG_SQUASHFS_XZ=y\nCONFIG_LOG_BUF_SHIFT=18",
             ["kconfig", "kernel", "iso"],
         ),
+        (
+            "kconfig/qemu.config",
+            "CONFIG_SQUASHFS_XZ=y",
+            "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=m",
+            ["kconfig", "kernel", "core", "iso"],
+        ),
     ],
-    ids=["comment-of-a-fragment", "boot-menu", "recipe", "init-script", "fragment"],
+    ids=["comment-of-a-fragment", "boot-menu", "recipe", "init-script", "fragment", "new-module"],
 )
 def test_a_change_rebuilds_its_own_chain_and_nothing_else(
     clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, tasks: list[str]
@@ -175,7 +191,7 @@ def test_bad_input_is_explained_and_leaves_what_was_built(
 
 def test_a_patch_that_does_not_apply_is_named(clone: Path, run: Callable[..., Outcome]) -> None:
     series = clone / "patches" / "trial"
-    series.mkdir()
+    series.mkdir(parents=True)
     (series / "series").write_text("wrong.patch\n")
     (series / "wrong.patch").write_text("--- a/Makefile\n+++ b/Makefile\n@@ -1,1 +1,1 @@\n-no\n+yes\n")
     with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "trial"'):
