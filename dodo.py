@@ -108,12 +108,12 @@ def task_fetch() -> Task:
         "actions": [do("fetch", "fetch", S, recipe.packages(ALL_RECIPES))],
         "file_dep": files(S.profile_file, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
-        "uptodate": changed(packages=recipe.packages(ALL_RECIPES), frozen=S.frozen),
+        "uptodate": changed(packages=recipe.packages(ALL_RECIPES), frozen=S.frozen, relock=S.relock),
     }
 
 
 def task_lock() -> Task:
-    """pin what was fetched (versions and sha256) in profiles/NAME.lock.toml"""
+    """pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"""
     return {
         "actions": [do("fetch", "lock", S, recipe.packages(ALL_RECIPES))],
         "uptodate": [False],
@@ -321,10 +321,10 @@ def task_qemu() -> Iterator[Task]:
 def task_test() -> Iterator[Task]:
     """run the tests"""
     tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "tcz"]),
+        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz"]),
         "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
         "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz"]),
-        "test:vm": ("run the tests that boot machines in QEMU", ["tests/vm"], ["iso", "tcz"]),
+        "test:vm": ("run the tests that boot machines in QEMU", ["tests/vm"], ["iso", "disk", "tcz"]),
     }
     for name, (doc, paths, needs) in tiers.items():
         yield {
