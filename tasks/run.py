@@ -222,7 +222,8 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
 
 def say(text: str) -> None:
     """Print one line of progress for a person."""
-    print(text, flush=True)
+    # In one piece: several threads may have something to say.
+    print(f"{text}\n", end="", flush=True)
 
 
 def in_ci() -> bool:

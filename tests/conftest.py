@@ -6,10 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tasks import profile
 from tasks.profile import Settings
+
+# How long one example takes depends on what else the machine does.
+hypothesis.settings.register_profile("tcbuild", deadline=None)
+hypothesis.settings.load_profile("tcbuild")
 
 
 @pytest.fixture(autouse=True)

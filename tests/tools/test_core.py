@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tasks.core import Archive
 from tasks.cpio import Member, device, directory, hard_links, regular, symlink
 from tasks.errors import UserError
 from tests.built import built
+from tests.images import I386, PT_LOAD, elf
 from tests.trees import trees
 
 ROOT = os.geteuid() == 0
@@ -233,3 +235,82 @@ def test_zcat_and_cpio_take_our_gzip_archives(tmp_path: Path) -> None:
     unpacked = subprocess.run(["gzip", "-dc", tmp_path / "core.gz"], capture_output=True, check=False)
     gnu_cpio("-id", folder=tmp_path, stdin=unpacked.stdout)
     assert (tmp_path / "a").read_text() == "text"
+
+
+def elf_of_32_bits() -> bytes:
+    return elf(machine=I386, bits=32, entry=0x8048000, segments=[(PT_LOAD, 0x8048000, b"code" * 64)])
+
+
+def somebody_elses_root(folder: Path) -> None:
+    """A root as a 32-bit Tiny Core's: hard links, set-uid, sticky, odd owners, and (as root) devices."""
+    for name in ("bin", "lib", "dev/pts", "usr/local/tce.installed", "tmp", "home/tc"):
+        (folder / name).mkdir(parents=True)
+    (folder / "bin/busybox").write_bytes(elf_of_32_bits())
+    (folder / "lib/ld-linux.so.2").write_bytes(elf_of_32_bits())
+    for name in ("bin/sh", "bin/ls", "init"):
+        os.link(folder / "bin/busybox", folder / name)
+    (folder / "bin/busybox.suid").write_bytes(elf_of_32_bits() + b"suid")
+    (folder / "linuxrc").symlink_to("bin/busybox")
+    (folder / "tmp").chmod(0o1777)
+    (folder / "usr/local/tce.installed").chmod(0o2775)
+    if ROOT:
+        for name, mode, numbers in (
+            ("console", stat.S_IFCHR | 0o600, (5, 1)),
+            ("sda", stat.S_IFBLK | 0o660, (8, 0)),
+            ("big", stat.S_IFBLK | 0o660, (259, 1 << 18)),
+        ):
+            os.mknod(folder / "dev" / name, mode, os.makedev(*numbers))
+        os.chown(folder / "home/tc", 1001, 50)
+        os.chown(folder / "bin/busybox", 0, 50)
+    (folder / "bin/busybox").chmod(0o755)
+    (folder / "bin/busybox.suid").chmod(0o4755)
+
+
+def states(folder: Path) -> dict[bytes, tuple[object, ...]]:
+    """Return what lstat, the content and the hard links say of everything below `folder`."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    first: dict[int, bytes] = {}
+    for name in sorted(_all(folder)):
+        path = os.path.join(os.fsencode(folder), name)
+        status = os.lstat(path)
+        kind = stat.S_IFMT(status.st_mode)
+        content: object = None
+        if kind == stat.S_IFREG:
+            content = Path(os.fsdecode(path)).read_bytes()
+        elif kind == stat.S_IFLNK:
+            content = os.readlink(path)
+        linked = first.setdefault(status.st_ino, name) if kind != stat.S_IFDIR else b""
+        time = int(status.st_mtime) if kind == stat.S_IFREG else None  # cpio touches folders again
+        found[name] = (status.st_mode, status.st_uid, status.st_gid, status.st_rdev, time, content, linked)
+    return found
+
+
+@pytest.mark.parametrize("padding", [0, 4, 508, 4096], ids=lambda count: f"{count}-zeros")
+def test_somebody_elses_core_survives_any_number_of_generations(tmp_path: Path, padding: int) -> None:
+    """GNU cpio and gzip made it, in two pieces with zeros between; GNU cpio judges the last of ours."""
+    root = tmp_path / "root"
+    somebody_elses_root(root)
+    names = b"".join(name + b"\0" for name in sorted(_all(root)))
+    packed = packed_by("gzip", gnu_cpio("-o0", "-H", "newc", folder=root, stdin=names))
+    more = tmp_path / "more"
+    (more / "etc").mkdir(parents=True)
+    (more / "etc/motd").write_text("added later\n")
+    second = packed_by("xz", gnu_cpio("-o", "-H", "newc", folder=more, stdin=b"etc\netc/motd\n"))
+    path = tmp_path / "core.gz"
+    path.write_bytes(packed + bytes(-len(packed) % 4 + padding) + second + bytes(padding))
+    views = []
+    for generation in range(4):
+        archives = core.read_core(path)
+        views.append(core.merged(archives))
+        path = tmp_path / f"core-{generation}.gz"
+        if generation % 2:  # unpacked and packed as one
+            core.write_core([Archive("gzip", tuple(views[-1].values()))], path)
+        else:  # each archive for itself
+            core.write_core(archives, path)
+    assert all(view == views[0] for view in views)
+    assert core.merged(core.read_core(path)) == views[0]
+    (tmp_path / "again").mkdir()
+    unpacked = subprocess.run(["gzip", "-dc", path], capture_output=True, check=True).stdout
+    gnu_cpio("-idm", "--no-absolute-filenames", folder=tmp_path / "again", stdin=unpacked)
+    shutil.copytree(more, root, dirs_exist_ok=True)
+    assert states(tmp_path / "again") == states(root)

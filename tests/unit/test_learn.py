@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks import download, fetch, learn, profile, recipe, schema
 from tasks.errors import UserError
-from tasks.profile import Extension, Lock, LockedExtension, Settings, load_lock
+from tasks.profile import Extension, Settings, load_lock
 from tasks.run import ROOT
 from tests.mirror import Mirror, Page, forbid_sockets
 from tests.tinycore import DISTRIBUTION, KERNEL_CONFIG, KERNEL_SOURCE, RELEASE, TCZ, TinyCore, md5_text
@@ -379,37 +376,6 @@ def test_md5sums_output_is_read(text: str, expected: str) -> None:
 def test_what_is_no_md5sum_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"x\.md5\.txt is no md5sum output"):
         learn.parse_md5(text, "x.tcz", "x.md5.txt")
-
-
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,8}", fullmatch=True)
-HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
-ENTRIES = st.builds(
-    LockedExtension, NAMES, HEX.map(lambda text: text * 2), HEX, st.integers(0), st.lists(NAMES).map(tuple)
-)
-
-
-@given(st.lists(ENTRIES, unique_by=lambda entry: entry.name))
-def test_any_lock_is_read_back_and_always_in_the_same_order(entries: list[LockedExtension]) -> None:
-    lock = Lock(extension=tuple(sorted(entries, key=lambda entry: entry.name)))
-    text = lock.to_toml()
-    assert schema.build(tomllib.loads(text), Lock, "x", "") == lock
-    assert Lock(extension=tuple(entries)).to_toml() == text
-
-
-def test_a_lock_cannot_name_paths(tmp_path: Path) -> None:
-    """A .dep of a hostile mirror must not reach outside the cache through the lock either."""
-    path = tmp_path / "x.lock.toml"
-    good = Lock(extension=(LockedExtension("a", "a" * 64, "b" * 32, 1, ("b",)),)).to_toml()
-    path.write_text(good)
-    assert load_lock(path).extension[0].deps == ("b",)
-    for old, new in (
-        ('name = "a"', 'name = "../a"'),
-        ('deps = ["b"]', 'deps = ["/b"]'),
-        ("b" * 32, "b" * 31),
-    ):
-        path.write_text(good.replace(old, new))
-        with pytest.raises(UserError, match=r"x\.lock\.toml: extension\[0\]\.(name|md5): expected"):
-            load_lock(path)
 
 
 def test_md5_text_is_what_md5sum_writes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,36 @@ def test_mistakes_in_a_profile_are_named(old: str, new: str, says: str, tmp_path
     (tmp_path / "x.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=says):
         schema.load(tmp_path / "x.toml", Profile)
+
+
+HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
+ENTRIES = st.builds(
+    LockedExtension, NAMES, HEX.map(lambda text: text * 2), HEX, st.integers(0), st.lists(NAMES).map(tuple)
+)
+
+
+@given(st.lists(ENTRIES, unique_by=lambda entry: entry.name))
+def test_any_lock_is_read_back_and_always_in_the_same_order(entries: list[LockedExtension]) -> None:
+    lock = Lock(extension=tuple(sorted(entries, key=lambda entry: entry.name)))
+    text = lock.to_toml()
+    assert schema.build(tomllib.loads(text), Lock, "x", "") == lock
+    assert Lock(extension=tuple(entries)).to_toml() == text
+
+
+def test_a_lock_cannot_name_paths(tmp_path: Path) -> None:
+    """A .dep of a hostile mirror must not reach outside the cache through the lock either."""
+    path = tmp_path / "x.lock.toml"
+    good = Lock(extension=(LockedExtension("a", "a" * 64, "b" * 32, 1, ("b",)),)).to_toml()
+    path.write_text(good)
+    assert profile.load_lock(path).extension[0].deps == ("b",)
+    for old, new in (
+        ('name = "a"', 'name = "../a"'),
+        ('deps = ["b"]', 'deps = ["/b"]'),
+        ("b" * 32, "b" * 31),
+    ):
+        path.write_text(good.replace(old, new))
+        with pytest.raises(UserError, match=r"x\.lock\.toml: extension\[0\]\.(name|md5): expected"):
+            profile.load_lock(path)
 
 
 class TestTree:
