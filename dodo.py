@@ -70,6 +70,8 @@ KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules
 
 
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
+# What extensions see of the root; a change in a script of it rebuilds none of them.
+BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
 MODULES = files(
     *(
         S.tcz / f"{name}{ending}"
@@ -180,7 +182,7 @@ def task_rootfs() -> Task:
     return {
         "actions": [do("rootfs", "build", S)],
         "file_dep": files(S.used_lock, ROOT / "rootfs.toml", *commandline.tree(ROOT / "rootfs")),
-        "targets": files(S.output / "rootfs64.gz"),
+        "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
 
@@ -231,7 +233,7 @@ def task_tcz() -> Iterator[Task]:
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
                 *files(S.used_lock, *recipe.files(name)),
-                *BASE,
+                *BASE_INDEX,
                 *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
             ],
             "targets": files(*(S.tcz / f"{name}{ending}" for ending in commandline.TCZ_ENDINGS)),

@@ -9,6 +9,7 @@ archive only.  The result keeps Tiny Core's contract: its paths, its bootcodes, 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import shutil
 import stat
@@ -22,6 +23,7 @@ from tasks import apt, cpio, elf, fetch, schema
 from tasks.core import Archive, write_core
 from tasks.cpio import Member
 from tasks.errors import UserError
+from tasks.files import write_if_changed
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say
 
@@ -348,7 +350,7 @@ def assemble(rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Pa
 
 
 def build(settings: Settings) -> None:
-    """Write artifacts/PROFILE/rootfs64.gz from core.packages, `rootfs/` and rootfs.toml.
+    """Write artifacts/PROFILE/rootfs64.gz and rootfs.index from core.packages, `rootfs/` and rootfs.toml.
 
     Raises `UserError` as `assemble` does, and for a package that was not fetched.
     """
@@ -364,4 +366,18 @@ def build(settings: Settings) -> None:
     out = settings.output / "rootfs64.gz"
     epoch = settings.profile.source_date_epoch
     write_core([Archive("gzip", tuple(found))], out, level=LEVEL, mtime=epoch)
+    write_if_changed(settings.output / "rootfs.index", index(found))
     say(f"{out.name}: {out.stat().st_size:,} bytes, {len(found)} members from {len(names)} packages")
+
+
+def index(found: Iterable[Member]) -> str:
+    """Return what an extension sees of the root, a line a member: mode, owner, path, library's sha256.
+
+    Extensions are built against this: another line in a script changes none of them.
+    """
+    lines = []
+    for member in found:
+        is_library = ".so" in member.name.rsplit("/", 1)[-1]
+        digest = hashlib.sha256(member.data).hexdigest() if is_library else "-"
+        lines.append(f"{member.mode:o} {member.uid}:{member.gid} {member.name!r} {digest}\n")
+    return "".join(sorted(lines))

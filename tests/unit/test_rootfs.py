@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import rootfs, schema
+from tasks import cpio, rootfs, schema
 from tasks.errors import UserError
 from tasks.rootfs import Busybox, Device, Entry, Rules
 
@@ -204,3 +204,12 @@ def test_passwords_are_locked() -> None:
     assert {line.split(":")[1] for line in lines} == {"*"}
     names = {line.split(":")[0] for line in lines}
     assert names == {line.split(":")[0] for line in (rootfs.OVERLAY / "etc/passwd").read_text().splitlines()}
+
+
+def test_the_index_changes_with_what_an_extension_sees_of_the_root() -> None:
+    script, library = cpio.regular("sbin/x", b"one", 0o755), cpio.regular("usr/lib/liba.so.1", b"one")
+    before = rootfs.index([script, library])
+    assert rootfs.index([library, cpio.regular("sbin/x", b"two", 0o755)]) == before
+    assert rootfs.index([script, cpio.regular("usr/lib/liba.so.1", b"two")]) != before
+    assert rootfs.index([library, cpio.regular("sbin/x", b"one", 0o4755)]) != before
+    assert rootfs.index([library]) != before
