@@ -105,7 +105,7 @@ def image_inputs() -> list[str]:
 
 
 def task_fetch() -> Task:
-    """fetch every input of the profile, verified, and unpack the kernel source"""
+    """fetch every input of the profile, verified, into the cache"""
     return {
         "actions": [do("fetch", "fetch", S, recipe.packages(ALL_RECIPES))],
         "file_dep": files(S.profile_file, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
