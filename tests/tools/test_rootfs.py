@@ -234,8 +234,13 @@ def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> Non
         rootfs.build(again)
     finally:
         os.umask(before)
-    assert sha256_file(again.output / "rootfs64.gz") == sha256_file(image.output / "rootfs64.gz")
-    assert sorted(path.name for path in again.output.iterdir()) == ["lock.toml", "rootfs64.gz"]
+    for name in ("rootfs64.gz", "rootfs.index"):
+        assert sha256_file(again.output / name) == sha256_file(image.output / name)
+    assert sorted(path.name for path in again.output.iterdir()) == [
+        "lock.toml",
+        "rootfs.index",
+        "rootfs64.gz",
+    ]
 
 
 def packages_without(image: Settings, *absent: str) -> dict[str, Path]:
