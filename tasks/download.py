@@ -154,7 +154,7 @@ def fetch_text(url: str, *, label: str, delays: Sequence[float] | None = None) -
         if delay is not None:
             say(f"{label}: {url}: {problem}")
             time.sleep(delay)
-    raise _gave_up(label, {url: problem})
+    raise _gave_up(label, {url: problem}, resumable=False)
 
 
 def _from_mirrors(
@@ -191,10 +191,10 @@ def _from_mirrors(
             if idle > len(delays) or not hopeful:
                 break
             time.sleep(delays[max(idle, 1) - 1] if delays else 0)
-    raise _gave_up(label, answers)
+    raise _gave_up(label, answers, resumable=bool(sha256))
 
 
-def _gave_up(label: str, answers: dict[str, str]) -> UserError:
+def _gave_up(label: str, answers: dict[str, str], *, resumable: bool) -> UserError:
     if not answers:
         hint = "name one under `mirrors` in the profile"
         return UserError(f"{label}: there is no mirror to download from", hint)
@@ -206,7 +206,8 @@ def _gave_up(label: str, answers: dict[str, str]) -> UserError:
     elif all(re.match(r"4\d\d ", answer) for answer in answers.values()):
         hint = "check `mirrors` and the file's path in the profile"
     else:
-        hint = "check the network and the proxy settings; the same command continues where this one stopped"
+        again = "continues where this one stopped" if resumable else "begins anew"
+        hint = f"check the network and the proxy settings; the same command {again}"
     return (NotFound if absent else UserError)(f"{label} could not be downloaded: {listing}", hint)
 
 
