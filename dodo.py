@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from doit import get_initial_workdir
-from doit.tools import config_changed
 
 from tasks import commandline, recipe, tce
 from tasks.errors import action, edge, install_signal_handlers
 from tasks.profile import load_lock
 from tasks.reporter import Reporter
 from tasks.run import ROOT
+from tasks.state import Keys
 
 ARTIFACTS = ROOT / "artifacts"
 Task = dict[str, Any]
@@ -37,7 +37,8 @@ with edge():
 DOIT_CONFIG = {
     "default_tasks": ["iso"],
     # One database an output folder: what is up to date in one is not so in another.
-    "dep_file": str(S.output / ".doit.db"),
+    "dep_file": str(S.output / ".doit.sqlite"),
+    "backend": "sqlite3",
     "reporter": Reporter,
     "verbosity": 2,
     "action_string_formatting": "new",
@@ -61,7 +62,7 @@ def files(*paths: Path) -> list[str]:
 
 def changed(**values: Any) -> list[Any]:
     """Return an uptodate check that fails when one of `values` differs from the last run's."""
-    return [config_changed({name: repr(value) for name, value in values.items()})]
+    return [Keys(values)]
 
 
 SOURCE = S.linux / ".tcbuild" / "source"
@@ -337,6 +338,18 @@ def task_test() -> Iterator[Task]:
             "uptodate": [False],
             "io": {"capture": False},
         }
+
+
+def task_explain() -> Task:
+    """say for each task that NAME (iso) needs whether it would run, and why"""
+    from tasks.explain import AllTasks
+
+    known = AllTasks()
+    return {
+        "actions": [do("explain", "explain", known, DOIT_CONFIG["default_tasks"])],
+        "pos_arg": "names",
+        "uptodate": [known],
+    }
 
 
 def task_docs() -> Task:

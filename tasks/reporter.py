@@ -9,6 +9,8 @@ from typing import Any
 
 from doit.reporter import ConsoleReporter
 
+from tasks import state
+
 EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 
 
@@ -38,9 +40,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self._started[task.name] = time.monotonic()
             self._ran += 1
             self.write(f"=> {task.name}\n")
+            state.begin(task)
 
     def add_success(self, task: Any) -> None:
-        """Say how long a task took."""
+        """Say how long a task took, and remember that it is done."""
+        state.finish()
         if task.name in self._started:
             self.write(f"   {task.name} done in {time.monotonic() - self._started[task.name]:.1f} s\n")
 
