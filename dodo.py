@@ -16,7 +16,7 @@ from typing import Any
 
 from doit import get_initial_workdir
 
-from tasks import commandline, recipe, tce
+from tasks import commandline, originlock, recipe, tce
 from tasks.errors import action, edge, install_signal_handlers
 from tasks.profile import load_lock
 from tasks.reporter import Reporter
@@ -32,7 +32,10 @@ with edge():
     # Recipes take files from the machine's own packages, which fit a root made of those.
     # On another root only what the profile names is built.
     PLAN = tce.plan(S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ())
-    ALL_RECIPES = {name: recipe.load(name) for name in PLAN.of_kind("recipe")}
+    ALL_RECIPES = {name: tce.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
+    LEFT_OUT = tce.left_out(S.profile, PLAN)
+    PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
+    LOCKABLE = [name for name in recipe.names() if originlock.to_lock(recipe.load(name))]
 
 DOIT_CONFIG = {
     "default_tasks": ["iso"],
@@ -105,22 +108,49 @@ def image_inputs() -> list[str]:
     return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz]
 
 
-def task_fetch() -> Task:
+def task_fetch() -> Iterator[Task]:
     """fetch every input of the profile, verified, into the cache"""
-    return {
-        "actions": [do("fetch", "fetch", S, recipe.packages(ALL_RECIPES))],
+    yield {
+        "basename": "fetch",
+        "doc": "fetch every input of the profile, verified, into the cache",
+        "actions": [do("fetch", "fetch", S, PACKAGES)],
         "file_dep": files(S.profile_file, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
-        "uptodate": changed(packages=recipe.packages(ALL_RECIPES), frozen=S.frozen, relock=S.relock),
+        "uptodate": changed(packages=PACKAGES, frozen=S.frozen, relock=S.relock),
     }
+    for name, made in ALL_RECIPES.items():
+        if not originlock.to_lock(made):
+            continue
+        lock = originlock.path(name)
+        yield {
+            "basename": f"fetch:{name}",  # no sub-task: only who needs it fetches it
+            "doc": f"fetch what extension {name} is made of, as its recipe has it locked",
+            "actions": [do("originfetch", "fetch", S, name)],
+            "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
+            "targets": files(originlock.used_path(S, name)),
+            "uptodate": [
+                *changed(origins=originlock.to_lock(made), relock=S.relock),
+                originlock.is_cached(S, name),
+            ],
+        }
 
 
-def task_lock() -> Task:
+def task_lock() -> Iterator[Task]:
     """pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"""
-    return {
-        "actions": [do("fetch", "lock", S, recipe.packages(ALL_RECIPES))],
+    yield {
+        "basename": "lock",
+        "doc": "pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml",
+        "actions": [do("fetch", "lock", S, PACKAGES)],
         "uptodate": [False],
     }
+    for name in LOCKABLE:
+        yield {
+            "basename": f"lock:{name}",
+            "doc": f"pin what extension {name} (or ALTERNATIVE of it) is made of, in its lock.toml",
+            "actions": [do("originfetch", "lock", S, name)],
+            "pos_arg": "wanted",
+            "uptodate": [False],
+        }
 
 
 def task_linux() -> Task:
@@ -225,21 +255,30 @@ def task_tcz() -> Iterator[Task]:
             "targets": files(*(S.tcz / f"{name}{ending}" for ending in tce.UPSTREAM_ENDINGS)),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
-    for name in ALL_RECIPES:
+    if LEFT_OUT:
         yield {
             "basename": "tcz",
-            "name": name,
-            "doc": ALL_RECIPES[name].info.description,
+            "name": "left-out",
+            "doc": "say which recipes `./doit tcz` leaves out, and why",
+            "actions": [do("tce", "tell_left_out", LEFT_OUT)],
+            "uptodate": [False],
+        }
+    for name, made in ALL_RECIPES.items():
+        fetched = [originlock.used_path(S, name)] if originlock.to_lock(made) else []
+        yield {
+            **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
+            "doc": made.info.description,
             "actions": [do("tcz", "build", S, name)],
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
-                *files(S.used_lock, *recipe.files(name)),
+                *files(S.used_lock, *fetched, *recipe.files(name)),
                 *BASE_INDEX,
                 *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
             ],
             "targets": files(*(S.tcz / f"{name}{ending}" for ending in commandline.TCZ_ENDINGS)),
             "uptodate": changed(
                 layout=recipe.layout(name),
+                origins=made.origin,
                 epoch=S.profile.source_date_epoch,
                 modules=S.profile.kernel.modules,
             ),

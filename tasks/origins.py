@@ -1,7 +1,8 @@
 """Where an extension's files come from: each kind of origin unpacks them into a folder, and
 what the recipe says of them (`keep`, `drop`, `rename`, `join`) decides what goes on from there.
 
-A new kind is a name in `recipe.Origin.kind` and a function in `KINDS`.
+A new kind is a name in `recipe.Origin.kind`, its fields in `recipe.FIELDS`, what
+`Origin.identity` says of it, and its functions in `KINDS`.
 """
 
 from __future__ import annotations
@@ -14,37 +15,73 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import apt, fetch
+from tasks import apt, archive, fetch, originlock, wheel
 from tasks.errors import UserError
 from tasks.files import remove_tree
+from tasks.originlock import LockedFile
 from tasks.profile import Settings
 from tasks.recipe import Origin
 
 Unpacked = Iterator[tuple[str, Path]]
 
 
-def collect(settings: Settings, origin: Origin, root: Path) -> None:
-    """Put what `origin` brings below `root`, a folder that other origins may have filled.
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of origin can do.
+
+    unpack(settings, origin, files, scratch): yield (label, folder) of what it brings, below
+    `scratch`, an absent folder that is removed between two; no network.
+    Kinds that recipes lock also have learn(settings, origin, scratch), which brings what
+    nobody has verified yet into the cache and returns its lock entries, and
+    fetch(settings, origin, files), which brings those of the lock there.
+    """
+
+    unpack: Callable[[Settings, Origin, tuple[LockedFile, ...], Path], Unpacked]
+    learn: Callable[[Settings, Origin, Path], tuple[LockedFile, ...]] | None = None
+    fetch: Callable[[Settings, Origin, tuple[LockedFile, ...]], None] | None = None
+
+
+def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
+    """Put what `origin` of the recipe `name` brings below `root`, which other origins may have filled.
 
     No network.  Raises `UserError` if something was not fetched, if a path comes a
     second time, and if what the recipe wants by `keep`, `rename` or `join` fits no file at
     all: then a package is not what the recipe was written for.
     """
     placer = Placer(origin, root)
-    for label, folder in KINDS[origin.kind](settings, origin, root):
-        placer.place(label, folder)
+    files = _fetched(settings, name, origin)
+    with _beside(root, "origin") as scratch:
+        for label, folder in KINDS[origin.kind].unpack(settings, origin, files, scratch):
+            placer.place(label, folder)
+            remove_tree(scratch)
     placer.finish()
 
 
-def _from_apt(settings: Settings, origin: Origin, root: Path) -> Unpacked:
+def _fetched(settings: Settings, name: str, origin: Origin) -> tuple[LockedFile, ...]:
+    """Return what the last fetch of `name` brought of an origin, all of it in the cache."""
+    if not origin.identity():
+        return ()
+    files = originlock.load(originlock.used_path(settings, name)).of(origin.identity())
+    if not files:
+        raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
+    for file in files:
+        if not file.cached_in(settings.cache).is_file():
+            raise UserError(f"{file.name} is no longer in the cache", f"./doit fetch:{name}")
+    return files
+
+
+def _from_apt(settings: Settings, origin: Origin, files: tuple[LockedFile, ...], scratch: Path) -> Unpacked:
     cached = fetch.package_files(settings, origin.packages)
     for package in origin.packages:
-        with _beside(root, "deb") as unpacked:
-            apt.unpack_deb(cached[package], unpacked)
-            yield package, unpacked
+        apt.unpack_deb(cached[package], scratch)
+        yield package, scratch
 
 
-KINDS: dict[str, Callable[[Settings, Origin, Path], Unpacked]] = {"apt": _from_apt}
+KINDS: dict[str, Kind] = {
+    "apt": Kind(_from_apt),
+    "archive": Kind(archive.unpack, archive.learn, archive.fetch),
+    "wheel": Kind(wheel.unpack, wheel.learn, wheel.fetch),
+}
 
 
 @contextmanager
@@ -90,10 +127,11 @@ class Placer:
         wanted = [*self.origin.keep, *self.origin.rename, *self.origin.join.values()]
         idle = [pattern for pattern in wanted if pattern not in self.used]
         if idle:
-            packages = " ".join(self.origin.packages)
+            what = " ".join(self.origin.packages) or Path(self.origin.identity()).name
+            lister = "dpkg-deb --contents FILE.deb" if self.origin.packages else "tar -tf, or unzip -l"
             raise UserError(
-                f"no file of {packages} fits {', '.join(map(repr, idle))} in the recipe",
-                "list a package's files by: dpkg-deb --contents FILE.deb",
+                f"no file of {what} fits {', '.join(map(repr, idle))} in the recipe",
+                f"list what is in it by: {lister}",
             )
 
     def _taken(self, name: str) -> bool:

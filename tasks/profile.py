@@ -90,15 +90,19 @@ class Extension:
     place: ezremaster's three (`onboot` and `ondemand` beside core.gz, `initrd` extracted
     into it), or `copy2fs`: loaded on boot, and copied into the root instead of mounted.
     origin: `recipe` (extensions/NAME), or `upstream` (below the profile's `tcz` on its mirrors).
+    alternative: which of a recipe's alternative origins, if not its first.
     """
 
     name: str
     place: Literal["onboot", "ondemand", "initrd", "copy2fs"] = "onboot"
     origin: Literal["recipe", "upstream"] = "recipe"
+    alternative: str = ""
 
     def __post_init__(self) -> None:
         if not EXTENSION_NAME.fullmatch(self.name) or self.name.endswith(".tcz"):
             raise ValueError(f"name: expected an extension's name without .tcz, got {self.name!r}")
+        if self.alternative and self.origin != "recipe":
+            raise ValueError("alternative: only recipes (origin = 'recipe') have some")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,33 +27,95 @@ class Info:
     comments: tuple[str, ...] = ()
 
 
+# What each kind of origin needs, and what it may have besides.
+FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "apt": (("packages",), ()),
+    "archive": (("urls", "version"), ("checksums", "strip", "mode")),
+    "wheel": (("package", "version", "tag"), ()),
+}
+# Parts of file names and command lines.
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_~-]*")
+PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+TAG = re.compile(r"[a-z0-9_.]+-[a-z0-9_.]+-[a-z0-9_.]+")
+ALTERNATIVE = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where an extension's files come from, and what becomes of them.
 
     kind `apt`: the files of `packages`, by their paths below `/`, without a leading slash.
+    kind `archive`: a tar archive (plain, gz, xz, zst or bz2) from the first of `urls` that has
+    it, `strip` leading path components cut off; with `mode` (as 0o755), a file that is taken
+    as it is, under its name in the first of `urls`.  In urls, {version} stands for `version`.
+    `checksums` is the url of what upstream publishes: sha256sum's output, checked when the
+    hash is learnt.
+    kind `wheel`: what the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
+
+    `alternative` names a choice: of a recipe's alternatives one is taken (see `chosen`).
+
     For every kind, what fits none of `keep`, or one of `drop` (shell patterns in which `*`
     stands for `/` too), is left out; `rename` puts a file, or all below a folder if both
     sides end in `/`, elsewhere (the longest that fits counts); `join` writes the files that
     fit a pattern one after the other, sorted by path, into one file: path -> pattern.
     """
 
-    kind: Literal["apt"]
+    kind: Literal["apt", "archive", "wheel"]
     packages: tuple[str, ...] = ()
+    alternative: str = ""
+    version: str = ""
+    urls: tuple[str, ...] = ()
+    checksums: str = ""
+    strip: int = 0
+    mode: int = 0
+    package: str = ""
+    tag: str = ""
     keep: tuple[str, ...] = ("*",)
     drop: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)
     join: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind == "apt" and not self.packages:
-            raise ValueError("packages: needed by kind = 'apt'")
+        self._check_fields()
         for old, new in self.rename.items():
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
         for path in (*self.rename.values(), *self.join):
             if path.startswith("/") or not path.strip("/") or ".." in Path(path).parts:
                 raise ValueError(f"rename, join: {path!r} must be a path below /, without a leading slash")
+
+    def _check_fields(self) -> None:
+        needed, more = FIELDS[self.kind]
+        for name in needed:
+            if not getattr(self, name):
+                raise ValueError(f"{name}: needed by kind = {self.kind!r}")
+        for name in sorted({name for parts in FIELDS.values() for part in parts for name in part}):
+            if getattr(self, name) and name not in (*needed, *more):
+                raise ValueError(f"{name}: not known to kind = {self.kind!r}")
+        forms = {"version": VERSION, "package": PACKAGE, "tag": TAG, "alternative": ALTERNATIVE}
+        for name, form in forms.items():
+            if getattr(self, name) and not form.fullmatch(getattr(self, name)):
+                raise ValueError(f"{name}: expected {form.pattern}, got {getattr(self, name)!r}")
+        for url in filter(None, (*self.urls, self.checksums)):
+            if not re.fullmatch(r"https?://[^/\s]+/[^\s?#]*[^\s?#/]", url):
+                raise ValueError(f"urls, checksums: expected http(s)://HOST/PATH/FILE, got {url!r}")
+        if self.mode and self.strip:
+            raise ValueError("mode: a file that is not unpacked has no path components to strip")
+        if not 0 <= self.mode <= 0o755 or self.strip < 0:
+            raise ValueError("mode, strip: expected 0 to 0o755, and no number below 0")
+
+    def url_list(self) -> list[str]:
+        """Return `urls` with the version filled in."""
+        return [url.replace("{version}", self.version) for url in self.urls]
+
+    def identity(self) -> str:
+        """Return what its entries in a lock are found by; "" for what is not locked by recipes."""
+        if self.kind == "archive":
+            return self.url_list()[0]
+        if self.kind == "wheel":
+            # As the binary distribution format writes a name in a file name (PEP 427).
+            return f"{re.sub('[-_.]+', '_', self.package)}-{self.version}-{self.tag}.whl"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +131,25 @@ class Recipe:
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
+
+
+def alternatives(made: Recipe) -> list[str]:
+    """Return the names of a recipe's alternatives; the first is the one taken by default."""
+    return list(dict.fromkeys(origin.alternative for origin in made.origin if origin.alternative))
+
+
+def chosen(name: str, made: Recipe, alternative: str = "") -> Recipe:
+    """Return the recipe of `name` with the origins of one alternative, and those that belong to none.
+
+    alternative: "" for the recipe's first.  Nothing is tried out: the same choice is the same
+    origins everywhere.  Raises `UserError` naming what there is.
+    """
+    there = alternatives(made)
+    if alternative and alternative not in there:
+        hint = f"it has: {', '.join(there)}" if there else "it has none: leave out `alternative`"
+        raise UserError(f"the recipe of {name} has no alternative {alternative!r}", hint)
+    taken = ("", alternative or (there[0] if there else ""))
+    return replace(made, origin=tuple(origin for origin in made.origin if origin.alternative in taken))
 
 
 def folder(name: str) -> Path:

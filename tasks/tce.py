@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import recipe, schema
+from tasks import originlock, recipe, schema
 from tasks.errors import UserError
 from tasks.files import atomic_path, sha256_file, write_atomic
 from tasks.profile import EXTENSION_NAME, Lock, Profile, Settings, load_lock
+from tasks.recipe import Recipe
 from tasks.run import ROOT, run, say
 
 KERNEL = "-KERNEL"
@@ -256,6 +257,42 @@ def plan(
     for name in also:
         walk.visit(name, ())
     return Plan(walk.nodes, tuple(walk.loops), walk.missing)
+
+
+def recipe_of(profile: Profile, name: str) -> Recipe:
+    """Return the recipe of `name` with the alternative that the profile takes.
+
+    Raises `UserError` as `recipe.load` and `recipe.chosen` do.
+    """
+    wanted = [item.alternative for item in profile.extensions if item.name == name]
+    return recipe.chosen(name, recipe.load(name), wanted[0] if wanted else "")
+
+
+def left_out(profile: Profile, found: Plan) -> dict[str, str]:
+    """Return which recipes are not built unless asked for by name, and why: name -> reason.
+
+    Those of whose origins no sha256 is locked, and those that need one of them; what the
+    profile itself is made of is never left out.
+    """
+    named = set(found.closure(resolved(profile, item.name) for item in profile.extensions))
+    out: dict[str, str] = {}
+    for node in found.nodes.values():
+        if node.kind != "recipe" or node.name in named:
+            continue
+        missing = originlock.unlocked(node.name, recipe_of(profile, node.name))
+        needed = [dep for dep in node.deps if dep in out]
+        if missing:
+            what = missing[0].identity()
+            out[node.name] = f"no sha256 is locked for {what} (./doit lock:{node.name})"
+        elif needed:
+            out[node.name] = f"it needs {needed[0]}, which is left out"
+    return out
+
+
+def tell_left_out(out: Mapping[str, str]) -> None:
+    """Say in one line each what `left_out` found."""
+    for name, reason in out.items():
+        say(f"left out: {name}.tcz: {reason}")
 
 
 def needed_by(settings: Settings, name: str) -> list[str]:

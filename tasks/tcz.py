@@ -38,13 +38,13 @@ def build(settings: Settings, name: str) -> None:
     `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
     there is no file at all.
     """
-    made = recipe.load(name)
+    made = tce.recipe_of(settings.profile, name)
     deps = tce.needed_by(settings, name)
     base = base_root(settings)
     root = settings.output / "tcz-root" / name
     with atomic_dir(root) as folder:
         for origin in made.origin:
-            origins.collect(settings, origin, folder)
+            origins.collect(settings, name, origin, folder)
         _own_files(name, folder)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
@@ -199,6 +199,9 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
 
 
 def _version(settings: Settings, made: Recipe) -> str:
+    """Return the version of what the recipe names first: a package's, or what its origin says."""
+    if made.origin and made.origin[0].version:
+        return made.origin[0].version
     first = next((origin.packages[0] for origin in made.origin if origin.packages), "")
     versions = {package.name: package.version for package in fetch.used_lock(settings).package}
     return versions.get(first, "1")

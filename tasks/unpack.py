@@ -9,8 +9,12 @@ time on a kernel tree).  GNU tar's guards stay on as a second wall.
 from __future__ import annotations
 
 import posixpath
+import shutil
+import stat
 import tarfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +74,42 @@ def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str) -> None
             raise _damaged(archive, error.detail) from None
     times = f"checked in {checked - started:.1f} s, unpacked in {time.monotonic() - checked:.1f} s"
     say(f"{label}: {count} members {times}")
+
+
+def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
+    """Unpack a zip archive (a wheel is one) as the new folder `into`.
+
+    A file is executable if its Unix mode there says so, all else of the mode is left out.
+    Raises `UserError` and leaves `into` as it was for a member that is absolute, has `..`
+    in its path or is no file or folder, and if the archive is damaged.
+    """
+    started = time.monotonic()
+    try:
+        with zipfile.ZipFile(archive) as packed, atomic_dir(into) as folder:
+            for member in packed.infolist():
+                mode = member.external_attr >> 16  # PKWARE's APPNOTE 4.4.15; Info-ZIP keeps st_mode there
+                parts = member.filename.rstrip("/").split("/")
+                if ".." in parts or "" in parts or "\\" in member.filename:
+                    raise _Refusal(f"{member.filename!r} does not stay in the folder")
+                if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise _Refusal(f"{member.filename!r} is neither a file nor a folder")
+                target = folder.joinpath(*parts)
+                if member.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(member) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, CHUNK)
+                target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
+            count = len(packed.infolist())
+    except _Refusal as refusal:
+        hint = "the archive is not one to trust; nothing of it was unpacked"
+        raise UserError(f"{archive.name}: {refusal}", hint) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, FileExistsError) as error:
+        hint = "remove it and fetch it again"
+        message = f"{archive}: the archive is damaged, cut short or not a zip archive"
+        raise UserError(message, hint, f"  {error}") from None
+    say(f"{label}: {count} members unpacked in {time.monotonic() - started:.1f} s")
 
 
 def _decompressor(archive: Path) -> tuple[str, ...]:

@@ -1,0 +1,103 @@
+"""What the origins of a recipe are, byte for byte: `extensions/NAME/lock.toml`.
+
+Origins of kind apt stand in the profile's lock, for apt vouches for them.  Of all others a
+recipe's own lock, committed beside it, has the sha256; which of its entries the last
+fetch used stands in `artifacts/PROFILE/origins/NAME.toml`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import recipe, schema
+from tasks.profile import SHA256, Settings
+from tasks.recipe import Origin, Recipe
+
+FILE_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+!~-]*")
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """One file of an origin (an archive and a wheel are one each).
+
+    origin: `Origin.identity` of what it belongs to; name: its file name; size: bytes.
+    """
+
+    origin: str
+    name: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+        if not FILE_NAME.fullmatch(self.name):
+            raise ValueError(f"name: expected a file's name, got {self.name!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the file lies in `cache`, if it was fetched."""
+        # As for all downloads, the hash in the path tells files of one name apart.
+        return cache / "downloads" / self.sha256[:16] / self.name
+
+
+@dataclass(frozen=True)
+class OriginLock:
+    """The files of a recipe's origins."""
+
+    file: tuple[LockedFile, ...] = ()
+
+    def of(self, identity: str) -> tuple[LockedFile, ...]:
+        """Return the files of one origin, in the lock's order; none if it is not locked."""
+        return tuple(file for file in self.file if file.origin == identity)
+
+    def to_toml(self) -> str:
+        """Return the lock as TOML, in a stable order."""
+        lines = ["# Written by `doit lock:NAME`; what the recipe's origins are, byte for byte.", ""]
+        for file in sorted(self.file, key=lambda item: (item.origin, item.name)):
+            lines += [
+                "[[file]]",
+                f"origin = {json.dumps(file.origin)}",
+                f"name = {json.dumps(file.name)}",
+                f'sha256 = "{file.sha256}"',
+                f"size = {file.size}",
+                "",
+            ]
+        return "\n".join(lines)
+
+
+def path(name: str) -> Path:
+    """Return the committed lock of the recipe `name`, whether it is there or not."""
+    return recipe.folder(name) / "lock.toml"
+
+
+def used_path(settings: Settings, name: str) -> Path:
+    """Return where the last fetch of `name` wrote what it used."""
+    return settings.output / "origins" / f"{name}.toml"
+
+
+def load(where: Path) -> OriginLock:
+    """Return the lock at `where`, an empty one if there is none."""
+    return schema.load(where, OriginLock) if where.exists() else OriginLock()
+
+
+def to_lock(made: Recipe) -> list[Origin]:
+    """Return the origins that the recipe itself must lock."""
+    return [origin for origin in made.origin if origin.identity()]
+
+
+def unlocked(name: str, made: Recipe) -> list[Origin]:
+    """Return the origins of `made` that the committed lock of `name` does not know.
+
+    Raises `UserError` if the lock is malformed.
+    """
+    known = load(path(name))
+    return [origin for origin in to_lock(made) if not known.of(origin.identity())]
+
+
+def is_cached(settings: Settings, name: str) -> bool:
+    """Tell whether all that the last fetch of `name` brought still lies in the cache."""
+    used = load(used_path(settings, name))
+    return all(file.cached_in(settings.cache).is_file() for file in used.file)
