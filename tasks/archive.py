@@ -100,11 +100,11 @@ def unpack(
 ) -> Iterator[tuple[str, Path]]:
     """Yield the file's name and a folder of what is in it, which is the file alone if it has a mode."""
     for file in files:
-        cached = file.cached_in(settings.cache)
+        cached, folder = file.cached_in(settings.cache), scratch / origin.into
         if origin.mode:
-            scratch.mkdir()
-            shutil.copyfile(cached, scratch / file_name(origin))
-            (scratch / file_name(origin)).chmod(origin.mode)
+            folder.mkdir(parents=True)
+            shutil.copyfile(cached, folder / file_name(origin))
+            (folder / file_name(origin)).chmod(origin.mode)
         else:
-            unpack_tar(cached, scratch, strip=origin.strip, label=file.name)
+            unpack_tar(cached, folder, strip=origin.strip, label=file.name)
         yield file.name, scratch

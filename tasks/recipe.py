@@ -30,8 +30,8 @@ class Info:
 # What each kind of origin needs, and what it may have besides.
 FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "apt": (("packages",), ()),
-    "archive": (("urls", "version"), ("checksums", "strip", "mode")),
-    "wheel": (("package", "version", "tag"), ()),
+    "archive": (("urls", "version"), ("checksums", "strip", "mode", "into")),
+    "wheel": (("package", "version", "tag"), ("into",)),
 }
 # Parts of file names and command lines.
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_~-]*")
@@ -51,6 +51,8 @@ class Origin:
     `checksums` is the url of what upstream publishes: sha256sum's output, checked when the
     hash is learnt.
     kind `wheel`: what the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
+    Both kinds: `into` is the folder below `/` that it is unpacked into; from there on, paths
+    have it in front.
 
     `alternative` names a choice: of a recipe's alternatives one is taken (see `chosen`).
 
@@ -68,6 +70,7 @@ class Origin:
     checksums: str = ""
     strip: int = 0
     mode: int = 0
+    into: str = ""
     package: str = ""
     tag: str = ""
     keep: tuple[str, ...] = ("*",)
@@ -80,9 +83,10 @@ class Origin:
         for old, new in self.rename.items():
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
-        for path in (*self.rename.values(), *self.join):
+        for path in (*self.rename.values(), *self.join, *filter(None, [self.into])):
             if path.startswith("/") or not path.strip("/") or ".." in Path(path).parts:
-                raise ValueError(f"rename, join: {path!r} must be a path below /, without a leading slash")
+                message = f"rename, join, into: {path!r} must be a path below /, without a leading slash"
+                raise ValueError(message)
 
     def _check_fields(self) -> None:
         needed, more = FIELDS[self.kind]

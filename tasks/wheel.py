@@ -83,5 +83,5 @@ def unpack(
 ) -> Iterator[tuple[str, Path]]:
     """Yield the wheel's name and a folder of what is in it."""
     for file in files:
-        unpack_zip(file.cached_in(settings.cache), scratch, label=file.name)
+        unpack_zip(file.cached_in(settings.cache), scratch / origin.into, label=file.name)
         yield file.name, scratch

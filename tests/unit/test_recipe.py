@@ -111,5 +111,7 @@ def test_refusals_name_file_and_key(extensions: Path) -> None:
     with pytest.raises(UserError, match=r"c/recipe.toml: origin\[0\].packages: needed"):
         recipe.load("c")
     path.write_text(path.read_text().replace('"apt"', '"disk"'))
-    with pytest.raises(UserError, match=r"origin\[0\].kind: expected one of 'apt', 'archive', 'wheel', got 'disk'"):
+    with pytest.raises(
+        UserError, match=r"origin\[0\].kind: expected one of 'apt', 'archive', 'wheel', got 'disk'"
+    ):
         recipe.load("c")
