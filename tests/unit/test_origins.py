@@ -1,15 +1,21 @@
-"""What of an origin's files goes where."""
+"""What of an origin's files goes where, and that what was not fetched is said."""
 
 from __future__ import annotations
 
 import os
 import re
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasks import originlock, origins, recipe
 from tasks.errors import UserError
+from tasks.files import sha256_file
+from tasks.originlock import LockedFile, OriginLock
 from tasks.origins import Placer
+from tasks.profile import Settings
 from tasks.recipe import Origin
 
 
@@ -144,3 +150,91 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tree: Path, tmp_pat
     with pytest.raises(UserError, match=r"p brings etc/tool\.conf, but etc is no folder"):
         Placer(Origin("apt", ("p",)), root).place("p", tree)
     assert not list((tmp_path / "outside").iterdir())
+
+
+def test_every_kind_of_the_schema_can_be_built_and_locked() -> None:
+    assert set(origins.KINDS) == set(recipe.FIELDS)
+    for name, kind in origins.KINDS.items():
+        assert (kind.learn is None) == (kind.fetch is None) == (name == "apt")
+
+
+def fetched(settings: Settings, origin: Origin, content: Path) -> Path:
+    """Put a file into the cache as the last fetch of extension `x` would have; return where it is."""
+    file = LockedFile(origin.identity(), content.name, sha256_file(content), content.stat().st_size)
+    cached = file.cached_in(settings.cache)
+    cached.parent.mkdir(parents=True)
+    content.rename(cached)
+    used = originlock.used_path(settings, "x")
+    used.parent.mkdir(parents=True)
+    used.write_text(OriginLock((file,)).to_toml())
+    return cached
+
+
+def packed(tree: Path, path: Path) -> Path:
+    with tarfile.open(path, "w:xz") as tar:
+        tar.add(tree, "tool-1.0")
+    return path
+
+
+URLS = ("https://h/tool-{version}.tar.xz",)
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (
+            Origin("archive", version="1.0", urls=URLS, strip=2, keep=("*bin/*", "*/one"), drop=("*/link",)),
+            ["bin/deep/one", "bin/other", "sbin/tool"],
+        ),
+        (
+            Origin("archive", version="1.0", urls=URLS, into="opt/x", keep=("*.conf",)),
+            ["opt/x/tool-1.0/etc/tool.conf"],
+        ),
+        (
+            Origin("archive", version="1.0", urls=URLS, mode=0o755, into="usr/bin"),
+            ["usr/bin/tool-1.0.tar.xz"],
+        ),
+    ],
+    ids=["strip", "into", "a single file"],
+)
+def test_an_archive(
+    tree: Path, tmp_path: Path, make_settings: Callable[..., Settings], origin: Origin, expected: list[str]
+) -> None:
+    settings = make_settings()
+    cached = fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
+    root = tmp_path / "root"
+    origins.collect(settings, "x", origin, root)
+    assert placed(root) == expected
+    if origin.mode:
+        found = root / expected[0]
+        assert found.read_bytes() == cached.read_bytes()
+        assert found.stat().st_mode & 0o777 == 0o755
+    assert not list(tmp_path.glob(".root*"))
+
+
+def test_what_was_not_fetched_is_said(
+    tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    """Also for the same recipe in another version, and when the cache was emptied."""
+    settings = make_settings()
+    origin = Origin("archive", version="1.0", urls=URLS)
+    cached = fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
+    newer = Origin("archive", version="2.0", urls=URLS)
+    with pytest.raises(UserError, match=r"https://h/tool-2\.0\.tar\.xz was not fetched yet") as caught:
+        origins.collect(settings, "x", newer, tmp_path / "root")
+    assert caught.value.hint == "./doit fetch:x"
+    cached.unlink()
+    with pytest.raises(UserError, match=r"tool-1\.0\.tar\.xz is no longer in the cache") as caught:
+        origins.collect(settings, "x", origin, tmp_path / "root")
+    assert caught.value.hint == "./doit fetch:x"
+
+
+def test_a_pattern_that_fits_nothing_in_an_archive(
+    tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    settings = make_settings()
+    origin = Origin("archive", version="1.0", urls=URLS, keep=("*/gone",))
+    fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
+    with pytest.raises(UserError, match=r"no file of tool-1\.0\.tar\.xz fits '\*/gone'") as caught:
+        origins.collect(settings, "x", origin, tmp_path / "root")
+    assert "tar -tf" in caught.value.hint

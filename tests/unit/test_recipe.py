@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,10 +89,98 @@ def test_packages_of_recipes_are_named_once_each() -> None:
     assert recipe.packages({"x": made("b", "c"), "y": made("a", "b")}) == ("a", "b", "c")
 
 
+def archive(**more: Any) -> recipe.Origin:
+    return recipe.Origin("archive", **({"urls": ("http://h/a-{version}.tgz",), "version": "1.2"} | more))
+
+
+def wheel(**more: Any) -> recipe.Origin:
+    return recipe.Origin("wheel", **({"package": "a.b-C", "version": "1", "tag": "py3-none-any"} | more))
+
+
+@pytest.mark.parametrize(
+    ("made", "identity"),
+    [
+        (recipe.Origin("apt", ("p",)), ""),
+        (archive(urls=("http://h/v{version}/a-{version}.tgz", "http://i/a.tgz")), "http://h/v1.2/a-1.2.tgz"),
+        (wheel(), "a_b_C-1-py3-none-any.whl"),
+    ],
+)
+def test_what_an_origin_is_locked_by(made: recipe.Origin, identity: str) -> None:
+    assert made.identity() == identity
+
+
+BOTH = recipe.Recipe(
+    recipe.Info("t", "d"),
+    (
+        archive(alternative="new"),
+        recipe.Origin("apt", ("always",)),
+        archive(alternative="old", version="0.1"),
+        archive(alternative="new", urls=("http://h/more",)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("alternative", "taken"),
+    [("", (0, 1, 3)), ("new", (0, 1, 3)), ("old", (1, 2))],
+    ids=["first", "new", "old"],
+)
+def test_one_alternative_is_taken_and_what_belongs_to_none(alternative: str, taken: tuple[int, ...]) -> None:
+    assert recipe.chosen("x", BOTH, alternative).origin == tuple(BOTH.origin[number] for number in taken)
+
+
+@pytest.mark.parametrize(
+    ("made", "hint"),
+    [
+        (BOTH, "it has: new, old"),
+        (recipe.Recipe(recipe.Info("t", "d")), "it has none: leave out `alternative`"),
+    ],
+)
+def test_an_unknown_alternative_names_those_there_are(made: recipe.Recipe, hint: str) -> None:
+    with pytest.raises(UserError, match="recipe of x has no alternative 'odd'") as caught:
+        recipe.chosen("x", made, "odd")
+    assert caught.value.hint == hint
+
+
+def test_the_profile_chooses_the_alternative() -> None:
+    """Of the project's own recipe, and of nothing else."""
+    loaded = profile.load("apt")
+    entry = profile.Extension("buildkit", alternative="0.8")
+    by_profile = replace(loaded, extensions=(profile.Extension("attr"), entry))
+    assert [origin.version for origin in tce.recipe_of(by_profile, "buildkit").origin] == ["0.8.1"]
+    assert [origin.version for origin in tce.recipe_of(loaded, "buildkit").origin] == ["0.32.2"]
+    wrong = replace(loaded, extensions=(replace(entry, alternative="9"),))
+    with pytest.raises(UserError, match="has no alternative '9'"):
+        tce.recipe_of(wrong, "buildkit")
+    with pytest.raises(ValueError, match="alternative: only recipes"):
+        profile.Extension("attr", origin="upstream", alternative="x")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: recipe.Origin("apt"), "packages: needed"),
+        (lambda: recipe.Origin("archive", version="1"), "urls: needed by kind = 'archive'"),
+        (lambda: archive(version=""), "version: needed by kind = 'archive'"),
+        (lambda: recipe.Origin("wheel", package="p", version="1"), "tag: needed by kind = 'wheel'"),
+        (lambda: recipe.Origin("apt", ("p",), strip=1), "strip: not known to kind = 'apt'"),
+        (lambda: recipe.Origin("apt", ("p",), version="1"), "version: not known to kind = 'apt'"),
+        (lambda: archive(tag="py3-none-any"), "tag: not known to kind = 'archive'"),
+        (lambda: archive(urls=("ftp://h/a",)), "expected http"),
+        (lambda: archive(urls=("http://h/a/",)), "expected http"),
+        (lambda: archive(urls=("http://h/a?b=1",)), "expected http"),
+        (lambda: archive(checksums="h/a"), "expected http"),
+        (lambda: archive(version="1/../2"), "version: expected"),
+        (lambda: archive(version="-1"), "version: expected"),
+        (lambda: archive(alternative="One Two"), "alternative: expected"),
+        (lambda: archive(mode=0o755, strip=1), "not unpacked has no path components"),
+        (lambda: archive(mode=0o4755), "expected 0 to 0o755"),
+        (lambda: archive(strip=-1), "no number below 0"),
+        (lambda: archive(into="/usr"), "'/usr' must be a path below /"),
+        (lambda: archive(into="usr/../../x"), "must be a path below /"),
+        (lambda: wheel(tag="py3-none"), "tag: expected"),
+        (lambda: wheel(tag="py3-none-any/../x"), "tag: expected"),
+        (lambda: wheel(package="--index-url"), "package: expected"),
         (lambda: recipe.Origin("apt", ("p",), rename={"a/": "b"}), "'a/' and 'b' must both end in /"),
         (lambda: recipe.Origin("apt", ("p",), rename={"a": "/b"}), "'/b' must be a path below /"),
         (lambda: recipe.Origin("apt", ("p",), rename={"a": "x/../../b"}), "must be a path below /"),
