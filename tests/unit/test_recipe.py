@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from tasks import profile, recipe, tce
 from tasks.errors import UserError
 from tasks.profile import Lock
+from tasks.run import ROOT
 
 
 @pytest.fixture
@@ -79,6 +82,28 @@ def test_every_recipe_of_the_project_is_sound(name: str) -> None:
     made = recipe.load(name)
     assert made.info.description
     assert order(name)[-1] == name
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_tells_of_a_circle_and_of_what_it_lacks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (ROOT / "extensions").iterdir():
+        shutil.copytree(folder, tmp_path / "extensions" / folder.name, symlinks=True)
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    path = tmp_path / "extensions" / name / "recipe.toml"
+    whole = path.read_text()
+    deps = ", ".join(f'"{dep}"' for dep in recipe.load(name).deps)
+    plain = re.sub(r"^deps = .*\n", "", whole, flags=re.MULTILINE)
+    path.write_text(f'deps = [{deps}{", " if deps else ""}"nowhere"]\n{plain}')
+    with pytest.raises(UserError, match="there is no recipe for extension 'nowhere'"):
+        order(name)
+    other = tmp_path / "extensions" / "other" / "recipe.toml"
+    other.parent.mkdir()
+    other.write_text(f'deps = ["{name}"]\n[info]\ntitle = "t"\ndescription = "d"\n')
+    path.write_text(f'deps = [{deps}{", " if deps else ""}"other"]\n{plain}')
+    with pytest.raises(UserError, match=f"circle: {name} -> other -> {name}"):
+        order(name)
 
 
 def test_packages_of_recipes_are_named_once_each() -> None:
