@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import recipe, schema
+from tasks.errors import UserError
 from tasks.profile import SHA256, Settings
 from tasks.recipe import Origin, Recipe
 
@@ -99,5 +100,8 @@ def unlocked(name: str, made: Recipe) -> list[Origin]:
 
 def is_cached(settings: Settings, name: str) -> bool:
     """Tell whether all that the last fetch of `name` brought still lies in the cache."""
-    used = load(used_path(settings, name))
+    try:
+        used = load(used_path(settings, name))
+    except UserError:  # damaged: to be written anew
+        return False
     return all(file.cached_in(settings.cache).is_file() for file in used.file)

@@ -231,6 +231,9 @@ def test_whether_all_is_still_in_the_cache(project: Project) -> None:
     assert originlock.is_cached(project.settings, "tool")
     kept.unlink()
     assert not originlock.is_cached(project.settings, "tool")
+    assert project.fetch() == kept
+    originlock.used_path(project.settings, "tool").write_text("damaged")
+    assert not originlock.is_cached(project.settings, "tool")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks import profile, recipe, tce
+from tasks import profile, recipe, schema, tce
 from tasks.errors import UserError
 from tasks.profile import Lock
 from tasks.run import ROOT
@@ -62,6 +63,19 @@ def test_a_recipe_with_an_unknown_key_is_refused(extensions: Path) -> None:
     path.write_text(path.read_text().replace("deps", "dep"))
     with pytest.raises(UserError, match="unknown key 'dep'"):
         recipe.load("c")
+
+
+def test_the_readmes_examples_are_valid() -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    recipes = [block for block in blocks if "origin" in block]
+    assert {origin["kind"] for block in recipes for origin in block["origin"]} == set(recipe.FIELDS)
+    for block in recipes:
+        schema.build(block, recipe.Recipe, "README.md", "")
+    for entry in (entry for block in blocks for entry in block.get("extensions", [])):
+        made = schema.build(entry, profile.Extension, "README.md", "")
+        if made.alternative:
+            recipe.chosen(made.name, recipe.load(made.name), made.alternative)
 
 
 def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_damaged_archive_is_told(tmp_path: Path, where: str) -> None:
     data = bytearray(archive.read_bytes())
     if where == "flipped":
         data[60] ^= 0xFF
-    archive.write_bytes({"cut": data[:-30], "flipped": data, "no zip": b"<html>"}[where])
+    archive.write_bytes({"cut": bytes(data[:-30]), "flipped": bytes(data), "no zip": b"<html>"}[where])
     with pytest.raises(UserError, match="the archive is damaged, cut short or not a zip archive"):
         unpack_zip(archive, tmp_path / "into", label="a.whl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl"]

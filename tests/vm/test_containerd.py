@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks import extracted, tcz
+from tasks import extracted, recipe, tcz
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
 from tests.vm.contract import booted, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
+FAASD = "usr/local/etc/init.d/faasd"
 ONBOOT = ("containerd", "coreutils")
 IMAGE = "localhost/busybox:1"
 BUSYBOX = Path("/bin/busybox")  # static, by host.toml
@@ -106,7 +107,9 @@ def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory
             shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
     (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
     (folder / "tree/busybox.tar").write_bytes(oci_archive(layer, IMAGE))
+    (folder / "tree/broken.tar").write_bytes(oci_archive(layer, IMAGE)[:5000])
     (folder / "tree/10-test.conflist").write_text(json.dumps(NETWORK))
+    shutil.copyfile(recipe.folder("faasd") / "files" / FAASD, folder / "tree/faasd")
     iso = folder / "disc.iso"
     subprocess.run(
         ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, folder / "tree"], check=True
@@ -169,9 +172,23 @@ def test_runs_containers_and_commits_them(image: Settings, disc: Disk, layer: by
         guest.run(f"sudo {SERVICE} restart && sudo ctr images ls -q | grep -qx {IMAGE}", 120)
         assert "stopped" in guest.run(f"sudo {SERVICE} stop")
         assert guest.run(f"{SERVICE} status", check=False) == "containerd: does not run\n1"
+        images_are_imported_for_faasd(guest)
         a_broken_setting_is_told(guest)
         other_extensions_work(guest)
         guest.run("sudo umount /var/lib/containerd")
+
+
+def images_are_imported_for_faasd(guest: Guest) -> None:
+    """faasd's script starts containerd, and imports by the real ctr; a damaged archive is an error."""
+    assert "faasd: imported /mnt/sr0/busybox.tar" in guest.run(
+        "sudo sh /mnt/sr0/faasd import /mnt/sr0/busybox.tar", 120
+    )
+    assert guest.run("sudo ctr --namespace openfaas-fn images ls -q") == f"{IMAGE}\n"
+    answer = guest.run("sudo sh /mnt/sr0/faasd import /mnt/sr0/broken.tar 2>&1", 120, check=False)
+    assert answer.count("could not be imported, trying again in 2 seconds") == 4
+    assert "/mnt/sr0/broken.tar could not be imported, 5 times; the end of /var/log/faasd.log:" in answer
+    assert answer.splitlines()[-1] == "1"
+    guest.run(f"sudo {SERVICE} stop")
 
 
 def a_broken_setting_is_told(guest: Guest) -> None:
