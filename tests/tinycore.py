@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
+import subprocess
+import sys
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.run import run
+from tests.built import Outcome
 from tests.mirror import Mirror, Page
 
 TCZ = "11.x/x86_64/tcz"
@@ -83,3 +89,60 @@ class TinyCore:
         if dep is not None:
             self.mirror.pages[f"{path}.dep"] = Page(dep.encode())
         return tcz
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of a checkout with the profile `double`: tc11 on a mirror of ours."""
+
+    folder: Path
+    cache: Path
+    tiny: TinyCore
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "artifacts/double"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "profiles/double.lock.toml"
+
+    def write_profile(self, extensions: str, **values: str) -> None:
+        """Write profiles/double.toml: tc11's, its mirrors ours, `extensions` in place of its own.
+
+        values: key -> TOML of keys that stand there once, such as release='"6.12"'.
+        """
+        text = (self.folder / "profiles/tc11.toml").read_text()
+        text = text[: text.index("[[extensions]]")] + extensions
+        text = re.sub(r"(?s)mirrors = \[.*?\]", f'mirrors = ["{self.tiny.mirror.url}"]', text)
+        for key, value in values.items():
+            (old,) = re.findall(rf"(?m)^{key} = .*$", text)
+            text = text.replace(old, f"{key} = {value}")
+        (self.folder / "profiles/double.toml").write_text(text)
+
+    def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
+        env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
+        return [sys.executable, "-m", "doit", *words, "profile=double"], env
+
+    def doit(self, *words: str, before: tuple[str, ...] = ()) -> Outcome:
+        command, env = self.command(*words)
+        done = subprocess.run(
+            [*before, *command],
+            cwd=self.folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout)
+
+    def stages(self, *stages: str, words: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> str:
+        """Run some stages one by one, as the kernel's tasks cannot be; return all they said."""
+        said = ""
+        for stage in stages:
+            done = self.doit("run", "--single", stage, *words, before=before)
+            assert done.status == 0, done.output
+            said += done.output
+        return said

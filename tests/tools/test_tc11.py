@@ -12,10 +12,8 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,9 @@ import pytest
 from tasks import core
 from tasks.files import sha256_file
 from tasks.profile import Settings
-from tests.built import Outcome, built, copy_checkout
+from tests.built import built, copy_checkout
 from tests.mirror import Mirror, Page
-from tests.tinycore import DISTRIBUTION, TCZ, TinyCore, squashfs
+from tests.tinycore import DISTRIBUTION, TCZ, Checkout, TinyCore, squashfs
 
 TOOL = "usr/local/bin/tool"
 SCRIPT = "usr/local/tce.installed/inside"
@@ -63,50 +61,6 @@ def release() -> str:
     return (image().kernel / "release").read_text().strip()
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """A copy of this checkout with the profile `double`: tc11 on our mirror."""
-
-    folder: Path
-    cache: Path
-    tiny: TinyCore
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "artifacts/double"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / "profiles/double.lock.toml"
-
-    def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
-        env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
-        return [sys.executable, "-m", "doit", *words, "profile=double"], env
-
-    def doit(self, *words: str, before: tuple[str, ...] = ()) -> Outcome:
-        command, env = self.command(*words)
-        done = subprocess.run(
-            [*before, *command],
-            cwd=self.folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout)
-
-    def stages(self, *stages: str, words: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> str:
-        """Run some stages one by one, as the kernel's tasks cannot be; return all they said."""
-        said = ""
-        for stage in stages:
-            done = self.doit("run", "--single", stage, *words, before=before)
-            assert done.status == 0, done.output
-            said += done.output
-        return said
-
-
 def offer(tiny: TinyCore, folder: Path) -> None:
     """Everything of the profile, with real squashfs files."""
     contents = {
@@ -129,16 +83,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     with Mirror() as mirror:
         made = Checkout(copy_checkout(folder / "checkout"), folder / "cache", TinyCore(mirror))
         offer(made.tiny, folder / "contents")
-        text = (made.folder / "profiles/tc11.toml").read_text()
-        text = text[: text.index("[[extensions]]")] + EXTENSIONS
-        text = re.sub(r"(?s)mirrors = \[.*?\]", f'mirrors = ["{mirror.url}"]', text)
-        text = re.sub(r'release = ".*"', f'release = "{release()}"', text)
-        # As the root was made: then it goes into the core byte for byte.
-        epoch = image().profile.source_date_epoch
-        text = re.sub("source_date_epoch = [0-9]+", f"source_date_epoch = {epoch}", text)
-        # Debian's kmod, which that root has, reads no .ko.gz.
-        text = text.replace("compress_modules = true", "compress_modules = false")
-        (made.folder / "profiles/double.toml").write_text(text)
+        made.write_profile(
+            EXTENSIONS,
+            release=f'"{release()}"',
+            # As the root was made: then it goes into the core byte for byte.
+            source_date_epoch=str(image().profile.source_date_epoch),
+            # Debian's kmod, which that root has, reads no .ko.gz.
+            compress_modules="false",
+        )
         shutil.copytree(image().kernel, made.out / "kernel", symlinks=True)
         locked = made.doit("lock")
         assert locked.status == 0, locked.output
