@@ -37,6 +37,7 @@ CMD ["/bin/hello"]
 """
 FAILING = f"FROM {BASE}\nRUN echo before; echo broken >&2; exit 7\n"
 FILLING = f"FROM {BASE}\nRUN dd if=/dev/zero of=/big bs=1M count=64\n"
+COPIED = "FROM scratch\nCOPY --from=bare / /\nRUN echo made > /made\nCOPY hello /bin/\nCMD /bin/hello\n"
 HELLO = '#!/bin/sh\necho "hello one, $(cat /made)"\n'
 # User `me`, password `hut` (bcrypt, as htpasswd -B prints it).
 HTPASSWD = "me:$2b$04$abcdefghijklmnopqrstuuZRwVjcH0I0FHDA0/4qL0pbWF60.WryS\n"
@@ -53,14 +54,14 @@ def image() -> Settings:
     return own_root()
 
 
-def docker_archive(folder: Path, target: Path) -> None:
-    """Write `BASE` as `docker save` does (Docker image specification v1.2): busybox, one layer."""
+def docker_archive(folder: Path, target: Path, name: str, history: bool = True) -> None:
+    """Write an image as `docker save` does (Docker image specification v1.2): busybox, one layer."""
     root, saved = folder / "root", folder / "saved"
     (root / "bin").mkdir(parents=True)
     saved.mkdir()
     shutil.copy("/bin/busybox", root / "bin")  # static, by host.toml
-    for name in ("sh", "echo", "cat", "dd"):
-        (root / "bin" / name).symlink_to("busybox")
+    for link in ("sh", "echo", "cat", "dd"):
+        (root / "bin" / link).symlink_to("busybox")
     subprocess.run(["tar", "-C", root, "--owner=0", "--group=0", "-cf", saved / "layer.tar", "."], check=True)
     diff_id = hashlib.sha256((saved / "layer.tar").read_bytes()).hexdigest()
     config = {
@@ -68,10 +69,10 @@ def docker_archive(folder: Path, target: Path) -> None:
         "os": "linux",
         "config": {"Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
-        "history": [{"created_by": "busybox"}],
+        **({"history": [{"created_by": "busybox"}]} if history else {}),
     }
     (saved / "config.json").write_text(json.dumps(config))
-    listed = [{"Config": "config.json", "RepoTags": [BASE], "Layers": ["layer.tar"]}]
+    listed = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     (saved / "manifest.json").write_text(json.dumps(listed))
     names = ("config.json", "layer.tar", "manifest.json")
     subprocess.run(["tar", "-C", saved, "-cf", target, *names], check=True)
@@ -90,9 +91,15 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
         for ending in ("", *tcz.SIDE_FILES):
             shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
     (tree / "cde/onboot.lst").write_text("buildah.tcz\n")
-    docker_archive(folder, tree / "busybox.tar")
-    for name, content in (("Dockerfile", DOCKERFILE), ("Failing", FAILING), ("Filling", FILLING)):
-        (tree / "app").mkdir(exist_ok=True)
+    docker_archive(folder / "base", tree / "busybox.tar", BASE)
+    docker_archive(folder / "bare", tree / "bare.tar", "docker.io/library/bare:latest", history=False)
+    (tree / "app").mkdir()
+    for name, content in {
+        "Dockerfile": DOCKERFILE,
+        "Failing": FAILING,
+        "Filling": FILLING,
+        "Copied": COPIED,
+    }.items():
         (tree / "app" / name).write_text(content)
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
@@ -185,9 +192,20 @@ def test_edit_build_run_push(image: Settings, disc: Disk, tmp_path: Path) -> Non
         digest = stored(guest, APP)
         assert ", 0 new blobs" in build(guest)
         assert stored(guest, APP) == digest
+        committed_by_hand(guest)
         what_fails_is_told(guest)
         assert stored(guest, APP) == digest
         pushed_and_pulled(guest)
+
+
+def committed_by_hand(guest: Guest) -> None:
+    """A change without a Dockerfile, by buildah alone (runc isolates it), as the README has it."""
+    change = "sh -c 'echo by hand > /made'"
+    guest.run(f"box=$(sudo buildah from --pull-never {APP}) && sudo buildah run $box {change}", 120)
+    guest.run("sudo buildah commit -q $box draft && sudo buildah rm $box", 120)
+    guest.run("mkdir draft && echo FROM draft > draft/Containerfile")
+    assert ", 2 new blobs" in build(guest, "-t app:2 draft")
+    assert run(guest, "localhost/app:2") == "hello two, by hand\n"
 
 
 def what_fails_is_told(guest: Guest) -> None:
@@ -255,6 +273,13 @@ def test_without_the_fragment_and_noembed(
         said = build(guest)
         assert "keep no security.* attributes (EXT4_FS_SECURITY): capabilities" in said
         assert run(guest, APP, "--no-pivot") == "hello one, made\n"
+
+        # Images made by other tools may lack what buildah goes by: it is told, and so is a way.
+        guest.run("sudo ctr images import /mnt/sr0/bare.tar", 120)
+        said = build(guest, "-t bare --build-arg BASE=bare app", 125)
+        assert "instead of FROM docker.io/library/bare:latest write FROM scratch and COPY --from=" in said
+        build(guest, "-t bare -f app/Copied app")
+        assert run(guest, "localhost/bare:latest", "--no-pivot") == "hello one, made\n"
 
         # ramfs has no attributes at all: by overlay, buildah would leave folders out, and go on.
         guest.run(f"sudo mount -t ramfs small {STORE}")
