@@ -32,6 +32,7 @@ with edge():
     # Recipes take files from the machine's own packages, which fit a root made of those.
     # On another root only what the profile names is built.
     PLAN = tce.plan(S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ())
+    tce.require_importer(S.profile, PLAN)
     ALL_RECIPES = {name: tce.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = tce.left_out(S.profile, PLAN)
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
@@ -105,7 +106,9 @@ def placed(*places: str) -> list[str]:
 def image_inputs() -> list[str]:
     """Return every file that an ISO or a disk image is made of."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
-    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz]
+    # images.lst has the sha256 of every image tar.
+    listed = files(S.images_list) if S.profile.images else []
+    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz, *listed]
 
 
 def task_fetch() -> Iterator[Task]:
@@ -304,13 +307,25 @@ def task_core() -> Iterator[Task]:
     }
 
 
+def task_images() -> Task:
+    """check the profile's container images and list them with their digests"""
+    if not S.profile.images:
+        return {"actions": None, "uptodate": [True]}
+    return {
+        "actions": [do("images", "build", S)],
+        "file_dep": files(*commandline.image_files(S)),
+        "targets": files(S.images_list),
+        "uptodate": changed(images=S.profile.images),
+    }
+
+
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
         "actions": [do("iso", "build", S)],
         "file_dep": image_inputs(),
         "targets": files(S.iso),
-        "uptodate": changed(boot=S.profile.boot, extensions=S.profile.extensions),
+        "uptodate": changed(boot=S.profile.boot, extensions=S.profile.extensions, images=S.profile.images),
     }
 
 
@@ -325,6 +340,7 @@ def task_disk() -> Task:
             boot=S.profile.boot,
             disk=S.profile.disk,
             extensions=S.profile.extensions,
+            images=S.profile.images,
             mydata=S.profile.system.mydata,
         ),
     }

@@ -61,6 +61,17 @@ def config_files(settings: Settings) -> list[Path]:
     return [path for path in (ROOT / name for name in names) if path.is_file()]
 
 
+def image_files(settings: Settings) -> list[Path]:
+    """Return what images.lst is made from: image tars of this machine, and the lock of fetched ones.
+
+    A tar that does not exist is the images stage's to explain.
+    """
+    sources = [image.source for image in settings.profile.images]
+    fetched = any(source.kind == "http" for source in sources)
+    local = [ROOT / source.path for source in sources if source.kind == "file"]
+    return [*([settings.used_lock] if fetched else []), *(path for path in local if path.is_file())]
+
+
 def compiler() -> list[tuple[str, int, int]]:
     """Return what tells one compiler and linker from another, without running them.
 

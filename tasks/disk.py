@@ -12,7 +12,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from tasks import grub, iso, system
+from tasks import bootcodes, grub, iso, system
 from tasks.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say
@@ -38,6 +38,7 @@ def build(settings: Settings) -> None:
     """Write the raw and the qcow2 image.  Same inputs, same bytes."""
     log = settings.logs / "disk.log"
     log.unlink(missing_ok=True)
+    bootcodes.warn(settings)
     work = settings.output / "disk"
     remove_tree(work)
     work.mkdir(parents=True)
@@ -77,7 +78,8 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     extended = f"root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash')}"
     size = settings.profile.disk.size_mib - (FIRST + EFI_SECTORS) * grub.SECTOR // MIB
     command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
-    run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log)
+    hint = f"does all of it fit? disk.size_mib of the profile is {settings.profile.disk.size_mib}"
+    run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log, hint=hint)
     # mke2fs takes owner and change time from the files it copies.  In the image they
     # belong to root, and tce/ to tc.
     commands = []

@@ -36,12 +36,14 @@ from tasks.unpack import unpack_tar
 
 
 def sources(profile: Profile) -> list[Source]:
-    """Return where the kernel, its base config and the core's archives come from."""
+    """Return where the kernel, its base config, the core's archives and fetched images come from."""
     base = profile.kernel.base
     return [
         profile.kernel.source,
         *([base] if isinstance(base, Source) else []),
         *profile.core.archives,
+        # One that is a file of this machine may change at any time: its digest can be declared.
+        *(image.source for image in profile.images if image.source.kind == "http"),
     ]
 
 

@@ -1,7 +1,7 @@
 """One hybrid ISO: isolinux for BIOS, GRUB for UEFI, bootable from CD and from a USB stick.
 
 The layout is Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
-cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.
+cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst; cde/images/ is ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tasks import extracted, grub, tce
+from tasks import bootcodes, extracted, grub, images, tce
 from tasks.errors import UserError
 from tasks.files import atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
@@ -23,6 +23,7 @@ from tasks.tcz import SIDE_FILES
 
 def build(settings: Settings) -> None:
     """Write `tcbuild-PROFILE.iso`.  Same inputs, same bytes, in whatever folder and at whatever time."""
+    bootcodes.warn(settings)
     tree = settings.output / "iso-tree"
     remove_tree(tree)
     (tree / "boot/grub").mkdir(parents=True)
@@ -71,9 +72,9 @@ def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
 
 
 def extensions(settings: Settings, folder: Path) -> None:
-    """Lay out a cde/ or tce/ folder: optional/*.tcz with all they depend on, onboot.lst, copy2fs.lst.
+    """Lay out cde/ or tce/: optional/*.tcz with all they depend on, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is not there.
+    Raises `UserError` if an extension is not there, or an image not what it was.
     """
     outside = tce.placed(settings.profile, "onboot", "copy2fs", "ondemand")
     optional = folder / "optional"
@@ -90,6 +91,7 @@ def extensions(settings: Settings, folder: Path) -> None:
     copied = tce.placed(settings.profile, "copy2fs")
     if copied:
         write_atomic(folder / "copy2fs.lst", "".join(f"{name}.tcz\n" for name in copied))
+    images.lay_out(settings, folder)
 
 
 def _normalize(tree: Path, epoch: int) -> None:

@@ -18,32 +18,14 @@ from tasks import schema
 from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
+from tasks.source import Image, check_images
+from tasks.source import Source as Source
 from tasks.system import System
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MD5 = re.compile(r"[0-9a-f]{32}")
 # Names of extensions are parts of paths and URLs.
 EXTENSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a file comes from.
-
-    kind `apt`: `package` (a shell pattern: the newest match by version is taken)
-    from the machine's apt sources, verified by apt's signatures.
-    kind `http`: `path` below each of the profile's `mirrors` in order.
-    kind `file`: `path` on this machine (a file or an unpacked tree).
-    """
-
-    kind: Literal["apt", "http", "file"]
-    package: str = ""
-    path: str = ""
-
-    def __post_init__(self) -> None:
-        needed = "package" if self.kind == "apt" else "path"
-        if not getattr(self, needed):
-            raise ValueError(f"{needed}: needed by kind = {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +120,7 @@ class Profile:
     disk: Disk = Disk()
     mirrors: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    images: tuple[Image, ...] = ()
     tcz: str = ""
     """Path below a mirror of the folder that holds the upstream extensions."""
     probe: str = ""
@@ -147,6 +130,7 @@ class Profile:
         upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]
         if upstream and not self.tcz:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
+        check_images(self.images)
 
 
 @dataclass(frozen=True)
@@ -316,6 +300,11 @@ class Settings:
     def tcz(self) -> Path:
         """Folder of built extensions."""
         return self.output / "tcz"
+
+    @property
+    def images_list(self) -> Path:
+        """images.lst: the profile's container images, checked."""
+        return self.output / "images.lst"
 
     @property
     def iso(self) -> Path:

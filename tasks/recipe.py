@@ -130,11 +130,18 @@ class Recipe:
     origin: tuple[Origin, ...] = ()
     deps: tuple[str, ...] = ()
     """Names of other extensions, without .tcz; `-KERNEL` stands for the running kernel."""
+    bootcodes: tuple[str, ...] = ()
+    """Bootcodes it does not work without; extensions/bootcodes.toml says why."""
+    imports_images: bool = False
+    """It brings the program that imports the profile's images at boot (tasks/images.py)."""
 
     def __post_init__(self) -> None:
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
+        for code in self.bootcodes:
+            if not code or len(code.split()) != 1:
+                raise ValueError(f"bootcodes: expected single words, got {code!r}")
 
 
 def alternatives(made: Recipe) -> list[str]:

@@ -295,6 +295,19 @@ def tell_left_out(out: Mapping[str, str]) -> None:
         say(f"left out: {name}.tcz: {reason}")
 
 
+def require_importer(profile: Profile, found: Plan) -> None:
+    """Raise `UserError` if the profile has images, and no extension that would import them."""
+    if not profile.images:
+        return
+    able = [name for name in recipe.names() if recipe.load(name).imports_images]
+    wanted = found.closure(placed(profile, "onboot", "copy2fs", "ondemand", "initrd"))
+    if not any(name in able and found.nodes[name].kind == "recipe" for name in wanted):
+        raise UserError(
+            f"the profile has images ({profile.images[0].name}) but no extension that imports them",
+            f"add one with a recipe that does, under [[extensions]]: {' or '.join(able)}",
+        )
+
+
 def needed_by(settings: Settings, name: str) -> list[str]:
     """Return all recipes and upstream extensions that the recipe `name` needs, in the plan's order."""
     found = plan(settings.profile, load_lock(settings.used_lock), also=[name])

@@ -228,7 +228,8 @@ def info_text(name: str, made: Recipe, version: str, size: int, epoch: int) -> s
         ("Tags", " ".join(info.tags)),
     ]
     lines = [f"{label + ':':<16}{value}".rstrip() for label, value in fields]
-    for number, comment in enumerate(info.comments):
+    comments = [*info.comments, *(f"Needs the bootcode {code}." for code in made.bootcodes)]
+    for number, comment in enumerate(comments):
         lines.append(f"{'Comments:' if number == 0 else '':<16}{comment}")
     stamp = time.strftime("%Y/%m/%d", time.gmtime(epoch))
     lines += [f"{'Change-log:':<16}{stamp} {version}", f"{'Current:':<16}{stamp} {version}"]
