@@ -140,7 +140,7 @@ class Recipe:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
         for code in self.bootcodes:
-            if not code or len(code.split()) != 1:
+            if code.split() != [code]:
                 raise ValueError(f"bootcodes: expected single words, got {code!r}")
 
 

@@ -51,15 +51,18 @@ def config(diff_ids: Sequence[str], platform: Mapping[str, str] = AMD64) -> byte
 
 
 def oci_manifest(
-    files: Files, layers: Sequence[bytes], platform: Mapping[str, str] = AMD64, **more: object
+    files: Files, layers: Sequence[bytes], made_for: Mapping[str, str] = AMD64, **more: object
 ) -> dict[str, object]:
-    """Add an image to a layout and return its manifest's descriptor; gzip layers are told by their magic."""
+    """Add an image to a layout and return its manifest's descriptor, with the fields `more`.
+
+    A layer packed by gzip is told by its first bytes.
+    """
     packed, diff_ids = [], []
     for layer in layers:
         is_gzip = layer.startswith(b"\x1f\x8b")
         packed.append(blob(files, layer, "layer.v1.tar+gzip" if is_gzip else "layer.v1.tar"))
         diff_ids.append(digest(gzip.decompress(layer) if is_gzip else layer))
-    described = blob(files, config(diff_ids, platform), "config.v1+json")
+    described = blob(files, config(diff_ids, made_for), "config.v1+json")
     manifest = {"schemaVersion": 2, "config": described, "layers": packed}
     return blob(files, json.dumps(manifest).encode(), "manifest.v1+json", **more)
 

@@ -7,11 +7,9 @@ changed path for `security.capability`.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from tasks import extracted, recipe, tcz
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
+from tests import oci
 from tests.vm.contract import booted, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
@@ -49,49 +48,10 @@ def image() -> Settings:
     return own_root()
 
 
-def tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
-    """Return a tar archive of programs (0755) and symbolic links."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = 0o755, len(content)
-            archive.addfile(entry, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
-    return out.getvalue()
-
-
-def oci_archive(layer: bytes, name: str) -> bytes:
-    """Return an image of one layer as a tar of an OCI image layout (image-spec, image-layout.md)."""
-    blobs: dict[str, bytes] = {}
-
-    def add(content: bytes, kind: str, **more: object) -> dict[str, object]:
-        digest = hashlib.sha256(content).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = content
-        about = {"mediaType": f"application/vnd.oci.image.{kind}", "size": len(content)}
-        return {**about, "digest": f"sha256:{digest}", **more}
-
-    packed = add(layer, "layer.v1.tar")
-    rootfs = {"type": "layers", "diff_ids": [packed["digest"]]}
-    described = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}
-    config = add(json.dumps(described).encode(), "config.v1+json")
-    manifest = {"schemaVersion": 2, "config": config, "layers": [packed]}
-    named = {"annotations": {"io.containerd.image.name": name}}
-    index = {
-        "schemaVersion": 2,
-        "manifests": [add(json.dumps(manifest).encode(), "manifest.v1+json", **named)],
-    }
-    layout = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": json.dumps(index).encode()}
-    return tar({**layout, **blobs})
-
-
 @pytest.fixture(scope="module")
 def layer() -> bytes:
     names = ("sh", "echo", "cat", "ip", "hostname", "id")
-    return tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
+    return oci.tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +66,8 @@ def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory
         for ending in ("", *tcz.SIDE_FILES):
             shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
     (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
-    (folder / "tree/busybox.tar").write_bytes(oci_archive(layer, IMAGE))
-    (folder / "tree/broken.tar").write_bytes(oci_archive(layer, IMAGE)[:5000])
+    (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
+    (folder / "tree/broken.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE))[:5000])
     (folder / "tree/10-test.conflist").write_text(json.dumps(NETWORK))
     shutil.copyfile(recipe.folder("faasd") / "files" / FAASD, folder / "tree/faasd")
     iso = folder / "disc.iso"

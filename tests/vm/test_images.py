@@ -1,0 +1,175 @@
+"""Offline images: carried on ISO and disk image, imported by containerd's start script, once."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import core, disk, images, iso, system
+from tasks.core import Archive
+from tasks.guest import Guest
+from tasks.machine import Disk
+from tasks.profile import Extension, Settings, Source
+from tasks.run import run
+from tasks.source import Image
+from tasks.system import System
+from tests import oci
+from tests.vm.contract import booted, make_disk, own_root
+
+OCI, DOCKER, BIG = "localhost/layout:1", "docker.io/library/saved:2", "localhost/big:1"
+SERVICE = "/usr/local/etc/init.d/containerd"
+DATA = "/var/lib/containerd"
+# All that a profile has to say; the second line is run whether or not there is such a disk.
+BOOTLOCAL = (f"mkdir -p {DATA} && mount LABEL=DATA {DATA}", f"{SERVICE} start")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The built image with containerd, two images and the start commands in its profile."""
+    settings = own_root()
+    folder = tmp_path_factory.mktemp("images")
+    busybox = oci.tar({"bin/busybox": Path("/bin/busybox").read_bytes()}, {"bin/echo": "busybox"})
+    # Named otherwise than in the profile, whose word counts.
+    (folder / "layout.tar").write_bytes(oci.tar(oci.oci_image([busybox], "localhost/else:9")))
+    (folder / "saved.tar").write_bytes(oci.tar(oci.docker_image([busybox, oci.tar({"a": b"b"})], "saved:2")))
+    made = replace(
+        settings,
+        output=folder / "out",
+        profile=replace(
+            settings.profile,
+            extensions=(Extension("containerd"),),
+            images=(
+                Image(OCI, Source("file", path=str(folder / "layout.tar"))),
+                Image(DOCKER, Source("file", path=str(folder / "saved.tar"))),
+            ),
+            boot=replace(settings.profile.boot, bootcodes=("cde", "noembed")),
+        ),
+    )
+    made.output.mkdir()
+    for name in ("kernel", "tcz"):
+        (made.output / name).symlink_to(settings.output / name)
+    members = system.members(System(bootlocal=BOOTLOCAL), core.unpacked(core.read_core(settings.core)))
+    core.append(settings.core, [Archive("gzip", tuple(members))], made.core, mtime=0)
+    images.build(made)
+    return made
+
+
+@contextmanager
+def started(image: Settings, log: Path, bootcodes: str, *disks: Disk) -> Iterator[Guest]:
+    """A guest whose boot scripts have come to their end: containerd runs, images were looked at."""
+    with booted(image, log, f"nodhcp noembed {bootcodes}", *disks, memory=1500) as guest:
+        guest.run(
+            "n=0; while pidof bootlocal.sh >/dev/null && [ $((n += 1)) -lt 120 ]; do sleep 1; done", 150
+        )
+        guest.run(f"{SERVICE} status")
+        yield guest
+        guest.run(f"sudo {SERVICE} stop && sudo umount {DATA}")
+
+
+def in_store(guest: Guest) -> dict[str, str]:
+    """Return what containerd's store has: reference -> manifest digest."""
+    lines = guest.run("sudo ctr images ls").splitlines()[1:]
+    return {line.split()[0]: line.split()[2] for line in lines}
+
+
+def said(guest: Guest, folder: str = "") -> list[str]:
+    """Run import-images by hand; return its messages and its exit status."""
+    return guest.run(f"sudo import-images {folder} 2>&1", 120, check=False).splitlines()
+
+
+def test_imported_once(image: Settings, tmp_path: Path) -> None:
+    """From the ISO onto a data disk; the next boot with that disk leaves the store alone."""
+    iso.build(image)
+    cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
+    expected = {entry.name: entry.digest for entry in images.parse_list(image.images_list.read_text())}
+    with started(image, tmp_path / "first", "cde", cd, data) as guest:
+        assert in_store(guest) == expected
+        for name, digest in expected.items():
+            assert f"import-images: {name}: imported ({digest})" in guest.console
+            assert "hello" in guest.run(f"sudo ctr run --rm {name} first /bin/echo hello", 120)
+        # An import would take the label away, and bring the other image back.
+        guest.run(f"sudo ctr images label {OCI} seen=first && sudo ctr images rm {DOCKER}")
+    with started(image, tmp_path / "second", "cde", cd, data) as guest:
+        assert guest.run("cut -d ' ' -f 3- /var/log/import-images.log") == (
+            f"{OCI}: imported before\n{DOCKER}: imported before\n"
+        )
+        assert in_store(guest) == {OCI: expected[OCI]}
+        assert "seen=first" in guest.run("sudo ctr images ls")
+        assert "hello" in guest.run(f"sudo ctr run --rm {OCI} second /bin/echo hello", 120)
+
+
+def wrong_images(image: Settings, folder: Path) -> None:
+    """Lay out what may go wrong, to be put on the data disk: big/, wrong/ and lines/."""
+    for name in ("big", "wrong", "lines"):
+        (folder / name).mkdir(parents=True)
+    layout = image.profile.images[0].source.path
+    entry = images.parse_list(image.images_list.read_text())[0]
+    other = replace(entry, name="localhost/wrong:1", file=layout, digest=f"sha256:{'0' * 64}")
+    (folder / "wrong/layout.tar").write_bytes(Path(layout).read_bytes())
+    (folder / "wrong/images.lst").write_text(replace(other, file="layout.tar").line())
+    absent = replace(entry, name="localhost/absent:1", file="absent.tar")
+    (folder / "lines/images.lst").write_text(f"{BIG} big.tar\n{absent.line()}")
+    big = oci.tar(oci.oci_image([oci.tar({"noise": random.Random(1).randbytes(4 << 20)})]))
+    (folder / "big/big.tar").write_bytes(big)
+    settings = replace(
+        image,
+        output=folder / "big",
+        profile=replace(
+            image.profile, images=(Image(BIG, Source("file", path=str(folder / "big/big.tar"))),)
+        ),
+    )
+    images.build(settings)
+    text = settings.images_list.read_text()
+    settings.images_list.write_text(text.replace(settings.profile.images[0].file, "big.tar"))
+
+
+def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path: Path) -> None:
+    """From the disk image, one tar of which was damaged; then by hand what else may happen."""
+    disk.build(image)
+    saved = Path(image.profile.images[1].source.path).read_bytes()
+    damaged = tmp_path / "damaged.tar"
+    damaged.write_bytes(saved.replace(b"layer", b"later", 1))
+    offset = (disk.FIRST + disk.EFI_SECTORS) * 512
+    place = f"/tce/images/{image.profile.images[1].file}"
+    for command in (f"rm {place}", f"write {damaged} {place}"):
+        run(["debugfs", "-w", "-R", command, f"{disk.raw(image)}?offset={offset}"])
+    wrong_images(image, tmp_path / "content")
+    data = make_disk(tmp_path / "data.img", tmp_path / "content", "DATA")
+    with started(image, tmp_path / "log", "", Disk(disk.raw(image)), data) as guest:
+        line = f"{DOCKER}: not imported: /etc/sysconfig/tcedir/images/{place.rsplit('/', 1)[1]} is damaged"
+        found = hashlib.sha256(damaged.read_bytes()).hexdigest()
+        assert guest.console.count(f"import-images: {line} (sha256 {found}, expected") == 1
+        guest.run(f"grep -qF '{line}' /var/log/import-images.log")
+        assert list(in_store(guest)) == [OCI]
+
+        store, (told, status) = in_store(guest), said(guest, f"{DATA}/wrong")
+        assert status == "1"
+        assert told.endswith(f"has the manifest digest {store[OCI]} instead of sha256:{'0' * 64}")
+        assert in_store(guest) == store
+        assert said(guest, f"{DATA}/lines") == [
+            f"import-images: {DATA}/lines/images.lst: expected NAME FILE SHA256 DIGEST, got: {BIG} big.tar",
+            f"import-images: localhost/absent:1: not imported: {DATA}/lines/absent.tar does not exist",
+            "1",
+        ]
+
+        guest.run(f"sudo dd if=/dev/zero of={DATA}/room bs=1M count=1 2>/dev/null")
+        guest.run(f"! sudo dd if=/dev/zero of={DATA}/fill bs=64k 2>/dev/null; sudo rm {DATA}/room", 120)
+        assert said(guest, f"{DATA}/big") == [
+            f"import-images: {BIG}: not imported: the disk of {DATA} is full",
+            "1",
+        ]
+        assert in_store(guest) == store
+        guest.run(f"sudo rm {DATA}/fill && sudo {SERVICE} stop")
+        assert said(guest, f"{DATA}/big") == [
+            "import-images: no image imported: containerd does not run",
+            "1",
+        ]
+        guest.run(f"sudo {SERVICE} start 2>&1", 120)
+        assert said(guest, f"{DATA}/big")[-1] == "0"
+        assert set(in_store(guest)) == {OCI, BIG}
