@@ -1,9 +1,10 @@
 """Offline images: container images carried beside the extensions and imported at boot.
 
 `images.lst` names them, one a line, five words: NAME FILE SHA256 DIGEST NAMESPACE, where
-SHA256 is the tar's (64 hex digits) and DIGEST the manifest's, as containerd's store will
-have it.  It lies in `cde/images/` or `tce/images/`, with the tars; an extension whose
-recipe says `imports_images` brings what reads it.
+SHA256 is the tar's (64 hex digits) and DIGEST the one containerd's store will have: the
+manifest's, or for docker-save archives, which have none, the config's.  It lies in
+`cde/images/` or `tce/images/`, with the tars; an extension whose recipe says
+`imports_images` brings what reads it.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ def _checked(settings: Settings, image: Image) -> Entry:
     found = imagetar.read(path)
     if image.digest not in ("", found.digest):
         raise UserError(
-            f"image {image.name}: {path} has the manifest digest {found.digest}, "
-            f"the profile expects {image.digest}",
+            f"image {image.name}: {path} has the digest {found.digest}, the profile expects {image.digest}",
             "it is another image, or another version of it",
         )
     say(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")

@@ -31,12 +31,7 @@ INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-CONFIGS = ("application/vnd.oci.image.config.v1+json", DOCKER_CONFIG)
-DOCKER_LAYER = {
-    "plain": "application/vnd.docker.image.rootfs.diff.tar",
-    "gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-}
+CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 PACKED = {GZIP: "gzip", ZSTD: "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 MOST_TEXT = 4 << 20  # bytes of a JSON document that is looked into
@@ -51,8 +46,11 @@ class _Broken(Exception):
 class ImageTar:
     """An archive that passed every check of `read`.
 
-    digest: of the manifest (or index of several platforms) the image's name will stand for
-    in containerd's store; layers: how many; size: bytes of the archive.
+    digest: of an OCI layout that of the manifest (or of the index, for several platforms),
+    which the image's name will stand for in containerd's store; of a docker-save archive
+    that of the image's config, its id.  Such an archive has no manifest: containerd writes
+    one, with other layers if its store has them packed, but with this config.
+    layers: how many; size: bytes of the archive.
     """
 
     form: Literal["OCI image layout", "docker-save archive"]
@@ -272,11 +270,7 @@ def _fitting(archive: _Archive, entry: Any, what: str, others: set[str], depth: 
 
 
 def _docker(archive: _Archive) -> tuple[str, int]:
-    """Return the digest of the manifest that containerd writes for a docker-save archive, and its layers.
-
-    Such an archive has no manifest with digests; containerd makes one of it, always the
-    same (images/archive/importer.go), and that is what the image's name then stands for.
-    """
+    """Return the image's id, which is the digest of its config, and how many layers it has."""
     listed = _json(archive.blobs["manifest.json"], list, "manifest.json")
     if len(listed) != 1:
         raise _Broken(f"it holds {len(listed)} images: give each an archive of its own")
@@ -291,19 +285,10 @@ def _docker(archive: _Archive) -> tuple[str, int]:
     layers = []
     for layer in _field(listed[0], "Layers", list, "manifest.json"):
         layers.append(archive.file(str(layer), "manifest.json"))
-        if layers[-1].method not in DOCKER_LAYER:
-            raise _Broken(f"{layer} is packed by {layers[-1].method}, which docker-save archives never are")
+        if layers[-1].method == "zstd":
+            raise _Broken(f"{layer} is packed by zstd, which docker-save archives never are")
     _check_layers(layers, config)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
-        "config": {"mediaType": DOCKER_CONFIG, "digest": blob.digest, "size": blob.size},
-        "layers": [
-            {"mediaType": DOCKER_LAYER[one.method], "digest": one.digest, "size": one.size} for one in layers
-        ],
-    }
-    text = json.dumps(manifest, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", len(layers)
+    return blob.digest, len(layers)
 
 
 def _check_layers(layers: list[_Blob], config: dict[str, Any]) -> None:

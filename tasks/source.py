@@ -40,7 +40,8 @@ class Image:
 
     name: the reference it gets in containerd's store, whatever the tar calls it;
     source: the tar, by kind `http` (its sha256 is locked) or `file` (taken as it is);
-    digest: the manifest digest the tar must have, if given;
+    digest: what it must have, if given: the manifest digest of an OCI layout, the image id
+    of a docker-save archive;
     namespace: containerd's.
     """
 

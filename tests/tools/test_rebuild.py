@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.files import sha256_file
+from tests import oci
 from tests.built import Outcome, built, copy_checkout, doit
 
 FOREIGN = {
@@ -118,6 +119,39 @@ def test_a_change_rebuilds_its_own_chain_and_nothing_else(
         assert done.ran == tasks
         assert run("iso").ran == []
     assert run("iso").ran == tasks, "taking the change back rebuilds the same"
+
+
+def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
+    clone: Path, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    tar = tmp_path / "tool.tar"
+    tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"1"})])))
+    profile = clone / "profiles" / f"{built().name}.toml"
+    image = f'[[images]]\nname = "localhost/tool:1"\nsource = {{ kind = "file", path = "{tar}" }}\n'
+    with edited(profile, "[[extensions]]", f'[[extensions]]\nname = "containerd"\n\n{image}\n[[extensions]]'):
+        done = run("iso", "disk")
+        assert done.status == 0, done.output
+        assert done.ran[-3:] == ["images", "iso", "disk"]
+        assert "warning: containerd needs the bootcode noembed" in done.output
+        assert run("iso", "disk").ran == []
+        tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
+        assert run("iso", "disk").ran == ["images", "iso", "disk"]
+        tar.touch()
+        assert run("iso", "disk").ran == []
+        with edited(profile, "localhost/tool:1", "localhost/tool:2"):
+            assert run("iso", "disk").ran == ["fetch", "images", "iso", "disk"]
+        run("iso", "disk")
+        tar.write_bytes(b"no archive")
+        done = run("iso")
+        assert done.status != 0
+        assert f"image archive {tar}: it is damaged, cut short or no tar archive" in done.output
+        tar.unlink()
+        assert f"{tar} does not exist" in run("iso").output
+        with edited(profile, 'name = "containerd"', 'name = "coreutils"'):
+            done = run("iso")
+            assert "images (localhost/tool:1) but no extension that imports them" in done.output
+            assert (done.status, done.ran) == (1, [])
+    assert run("iso").ran == ["fetch", "iso"], "without images again"
 
 
 def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(

@@ -13,7 +13,9 @@ import pytest
 
 from tasks import apt, fetch, profile
 from tasks.errors import UserError
+from tasks.files import remove_tree
 from tasks.profile import Boot, Core, Kernel, Lock, LockedFile, LockedPackage, Profile, Settings, Source
+from tasks.source import Image
 from tests.mirror import Mirror, Page, forbid_sockets
 
 KERNEL = Source("http", path="src/linux.tar")
@@ -101,6 +103,23 @@ def test_every_file_is_fetched_and_recorded(made: Settings, mirror: Mirror) -> N
     assert mirror.url not in made.used_lock.read_text()
     for source in (KERNEL, BASE, CORE):
         assert fetch.source_file(made, source).read_bytes() == CONTENTS[source.path]
+
+
+def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: Mirror) -> None:
+    source = Source("http", path="images/tool.tar")
+    mirror.pages[source.path] = Page(b"an image")
+    made = with_mirror(made, mirror)
+    made = replace(made, profile=replace(made.profile, images=(Image("localhost/tool:1", source),)))
+    pin(made, *map(locked, CONTENTS))
+    with pytest.raises(UserError, match=r"no sha256 is locked for images/tool\.tar of profile mine"):
+        fetch.fetch(made)
+    fetch.lock(made)
+    fetch.fetch(made)
+    assert fetch.source_file(made, source).read_bytes() == b"an image"
+    mirror.pages[source.path] = Page(b"another image")
+    remove_tree(made.cache)
+    with pytest.raises(UserError, match=r"tool\.tar could not be downloaded: .* wrong sha256"):
+        fetch.fetch(made)
 
 
 def test_second_fetch_asks_nobody_and_rewrites_nothing(

@@ -127,7 +127,7 @@ def test_the_declared_digest_decides(made: Settings) -> None:
     digest = images.parse_list(made.images_list.read_text())[0].digest
     images.build(with_image(made, digest=digest))
     with pytest.raises(
-        UserError, match=f"manifest digest {digest}, the profile expects sha256:0000"
+        UserError, match=f"has the digest {digest}, the profile expects sha256:0000"
     ) as caught:
         images.build(with_image(made, digest=f"sha256:{'0' * 64}"))
     assert caught.value.message.startswith("image localhost/near:1: ")

@@ -103,15 +103,19 @@ def test_two_names_of_one_image(read: Read) -> None:
     assert read({**files, "index.json": oci.oci_index([entry, again])}).digest == entry["digest"]
 
 
-# What containerd 1.4.13 and 1.6.20 both made of exactly this archive: no specification
-# says how their manifest is written.
-KNOWN = "sha256:c8ae34e527e3d97597c7067d3ed50b79c44528ab2e7a0207556db0aade91ccfa"
-
-
 def test_docker_save(read: Read) -> None:
-    found = read(oci.docker_image([LAYER, OTHER], "tool:1"))
-    assert (found.form, found.layers, found.digest) == ("docker-save archive", 2, KNOWN)
-    assert read(oci.docker_image([LAYER, OTHER])).digest == KNOWN, "names do not count"
+    """The digest is that of the config, as docker's image id; names do not count."""
+    files = oci.docker_image([LAYER, OTHER], "tool:1")
+    found = read(files)
+    assert (found.form, found.layers) == ("docker-save archive", 2)
+    assert f"{found.digest[7:]}.json" in files
+    assert read(oci.docker_image([LAYER, OTHER])).digest == found.digest
+
+
+def test_docker_save_with_gzip_layers(read: Read) -> None:
+    files = oci.docker_image([LAYER])
+    digest = read(files).digest
+    assert read({name: gzip.compress(c) if c == LAYER else c for name, c in files.items()}).digest == digest
 
 
 def test_docker_save_with_a_layer_that_is_a_link(read: Read) -> None:

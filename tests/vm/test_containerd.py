@@ -16,17 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks import extracted, recipe, tcz
+from tasks import extracted, images, imagetar, recipe, tcz
+from tasks.files import sha256_file
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
-from tests import oci
+from tests import debian11, oci
 from tests.vm.contract import booted, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
 FAASD = "usr/local/etc/init.d/faasd"
 ONBOOT = ("containerd", "coreutils")
 IMAGE = "localhost/busybox:1"
+SAVED = "localhost/saved:1"
 BUSYBOX = Path("/bin/busybox")  # static, by host.toml
 NETWORK = {
     "cniVersion": "0.4.0",
@@ -68,6 +70,8 @@ def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory
     (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
     (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
     (folder / "tree/broken.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE))[:5000])
+    debian11.runtime(folder / "tree/debian11")
+    offline_image(folder / "tree/offline", layer)
     (folder / "tree/10-test.conflist").write_text(json.dumps(NETWORK))
     shutil.copyfile(recipe.folder("faasd") / "files" / FAASD, folder / "tree/faasd")
     iso = folder / "disc.iso"
@@ -75,6 +79,15 @@ def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory
         ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, folder / "tree"], check=True
     )
     return Disk(iso, "cdrom")
+
+
+def offline_image(folder: Path, layer: bytes) -> None:
+    """Lay out a docker-save archive for import-images, with the digest its config has."""
+    folder.mkdir()
+    saved = folder / "saved.tar"
+    saved.write_bytes(oci.tar(oci.docker_image([layer])))
+    hashes = sha256_file(saved), imagetar.read(saved).digest
+    (folder / "images.lst").write_text(images.Entry(SAVED, saved.name, *hashes, "other").line())
 
 
 @contextmanager
@@ -135,6 +148,19 @@ def test_runs_containers_and_commits_them(image: Settings, disc: Disk, layer: by
         images_are_imported_for_faasd(guest)
         a_broken_setting_is_told(guest)
         other_extensions_work(guest)
+
+        old_containerd(guest)
+        answer = guest.run(f"sudo ctr run --rm {IMAGE} first {program}", 120)
+        assert "as 0" in answer
+        answer = commit_a_change(guest, layer)
+        assert answer == "0", answer
+        # This ctr writes the media type before the layer.
+        assert guest.run("head -n 1 /tmp/diff.tar") == "application/vnd.oci.image.layer.v1.tar+gzip\n"
+        assert guest.run("sed 1d /tmp/diff.tar | tar -tzf -") == "added\n"
+        # Old containerd writes a manifest for a docker-save archive too, with the config foretold.
+        assert f"{SAVED}: imported (sha256:" in guest.run("sudo import-images /mnt/sr0/offline", 120)
+        assert guest.run("sudo ctr -n other images ls -q") == f"{SAVED}\n"
+        guest.run(f"sudo {SERVICE} stop")
         guest.run("sudo umount /var/lib/containerd")
 
 
@@ -149,6 +175,14 @@ def images_are_imported_for_faasd(guest: Guest) -> None:
     assert "/mnt/sr0/broken.tar could not be imported, 5 times; the end of /var/log/faasd.log:" in answer
     assert answer.splitlines()[-1] == "1"
     guest.run(f"sudo {SERVICE} stop")
+def old_containerd(guest: Guest) -> None:
+    """Put Debian 11's programs before those of the extension, and start with an empty store."""
+    guest.run(f"sudo {SERVICE} stop && sudo sh -c 'rm -rf /var/lib/containerd/*'")
+    guest.run("sudo ln -s /mnt/sr0/debian11/* /usr/local/bin/")
+    guest.run(f"sudo {SERVICE} start 2>&1", 120)
+    assert guest.run("sudo ctr version").count("Version:  1.4.") == 2  # client and server
+    assert "1.0.0~rc" in guest.run("runc --version")
+    guest.run("sudo ctr images import /mnt/sr0/busybox.tar", 120)
 
 
 def a_broken_setting_is_told(guest: Guest) -> None:
@@ -196,6 +230,11 @@ def test_without_the_fragment_nothing_can_be_committed(
         answer = guest.run(f"sudo ctr run --rm --no-pivot {IMAGE} second {where}", 120)
         assert answer.startswith("hello\n")
         assert ":devices:/default/second" in answer
+        answer = commit_a_change(guest, layer)
+        assert "failed to get xattr for" in answer
+        assert "operation not supported" in answer
+        assert answer.splitlines()[-1] != "0"
+        old_containerd(guest)
         answer = commit_a_change(guest, layer)
         assert "failed to get xattr for" in answer
         assert "operation not supported" in answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +31,23 @@ DATA = "/var/lib/containerd"
 BOOTLOCAL = (f"mkdir -p {DATA} && mount LABEL=DATA {DATA}", f"{SERVICE} start")
 
 
+def busybox() -> bytes:
+    """Return a layer with a program in it."""
+    return oci.tar({"bin/busybox": Path("/bin/busybox").read_bytes()}, {"bin/echo": "busybox"})
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The built image with containerd, two images and the start commands in its profile."""
     settings = own_root()
     folder = tmp_path_factory.mktemp("images")
-    busybox = oci.tar({"bin/busybox": Path("/bin/busybox").read_bytes()}, {"bin/echo": "busybox"})
+    # Both share a layer, and containerd puts the one it has, packed, into the manifest it writes.
+    packed = gzip.compress(busybox(), mtime=0)
     # Named otherwise than in the profile, whose word counts.
-    (folder / "layout.tar").write_bytes(oci.tar(oci.oci_image([busybox], "localhost/else:9")))
-    (folder / "saved.tar").write_bytes(oci.tar(oci.docker_image([busybox, oci.tar({"a": b"b"})], "saved:2")))
+    (folder / "layout.tar").write_bytes(oci.tar(oci.oci_image([packed], "localhost/else:9")))
+    (folder / "saved.tar").write_bytes(
+        oci.tar(oci.docker_image([busybox(), oci.tar({"a": b"b"})], "saved:2"))
+    )
     made = replace(
         settings,
         output=folder / "out",
@@ -78,6 +88,11 @@ def in_store(guest: Guest) -> dict[str, str]:
     return {line.split()[0]: line.split()[2] for line in lines}
 
 
+def config(guest: Guest, digest: str) -> str:
+    """Return the digest of the config that a manifest in containerd's store names."""
+    return str(json.loads(guest.run(f"sudo ctr content get {digest}"))["config"]["digest"])
+
+
 def said(guest: Guest, folder: str = "") -> list[str]:
     """Run import-images by hand; return its messages and its exit status."""
     return guest.run(f"sudo import-images {folder} 2>&1", 120, check=False).splitlines()
@@ -89,7 +104,11 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
     cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
     expected = {entry.name: entry.digest for entry in images.parse_list(image.images_list.read_text())}
     with started(image, tmp_path / "first", "cde", cd, data) as guest:
-        assert in_store(guest) == expected
+        store = in_store(guest)
+        assert list(store) == [DOCKER, OCI]
+        assert (store[OCI], config(guest, store[DOCKER])) == (expected[OCI], expected[DOCKER])
+        shared = f"sha256:{hashlib.sha256(gzip.compress(busybox(), mtime=0)).hexdigest()}"
+        assert shared in guest.run(f"sudo ctr content get {store[DOCKER]}")
         for name, digest in expected.items():
             assert f"import-images: {name}: imported ({digest})" in guest.console
             assert "hello" in guest.run(f"sudo ctr run --rm {name} first /bin/echo hello", 120)
@@ -150,7 +169,7 @@ def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path:
 
         store, (told, status) = in_store(guest), said(guest, f"{DATA}/wrong")
         assert status == "1"
-        assert told.endswith(f"has the manifest digest {store[OCI]} instead of sha256:{'0' * 64}")
+        assert told.endswith(f"has the digest {store[OCI]} instead of sha256:{'0' * 64}")
         assert in_store(guest) == store
         assert said(guest, f"{DATA}/lines") == [
             f"import-images: {DATA}/lines/images.lst: expected NAME FILE SHA256 DIGEST, got: {BIG} big.tar",
