@@ -189,6 +189,13 @@ def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path:
             "import-images: no image imported: containerd does not run",
             "1",
         ]
-        guest.run(f"sudo {SERVICE} start 2>&1", 120)
+        own = "/usr/local/etc/containerd"
+        guest.run(f"sudo mkdir -p {own} && echo 'version = two' | sudo tee {own}/config.toml >/dev/null")
+        answer = guest.run(f"sudo {SERVICE} start 2>&1", 120, check=False).splitlines()
+        assert answer[-2:] == ["import-images: no image imported: containerd does not run", "1"]
+        guest.run(f"sudo rm {own}/config.toml")
+        answer = guest.run(f"sudo {SERVICE} start 2>&1", 120, check=False).splitlines()
+        assert answer[-1] == "0", "an image that cannot be imported does not keep containerd from starting"
+        assert f"import-images: {line}" in "\n".join(answer)
         assert said(guest, f"{DATA}/big")[-1] == "0"
         assert set(in_store(guest)) == {OCI, BIG}
