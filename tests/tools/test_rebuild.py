@@ -131,7 +131,8 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
     with edited(profile, "[[extensions]]", f'[[extensions]]\nname = "containerd"\n\n{image}\n[[extensions]]'):
         done = run("iso", "disk")
         assert done.status == 0, done.output
-        assert done.ran[-3:] == ["images", "iso", "disk"]
+        assert "images" in done.ran
+        assert done.ran[-2:] == ["iso", "disk"]
         assert "warning: containerd needs the bootcode noembed" in done.output
         assert run("iso", "disk").ran == []
         tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
@@ -139,8 +140,8 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
         tar.touch()
         assert run("iso", "disk").ran == []
         with edited(profile, "localhost/tool:1", "localhost/tool:2"):
-            assert run("iso", "disk").ran == ["fetch", "images", "iso", "disk"]
-        run("iso", "disk")
+            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
         tar.write_bytes(b"no archive")
         done = run("iso")
         assert done.status != 0
@@ -151,7 +152,9 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
             done = run("iso")
             assert "images (localhost/tool:1) but no extension that imports them" in done.output
             assert (done.status, done.ran) == (1, [])
-    assert run("iso").ran == ["fetch", "iso"], "without images again"
+    done = run("iso")
+    assert done.status == 0, done.output
+    assert set(done.ran) == {"fetch", "iso"}, "without images again"
 
 
 def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
