@@ -319,13 +319,16 @@ def task_images() -> Task:
     }
 
 
+CARRIED = (S.profile.boot, S.profile.extensions, S.profile.images)
+
+
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
         "actions": [do("iso", "build", S)],
         "file_dep": image_inputs(),
         "targets": files(S.iso),
-        "uptodate": changed(boot=S.profile.boot, extensions=S.profile.extensions, images=S.profile.images),
+        "uptodate": changed(carried=CARRIED),
     }
 
 
@@ -336,23 +339,8 @@ def task_disk() -> Task:
         "actions": [do("disk", "build", S)],
         "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
-        "uptodate": changed(
-            boot=S.profile.boot,
-            disk=S.profile.disk,
-            extensions=S.profile.extensions,
-            images=S.profile.images,
-            mydata=S.profile.system.mydata,
-        ),
+        "uptodate": changed(carried=CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
-
-
-FIRMWARE = {
-    "name": "firmware",
-    "long": "firmware",
-    "default": "bios",
-    "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
-}
-MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
 
 
 def task_qemu() -> Iterator[Task]:
@@ -362,7 +350,7 @@ def task_qemu() -> Iterator[Task]:
         "basename": "qemu",
         "doc": "boot the ISO in QEMU, its serial console on this terminal",
         "actions": [do("qemu", "interactive", S)],
-        "params": [FIRMWARE, MEMORY],
+        "params": [commandline.FIRMWARE, commandline.MEMORY],
         "file_dep": needs,
         "uptodate": [False],
         "io": {"capture": False},

@@ -1,4 +1,4 @@
-"""Bootcodes that extensions need: as recipes say, and extensions/bootcodes.toml for upstream ones."""
+"""Bootcodes that extensions need: as recipes say, and boot/bootcodes.toml for upstream ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Bootcode:
 
 @dataclass(frozen=True)
 class Bootcodes:
-    """extensions/bootcodes.toml."""
+    """boot/bootcodes.toml."""
 
     bootcode: tuple[Bootcode, ...]
 
 
 def known() -> dict[str, Bootcode]:
-    """Return extensions/bootcodes.toml by bootcode.  Raises `UserError` if it is malformed."""
-    path = ROOT / "extensions" / "bootcodes.toml"
+    """Return boot/bootcodes.toml by bootcode.  Raises `UserError` if it is malformed."""
+    path = ROOT / "boot" / "bootcodes.toml"
     return {code.name: code for code in schema.load(path, Bootcodes).bootcode}
 
 

@@ -16,6 +16,14 @@ from tasks.run import ROOT, require_tool
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock")
+# Options of `./doit qemu`, as doit declares them.
+FIRMWARE = {
+    "name": "firmware",
+    "long": "firmware",
+    "default": "bios",
+    "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
+}
+MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
 
 
 def settings(artifacts: Path) -> Settings:

@@ -131,7 +131,7 @@ class Recipe:
     deps: tuple[str, ...] = ()
     """Names of other extensions, without .tcz; `-KERNEL` stands for the running kernel."""
     bootcodes: tuple[str, ...] = ()
-    """Bootcodes it does not work without; extensions/bootcodes.toml says why."""
+    """Bootcodes it does not work without; boot/bootcodes.toml says why."""
     imports_images: bool = False
     """It brings the program that imports the profile's images at boot (tasks/images.py)."""
 

@@ -116,8 +116,8 @@ def test_it_is_printed(make_settings: Callable[..., Settings], capsys: pytest.Ca
 
 
 def test_a_damaged_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "extensions").mkdir()
-    (tmp_path / "extensions/bootcodes.toml").write_text('[[bootcode]]\nname = "x"\n')
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/bootcodes.toml").write_text('[[bootcode]]\nname = "x"\n')
     monkeypatch.setattr(bootcodes, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"missing key 'bootcode\[0\].why'"):
         bootcodes.known()

@@ -175,6 +175,8 @@ def images_are_imported_for_faasd(guest: Guest) -> None:
     assert "/mnt/sr0/broken.tar could not be imported, 5 times; the end of /var/log/faasd.log:" in answer
     assert answer.splitlines()[-1] == "1"
     guest.run(f"sudo {SERVICE} stop")
+
+
 def old_containerd(guest: Guest) -> None:
     """Put Debian 11's programs before those of the extension, and start with an empty store."""
     guest.run(f"sudo {SERVICE} stop && sudo sh -c 'rm -rf /var/lib/containerd/*'")
