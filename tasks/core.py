@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks import compression, cpio, extracted, system, tce
+from tasks import clashes, compression, cpio, extracted, system, tce
 from tasks.cpio import Member
 from tasks.errors import UserError
 from tasks.files import write_atomic
@@ -267,7 +267,8 @@ def build(settings: Settings) -> None:
     Base archives, then our kernel's modules, then the extensions placed `initrd`.  The
     base goes in byte for byte, unless it holds modules or times of its own: then it is
     written anew without them.  Raises `UserError` if a base, the modules or an extension
-    is missing or damaged, or if the result would lose files or have no /init.
+    is missing or damaged, if two extensions bring the same path, or if the result would lose
+    files or have no /init.
     """
     epoch = settings.profile.source_date_epoch
     release = tce.kernel_release(settings)
@@ -283,6 +284,7 @@ def build(settings: Settings) -> None:
         added += _renumbered(new, len(added))
         if kept:
             say(f"core: {name}.tcz: kept the base's {_some(kept)}")
+    clashes.check(settings, names)
     if names:
         new, kept = overlay(root, extracted.boot_files(root, names, release), "the boot files")
         if extracted.SETUP_LIST in kept:

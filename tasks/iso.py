@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tasks import bootcodes, extracted, grub, images, tce
+from tasks import bootcodes, clashes, extracted, grub, images, tce
 from tasks.errors import UserError
 from tasks.files import atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
@@ -74,18 +74,22 @@ def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
 def extensions(settings: Settings, folder: Path) -> None:
     """Lay out cde/ or tce/: optional/*.tcz with all they depend on, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is not there, or an image not what it was.
+    Raises `UserError` if an extension is not there, an image is not what it was, or two
+    extensions that are loaded at boot, from here or from the core, bring the same path.
     """
+    release = tce.kernel_release(settings)
     outside = tce.placed(settings.profile, "onboot", "copy2fs", "ondemand")
     optional = folder / "optional"
     optional.mkdir(parents=True)
-    for name in extracted.with_dependencies(settings.tcz, outside, tce.kernel_release(settings)):
+    for name in extracted.with_dependencies(settings.tcz, outside, release):
         tcz = settings.tcz / f"{name}.tcz"
         if not tcz.is_file():
             raise UserError(f"{tcz} does not exist", "build the extensions first: `doit tcz`")
         for source in (tcz, *(tcz.with_name(tcz.name + ending) for ending in SIDE_FILES)):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
+    loaded = tce.placed(settings.profile, "initrd", "onboot", "copy2fs")
+    clashes.check(settings, extracted.with_dependencies(settings.tcz, loaded, release))
     onboot = tce.placed(settings.profile, "onboot", "copy2fs")
     write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))
     copied = tce.placed(settings.profile, "copy2fs")

@@ -13,10 +13,10 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import core, fetch, libraries, origins, recipe, tce
+from tasks import clashes, core, fetch, libraries, origins, recipe, tce
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import atomic_dir, atomic_path, remove_tree, write_atomic
@@ -50,7 +50,7 @@ def build(settings: Settings, name: str) -> None:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         if not listing:
             raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
-        refuse_clashes({**{dep: _listing(settings, dep) for dep in deps}, name: listing})
+        clashes.refuse({**{dep: clashes.listing(settings, dep) for dep in deps}, name: listing})
         _check_libraries(settings, name, made, root, base, deps)
         _note_hidden(name, listing, base)
         pack(settings, name, made, root, base, listing, _version(settings, made))
@@ -65,37 +65,6 @@ def base_root(settings: Settings) -> RootFs:
         if not path.is_file():
             raise UserError(f"{path} does not exist: extensions are checked against it", "./doit rootfs")
     return core.unpacked(archive for path in files for archive in core.read_core(path))
-
-
-def check_clashes(settings: Settings, names: Sequence[str]) -> None:
-    """Refuse built extensions of which two bring the same path: which one wins would be chance.
-
-    names: without .tcz.  Raises `UserError` naming both, and for one that is not built.
-    """
-    refuse_clashes({name: _listing(settings, name) for name in names})
-
-
-def refuse_clashes(listings: Mapping[str, Sequence[str]]) -> None:
-    """Raise `UserError` if a path (no folder) stands in two of `listings`: name -> paths."""
-    owner: dict[str, str] = {}
-    clashes: dict[tuple[str, str], list[str]] = {}
-    for name, paths in listings.items():
-        for path in paths:
-            first = owner.setdefault(path, name)
-            if first != name:
-                clashes.setdefault((first, name), []).append(path)
-    for (first, name), paths in clashes.items():
-        raise UserError(
-            f"{first}.tcz and {name}.tcz both bring {_some(paths)}",
-            "leave it out of one of them: `drop` in its recipe; or make one depend on the other",
-        )
-
-
-def _listing(settings: Settings, name: str) -> list[str]:
-    path = settings.tcz / f"{name}.tcz.list"
-    if not path.is_file():
-        raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name}")
-    return path.read_text().splitlines()
 
 
 def _is_folder(path: Path) -> bool:

@@ -157,9 +157,13 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
         folder.mkdir(parents=True)
         (folder / name).write_text(f"#!/bin/sh\necho {name}\n")
         (folder / name).chmod(0o755)
-        (folder.parent / "tool").write_text(name)
+        (folder.parent / "tool").write_text("the same in both")
         (folder.parent / f"only-{name}").write_text(name)
         os.link(folder.parent / f"only-{name}", folder.parent / f"link-{name}")
+        (made.tcz / f"{name}.tcz.list").parent.mkdir(exist_ok=True)
+        (made.tcz / f"{name}.tcz.list").write_text(
+            f"usr/local/link-{name}\nusr/local/only-{name}\nusr/local/tce.installed/{name}\nusr/local/tool\n"
+        )
         make_tcz(tmp_path / name, made.tcz / f"{name}.tcz", pseudo="usr/local m 2775 0 50\n")
     (made.tcz / "b.tcz.dep").write_text("a.tcz\n")
     core.build(made)
@@ -175,6 +179,11 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
     assert not _linked(found, "usr/local/link-a", "usr/local/link-b")
     assert {member.mtime for member in found.values()} == {epoch}
     core.build(made)
+    assert made.core.read_bytes() == first
+    (tmp_path / "b/usr/local/tool").write_text("another")
+    make_tcz(tmp_path / "b", made.tcz / "b.tcz")
+    with pytest.raises(UserError, match=r"a\.tcz and b\.tcz both bring usr/local/tool\n"):
+        core.build(made)
     assert made.core.read_bytes() == first
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import profile, recipe, tce, tcz
+from tasks import clashes, profile, recipe, tce, tcz
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import sha256_file
@@ -174,7 +174,7 @@ def test_the_projects_extensions_fit_each_other() -> None:
         pytest.skip("recipes are for roots made of packages")
     found = tce.plan(settings.profile, profile.load_lock(settings.pinned_lock), also=recipe.names())
     without = tce.left_out(settings.profile, found)
-    tcz.check_clashes(settings, [name for name in found.of_kind("recipe") if name not in without])
+    clashes.check(settings, [name for name in found.of_kind("recipe") if name not in without])
 
 
 def scripts() -> list[Path]:

@@ -1,9 +1,8 @@
-"""What of an extension is decided without packing it: clashes, owners, the .info file."""
+"""What of an extension is decided without packing it: owners, the .info file."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,41 +25,6 @@ def test_info_has_tiny_cores_fields_in_order() -> None:
     assert "Size:           34K\n" in text
     assert "                two\n" in text
     assert "2023/11/14 2.5.1" in text
-
-
-@pytest.mark.parametrize(
-    ("listings", "words"),
-    [
-        ({"a": ["usr/bin/x", "etc/a"], "b": ["usr/bin/x"]}, "a.tcz and b.tcz both bring usr/bin/x$"),
-        ({"a": ["1"], "b": ["2"], "c": ["2", "1"]}, "b.tcz and c.tcz both bring 2$"),
-        (
-            {"a": [str(number) for number in range(8)], "b": [str(number) for number in range(7)]},
-            "both bring 0, 1, 2, 3, 4 and 2 more$",
-        ),
-    ],
-)
-def test_a_path_of_two_extensions_is_refused(listings: dict[str, list[str]], words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        tcz.refuse_clashes(listings)
-    assert re.search(words, caught.value.message)
-
-
-def test_paths_of_one_extension_each_are_fine() -> None:
-    tcz.refuse_clashes({"a": ["usr/bin/x"], "b": ["usr/bin/y", "usr/bin"], "c": []})
-
-
-def test_clashes_are_looked_for_in_list_files(make_settings: Callable[..., Settings]) -> None:
-    settings = make_settings()
-    settings.tcz.mkdir(parents=True)
-    (settings.tcz / "a.tcz.list").write_text("usr/bin/x\nusr/bin/z\n")
-    with pytest.raises(UserError, match="b is not built yet") as caught:
-        tcz.check_clashes(settings, ["a", "b"])
-    assert caught.value.hint == "./doit tcz:b"
-    (settings.tcz / "b.tcz.list").write_text("usr/bin/z\n")
-    with pytest.raises(UserError, match=r"a\.tcz and b\.tcz both bring usr/bin/z"):
-        tcz.check_clashes(settings, ["a", "b"])
-    (settings.tcz / "b.tcz.list").write_text("usr/bin/y\n")
-    tcz.check_clashes(settings, ["a", "b"])
 
 
 def test_a_missing_base_is_named(make_settings: Callable[..., Settings]) -> None:
