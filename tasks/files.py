@@ -55,17 +55,28 @@ def write_if_changed(final: Path, content: str | bytes) -> bool:
 
 @contextmanager
 def atomic_dir(final: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `final`; on success it replaces `final`."""
+    """Yield an empty temporary folder beside `final`; on success it replaces `final`.
+
+    On any exception, Ctrl-C included, the temporary folder is removed and `final` is left
+    as it was, whole.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
     partial.chmod(0o755)
+    # A folder can only be renamed onto an empty one, so the old one steps aside first:
+    # removing it would take long, and could stop half-way.
+    old = partial.with_suffix(".old")
     try:
         yield partial
-        remove_tree(final)
-        os.replace(partial, final)
+        if os.path.lexists(final):
+            os.rename(final, old)
+        os.rename(partial, final)
         _fsync(final.parent)
     finally:
+        if os.path.lexists(old) and not os.path.lexists(final):
+            os.rename(old, final)
         remove_tree(partial)
+        remove_tree(old)
 
 
 def remove_tree(path: Path) -> None:

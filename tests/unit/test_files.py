@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -62,6 +63,26 @@ def test_atomic_dir_keeps_the_old_folder_on_failure(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), files.atomic_dir(final) as partial:
         (partial / "half").touch()
         raise KeyboardInterrupt
+    assert [path.name for path in final.iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_atomic_dir_puts_the_old_folder_back_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "folder"
+    final.mkdir()
+    (final / "kept").touch()
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.suffix == ".part":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"), files.atomic_dir(final) as partial:
+        (partial / "new").touch()
     assert [path.name for path in final.iterdir()] == ["kept"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
