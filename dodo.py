@@ -72,18 +72,10 @@ def changed(**values: Any) -> list[Any]:
 SOURCE = S.linux / ".tcbuild" / "source"
 SERIES = S.linux / ".tcbuild" / "series"
 KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules.sha256")
-
-
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
 # What extensions see of the root; a change in a script of it rebuilds none of them.
 BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
-MODULES = files(
-    *(
-        S.tcz / f"{name}{ending}"
-        for name in tce.module_extensions(S.profile)
-        for ending in commandline.TCZ_ENDINGS
-    )
-)
+MODULES = files(*commandline.module_files(S))
 CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:]
 
 
@@ -343,6 +335,17 @@ def task_disk() -> Task:
     }
 
 
+def task_mirror() -> Task:
+    """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
+    names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
+    return {
+        "actions": [do("mirror", "build", S, names)],
+        "file_dep": [*tcz_files(names), *BASE, *files(*sorted((ROOT / "tasks").glob("mirror*")))],
+        "targets": files(*commandline.mirror_files(S, names)),
+        "uptodate": changed(profile=S.profile.description, names=names, epoch=S.profile.source_date_epoch),
+    }
+
+
 def task_qemu() -> Iterator[Task]:
     """boot the ISO in QEMU, its serial console on this terminal"""
     needs = files(S.iso, S.core, S.kernel / "vmlinuz64")
@@ -367,10 +370,14 @@ def task_qemu() -> Iterator[Task]:
 def task_test() -> Iterator[Task]:
     """run the tests"""
     tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz"]),
+        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz", "mirror"]),
         "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
-        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz"]),
-        "test:vm": ("run the tests that boot machines in QEMU", ["tests/vm"], ["iso", "disk", "tcz"]),
+        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz", "mirror"]),
+        "test:vm": (
+            "run the tests that boot machines in QEMU",
+            ["tests/vm"],
+            ["iso", "disk", "tcz", "mirror"],
+        ),
     }
     for name, (doc, paths, needs) in tiers.items():
         yield {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doit import doit_cmd
 
-from tasks import patches, profile
+from tasks import patches, profile, tce
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, require_tool
@@ -49,6 +49,25 @@ def settings(artifacts: Path) -> Settings:
 def tree(folder: Path) -> list[Path]:
     """Return every file below `folder`, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def module_files(settings: Settings) -> list[Path]:
+    """Return the files of all extensions made of the profile's own kernel modules."""
+    names = tce.module_extensions(settings.profile)
+    return [settings.tcz / f"{name}{ending}" for name in names for ending in TCZ_ENDINGS]
+
+
+def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
+    """Return the files of a mirror with the extensions `names`.
+
+    Without their .dep and .info: which have one is known when they are built.
+    """
+    top = tce.mirror(settings)
+    folder = top / tce.mirror_folder(settings.profile)
+    found = [f"{name}{ending}" for name in names for ending in (".tcz", ".tcz.list", ".tcz.md5.txt")]
+    found += [f"{name}{packed}" for name in tce.DATABASES for packed in ("", ".gz")]
+    tops = [top / name for name in (f"latest-{folder.parent.name}", "index.html", "SHA256SUMS")]
+    return [*(folder / name for name in found), *tops]
 
 
 def patch_files(settings: Settings) -> list[Path]:

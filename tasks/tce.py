@@ -9,6 +9,7 @@ What an upstream extension needs stands in the lock, so that nothing here asks t
 from __future__ import annotations
 
 import functools
+import re
 import tarfile
 import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
 # An upstream extension and what lies beside it; tce-load fetches no .info either.
 UPSTREAM_ENDINGS = (".tcz", ".tcz.dep", ".tcz.list", ".tcz.md5.txt")
+# What lies beside the extensions on a mirror; tasks/mirror.py says what is in them.
+DATABASES = ("dep.db", "info.lst", "md5.db", "provides.db", "sizelist", "tags.db")
 Kind = Literal["recipe", "upstream", "modules"]
 
 
@@ -141,6 +144,25 @@ def resolved(profile: Profile, name: str) -> str:
         hint = "set kernel.release in the profile to what `uname -r` will say"
         raise UserError(f"extension {name}: the profile does not say the kernel's release", hint)
     return f"{name.removesuffix(KERNEL)}-{profile.kernel.release}"
+
+
+def mirror(settings: Settings) -> Path:
+    """Return the folder that `./doit mirror` writes: what /opt/tcemirror names, on a web host."""
+    return settings.output / "mirror"
+
+
+def mirror_folder(profile: Profile) -> str:
+    """Return the folder of extensions below a mirror's address, `RELEASE.x/ARCH/tcz`.
+
+    Where the profile does not say it, that of the root in rootfs/; tasks/mirror.py holds it
+    against the root that was built.
+    """
+    if profile.tcz:
+        return profile.tcz.strip("/")
+    path = ROOT / "rootfs/etc/os-release"
+    text = path.read_text() if path.is_file() else ""
+    found = re.search(r'^VERSION_ID="?(\d+)', text, re.MULTILINE)
+    return f"{found[1] if found else 'unknown'}.x/x86_64/tcz"
 
 
 def kernel_release(settings: Settings) -> str:

@@ -1,12 +1,8 @@
-"""tce-load and tce-setup in a booted guest: by hand, from the initramfs, a disk, a disc, a mirror."""
+"""tce-load and tce-setup in a booted guest: by hand, from the initramfs, a disk, a disc."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,50 +87,3 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
         assert guest.run("cat /tmp/started /etc/sysconfig/cde") == (
             "base root\ntop root\n/mnt/sda/cde/optional\n"
         )
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An http server on this machine; its address as the guest sees it, and its tcz folder."""
-    folder = tmp_path / "mirror/11.x/x86_64/tcz"
-    folder.mkdir(parents=True)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=str(tmp_path / "mirror"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://10.0.2.2:{server.server_port}/", folder
-        server.shutdown()
-
-
-def test_downloading_from_a_mirror(image: Settings, mirror: tuple[str, Path], tmp_path: Path) -> None:
-    """DHCP, then tce-load -w: dependencies, md5, onboot.lst, and what may go wrong."""
-    address, folder = mirror
-    base_and_top(folder)
-    make_tcz(folder, "wrong", {"usr/local/share/w": ""})
-    (folder / "wrong.tcz.md5.txt").write_text("0" * 32 + "  wrong.tcz\n")
-    (tmp_path / "content/tce").mkdir(parents=True)
-    disk = make_disk(tmp_path / "disk.img", tmp_path / "content")
-    with booted(image, tmp_path / "log", "", disk, network=True) as guest:
-        guest.run(
-            "n=0; until ifconfig eth0 | grep -q addr:10.0.2.15 || [ $((n += 1)) = 30 ]; do sleep 1; done"
-        )
-        assert "10.0.2.2" in guest.run("route -n; cat /etc/resolv.conf")
-        guest.run(f"echo {address} > /opt/tcemirror")
-        answer = guest.run("tce-load -wi top 2>&1")
-        assert "Downloading: base.tcz" in answer
-        assert answer.endswith("base.tcz: OK\ntop.tcz: OK\n")
-        assert guest.run("ls -1 /mnt/vda/tce/optional; cat /mnt/vda/tce/onboot.lst") == (
-            "base.tcz\nbase.tcz.md5.txt\ntop.tcz\ntop.tcz.dep\ntop.tcz.md5.txt\ntop.tcz\n"
-        )
-        assert "top is already downloaded." in guest.run("tce-load -w top 2>&1")
-        answer = guest.run("tce-load -w wrong 2>&1", check=False)
-        assert "Error on wrong.tcz" in answer
-        assert "md5" in answer
-        assert answer.endswith("1")
-        assert "Error on nowhere.tcz" in guest.run("tce-load -w nowhere 2>&1", check=False)
-        assert guest.run("ls /mnt/vda/tce/optional | grep -c -e wrong -e nowhere", check=False).endswith("1")
-        guest.run("echo http://10.0.2.2:1/ > /opt/tcemirror; ! tce-load -wl wrong")
