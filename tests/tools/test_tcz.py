@@ -9,13 +9,15 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from tasks import clashes, profile, recipe, tce, tcz
+from tasks import clashes, iso, profile, recipe, tce, tcz
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import sha256_file
+from tasks.profile import Extension
 from tests.built import built
 from tests.images import shared
 from tests.workshop import INFO, LD, Workshop, origin
@@ -152,6 +154,32 @@ def test_a_file_of_a_dependency_is_refused(workshop: Workshop) -> None:
     with pytest.raises(UserError, match=r"below\.tcz and above\.tcz both bring usr/share/thing"):
         tcz.build(workshop.settings, "above")
     assert not (workshop.settings.tcz / "above.tcz").exists()
+
+
+@pytest.mark.parametrize("place", ["onboot", "copy2fs", "initrd", "ondemand"])
+def test_an_image_with_two_files_at_one_path_is_refused(
+    workshop: Workshop, tmp_path: Path, place: Literal["onboot", "copy2fs", "initrd", "ondemand"]
+) -> None:
+    """Also where one comes as a dependency; what is loaded later, or the same in both, is fine."""
+    workshop.extension("below", INFO, {"usr/share/thing": "one", "usr/share/both": "same"})
+    workshop.extension("one", 'deps = ["below"]\n' + INFO, {"usr/share/one": ""})
+    workshop.extension("two", INFO, {"usr/share/thing": "two", "usr/share/both": "same"})
+    workshop.package("unused", {"x": b""})
+    extensions = (Extension("one"), Extension("two", place))
+    settings = replace(workshop.settings, profile=replace(workshop.settings.profile, extensions=extensions))
+    settings.kernel.mkdir()
+    (settings.kernel / "release").write_text("1.0\n")
+    for name in ("below", "one", "two"):
+        tcz.build(settings, name)
+    if place == "ondemand":
+        iso.extensions(settings, tmp_path / "cde")
+        return
+    with pytest.raises(UserError, match=r"below\.tcz and two\.tcz both bring usr/share/thing\n") as caught:
+        iso.extensions(settings, tmp_path / "cde")
+    assert "leave it out of below or two" in caught.value.hint
+    (tmp_path / "extensions/two/files/usr/share/thing").write_text("one")
+    tcz.build(settings, "two")
+    iso.extensions(settings, tmp_path / "cde-2")
 
 
 def test_an_extension_without_files_is_refused(workshop: Workshop) -> None:
