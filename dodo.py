@@ -77,17 +77,12 @@ BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
 BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
 MODULES = files(*commandline.module_files(S))
 CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:]
+LISTED = files(S.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
 def tcz_files(names: list[str]) -> list[str]:
     """Return the files of extensions and of what they depend on: .tcz and all beside it."""
-    found = []
-    for name in PLAN.closure(names):
-        kind = PLAN.nodes[name].kind
-        endings = tce.UPSTREAM_ENDINGS if kind == "upstream" else commandline.TCZ_ENDINGS
-        # Which other modules it needs is known when the kernel is built.
-        found += MODULES if kind == "modules" else files(*(S.tcz / f"{name}{ending}" for ending in endings))
-    return list(dict.fromkeys(found))
+    return files(*commandline.tcz_files(S, PLAN, names))
 
 
 def placed(*places: str) -> list[str]:
@@ -98,9 +93,7 @@ def placed(*places: str) -> list[str]:
 def image_inputs() -> list[str]:
     """Return every file that an ISO or a disk image is made of."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
-    # images.lst has the sha256 of every image tar.
-    listed = files(S.images_list) if S.profile.images else []
-    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz, *listed]
+    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz, *LISTED]
 
 
 def task_fetch() -> Iterator[Task]:
@@ -340,9 +333,9 @@ def task_mirror() -> Task:
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
         "actions": [do("mirror", "build", S, names)],
-        "file_dep": [*tcz_files(names), *BASE, *files(*sorted((ROOT / "tasks").glob("mirror*")))],
+        "file_dep": [*tcz_files(names), *BASE, *LISTED, *files(*sorted((ROOT / "tasks").glob("mirror*")))],
         "targets": files(*commandline.mirror_files(S, names)),
-        "uptodate": changed(profile=S.profile.description, names=names, epoch=S.profile.source_date_epoch),
+        "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }
 
 

@@ -12,6 +12,7 @@ from tasks import patches, profile, tce
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, require_tool
+from tasks.tce import Plan
 
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
@@ -57,6 +58,18 @@ def module_files(settings: Settings) -> list[Path]:
     return [settings.tcz / f"{name}{ending}" for name in names for ending in TCZ_ENDINGS]
 
 
+def tcz_files(settings: Settings, plan: Plan, names: list[str]) -> list[Path]:
+    """Return the files of extensions and of what they depend on: .tcz and all beside it."""
+    found: list[Path] = []
+    for name in plan.closure(names):
+        kind = plan.nodes[name].kind
+        endings = tce.UPSTREAM_ENDINGS if kind == "upstream" else TCZ_ENDINGS
+        # Which other modules it needs is known when the kernel is built.
+        own = [settings.tcz / f"{name}{ending}" for ending in endings]
+        found += module_files(settings) if kind == "modules" else own
+    return list(dict.fromkeys(found))
+
+
 def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
     """Return the files of a mirror with the extensions `names`.
 
@@ -67,7 +80,9 @@ def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
     found = [f"{name}{ending}" for name in names for ending in (".tcz", ".tcz.list", ".tcz.md5.txt")]
     found += [f"{name}{packed}" for name in tce.DATABASES for packed in ("", ".gz")]
     tops = [top / name for name in (f"latest-{folder.parent.name}", "index.html", "SHA256SUMS")]
-    return [*(folder / name for name in found), *tops]
+    carried = [top / "images" / image.file for image in settings.profile.images]
+    carried += [top / "images" / settings.images_list.name] if carried else []
+    return [*(folder / name for name in found), *carried, *tops]
 
 
 def patch_files(settings: Settings) -> list[Path]:

@@ -4,7 +4,7 @@
     SHA256SUMS              everything else in the tree, for `sha256sum -c`
     latest-ARCH             the release, as `version -c` reads it
     RELEASE.x/ARCH/tcz/     extensions with what lies beside them, and the databases
-    images/                 container images, and images.lst that lists them
+    images/                 the profile's container images, and images.lst (tasks/images.py)
 
 `RELEASE.x/ARCH/tcz` is what getMirror of Tiny Core's /etc/init.d/tc-functions puts behind
 the address in /opt/tcemirror, so tce-load and the other tools find all at its place.  The
@@ -32,11 +32,11 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tasks import compression, mirrorpage, tce, tcz
+from tasks import compression, images, mirrorpage, tce, tcz
 from tasks.errors import UserError
 from tasks.files import atomic_dir, sha256_file
 from tasks.initramfs import RootFs
-from tasks.mirrorpage import Entry
+from tasks.mirrorpage import Entry, Image
 from tasks.profile import Settings
 from tasks.run import say
 
@@ -50,8 +50,8 @@ def build(settings: Settings, names: Sequence[str]) -> None:
     """Write `artifacts/PROFILE/mirror/`, whole or not at all.  Same inputs, same bytes and times.
 
     names: the extensions, without .tcz, built before.  Raises `UserError` if one is missing
-    or damaged, if one depends on what the mirror would not have, or if the profile's root
-    would look for them elsewhere.
+    or damaged, if one depends on what the mirror would not have, if the profile's root would
+    look for them elsewhere, or if a container image is no longer what was checked.
     """
     version, folder = release_of(tcz.base_root(settings))
     declared = tce.mirror_folder(settings.profile)
@@ -75,11 +75,25 @@ def build(settings: Settings, names: Sequence[str]) -> None:
             (target / name).write_bytes(text)
             (target / f"{name}.gz").write_bytes(compression.compress(text, "gzip"))
         (tree / f"latest-{folder.split('/')[1]}").write_text(f"{version}\n")
-        (tree / "index.html").write_bytes(mirrorpage.page(settings.profile.description, folder, entries))
+        images.lay_out(settings, tree)
+        page = mirrorpage.page(settings.profile.description, folder, entries, carried_images(tree))
+        (tree / "index.html").write_bytes(page)
         (tree / "SHA256SUMS").write_text(_sums(tree))
         _normalize(tree, settings.profile.source_date_epoch)
     size = sum(path.stat().st_size for path in top.rglob("*") if path.is_file())
-    say(f"{top}: {len(entries)} extensions, {size:,} bytes")
+    carried = f", images: {len(settings.profile.images)}" if settings.profile.images else ""
+    say(f"{top}: {len(entries)} extensions{carried}, {size:,} bytes")
+
+
+def carried_images(tree: Path) -> list[Image]:
+    """Return the container images in `tree`, as its images/images.lst has them."""
+    folder = tree / images.FOLDER
+    listed = folder / images.LIST
+    found = images.parse_list(listed.read_text()) if listed.is_file() else []
+    return [
+        Image(item.name, item.file, (folder / item.file).stat().st_size, item.sha256, item.digest)
+        for item in found
+    ]
 
 
 def release_of(root: RootFs) -> tuple[str, str]:

@@ -141,7 +141,7 @@ def _images(images: Sequence[Image]) -> str:
         for image in images
     )
     head = "".join(
-        f'<th scope="col">{label}</th>' for label in ("Name", "Archive", "Size", "SHA-256", "Manifest")
+        f'<th scope="col">{label}</th>' for label in ("Name", "Archive", "Size", "SHA-256", "Digest")
     )
     return (
         '<section id="images"><h2>Container images</h2><p>For <code>ctr images import FILE</code>; '

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import core, cpio, mirror, mirrorpage, tce
+from tasks import core, cpio, images, mirror, mirrorpage, source, tce
 from tasks.errors import UserError
 from tasks.initramfs import RootFs
 from tasks.mirrorpage import Entry, Image
 from tasks.profile import Core, Settings
+from tests import oci
 
 INFO = """\
 Title:          tool.tcz
@@ -149,6 +152,27 @@ def test_the_tree(shop: Settings) -> None:
     assert {oct(path.stat().st_mode) for path in every} == {"0o40755", "0o100644"}
 
 
+def test_container_images_and_their_list(shop: Settings, tmp_path: Path) -> None:
+    tar = tmp_path / "local.tar"
+    tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"b"})])))
+    declared = (source.Image("localhost/tool:1", source.Source("file", path=str(tar))),)
+    shop = replace(shop, profile=replace(shop.profile, images=declared))
+    put(shop, "a")
+    with pytest.raises(UserError, match=r"images\.lst does not exist"):
+        mirror.build(shop, ["a"])
+    assert not tce.mirror(shop).exists()
+    images.build(shop)
+    mirror.build(shop, ["a"])
+    carried = tce.mirror(shop) / "images"
+    assert files_of(carried) == {"images.lst", "localhost_tool_1.tar"}
+    assert (carried / "localhost_tool_1.tar").read_bytes() == tar.read_bytes()
+    page = (tce.mirror(shop) / "index.html").read_text()
+    assert '<a href="images/localhost_tool_1.tar" download>' in page
+    assert hashlib.sha256(tar.read_bytes()).hexdigest() in page
+    assert images.parse_list((carried / "images.lst").read_text())[0].digest in page
+    assert "images/localhost_tool_1.tar\n" in (tce.mirror(shop) / "SHA256SUMS").read_text()
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -173,6 +197,23 @@ def test_what_is_refused_leaves_the_old_tree(
     assert {
         path: (path.stat().st_ino, path.stat().st_mtime) for path in tce.mirror(shop).rglob("*")
     } == before
+    assert not list(shop.output.glob(".mirror*"))
+
+
+def test_a_full_disk_leaves_the_old_tree(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shop, "a")
+    mirror.build(shop, ["a"])
+    before = files_of(tce.mirror(shop))
+    put(shop, "b")
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        mirror.build(shop, ["a", "b"])
+    assert files_of(tce.mirror(shop)) == before
     assert not list(shop.output.glob(".mirror*"))
 
 
