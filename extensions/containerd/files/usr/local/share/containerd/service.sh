@@ -25,7 +25,7 @@ unified() {
 	grep -qw cgroup2 /proc/filesystems || return 1
 	if [ -e /proc/config.gz ]; then
 		zcat /proc/config.gz | grep -qx CONFIG_CGROUP_BPF=y
-	elif [ -s /proc/kallsyms ]; then
+	elif [ -e /proc/kallsyms ]; then
 		grep -qw cgroup_bpf_prog_attach /proc/kallsyms
 	fi
 }
