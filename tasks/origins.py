@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks import apt, archive, fetch, originlock, wheel
+from tasks import apt, archive, fetch, npm, originlock, wheel
 from tasks.errors import UserError
 from tasks.files import remove_tree
 from tasks.originlock import LockedFile
@@ -81,6 +81,7 @@ KINDS: dict[str, Kind] = {
     "apt": Kind(_from_apt),
     "archive": Kind(archive.unpack, archive.learn, archive.fetch),
     "wheel": Kind(wheel.unpack, wheel.learn, wheel.fetch),
+    "npm": Kind(npm.unpack, npm.learn, npm.fetch),
 }
 
 

@@ -32,6 +32,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "apt": (("packages",), ()),
     "archive": (("urls", "version"), ("checksums", "strip", "mode", "into")),
     "wheel": (("package", "version", "tag"), ("into",)),
+    "npm": (("package", "version", "node"), ("build", "skip", "into")),
 }
 # Parts of file names and command lines.
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_~-]*")
@@ -51,7 +52,11 @@ class Origin:
     `checksums` is the url of what upstream publishes: sha256sum's output, checked when the
     hash is learnt.
     kind `wheel`: what the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
-    Both kinds: `into` is the folder below `/` that it is unpacked into; from there on, paths
+    kind `npm`: an npm package and the tree that its own npm-shrinkwrap.json lists, from where
+    npm looks.  `node` names the extension whose wheel it runs on; the native modules in
+    `build` are compiled for that; what fits `skip` (shell patterns of packages' names), and
+    what only that needs, is not installed.
+    These three: `into` is the folder below `/` that it is unpacked into; from there on, paths
     have it in front.
 
     `alternative` names a choice: of a recipe's alternatives one is taken (see `chosen`).
@@ -62,7 +67,7 @@ class Origin:
     fit a pattern one after the other, sorted by path, into one file: path -> pattern.
     """
 
-    kind: Literal["apt", "archive", "wheel"]
+    kind: Literal["apt", "archive", "wheel", "npm"]
     packages: tuple[str, ...] = ()
     alternative: str = ""
     version: str = ""
@@ -73,6 +78,9 @@ class Origin:
     into: str = ""
     package: str = ""
     tag: str = ""
+    node: str = ""
+    build: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
     keep: tuple[str, ...] = ("*",)
     drop: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)
@@ -119,6 +127,8 @@ class Origin:
         if self.kind == "wheel":
             # As the binary distribution format writes a name in a file name (PEP 427).
             return f"{re.sub('[-_.]+', '_', self.package)}-{self.version}-{self.tag}.whl"
+        if self.kind == "npm":
+            return f"npm:{self.package}@{self.version}"
         return ""
 
 

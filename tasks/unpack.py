@@ -44,10 +44,11 @@ class _Refusal(Exception):
     """Why an archive is not unpacked."""
 
 
-def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str) -> None:
+def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") -> None:
     """Unpack a tar archive (plain, gz, xz, zst or bz2) as the new folder `into`.
 
     `strip` leading path components are cut off, as `tar --strip-components` does.
+    `label` is what the line of progress calls it; without one there is none.
     Modification times are kept; owner and set-id bits are not.  Raises `UserError`
     and leaves `into` as it was if a member is absolute, leaves the folder by `..`
     or through a symlink, is a link to something outside, or is a device or FIFO,
@@ -73,7 +74,8 @@ def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str) -> None
         except UserError as error:
             raise _damaged(archive, error.detail) from None
     times = f"checked in {checked - started:.1f} s, unpacked in {time.monotonic() - checked:.1f} s"
-    say(f"{label}: {count} members {times}")
+    if label:
+        say(f"{label}: {count} members {times}")
 
 
 def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
