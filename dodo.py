@@ -346,7 +346,7 @@ def task_qemu() -> Iterator[Task]:
         "basename": "qemu",
         "doc": "boot the ISO in QEMU, its serial console on this terminal",
         "actions": [do("qemu", "interactive", S)],
-        "params": [commandline.FIRMWARE, commandline.MEMORY],
+        "params": [commandline.FIRMWARE, commandline.MEMORY, commandline.FORWARD],
         "file_dep": needs,
         "uptodate": [False],
         "io": {"capture": False},

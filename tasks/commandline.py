@@ -25,6 +25,13 @@ FIRMWARE = {
     "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
 }
 MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
+FORWARD = {
+    "name": "forward",
+    "long": "forward",
+    "type": list,
+    "default": [],
+    "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
+}
 
 
 def settings(artifacts: Path) -> Settings:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +16,7 @@ from tasks.errors import UserError
 Firmware = Literal["bios", "uefi", "direct"]
 Accelerator = Literal["kvm", "tcg"]
 
+LOOPBACK = "127.0.0.1"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
@@ -73,10 +77,37 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
         words += _disk(disk, number, number + (machine.firmware == "direct"))
     if machine.network or machine.forward:
         ports = "".join(
-            f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in sorted(machine.forward.items())
+            f",hostfwd=tcp:{LOOPBACK}:{host}-:{guest}" for host, guest in sorted(machine.forward.items())
         )
         words += ["-netdev", f"user,id=net0{ports}", "-device", "virtio-net-pci,netdev=net0"]
     return words
+
+
+def forwards(words: Sequence[str]) -> dict[int, int]:
+    """Return `Machine.forward` for words HOSTPORT:GUESTPORT.
+
+    Raises `UserError` for anything else, for a host port named twice, and for one that
+    another program has.
+    """
+    found: dict[int, int] = {}
+    for word in words:
+        match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", word)
+        host, guest = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not (0 < host < 1 << 16 and 0 < guest < 1 << 16):
+            raise UserError(f"--forward {word}: expected HOSTPORT:GUESTPORT, as 5000:5000")
+        if host in found:
+            raise UserError(f"--forward: host port {host} is named twice")
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+                probe.bind((LOOPBACK, host))
+        except OSError as error:
+            hint = f"use another one, as --forward {host % 50000 + 10000}:{guest}"
+            raise UserError(
+                f"--forward {word}: port {host} of this machine: {error.strerror}", hint
+            ) from None
+        found[host] = guest
+    return found
 
 
 def _uefi(scratch: Path) -> list[str]:

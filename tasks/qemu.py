@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tasks import schema
 from tasks.errors import UserError
 from tasks.files import write_atomic
 from tasks.guest import Guest, GuestError
-from tasks.machine import Accelerator, Disk, Firmware, Machine, argv, kvm_usable
+from tasks.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, forwards, kvm_usable
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say, spawn
 
@@ -85,11 +87,18 @@ def _boots_under_kvm(settings: Settings) -> bool:
     return True
 
 
-def interactive(settings: Settings, firmware: str, memory: int) -> None:
-    """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it."""
+def interactive(settings: Settings, firmware: str, memory: int, forward: Sequence[str] = ()) -> None:
+    """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
+
+    forward: words HOSTPORT:GUESTPORT; the host's ports are on the loopback address alone.
+    """
     if firmware not in FIRMWARES:
         raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
-    chosen = machine(settings, firmware, accelerator(settings), memory=memory, network=True)
+    ports = forwards(forward)
+    changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
+    chosen = machine(settings, firmware, accelerator(settings), **changes)
+    for host, guest in ports.items():
+        say(f"{LOOPBACK}:{host} of this machine leads to port {guest} of the guest")
     say("serial console of the guest; leave it by `sudo poweroff` there, or by Ctrl-A X")
     scratch = settings.output / "qemu"
     scratch.mkdir(parents=True, exist_ok=True)

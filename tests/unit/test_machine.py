@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,31 @@ def test_ports_are_forwarded_from_loopback_only(tmp_path: Path) -> None:
     words = machine.argv(Machine("bios", forward={5000: 5000, 2222: 22}), tmp_path)
     netdev = words[words.index("-netdev") + 1]
     assert netdev == "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:5000-:5000"
+
+
+def test_ports_to_forward() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert machine.forwards([f"{port}:5000"]) == {port: 5000}
+    assert machine.forwards([]) == {}
+
+
+@pytest.mark.parametrize("word", ["5000", "0:80", "80:65536", "a:b", "127.0.0.1:80:80", "80:80 "])
+def test_a_forward_that_cannot_be_meant_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match="expected HOSTPORT:GUESTPORT"):
+        machine.forwards([word])
+
+
+def test_a_port_is_forwarded_once_and_only_if_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match="Address already in use"):
+            machine.forwards([f"{port}:80"])
+    with pytest.raises(UserError, match=f"host port {port} is named twice"):
+        machine.forwards([f"{port}:80", f"{port}:81"])
 
 
 def test_no_network_unless_asked(tmp_path: Path) -> None:
