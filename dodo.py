@@ -102,7 +102,7 @@ def task_fetch() -> Iterator[Task]:
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
         "actions": [do("fetch", "fetch", S, PACKAGES)],
-        "file_dep": files(S.profile_file, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
+        "file_dep": files(*S.profile_files, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
         "uptodate": changed(packages=PACKAGES, frozen=S.frozen, relock=S.relock),
     }

@@ -89,7 +89,7 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
         if before.get(package.name) != package.version:
             say(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
     write_if_changed(settings.used_lock, new.to_toml())
-    write_if_changed(settings.pinned_lock, new.to_toml())
+    write_if_changed(settings.own_lock, new.to_toml())
 
 
 def used_lock(settings: Settings) -> Lock:

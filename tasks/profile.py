@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import schema
+from tasks import inherit, schema
 from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
@@ -116,6 +116,8 @@ class Profile:
     kernel: Kernel
     core: Core
     boot: Boot
+    inherit: str = ""
+    """The profile this one is on top of (tasks/inherit.py)."""
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     mirrors: tuple[str, ...] = ()
@@ -213,31 +215,22 @@ class Lock:
         """Return the lock as TOML, in a stable order."""
         lines = ["# Written by `doit lock`; every input of the profile, byte for byte.", ""]
         for package in sorted(self.package, key=lambda item: item.name):
-            lines += [
-                "[[package]]",
-                f"name = {_quoted(package.name)}",
-                f"version = {_quoted(package.version)}",
-                f'sha256 = "{package.sha256}"',
-                "",
-            ]
+            lines += _entry("package", name=package.name, version=package.version, sha256=package.sha256)
         for file in sorted(self.file, key=lambda item: item.path):
-            lines += ["[[file]]", f"path = {_quoted(file.path)}", f'sha256 = "{file.sha256}"', ""]
+            lines += _entry("file", path=file.path, sha256=file.sha256)
         for item in sorted(self.extension, key=lambda item: item.name):
-            lines += [
-                "[[extension]]",
-                f"name = {_quoted(item.name)}",
-                f'sha256 = "{item.sha256}"',
-                f'md5 = "{item.md5}"',
-                f"size = {item.size}",
-                f"deps = [{', '.join(map(_quoted, item.deps))}]",
-                "",
-            ]
+            about = {"sha256": item.sha256, "md5": item.md5, "size": item.size, "deps": item.deps}
+            lines += _entry("extension", name=item.name, **about)
         return "\n".join(lines)
 
 
-def _quoted(text: str) -> str:
-    """Return `text` as a TOML basic string: JSON's escapes, and DEL, which JSON leaves bare."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _entry(kind: str, **values: object) -> list[str]:
+    return [f"[[{kind}]]", *(f"{key} = {_quoted(value)}" for key, value in values.items()), ""]
+
+
+def _quoted(value: object) -> str:
+    """Return a value as TOML: a basic string has JSON's escapes, and DEL, which JSON leaves bare."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True)
@@ -261,8 +254,17 @@ class Settings:
         return ROOT / "profiles" / f"{self.name}.toml"
 
     @property
-    def pinned_lock(self) -> Path:
+    def profile_files(self) -> list[Path]:
+        """The profile's file, and those it inherits from."""
+        return inherit.lineage(ROOT / "profiles", self.name)
+
+    @property
+    def own_lock(self) -> Path:
         return ROOT / "profiles" / f"{self.name}.lock.toml"
+
+    @property
+    def pinned_lock(self) -> Path:
+        return inherit.pinned_lock(ROOT / "profiles", self.name)
 
     @property
     def used_lock(self) -> Path:
@@ -334,7 +336,7 @@ def load(name: str) -> Profile:
     """Return the profile `name`.  Raises `UserError` if there is none or it is malformed."""
     if name not in names():
         raise UserError(f"unknown profile {name!r}", f"profiles: {', '.join(names())} (or auto)")
-    return schema.load(ROOT / "profiles" / f"{name}.toml", Profile)
+    return inherit.load(ROOT / "profiles", name, Profile)
 
 
 def load_lock(path: Path) -> Lock:
