@@ -30,7 +30,7 @@ from typing import Any
 
 from tasks import originlock, recipe, wheel
 from tasks.archive import keep
-from tasks.errors import UserError
+from tasks.errors import DiskFull, UserError
 from tasks.files import remove_tree, sha256_file
 from tasks.originlock import LockedFile
 from tasks.profile import Settings
@@ -43,8 +43,9 @@ NODE_MODULES = "node_modules"
 # What the image is, in the words of package.json's `os`, `cpu` and `libc`.
 PLATFORM = {"os": "linux", "cpu": "x64", "libc": "glibc"}
 NAME = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9~-][A-Za-z0-9._~-]*")
-# How to reach the registry is the machine's affair, as it is for pip.
-NPM_SETTINGS = re.compile(r"(?i)npm_config_(registry|.*:_.*|cafile|(https?-)?proxy|noproxy|userconfig)")
+# How to reach the registry is the machine's affair, as it is for pip.  Tokens are not taken
+# from here, for commands are shown when they fail: npm reads those in ~/.npmrc itself.
+NPM_SETTINGS = re.compile(r"(?i)npm_config_(registry|cafile|(https?.)?proxy|noproxy|userconfig)")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -174,10 +175,15 @@ class _Tools:
     def npm(self) -> Path:
         return self.home / "lib" / NODE_MODULES / "npm"
 
-    def node(self, *words: str | Path, **options: Any) -> str:
-        """Run a script by this Node.js and return its standard output."""
+    def node(self, *words: str | Path, failure: str = "", **options: Any) -> str:
+        """Run a script by this Node.js and return its standard output; `failure` is what its error says."""
         env = {"PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin", **options.pop("env", {})}
-        return run([self.home / "bin/node", *words], env=env, **options).stdout
+        try:
+            return run([self.home / "bin/node", *words], env=env, **options).stdout
+        except DiskFull:
+            raise
+        except UserError as error:
+            raise UserError(failure or error.message, error.hint, error.detail) from None
 
     def pack(self, specs: Sequence[str], folder: Path) -> list[Path]:
         """Have npm bring the tarballs of NAME@VERSION each, as they are, into `folder`."""
@@ -192,6 +198,7 @@ class _Tools:
             *("pack", "--json", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"),
             *("--cache", folder / ".npm", "--pack-destination", folder),
             *specs,
+            failure=f"npm could not bring {specs[0]}" + (" and others" if specs[1:] else ""),
             cwd=folder,
             env=env,
             hint="check the network, and npm's settings on this machine (registry, proxy) in ~/.npmrc",
@@ -210,6 +217,7 @@ class _Tools:
         self.node(
             *(self.npm / NODE_MODULES / "node-gyp/bin/node-gyp.js", "rebuild", "--release"),
             *(f"--nodedir={self.home}", f"--jobs={len(os.sched_getaffinity(0))}"),
+            failure=f"{folder.name} could not be compiled",
             cwd=folder,
             log=log,
             env={"CFLAGS": flags, "CXXFLAGS": flags, "LDFLAGS": "-Wl,--build-id=none"},

@@ -240,6 +240,6 @@ def test_refusals_name_file_and_key(extensions: Path) -> None:
         recipe.load("c")
     path.write_text(path.read_text().replace('"apt"', '"disk"'))
     with pytest.raises(
-        UserError, match=r"origin\[0\].kind: expected one of 'apt', 'archive', 'wheel', got 'disk'"
+        UserError, match=r"origin\[0\].kind: expected one of 'apt', 'archive', 'wheel', 'npm', got 'disk'"
     ):
         recipe.load("c")

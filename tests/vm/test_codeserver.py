@@ -16,9 +16,10 @@ from tasks import extracted, tcz
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
+from tests import oci
 from tests.vm import browser
 from tests.vm.contract import machine, own_root
-from tests.vm.test_containerd import BUSYBOX, IMAGE, SERVICE, oci_archive, tar
+from tests.vm.test_containerd import BUSYBOX, IMAGE, SERVICE
 
 IDE = "/usr/local/etc/init.d/vscodeonline"
 CODE = "/usr/local/lib/code-server"
@@ -64,8 +65,8 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
             shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
     (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
     names = ("sh", "cat", "chown", "mkdir", "sleep")
-    layer = tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
-    (folder / "tree/busybox.tar").write_bytes(oci_archive(layer, IMAGE))
+    layer = oci.tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
+    (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
     (folder / "tree/modules.js").write_text(MODULES)
     iso = folder / "disc.iso"
     subprocess.run(
