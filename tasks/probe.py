@@ -25,11 +25,12 @@ def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
 
     A profile with a `probe` path is chosen if all it downloads is locked and one of its
     mirrors has that path (offline: if the cache holds all its files); otherwise `apt`.
+    One that inherits another is a variant that somebody asks for by name.
     Raises `UserError` if nothing is left to choose.
     """
     reasons = []
     for name, profile in sorted(profiles.items()):
-        if not profile.probe:
+        if not profile.probe or profile.inherit:
             continue
         entries, lacking = _locked(name, profile)
         if lacking:

@@ -59,6 +59,13 @@ def test_mirror_that_answers_is_chosen_and_named(mirrors: list[Mirror]) -> None:
     assert mirrors[1].requests[0].method == "HEAD"
 
 
+def test_a_variant_is_not_chosen(mirrors: list[Mirror]) -> None:
+    mirrors[0].pages["11.x/probe"] = Page(b"content")
+    there = profiles(mirrors[0].url)
+    there["a-variant"] = replace(there["tc"], inherit="tc")
+    assert probe.choose(there, offline=False)[0] == "tc"
+
+
 def test_first_mirror_wins_though_it_is_slower(mirrors: list[Mirror]) -> None:
     mirrors[0].pages["11.x/probe"] = Page(b"content", wait=0.2)
     mirrors[1].pages["11.x/probe"] = Page(b"content")
