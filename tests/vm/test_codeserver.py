@@ -92,11 +92,13 @@ def test_a_browser_edits_a_file_of_a_container(image: Settings, disc: Disk, tmp_
         assert guest.run(f"cat {SOURCE}/message.txt") == "first line\nsecond line"
         inside = guest.run("sudo ctr task exec --exec-id look app /bin/cat /src/message.txt")
         assert inside == "first line\nsecond line"
+        assert guest.run("cat /tmp/from-terminal") == "tc\n"
         # Nothing that was left out of the extension was asked for.
         assert "ERR_MODULE_NOT_FOUND" not in guest.run("sudo cat /var/log/code-server.log")
         assert "vscodeonline: runs" in guest.run(f"{IDE} status")
         assert "stopped" in guest.run(f"sudo {IDE} stop")
         assert guest.run(f"{IDE} status", check=False) == "vscodeonline: does not run\n1"
+        guest.run("while cat /proc/[0-9]*/cmdline 2>/dev/null | grep -q code-serve[r]; do sleep 1; done", 120)
         a_broken_configuration_is_told(guest)
         guest.power_off(120)
 
@@ -173,6 +175,13 @@ def edit(guest: Guest, url: str, folder: Path, screenshot: Path) -> None:
         page.one(".editor-instance .view-line", "second")
         page.control("s")
         guest.run(f"until grep -q second {SOURCE}/message.txt; do sleep 1; done", 240)
+        # A terminal, which only a folder that is trusted has.
+        page.control("`")
+        page.one(".monaco-dialog-box .monaco-button", "Trust").click()
+        page.one(".terminal-wrapper.active .xterm").click()
+        guest.run("until ls /dev/pts | grep -q '[0-9]'; do sleep 1; done", 240)
+        page.type("id -un > /tmp/from-terminal", Keys.ENTER)
+        guest.run("until test -s /tmp/from-terminal; do sleep 1; done", 240)
 
 
 def a_broken_configuration_is_told(guest: Guest) -> None:
