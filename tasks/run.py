@@ -45,6 +45,9 @@ class Result:
     seconds: float
 
 
+CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
+
+
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the fixed environment children run in, with `extra` on top."""
     env = {name: value for name, value in os.environ.items() if PASSED.match(name)}
@@ -79,9 +82,14 @@ def require_tool(tool: str) -> str:
 
 
 def copyable(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
-    """Return a command line a person can paste into a shell to do the same again."""
+    """Return a command line a person can paste into a shell to do the same again.
+
+    What stands before the host in an address (user and password of a proxy or a package
+    index) is left out: the line goes into logs.
+    """
     settings = [f"{name}={value}" for name, value in sorted((extra or {}).items())]
     line = shlex.join([*(["env", *settings] if settings else []), *argv])
+    line = CREDENTIALS.sub("://***@", line)
     return f"(cd {shlex.quote(str(cwd))} && {line})" if cwd else line
 
 

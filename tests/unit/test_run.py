@@ -120,3 +120,13 @@ def test_an_interrupt_ends_children_and_grandchildren(tmp_path: Path) -> None:
     while left() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left()
+
+
+def test_passwords_in_addresses_are_not_told(tmp_path: Path) -> None:
+    env = {"PIP_INDEX_URL": "https://me:secret@index.invalid/simple?x=a@b"}
+    with pytest.raises(UserError) as caught:
+        run.run(["sh", "-c", "exit 3", "http://token@h.invalid/"], env=env, log=tmp_path / "log")
+    for text in (str(caught.value.detail), (tmp_path / "log").read_text()):
+        assert "secret" not in text
+        assert "token" not in text
+    assert "https://***@index.invalid/simple?x=a@b" in (tmp_path / "log").read_text()
