@@ -118,7 +118,7 @@ def task_fetch() -> Iterator[Task]:
             "targets": files(originlock.used_path(S, name)),
             "uptodate": [
                 *changed(origins=originlock.to_lock(made), relock=S.relock),
-                originlock.is_cached(S, name),
+                (originlock.is_cached, [S, name]),
             ],
         }
 
@@ -304,7 +304,7 @@ def task_images() -> Task:
     }
 
 
-CARRIED = (S.profile.boot, S.profile.extensions, S.profile.images)
+CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images": S.profile.images}
 
 
 def task_iso() -> Task:
@@ -313,7 +313,7 @@ def task_iso() -> Task:
         "actions": [do("iso", "build", S)],
         "file_dep": image_inputs(),
         "targets": files(S.iso),
-        "uptodate": changed(carried=CARRIED),
+        "uptodate": changed(**CARRIED),
     }
 
 
@@ -324,7 +324,7 @@ def task_disk() -> Task:
         "actions": [do("disk", "build", S)],
         "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
-        "uptodate": changed(carried=CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
+        "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
 
 

@@ -34,9 +34,10 @@ def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> No
     for name in names:
         if name not in tasks:
             raise UserError(f"there is no task {name!r}", "./doit list --all")
+    writers = {target: task.name for task in tasks.values() for target in task.targets}
     stale: dict[str, list[str]] = {}
-    for task in in_order(tasks, names or default):
-        after = [name for name in needs(task, tasks) if name in stale]
+    for task in in_order(tasks, writers, names or default):
+        after = [name for name in needs(task, writers) if name in stale]
         found = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
         if found and task.actions:
             stale[task.name] = found
@@ -46,7 +47,7 @@ def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> No
         print("everything is up to date")
 
 
-def in_order(tasks: Mapping[str, Any], names: Iterable[str]) -> Iterator[Any]:
+def in_order(tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]) -> Iterator[Any]:
     """Yield the tasks `names` and all they need, each once, what is needed first."""
     seen: set[str] = set()
 
@@ -54,7 +55,7 @@ def in_order(tasks: Mapping[str, Any], names: Iterable[str]) -> Iterator[Any]:
         if name in seen:
             return
         seen.add(name)
-        for other in needs(tasks[name], tasks):
+        for other in needs(tasks[name], writers):
             yield from visit(other)
         yield tasks[name]
 
@@ -62,9 +63,11 @@ def in_order(tasks: Mapping[str, Any], names: Iterable[str]) -> Iterator[Any]:
         yield from visit(name)
 
 
-def needs(task: Any, tasks: Mapping[str, Any]) -> list[str]:
-    """Return the tasks that run before `task`: those named, and those that write what it reads."""
-    writers = {target: other.name for other in tasks.values() for target in other.targets}
+def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
+    """Return the tasks that run before `task`: those named, and those that write what it reads.
+
+    writers: target -> name of the task that writes it.
+    """
     found = [*task.task_dep, *(writers[path] for path in sorted(task.file_dep) if path in writers)]
     return list(dict.fromkeys(found))
 
