@@ -6,15 +6,13 @@ against it when the hash is learnt; from then on the locked hash decides.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.download import download, download_unverified, fetch_text
 from tasks.errors import UserError
-from tasks.files import sha256_file
-from tasks.originlock import FILE_NAME, LockedFile
+from tasks.originlock import FILE_NAME, LockedFile, entry_of, keep
 from tasks.profile import SHA256, Settings
 from tasks.recipe import Origin
 from tasks.run import say
@@ -40,14 +38,13 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
     wrong: list[str] = []
     while urls:
         url = download_unverified(urls, target, label=name)
-        found = sha256_file(target)
-        if expected in (None, found):
-            entry = LockedFile(origin.identity(), name, found, target.stat().st_size)
-            keep(target, entry.cached_in(settings.cache))
+        entry = entry_of(origin, name, target)
+        if expected in (None, entry.sha256):
+            keep(settings, entry, target)
             checked = "as published" if expected else "no checksum published"
-            say(f"lock: {url}  {entry.size:,} bytes  {checked}  sha256 {found}")
+            say(f"lock: {url}  {entry.size:,} bytes  {checked}  sha256 {entry.sha256}")
             return (entry,)
-        wrong.append(f"{url} has sha256 {found}, {origin.checksums} says {expected}")
+        wrong.append(f"{url} has sha256 {entry.sha256}, {origin.checksums} says {expected}")
         urls.remove(url)
     hint = "the file or the checksum file is damaged there; do not lock it before you know which"
     raise UserError(f"{name} could not be checked: {'; '.join(wrong)}", hint)
@@ -75,12 +72,6 @@ def parse_sha256(text: str, name: str, what: str) -> str:
     if len(set(fitting)) != 1 or not SHA256.fullmatch(fitting[0]):
         raise UserError(f"{what} has no sha256 of {name}: {text.strip()[:60]!r}", "check `checksums`")
     return fitting[0]
-
-
-def keep(found: Path, final: Path) -> None:
-    """Move a whole file into the cache."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(found, final)
 
 
 def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> None:

@@ -29,10 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks import originlock, recipe, wheel
-from tasks.archive import keep
 from tasks.errors import DiskFull, UserError
-from tasks.files import remove_tree, sha256_file
-from tasks.originlock import LockedFile
+from tasks.files import remove_tree
+from tasks.originlock import LockedFile, entry_of, keep, keep_locked, to_fetch
 from tasks.profile import Settings
 from tasks.recipe import Origin
 from tasks.run import run, say
@@ -82,11 +81,10 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
             message += f"{origin.identity()} says {package.sha512[:16]}…"
             raise UserError(message, "npm's registry serves another file than the package was made with")
     names = [_file_name(origin.package, origin.version), *packages]
-    entries = []
-    for path, name in zip([top, *found], names, strict=True):
-        entry = LockedFile(origin.identity(), name, sha256_file(path), path.stat().st_size)
-        keep(path, entry.cached_in(settings.cache))
-        entries.append(entry)
+    paths = [top, *found]
+    entries = [entry_of(origin, name, path) for path, name in zip(paths, names, strict=True)]
+    for entry, path in zip(entries, paths, strict=True):
+        keep(settings, entry, path)
     # npm compares a package with the sha512 in its registry's description of it.
     size = sum(entry.size for entry in entries)
     say(f"lock: {names[0]}  {entries[0].size:,} bytes  checked by npm  sha256 {entries[0].sha256}")
@@ -99,17 +97,9 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
 
     Raises `UserError` if npm brings none or another one, and with `offline` if one is not there.
     """
-    missing = [file for file in files if not _is_cached(file, settings.cache)]
+    missing = to_fetch(settings, files)
     if not missing:
         return
-    if settings.offline:
-        what = (
-            "in the cache is damaged"
-            if missing[0].cached_in(settings.cache).exists()
-            else "is not in the cache"
-        )
-        message = f"{missing[0].name} {what}, and offline=1 forbids to fetch it"
-        raise UserError(message, "run once without offline=1")
     downloads = settings.cache / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     with (
@@ -118,11 +108,7 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
     ):
         found = tools.pack([_spec(file) for file in missing], Path(folder))
         for path, file in zip(found, missing, strict=True):
-            digest = sha256_file(path)
-            if digest != file.sha256:
-                message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
-                raise UserError(message, "npm's registry serves another file than the locked one")
-            keep(path, file.cached_in(settings.cache))
+            keep_locked(settings, file, path, "npm's registry")
 
 
 def unpack(
@@ -248,7 +234,7 @@ def _tools(settings: Settings, origin: Origin, *, fetch: bool) -> Iterator[_Tool
         raise UserError(message, f"./doit lock:{origin.node}")
     if fetch:
         wheel.fetch(settings, source, files)
-    if not _is_cached(files[0], settings.cache):
+    if not files[0].is_whole_in(settings.cache):
         raise UserError(f"{files[0].name} is not in the cache", f"./doit fetch:{origin.node}")
     with tempfile.TemporaryDirectory(prefix="tcbuild-node-") as folder:
         for _, unpacked in wheel.unpack(settings, source, files, Path(folder, "wheel")):
@@ -363,8 +349,3 @@ def _spec(file: LockedFile) -> str:
         if file.name[0] == "@"
         else file.name[: -len(".tgz")]
     )
-
-
-def _is_cached(file: LockedFile, cache: Path) -> bool:
-    final = file.cached_in(cache)
-    return final.is_file() and sha256_file(final) == file.sha256

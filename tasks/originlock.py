@@ -7,14 +7,16 @@ fetch used stands in `artifacts/PROFILE/origins/NAME.toml`.
 
 from __future__ import annotations
 
-import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import recipe, schema
 from tasks.errors import UserError
-from tasks.profile import SHA256, Settings
+from tasks.files import sha256_file
+from tasks.profile import SHA256, Settings, cached_path, toml_entry
 from tasks.recipe import Origin, Recipe
 
 FILE_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+!~-]*")
@@ -40,8 +42,12 @@ class LockedFile:
 
     def cached_in(self, cache: Path) -> Path:
         """Return where the file lies in `cache`, if it was fetched."""
-        # As for all downloads, the hash in the path tells files of one name apart.
-        return cache / "downloads" / self.sha256[:16] / self.name
+        return cached_path(cache, self.sha256, self.name)
+
+    def is_whole_in(self, cache: Path) -> bool:
+        """Tell whether the file lies in `cache` and is the locked one."""
+        path = self.cached_in(cache)
+        return path.is_file() and sha256_file(path) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,9 @@ class OriginLock:
         """Return the lock as TOML, in a stable order."""
         lines = ["# Written by `doit lock:NAME`; what the recipe's origins are, byte for byte.", ""]
         for file in sorted(self.file, key=lambda item: (item.origin, item.name)):
-            lines += [
-                "[[file]]",
-                f"origin = {json.dumps(file.origin)}",
-                f"name = {json.dumps(file.name)}",
-                f'sha256 = "{file.sha256}"',
-                f"size = {file.size}",
-                "",
-            ]
+            lines += toml_entry(
+                "file", origin=file.origin, name=file.name, sha256=file.sha256, size=file.size
+            )
         return "\n".join(lines)
 
 
@@ -105,3 +106,38 @@ def is_cached(settings: Settings, name: str) -> bool:
     except UserError:  # damaged: to be written anew
         return False
     return all(file.cached_in(settings.cache).is_file() for file in used.file)
+
+
+def to_fetch(settings: Settings, files: Sequence[LockedFile]) -> list[LockedFile]:
+    """Return which of `files` are not whole in the cache.
+
+    Raises `UserError` if there is one and `offline` forbids to fetch it.
+    """
+    missing = [file for file in files if not file.is_whole_in(settings.cache)]
+    if missing and settings.offline:
+        there = missing[0].cached_in(settings.cache).exists()
+        what = "in the cache is damaged" if there else "is not in the cache"
+        message = f"{missing[0].name} {what}, and offline=1 forbids to fetch it"
+        raise UserError(message, "run once without offline=1")
+    return missing
+
+
+def entry_of(origin: Origin, name: str, found: Path) -> LockedFile:
+    """Return what a lock says of a file of `origin`."""
+    return LockedFile(origin.identity(), name, sha256_file(found), found.stat().st_size)
+
+
+def keep(settings: Settings, file: LockedFile, found: Path) -> None:
+    """Move a file into the cache."""
+    final = file.cached_in(settings.cache)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(found, final)
+
+
+def keep_locked(settings: Settings, file: LockedFile, found: Path, server: str) -> None:
+    """Move a file into the cache.  Raises `UserError`, naming the `server`, if it is not the locked one."""
+    digest = sha256_file(found)
+    if digest != file.sha256:
+        message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
+        raise UserError(message, f"{server} serves another file than the locked one")
+    keep(settings, file, found)

@@ -151,7 +151,7 @@ class LockedPackage:
         """Return where the .deb lies in `cache`, if it was fetched."""
         # An epoch's colon is written %3a in the file name, as apt does.
         name = f"{self.name}_{self.version.replace(':', '%3a')}.deb"
-        return _cached(cache, self.sha256, name)
+        return cached_path(cache, self.sha256, name)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class LockedFile:
 
     def cached_in(self, cache: Path) -> Path:
         """Return where the file lies in `cache`, if it was fetched."""
-        return _cached(cache, self.sha256, Path(self.path).name)
+        return cached_path(cache, self.sha256, Path(self.path).name)
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,11 @@ class LockedExtension:
 
     def cached_in(self, cache: Path) -> Path:
         """Return where the .tcz lies in `cache`, if it was fetched."""
-        return _cached(cache, self.sha256, f"{self.name}.tcz")
+        return cached_path(cache, self.sha256, f"{self.name}.tcz")
 
 
-def _cached(cache: Path, sha256: str, name: str) -> Path:
+def cached_path(cache: Path, sha256: str, name: str) -> Path:
+    """Return where a file of that sha256 and name lies in `cache`."""
     # The hash in the path keeps files of one name but different content (the
     # corepure64.gz of two releases) apart.
     return cache / "downloads" / sha256[:16] / name
@@ -215,16 +216,17 @@ class Lock:
         """Return the lock as TOML, in a stable order."""
         lines = ["# Written by `doit lock`; every input of the profile, byte for byte.", ""]
         for package in sorted(self.package, key=lambda item: item.name):
-            lines += _entry("package", name=package.name, version=package.version, sha256=package.sha256)
+            lines += toml_entry("package", name=package.name, version=package.version, sha256=package.sha256)
         for file in sorted(self.file, key=lambda item: item.path):
-            lines += _entry("file", path=file.path, sha256=file.sha256)
+            lines += toml_entry("file", path=file.path, sha256=file.sha256)
         for item in sorted(self.extension, key=lambda item: item.name):
             about = {"sha256": item.sha256, "md5": item.md5, "size": item.size, "deps": item.deps}
-            lines += _entry("extension", name=item.name, **about)
+            lines += toml_entry("extension", name=item.name, **about)
         return "\n".join(lines)
 
 
-def _entry(kind: str, **values: object) -> list[str]:
+def toml_entry(kind: str, **values: object) -> list[str]:
+    """Return the lines of one entry of a lock: a table of the array `kind`, and an empty line."""
     return [f"[[{kind}]]", *(f"{key} = {_quoted(value)}" for key, value in values.items()), ""]
 
 

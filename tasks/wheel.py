@@ -13,10 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.archive import keep
 from tasks.errors import UserError
-from tasks.files import sha256_file
-from tasks.originlock import LockedFile
+from tasks.originlock import LockedFile, entry_of, keep, keep_locked, to_fetch
 from tasks.profile import Settings
 from tasks.recipe import Origin
 from tasks.run import run, say
@@ -26,8 +24,8 @@ from tasks.unpack import unpack_zip
 def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile, ...]:
     """Bring the wheel into the cache, and say what it is.  Raises `UserError` if pip finds none."""
     found = _download(origin, scratch)
-    entry = LockedFile(origin.identity(), found.name, sha256_file(found), found.stat().st_size)
-    keep(found, entry.cached_in(settings.cache))
+    entry = entry_of(origin, found.name, found)
+    keep(settings, entry, found)
     # pip compares a file with the hash in its index's page, where that has one.
     say(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
     return (entry,)
@@ -38,22 +36,11 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
 
     Raises `UserError` if pip finds none or another one, and with `offline` if it is not there.
     """
-    for file in files:
-        final = file.cached_in(settings.cache)
-        if final.is_file() and sha256_file(final) == file.sha256:
-            continue
-        if settings.offline:
-            what = "in the cache is damaged" if final.exists() else "is not in the cache"
-            message = f"{file.name} {what}, and offline=1 forbids to fetch it"
-            raise UserError(message, "run once without offline=1")
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=final.parent) as folder:
-            found = _download(origin, Path(folder))
-            digest = sha256_file(found)
-            if digest != file.sha256:
-                message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
-                raise UserError(message, "pip's index serves another file than the locked one")
-            keep(found, final)
+    for file in to_fetch(settings, files):
+        parent = file.cached_in(settings.cache).parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=parent) as folder:
+            keep_locked(settings, file, _download(origin, Path(folder)), "pip's index")
 
 
 def _download(origin: Origin, folder: Path) -> Path:
