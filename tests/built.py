@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,15 @@ class Outcome:
 
 def doit(folder: Path, *words: str, env: dict[str, str] | None = None) -> Outcome:
     """Run `./doit WORDS` in a checkout, as a person would, and return how it ended."""
+    return outcome(["./doit", *words], folder, {**os.environ, **(env or {})})
+
+
+def outcome(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Outcome:
+    """Run a command without input in `folder`, and return how it ended."""
     done = subprocess.run(
-        ["./doit", *words],
+        command,
         cwd=folder,
-        env={**os.environ, **(env or {})},
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,14 +9,13 @@ import hashlib
 import io
 import os
 import re
-import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.run import run
-from tests.built import Outcome
+from tests.built import Outcome, outcome
 from tests.mirror import Mirror, Page
 
 TCZ = "11.x/x86_64/tcz"
@@ -126,17 +125,7 @@ class Checkout:
 
     def doit(self, *words: str, before: tuple[str, ...] = ()) -> Outcome:
         command, env = self.command(*words)
-        done = subprocess.run(
-            [*before, *command],
-            cwd=self.folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout)
+        return outcome([*before, *command], self.folder, env)
 
     def stages(self, *stages: str, words: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> str:
         """Run some stages one by one, as the kernel's tasks cannot be; return all they said."""

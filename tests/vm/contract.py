@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tasks import extracted, tcz
 from tasks.guest import Guest
 from tasks.machine import Disk, Machine
 from tasks.profile import Settings
@@ -75,6 +77,24 @@ def base_and_top(folder: Path) -> None:
     starting(folder, "base", {"usr/local/share/base": "from base\n"})
     tool = SCRIPT + "cat /usr/local/share/base\n"
     starting(folder, "top", {"usr/local/bin/top-tool": tool, "etc/motd": "not to be taken\n"}, "base.tcz\n")
+
+
+def carry(image: Settings, tree: Path, names: Sequence[str]) -> None:
+    """Lay out built extensions, with all they depend on, as the `cde/` of a CD that loads `names`."""
+    optional = tree / "cde/optional"
+    optional.mkdir(parents=True)
+    release = (image.kernel / "release").read_text().strip()
+    for name in extracted.with_dependencies(image.tcz, names, release):
+        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
+        for ending in ("", *tcz.SIDE_FILES):
+            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
+    (tree / "cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
+
+
+def make_disc(iso: Path, tree: Path) -> Disk:
+    """Write a CD of the folder `tree`."""
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, tree], check=True)
+    return Disk(iso, "cdrom")
 
 
 def make_disk(image: Path, content: Path, label: str = "") -> Disk:

@@ -5,20 +5,17 @@ The folder that is edited is the source of a running container.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tasks import extracted, tcz
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
 from tests import oci
 from tests.vm import browser
-from tests.vm.contract import machine, own_root
+from tests.vm.contract import carry, machine, make_disc, own_root
 from tests.vm.test_containerd import BUSYBOX, IMAGE, SERVICE
 
 IDE = "/usr/local/etc/init.d/vscodeonline"
@@ -56,23 +53,12 @@ def image() -> Settings:
 def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A CD with the extensions and an image to import."""
     folder = tmp_path_factory.mktemp("disc")
-    optional = folder / "tree/cde/optional"
-    optional.mkdir(parents=True)
-    release = (image.kernel / "release").read_text().strip()
-    for name in extracted.with_dependencies(image.tcz, ONBOOT, release):
-        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
-        for ending in ("", *tcz.SIDE_FILES):
-            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
-    (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
+    carry(image, folder / "tree", ONBOOT)
     names = ("sh", "cat", "chown", "mkdir", "sleep")
     layer = oci.tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
     (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
     (folder / "tree/modules.js").write_text(MODULES)
-    iso = folder / "disc.iso"
-    subprocess.run(
-        ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, folder / "tree"], check=True
-    )
-    return Disk(iso, "cdrom")
+    return make_disc(folder / "disc.iso", folder / "tree")
 
 
 def test_a_browser_edits_a_file_of_a_container(image: Settings, disc: Disk, tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import extracted, images, imagetar, recipe, tcz
+from tasks import images, imagetar, recipe
 from tasks.files import sha256_file
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Settings
 from tests import debian11, oci
-from tests.vm.contract import booted, own_root
+from tests.vm.contract import booted, carry, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
 FAASD = "usr/local/etc/init.d/faasd"
@@ -60,25 +60,14 @@ def layer() -> bytes:
 def disc(image: Settings, layer: bytes, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A CD with the extensions, an image to import and a network's description."""
     folder = tmp_path_factory.mktemp("disc")
-    optional = folder / "tree/cde/optional"
-    optional.mkdir(parents=True)
-    release = (image.kernel / "release").read_text().strip()
-    for name in extracted.with_dependencies(image.tcz, ONBOOT, release):
-        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
-        for ending in ("", *tcz.SIDE_FILES):
-            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
-    (folder / "tree/cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in ONBOOT))
+    carry(image, folder / "tree", ONBOOT)
     (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
     (folder / "tree/broken.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE))[:5000])
     debian11.runtime(folder / "tree/debian11")
     offline_image(folder / "tree/offline", layer)
     (folder / "tree/10-test.conflist").write_text(json.dumps(NETWORK))
     shutil.copyfile(recipe.folder("faasd") / "files" / FAASD, folder / "tree/faasd")
-    iso = folder / "disc.iso"
-    subprocess.run(
-        ["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, folder / "tree"], check=True
-    )
-    return Disk(iso, "cdrom")
+    return make_disc(folder / "disc.iso", folder / "tree")
 
 
 def offline_image(folder: Path, layer: bytes) -> None:

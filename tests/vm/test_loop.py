@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import apt, extracted, tcz
+from tasks import apt
 from tasks.guest import Guest
 from tasks.machine import Disk
 from tasks.profile import Lock, Settings
-from tests.vm.contract import machine, own_root
+from tests.vm.contract import carry, machine, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
 BASE = "localhost/busybox:1"
@@ -83,14 +83,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A CD with the extensions, a base image, sources to build, and Debian's docker-registry."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
-    optional = tree / "cde/optional"
-    optional.mkdir(parents=True)
-    release = (image.kernel / "release").read_text().strip()
-    for name in extracted.with_dependencies(image.tcz, ("buildah",), release):
-        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
-        for ending in ("", *tcz.SIDE_FILES):
-            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
-    (tree / "cde/onboot.lst").write_text("buildah.tcz\n")
+    carry(image, tree, ("buildah",))
     docker_archive(folder / "base", tree / "busybox.tar", BASE)
     docker_archive(folder / "bare", tree / "bare.tar", "docker.io/library/bare:latest", history=False)
     (tree / "app").mkdir()
@@ -110,9 +103,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     shutil.copy(folder / "registry/usr/bin/docker-registry", tree)
     (tree / "registry.yml").write_text(REGISTRY)
     (tree / "htpasswd").write_text(HTPASSWD)
-    iso = folder / "disc.iso"
-    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-J", "-r", "-o", iso, tree], check=True)
-    return Disk(iso, "cdrom")
+    return make_disc(folder / "disc.iso", tree)
 
 
 @contextmanager
