@@ -8,23 +8,20 @@ costs little more than doit itself.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from doit import get_initial_workdir
 
 from tasks import commandline, originlock, recipe, tce
-from tasks.errors import action, edge, install_signal_handlers
+from tasks.declare import Task, changed, command, do, files
+from tasks.errors import edge, install_signal_handlers
 from tasks.profile import load_lock
 from tasks.reporter import Reporter
 from tasks.run import ROOT
-from tasks.state import Keys
 
 ARTIFACTS = ROOT / "artifacts"
-Task = dict[str, Any]
 
 install_signal_handlers()
 with edge():
@@ -47,26 +44,6 @@ DOIT_CONFIG = {
     "verbosity": 2,
     "action_string_formatting": "new",
 }
-
-
-def do(stage: str, function: str, *args: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """Return a doit action that calls `tasks.STAGE.FUNCTION(*args)`."""
-
-    def call(*call_args: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(f"tasks.{stage}"), function)(*call_args, **options)
-
-    call.__name__ = f"{stage}.{function}"
-    return action(call), list(args)
-
-
-def files(*paths: Path) -> list[str]:
-    """Return paths as doit wants them."""
-    return [str(path) for path in paths]
-
-
-def changed(**values: Any) -> list[Any]:
-    """Return an uptodate check that fails when one of `values` differs from the last run's."""
-    return [Keys(values)]
 
 
 SOURCE = S.linux / ".tcbuild" / "source"
@@ -125,20 +102,11 @@ def task_fetch() -> Iterator[Task]:
 
 def task_lock() -> Iterator[Task]:
     """pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"""
-    yield {
-        "basename": "lock",
-        "doc": "pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml",
-        "actions": [do("fetch", "lock", S, PACKAGES)],
-        "uptodate": [False],
-    }
+    doc = "pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"
+    yield command("lock", doc, do("fetch", "lock", S, PACKAGES))
     for name in LOCKABLE:
-        yield {
-            "basename": f"lock:{name}",
-            "doc": f"pin what extension {name} (or ALTERNATIVE of it) is made of, in its lock.toml",
-            "actions": [do("originfetch", "lock", S, name)],
-            "pos_arg": "wanted",
-            "uptodate": [False],
-        }
+        doc = f"pin what extension {name} (or ALTERNATIVE of it) is made of, in its lock.toml"
+        yield command(f"lock:{name}", doc, do("originfetch", "lock", S, name), pos_arg="wanted")
 
 
 def task_linux() -> Task:
@@ -165,13 +133,9 @@ def task_kconfig() -> Iterator[Task]:
             kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
         ),
     }
-    yield {
-        "basename": "kconfig:diff",
-        "doc": "print what the fragments change against the base config",
-        "actions": [do("kconfig", "print_diff", S)],
-        "file_dep": files(S.config.with_name("diff.txt")),
-        "uptodate": [False],
-    }
+    diff = S.config.with_name("diff.txt")
+    doc = "print what the fragments change against the base config"
+    yield command("kconfig:diff", doc, do("kconfig", "print_diff", S), reads=files(diff))
 
 
 def task_kernel() -> Task:
@@ -181,16 +145,6 @@ def task_kernel() -> Task:
         "file_dep": files(S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel"),
         "targets": KERNEL,
         "uptodate": changed(tools=commandline.compiler(), epoch=S.profile.source_date_epoch),
-    }
-
-
-def task_check() -> Task:
-    """say what a kernel image (or any other FILE) is, and whether it can be booted"""
-    folder = Path(os.environ.get("TCBUILD_CWD") or get_initial_workdir() or ".")
-    return {
-        "actions": [do("identify", "check_files", folder)],
-        "pos_arg": "paths",
-        "uptodate": [False],
     }
 
 
@@ -226,13 +180,8 @@ def task_tcz() -> Iterator[Task]:
     """make the extensions: those with a recipe, and the profile's upstream ones"""
     doc = "make the extensions: those with a recipe, and the profile's upstream ones"
     yield {"basename": "tcz", "name": None, "doc": doc}
-    yield {
-        "basename": "tcz:tree",
-        "doc": "print what extension NAME (all of the profile) depends on, with sizes",
-        "actions": [do("tree", "print_tree", S)],
-        "pos_arg": "names",
-        "uptodate": [False],
-    }
+    tree_doc = "print what extension NAME (all of the profile) depends on, with sizes"
+    yield command("tcz:tree", tree_doc, do("tree", "print_tree", S), pos_arg="names")
     for name in PLAN.of_kind("upstream"):
         yield {
             "basename": "tcz",
@@ -283,13 +232,8 @@ def task_core() -> Iterator[Task]:
         "targets": files(S.core),
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
-    yield {
-        "basename": "core:list",
-        "doc": "list what corepure64.gz holds, as the kernel will unpack it",
-        "actions": [do("core", "list_core", S.core)],
-        "file_dep": files(S.core),
-        "uptodate": [False],
-    }
+    doc = "list what corepure64.gz holds, as the kernel will unpack it"
+    yield command("core:list", doc, do("core", "list_core", S.core), reads=files(S.core))
 
 
 def task_images() -> Task:
@@ -310,7 +254,7 @@ CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images":
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
-        "actions": [do("iso", "build", S)],
+        "actions": [do("bootcodes", "warn", S), do("iso", "build", S)],
         "file_dep": image_inputs(),
         "targets": files(S.iso),
         "uptodate": changed(**CARRIED),
@@ -321,7 +265,7 @@ def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
     mydata = commandline.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
-        "actions": [do("disk", "build", S)],
+        "actions": [do("bootcodes", "warn", S), do("disk", "build", S)],
         "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
         "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
@@ -342,22 +286,16 @@ def task_mirror() -> Task:
 def task_qemu() -> Iterator[Task]:
     """boot the ISO in QEMU, its serial console on this terminal"""
     needs = files(S.iso, S.core, S.kernel / "vmlinuz64")
-    yield {
-        "basename": "qemu",
-        "doc": "boot the ISO in QEMU, its serial console on this terminal",
-        "actions": [do("qemu", "interactive", S)],
-        "params": [commandline.FIRMWARE, commandline.MEMORY, commandline.FORWARD],
-        "file_dep": needs,
-        "uptodate": [False],
-        "io": {"capture": False},
-    }
-    yield {
-        "basename": "qemu:test",
-        "doc": "boot by BIOS, UEFI and directly, and ask the guest whether all is well",
-        "actions": [do("qemu", "test", S)],
-        "file_dep": needs,
-        "uptodate": [False],
-    }
+    yield command(
+        "qemu",
+        "boot the ISO in QEMU, its serial console on this terminal",
+        do("qemu", "interactive", S),
+        reads=needs,
+        params=[commandline.FIRMWARE, commandline.MEMORY, commandline.FORWARD],
+        io={"capture": False},
+    )
+    doc = "boot by BIOS, UEFI and directly, and ask the guest whether all is well"
+    yield command("qemu:test", doc, do("qemu", "test", S), reads=needs)
 
 
 def task_test() -> Iterator[Task]:
@@ -373,28 +311,20 @@ def task_test() -> Iterator[Task]:
         ),
     }
     for name, (doc, paths, needs) in tiers.items():
-        yield {
-            "basename": name,
-            "doc": doc,
-            "actions": [do("testing", "pytest", *paths)],
-            "task_dep": needs,
-            "uptodate": [False],
-            "io": {"capture": False},
-        }
+        tests = do("testing", "pytest", *paths)
+        yield command(name, doc, tests, task_dep=needs, io={"capture": False})
 
 
-def task_explain() -> Task:
-    """say for each task that NAME (iso) needs whether it would run, and why"""
+def task_commands() -> Iterator[Task]:
+    """commands that make nothing of the image"""
     from tasks.explain import AllTasks
 
+    folder = Path(os.environ.get("TCBUILD_CWD") or get_initial_workdir() or ".")
+    doc = "say what a kernel image (or any other FILE) is, and whether it can be booted"
+    yield command("check", doc, do("identify", "check_files", folder), pos_arg="paths")
     known = AllTasks()
-    return {
-        "actions": [do("explain", "explain", known, DOIT_CONFIG["default_tasks"])],
-        "pos_arg": "names",
-        "uptodate": [known],
-    }
-
-
-def task_docs() -> Task:
-    """bring the generated parts of the README up to date"""
-    return {"actions": [do("pipeline", "write_docs")], "uptodate": [False]}
+    doc = "say for each task that NAME (iso) needs whether it would run, and why"
+    explain = do("explain", "explain", known, DOIT_CONFIG["default_tasks"])
+    yield command("explain", doc, explain, pos_arg="names", uptodate=[known])
+    doc = "bring the generated parts of the README up to date"
+    yield command("docs", doc, do("pipeline", "write_docs"))

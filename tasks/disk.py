@@ -12,7 +12,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from tasks import bootcodes, grub, iso, system
+from tasks import grub, iso, system
 from tasks.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say
@@ -38,7 +38,6 @@ def build(settings: Settings) -> None:
     """Write the raw and the qcow2 image.  Same inputs, same bytes."""
     log = settings.logs / "disk.log"
     log.unlink(missing_ok=True)
-    bootcodes.warn(settings)
     work = settings.output / "disk"
     remove_tree(work)
     work.mkdir(parents=True)

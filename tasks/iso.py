@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tasks import bootcodes, clashes, extracted, grub, images, tce
+from tasks import clashes, extracted, grub, images, tce
 from tasks.errors import UserError
 from tasks.files import atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
@@ -23,7 +23,6 @@ from tasks.tcz import SIDE_FILES
 
 def build(settings: Settings) -> None:
     """Write `tcbuild-PROFILE.iso`.  Same inputs, same bytes, in whatever folder and at whatever time."""
-    bootcodes.warn(settings)
     tree = settings.output / "iso-tree"
     remove_tree(tree)
     (tree / "boot/grub").mkdir(parents=True)
