@@ -49,7 +49,7 @@ def booted(
 
 
 def make_tcz(folder: Path, name: str, files: Mapping[str, str], deps: str = "") -> Path:
-    """Make NAME.tcz (and .dep, .md5.txt) in `folder`; scripts (`#!`) become executable."""
+    """Make NAME.tcz (and .dep, .list, .md5.txt) in `folder`; scripts (`#!`) become executable."""
     root = folder.parent / f".{name}"
     for path, content in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,7 @@ def make_tcz(folder: Path, name: str, files: Mapping[str, str], deps: str = "") 
     tcz = folder / f"{name}.tcz"
     options = ("-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-quiet", "-no-progress")
     subprocess.run(["mksquashfs", root, tcz, *options], check=True, capture_output=True)
+    Path(f"{tcz}.list").write_text("".join(f"{path}\n" for path in sorted(files)))
     if deps:
         Path(f"{tcz}.dep").write_text(deps, newline="")
     digest = hashlib.md5(tcz.read_bytes()).hexdigest()
