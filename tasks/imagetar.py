@@ -196,7 +196,7 @@ def _drain(stream: Any, digest: Any) -> None:
 def _json(blob: _Blob, kind: type, what: str) -> Any:
     try:
         data = json.loads(blob.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _Broken(f"{what} is no JSON document") from None
     if not isinstance(data, kind):
         raise _Broken(f"{what}: expected a JSON {'object' if kind is dict else 'array'}")

@@ -268,7 +268,7 @@ def read_shrinkwrap(content: bytes, skip: Sequence[str], what: str) -> list[Pack
         data = json.loads(content)
         entries = dict(data["packages"].items())
         return [_package(path, entries[path], what) for path in sorted(_reachable(entries, skip, what))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{what} is not a lock file of version 2 or 3: {problem}") from None
 

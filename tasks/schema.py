@@ -32,6 +32,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}", "the file must be valid TOML") from None
+    except RecursionError:  # tomllib calls itself for every bracket
+        raise UserError(f"{path}: nested too deeply", "the file must be valid TOML") from None
 
 
 def load(path: Path, schema: type[T]) -> T:

@@ -8,6 +8,7 @@ time on a kernel tree).  GNU tar's guards stay on as a second wall.
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import shutil
 import stat
@@ -38,6 +39,12 @@ KINDS = {
 }
 # As many symlinks as Linux follows in one path (path_resolution(7)).
 MOST_LINKS = 40
+
+
+# What `zipfile` says of damage besides BadZipFile: places outside the file (EINVAL), an entry
+# that is marked as encrypted (RuntimeError), a name that is none on any file system.
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+BAD_ZIP_ERRNOS = (errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class _Refusal(Exception):
@@ -107,7 +114,9 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
     except _Refusal as refusal:
         hint = "the archive is not one to trust; nothing of it was unpacked"
         raise UserError(f"{archive.name}: {refusal}", hint) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, FileExistsError) as error:
+    except (*BAD_ZIP, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in BAD_ZIP_ERRNOS:
+            raise  # a full disk, for one
         hint = "remove it and fetch it again"
         message = f"{archive}: the archive is damaged, cut short or not a zip archive"
         raise UserError(message, hint, f"  {error}") from None

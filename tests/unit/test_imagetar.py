@@ -208,6 +208,7 @@ BROKEN: dict[str, tuple[Files | bytes, str]] = {
     "zstd": (zstandard.compress(oci.tar(OCI)), "packed by zstd"),
     # OCI layouts
     "another layout": (changed(OCI, "oci-layout", b'{"imageLayoutVersion": "2.0.0"}'), "version '2.0.0'"),
+    "layout nested": (changed(OCI, "oci-layout", b"[" * 100_000), "oci-layout is no JSON document"),
     "layout no JSON": (changed(OCI, "oci-layout", b"1.0.0"), "oci-layout is no JSON document"),
     "no index": (changed(OCI, "index.json", None), "index.json, which the OCI layout names, is not in it"),
     "index no object": (changed(OCI, "index.json", b"[]"), "index.json: expected a JSON object"),

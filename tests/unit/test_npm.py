@@ -124,7 +124,9 @@ def test_what_nobody_vouches_for_is_refused(entry: dict[str, Any], words: str) -
         folders(shrinkwrap({"dependencies": {"a": "1"}}, a=entry))
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"lockfileVersion": 1, "dependencies": {}}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"lockfileVersion": 1, "dependencies": {}}', b"\xff", b"[" * 100_000]
+)
 def test_another_file_is_refused(content: bytes) -> None:
     with pytest.raises(UserError, match="not a lock file of version 2 or 3"):
         folders(content)

@@ -171,6 +171,7 @@ def test_missing_key_in_a_table_has_its_full_name(tmp_path: Path) -> None:
         (b'text = "x"\ntext = "y"', "Cannot overwrite a value"),
         (b"[inner\n", "line 1"),
         (b'text = "\xff"', "not UTF-8 text (byte 8)"),
+        (b"text = " + b"[" * 5000, "nested too deeply"),
     ],
 )
 def test_text_that_is_no_toml(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -78,13 +78,25 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "into").exists()
 
 
-@pytest.mark.parametrize("where", ["cut", "flipped", "no zip"])
+@pytest.mark.parametrize("where", ["cut", "flipped", "no zip", "starts late", "encrypted"])
 def test_a_damaged_archive_is_told(tmp_path: Path, where: str) -> None:
     archive = packed(tmp_path / "a.whl", ("x", FILE | 0o644, bytes(range(256)) * 64))
     data = bytearray(archive.read_bytes())
     if where == "flipped":
         data[60] ^= 0xFF
-    archive.write_bytes({"cut": bytes(data[:-30]), "flipped": bytes(data), "no zip": b"<html>"}[where])
+    if where == "encrypted":
+        data[6] |= 1  # APPNOTE 4.4.4: bit 0, in the file's own header and in the directory
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+    late = bytes(data[60:])  # the directory then points before the first byte
+    archive.write_bytes(
+        {
+            "starts late": late,
+            "encrypted": bytes(data),
+            "cut": bytes(data[:-30]),
+            "flipped": bytes(data),
+            "no zip": b"<html>",
+        }[where]
+    )
     with pytest.raises(UserError, match="the archive is damaged, cut short or not a zip archive"):
         unpack_zip(archive, tmp_path / "into", label="a.whl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl"]
