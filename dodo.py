@@ -79,9 +79,11 @@ def task_fetch() -> Iterator[Task]:
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
         "actions": [do("fetch", "fetch", S, PACKAGES)],
-        "file_dep": files(*S.profile_files, *([S.pinned_lock] if S.pinned_lock.exists() else [])),
+        "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
-        "uptodate": changed(packages=PACKAGES, frozen=S.frozen, relock=S.relock),
+        "uptodate": changed(
+            **commandline.fetched(S.profile), packages=PACKAGES, frozen=S.frozen, relock=S.relock
+        ),
     }
     for name, made in ALL_RECIPES.items():
         if not originlock.to_lock(made):
@@ -313,6 +315,8 @@ def task_test() -> Iterator[Task]:
     for name, (doc, paths, needs) in tiers.items():
         tests = do("testing", "pytest", *paths)
         yield command(name, doc, tests, task_dep=needs, io={"capture": False})
+    doc = "give every parser damaged input (100,000 in all)"
+    yield command("fuzz", doc, do("testing", "fuzz"), params=[commandline.INPUTS], io={"capture": False})
 
 
 def task_commands() -> Iterator[Task]:

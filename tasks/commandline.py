@@ -32,6 +32,7 @@ FORWARD = {
     "default": [],
     "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
+INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
 
 
 def settings(artifacts: Path) -> Settings:
@@ -52,6 +53,15 @@ def settings(artifacts: Path) -> Settings:
     chosen = profile.settings(given, artifacts)
     chosen.output.mkdir(parents=True, exist_ok=True)
     return chosen
+
+
+def fetched(whole: profile.Profile) -> dict[str, object]:
+    """Return what of a profile says what is to be fetched, by key."""
+    kernel = ("source", "base", "modules", "release")
+    return {
+        **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
+        **{name: getattr(whole, name) for name in ("core", "mirrors", "tcz", "extensions", "images")},
+    }
 
 
 def tree(folder: Path) -> list[Path]:
