@@ -6,7 +6,9 @@ tested is which tasks run and what comes out, not how long gcc takes.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -35,7 +37,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a-folder-of-another-name")
     old = os.umask(0o077)
     try:
-        done = doit(folder, "iso", f"profile={built().name}", env=FOREIGN)
+        done = doit(folder, "iso", "tcz:coreutils", f"profile={built().name}", env=FOREIGN)
     finally:
         os.umask(old)
     assert done.status == 0, done.output
@@ -93,6 +95,16 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
     [
         ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
         ("boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
+        ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["iso"]),
+        ("profiles/apt.toml", "[boot]", "# What boots.\n[boot]", []),
+        ("profiles/apt.toml", 'bootcodes = ["cde",', 'bootcodes = ["cde", "noicons",', ["iso"]),
+        ("profiles/apt.toml", "[boot]", '[system]\nhostname = "hut"\n\n[boot]', ["core", "iso"]),
+        (
+            "profiles/apt.toml",
+            "[[extensions]]",
+            '[[extensions]]\nname = "coreutils"\n\n[[extensions]]',
+            ["fetch", "iso"],
+        ),
         ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
         ("rootfs/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
         (
@@ -108,7 +120,19 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
             ["kconfig", "kernel", "core", "iso"],
         ),
     ],
-    ids=["comment-of-a-fragment", "boot-menu", "recipe", "init-script", "fragment", "new-module"],
+    ids=[
+        "comment-of-a-fragment",
+        "boot-menu",
+        "menu-timeout",
+        "comment-of-a-profile",
+        "bootcode",
+        "host-name",
+        "extension-list",
+        "recipe",
+        "init-script",
+        "fragment",
+        "new-module",
+    ],
 )
 def test_a_change_rebuilds_its_own_chain_and_nothing_else(
     clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, tasks: list[str]
@@ -224,6 +248,37 @@ def test_bad_input_is_explained_and_leaves_what_was_built(
         assert word in done.output
     assert sha256_file(image) == before
     assert run("iso").status == 0
+
+
+def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    linux = clone / "artifacts" / built().name / "linux"
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    old = (linux / "init/main.c").read_text()
+    new = old.replace('pr_info("Run %s as init process', 'pr_info("Start %s as init process')
+    assert old != new
+    series = clone / "patches" / "words"
+    series.mkdir(parents=True)
+    (series / "series").write_text("words.patch\n")
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True), new.splitlines(keepends=True), "a/init/main.c", "b/init/main.c"
+    )
+    (series / "words.patch").write_text("".join(lines))
+    chain = ["linux", "kconfig", "kernel", "iso"]
+    with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "words"'):
+        done = run("iso")
+        assert (done.status, done.ran) == (0, chain), done.output
+        compiled = (clone / "artifacts" / built().name / "logs/kernel.log").read_text()
+        # The decompressor is told anew where things lie in vmlinux (its voffset.h).
+        own = re.findall(r"  CC +(?!arch/x86/boot/)(\S+\.o)", compiled)
+        assert own == ["init/main.o"], "one C file"
+        assert run("iso").ran == []
+        with edited(series / "words.patch", "Start %s", "Launch %s"):
+            assert run("iso").ran == chain
+    assert run("iso").ran == chain
+    assert sha256_file(image) == before
 
 
 def test_a_patch_that_does_not_apply_is_named(clone: Path, run: Callable[..., Outcome]) -> None:
