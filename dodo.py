@@ -146,7 +146,9 @@ def task_kernel() -> Task:
         "actions": [do("kernel", "build", S)],
         "file_dep": files(S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel"),
         "targets": KERNEL,
-        "uptodate": changed(tools=commandline.compiler(), epoch=S.profile.source_date_epoch),
+        "uptodate": changed(
+            S.kernel / "modules", tools=commandline.compiler(), epoch=S.profile.source_date_epoch
+        ),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import action
+from tasks.intact import Intact
 from tasks.state import Keys
 
 Task = dict[str, Any]
@@ -44,6 +45,9 @@ def files(*paths: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def changed(**values: Any) -> list[Any]:
-    """Return an uptodate check that fails when one of `values` differs from the last run's."""
-    return [Keys(values)]
+def changed(*folders: Path, **values: Any) -> list[Any]:
+    """Return uptodate checks that fail when one of `values` differs from the last run's, or a target.
+
+    folders: their files count as targets.
+    """
+    return [Keys(values), Intact(folders)]

@@ -10,6 +10,7 @@ from doit.dependency import UptodateCalculator
 from doit.globals import Globals
 
 from tasks.errors import UserError
+from tasks.intact import Intact
 from tasks.run import ROOT
 from tasks.state import Keys
 
@@ -86,6 +87,9 @@ def reasons(task: Any, tasks: Mapping[str, Any]) -> list[str]:
         if isinstance(check, Keys):
             changes = check.differing(manager.get_values(task.name))
             lines += [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+        elif isinstance(check, Intact):
+            lost = check.differing(task, manager.get_values(task.name))
+            lines += [f"no longer as it was made: {text}" for text in _some(lost)]
         else:
             lines.append("it runs every time")
     words = {

@@ -44,7 +44,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def add_success(self, task: Any) -> None:
         """Say how long a task took, and remember that it is done."""
-        state.finish()
+        state.finish(task)
         if task.name in self._started:
             self.write(f"   {task.name} done in {time.monotonic() - self._started[task.name]:.1f} s\n")
 

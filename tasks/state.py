@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from doit.globals import Globals
 
+from tasks import alone
+
 MISSING = "nothing"
+_making: set[str] = set()
+"""Tasks with targets that run."""
 
 
 def begin(task: Any) -> None:
     """Forget a task's last success: it is about to write its targets anew.
 
     Else a run killed in the middle, and inputs put back as they were, would look done.
+    A task that makes something waits for other runs in this output folder.
     """
+    if task.targets:
+        alone.hold(Path(Globals.dep_manager.backend.name).with_name(".doit.lock"))
+    elif not _making:
+        alone.release()  # `./doit qemu` may take hours
+    if task.targets:
+        _making.add(task.name)
     Globals.dep_manager.remove(task.name)
     _flush()
 
 
-def finish() -> None:
-    """Put the records of all finished tasks on the disk."""
+def finish(task: Any) -> None:
+    """Put the records of all finished tasks on the disk, that of `task` among them."""
+    _making.discard(task.name)
     _flush()
 
 

@@ -20,14 +20,17 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tasks.explain import AllTasks, explain
+from tasks.intact import Intact
 from tasks.reporter import Reporter
 from tasks.state import Keys
 
 DOIT_CONFIG = {{"backend": "sqlite3", "reporter": Reporter, "default_tasks": ["third"], "verbosity": 2}}
-KEYS = eval(Path("keys").read_text())
+CHECKS = [Keys(eval(Path("keys").read_text())), Intact([Path("folder")])]
 
 def copy(before, after):
     Path(after).write_text(Path(before).read_text())
+    Path("folder").mkdir(exist_ok=True)
+    Path("folder", "inside").write_text("as made")
     while after == "two" and Path("hang").exists():
         pass
     assert not Path(f"fail-{{after}}").exists()
@@ -38,7 +41,7 @@ def task_all():
            "uptodate": [known]}}
     for name, before, after in map(str.split, ("first zero one", "second one two", "third two three")):
         yield {{"basename": name, "actions": [(copy, [before, after])], "file_dep": [before],
-               "targets": [after], "uptodate": [Keys(KEYS)] if name == "second" else []}}
+               "targets": [after], "uptodate": CHECKS if name == "second" else []}}
 """
 
 
@@ -54,7 +57,9 @@ class Project:
     def start(self, *words: str) -> subprocess.Popen[str]:
         # Without bytecode files: two runs may be closer together than a second.
         command = [sys.executable, "-B", "-m", "doit", *words]
-        return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def doit(self, *words: str, status: int = 0) -> str:
         process = self.start(*words)
@@ -69,13 +74,18 @@ class Project:
         lines = self.doit("explain", *names).splitlines()
         return [line for line in lines if "explain" not in line]
 
-    def kill_in_second(self) -> None:
+    def hang_in_second(self) -> subprocess.Popen[str]:
+        """Start a run that stays in `second` while there is a file `hang`."""
         (self.folder / "hang").touch()
         (self.folder / "two").unlink(missing_ok=True)
         process = self.start()
         while not (self.folder / "two").exists():
             assert process.poll() is None
             time.sleep(0.01)
+        return process
+
+    def kill_in_second(self) -> None:
+        process = self.hang_in_second()
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         (self.folder / "hang").unlink()
@@ -107,6 +117,40 @@ def test_a_failed_task_is_not_done_and_those_before_it_are(project: Project) -> 
     project.doit(status=2)
     (project.folder / "fail-two").unlink()
     assert project.ran() == ["second", "third"]
+
+
+def test_a_second_run_waits_for_the_first(project: Project) -> None:
+    first = project.hang_in_second()
+    second = project.start()
+    assert second.stdout is not None
+    waiting = f"waiting for another run here (process {first.pid})\n"
+    assert waiting in (second.stdout.readline(), second.stdout.readline())
+    assert second.poll() is None
+    (project.folder / "hang").unlink()
+    said, _ = first.communicate(timeout=60)
+    assert (first.returncode, said.count("=> ")) == (0, 3)
+    said, _ = second.communicate(timeout=60)
+    assert (second.returncode, "=> third" in said) == (0, False)
+    assert project.ran() == []
+
+
+@pytest.mark.parametrize("name", ["two", "folder/inside"])
+def test_what_was_changed_after_it_was_made_is_made_again(project: Project, name: str) -> None:
+    project.doit()
+    path = project.folder / name
+    made = path.read_text()
+    path.write_text("x" * len(made))
+    assert project.why() == [
+        *("second would run:", f"  no longer as it was made: {name}"),
+        *("third would run:", *(["  changed: two"] if name == "two" else []), "  after second"),
+    ]
+    assert project.ran() == ["second"]
+    assert path.read_text() == made
+    os.utime(path)
+    assert project.ran() == [], "a new time alone is no change"
+    path.unlink()
+    assert project.ran() == ["second"]
+    assert project.ran() == []
 
 
 def test_explain_names_what_changed(project: Project) -> None:
