@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import bootimage, elf, kbuild
+from tasks import bootimage, elf, kbuild, unclean
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.progress import Progress
@@ -52,7 +52,7 @@ def build(settings: Settings) -> None:
     write_if_changed(settings.build / ".config", settings.config.read_bytes())
     log = settings.logs / "kernel.log"
     log.unlink(missing_ok=True)
-    with Progress("kernel", "objects") as progress:
+    with unclean.watched(settings.build), Progress("kernel", "objects") as progress:
 
         def count(line: str) -> None:
             if OBJECT.match(line):
