@@ -13,6 +13,8 @@ from tasks.state import Keys
 
 Task = dict[str, Any]
 Action = tuple[Callable[..., Any], list[Any]]
+# A task's `meta`: its output is for programs, so the reporter adds nothing to it.
+QUIET = {"quiet": True}
 
 
 def do(stage: str, function: str, *args: Any) -> Action:

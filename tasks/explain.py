@@ -16,6 +16,8 @@ from tasks.state import Keys
 
 SHOWN = 5
 WIDTH = 60
+NOT_DONE = "it has not been done yet"
+NOT_KNOWN = "nothing is known of an earlier success"
 
 
 class AllTasks(UptodateCalculator):  # type: ignore[misc]
@@ -75,13 +77,16 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
 
 def reasons(task: Any, tasks: Mapping[str, Any]) -> list[str]:
     """Return why `task` would run by itself, a line each; none if it is up to date."""
+    status = Globals.dep_manager.get_status(task, tasks, get_log=True)
+    return [] if status.status == "up-to-date" else told(task, status)
+
+
+def told(task: Any, status: Any) -> list[str]:
+    """Return a line for each reason in `status`, which doit gave for `task` (with `get_log`)."""
     manager = Globals.dep_manager
-    status = manager.get_status(task, tasks, get_log=True)
-    if status.status == "up-to-date":
-        return []
     if manager.backend.get(task.name, "checker:") is None and task.file_dep:
         missing = status.reasons.get("missing_target", [])
-        return ["it has not been done yet" if missing else "nothing is known of an earlier success"]
+        return [NOT_DONE if missing else NOT_KNOWN]
     lines = []
     for check, _, _ in status.reasons.get("uptodate_false", []):
         if isinstance(check, Keys):

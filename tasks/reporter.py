@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doit.reporter import ConsoleReporter
 
-from tasks import state
+from tasks import runrecord, state
 
 EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 
@@ -23,6 +24,11 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         super().__init__(outstream, options)
         self._started: dict[str, float] = {}
         self._ran = 0
+        self._record = runrecord.Recorder()
+
+    def initialize(self, tasks: Mapping[str, Any], selected_tasks: Sequence[str]) -> None:
+        """Start to watch a run, so that a record of it can be kept."""
+        self._record.watch(selected_tasks)
 
     def write(self, text: str) -> None:
         """Print; leave quietly if nobody reads any more, as in `./doit core:list | head`."""
@@ -37,25 +43,36 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def execute_task(self, task: Any) -> None:
         """Say that a task starts."""
         if task.actions:
-            self._started[task.name] = time.monotonic()
             self._ran += 1
-            self.write(f"=> {task.name}\n")
-            state.begin(task)
+            # What a command prints for programs must stand alone.
+            if not (task.meta or {}).get("quiet"):
+                self._started[task.name] = time.monotonic()
+                self.write(f"=> {task.name}\n")
+            state.begin(task)  # which may wait for another run
+            self._record.begin(task)
 
     def add_success(self, task: Any) -> None:
         """Say how long a task took, and remember that it is done."""
         state.finish(task)
+        self._record.end(task, runrecord.OK)
         if task.name in self._started:
             self.write(f"   {task.name} done in {time.monotonic() - self._started[task.name]:.1f} s\n")
 
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """Say what went wrong, and keep it in the record."""
+        self._record.end(task, runrecord.FAILED)
+        super().add_failure(task, fail)
+
     def skip_uptodate(self, task: Any) -> None:
         """An up-to-date task is not worth a line."""
+        self._record.skip(task)
 
     def _write_failure(self, result: Any, write_exception: bool = True) -> None:
         self.write(f"error: {result['task'].name}: {result['exception'].get_msg().strip()}\n")
 
     def complete_run(self) -> None:
         """Say it when there was nothing to do; errors have been shown where they happened."""
+        self._record.finish()
         for message in self.runtime_errors:
             self.write(f"error: {message}\n")
         if not self._ran and not self.failures and not self.runtime_errors:
