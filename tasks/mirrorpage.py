@@ -7,18 +7,15 @@ extension is escaped, and the page's policy lets a browser run that one script a
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from tasks.page import count, escape, fill, size_text
+
 TEMPLATE = Path(__file__).with_name("mirror.html")
-KEY = re.compile(r"@([A-Z_]+)@")
-INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,20 +56,15 @@ def page(title: str, folder: str, entries: Sequence[Entry], images: Sequence[Ima
     """
     by_name = {item.name: item for item in entries}
     total = sum(item.size for item in entries) + sum(image.size for image in images)
-    text = TEMPLATE.read_text()
     values = {
-        "TITLE": _text(title),
-        "FOLDER": _text(folder),
-        "COUNT": _count(len(entries), "extension"),
+        "TITLE": escape(title),
+        "FOLDER": escape(folder),
+        "COUNT": count(len(entries), "extension"),
         "TOTAL": size_text(total),
         "EXTENSIONS": "\n".join(_article(item, folder, by_name) for item in entries),
         "IMAGES": _images(images),
-        "POLICY": _policy(text),
     }
-    # In one pass: nothing in a value is a key.
-    filled = KEY.sub(lambda match: values[match[1]], text)
-    # Names of files may be no UTF-8; such a byte is shown as \udcXX.
-    return filled.encode(errors="backslashreplace")
+    return fill(TEMPLATE, values)
 
 
 def closure(name: str, by_name: Mapping[str, Entry]) -> list[str]:
@@ -87,38 +79,31 @@ def closure(name: str, by_name: Mapping[str, Entry]) -> list[str]:
     return list(found)
 
 
-def size_text(size: int) -> str:
-    """Return bytes for people: 512 B, 34 KiB, 1.2 MiB."""
-    if size < 1024:
-        return f"{size} B"
-    return f"{size / 1024:.0f} KiB" if size < 1 << 20 else f"{size / (1 << 20):.1f} MiB"
-
-
 def _article(item: Entry, folder: str, by_name: Mapping[str, Entry]) -> str:
     info = item.info
     tcz = f"{item.name}.tcz"
     facts = [
-        ("Version", _text(info.get("Version", ""))),
+        ("Version", escape(info.get("Version", ""))),
         ("Size", f"{size_text(item.size)} ({item.size:,} bytes){_with_deps(item, by_name)}"),
         (
             "Needs",
-            ", ".join(f'<a href="#ext-{_text(dep)}">{_text(dep)}</a>' for dep in item.needs)
+            ", ".join(f'<a href="#ext-{escape(dep)}">{escape(dep)}</a>' for dep in item.needs)
             or "nothing else",
         ),
-        ("Tags", _text(info.get("Tags", ""))),
-        ("Licence", _text(info.get("Copying-policy", ""))),
+        ("Tags", escape(info.get("Tags", ""))),
+        ("Licence", escape(info.get("Copying-policy", ""))),
         ("From", _site(info.get("Original-site", ""))),
-        ("Comments", _text(info.get("Comments", "")).replace("\n", "<br>")),
+        ("Comments", escape(info.get("Comments", "")).replace("\n", "<br>")),
         ("MD5", f"<code>{item.md5}</code>"),
         ("SHA-256", f"<code>{item.sha256}</code>"),
         ("Files", " ".join(_link(folder, file, file) for file in item.files)),
     ]
     rows = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts if value)
-    paths = "".join(f"<li>{_text(path)}</li>" for path in item.paths)
+    paths = "".join(f"<li>{escape(path)}</li>" for path in item.paths)
     return (
-        f'<article id="ext-{_text(item.name)}"><h3>{_link(folder, tcz, tcz)}</h3>'
-        f'<p class="about">{_text(info.get("Description", ""))}</p><dl>{rows}</dl>'
-        f"<details><summary>It brings {_count(len(item.paths), 'file')}</summary>"
+        f'<article id="ext-{escape(item.name)}"><h3>{_link(folder, tcz, tcz)}</h3>'
+        f'<p class="about">{escape(info.get("Description", ""))}</p><dl>{rows}</dl>'
+        f"<details><summary>It brings {count(len(item.paths), 'file')}</summary>"
         f'<ul class="paths">{paths}</ul></details></article>'
     )
 
@@ -128,16 +113,16 @@ def _with_deps(item: Entry, by_name: Mapping[str, Entry]) -> str:
     if len(needed) == 1:
         return ""
     whole = sum(by_name[name].size for name in needed)
-    return f"; {size_text(whole)} with all it needs ({_count(len(needed), 'extension')})"
+    return f"; {size_text(whole)} with all it needs ({count(len(needed), 'extension')})"
 
 
 def _images(images: Sequence[Image]) -> str:
     if not images:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{_text(image.name)}</th><td>{_link("images", image.file, image.file)}</td>'
-        f"<td>{size_text(image.size)}</td><td><code>{_text(image.sha256)}</code></td>"
-        f"<td><code>{_text(image.digest)}</code></td></tr>"
+        f'<tr><th scope="row">{escape(image.name)}</th><td>{_link("images", image.file, image.file)}</td>'
+        f"<td>{size_text(image.size)}</td><td><code>{escape(image.sha256)}</code></td>"
+        f"<td><code>{escape(image.digest)}</code></td></tr>"
         for image in images
     )
     head = "".join(
@@ -150,32 +135,12 @@ def _images(images: Sequence[Image]) -> str:
     )
 
 
-def _policy(text: str) -> str:
-    """Return a Content-Security-Policy that allows the template's own script and style, by hash."""
-    allowed: dict[str, list[str]] = {"script": [], "style": []}
-    for kind, content in INLINE.findall(text):
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        allowed[kind].append(f"'sha256-{digest}'")
-    sources = "; ".join(
-        f"{kind}-src {' '.join(hashes) or chr(39) + 'none' + chr(39)}" for kind, hashes in allowed.items()
-    )
-    return f"default-src 'none'; base-uri 'none'; form-action 'none'; {sources}"
-
-
 def _site(address: str) -> str:
     """Return a link for a web address, and the text alone for anything else."""
     if re.match(r"https?://", address):
-        return f'<a href="{_text(address)}" rel="noreferrer">{_text(address)}</a>'
-    return _text(address)
+        return f'<a href="{escape(address)}" rel="noreferrer">{escape(address)}</a>'
+    return escape(address)
 
 
 def _link(folder: str, file: str, label: str) -> str:
-    return f'<a href="{_text(quote(f"{folder}/{file}"))}" download>{_text(label)}</a>'
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+    return f'<a href="{escape(quote(f"{folder}/{file}"))}" download>{escape(label)}</a>'
