@@ -21,6 +21,7 @@ from selenium.webdriver.common.by import By
 from tasks import mirror, tce
 from tasks.profile import Settings
 from tests.built import built
+from tests.chromium import chromium, complaints, loaded
 
 BUSYBOX = "/bin/busybox"
 # How Tiny Core's scripts read databases of paragraphs.
@@ -163,15 +164,9 @@ def test_building_again_gives_the_same_tree(settings: Settings) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -239,8 +234,5 @@ def test_the_page_in_a_browser(browser: webdriver.Chrome, settings: Settings, ad
     assert link.get_attribute("href") == browser.current_url.rsplit("/", 1)[0] + (
         f"/{tce.mirror_folder(settings.profile)}/attr.tcz"
     )
-    logged = browser.get_log("browser")  # type: ignore[no-untyped-call]
-    logged = [entry for entry in logged if "favicon" not in entry["message"]]
-    assert logged == []
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
-    assert [name for name in loaded if "favicon" not in name] == []
+    assert complaints(browser) == []
+    assert loaded(browser) == []

@@ -1,4 +1,4 @@
-"""A real browser for the vm tests: headless Chromium, driven by Selenium."""
+"""What the vm tests do with a real browser: open a page, wait for it, type, click."""
 
 from __future__ import annotations
 
@@ -10,29 +10,17 @@ from typing import TypeVar
 
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.chromium import chromium
+
 T = TypeVar("T")
-# By host.toml.
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 # Seconds; the server is emulated, and its page has 20 MB of scripts.
 PATIENCE = 400.0
-FLAGS = (
-    "--headless",
-    "--no-sandbox",  # which root has none of
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,800",
-)
 
 
 class Browser:
@@ -78,20 +66,13 @@ class Browser:
 @contextmanager
 def browser(folder: Path, screenshot: Path) -> Iterator[Browser]:
     """A window with a new user's data in `folder`; what it shows last is kept in `screenshot`."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={folder}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
+    with chromium(folder) as driver:
         driver.set_page_load_timeout(PATIENCE)
         try:
             yield Browser(driver)
         finally:
             screenshot.parent.mkdir(parents=True, exist_ok=True)
             driver.save_screenshot(str(screenshot))
-    finally:
-        driver.quit()
 
 
 def free_port() -> int:
