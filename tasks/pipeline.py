@@ -54,20 +54,29 @@ def edges(tasks: list[Any]) -> list[tuple[str, str, str]]:
 
 
 def mermaid(tasks: list[Any]) -> str:
+    """Return the pipeline as a mermaid flowchart, for a Markdown file."""
+    return f"```mermaid\n{flowchart(tasks)}\n```"
+
+
+def flowchart(tasks: list[Any]) -> str:
     """Return the pipeline as a mermaid flowchart."""
     through: dict[tuple[str, str], list[str]] = {}
     for source, to, name in edges(tasks):
         through.setdefault((source, to), []).append(name)
     nodes = sorted({node for pair in through for node in pair})
-    lines = ["```mermaid", "flowchart LR"]
+    lines = ["flowchart LR"]
     for node in nodes:
-        is_file = node.endswith("/") or "." in node
-        shape = f'[/"{node}"/]' if is_file else f'["{node}"]'
+        shape = f'[/"{node}"/]' if is_file(node) else f'["{node}"]'
         lines.append(f"    {_id(node)}{shape}")
     for (source, to), names in sorted(through.items()):
         label = "|" + ", ".join(sorted(filter(None, names))[:3]) + "|" if any(names) else ""
         lines.append(f"    {_id(source)} -->{label} {_id(to)}")
-    return "\n".join([*lines, "```"])
+    return "\n".join(lines)
+
+
+def is_file(node: str) -> bool:
+    """Tell whether a node of the picture is a file or folder of the checkout, not a task."""
+    return node.endswith("/") or "." in node
 
 
 def _id(node: str) -> str:
