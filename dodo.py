@@ -15,7 +15,7 @@ from pathlib import Path
 from doit import get_initial_workdir
 
 from tasks import commandline, originlock, recipe, tce
-from tasks.declare import Task, changed, command, do, files
+from tasks.declare import QUIET, Task, changed, command, do, files
 from tasks.errors import edge, install_signal_handlers
 from tasks.profile import load_lock
 from tasks.reporter import Reporter
@@ -146,6 +146,7 @@ def task_kernel() -> Task:
         "actions": [do("kernel", "build", S)],
         "file_dep": files(S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel"),
         "targets": KERNEL,
+        "meta": {"sizes": files(S.kernel / "modules")},  # for records of runs
         "uptodate": changed(
             S.kernel / "modules", tools=commandline.compiler(), epoch=S.profile.source_date_epoch
         ),
@@ -234,6 +235,7 @@ def task_core() -> Iterator[Task]:
         "actions": [do("core", "build", S)],
         "file_dep": [*BASE, KERNEL[1], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
+        "meta": {"sizes": files(S.output / "modules64.gz")},
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
     doc = "list what corepure64.gz holds, as the kernel will unpack it"
@@ -281,7 +283,12 @@ def task_mirror() -> Task:
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
         "actions": [do("mirror", "build", S, names)],
-        "file_dep": [*tcz_files(names), *BASE, *LISTED, *files(*sorted((ROOT / "tasks").glob("mirror*")))],
+        "file_dep": [
+            *tcz_files(names),
+            *BASE,
+            *LISTED,
+            *files(*sorted((ROOT / "tasks").glob("mirror*")), ROOT / "tasks/page.py"),
+        ],
         "targets": files(*commandline.mirror_files(S, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }
@@ -334,3 +341,17 @@ def task_commands() -> Iterator[Task]:
     yield command("explain", doc, explain, pos_arg="names", uptodate=[known])
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
+    doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
+    yield command("report", doc, do("report", "build", S, known), uptodate=[known])
+    doc = "print how large all parts are (or FILE, modules, kernel), and how that changed"
+    sizes = do("sizes", "print_sizes", S)
+    yield command("size", doc, sizes, pos_arg="names", params=[commandline.AS_JSON], meta=QUIET)
+    doc = "print the tasks that NAME (all) needs and their files as a graph"
+    graph = do("graph", "print_graph", known)
+    yield command(
+        "graph", doc, graph, pos_arg="names", params=[commandline.GRAPH], uptodate=[known], meta=QUIET
+    )
+    doc = "print a completion script for SHELL, bash or zsh: source <(./doit completion bash)"
+    yield command(
+        "completion", doc, do("completion", "print_for", known), pos_arg="words", uptodate=[known], meta=QUIET
+    )

@@ -17,7 +17,7 @@ from tasks.tce import Plan
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock")
-# Options of `./doit qemu`, as doit declares them.
+# Options of commands, as doit declares them.
 FIRMWARE = {
     "name": "firmware",
     "long": "firmware",
@@ -33,6 +33,8 @@ FORWARD = {
     "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
 INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
+AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
+GRAPH = {"name": "format", "long": "format", "default": "dot", "help": "dot, mermaid or svg (by Graphviz)"}
 
 
 def settings(artifacts: Path) -> Settings:

@@ -25,7 +25,9 @@ from tasks.runrecord import Run, TaskRun
 from tasks.sizes import Part, Size
 
 TEMPLATE = Path(__file__).with_name("report.html")
-PATH_REASON = re.compile(r"(?:changed|missing|missing input|new input): (?P<path>.+)")
+PATH_REASON = re.compile(
+    r"(?:changed|missing|missing input|new input|no longer as it was made): (?P<path>.+)"
+)
 # A line of kconfig/diff.txt (tasks/kconfig.py).
 VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s"]+)'
 CHANGE = re.compile(
