@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doit import doit_cmd
 
-from tasks import patches, profile, tce
+from tasks import jobserver, patches, profile, tce
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, require_tool
@@ -16,7 +16,8 @@ from tasks.tce import Plan
 
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
-VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock")
+VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock", "jobs")
+MOST_JOBS = 1024
 # Options of commands, as doit declares them.
 FIRMWARE = {
     "name": "firmware",
@@ -51,6 +52,11 @@ def settings(artifacts: Path) -> Settings:
                 f"unknown variable {name}=",
                 f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
             )
+    jobs = given.pop("jobs", None)
+    if jobs is not None:
+        if not (jobs.isdecimal() and 0 < int(jobs) <= MOST_JOBS):
+            raise UserError(f"jobs={jobs}: expected a number from 1 to {MOST_JOBS}")
+        jobserver.set_slots(int(jobs))
     artifacts.mkdir(exist_ok=True)
     chosen = profile.settings(given, artifacts)
     chosen.output.mkdir(parents=True, exist_ok=True)

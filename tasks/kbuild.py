@@ -6,12 +6,11 @@ Documentation/kbuild/reproducible-builds.rst asks.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tasks import toolchain
+from tasks import jobserver, toolchain
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, Result, run
@@ -88,8 +87,8 @@ def make_env(settings: Settings) -> dict[str, str]:
 
 
 def jobs() -> int:
-    """Return how many jobs make may run at once: the processors this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many jobs make may run at once: the processors this process may use, or `jobs=N`."""
+    return jobserver.slots()
 
 
 def in_toolchain(settings: Settings, argv: Sequence[str | Path], sees: Sequence[Path] = ()) -> list[str]:
@@ -115,13 +114,14 @@ def make(
     sees: Sequence[Path] = (),
     on_line: Callable[[str], None] | None = None,
     hint: str = "",
+    jobs: int = 0,
 ) -> Result:
-    """Run the kernel's make for `goals` with the profile's toolchain.
+    """Run the kernel's make for `goals` with the profile's toolchain, one job at a time or `jobs`.
 
     `sees` are further paths a build root must show.  Raises `UserError` as `run` does.
     """
     argv = in_toolchain(settings, [*make_args(settings), *goals], sees)
-    return run(argv, env=make_env(settings), log=log, on_line=on_line, hint=hint)
+    return run(argv, env=make_env(settings), log=log, on_line=on_line, hint=hint, jobs=jobs)
 
 
 def fingerprint(settings: Settings) -> str:

@@ -60,10 +60,11 @@ def build(settings: Settings) -> None:
 
         kbuild.make(
             settings,
-            [f"-j{kbuild.jobs()}", "bzImage", "modules"],
+            ["bzImage", "modules"],
             log=log,
             on_line=count,
             hint="the same command continues where this one stopped",
+            jobs=kbuild.jobs(),
         )
     install(settings)
 
@@ -78,7 +79,7 @@ def install(settings: Settings) -> None:
         image = bootimage.check_bzimage(folder / "vmlinuz64", release=release)
         modules = folder / "modules"
         goals = ["modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"]
-        kbuild.make(settings, goals, log=log)
+        kbuild.make(settings, goals, log=log, jobs=kbuild.jobs())
         for link in ("build", "source"):  # they point into this machine's folders
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         count = elf.check_modules(modules, release)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import originlock, recipe, wheel
+from tasks import jobserver, originlock, recipe, wheel
 from tasks.errors import DiskFull, UserError
 from tasks.files import remove_tree
 from tasks.originlock import LockedFile, entry_of, keep, keep_locked, to_fetch
@@ -147,7 +147,10 @@ def _compile(settings: Settings, origin: Origin, tree: Path, packages: Sequence[
         return
     with _tools(settings, origin, fetch=False) as tools:
         for package in wanted:
-            built = tools.compile(tree / package.folder, settings.logs / f"npm-{_flat(package.name)}.log")
+            log = settings.logs / f"npm-{_flat(origin.package)}-{_flat(package.name)}.log"
+            # Node.js lets no child inherit the jobserver's pipe: make gets a number of its own.
+            with jobserver.tokens() as jobs:
+                built = tools.compile(tree / package.folder, log, jobs)
             say(f"{package.name}: {', '.join(path.name for path in built)} compiled")
 
 
@@ -195,14 +198,17 @@ class _Tools:
             raise UserError(f"npm did not bring {lost[0]}", "correct `version` in the recipe")
         return [folder / names[spec] for spec in specs]
 
-    def compile(self, folder: Path, log: Path) -> list[Path]:
-        """Compile the native module in `folder`; of build/ only the modules stay, as they are returned."""
+    def compile(self, folder: Path, log: Path, jobs: int) -> list[Path]:
+        """Compile the native module in `folder`, `jobs` files at once; return the modules.
+
+        Of build/ nothing else stays.
+        """
         log.unlink(missing_ok=True)
         # Neither the folder nor debug information of this machine may be in the result.
         flags = f"-ffile-prefix-map={folder}=. -ffile-prefix-map={self.home}=/node -g0"
         self.node(
             *(self.npm / NODE_MODULES / "node-gyp/bin/node-gyp.js", "rebuild", "--release"),
-            *(f"--nodedir={self.home}", f"--jobs={len(os.sched_getaffinity(0))}"),
+            *(f"--nodedir={self.home}", f"--jobs={jobs}"),
             failure=f"{folder.name} could not be compiled",
             cwd=folder,
             log=log,

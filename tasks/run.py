@@ -23,6 +23,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks import jobserver
 from tasks.errors import DiskFull, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,6 +105,7 @@ def run(
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
     hint: str = "",
+    jobs: int = 0,
 ) -> Result:
     """Run a program to its end.
 
@@ -111,6 +113,7 @@ def run(
     `stdout` instead sends standard output to that file, byte for byte.
     `on_line` sees every output line as it comes.  Without `log` and `stdout`,
     standard output is returned in `Result.stdout` and stderr is kept for errors.
+    `jobs` is for make, or what starts one: so many jobs at once, by the one jobserver.
 
     Raises `UserError` if the program is missing, or if `check` is set and it
     exits non-zero.  On any exception, Ctrl-C included, the whole process group
@@ -118,7 +121,11 @@ def run(
     """
     words = [str(word) for word in argv]
     words[0] = words[0] if "/" in words[0] else require_tool(words[0])
-    command = copyable(words, cwd, env)
+    extra = dict(env or {})
+    inherits: tuple[int, ...] = ()
+    command = copyable(words, cwd, extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {}))
+    if jobs:
+        extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
     # Input comes from a file: a pipe could fill up while the program waits for us to read.
     with (
@@ -130,18 +137,23 @@ def run(
         process = subprocess.Popen(
             words,
             cwd=cwd,
-            env=clean_env(env),
+            env=clean_env(extra),
             stdin=source,
             stdout=sink,
             stderr=subprocess.STDOUT if log and not stdout else subprocess.PIPE,
             start_new_session=True,
             umask=0o022,
+            pass_fds=inherits,
         )
     try:
         out, err = _collect(process, command, log, on_line)
     except BaseException:
+        # While its output still has a reader: make dies of SIGPIPE before it gives tokens back.
         end_group(process)
         raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
     seconds = time.monotonic() - started
     if check and process.returncode != 0:
         raise _failure(Path(words[0]).name, process.returncode, command, err or out, log, hint)
@@ -167,13 +179,12 @@ def _collect(
         sink.write(f"+ {command}\n".encode())
         sink.flush()
         assert process.stdout is not None
-        with process.stdout as output:
-            for raw in output:
-                sink.write(raw)
-                line = raw.decode(errors="replace").rstrip("\n")
-                tail.append(line)
-                if on_line:
-                    on_line(line)
+        for raw in process.stdout:
+            sink.write(raw)
+            line = raw.decode(errors="replace").rstrip("\n")
+            tail.append(line)
+            if on_line:
+                on_line(line)
     process.wait()
     return "\n".join(tail), ""
 

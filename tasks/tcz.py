@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import clashes, core, fetch, libraries, origins, recipe, tce
+from tasks import clashes, core, fetch, jobserver, libraries, origins, recipe, tce
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import atomic_dir, atomic_path, remove_tree, write_atomic
@@ -118,7 +118,11 @@ def pack(
     final = settings.tcz / f"{name}.tcz"
     log = settings.logs / f"tcz-{name}.log"
     log.unlink(missing_ok=True)
-    with atomic_path(final) as partial, tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners:
+    with (
+        atomic_path(final) as partial,
+        tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners,
+        jobserver.tokens() as processors,  # their number does not show in the squashfs
+    ):
         partial.unlink()  # mksquashfs would append to it
         owners.write("".join(f"{line}\n" for line in owner_lines(root, base)))
         owners.flush()
@@ -126,7 +130,7 @@ def pack(
             [
                 *("mksquashfs", root, partial, "-b", "4096", "-no-xattrs", "-noappend", "-no-progress"),
                 *("-pf", owners.name, "-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"),
-                *("-mkfs-time", epoch, "-all-time", epoch),
+                *("-mkfs-time", epoch, "-all-time", epoch, "-processors", str(processors)),
             ],
             log=log,
         )

@@ -21,15 +21,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tasks import jobserver
 from tasks.errors import DiskFull, UserError
 from tasks.files import CHUNK, atomic_dir
 from tasks.run import end_group, require_tool, run, say, spawn
 
-# First bytes of a compressed file, and the program (with threads where it knows them) that reads it.
+# First bytes of a compressed file, and the program that reads it.
 COMPRESSIONS = (
     (b"\x1f\x8b", ("gzip",)),
-    (b"\xfd7zXZ\x00", ("xz", "-T0")),
-    (b"\x28\xb5\x2f\xfd", ("zstd", "-T0")),
+    (b"\xfd7zXZ\x00", ("xz",)),
+    (b"\x28\xb5\x2f\xfd", ("zstd",)),
     (b"BZh", ("bzip2",)),
 )
 KINDS = {
@@ -37,6 +38,7 @@ KINDS = {
     tarfile.BLKTYPE: "a block device",
     tarfile.FIFOTYPE: "a FIFO",
 }
+THREADED = {("xz",), ("zstd",)}
 # As many symlinks as Linux follows in one path (path_resolution(7)).
 MOST_LINKS = 40
 
@@ -62,6 +64,12 @@ def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") ->
     and if the archive is cut or damaged.
     """
     program = _decompressor(archive)
+    with jobserver.tokens(0 if program in THREADED else 1) as threads:
+        parts = (f"-T{threads}",) if program in THREADED else ()
+        _unpack_tar(archive, into, strip, label, (*program, *parts))
+
+
+def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tuple[str, ...]) -> None:
     started = time.monotonic()
     try:
         with _decompressed(archive, program) as stream:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from tasks import clashes, iso, profile, recipe, tce, tcz
+from tasks import clashes, iso, jobserver, profile, recipe, tce, tcz
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import sha256_file
@@ -75,10 +75,13 @@ def test_what_is_in_an_extension(workshop: Workshop, capsys: pytest.CaptureFixtu
     assert "Tue Nov 14 22:13:20 2023" in about
 
 
-def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
-    """Whatever the time, the umask, the modes of a checkout and the folder of the results."""
+def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the time, the umask, the modes of a checkout, the processors and the folder of the results."""
     simple(workshop)
+    monkeypatch.setattr(jobserver, "_current", jobserver.create(1))
     tcz.build(workshop.settings, "tool")
+    jobserver.current().close()
+    monkeypatch.setattr(jobserver, "_current", jobserver.create(3))
     first = {path.name: sha256_file(path) for path in workshop.settings.tcz.iterdir()}
     other = replace(workshop.settings, output=tmp_path / "elsewhere" / "out")
     old = os.umask(0o077)
@@ -93,6 +96,7 @@ def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path) -> None:
         tcz.build(other, "tool")
     finally:
         os.umask(old)
+        jobserver.current().close()
     assert {path.name: sha256_file(path) for path in other.tcz.iterdir()} == first
     assert len(first) == 5
 
