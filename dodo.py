@@ -14,7 +14,7 @@ from pathlib import Path
 
 from doit import get_initial_workdir
 
-from tasks import commandline, originlock, recipe, tce
+from tasks import commandline, jobserver, originlock, recipe, runner, tce
 from tasks.declare import QUIET, Task, changed, command, do, files
 from tasks.errors import edge, install_signal_handlers
 from tasks.profile import load_lock
@@ -24,6 +24,7 @@ from tasks.run import ROOT
 ARTIFACTS = ROOT / "artifacts"
 
 install_signal_handlers()
+runner.install()
 with edge():
     S = commandline.settings(ARTIFACTS)
     # Recipes take files from the machine's own packages, which fit a root made of those.
@@ -42,6 +43,7 @@ DOIT_CONFIG = {
     "backend": "sqlite3",
     "reporter": Reporter,
     "verbosity": 2,
+    "num_process": jobserver.slots(),  # tasks side by side, if -n does not say otherwise
     "action_string_formatting": "new",
 }
 

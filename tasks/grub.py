@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import schema
 from tasks.errors import UserError
-from tasks.files import remove_tree, write_atomic
+from tasks.files import write_atomic
 from tasks.profile import Settings
 from tasks.run import ROOT, run
 
@@ -74,19 +75,17 @@ def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
 
 def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None:
     """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
-    work = settings.output / "efi"
-    remove_tree(work)
-    work.mkdir(parents=True)
-    loader = work / "BOOTX64.EFI"
-    mkimage(loaders().efi, embedded, loader, log)
-    os.utime(loader, (settings.profile.source_date_epoch,) * 2)
-    sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
-    geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
-    env = settings.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
-    run(["mformat", "-C", "-i", image, *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::"], env=env, log=log)
-    run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env, log=log)
-    run(["mcopy", "-m", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env, log=log)
-    remove_tree(work)
+    # The ISO and the disk image may be made side by side.
+    with tempfile.TemporaryDirectory(prefix=".efi-", dir=settings.output) as work:
+        loader = Path(work, "BOOTX64.EFI")
+        mkimage(loaders().efi, embedded, loader, log)
+        os.utime(loader, (settings.profile.source_date_epoch,) * 2)
+        sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
+        geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
+        env = settings.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
+        run(["mformat", "-C", "-i", image, *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::"], env=env, log=log)
+        run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env, log=log)
+        run(["mcopy", "-m", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env, log=log)
 
 
 def write_bios_loader(disk: Path, core: Path, first_partition: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,10 @@ from tqdm import tqdm
 from tasks.run import in_ci, say
 
 PLAIN_SECONDS = 30.0
+NOTE_SECONDS = 0.5
+
+note: Callable[[str], None] | None = None
+"""Where progress goes while the task's output is kept until its end (tasks.worker)."""
 
 
 class Progress:
@@ -48,10 +53,14 @@ class Progress:
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._last >= PLAIN_SECONDS:
+        elif time.monotonic() - self._last >= (NOTE_SECONDS if note else PLAIN_SECONDS):
             self._last = time.monotonic()
             of = f" of {self._amount(self.total)}" if self.total else ""
-            say(f"{self.label}: {self._amount(self.done)}{of} after {self._last - self._started:.0f} s")
+            text = f"{self.label}: {self._amount(self.done)}{of}"
+            if note:
+                note(text)
+            else:
+                say(f"{text} after {self._last - self._started:.0f} s")
 
     def _amount(self, count: int) -> str:
         """Return `count` with its unit: `1.53GB` where it is scaled, `2041 objects` otherwise."""

@@ -43,13 +43,22 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def execute_task(self, task: Any) -> None:
         """Say that a task starts."""
         if task.actions:
-            self._ran += 1
-            # What a command prints for programs must stand alone.
-            if not (task.meta or {}).get("quiet"):
-                self._started[task.name] = time.monotonic()
-                self.write(f"=> {task.name}\n")
-            state.begin(task)  # which may wait for another run
-            self._record.begin(task)
+            if not _is_quiet(task):
+                self.block(task)
+            self.begin(task)
+
+    def begin(self, task: Any) -> None:
+        """Take note that a task starts; what it says will come as a `block`."""
+        self._ran += 1
+        if not _is_quiet(task):
+            self._started[task.name] = time.monotonic()
+        state.begin(task)  # which may wait for another run
+        self._record.begin(task)
+
+    def block(self, task: Any, text: str = "") -> None:
+        """Write all that a task said beside others, in one piece."""
+        end = "\n" if text and not text.endswith("\n") else ""
+        self.write(f"=> {task.name}\n{text}{end}")
 
     def add_success(self, task: Any) -> None:
         """Say how long a task took, and remember that it is done."""
@@ -77,3 +86,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             self.write(f"error: {message}\n")
         if not self._ran and not self.failures and not self.runtime_errors:
             self.write("everything is up to date\n")
+
+
+def _is_quiet(task: Any) -> bool:
+    """Tell whether what a command prints is for programs, and must stand alone."""
+    return bool((task.meta or {}).get("quiet"))

@@ -156,11 +156,11 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
         done = run("iso", "disk")
         assert done.status == 0, done.output
         assert "images" in done.ran
-        assert done.ran[-2:] == ["iso", "disk"]
+        assert set(done.ran[-2:]) == {"iso", "disk"}
         assert "warning: containerd needs the bootcode noembed" in done.output
         assert run("iso", "disk").ran == []
         tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
-        assert run("iso", "disk").ran == ["images", "iso", "disk"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "images", "iso"]
         tar.touch()
         assert run("iso", "disk").ran == []
         with edited(profile, "localhost/tool:1", "localhost/tool:2"):
