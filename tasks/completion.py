@@ -27,6 +27,7 @@ VARIABLES = {
     "frozen": "1: fail if an input is not the locked one",
     "offline": "1: open no connection",
     "relock": "1: lock takes what the mirrors serve now",
+    "jobs": "how many jobs all makes and tools may run at once",
 }
 TAKES_FILES = ("check", "size")
 
