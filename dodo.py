@@ -146,7 +146,9 @@ def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
     return {
         "actions": [do("kernel", "build", S)],
-        "file_dep": files(S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel"),
+        "file_dep": files(
+            S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel", ROOT / "tasks" / "kbuild.py"
+        ),
         "targets": KERNEL,
         "meta": {"sizes": files(S.kernel / "modules")},  # for records of runs
         "uptodate": changed(

@@ -36,6 +36,10 @@ def make_args(settings: Settings) -> list[str]:
     stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(settings.profile.source_date_epoch))
     # __FILE__ is mapped by the kernel's Makefile; debug information is left to the caller.
     prefix = f"-fdebug-prefix-map={linux}=. -fdebug-prefix-map={build}=."
+    # Compiler caches make paths relative to the build folder, so that hits survive another
+    # one; kbuild's map has only the absolute path, and the caches' objects would differ.
+    beside = f"../{linux.name}"
+    prefix += f" -fmacro-prefix-map={beside}/= -fdebug-prefix-map={beside}=."
     return [
         "make",
         "--no-print-directory",
