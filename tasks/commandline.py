@@ -8,7 +8,7 @@ from pathlib import Path
 
 from doit import doit_cmd
 
-from tasks import jobserver, patches, profile, tce
+from tasks import compilers, jobserver, patches, profile, tce
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, require_tool
@@ -16,7 +16,10 @@ from tasks.tce import Plan
 
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
-VARIABLES = ("profile", "fragments", "out", "frozen", "offline", "relock", "jobs")
+VARIABLES = (
+    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs"),
+    *compilers.VARIABLES,
+)
 MOST_JOBS = 1024
 # Options of commands, as doit declares them.
 FIRMWARE = {

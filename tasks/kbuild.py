@@ -7,10 +7,10 @@ Documentation/kbuild/reproducible-builds.rst asks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tasks import jobserver, toolchain
+from tasks import jobserver, launcher, toolchain
 from tasks.errors import UserError
 from tasks.profile import Settings
 from tasks.run import ROOT, Result, run
@@ -61,33 +61,18 @@ def make_args(settings: Settings) -> list[str]:
 
 
 def compiler_args(settings: Settings) -> list[str]:
-    """Return make's compiler arguments: the toolchain's, through ccache where it has one.
+    """Return make's compiler arguments: the toolchain's, behind the profile's launcher.
 
     They belong to every call: kbuild compares $(CC) with that of the last one, and
     reads the whole configuration again if it differs.
     """
-    chosen = settings.profile.kernel.toolchain
-    compiler = toolchain.load(chosen).compiler
-    if toolchain.has_program(toolchain.root_folder(settings.cache, chosen), chosen, "ccache"):
-        compiler = f"ccache {compiler}"
+    compiler = launcher.words(settings)
     return [f"CC={compiler}", f"HOSTCC={compiler}"]
 
 
 def make_env(settings: Settings) -> dict[str, str]:
-    """Return the environment of every call of make: the epoch, and ccache's settings.
-
-    ccache's hits survive another folder, never another compiler.
-    """
-    folder = settings.cache / "ccache"
-    return settings.epoch_env | {
-        "CCACHE_DIR": str(folder),
-        "CCACHE_BASEDIR": str(settings.output),
-        "CCACHE_NOHASHDIR": "1",
-        "CCACHE_COMPILERCHECK": "content",
-        "CCACHE_MAXSIZE": "2G",
-        # The temporary files of a cut run must not pile up in the user's /tmp or /run.
-        "CCACHE_TEMPDIR": str(folder / "tmp"),
-    }
+    """Return the environment of every call of make: the epoch, and the launcher's settings."""
+    return settings.epoch_env | launcher.environment(settings)
 
 
 def jobs() -> int:
@@ -116,16 +101,19 @@ def make(
     *,
     log: Path | None = None,
     sees: Sequence[Path] = (),
+    env: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
     hint: str = "",
     jobs: int = 0,
 ) -> Result:
     """Run the kernel's make for `goals` with the profile's toolchain, one job at a time or `jobs`.
 
-    `sees` are further paths a build root must show.  Raises `UserError` as `run` does.
+    `sees` are further paths a build root must show; `env` goes on top of `make_env`.
+    Raises `UserError` as `run` does.
     """
     argv = in_toolchain(settings, [*make_args(settings), *goals], sees)
-    return run(argv, env=make_env(settings), log=log, on_line=on_line, hint=hint, jobs=jobs)
+    more = make_env(settings) | dict(env or {})
+    return run(argv, env=more, log=log, on_line=on_line, hint=hint, jobs=jobs)
 
 
 def fingerprint(settings: Settings) -> str:

@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import bootimage, elf, kbuild, unclean
+from tasks import bootimage, elf, kbuild, launcher, unclean
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.progress import Progress
@@ -52,7 +52,11 @@ def build(settings: Settings) -> None:
     write_if_changed(settings.build / ".config", settings.config.read_bytes())
     log = settings.logs / "kernel.log"
     log.unlink(missing_ok=True)
-    with unclean.watched(settings.build), Progress("kernel", "objects") as progress:
+    with (
+        launcher.session(settings) as session,
+        unclean.watched(settings.build),
+        Progress("kernel", "objects") as progress,
+    ):
 
         def count(line: str) -> None:
             if OBJECT.match(line):
@@ -60,11 +64,13 @@ def build(settings: Settings) -> None:
 
         kbuild.make(
             settings,
-            ["bzImage", "modules"],
+            # A farm has slots of its own, beside those that all makes here share.
+            [*([f"-j{session.jobs}"] if session.jobs else []), "bzImage", "modules"],
             log=log,
+            env=session.env,
             on_line=count,
             hint="the same command continues where this one stopped",
-            jobs=kbuild.jobs(),
+            jobs=0 if session.jobs else kbuild.jobs(),
         )
     install(settings)
 

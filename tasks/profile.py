@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tasks import inherit, schema
+from tasks import compilers, inherit, schema
+from tasks.compilers import Compiler
 from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
@@ -120,6 +121,7 @@ class Profile:
     """The profile this one is on top of (tasks/inherit.py)."""
     system: System = field(default_factory=System)
     disk: Disk = Disk()
+    compiler: Compiler = field(default_factory=Compiler)
     mirrors: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
     images: tuple[Image, ...] = ()
@@ -347,13 +349,15 @@ def load_lock(path: Path) -> Lock:
 
 
 def settings(variables: dict[str, str], artifacts: Path) -> Settings:
-    """Resolve the command line's variables (profile=, fragments=, out=, frozen=, offline=, relock=).
+    """Resolve the command line's variables (profile=, fragments=, out=, ...).
 
     Raises `UserError` for an unknown variable value or profile.
     """
     offline, frozen = _flag(variables, "offline"), _flag(variables, "frozen")
     name = resolve_name(variables.get("profile", "auto"), artifacts, offline)
     profile = load(name)
+    compiler = compilers.chosen(profile.compiler, variables, ROOT / "profiles" / f"{name}.toml")
+    profile = replace(profile, compiler=compiler)
     chosen = variables.get("fragments")
     fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name

@@ -23,7 +23,7 @@ NEEDS = {
     "python": [],
     "build": ["build"],
     "vm": ["build", "vm"],
-    "test": ["build", "vm", "toolchain", "test"],
+    "test": ["build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"],
 }
 ARTIFACTS = ROOT / "artifacts"
 REQUIREMENTS = ("requirements.txt", "requirements-test.txt")

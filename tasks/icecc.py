@@ -1,0 +1,186 @@
+"""A compile farm of icecc: a scheduler, a daemon on each host, and one here for the build.
+
+icecc sends its own copy of the compiler along, packed by icecc-create-env(1), so hosts need
+none that fits.  Its scheduler gives each job to the host that is free (iceccd(1)).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.commandline import compiler as compiler_identity
+from tasks.distcc import told
+from tasks.errors import UserError
+from tasks.farm import Farm, Object, compile_probe, difference
+from tasks.files import atomic_dir
+from tasks.parallel import each
+from tasks.profile import Settings
+from tasks.run import end_group, run, say, spawn
+
+# Without a version the client compiles here and asks no daemon (icecc(1), ICECC_VERSION).
+ENVIRONMENT = {"ICECC": "disable"}
+SECONDS = 30
+LONGEST_SOCKET = 100  # bytes; the kernel takes 107 (unix(7))
+LISTED = re.compile(r"^ (?P<name>\S+) \((?P<address>[^:)]+):(?P<port>\d+)\) .* jobs=\d+/(?P<slots>\d+) ")
+SENT = re.compile(r"Have to use host (\S+?):\d+ ")
+HERE = "<building_local>"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A daemon the scheduler knows: its name, its address, how many jobs it takes at a time."""
+
+    name: str
+    address: str
+    slots: int
+
+
+@contextmanager
+def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
+    """Yield the farm of the profile's scheduler; `folder` is for scratch files and exists.
+
+    If the scheduler cannot be reached or a host makes other bytes, all is compiled here:
+    the scheduler alone chooses hosts.
+    """
+    address = settings.profile.compiler.scheduler_address
+    try:
+        hosts = hosts_of(*address)
+    except OSError as error:
+        where = f"{address[0]}:{address[1] + 1}"
+        say(f"warning: farm: icecc's scheduler does not answer at {where}: {error.strerror or error}")
+        hosts = []
+    if not hosts:
+        say("warning: farm: there is no host to compile on, so all is compiled here")
+        yield Farm({}, 0, str)
+        return
+    packed = packed_compiler(settings)
+    with daemon(folder, address) as link:
+        log = folder / "icecc.log"
+        env = {
+            "ICECC": "",
+            "ICECC_TEST_SOCKET": str(link),
+            "ICECC_VERSION": str(packed),
+            "ICECC_DEBUG": "debug",  # the least that names the host
+            "ICECC_LOGFILE": str(log),
+            # Else what prints a warning is compiled here again, for the colours.
+            "ICECC_CARET_WORKAROUND": "0",
+        }
+        here = compile_probe(["gcc"], folder / "here", {})
+        troubles = each(lambda host: trouble(host, here, folder, env), hosts, len(hosts))
+        found = [(host, why) for host, why in zip(hosts, troubles, strict=True) if why]
+        for host, why in found:
+            say(f"warning: farm: {host.name} ({host.address}): {why}")
+        if found:
+            say("warning: farm: icecc cannot leave a host out, so all is compiled here")
+            yield Farm({}, 0, str)
+            return
+        yield Farm(env, sum(host.slots for host in hosts), lambda: summary(log))
+
+
+def trouble(host: Host, here: Object, folder: Path, env: Mapping[str, str]) -> str:
+    """Return why `host` cannot be used, "" if it can; `here` is the probe compiled on this machine."""
+    log = folder / f"{host.name}.log"
+    one = {**env, "ICECC_PREFERRED_HOST": host.name, "ICECC_LOGFILE": str(log)}
+    made = compile_probe(["icecc", "gcc"], folder / f"probe-{host.name}", one)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    if made.content and (HERE in text or SENT.findall(text) != [host.address]):
+        return "it took no job"
+    return difference(here, made)
+
+
+def hosts_of(address: str, port: int) -> list[Host]:
+    """Return the daemons that take jobs, as the scheduler lists them.
+
+    Raises `OSError` if it does not answer.
+    """
+    return parse_hosts(listing(address, port))
+
+
+def listing(address: str, port: int) -> str:
+    """Return what the scheduler's text port, one above its own, tells of all daemons.
+
+    Raises `OSError` if it does not answer.
+    """
+    text = b""
+    with socket.create_connection((address, port + 1), 3) as link:
+        link.sendall(b"listcs\nquit\n")
+        while block := link.recv(4096):
+            text += block
+    return text.decode(errors="replace")
+
+
+def parse_hosts(text: str) -> list[Host]:
+    """Return the hosts in the scheduler's answer to `listcs`; daemons with port 0 take no jobs."""
+    found = (LISTED.match(line) for line in text.splitlines())
+    return [
+        Host(one["name"], one["address"], int(one["slots"]))
+        for one in found
+        if one and int(one["port"]) and int(one["slots"])
+    ]
+
+
+def packed_compiler(settings: Settings) -> Path:
+    """Return the archive of this machine's compiler for the hosts, packed once for each compiler."""
+    key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
+    folder = settings.cache / "icecc" / key
+    if not folder.is_dir():
+        say("icecc: packing the compiler for the farm (once)")
+        with atomic_dir(folder) as partial:
+            gcc, gxx = (shutil.which(tool) or tool for tool in ("gcc", "g++"))
+            log = settings.logs / "icecc-create-env.log"
+            run(["icecc-create-env", "--gcc", gcc, gxx], cwd=partial, log=log)
+    return next(folder.glob("*.tar.gz"))
+
+
+@contextmanager
+def daemon(folder: Path, scheduler: tuple[str, int]) -> Iterator[Path]:
+    """Yield the socket of a daemon for this build, which takes no jobs of others.
+
+    Raises `UserError` if it does not start.
+    """
+    link, log = folder / "iceccd", folder / "iceccd.log"
+    if len(os.fsencode(link)) > LONGEST_SOCKET:
+        raise UserError(
+            f"{link}: too long a path for the socket of icecc's daemon",
+            "choose a shorter folder with out=DIR, or use distcc",
+        )
+    address, name = f"{scheduler[0]}:{scheduler[1]}", f"tcbuild-{os.getpid()}"
+    argv: list[str | Path] = ["iceccd", "--no-remote", "-s", address, "-N", name, "-l", log, "-v"]
+    argv += ["-b", folder / "compilers"]
+    if os.geteuid() == 0:
+        # It refuses to be root, and turns into user icecc, who may not look into this folder.
+        argv = ["unshare", "--user", "--map-user=1000", "--map-group=1000", *argv]
+    with spawn(argv, env={"ICECC_TEST_SOCKET": str(link)}) as process:
+        try:
+            end = time.monotonic() + SECONDS
+            while f" {name} (" not in listing(*scheduler):
+                if process.poll() is not None or time.monotonic() > end:
+                    said = log.read_text(errors="replace") if log.exists() else ""
+                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", "", said)
+                time.sleep(0.1)
+            yield link
+        finally:
+            end_group(process)
+
+
+def summary(log: Path) -> str:
+    """Return the line that says which host compiled how many files, from the clients' log."""
+    jobs: Counter[str] = Counter()
+    failed = 0
+    if log.exists():
+        with log.open(errors="replace") as stream:
+            for line in stream:
+                if found := SENT.search(line):
+                    jobs[found[1]] += 1
+                failed += HERE in line
+    return "icecc: " + told(jobs, failed)
