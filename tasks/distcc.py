@@ -22,8 +22,8 @@ from tasks.run import say
 
 HERE = "localhost"
 DONE = re.compile(r"^distcc\[\d+\] compile (?!\(null\))\S+ on (\S+?)(?::\d+)?(?:/\d+)? completed ok")
-# All hosts at fault, one host at fault, or the compiler there (which may miss an .incbin's file).
-FAILED = re.compile(r"Warning: (failed to distribute.*running locally instead|remote compil.*locally)")
+# A host or all of them at fault, or the compiler there, which misses the file of an .incbin.
+FAILED = re.compile(r"Warning: failed to distribute.*running locally instead")
 WORTH_KEEPING = re.compile(r" completed ok$|\b(ERROR|Warning|CRITICAL)\b")
 
 
@@ -107,7 +107,7 @@ def told(jobs: Mapping[str, int], failed: int) -> str:
     places = [
         f"{count} jobs {'here' if host == HERE else f'on {host}'}" for host, count in sorted(jobs.items())
     ]
-    note = f" ({failed} of them after a host failed)" if failed else ""
+    note = f" ({failed} of them came back from a host)" if failed else ""
     return (", ".join(places) or "no jobs") + note
 
 

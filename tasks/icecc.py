@@ -30,6 +30,7 @@ from tasks.run import end_group, run, say, spawn
 # Without a version the client compiles here and asks no daemon (icecc(1), ICECC_VERSION).
 ENVIRONMENT = {"ICECC": "disable"}
 SECONDS = 30
+ANSWER_SECONDS = 10
 LONGEST_SOCKET = 100  # bytes; the kernel takes 107 (unix(7))
 LISTED = re.compile(r"^ (?P<name>\S+) \((?P<address>[^:)]+):(?P<port>\d+)\) .* jobs=\d+/(?P<slots>\d+) ")
 SENT = re.compile(r"Have to use host (\S+?):\d+ ")
@@ -76,26 +77,37 @@ def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
             "ICECC_CARET_WORKAROUND": "0",
         }
         here = compile_probe(["gcc"], folder / "here", {})
-        troubles = each(lambda host: trouble(host, here, folder, env), hosts, len(hosts))
-        found = [(host, why) for host, why in zip(hosts, troubles, strict=True) if why]
-        for host, why in found:
-            say(f"warning: farm: {host.name} ({host.address}): {why}")
-        if found:
-            say("warning: farm: icecc cannot leave a host out, so all is compiled here")
+        made = each(lambda host: probe(host, folder, env), hosts, len(hosts))
+        if not _fit(hosts, made, here):
             yield Farm({}, 0, str)
             return
         yield Farm(env, sum(host.slots for host in hosts), lambda: summary(log))
 
 
-def trouble(host: Host, here: Object, folder: Path, env: Mapping[str, str]) -> str:
-    """Return why `host` cannot be used, "" if it can; `here` is the probe compiled on this machine."""
+def probe(host: Host, folder: Path, env: Mapping[str, str]) -> Object | None:
+    """Return the probe as `host` compiles it, None if it took no job (it may be busy)."""
     log = folder / f"{host.name}.log"
     one = {**env, "ICECC_PREFERRED_HOST": host.name, "ICECC_LOGFILE": str(log)}
     made = compile_probe(["icecc", "gcc"], folder / f"probe-{host.name}", one)
     text = log.read_text(errors="replace") if log.exists() else ""
-    if made.content and (HERE in text or SENT.findall(text) != [host.address]):
-        return "it took no job"
-    return difference(here, made)
+    there = made.content and HERE not in text and SENT.findall(text) == [host.address]
+    return made if there else None
+
+
+def _fit(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
+    """Say what is wrong with the hosts; True if the farm can be used."""
+    differing = 0
+    for host, there in zip(hosts, made, strict=True):
+        if there is None:
+            say(f"warning: farm: {host.name} ({host.address}) took no job")
+        elif why := difference(here, there):
+            say(f"warning: farm: {host.name} ({host.address}): {why}")
+            differing += 1
+    if differing:
+        say("warning: farm: icecc cannot leave a host out, so all is compiled here")
+    elif not any(made):
+        say("warning: farm: there is no host to compile on, so all is compiled here")
+    return not differing and any(made)
 
 
 def hosts_of(address: str, port: int) -> list[Host]:
@@ -112,7 +124,7 @@ def listing(address: str, port: int) -> str:
     Raises `OSError` if it does not answer.
     """
     text = b""
-    with socket.create_connection((address, port + 1), 3) as link:
+    with socket.create_connection((address, port + 1), ANSWER_SECONDS) as link:
         link.sendall(b"listcs\nquit\n")
         while block := link.recv(4096):
             text += block
@@ -163,14 +175,22 @@ def daemon(folder: Path, scheduler: tuple[str, int]) -> Iterator[Path]:
     with spawn(argv, env={"ICECC_TEST_SOCKET": str(link)}) as process:
         try:
             end = time.monotonic() + SECONDS
-            while f" {name} (" not in listing(*scheduler):
+            while not _knows(scheduler, name):
                 if process.poll() is not None or time.monotonic() > end:
                     said = log.read_text(errors="replace") if log.exists() else ""
-                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", "", said)
+                    hint = "launcher=ccache scheduler= on the command line compiles here"
+                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", hint, said)
                 time.sleep(0.1)
             yield link
         finally:
             end_group(process)
+
+
+def _knows(scheduler: tuple[str, int], name: str) -> bool:
+    try:
+        return f" {name} (" in listing(*scheduler)
+    except OSError:
+        return False  # busy; it answered a moment ago
 
 
 def summary(log: Path) -> str:

@@ -103,7 +103,7 @@ def environment(settings: Settings) -> dict[str, str]:
         locks.mkdir(parents=True, exist_ok=True)
         return distcc.environment(locks)
     if launcher == "icecc":
-        return icecc.ENVIRONMENT
+        return dict(icecc.ENVIRONMENT)
     if launcher == "sccache":
         return {sccache.BASE: str(settings.output)}
     return ccache if launcher == "ccache" else {}

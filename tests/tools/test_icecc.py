@@ -112,6 +112,13 @@ def test_work_reaches_both_hosts_and_one_may_die(
     assert farm.objects(settings) == ours
     assert f"jobs on {two[1].address}" in capfd.readouterr().out.splitlines()[-1]
 
+    # What ccache does not have goes to the farm as well.
+    settings = farm.with_compiler(settings, Compiler("ccache", scheduler=scheduler))
+    farm.build(settings)
+    assert farm.objects(settings) == ours
+    line = capfd.readouterr().out.splitlines()[-1]
+    assert line.startswith("ccache: 0 hits, ") and f"jobs on {two[1].address}" in line
+
 
 def test_without_a_scheduler_the_build_goes_on(
     make_settings: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -183,7 +183,7 @@ distcc[15] compile e.c on 10.1.0.2:3632/4 completed ok
 distcc[16] compile (null) on localhost completed ok
 """
     line = distcc.summary(log.splitlines(keepends=True))
-    told = "2 jobs on 10.1.0.2, 1 jobs on 10.1.0.3, 2 jobs here (2 of them after a host failed)"
+    told = "2 jobs on 10.1.0.2, 1 jobs on 10.1.0.3, 2 jobs here (2 of them came back from a host)"
     assert line == f"distcc: {told}"
     assert distcc.summary([]) == "distcc: no jobs"
 
