@@ -27,7 +27,7 @@ from tasks.parallel import each
 from tasks.profile import Settings
 from tasks.run import end_group, run, say, spawn
 
-# Without a version the client compiles here and asks no daemon (icecc(1), ICECC_VERSION).
+# The client compiles here, and asks no daemon (icecc --help).
 ENVIRONMENT = {"ICECC": "disable"}
 SECONDS = 30
 ANSWER_SECONDS = 10

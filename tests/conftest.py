@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tasks import profile
+from tasks import compilers, profile
 from tasks.profile import Settings
 
 # How long one example takes depends on what else the machine does.
@@ -21,7 +21,8 @@ hypothesis.settings.load_profile("tcbuild")
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller may change what a test sees."""
     for name in list(os.environ):
-        if name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
+        own = name.startswith("TCBUILD_") and name.removeprefix("TCBUILD_").lower() in compilers.VARIABLES
+        if own or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
             monkeypatch.delenv(name)
 
 

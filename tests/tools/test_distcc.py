@@ -71,11 +71,10 @@ def test_work_reaches_both_hosts_and_one_may_die(
     farm.build(settings)
     assert farm.objects(settings) == ours
     done = [jobs_done(log) for log in logs]
-    assert min(done) > 5
+    assert min(done) > 1  # each has compiled a probe
     line = capfd.readouterr().out.splitlines()[-1]
     told = dict(re.findall(r"(\d+) jobs on ([0-9.]+)", line))
     told = {address: int(count) for count, address in told.items()}
-    # Each has compiled a probe as well.
     assert told == {machine.address: count - 1 for machine, count in zip(two, done, strict=True)}, line
 
     def kill() -> None:
@@ -125,7 +124,7 @@ def test_ccache_sends_only_its_misses_to_the_farm(
     settings = farm.with_compiler(settings, table)
     farm.build(settings)
     first = [jobs_done(log) for log in logs]
-    assert min(first) > 5
+    assert min(first) > 1
     assert farm.objects(settings) == ours
     farm.build(settings)
     assert [jobs_done(log) for log in logs] == [count + 1 for count in first]  # the probe

@@ -98,7 +98,6 @@ def test_work_reaches_both_hosts_and_one_may_die(
     line = capfd.readouterr().out.splitlines()[-1]
     told = {address: int(count) for count, address in re.findall(r"(\d+) jobs on ([0-9.]+)", line)}
     assert set(told) == {machine.address for machine in two}, line
-    assert min(told.values()) > 5, line
 
     def kill() -> None:
         farm.until(lambda: len(list(settings.build.glob("*.o"))) >= farm.KILL_AFTER, "an object")
