@@ -50,12 +50,12 @@ DOIT_CONFIG = {
 
 SOURCE = S.linux / ".tcbuild" / "source"
 SERIES = S.linux / ".tcbuild" / "series"
-KERNEL = files(S.kernel / "vmlinuz64", S.kernel / "release", S.kernel / "modules.sha256")
+KERNEL = files(*(S.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats")))
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
 # What extensions see of the root; a change in a script of it rebuilds none of them.
 BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
 MODULES = files(*commandline.module_files(S))
-CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:]
+CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:3]
 LISTED = files(S.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
@@ -175,7 +175,7 @@ def task_modules() -> Task:
         return {"actions": None, "uptodate": [True]}
     return {
         "actions": [do("modules", "split", S)],
-        "file_dep": [*KERNEL[1:], *BASE, str(ROOT / "kconfig" / "modules.toml")],
+        "file_dep": [*KERNEL[1:3], *BASE, str(ROOT / "kconfig" / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
             compress=S.profile.kernel.compress_modules,
@@ -237,7 +237,7 @@ def task_core() -> Iterator[Task]:
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
         "actions": [do("core", "build", S)],
-        "file_dep": [*BASE, KERNEL[1], *CORE_MODULES, *tcz_files(placed("initrd"))],
+        "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
         "meta": {"sizes": files(S.output / "modules64.gz")},
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),

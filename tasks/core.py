@@ -1,20 +1,27 @@
 """core.gz: the initramfs of Tiny Core, one or more cpio archives in one file.
 
-`corepure64.gz` is `rootfs64.gz` and `modules64.gz` one after the other; each archive
-has its own compression and zero bytes may stand between them (kernel Documentation,
-driver-api/early-userspace/buffer-format.rst).  Everything here works without root:
-owners, device nodes and set-uid bits exist in the archives only.
+What somebody else compressed is kept byte for byte, what is added stands in archives
+behind it.  Everything here works without root: owners, device nodes and set-uid bits exist
+in the archives only.
 """
 
 from __future__ import annotations
 
+import re
 import stat
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tasks import clashes, compression, cpio, extracted, system, tce
+from tasks.corefile import Archive as Archive
+from tasks.corefile import list_core as list_core
+from tasks.corefile import listing_line as listing_line
+from tasks.corefile import merged as merged
+from tasks.corefile import read_core as read_core
+from tasks.corefile import streams
+from tasks.corefile import unpacked as unpacked
+from tasks.coreparts import Parts, arranged, joined
 from tasks.cpio import Member
 from tasks.errors import UserError
 from tasks.files import write_atomic
@@ -22,120 +29,8 @@ from tasks.initramfs import RootFs
 from tasks.profile import Settings
 from tasks.run import say
 
-ALIGNMENT = 4  # init/initramfs.c: a plain archive starts at a multiple of this
-LEVEL = 9
+MODULE = re.compile(r"(usr/)?lib/modules/.")
 SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One cpio archive of a core file, and how it is compressed (compression.detect's names)."""
-
-    method: str
-    members: tuple[Member, ...]
-
-
-# --- reading ---------------------------------------------------------------
-
-
-def read_core(path: Path) -> list[Archive]:
-    """Return the archives of a core.gz, in order.
-
-    Accepts what unpack_to_rootfs() of init/initramfs.c accepts: archives plain or
-    compressed, several in one stream too, zero bytes between.  Raises `UserError`
-    with the file's name for anything cut, corrupt, misplaced, or following the last archive.
-    """
-    try:
-        return _archives(memoryview(path.read_bytes()))
-    except UserError as error:
-        raise UserError(f"{path}: {error.message}", error.hint, error.detail) from None
-
-
-def _archives(data: memoryview) -> list[Archive]:
-    archives: list[Archive] = []
-    offset = _skip_zeros(data, 0)
-    while offset < len(data):
-        is_plain = data[offset] == ord("0") or bytes(data[offset : offset + 2]) in cpio.OLD_BINARY
-        method = "plain" if is_plain else compression.detect(data, offset)
-        # The kernel says "broken padding" after a plain archive, whatever follows it.
-        after_plain = bool(archives) and archives[-1].method == "plain"
-        if offset % ALIGNMENT and (is_plain or after_plain):
-            number = len(archives) + 1
-            raise UserError(f"archive {number} starts at offset {offset}, no multiple of {ALIGNMENT}")
-        if is_plain:
-            members, offset = cpio.read(data, offset)
-            archives.append(Archive(method, tuple(members)))
-        else:
-            content, end = compression.decompress_one(data, offset)
-            archives += _inner(memoryview(content), method, offset)
-            offset = end
-        offset = _skip_zeros(data, offset)
-    if not archives:
-        raise UserError("no cpio archive in it", "the file is empty or damaged; make or fetch it again")
-    return archives
-
-
-def _inner(data: memoryview, method: str, start: int) -> list[Archive]:
-    """Return the archives inside one compressed stream."""
-    found: list[Archive] = []
-    offset = 0
-    while offset < len(data):
-        if offset % ALIGNMENT:
-            raise UserError(f"junk in the {method} stream at offset {start}, at {offset} of its content")
-        members, offset = cpio.read(data, offset)
-        found.append(Archive(method, tuple(members)))
-        offset = _skip_zeros(data, offset)
-    if not found:
-        raise UserError(f"the {method} stream at offset {start} holds no cpio archive")
-    return found
-
-
-def _skip_zeros(data: memoryview, offset: int) -> int:
-    while offset < len(data):
-        block = bytes(data[offset : offset + 4096])
-        rest = block.lstrip(b"\0")
-        if rest:
-            return offset + len(block) - len(rest)
-        offset += len(block)
-    return offset
-
-
-def unpacked(archives: Iterable[Archive]) -> RootFs:
-    """Return the file system the kernel makes of `archives`, later ones over earlier ones."""
-    root = RootFs()
-    for archive in archives:
-        root.unpack(archive.members)
-    return root
-
-
-def merged(archives: Iterable[Archive]) -> dict[str, Member]:
-    """Return the final view of `archives` as the kernel has it, by name, sorted by path."""
-    return unpacked(archives).members()
-
-
-def list_core(path: Path) -> None:
-    """Print a core file's members as `cpio -tv` does, archive by archive."""
-    for number, archive in enumerate(read_core(path), start=1):
-        print(f"# archive {number}: {archive.method}, {len(archive.members)} members")
-        for member in archive.members:
-            print(listing_line(member))
-
-
-def listing_line(member: Member) -> str:
-    """Return mode, links, numeric owner, size or device, day, name (and target) of a member."""
-    is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
-    size = f"{member.rdevmajor}, {member.rdevminor}" if is_device else str(len(member.data))
-    day = time.strftime("%Y-%m-%d", time.gmtime(member.mtime))
-    name = _visible(member.name)
-    if member.kind == stat.S_IFLNK:
-        name += f" -> {_visible(cpio.decode(member.data))}"
-    owner = f"{member.uid:>5} {member.gid:>5}"
-    return f"{stat.filemode(member.mode)} {member.nlink:>3} {owner} {size:>9} {day} {name}"
-
-
-def _visible(name: str) -> str:
-    """Escape what would upset a terminal; everything printable stays."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
 
 # --- writing ---------------------------------------------------------------
@@ -154,7 +49,7 @@ def write_core(
     method None: each archive's own; level None: the method's default; mtime None: each
     member's own.  Raises `UserError` for what cpio or the method cannot hold.
     """
-    write_atomic(out, _joined([_packed(item, method, level, mtime) for item in archives]))
+    write_atomic(out, joined([_packed(item, method, level, mtime) for item in archives]))
 
 
 def append(base: Path, archives: Sequence[Archive], out: Path, *, mtime: int | None = None) -> None:
@@ -168,19 +63,15 @@ def append(base: Path, archives: Sequence[Archive], out: Path, *, mtime: int | N
             f"{base} is compressed with lz4, nothing can be appended to it",
             "write it anew with gzip, xz or zstd",
         )
-    write_atomic(out, _joined([base.read_bytes(), *(_packed(item, None, None, mtime) for item in archives)]))
+    write_atomic(out, joined([base.read_bytes(), *(_packed(item, None, None, mtime) for item in archives)]))
 
 
 def _packed(archive: Archive, method: str | None, level: int | None, mtime: int | None) -> bytes:
     return compression.compress(cpio.write(archive.members, mtime=mtime), method or archive.method, level)
 
 
-def _joined(pieces: Iterable[bytes]) -> bytes:
-    return b"".join(piece + bytes(-len(piece) % ALIGNMENT) for piece in pieces)
-
-
 def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Member], list[str]]:
-    """Unpack `extra` over `root`; return the members to archive for that, and the names left out.
+    """Unpack `extra` over `root`; return what to archive for that, in order, and the names left out.
 
     What is there stays, as with tce-load, which answers "n" to `cp -i`: a folder keeps
     its owner and mode (/tmp its 1777), a symlink to a folder stays one and is gone
@@ -207,10 +98,11 @@ def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Memb
         elif not is_dir:
             kept.append(member.name)
     lost = len(root.lost)
-    root.unpack(added.values())
+    ordered = arranged(added.values())
+    root.unpack(ordered)
     if root.lost[lost:]:
         raise UserError(f"{what}: the kernel would lose files", detail=_lines(root.lost[lost:]))
-    return list(added.values()), kept
+    return ordered, kept
 
 
 # --- modules ---------------------------------------------------------------
@@ -264,18 +156,39 @@ def drop_modules(root: RootFs) -> list[str]:
 def build(settings: Settings) -> None:
     """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
 
-    Base archives, then our kernel's modules, then the extensions placed `initrd`.  The
-    base goes in byte for byte, unless it holds modules or times of its own: then it is
-    written anew without them.  Raises `UserError` if a base, the modules or an extension
-    is missing or damaged, if two extensions bring the same path, or if the result would lose
-    files or have no /init.
+    Base archives, then our kernel's modules, then the extensions placed `initrd`, then what
+    [system] says.  The base goes in byte for byte, but for archives with modules of their
+    own (or all, if core.recompress says so).  The rest is written in parts, and only those
+    that have changed are compressed.  Raises `UserError` if a base, the modules or an
+    extension is missing or damaged, if two extensions bring the same path, or if the result
+    would lose files, have no /init or be compressed in a way the kernel cannot undo.
     """
-    epoch = settings.profile.source_date_epoch
+    core, epoch = settings.profile.core, settings.profile.source_date_epoch
+    parts = Parts(settings.core_parts / "core", core.compression, core.level, epoch)
     release = tce.kernel_release(settings)
-    base, root = _base(settings, release)
+    rows, root = _base(settings, release)
+    kept = [row for row in rows if isinstance(row, bytes)]
+    check_unpackable(settings, [core.compression, *map(compression.detect, kept)])
     modules, _ = overlay(root, modules_archive(tce.core_modules(settings), release), "lib/modules")
-    modules_gz = _packed(Archive("gzip", tuple(modules)), None, LEVEL, epoch)
-    pieces = [base, modules_gz]
+    names, added = _extensions(settings, root, release)
+    own = arranged(system.members(settings.profile.system, root))
+    root.unpack(own)
+    _check_init(settings, root)
+    layers = [row for row in rows if not isinstance(row, bytes)]
+    *packed, modules_gz, added_gz, own_gz = parts.pack([*layers, modules, added, own])
+    base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
+    write_atomic(settings.output / "modules64.gz", modules_gz)
+    write_atomic(settings.core, joined([*base, modules_gz, added_gz, own_gz]))
+    parts.tidy()
+    size, count = settings.core.stat().st_size, len(root.members())
+    say(
+        f"{settings.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
+        f"extensions: {' '.join(names) or '-'}"
+    )
+
+
+def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
+    """Unpack the extensions placed `initrd` over `root`; return their names and what to archive."""
     added: list[Member] = []
     placed = tce.placed(settings.profile, "initrd")
     names = extracted.with_dependencies(settings.tcz, placed, release)
@@ -290,16 +203,21 @@ def build(settings: Settings) -> None:
         if extracted.SETUP_LIST in kept:
             raise UserError(f"the base has a /{extracted.SETUP_LIST} of its own", "place extensions onboot")
         added += new
-        pieces.append(_packed(Archive("gzip", tuple(added)), None, LEVEL, epoch))
-    own = system.members(settings.profile.system, root)
-    if own:
-        root.unpack(own)
-        pieces.append(_packed(Archive("gzip", tuple(own)), None, LEVEL, epoch))
-    _check_init(settings, root)
-    write_atomic(settings.output / "modules64.gz", modules_gz)
-    write_atomic(settings.core, _joined(pieces))
-    size, count = settings.core.stat().st_size, len(root.members())
-    say(f"{settings.core.name}: {size:,} bytes, {count} members, extensions: {' '.join(names) or '-'}")
+    return names, added
+
+
+def check_unpackable(settings: Settings, methods: Iterable[str]) -> None:
+    """Refuse what the kernel cannot unpack, by what its .config said when it was built."""
+    formats = (settings.kernel / "initramfs.formats").read_text().split()
+    for method in methods:
+        name = {"zopfli": "gzip"}.get(method, method)
+        if name != "plain" and name not in formats:
+            option = f"CONFIG_{compression.KERNEL_OPTIONS[name]}"
+            raise UserError(
+                f"the core would be compressed by {method}, but the kernel has no {option} to unpack it",
+                f"add {option}=y to a fragment (kconfig/NAME.config), or set core.compression "
+                f"(for a base of others with core.recompress = true) to one of: {', '.join(formats)}",
+            )
 
 
 def _renumbered(members: list[Member], start: int) -> list[Member]:
@@ -323,12 +241,10 @@ def base_files(settings: Settings) -> list[Path]:
     return files
 
 
-def _base(settings: Settings, release: str) -> tuple[bytes, RootFs]:
-    """Return the base archives' bytes and what the kernel makes of them."""
-    epoch = settings.profile.source_date_epoch
-    files = base_files(settings)
-    archives = [archive for path in files for archive in read_core(path)]
-    root = unpacked(archives)
+def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
+    """Return the base, streams to keep and members to write anew, and what the kernel makes of it."""
+    base = [stream for path in base_files(settings) for stream in streams(path)]
+    root = unpacked(archive for _, archives in base for archive in archives)
     if root.lost:
         say(f"core: the kernel loses {len(root.lost)} members of the base:\n{_lines(root.lost)}")
     dropped = drop_modules(root)
@@ -337,14 +253,31 @@ def _base(settings: Settings, release: str) -> tuple[bytes, RootFs]:
         # another configuration, they could crash the kernel.
         say(f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}")
         _explain(root, dropped, release)
-    as_it_is = not dropped and all(
-        archive.method != "lz4" and all(member.mtime == epoch for member in archive.members)
-        for archive in archives
+    everything = arranged(root.members().values())
+    # Nothing may follow lz4: it has no end mark, and kernels such as 5.4 take what comes
+    # for another of its blocks.
+    if settings.profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
+        return [everything], root
+    if not dropped:
+        return [stream for stream, _ in base], root
+    rows: list[bytes | list[Member]] = []
+    left: list[Sequence[Member]] = []
+    for stream, archives in base:
+        without = [[m for m in a.members if not MODULE.match(m.name)] for a in archives]
+        same = all(len(a.members) == len(b) for a, b in zip(archives, without, strict=True))
+        new = without if same else [arranged(members) for members in without]
+        rows += [stream] if same else new
+        left += new
+    return (rows if _same(left, root) else [everything]), root
+
+
+def _same(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
+    """Tell whether archives that hold `rows` would make `root`, times aside."""
+    made = merged(Archive("plain", tuple(row)) for row in rows)
+    wanted = root.members()
+    return made.keys() == wanted.keys() and all(
+        replace(member, mtime=0) == replace(wanted[name], mtime=0) for name, member in made.items()
     )
-    if as_it_is:
-        return _joined([path.read_bytes() for path in files]), root
-    whole = Archive("gzip", tuple(root.members().values()))
-    return _joined([_packed(whole, None, LEVEL, epoch)]), root
 
 
 def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:

@@ -256,24 +256,25 @@ def share_links(members: Sequence[Member]) -> list[Member]:
     ]
 
 
-def write(members: Iterable[Member], *, mtime: int | None) -> bytes:
+def write(members: Iterable[Member], *, mtime: int | None, in_order: bool = False) -> bytes:
     """Return one newc archive of `members` (kernels such as 5.4 do not read crc).
 
-    They are sorted by path, so that folders come before what they hold; inode numbers
-    count from 1, and every time is `mtime` (None: each member's own).  nlink is the
-    number of names in this archive.  A hard-linked file's data stands at its last name,
+    They are sorted by path, so that folders come before what they hold, unless `in_order`;
+    inode numbers count from 1, and every time is `mtime` (None: each member's own).  nlink
+    is the number of names in this archive.  A hard-linked file's data stands at its last name,
     as GNU cpio writes and expects it; the kernel takes it anywhere.  Where names of one
     file differ, `share_links` says what holds.  Padded to 512 bytes.
 
     Raises `UserError` for a name given twice, or what the kernel would skip.
     """
-    ordered = sorted(share_links(list(members)), key=lambda member: by_path(member.name))
+    ordered = share_links(list(members))
+    if not in_order:
+        ordered.sort(key=lambda member: by_path(member.name))
     names: dict[LinkKey, list[str]] = {}
-    previous = None
+    for name, times in Counter(member.name for member in ordered).items():
+        if times > 1:
+            raise UserError(f"cpio: {name!r} is given twice")
     for member in ordered:
-        if member.name == previous:
-            raise UserError(f"cpio: {member.name!r} is given twice")
-        previous = member.name
         _check_writable(member)
         if member.link_key is not None:
             names.setdefault(member.link_key, []).append(member.name)

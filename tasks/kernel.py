@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import bootimage, elf, kbuild, launcher, unclean
+from tasks import bootimage, compression, elf, kbuild, launcher, unclean
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.progress import Progress
@@ -92,6 +92,8 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
+        formats = compression.unpackable((folder / "config").read_text())
+        write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
     say(str(replace(image, path=settings.kernel / "vmlinuz64")))
     say(f"{count} modules for {release}")
 

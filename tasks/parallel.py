@@ -1,7 +1,8 @@
-"""The same work on many things, a few at a time, for work that mostly waits."""
+"""The same work on many things, a few at a time: what mostly waits, or leaves Python's lock."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import deque
@@ -11,6 +12,11 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 THREADS = 4
+
+
+def cores() -> int:
+    """Return how many threads that compute may run at once: the processors this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def each(function: Callable[[T], R], items: Sequence[T], threads: int = THREADS) -> list[R]:

@@ -19,6 +19,7 @@ from tasks.compilers import Compiler
 from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
+from tasks.source import Core as Core
 from tasks.source import Image, check_images
 from tasks.source import Source as Source
 from tasks.system import System
@@ -55,15 +56,6 @@ class Kernel:
     def __post_init__(self) -> None:
         if self.modules == "split" and not self.release:
             raise ValueError("release: needed by modules = 'split'")
-
-
-@dataclass(frozen=True)
-class Core:
-    """The initramfs: apt packages and our own `rootfs/`, or archives somebody else made."""
-
-    packages: tuple[str, ...] = ()
-    rootfs: bool = False
-    archives: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -301,6 +293,11 @@ class Settings:
     @property
     def core(self) -> Path:
         return self.output / "corepure64.gz"
+
+    @property
+    def core_parts(self) -> Path:
+        """What rootfs64.gz and corepure64.gz are put together from, kept between runs."""
+        return self.output / "core-parts"
 
     @property
     def tcz(self) -> Path:

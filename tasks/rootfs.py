@@ -19,17 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import apt, cpio, elf, fetch, schema
-from tasks.core import Archive, write_core
+from tasks import apt, cpio, elf, fetch, packagetree, schema
+from tasks.coreparts import Parts, arranged
 from tasks.cpio import Member
 from tasks.errors import UserError
-from tasks.files import write_if_changed
+from tasks.files import sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say
 
 RULES = ROOT / "rootfs.toml"
 OVERLAY = ROOT / "rootfs"
-LEVEL = 9
 PROGRAM_DIRS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LOADER = "lib64/ld-linux-x86-64.so.2"
 SETID = stat.S_ISUID | stat.S_ISGID
@@ -206,6 +205,7 @@ def add_busybox(rules: Rules, root: Path) -> None:
     if program is None:
         raise UserError("no package brings BusyBox", "add busybox to core.packages of the profile")
     applets = list_applets(root, program)
+    (root / rules.busybox.suid).unlink(missing_ok=True)
     shutil.copy(root / program, root / rules.busybox.suid)
     present = [name for name, is_folder in _walk(root) if not is_folder]
     unknown = set(rules.busybox.suid_applets) - {path.rpartition("/")[2] for path in applets}
@@ -327,17 +327,31 @@ def check_libraries(root: Path, profile: str) -> None:
 # --- the stage -------------------------------------------------------------
 
 
-def assemble(rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Path, profile: str) -> None:
-    """Fill the empty folder `root` from the .debs `packages` (name -> file), `overlay` and the rules.
-
-    Raises `UserError` for clashes, missing libraries, dangling links and rules that fit nothing.
-    """
+def unpack_packages(rules: Rules, packages: Mapping[str, Path], root: Path) -> dict[str, str]:
+    """Fill the empty folder `root` from .debs (name -> file); return the set-id files, path -> package."""
     set_id: dict[str, str] = {}
     for package, deb in sorted(packages.items()):
         with tempfile.TemporaryDirectory(prefix=".deb-", dir=root.parent) as folder:
             unpacked = Path(folder) / "content"
             apt.unpack_deb(deb, unpacked)
             set_id |= dict.fromkeys(merge(rules, package, unpacked, root), package)
+    return set_id
+
+
+def assemble(
+    rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Path, profile: str, kept: Path
+) -> None:
+    """Make the folder `root` from the .debs `packages` (name -> file), `overlay` and the rules.
+
+    In `kept` stands what the packages alone brought, for the next time.
+    Raises `UserError` for clashes, missing libraries, dangling links and rules that fit nothing.
+    """
+    set_id = packagetree.linked(
+        kept,
+        [rules.drop, rules.keep, {name: sha256_file(deb) for name, deb in sorted(packages.items())}],
+        lambda folder: unpack_packages(rules, packages, folder),
+        root,
+    )
     check_set_id(rules, set_id)
     add_overlay(overlay, root)
     for name in rules.folders:
@@ -356,18 +370,20 @@ def build(settings: Settings) -> None:
     """
     rules = schema.load(RULES, Rules)
     cached = fetch.package_files(settings)
-    names = settings.profile.core.packages
-    settings.output.mkdir(parents=True, exist_ok=True)
+    core = settings.profile.core
+    epoch = settings.profile.source_date_epoch
+    parts = Parts(settings.core_parts / "rootfs", core.compression, core.level, epoch)
     with tempfile.TemporaryDirectory(prefix=".rootfs-", dir=settings.output) as scratch:
         root = Path(scratch) / "root"
-        root.mkdir()
-        assemble(rules, {name: cached[name] for name in names}, OVERLAY, root, settings.name)
-        found = members(rules, root)
-    out = settings.output / "rootfs64.gz"
-    epoch = settings.profile.source_date_epoch
-    write_core([Archive("gzip", tuple(found))], out, level=LEVEL, mtime=epoch)
+        debs = {name: cached[name] for name in core.packages}
+        assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
+        found = arranged(members(rules, root))
+    (packed,) = parts.pack([found])
+    write_atomic(settings.output / "rootfs64.gz", packed)
+    parts.tidy()
     write_if_changed(settings.output / "rootfs.index", index(found))
-    say(f"{out.name}: {out.stat().st_size:,} bytes, {len(found)} members from {len(names)} packages")
+    count = f"{len(found)} members from {len(core.packages)} packages"
+    say(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
 
 
 def index(found: Iterable[Member]) -> str:

@@ -1,4 +1,4 @@
-"""What a profile takes from elsewhere: files, and the container images among them."""
+"""What a profile takes from elsewhere: files, what the core is made of, container images."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ class Source:
         needed = "package" if self.kind == "apt" else "path"
         if not getattr(self, needed):
             raise ValueError(f"{needed}: needed by kind = {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Core:
+    """The initramfs: apt packages and our own `rootfs/`, or archives somebody else made.
+
+    compression, level: of all that tcbuild writes (tasks/compression.py, LEVELS); zopfli
+    makes gzip streams, only smaller and slowly.
+    recompress: compress what somebody else made in that way, too, instead of keeping it.
+    """
+
+    packages: tuple[str, ...] = ()
+    rootfs: bool = False
+    archives: tuple[Source, ...] = ()
+    compression: Literal["gzip", "zopfli", "xz", "zstd", "plain"] = "gzip"
+    level: int | None = None
+    recompress: bool = False
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
     top.mkdir(parents=True)
     (top / "modules.dep").touch()
     (made.kernel / "release").write_text("1.0\n")
+    (made.kernel / "initramfs.formats").write_text("gzip\n")
     epoch = made.profile.source_date_epoch
     core.write_core([Archive("gzip", tuple(BASE))], made.output / "rootfs64.gz", mtime=epoch)
     for name in "ab":

@@ -237,6 +237,7 @@ def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> Non
     for name in ("rootfs64.gz", "rootfs.index"):
         assert sha256_file(again.output / name) == sha256_file(image.output / name)
     assert sorted(path.name for path in again.output.iterdir()) == [
+        "core-parts",
         "lock.toml",
         "rootfs.index",
         "rootfs64.gz",
@@ -250,10 +251,10 @@ def packages_without(image: Settings, *absent: str) -> dict[str, Path]:
 
 def test_a_missing_library_is_named_with_what_needs_it(image: Settings, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    root.mkdir()
     rules = schema.load(rootfs.RULES, Rules)
+    debs = packages_without(image, "libcap-ng0")
     with pytest.raises(UserError) as caught:
-        rootfs.assemble(rules, packages_without(image, "libcap-ng0"), OVERLAY, root, image.name)
+        rootfs.assemble(rules, debs, OVERLAY, root, image.name, tmp_path / "kept")
     assert "needs libcap-ng.so.0, which is not in the root" in caught.value.message
     assert "core.packages in profiles/apt.toml" in caught.value.hint
 
@@ -266,4 +267,4 @@ def test_an_interrupted_build_leaves_the_old_result(image: Settings, tmp_path: P
     with pytest.raises(UserError):
         rootfs.build(replace(out, profile=broken))
     assert (tmp_path / "rootfs64.gz").read_bytes() == b"old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.toml", "rootfs64.gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["core-parts", "lock.toml", "rootfs64.gz"]

@@ -173,6 +173,7 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     settings = replace(workshop.settings, profile=replace(workshop.settings.profile, extensions=extensions))
     settings.kernel.mkdir()
     (settings.kernel / "release").write_text("1.0\n")
+    (settings.kernel / "initramfs.formats").write_text("gzip\n")
     for name in ("below", "one", "two"):
         tcz.build(settings, name)
     if place == "ondemand":

@@ -1,0 +1,38 @@
+"""A core compressed in the other ways the built kernel knows boots as the default one does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import core
+from tasks.guest import Guest
+from tasks.machine import Machine
+from tests.built import built
+
+
+@pytest.mark.parametrize("method", ["xz", "zstd"])
+def test_a_core_of_parts_boots(tmp_path: Path, method: str) -> None:
+    image = built()
+    formats = (image.kernel / "initramfs.formats").read_text().split()
+    if method not in formats:
+        pytest.skip(f"this kernel cannot unpack {method}")
+    chosen = replace(image.profile.core, compression=method, recompress=True)
+    made = replace(image, profile=replace(image.profile, core=chosen), output=tmp_path / "out")
+    made.output.mkdir()
+    for name in ("kernel", "rootfs64.gz", "tcz", "modules"):
+        if (image.output / name).exists():
+            (made.output / name).symlink_to(image.output / name)
+    core.build(made)
+    archives = core.read_core(made.core)
+    assert {archive.method for archive in archives} == {method}
+    assert len(archives) > 2
+    append = "loglevel=3 nodhcp console=ttyS0,115200"
+    machine = Machine("direct", kernel=image.kernel / "vmlinuz64", initrd=made.core, append=append)
+    with Guest(machine, tmp_path / "log", limit=300) as guest:
+        guest.login()
+        release = guest.run("uname -r")
+        guest.run(f"[ -s /lib/modules/{release}/modules.dep ] && [ -u /usr/bin/sudo ] && sudo true")
+        guest.power_off()
