@@ -28,6 +28,10 @@ VARIABLES = {
     "offline": "1: open no connection",
     "relock": "1: lock takes what the mirrors serve now",
     "jobs": "how many jobs all makes and tools may run at once",
+    "launcher": "what starts the compiler: ccache, sccache, distcc, icecc or none",
+    "hosts": "of a compile farm: HOST/SLOTS, separated by commas",
+    "scheduler": "of an icecc farm",
+    "remote_storage": "where ccache shares its entries: http://… or redis://…",
 }
 TAKES_FILES = ("check", "size")
 
