@@ -37,7 +37,7 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
     expected = _published(origin, name)
     wrong: list[str] = []
     while urls:
-        url = download_unverified(urls, target, label=name)
+        url = download_unverified(urls, target, label=name, redirects=origin.redirects)
         entry = entry_of(origin, name, target)
         if expected in (None, entry.sha256):
             keep(settings, entry, target)
@@ -54,7 +54,7 @@ def _published(origin: Origin, name: str) -> str | None:
     if not origin.checksums:
         return None
     url = origin.checksums.replace("{version}", origin.version)
-    text = fetch_text(url, label=PurePosixPath(url).name)
+    text = fetch_text(url, label=PurePosixPath(url).name, redirects=origin.redirects)
     if text is None:
         raise UserError(f"{url} does not exist", "correct `checksums` in the recipe, or leave it out")
     return parse_sha256(text, name, url)
@@ -83,6 +83,7 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
             sha256=file.sha256,
             offline=settings.offline,
             label=file.name,
+            redirects=origin.redirects,
         )
 
 

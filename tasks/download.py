@@ -20,6 +20,7 @@ import urllib3
 from tasks.errors import UserError
 from tasks.files import sha256_file, write_atomic
 from tasks.progress import Progress
+from tasks.redirects import RedirectRefused, Session
 from tasks.run import say
 
 # Seconds to wait between rounds over the mirrors, growing.
@@ -32,6 +33,8 @@ BLOCK = 1 << 16
 PASSING = (408, 429)
 ABSENT = (404, 410)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# More than any input of an image has: a mirror that sends without end must not fill the disk.
+MOST_BYTES = 8 << 30
 # What a library's error text means in a user's words, most telling first.
 REASONS = (
     ("NameResolution", "host name not found"),
@@ -71,13 +74,14 @@ def download(
     sha256: str,
     offline: bool,
     label: str,
+    redirects: Sequence[str] = (),
     delays: Sequence[float] = DELAYS,
     timeout: tuple[float, float] = TIMEOUT,
 ) -> None:
     """Make `final` the file whose sha256 (64 hex digits) is given, from the first of `urls` that has it.
 
-    Nothing is asked of the network if `final` is already that file.  Redirects
-    are followed: the hash, not the host, says what is right.  Raises
+    Nothing is asked of the network if `final` is already that file.  `redirects`
+    are the hosts that mirrors may send us to (tasks/redirects.py).  Raises
     `UserError` with what every mirror answered if none brings the file, and if
     `offline` is set and the cache does not hold it.
     """
@@ -96,7 +100,7 @@ def download(
             part.unlink(missing_ok=True)
             write_atomic(_owner_file(part), sha256 + "\n")
         if not _is_file(part, sha256):
-            _from_mirrors(urls, part, sha256, label, delays, timeout)
+            _from_mirrors(urls, part, sha256, label, redirects, delays, timeout)
         os.replace(part, final)
         _owner_file(part).unlink(missing_ok=True)
 
@@ -106,6 +110,7 @@ def download_unverified(
     final: Path,
     *,
     label: str,
+    redirects: Sequence[str] = (),
     delays: Sequence[float] | None = None,
     timeout: tuple[float, float] | None = None,
 ) -> str:
@@ -117,14 +122,17 @@ def download_unverified(
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(final.name + ".part")
     try:
-        url = _from_mirrors(urls, part, "", label, DELAYS if delays is None else delays, timeout or TIMEOUT)
+        waits = DELAYS if delays is None else delays
+        url = _from_mirrors(urls, part, "", label, redirects, waits, timeout or TIMEOUT)
         os.replace(part, final)
     finally:
         part.unlink(missing_ok=True)
     return url
 
 
-def fetch_text(url: str, *, label: str, delays: Sequence[float] | None = None) -> str | None:
+def fetch_text(
+    url: str, *, label: str, redirects: Sequence[str] = (), delays: Sequence[float] | None = None
+) -> str | None:
     """Return a small text file; None if the mirror says that it has none (404 or 410).
 
     Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
@@ -133,7 +141,10 @@ def fetch_text(url: str, *, label: str, delays: Sequence[float] | None = None) -
     for delay in (*(DELAYS if delays is None else delays), None):
         try:
             headers = {"Accept-Encoding": "identity"}
-            with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            with (
+                Session(redirects) as session,
+                session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
+            ):
                 if answer.status_code in ABSENT:
                     return None
                 if answer.status_code != 200:
@@ -147,6 +158,9 @@ def fetch_text(url: str, *, label: str, delays: Sequence[float] | None = None) -
                 return bytes(body).decode(errors="replace")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             problem = _reason(error)
+        except RedirectRefused as refused:
+            problem = str(refused)
+            break
         except _Failed as failure:
             problem = str(failure)
             if isinstance(failure, _Refused):
@@ -162,6 +176,7 @@ def _from_mirrors(
     part: Path,
     sha256: str,
     label: str,
+    redirects: Sequence[str],
     delays: Sequence[float],
     timeout: tuple[float, float],
 ) -> str:
@@ -172,7 +187,7 @@ def _from_mirrors(
     answers: dict[str, str] = {}
     hopeful = list(urls)
     idle, most = 0, _size(part)
-    with requests.Session() as session:
+    with Session(redirects) as session:
         # The file as it is stored: a compressed transfer has other lengths and offsets.
         session.headers["Accept-Encoding"] = "identity"
         while hopeful:
@@ -203,6 +218,8 @@ def _gave_up(label: str, answers: dict[str, str], *, resumable: bool) -> UserErr
     if any("sha256" in answer for answer in answers.values()):
         hint = "the mirrors serve another file than the locked one; "
         hint += "find out why before locking it anew (./doit lock relock=1)"
+    elif any(answer.startswith("redirected ") for answer in answers.values()):
+        hint = "name the mirror that has the file, or list where it may send us under `redirects`"
     elif all(re.match(r"4\d\d ", answer) for answer in answers.values()):
         hint = "check `mirrors` and the file's path in the profile"
     else:
@@ -233,6 +250,8 @@ def _attempt(
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         kind = _Refused if isinstance(error, ValueError | requests.TooManyRedirects) else _Failed
         raise kind(_reason(error)) from error
+    except RedirectRefused as error:
+        raise _Refused(str(error)) from None
     if status == 416:
         raise _Refused("416 Range Not Satisfiable, though no range was asked for")
     found = sha256_file(part) if sha256 else ""
@@ -273,6 +292,8 @@ def _transfer(
             for block in answer.raw.stream(BLOCK, decode_content=False):
                 sink.write(block)
                 progress.advance(len(block))
+                if progress.done > MOST_BYTES:
+                    raise _Refused(f"sends more than {MOST_BYTES:,} bytes")
             sink.flush()
             os.fsync(sink.fileno())
             if total and progress.done != total:

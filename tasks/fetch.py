@@ -211,6 +211,7 @@ def _download(settings: Settings, path: str, entry: LockedFile | LockedExtension
         sha256=entry.sha256,
         offline=settings.offline,
         label=Path(path).name,
+        redirects=settings.profile.redirects,
     )
 
 

@@ -99,7 +99,7 @@ def _extension(
     with found.path.open("rb") as stream:
         if stream.read(len(SQUASHFS)) != SQUASHFS:
             raise UserError(f"{found.url} is no squashfs file", "the mirror is broken; try another one")
-    text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep") or ""
+    text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep", redirects=settings.profile.redirects) or ""
     deps = tce.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)
     _keep(found, entry.cached_in(settings.cache))
@@ -120,10 +120,10 @@ def _bring(settings: Settings, path: str, scratch: Path) -> _Found:
     target = scratch / hashlib.sha256(path.encode()).hexdigest()[:16] / label
     wrong: list[str] = []
     while urls or not wrong:
-        url = download_unverified(urls, target, label=label)
+        url = download_unverified(urls, target, label=label, redirects=settings.profile.redirects)
         md5 = _md5_file(target)
         try:
-            expected = _published_md5(url, label)
+            expected = _published_md5(settings, url, label)
         except UserError as error:
             wrong.append(error.message)
         else:
@@ -137,8 +137,8 @@ def _bring(settings: Settings, path: str, scratch: Path) -> _Found:
     raise UserError(f"{label} could not be checked: {'; '.join(wrong)}", hint)
 
 
-def _published_md5(url: str, label: str) -> str | None:
-    text = fetch_text(f"{url}.md5.txt", label=f"{label}.md5.txt")
+def _published_md5(settings: Settings, url: str, label: str) -> str | None:
+    text = fetch_text(f"{url}.md5.txt", label=f"{label}.md5.txt", redirects=settings.profile.redirects)
     return None if text is None else parse_md5(text, label, f"{url}.md5.txt")
 
 

@@ -13,6 +13,7 @@ import requests
 from tasks import fetch, tce
 from tasks.errors import UserError
 from tasks.profile import LockedExtension, LockedFile, Profile, cache_folder, load_lock
+from tasks.redirects import RedirectRefused, Session
 from tasks.run import ROOT
 
 FALLBACK = "apt"
@@ -44,7 +45,7 @@ def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
             reasons.append(f"offline, and the cache does not hold the files of {name}")
             continue
         urls = [f"{mirror.rstrip('/')}/{profile.probe}" for mirror in profile.mirrors]
-        answered = first_answer(urls, BUDGET)
+        answered = first_answer(urls, BUDGET, profile.redirects)
         if answered is not None:
             return name, f"mirror {profile.mirrors[answered]} answered"
         count = len(urls)
@@ -55,7 +56,7 @@ def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
     return FALLBACK, "; ".join(reasons) or "no other profile is declared"
 
 
-def first_answer(urls: Sequence[str], budget: float) -> int | None:
+def first_answer(urls: Sequence[str], budget: float, redirects: Sequence[str] = ()) -> int | None:
     """Return the index of the first of `urls` that exists (HEAD), None if none says so in `budget` seconds.
 
     All are asked at once; an earlier one is preferred to a quicker one, so that
@@ -66,8 +67,9 @@ def first_answer(urls: Sequence[str], budget: float) -> int | None:
     def ask(index: int, url: str) -> None:
         try:
             # `requests` does not bound a whole exchange, hence the thread and the deadline.
-            found = requests.head(url, timeout=budget, allow_redirects=True).ok
-        except (requests.RequestException, ValueError):
+            with Session(redirects) as session:
+                found = session.head(url, timeout=budget, allow_redirects=True).ok
+        except (requests.RequestException, RedirectRefused, ValueError):
             found = False
         answers.put((index, found))
 

@@ -20,7 +20,7 @@ from tasks.errors import UserError
 from tasks.files import write_if_changed
 from tasks.run import ROOT
 from tasks.source import Core as Core
-from tasks.source import Image, check_images
+from tasks.source import Image, check_hosts, check_images
 from tasks.source import Source as Source
 from tasks.system import System
 
@@ -115,6 +115,8 @@ class Profile:
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)
     mirrors: tuple[str, ...] = ()
+    redirects: tuple[str, ...] = ()
+    """Hosts that the mirrors may send us to (tasks/redirects.py)."""
     extensions: tuple[Extension, ...] = ()
     images: tuple[Image, ...] = ()
     tcz: str = ""
@@ -127,6 +129,7 @@ class Profile:
         if upstream and not self.tcz:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
         check_images(self.images)
+        check_hosts(self.redirects)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Literal
 from tasks import schema
 from tasks.errors import UserError
 from tasks.run import ROOT
+from tasks.source import check_hosts
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Info:
 # What each kind of origin needs, and what it may have besides.
 FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "apt": (("packages",), ()),
-    "archive": (("urls", "version"), ("checksums", "strip", "mode", "into")),
+    "archive": (("urls", "version"), ("checksums", "redirects", "strip", "mode", "into")),
     "wheel": (("package", "version", "tag"), ("into",)),
     "npm": (("package", "version", "node"), ("build", "skip", "into")),
 }
@@ -50,7 +51,7 @@ class Origin:
     it, `strip` leading path components cut off; with `mode` (as 0o755), a file that is taken
     as it is, under its name in the first of `urls`.  In urls, {version} stands for `version`.
     `checksums` is the url of what upstream publishes: sha256sum's output, checked when the
-    hash is learnt.
+    hash is learnt; `redirects` are the hosts that these addresses may send us to.
     kind `wheel`: what the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
     kind `npm`: an npm package and the tree that its own npm-shrinkwrap.json lists, from where
     npm looks.  `node` names the extension whose wheel it runs on; the native modules in
@@ -73,6 +74,7 @@ class Origin:
     version: str = ""
     urls: tuple[str, ...] = ()
     checksums: str = ""
+    redirects: tuple[str, ...] = ()
     strip: int = 0
     mode: int = 0
     into: str = ""
@@ -111,6 +113,7 @@ class Origin:
         for url in filter(None, (*self.urls, self.checksums)):
             if not re.fullmatch(r"https?://[^/\s]+/[^\s?#]*[^\s?#/]", url):
                 raise ValueError(f"urls, checksums: expected http(s)://HOST/PATH/FILE, got {url!r}")
+        check_hosts(self.redirects)
         if self.mode and self.strip:
             raise ValueError("mode: a file that is not unpacked has no path components to strip")
         if not 0 <= self.mode <= 0o755 or self.strip < 0:
