@@ -20,6 +20,7 @@ from tasks.errors import DiskFull, UserError
 from tasks.files import sha256_file
 from tasks.profile import Lock, LockedPackage
 from tasks.run import run
+from tasks.unpack import UNTRUSTED, check_package
 
 
 @dataclass(frozen=True)
@@ -144,17 +145,34 @@ def is_cached(package: LockedPackage, cache: Path) -> bool:
 
 
 def unpack_deb(deb: Path, into: Path) -> None:
-    """Unpack a .deb's files below `into`, on top of what is there.  Raises `UserError` if it is damaged."""
+    """Unpack a .deb's files below `into`, on top of what is there.
+
+    Raises `UserError` if it is damaged, or has in it what no archive should (`check_package`).
+    """
     into.mkdir(parents=True, exist_ok=True)
     try:
+        check_package(deb)
         run(["dpkg-deb", "--extract", deb, into])
     except DiskFull:
         raise
     except UserError as error:
-        if "is not installed" in error.message:
+        if "is not installed" in error.message or error.hint == UNTRUSTED:
             raise
         hint = "remove it and run ./doit fetch again"
         raise UserError(f"{deb}: the package is damaged or cut short", hint, error.detail) from None
+
+
+def refuse_older(name: str, locked: str, version: str) -> None:
+    """Raise `UserError` if `version` of a package comes before the one that is locked.
+
+    Sources that go backwards are old or replayed: apt itself refuses lists whose
+    Valid-Until has passed, but not every source has one.
+    """
+    if run(["dpkg", "--compare-versions", version, "lt", locked], check=False).status == 0:
+        raise UserError(
+            f"{name}: apt offers {version}, which is older than the locked {locked}",
+            "apt-get update; if the older one is right: ./doit lock relock=1",
+        )
 
 
 def nothing_offered(what: str, locked: str = "") -> UserError:
@@ -191,6 +209,7 @@ def _pick(
                 f"{name} {pin.version} is locked, but apt offers only {latest.version}",
                 "./doit lock takes the newest versions, or leave out frozen=1",
             )
+        refuse_older(name, pin.version, latest.version)
         say(f"{name}: {pin.version} -> {latest.version} (the locked version is no longer offered)")
         return latest
     exact = [offer for offer in same if offer.sha256 == pin.sha256]

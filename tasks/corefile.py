@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import compression, cpio
+from tasks import compression, cpio, limits
 from tasks.coreparts import ALIGNMENT
 from tasks.cpio import Member
 from tasks.errors import UserError
@@ -50,6 +50,8 @@ def streams(path: Path) -> list[tuple[bytes, list[Archive]]]:
 def _found(data: memoryview) -> list[tuple[int, int, list[Archive]]]:
     """Return (start, end, the archives inside) of each stream, a plain archive being one."""
     found: list[tuple[int, int, list[Archive]]] = []
+    # All streams together: many small bombs are one, too.
+    left = min(compression.LIMIT, limits.most(len(data)))
     offset = _skip_zeros(data, 0)
     while offset < len(data):
         is_plain = data[offset] == ord("0") or bytes(data[offset : offset + 2]) in cpio.OLD_BINARY
@@ -63,7 +65,8 @@ def _found(data: memoryview) -> list[tuple[int, int, list[Archive]]]:
             members, end = cpio.read(data, offset)
             inside = [Archive(method, tuple(members))]
         else:
-            content, end = compression.decompress_one(data, offset)
+            content, end = compression.decompress_one(data, offset, left)
+            left -= len(content)
             inside = _inner(memoryview(content), method, offset)
         found.append((offset, end, inside))
         offset = _skip_zeros(data, end)

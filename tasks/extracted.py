@@ -13,14 +13,15 @@ from __future__ import annotations
 import stat
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks import cpio
+from tasks import cpio, limits
 from tasks.cpio import Member
 from tasks.errors import UserError
 from tasks.initramfs import RootFs
-from tasks.run import run
+from tasks.run import require_tool, run
 
 INSTALLED = "usr/local/tce.installed"
 BUILTIN = "tmp/builtin"
@@ -48,15 +49,43 @@ def squashfs_members(squashfs: Path) -> list[Member]:
     """
     if not squashfs.is_file():
         raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
+    with squashfs_tar(squashfs) as tar:
+        return _from_tar(tar, squashfs)
+
+
+@contextmanager
+def squashfs_tar(squashfs: Path) -> Iterator[tarfile.TarFile]:
+    """Yield a squashfs image as a tar archive, written for as long as the context lasts.
+
+    Raises `UserError` if the image is damaged, holds a socket, or unpacks to far too much.
+    """
+    size = squashfs.stat().st_size
     with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
         packed = Path(folder, "extension.tar")
-        run(
-            ["sqfs2tar", "--no-skip", squashfs],
-            stdout=packed,
-            hint=f"{squashfs.name} must be a whole squashfs file without sockets; make or fetch it again",
-        )
+        try:
+            # The kernel stops the program at that size: no bomb fills the disk.
+            run(
+                ["prlimit", f"--fsize={limits.most(size)}", require_tool("sqfs2tar"), "--no-skip", squashfs],
+                stdout=packed,
+                hint=f"{squashfs.name} must be a whole squashfs file without sockets; make or fetch it again",
+            )
+        except UserError as error:
+            if packed.is_file() and packed.stat().st_size >= limits.most(size):
+                raise _bomb(squashfs, size, packed) from None
+            message = error.message.replace("prlimit", "sqfs2tar", 1)
+            raise type(error)(message, error.hint, error.detail) from None
         with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
-            return _from_tar(tar, squashfs)
+            yield tar
+
+
+def _bomb(squashfs: Path, size: int, packed: Path) -> UserError:
+    """Return the error for an image of `size` bytes that was cut off while it was written to `packed`."""
+    last = ""
+    with suppress(tarfile.TarError), tarfile.open(packed, errors="surrogateescape") as tar:
+        for entry in tar:
+            last = entry.name
+    message = f"{squashfs.name}: with {last!r} it unpacks to more than the {limits.most(size):,} bytes "
+    return UserError(f"{message}that a squashfs image of {size:,} may have", "it is not one to trust")
 
 
 def _from_tar(tar: tarfile.TarFile, squashfs: Path) -> list[Member]:

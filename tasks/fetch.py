@@ -74,7 +74,8 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     """Make the newest packages, and what nobody has verified yet, the profile's pinned lock.
 
     Files and extensions below mirrors that are locked stay so; `relock` takes what the
-    mirrors serve now.  Raises `UserError` as `fetch` does, and with `offline`.
+    mirrors serve now, and packages older than the locked ones.  Raises `UserError` as
+    `fetch` does, and with `offline`.
     """
     if settings.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
@@ -84,12 +85,25 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     paths = [source.path for source in sources(settings.profile) if source.kind == "http"]
     learned = learn.learn(settings, paths, old)
     new = _gather(dataclasses.replace(settings, frozen=False), learned, extra)
+    if not settings.relock:
+        _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
             say(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
     write_if_changed(settings.used_lock, new.to_toml())
     write_if_changed(settings.own_lock, new.to_toml())
+
+
+def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
+    """Raise `UserError` if a package, or what a pattern stands for, has gone backwards."""
+    before = {package.name: package for package in old.package}
+    pairs = [(before.get(package.name), package) for package in new.package]
+    patterns = [source.package for source in sources(profile) if source.kind == "apt"]
+    pairs += [(_match(pattern, old), found) for pattern in patterns if (found := _match(pattern, new))]
+    for locked, found in pairs:
+        if locked is not None:
+            apt.refuse_older(found.name, locked.version, found.version)
 
 
 def used_lock(settings: Settings) -> Lock:
@@ -263,6 +277,7 @@ def _resolve(settings: Settings, pinned: Lock, pattern: str) -> str:
         raise UserError(f"nothing in the cache is known to match {pattern}", "run once without offline=1")
     name, version = apt.newest(pattern)
     if locked is not None:
+        apt.refuse_older(pattern, locked.version, version)
         say(f"{locked.name} {locked.version} -> {name} {version} (the locked package is no longer offered)")
     return name
 

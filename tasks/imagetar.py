@@ -20,6 +20,7 @@ from typing import IO, Any, Literal, cast
 
 import zstandard
 
+from tasks import limits
 from tasks.errors import UserError
 from tasks.files import CHUNK
 from tasks.source import DIGEST
@@ -172,11 +173,11 @@ def _hashed(stream: IO[bytes], size: int) -> _Blob:
     try:
         if head.startswith(GZIP):
             method = "gzip"
-            _drain(gzip.GzipFile(fileobj=cast(IO[bytes], raw)), unpacked)
+            _drain(gzip.GzipFile(fileobj=cast(IO[bytes], raw)), unpacked, size)
         elif head.startswith(ZSTD):
             method = "zstd"
             frames = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], raw), read_across_frames=True)
-            _drain(frames, unpacked)
+            _drain(frames, unpacked, size)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError):
         whole = False  # said when an image wants it as a layer
     while raw.read(CHUNK):
@@ -188,9 +189,14 @@ def _hashed(stream: IO[bytes], size: int) -> _Blob:
     return _Blob(digest, size, inside, method, bytes(raw.kept or b""))
 
 
-def _drain(stream: Any, digest: Any) -> None:
+def _drain(stream: Any, digest: Any, size: int) -> None:
+    """Hash what a blob of `size` bytes unpacks to; raise `_Broken` if that is far too much."""
+    left = limits.most(size)
     while block := stream.read(CHUNK):
         digest.update(block)
+        left -= len(block)
+        if left < 0:
+            raise _Broken(f"a blob of {size:,} bytes in it unpacks to more than {limits.most(size):,}")
 
 
 def _json(blob: _Blob, kind: type, what: str) -> Any:

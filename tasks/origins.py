@@ -113,6 +113,9 @@ class Placer:
                 continue
             target = self._joined_into(name)
             if target:
+                if not path.is_file() or path.is_symlink():
+                    # A link may lead to a file of this machine.
+                    raise UserError(f"{label}: {name} is no file, and `join` takes nothing else")
                 self.joined.setdefault(target, {})[name] = path.read_bytes()
             else:
                 self._copy(label, path, self._renamed(name))

@@ -145,6 +145,8 @@ class Recipe:
     """Names of other extensions, without .tcz; `-KERNEL` stands for the running kernel."""
     bootcodes: tuple[str, ...] = ()
     """Bootcodes it does not work without; boot/bootcodes.toml says why."""
+    setuid: tuple[str, ...] = ()
+    """Paths of programs that run as their owner or group (set-id bits); others must not have them."""
     imports_images: bool = False
     """It brings the program that imports the profile's images at boot (tasks/images.py)."""
 

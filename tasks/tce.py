@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-import tarfile
-import tempfile
+import stat
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from tasks.errors import UserError
 from tasks.files import atomic_path, sha256_file, write_atomic
 from tasks.profile import EXTENSION_NAME, Lock, Profile, Settings, load_lock
 from tasks.recipe import Recipe
-from tasks.run import ROOT, run, say
+from tasks.run import ROOT, say
 
 KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
@@ -346,7 +345,8 @@ def tell_loops(found: Plan) -> None:
 def install(settings: Settings, name: str) -> None:
     """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
 
-    Raises `UserError` if it was not fetched or the cache is damaged.
+    Says which device nodes and set-id programs it brings: whoever loads it gets them.
+    Raises `UserError` if it was not fetched, the cache is damaged, or it is a bomb.
     """
     used = {item.name: item for item in load_lock(settings.used_lock).extension}
     item = used.get(name)
@@ -359,15 +359,29 @@ def install(settings: Settings, name: str) -> None:
         if sha256_file(partial) != item.sha256:
             raise UserError(f"{cached} is damaged", "./doit fetch")
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
-    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in listing(final)))
+    paths, special = listing(final)
+    if special:
+        say(f"warning: {final.name} brings {', '.join(special)}")
+    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in paths))
     write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
     write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")
 
 
-def listing(squashfs: Path) -> list[str]:
-    """Return the paths of all in an extension but folders.  Raises `UserError` if it is damaged."""
-    with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
-        packed = Path(folder, "extension.tar")
-        run(["sqfs2tar", "--no-skip", squashfs], stdout=packed, hint=f"{squashfs.name} is no whole squashfs")
-        with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
-            return sorted(entry.name for entry in tar if not entry.isdir())
+def listing(squashfs: Path) -> tuple[list[str], list[str]]:
+    """Return the paths of all in an extension but folders, and which are devices or set-id programs.
+
+    Raises `UserError` if it is damaged, or unpacks to far too much.
+    """
+    from tasks.extracted import squashfs_tar  # imports what reads archives
+
+    paths, special = [], []
+    with squashfs_tar(squashfs) as tar:
+        for entry in tar:
+            if entry.isdir():
+                continue
+            paths.append(entry.name)
+            if entry.isdev():
+                special.append(f"the device node or FIFO {entry.name}")
+            elif entry.isfile() and entry.mode & (stat.S_ISUID | stat.S_ISGID):
+                special.append(f"{stat.filemode(stat.S_IFREG | entry.mode)} {entry.name}")
+    return sorted(paths), sorted(special)

@@ -36,7 +36,7 @@ def build(settings: Settings, name: str) -> None:
 
     Needs the base root, and the extensions it depends on, built before.  Raises
     `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
-    there is no file at all.
+    a program has a set-id bit that the recipe does not declare, if there is no file at all.
     """
     made = tce.recipe_of(settings.profile, name)
     deps = tce.needed_by(settings, name)
@@ -52,6 +52,7 @@ def build(settings: Settings, name: str) -> None:
             raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
         clashes.refuse({**{dep: clashes.listing(settings, dep) for dep in deps}, name: listing})
         _check_libraries(settings, name, made, root, base, deps)
+        _check_set_id(name, made, root)
         _note_hidden(name, listing, base)
         pack(settings, name, made, root, base, listing, _version(settings, made))
     finally:
@@ -96,6 +97,20 @@ def _check_libraries(
         debs = fetch.package_files(settings)
         packages = {package for origin in made.origin for package in origin.packages}
         libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
+
+
+def _check_set_id(name: str, made: Recipe, root: Path) -> None:
+    """Refuse programs that run as somebody else, unless the recipe says that they shall."""
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if not path.is_symlink() and path.is_file() and path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    }
+    for path in sorted(found - set(made.setuid)):
+        hint = f'leave it out by `drop`, or say so in the recipe: setuid = ["{path}"]'
+        raise UserError(f"extension {name}: {path} would run as its owner or group, whoever starts it", hint)
+    for path in sorted(set(made.setuid) - found):
+        raise UserError(f"extension {name}: {path} has no set-id bit", "correct `setuid` in its recipe")
 
 
 def _note_hidden(name: str, listing: Sequence[str], base: RootFs) -> None:

@@ -2,8 +2,9 @@
 
 Two passes over the archive: the first reads every member's header (ustar, pax
 and GNU, see pax(1) and the GNU tar manual) and refuses what could leave the
-folder; the second lets GNU tar write the files (a third of tarfile's own CPU
-time on a kernel tree).  GNU tar's guards stay on as a second wall.
+folder, or unpacks to far too much (tasks/limits.py); the second lets GNU tar write
+the files (a third of tarfile's own CPU time on a kernel tree).  GNU tar's guards stay
+on as a second wall.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from tasks import jobserver
 from tasks.errors import DiskFull, UserError
 from tasks.files import CHUNK, atomic_dir
+from tasks.limits import MOST_HEADER, Meter, TooMuch
 from tasks.run import end_group, require_tool, run, say, spawn
 
 # First bytes of a compressed file, and the program that reads it.
@@ -47,10 +49,27 @@ MOST_LINKS = 40
 # that is marked as encrypted (RuntimeError), a name that is none on any file system.
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 BAD_ZIP_ERRNOS = (errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+# Headers whose content tarfile reads into memory whole.
+TEXTS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+UNTRUSTED = "the archive is not one to trust; nothing of it was unpacked"
 
 
 class _Refusal(Exception):
     """Why an archive is not unpacked."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that may not have a text too large for memory behind it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        made = super().frombuf(buf, encoding, errors)
+        if made.type in TEXTS and not 0 <= made.size <= MOST_HEADER:
+            raise _Refusal(f"{made.name!r} is a header with {made.size:,} bytes of text")
+        return made
 
 
 def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") -> None:
@@ -60,8 +79,8 @@ def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") ->
     `label` is what the line of progress calls it; without one there is none.
     Modification times are kept; owner and set-id bits are not.  Raises `UserError`
     and leaves `into` as it was if a member is absolute, leaves the folder by `..`
-    or through a symlink, is a link to something outside, or is a device or FIFO,
-    and if the archive is cut or damaged.
+    or through a symlink, is a link to something outside, or is a device or FIFO, if
+    the archive unpacks to far too much, and if it is cut or damaged.
     """
     program = _decompressor(archive)
     with jobserver.tokens(0 if program in THREADED else 1) as threads:
@@ -73,10 +92,9 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
     started = time.monotonic()
     try:
         with _decompressed(archive, program) as stream:
-            count = _check(stream, strip)
-    except _Refusal as refusal:
-        hint = "the archive is not one to trust; nothing of it was unpacked"
-        raise UserError(f"{archive.name}: {refusal}", hint) from None
+            count = _check(stream, strip, Meter(archive.stat().st_size))
+    except (_Refusal, TooMuch) as refusal:
+        raise UserError(f"{archive.name}: {refusal}", UNTRUSTED) from None
     checked = time.monotonic()
     with atomic_dir(into) as folder:
         options = ["--no-same-owner", "--no-same-permissions", f"--strip-components={strip}"]
@@ -93,17 +111,36 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
         say(f"{label}: {count} members {times}")
 
 
+def check_package(deb: Path) -> None:
+    """Check what is in a Debian package (deb(5)), before anything of it is unpacked.
+
+    As with `unpack_tar`, but for symlinks: packages are full of absolute ones, and those
+    are never followed on this machine.  Raises `UserError`.
+    """
+    try:
+        with _piped(["dpkg-deb", "--fsys-tarfile", deb], deb) as stream:
+            _check(stream, 0, Meter(deb.stat().st_size), links_anywhere=True)
+    except (_Refusal, TooMuch) as refusal:
+        raise UserError(f"{deb.name}: {refusal}", UNTRUSTED) from None
+    except UserError as error:
+        raise UserError(error.message, error.hint, f"  dpkg-deb --fsys-tarfile: {error.detail}") from None
+
+
 def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
     """Unpack a zip archive (a wheel is one) as the new folder `into`.
 
     A file is executable if its Unix mode there says so, all else of the mode is left out.
     Raises `UserError` and leaves `into` as it was for a member that is absolute, has `..`
-    in its path or is no file or folder, and if the archive is damaged.
+    in its path or is no file or folder, if the archive unpacks to far too much, and if it
+    is damaged.
     """
     started = time.monotonic()
     try:
         with zipfile.ZipFile(archive) as packed, atomic_dir(into) as folder:
+            meter = Meter(archive.stat().st_size)
             for member in packed.infolist():
+                # No more than it says is ever read of a member.
+                meter.add(member.filename, member.file_size)
                 mode = member.external_attr >> 16  # PKWARE's APPNOTE 4.4.15; Info-ZIP keeps st_mode there
                 parts = member.filename.rstrip("/").split("/")
                 if ".." in parts or "" in parts or "\\" in member.filename:
@@ -119,9 +156,8 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
                     shutil.copyfileobj(source, sink, CHUNK)
                 target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
             count = len(packed.infolist())
-    except _Refusal as refusal:
-        hint = "the archive is not one to trust; nothing of it was unpacked"
-        raise UserError(f"{archive.name}: {refusal}", hint) from None
+    except (_Refusal, TooMuch) as refusal:
+        raise UserError(f"{archive.name}: {refusal}", UNTRUSTED) from None
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_ZIP_ERRNOS:
             raise  # a full disk, for one
@@ -149,7 +185,14 @@ def _decompressed(archive: Path, program: tuple[str, ...]) -> Iterator[IO[bytes]
         with archive.open("rb") as stream:
             yield from _read(stream, archive)
         return
-    process = spawn([*program, "-q", "-d", "-c", archive])
+    with _piped([*program, "-q", "-d", "-c", archive], archive) as piped:
+        yield piped
+
+
+@contextmanager
+def _piped(argv: Sequence[str | Path], archive: Path) -> Iterator[IO[bytes]]:
+    """Yield what a program writes, a tar stream; on leaving, raise `UserError` if it failed."""
+    process = spawn(argv)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -175,15 +218,18 @@ def _damaged(archive: Path, detail: str = "") -> UserError:
     return UserError(f"{archive}: the archive is damaged, cut short or not a tar archive", hint, detail)
 
 
-def _check(stream: IO[bytes], strip: int) -> int:
-    """Read every header of a tar stream and return how many there are; raise `_Refusal`, `TarError`."""
+def _check(stream: IO[bytes], strip: int, meter: Meter, *, links_anywhere: bool = False) -> int:
+    """Read every header of a tar stream and return how many there are.
+
+    Raises `_Refusal`, `TooMuch` or `TarError`.  links_anywhere: symlinks may lead out of the
+    folder; nothing is written or linked through one all the same.
+    """
     names: dict[str, bool] = {}  # path below the folder -> is it a symlink
     links: dict[str, str] = {}
     hard: list[tuple[str, str]] = []
-    count = 0
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header) as tar:
         for member in tar:
-            count += 1
+            meter.add(member.name, member.size if member.isfile() else 0)
             path = _path_below(member, strip)
             if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
                 raise _Refusal(f"{member.name!r} is {KINDS.get(member.type, 'of an unknown type')}")
@@ -201,9 +247,10 @@ def _check(stream: IO[bytes], strip: int) -> int:
         _refuse_symlink_in(path, links, "is written")
     for path, target in hard:
         _refuse_symlink_in(target, links, f"(target of hard link {path!r}) is reached")
-    for path, target in links.items():
-        _resolve(path, target, links)
-    return count
+    if not links_anywhere:
+        for path, target in links.items():
+            _resolve(path, target, links)
+    return meter.members
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

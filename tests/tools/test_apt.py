@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks import apt
+from tasks import apt, limits
 from tasks.errors import UserError
 from tasks.profile import Lock, LockedPackage
 from tasks.run import run
@@ -149,6 +151,16 @@ def test_pinned_version_gone_moves_on_and_says_so(repository: Repository, cache:
     got, said = get(cache, ["attr"], LockedPackage("attr", "1", "0" * 64))
     assert got == [new]
     assert said[0] == "attr: 1 -> 2 (the locked version is no longer offered)"
+
+
+def test_pinned_version_gone_never_moves_back(repository: Repository, cache: Path) -> None:
+    """By Debian's order: 1:1 comes after 9."""
+    repository.add("attr", "9")
+    repository.publish()
+    with pytest.raises(UserError, match="attr: apt offers 9, which is older than the locked 1:1") as caught:
+        get(cache, ["attr"], LockedPackage("attr", "1:1", "0" * 64))
+    assert "relock=1" in caught.value.hint
+    assert not cache.exists()
 
 
 def test_pinned_version_gone_but_cached_is_used(repository: Repository, cache: Path) -> None:
@@ -304,3 +316,65 @@ def test_damaged_deb_is_named(repository: Repository, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"one_1_all\.deb: the package is damaged") as caught:
         apt.unpack_deb(deb, tmp_path / "root")
     assert "dpkg-deb" in caught.value.detail
+
+
+def hostile_deb(path: Path, *members: tarfile.TarInfo) -> Path:
+    """Write a package (deb(5): an ar archive of three members) whose files are `members`."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for member in members:
+            tar.addfile(member)
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w").close()
+    parts = {"debian-binary": b"2.0\n", "control.tar": empty.getvalue(), "data.tar": data.getvalue()}
+    path.write_bytes(
+        b"!<arch>\n"
+        + b"".join(
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content
+            for name, content in parts.items()
+        )
+    )
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    return made
+
+
+@pytest.mark.parametrize(
+    "members, expected",
+    [
+        ([member("./dev/zero", tarfile.CHRTYPE)], "'./dev/zero' is a character device"),
+        ([member("./pipe", tarfile.FIFOTYPE)], "'./pipe' is a FIFO"),
+        ([member("./../up")], "leaves the folder"),
+        ([member("./etc", tarfile.SYMTYPE, "/tmp"), member("./etc/evil")], "through the symlink 'etc'"),
+        ([member("./hard", tarfile.LNKTYPE, "/etc/passwd")], "is a hard link to '/etc/passwd'"),
+    ],
+    ids=["device", "fifo", "parent", "through-symlink", "hard-link"],
+)
+def test_hostile_package_is_refused(tmp_path: Path, members: list[tarfile.TarInfo], expected: str) -> None:
+    deb = hostile_deb(tmp_path / "evil.deb", *members, member("./late"))
+    with pytest.raises(UserError) as caught:
+        apt.unpack_deb(deb, tmp_path / "root")
+    assert caught.value.message.startswith("evil.deb: ")
+    assert expected in caught.value.message
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_absolute_symlinks_are_usual_in_packages(tmp_path: Path) -> None:
+    apt.unpack_deb(hostile_deb(tmp_path / "a.deb", member("./x", tarfile.SYMTYPE, "/y")), tmp_path / "root")
+    assert os.readlink(tmp_path / "root/x") == "/y"
+
+
+def test_package_bomb_is_refused(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.add("bomb", "1", {"usr/small": b"1", "usr/zeros": bytes(4 << 20)})
+    deb = repository.folder / "debs/bomb_1_all.deb"
+    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+    assert deb.stat().st_size * limits.MOST_RATIO < 4 << 20
+    with pytest.raises(UserError, match=r"bomb_1_all\.deb: with './usr/zeros' it unpacks to"):
+        apt.unpack_deb(deb, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []

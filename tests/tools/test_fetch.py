@@ -100,6 +100,23 @@ def test_kernel_package_gone(
     assert "./doit lock" in caught.value.hint
 
 
+@pytest.mark.parametrize("what", ["package", "pattern"])
+def test_lock_goes_back_only_when_told(settings: Settings, repository: Repository, what: str) -> None:
+    newer = {
+        "package": LockedPackage("busybox", "1:9", "0" * 64),
+        "pattern": LockedPackage("linux-source-6.9", "6.9.1-1", "0" * 64),
+    }[what]
+    settings.pinned_lock.write_text(Lock((newer,)).to_toml())
+    before = settings.pinned_lock.read_bytes()
+    with pytest.raises(UserError, match=f"which is older than the locked {newer.version}") as caught:
+        fetch.lock(settings)
+    assert "relock=1" in caught.value.hint
+    assert settings.pinned_lock.read_bytes() == before
+    fetch.lock(replace(settings, relock=True))
+    versions = {package.name: package.version for package in fetch.used_lock(settings).package}
+    assert versions == {"busybox": "1:1", "linux-source-6.1": "6.1.1-1"}
+
+
 def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository) -> None:
     repository.add("linux-source-6.3", "6.3-1", {"usr/src/README": b""})
     repository.publish()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tasks import imagetar
+from tasks import imagetar, limits
 from tasks.errors import UserError
 from tests import oci
 from tests.oci import AMD64, ARM64, Files
@@ -290,3 +290,14 @@ def test_any_bit_that_is_wrong_is_noticed(read: Read) -> None:
             with pytest.raises(UserError, match="damaged"):
                 read(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     assert read(whole).digest == digest
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_bomb_is_refused(
+    read: Read, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+    bomb = pack(bytes(4 << 20))
+    assert len(bomb) * limits.MOST_RATIO < 4 << 20
+    with pytest.raises(UserError, match=f"a blob of {len(bomb):,} bytes in it unpacks to more than"):
+        read(oci.oci_image([LAYER, bomb]))

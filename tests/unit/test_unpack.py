@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tasks import limits
 from tasks.errors import UserError
 from tasks.unpack import unpack_tar
 
@@ -171,6 +172,43 @@ def test_hostile_archive_is_refused_however_packed(tmp_path: Path, kind: str) ->
     with pytest.raises(UserError, match="absolute path"):
         unpack_tar(pack(archive, kind), tmp_path / "into", label="evil")
     assert not (tmp_path / "into").exists()
+
+
+def test_bomb_is_refused_at_its_first_large_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+    archive = tar(tmp_path / "evil.tar", [file("small"), file("zeros", bytes(8 << 20)), file("late")])
+    packed = pack(archive, "gz")
+    assert packed.stat().st_size * limits.MOST_RATIO < 8 << 20
+    with pytest.raises(UserError, match=r"evil\.tar\.gz: with 'zeros' it unpacks to 8,388,615 bytes"):
+        unpack_tar(packed, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_sparse_bomb_is_refused(tmp_path: Path) -> None:
+    """GNU tar's sparse files: a few bytes of archive, an exbibyte of file."""
+    with (tmp_path / "sparse").open("wb") as holes:
+        holes.truncate(1 << 42)
+    subprocess.run(["tar", "-C", tmp_path, "-S", "-cf", tmp_path / "evil.tar", "sparse"], check=True)
+    with pytest.raises(UserError, match="with 'sparse' it unpacks to 4,398,046,511,104 bytes"):
+        unpack_tar(tmp_path / "evil.tar", tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_MEMBERS", 3)
+    unpack_tar(tar(tmp_path / "a.tar", [file("a"), file("b"), file("c")]), tmp_path / "into")
+    archive = tar(tmp_path / "b.tar", [file("a"), file("b"), file("c"), file("d")])
+    with pytest.raises(UserError, match="more than 3 members; the next one is 'd'"):
+        unpack_tar(archive, tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_header_too_large_for_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    made = tarfile.TarInfo("text")
+    made.type, made.size = kind, 1 << 40
+    (tmp_path / "evil.tar").write_bytes(made.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(UserError, match="'text' is a header with 1,099,511,627,776 bytes of text"):
+        unpack_tar(tmp_path / "evil.tar", tmp_path / "into")
 
 
 def test_strip_moves_what_links_may_reach(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import limits
 from tasks.errors import UserError
 from tasks.unpack import unpack_zip
 
@@ -100,3 +101,21 @@ def test_a_damaged_archive_is_told(tmp_path: Path, where: str) -> None:
     with pytest.raises(UserError, match="the archive is damaged, cut short or not a zip archive"):
         unpack_zip(archive, tmp_path / "into", label="a.whl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl"]
+
+
+def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+    archive = packed(tmp_path / "a.whl", ("small", FILE | 0o644, b"1"), ("zeros", FILE, bytes(4 << 20)))
+    assert archive.stat().st_size * limits.MOST_RATIO < 4 << 20
+    with pytest.raises(UserError, match=r"a\.whl: with 'zeros' it unpacks to 4,194,305 bytes"):
+        unpack_zip(archive, tmp_path / "into", label="a.whl")
+    assert not (tmp_path / "into").exists()
+
+
+def test_bomb_that_lies_about_its_size_is_damaged(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "a.whl", ("zeros", FILE | 0o644, bytes(4 << 20)))
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace((4 << 20).to_bytes(4, "little"), (7).to_bytes(4, "little")))
+    with pytest.raises(UserError, match="damaged"):
+        unpack_zip(archive, tmp_path / "into", label="a.whl")
+    assert not (tmp_path / "into").exists()

@@ -1,0 +1,134 @@
+"""Extensions and archives from elsewhere that bring what they should not, with the real tools."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import core, cpio, extracted, limits, tce, tcz
+from tasks.errors import UserError
+from tasks.files import sha256_file
+from tasks.profile import Lock, LockedExtension, Settings
+from tasks.run import run
+from tests.workshop import INFO, Workshop, origin
+
+
+def squashed(folder: Path, image: Path, *pseudo: str) -> Path:
+    image.parent.mkdir(parents=True, exist_ok=True)
+    lines = [word for line in pseudo for word in ("-p", line)]
+    run(["mksquashfs", folder, image, "-noappend", "-no-progress", *lines])
+    return image
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small archives be bombs already."""
+    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("sparse", [False, True])
+def test_squashfs_bomb_is_stopped_and_names_the_member(tmp_path: Path, sparse: bool) -> None:
+    """A sparse file takes no block at all in the image."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/a").write_bytes(b"small")
+    with (tmp_path / "files/zeros").open("wb") as stream:
+        stream.truncate(64 << 20) if sparse else stream.write(bytes(64 << 20))
+    image = squashed(tmp_path / "files", tmp_path / "x.tcz")
+    assert image.stat().st_size * limits.MOST_RATIO < 64 << 20
+    with pytest.raises(UserError, match=r"x\.tcz: with 'zeros' it unpacks to more than the") as caught:
+        extracted.squashfs_members(image)
+    assert "not one to trust" in caught.value.hint
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_many_streams_together_are_a_bomb(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """Each of them may be what it is; all of them may not."""
+    one = pack(cpio.write([cpio.regular("zeros", bytes(900 << 10))], mtime=0))
+    one += bytes(-len(one) % 4)
+    path = tmp_path / "core.gz"
+    path.write_bytes(one)
+    assert len(core.read_core(path)) == 1
+    path.write_bytes(one * 2)
+    with pytest.raises(UserError, match=r"core\.gz: .* stream at offset \d+ unpacks to more than") as caught:
+        core.read_core(path)
+    assert str(len(one)) in caught.value.message
+
+
+def upstream(settings: Settings, image: Path) -> None:
+    """Fetch `image` as the upstream extension x."""
+    item = LockedExtension("x", sha256_file(image), "0" * 32, image.stat().st_size)
+    cached = item.cached_in(settings.cache)
+    cached.parent.mkdir(parents=True)
+    image.rename(cached)
+    settings.used_lock.parent.mkdir(parents=True, exist_ok=True)
+    settings.used_lock.write_text(Lock(extension=(item,)).to_toml())
+
+
+def test_upstream_devices_and_set_id_programs_are_told(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").mkdir()
+    for name in ("su", "wall", "plain"):
+        (tmp_path / "files" / name).write_text(name)
+    lines = ["su m 4755 0 0", "wall m 2755 0 5", "disk b 660 0 6 8 17", "pipe i 640 0 0 f", "d d 2755 0 0"]
+    upstream(workshop.settings, squashed(tmp_path / "files", tmp_path / "x.tcz", *lines))
+    tce.install(workshop.settings, "x")
+    said = capsys.readouterr().out
+    assert said == (
+        "warning: x.tcz brings -rwsr-xr-x su, -rwxr-sr-x wall, "
+        "the device node or FIFO disk, the device node or FIFO pipe\n"
+    )
+    assert workshop.side("x", ".list") == "disk\npipe\nplain\nsu\nwall\n"
+
+
+def set_id(workshop: Workshop, more: str) -> None:
+    """A package with a set-user-id program, and a recipe that takes it."""
+    workshop.package("tool", {"usr/bin/su": b"su", "usr/bin/plain": b"plain"})
+    deb = workshop.packages[0].cached_in(workshop.settings.cache)
+    tree = workshop.folder / "trees/tool"
+    (tree / "usr/bin/su").chmod(0o4755)
+    run(["dpkg-deb", "--root-owner-group", "--build", tree, deb])
+    fresh = replace(workshop.packages[0], sha256=sha256_file(deb))
+    fresh.cached_in(workshop.settings.cache).parent.mkdir(exist_ok=True)
+    deb.rename(fresh.cached_in(workshop.settings.cache))
+    workshop.settings.used_lock.write_text(Lock((fresh,)).to_toml())
+    workshop.extension("tool", f"{more}\n{INFO}{origin('tool')}")
+
+
+def test_set_id_program_must_be_declared(workshop: Workshop) -> None:
+    set_id(workshop, "")
+    with pytest.raises(UserError, match="extension tool: usr/bin/su would run as its owner") as caught:
+        tcz.build(workshop.settings, "tool")
+    assert 'setuid = ["usr/bin/su"]' in caught.value.hint
+    assert not (workshop.settings.tcz / "tool.tcz").exists()
+
+
+def test_declared_set_id_program_is_taken(workshop: Workshop) -> None:
+    set_id(workshop, 'setuid = ["usr/bin/su"]')
+    tcz.build(workshop.settings, "tool")
+    found = {m.name: oct(m.mode) for m in extracted.squashfs_members(workshop.settings.tcz / "tool.tcz")}
+    assert found["usr/bin/su"] == "0o104755"
+
+
+def test_declared_set_id_program_must_be_one(workshop: Workshop) -> None:
+    set_id(workshop, 'setuid = ["usr/bin/su", "usr/bin/plain"]')
+    with pytest.raises(UserError, match="usr/bin/plain has no set-id bit"):
+        tcz.build(workshop.settings, "tool")
+
+
+def test_join_takes_no_link_to_a_file_of_this_machine(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of this machine")
+    tree = workshop.folder / "trees/tool"
+    (tree / "usr").mkdir(parents=True)
+    (tree / "usr/a.crt").symlink_to(tmp_path / "secret")
+    workshop.package("tool", {"usr/b.crt": b"b"})
+    workshop.extension("tool", INFO + origin("tool", more='join = { "usr/all" = "usr/*.crt" }'))
+    with pytest.raises(UserError, match=r"tool: usr/a\.crt is no file, and `join` takes nothing else"):
+        tcz.build(workshop.settings, "tool")
