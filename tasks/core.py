@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import clashes, compression, cpio, extracted, system, tce
+from tasks import clashes, compression, cpio, extracted, secrets, system, tce
 from tasks.corefile import Archive as Archive
 from tasks.corefile import list_core as list_core
 from tasks.corefile import listing_line as listing_line
@@ -172,6 +172,7 @@ def build(settings: Settings) -> None:
     modules, _ = overlay(root, modules_archive(tce.core_modules(settings), release), "lib/modules")
     names, added = _extensions(settings, root, release)
     own = arranged(system.members(settings.profile.system, root))
+    secrets.refuse_in_members("the [system] table", own)
     root.unpack(own)
     _check_init(settings, root)
     layers = [row for row in rows if not isinstance(row, bytes)]

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from tasks import grub, iso, system
+from tasks import grub, iso, secrets, system
 from tasks.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
 from tasks.run import ROOT, run, say
@@ -38,6 +38,7 @@ def build(settings: Settings) -> None:
     """Write the raw and the qcow2 image.  Same inputs, same bytes."""
     log = settings.logs / "disk.log"
     log.unlink(missing_ok=True)
+    secrets.refuse_in_records(settings.output)
     work = settings.output / "disk"
     remove_tree(work)
     work.mkdir(parents=True)
@@ -67,7 +68,11 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     (tree / "tce/ondemand").mkdir()
     epoch = settings.profile.source_date_epoch
     if settings.profile.system.mydata:
-        content = system.mydata(ROOT / settings.profile.system.mydata, epoch)
+        folder = ROOT / settings.profile.system.mydata
+        content = system.mydata(folder, epoch)
+        secrets.refuse_private("mydata", folder)
+        found = sorted(folder.rglob("*"))
+        secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
         write_atomic(tree / "tce/mydata.tgz", content)
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)

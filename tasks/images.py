@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import fetch, imagetar
+from tasks import fetch, imagetar, secrets
 from tasks.errors import UserError
 from tasks.files import sha256_file, write_if_changed
 from tasks.profile import Settings
@@ -43,7 +43,8 @@ def build(settings: Settings) -> None:
     """Check every image tar of the profile and write images.lst; it is left alone if nothing changed.
 
     Raises `UserError` for one that is not there, damaged, for another platform than
-    linux/amd64, or has not the digest the profile declares.
+    linux/amd64, or has not the digest the profile declares, or holds a secret though it is
+    of this machine.
     """
     entries = [_checked(settings, image) for image in settings.profile.images]
     write_if_changed(settings.images_list, list_text(entries))
@@ -57,6 +58,8 @@ def _checked(settings: Settings, image: Image) -> Entry:
             f"image {image.name}: {path} has the digest {found.digest}, the profile expects {image.digest}",
             "it is another image, or another version of it",
         )
+    if image.source.kind == "file":  # others are published already
+        secrets.refuse_in_image(f"image {image.name}", path)
     say(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
     return Entry(image.name, image.file, sha256_file(path), found.digest, image.namespace)
 

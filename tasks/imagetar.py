@@ -189,6 +189,17 @@ def _hashed(stream: IO[bytes], size: int) -> _Blob:
     return _Blob(digest, size, inside, method, bytes(raw.kept or b""))
 
 
+def unpacked(stream: IO[bytes]) -> Any:
+    """Return a stream of what a blob that `read` has found whole unpacks to, or of itself."""
+    head = stream.read(4)
+    stream.seek(0)
+    if head.startswith(GZIP):
+        return gzip.GzipFile(fileobj=stream)
+    if head.startswith(ZSTD):
+        return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    return stream
+
+
 def _drain(stream: Any, digest: Any, size: int) -> None:
     """Hash what a blob of `size` bytes unpacks to; raise `_Broken` if that is far too much."""
     left = limits.most(size)

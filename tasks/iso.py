@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-from tasks import clashes, extracted, grub, images, tce
+from tasks import clashes, extracted, grub, images, secrets, tce
 from tasks.errors import UserError
 from tasks.files import atomic_path, remove_tree, write_atomic
 from tasks.profile import Settings
@@ -30,6 +30,9 @@ def build(settings: Settings) -> None:
     log.unlink(missing_ok=True)
     values = menu_values(settings)
     _boot_files(settings, values, tree)
+    menus = sorted((tree / "boot").rglob("*.cfg"))
+    secrets.refuse_in_files("the boot menu", [(str(path.relative_to(tree)), path) for path in menus])
+    secrets.refuse_in_records(settings.output)
     embedded = grub.fill("grub-embedded.cfg", values)
     grub.efi_image(settings, embedded, tree / "boot/grub/efi.img", log)
     extensions(settings, tree / "cde")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import apt, cpio, elf, fetch, packagetree, schema
+from tasks import apt, cpio, elf, fetch, packagetree, schema, secrets
 from tasks.coreparts import Parts, arranged
 from tasks.cpio import Member
 from tasks.errors import UserError
@@ -378,6 +378,8 @@ def build(settings: Settings) -> None:
         debs = {name: cached[name] for name in core.packages}
         assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
         found = arranged(members(rules, root))
+    secrets.refuse_private("the base root", OVERLAY)
+    secrets.refuse_in_members("the base root", found)
     (packed,) = parts.pack([found])
     write_atomic(settings.output / "rootfs64.gz", packed)
     parts.tidy()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import clashes, core, fetch, jobserver, libraries, origins, recipe, tce
+from tasks import clashes, core, fetch, jobserver, libraries, origins, recipe, secrets, tce
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import atomic_dir, atomic_path, remove_tree, write_atomic
@@ -36,7 +36,8 @@ def build(settings: Settings, name: str) -> None:
 
     Needs the base root, and the extensions it depends on, built before.  Raises
     `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
-    a program has a set-id bit that the recipe does not declare, if there is no file at all.
+    a program has a set-id bit that the recipe does not declare, if there is a secret in
+    it (tasks/secrets.py), or no file at all.
     """
     made = tce.recipe_of(settings.profile, name)
     deps = tce.needed_by(settings, name)
@@ -53,6 +54,8 @@ def build(settings: Settings, name: str) -> None:
         clashes.refuse({**{dep: clashes.listing(settings, dep) for dep in deps}, name: listing})
         _check_libraries(settings, name, made, root, base, deps)
         _check_set_id(name, made, root)
+        secrets.refuse_private(f"extension {name}", recipe.folder(name) / "files")
+        secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
         _note_hidden(name, listing, base)
         pack(settings, name, made, root, base, listing, _version(settings, made))
     finally:
