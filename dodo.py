@@ -343,6 +343,11 @@ def task_commands() -> Iterator[Task]:
     doc = "say for each task that NAME (iso) needs whether it would run, and why"
     explain = do("explain", "explain", known, DOIT_CONFIG["default_tasks"])
     yield command("explain", doc, explain, pos_arg="names", uptodate=[known])
+    doc = "build twice, with all varied that may vary (user, clock, cores ...), and compare every artefact"
+    twice = do("reproduce", "reproduce", S)
+    yield command("reproduce", doc, twice, params=commandline.REPRODUCE, pos_arg="goals")
+    doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
+    yield command("doctor", doc, do("doctor", "doctor", S), params=[commandline.AS_JSON])
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"

@@ -39,6 +39,13 @@ FORWARD = {
 INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
 AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
 GRAPH = {"name": "format", "long": "format", "default": "dot", "help": "dot, mermaid or svg (by Graphviz)"}
+# Options of `./doit reproduce`.
+REPRODUCE = [
+    {"name": "only", "long": "only", "default": "", "help": "variations to make, commas between (all)"},
+    {"name": "leave_out", "long": "leave-out", "default": "", "help": "variations not to make"},
+    {"name": "ccache", "long": "ccache", "type": bool, "default": False, "help": "share one ccache: quick"},
+    {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "leave both trees there"},
+]
 
 
 def settings(artifacts: Path) -> Settings:
