@@ -347,7 +347,8 @@ def task_commands() -> Iterator[Task]:
     twice = do("reproduce", "reproduce", S)
     yield command("reproduce", doc, twice, params=commandline.REPRODUCE, pos_arg="goals")
     doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
-    yield command("doctor", doc, do("doctor", "doctor", S), params=[commandline.AS_JSON])
+    look = do("doctor", "doctor", S)
+    yield command("doctor", doc, look, params=[commandline.AS_JSON], meta={"quiet": True})
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"

@@ -69,6 +69,11 @@ def reproduce(
         words = list(goals) or list(GOALS)
         one = _build(settings, first, words, None)
         cache = None if ccache else _own_cache(settings, second)
+        # Both from the same inputs, even where the pinned ones are no longer offered.
+        locked = second.folder / one.relative_to(first.folder) / settings.used_lock.name
+        locked.parent.mkdir(parents=True, exist_ok=True)
+        if (one / locked.name).is_file():
+            shutil.copyfile(one / locked.name, locked)
         other = _build(settings, second, words, cache)
         names, differing = compare_trees(one, other)
         _report(top, second, names, differing)
