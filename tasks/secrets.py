@@ -6,8 +6,8 @@ and files that are private on this machine and would be readable for all in the 
 finding names file and kind, never the secret.  Looked at is content as it stands: not what
 is compressed within a file, and not what upstream publishes for everybody anyway.
 
-detect-secrets, the library for this, takes a file line by line through some twenty
-detectors, entropy among them: no way through 200 MB of programs (see README).
+detect-secrets, the library for this, is made for sources: it reads line by line and guesses
+by entropy.  Here hundreds of megabytes are programs, and a guess would stop a build.
 """
 
 from __future__ import annotations
