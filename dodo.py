@@ -348,7 +348,7 @@ def task_commands() -> Iterator[Task]:
     yield command("reproduce", doc, twice, params=commandline.REPRODUCE, pos_arg="goals")
     doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
     look = do("doctor", "doctor", S)
-    yield command("doctor", doc, look, params=[commandline.AS_JSON], meta={"quiet": True})
+    yield command("doctor", doc, look, params=[commandline.AS_JSON], meta=QUIET)
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
