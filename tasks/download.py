@@ -157,7 +157,7 @@ def fetch_text(
                     raise _Refused(f"more than {TEXT_LIMIT} bytes for a small text")
                 return bytes(body).decode(errors="replace")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            problem = _reason(error)
+            problem = reason(error)
         except RedirectRefused as refused:
             problem = str(refused)
             break
@@ -249,7 +249,7 @@ def _attempt(
             status = _transfer(session, url, part, offset, label, timeout)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         kind = _Refused if isinstance(error, ValueError | requests.TooManyRedirects) else _Failed
-        raise kind(_reason(error)) from error
+        raise kind(reason(error)) from error
     except RedirectRefused as error:
         raise _Refused(str(error)) from None
     if status == 416:
@@ -307,7 +307,8 @@ def _refusal(answer: requests.Response) -> _Failed:
     return kind(f"{status} {answer.reason or 'unexpected answer'}")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return in a few words what an error of requests means."""
     text = f"{type(error).__name__}: {error}"
     return next((words for sign, words in REASONS if sign in text), text.splitlines()[0])
 

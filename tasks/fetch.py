@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks import apt, parallel, tce
-from tasks.download import download
+from tasks import apt, ondemand, parallel, tce
 from tasks.errors import UserError
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import (
@@ -51,16 +50,22 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     """Bring every input of the profile, and the apt packages `extra`, into the cache.
 
     Writes the used lock.  With the pinned lock's files in the cache, neither apt
-    nor the network is asked.  Raises `UserError` if an input cannot be had or is
+    nor the network is asked.  With a shared cache, what is locked is not fetched before a
+    stage asks for it: perhaps none does.  Raises `UserError` if an input cannot be had or is
     not the locked one.
     """
     if settings.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.pinned_lock)
+    locked = _locked_already(settings, pinned, extra) if settings.shared_cache else None
     if settings.offline and not settings.frozen:
         pinned = _prefer_cached(pinned, load_lock(settings.used_lock), settings.cache)
-    used = _gather(settings, pinned, extra)
+    used = locked or _gather(settings, pinned, extra)
     write_if_changed(settings.used_lock, used.to_toml())
+    if locked:
+        count = len(used.package) + len(used.file)
+        say(f"fetch: {count} packages and files are locked, and fetched when something must be made of them")
+        return
     counts = {
         "packages": len(used.package),
         "files": len(used.file),
@@ -116,12 +121,20 @@ def used_lock(settings: Settings) -> Lock:
 def package_files(settings: Settings, extra: tuple[str, ...] = ()) -> dict[str, Path]:
     """Return the .deb of every package in the used lock, by package name; no network.
 
-    Raises `UserError` if one of them, a package of the core or of `extra` is not there.
+    The kernel's source is none of them.  Raises `UserError` if one of them, a package of
+    the core or of `extra` is not there.
     """
-    found = {package.name: package.cached_in(settings.cache) for package in used_lock(settings).package}
+    packages = {package.name: package for package in used_lock(settings).package}
+    source = settings.profile.kernel.source
+    if source.kind == "apt":  # `source_file` has it, and it is the largest by far
+        packages = {
+            n: package for n, package in packages.items() if not fnmatch.fnmatchcase(n, source.package)
+        }
+    found = {name: package.cached_in(settings.cache) for name, package in packages.items()}
     for name in (*settings.profile.core.packages, *extra):
         if name not in found:
             raise UserError(f"package {name} was not fetched yet", "./doit fetch")
+    ondemand.bring(settings, packages.values())
     for path in found.values():
         _require(path)
     return found
@@ -134,11 +147,23 @@ def source_file(settings: Settings, source: Source) -> Path:
     """
     if source.kind == "file":
         return _local(source)
-    used = used_lock(settings)
-    entry = _match(source.package, used) if source.kind == "apt" else _file_entry(source.path, used)
-    if entry is None:
-        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
+    entry = _entry(source, used_lock(settings))
+    ondemand.bring(settings, [entry])
     return _require(entry.cached_in(settings.cache))
+
+
+def is_tree(source: Source) -> bool:
+    """Tell whether `source` is a tree of this machine, which may be edited in place at any time."""
+    return source.kind == "file" and _local(source).is_dir()
+
+
+def linux_identity(settings: Settings) -> str:
+    """Return the line in `.tcbuild/source` of the kernel tree, without reading what was fetched."""
+    source = settings.profile.kernel.source
+    if source.kind == "file":
+        return _identity(_local(source))
+    entry = _entry(source, used_lock(settings))
+    return f"{entry.cached_in(settings.cache).name} {entry.sha256}\n"
 
 
 def unpack_linux(settings: Settings) -> None:
@@ -213,20 +238,23 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     tcz = settings.profile.tcz.strip("/")
     remote: list[tuple[str, LockedFile | LockedExtension]] = [(file.path, file) for file in files]
     remote += [(f"{tcz}/{item.name}.tcz", item) for item in extensions]
-    parallel.each(lambda one: _download(settings, *one), remote)
+    parallel.each(lambda one: ondemand.from_mirrors(settings, *one), remote)
     known = {file.path: file for file in [*files, *(file for file in local if file)]}
     return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
 
 
-def _download(settings: Settings, path: str, entry: LockedFile | LockedExtension) -> None:
-    download(
-        [f"{mirror.rstrip('/')}/{path}" for mirror in settings.profile.mirrors],
-        entry.cached_in(settings.cache),
-        sha256=entry.sha256,
-        offline=settings.offline,
-        label=Path(path).name,
-        redirects=settings.profile.redirects,
-    )
+def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
+    """Return the lock that fetching ends with if all that is pinned can be had; None if more is needed."""
+    wanted = sources(settings.profile)
+    patterns = [source.package for source in wanted if source.kind == "apt"]
+    entries = [_match(name, pinned) for name in (*settings.profile.core.packages, *extra, *patterns)]
+    packages = {entry.name: entry for entry in entries if entry}
+    if None in entries or tce.plan(settings.profile, pinned).of_kind("upstream"):
+        return None
+    files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
+    local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
+    known = {file.path: file for file in [*files, *(file for file in local if file)]}
+    return Lock(tuple(packages.values()), tuple(known.values()))
 
 
 def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtension, ...]:
@@ -288,6 +316,13 @@ def _match(pattern: str, known: Lock) -> LockedPackage | None:
         names = ", ".join(package.name for package in found)
         raise UserError(f"{pattern} matches several locked packages: {names}", "use a narrower pattern")
     return found[0] if found else None
+
+
+def _entry(source: Source, used: Lock) -> LockedPackage | LockedFile:
+    entry = _match(source.package, used) if source.kind == "apt" else _file_entry(source.path, used)
+    if entry is None:
+        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
+    return entry
 
 
 def _file_entry(path: str, known: Lock) -> LockedFile | None:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tasks import kbuild, kconfig_check
+from tasks import kbuild, kconfig_check, linux
 from tasks.errors import UserError
 from tasks.files import remove_tree, write_if_changed
 from tasks.fragments import (
@@ -53,6 +53,7 @@ def merge(settings: Settings) -> None:
     contradict each other, and for lines that did not take effect; the last with
     an explanation of each.
     """
+    linux.ensure(settings)
     if not (settings.linux / "Kconfig").is_file():
         raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
     requests = implied_requests(settings)

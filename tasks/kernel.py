@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import bootimage, compression, elf, kbuild, launcher, unclean
+from tasks import bootimage, compression, elf, kbuild, launcher, linux, unclean
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import Settings
 from tasks.progress import Progress
@@ -21,7 +21,6 @@ from tasks.run import say
 
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 INSTALLER = Path(__file__).with_name("installkernel")
-STAMP = ".tcbuild.json"
 
 
 def fresh_build_folder(settings: Settings) -> None:
@@ -30,8 +29,8 @@ def fresh_build_folder(settings: Settings) -> None:
     `make` compares mtimes, and a newer kernel release is unpacked with mtimes
     older than yesterday's objects: it would keep objects of the old release.
     """
-    stamp = settings.build / STAMP
-    source = (settings.linux / ".tcbuild" / "source").read_text()
+    stamp = settings.build / linux.BUILD_STAMP
+    source = (settings.linux / linux.SOURCE).read_text()
     made_by = json.dumps({"source": source, "toolchain": kbuild.fingerprint(settings)}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return
@@ -48,6 +47,7 @@ def build(settings: Settings) -> None:
     An interrupted build continues from its objects.  `artifacts/PROFILE/kernel/`
     appears only when every check has passed.
     """
+    linux.ensure(settings)
     fresh_build_folder(settings)
     write_if_changed(settings.build / ".config", settings.config.read_bytes())
     log = settings.logs / "kernel.log"

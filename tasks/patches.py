@@ -27,15 +27,15 @@ def series(settings: Settings) -> list[Path]:
     if not name:
         return []
     folder = ROOT / "patches" / name
-    listing = folder / "series"
-    if not listing.is_file():
+    order = folder / "series"
+    if not order.is_file():
         known = sorted(path.parent.name for path in (ROOT / "patches").glob("*/series"))
         raise UserError(f"there is no patch series {name!r}", f"patches/ holds: {', '.join(known) or 'none'}")
-    lines = [line.split("#")[0].strip() for line in listing.read_text().splitlines()]
+    lines = [line.split("#")[0].strip() for line in order.read_text().splitlines()]
     files = [folder / line for line in lines if line]
     for file in files:
         if not file.is_file():
-            raise UserError(f"{listing} names {file.name}, which does not exist")
+            raise UserError(f"{order} names {file.name}, which does not exist")
     return files
 
 
@@ -75,8 +75,12 @@ def sync(tree: Path, wanted: list[Path], log: Path) -> None:
         elif not _try(tree, want, reverse=True):
             raise _does_not_apply(tree, want)
         write_atomic(folder / f"{number:04}-{want.name}", want.read_bytes())
-    listing = "".join(f"{sha256_file(path)}  {path.name}\n" for path in wanted)
-    write_if_changed(tree / ".tcbuild/series", listing)
+    write_if_changed(tree / ".tcbuild/series", listing(wanted))
+
+
+def listing(wanted: list[Path]) -> str:
+    """Return what tells one patch series from another: `sha256sum` lines, in order."""
+    return "".join(f"{sha256_file(path)}  {path.name}\n" for path in wanted)
 
 
 def _argv(patch: Path, reverse: bool) -> list[str | Path]:

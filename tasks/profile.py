@@ -25,6 +25,7 @@ from tasks.source import Source as Source
 from tasks.system import System
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 MD5 = re.compile(r"[0-9a-f]{32}")
 # Names of extensions are parts of paths and URLs.
 EXTENSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -247,6 +248,8 @@ class Settings:
     """Downloads and ccache, shared by all checkouts of one user."""
     relock: bool = False
     """`lock` takes what the mirrors serve now, though something else is locked."""
+    shared_cache: str = ""
+    """Address of the shared cache (tasks/cached.py), "" for none."""
 
     @property
     def profile_file(self) -> Path:
@@ -349,7 +352,7 @@ def load_lock(path: Path) -> Lock:
 
 
 def settings(variables: dict[str, str], artifacts: Path) -> Settings:
-    """Resolve the command line's variables (profile=, fragments=, out=, ...).
+    """Resolve the command line's variables (profile=, fragments=, out=, frozen= ...).
 
     Raises `UserError` for an unknown variable value or profile.
     """
@@ -361,9 +364,8 @@ def settings(variables: dict[str, str], artifacts: Path) -> Settings:
     chosen = variables.get("fragments")
     fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
-    return Settings(
-        name, profile, frozen, offline, fragments, output, cache_folder(), _flag(variables, "relock")
-    )
+    relock, shared = _flag(variables, "relock"), variables.get("cache", os.environ.get(SHARED_VARIABLE, ""))
+    return Settings(name, profile, frozen, offline, fragments, output, cache_folder(), relock, shared)
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

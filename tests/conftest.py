@@ -22,7 +22,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller may change what a test sees."""
     for name in list(os.environ):
         own = name.startswith("TCBUILD_") and name.removeprefix("TCBUILD_").lower() in compilers.VARIABLES
-        if own or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
+        shared = name.startswith(("TCBUILD_SHARED", "TCBUILD_CACHE_"))
+        if own or shared or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
             monkeypatch.delenv(name)
 
 

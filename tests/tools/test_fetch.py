@@ -12,6 +12,7 @@ import pytest
 
 from tasks import fetch, profile
 from tasks.errors import UserError
+from tasks.files import sha256_file
 from tasks.profile import Boot, Core, Kernel, Lock, LockedPackage, Profile, Settings, Source
 from tests.repository import Repository, serving
 
@@ -54,7 +55,7 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
     fetch.fetch(settings, ("attr",))
     files = fetch.package_files(settings, ("attr",))
-    assert list(files) == ["attr", "busybox", "linux-source-6.1"]
+    assert list(files) == ["attr", "busybox"], "the kernel's source is asked for by itself"
     fetch.unpack_linux(settings)
     assert (settings.linux / "arch/x86/Kbuild").is_file()
     assert repository.mirror.url not in settings.used_lock.read_text()
@@ -124,3 +125,52 @@ def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository
     with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
         fetch.unpack_linux(settings)
     assert [path.name for path in settings.output.iterdir()] == ["lock.toml"]
+
+
+def fetched(settings: Settings) -> set[str]:
+    return {path.name for path in settings.cache.rglob("*.deb")}
+
+
+def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
+    settings: Settings, repository: Repository
+) -> None:
+    fetch.lock(settings, ("attr",))
+    lock = settings.used_lock.read_bytes()
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    settings.used_lock.unlink()
+    fetch.fetch(settings, ("attr",))
+    assert (settings.used_lock.read_bytes(), fetched(settings)) == (lock, set())
+    fetch.package_files(settings, ("attr",))
+    assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}
+    fetch.unpack_linux(settings)
+    assert (settings.linux / "arch/x86/Kbuild").is_file()
+    assert (settings.linux / ".tcbuild/source").read_text() == fetch.linux_identity(settings)
+
+
+def test_what_is_not_locked_is_fetched_at_once_shared_cache_or_not(
+    settings: Settings, repository: Repository
+) -> None:
+    fetch.lock(settings)
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    fetch.fetch(settings, ("attr",))
+    assert len(fetched(settings)) == 3
+
+
+def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository: Repository) -> None:
+    fetch.lock(settings)
+    locked = fetch.used_lock(settings)
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    fetch.fetch(settings)
+    with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):
+        fetch.package_files(replace(settings, offline=True))
+    deb = locked.package[0].cached_in(settings.cache)
+    deb.parent.mkdir(parents=True)
+    deb.write_bytes(b"damaged")
+    fetch.package_files(settings)
+    assert sha256_file(deb) == locked.package[0].sha256
+    del repository.records["linux-source-6.1", "6.1.1-1"]
+    repository.add("linux-source-6.1", "6.1.2-1", KERNEL_FILES)
+    repository.publish()
+    with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
+        fetch.unpack_linux(settings)
+    assert caught.value.hint == "./doit fetch cache= takes what is offered"
