@@ -15,6 +15,7 @@ from pathlib import Path
 from doit import get_initial_workdir
 
 from tasks import commandline, jobserver, originlock, recipe, runner, tce
+from tasks.cached import shared
 from tasks.declare import QUIET, Task, changed, command, do, files
 from tasks.errors import edge, install_signal_handlers
 from tasks.profile import load_lock
@@ -84,7 +85,11 @@ def task_fetch() -> Iterator[Task]:
         "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
         "uptodate": changed(
-            **commandline.fetched(S.profile), packages=PACKAGES, frozen=S.frozen, relock=S.relock
+            **commandline.fetched(S.profile),
+            packages=PACKAGES,
+            frozen=S.frozen,
+            relock=S.relock,
+            on_demand=bool(S.shared_cache),
         ),
     }
     for name, made in ALL_RECIPES.items():
@@ -116,7 +121,7 @@ def task_lock() -> Iterator[Task]:
 def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
     return {
-        "actions": [do("fetch", "unpack_linux", S), do("patches", "apply", S)],
+        "actions": [do("linux", "prepare", S)],
         "file_dep": files(S.used_lock, *commandline.patch_files(S)),
         "targets": files(SOURCE, SERIES),
         "uptodate": changed(patches=S.profile.kernel.patches),
@@ -125,7 +130,7 @@ def task_linux() -> Task:
 
 def task_kconfig() -> Iterator[Task]:
     """merge the fragments onto the base config and prove every line of them"""
-    yield {
+    merge = {
         "basename": "kconfig",
         "doc": "merge the fragments onto the base config and prove every line of them",
         "actions": [do("kconfig", "merge", S)],
@@ -137,6 +142,8 @@ def task_kconfig() -> Iterator[Task]:
             kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
         ),
     }
+    # The report names lines by the profile's file, and its notes stand in kconfig/.
+    yield shared(S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()})
     diff = S.config.with_name("diff.txt")
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kconfig", "print_diff", S), reads=files(diff))
@@ -144,7 +151,8 @@ def task_kconfig() -> Iterator[Task]:
 
 def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
-    return {
+    compile_it = {
+        "basename": "kernel",
         "actions": [do("kernel", "build", S)],
         "file_dep": files(
             S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel", ROOT / "tasks" / "kbuild.py"
@@ -155,25 +163,29 @@ def task_kernel() -> Task:
             S.kernel / "modules", tools=commandline.compiler(), epoch=S.profile.source_date_epoch
         ),
     }
+    return shared(S, compile_it, made=[S.kernel])
 
 
 def task_rootfs() -> Task:
     """make the base root from apt packages and rootfs/ (profiles that declare one)"""
     if not S.profile.core.rootfs:
         return {"actions": None, "uptodate": [True]}
-    return {
+    make_it = {
+        "basename": "rootfs",
         "actions": [do("rootfs", "build", S)],
         "file_dep": files(S.used_lock, ROOT / "rootfs.toml", *commandline.tree(ROOT / "rootfs")),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
+    return shared(S, make_it, also={"links": commandline.links(ROOT / "rootfs")})
 
 
 def task_modules() -> Task:
     """sort the kernel's modules: what boots into the core, the rest into extensions (profiles that say so)"""
     if not MODULES:
         return {"actions": None, "uptodate": [True]}
-    return {
+    split = {
+        "basename": "modules",
         "actions": [do("modules", "split", S)],
         "file_dep": [*KERNEL[1:3], *BASE, str(ROOT / "kconfig" / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
@@ -183,6 +195,7 @@ def task_modules() -> Task:
             epoch=S.profile.source_date_epoch,
         ),
     }
+    return shared(S, split, made=[*map(Path, MODULES), tce.core_modules(S)])
 
 
 def task_tcz() -> Iterator[Task]:
@@ -211,7 +224,7 @@ def task_tcz() -> Iterator[Task]:
         }
     for name, made in ALL_RECIPES.items():
         fetched = [originlock.used_path(S, name)] if originlock.to_lock(made) else []
-        yield {
+        make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
             "actions": [do("tcz", "build", S, name)],
@@ -229,11 +242,12 @@ def task_tcz() -> Iterator[Task]:
                 modules=S.profile.kernel.modules,
             ),
         }
+        yield shared(S, make_it)
 
 
 def task_core() -> Iterator[Task]:
     """put base root, modules and initrd extensions together as corepure64.gz"""
-    yield {
+    join = {
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
         "actions": [do("core", "build", S)],
@@ -242,6 +256,7 @@ def task_core() -> Iterator[Task]:
         "meta": {"sizes": files(S.output / "modules64.gz")},
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
+    yield shared(S, join, made=[S.core, S.output / "modules64.gz"])
     doc = "list what corepure64.gz holds, as the kernel will unpack it"
     yield command("core:list", doc, do("core", "list_core", S.core), reads=files(S.core))
 
@@ -349,6 +364,9 @@ def task_commands() -> Iterator[Task]:
     doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
     look = do("doctor", "doctor", S)
     yield command("doctor", doc, look, params=[commandline.AS_JSON], meta=QUIET)
+    yield command("cache:list", "list what the shared cache holds", do("cacheadmin", "print_list", S))
+    doc = "remove what was used least recently from the shared cache, and what is damaged"
+    yield command("cache:prune", doc, do("cacheadmin", "prune", S), params=[commandline.MAX_SIZE])
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"

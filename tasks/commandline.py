@@ -17,7 +17,7 @@ from tasks.tce import Plan
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VARIABLES = (
-    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs"),
+    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs", "cache"),
     *compilers.VARIABLES,
 )
 MOST_JOBS = 1024
@@ -46,6 +46,13 @@ REPRODUCE = [
     {"name": "ccache", "long": "ccache", "type": bool, "default": False, "help": "share one ccache: quick"},
     {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "leave both trees there"},
 ]
+
+MAX_SIZE = {
+    "name": "max_size",
+    "long": "max-size",
+    "default": "10GiB",
+    "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
+}
 
 
 def settings(artifacts: Path) -> Settings:
@@ -85,6 +92,14 @@ def fetched(whole: profile.Profile) -> dict[str, object]:
 def tree(folder: Path) -> list[Path]:
     """Return every file below `folder`, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def links(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return what `tree` leaves out: path and target of every symlink, path and "" of every folder."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_dir()]
+    return tuple(
+        (str(path.relative_to(folder)), os.readlink(path) if path.is_symlink() else "") for path in found
+    )
 
 
 def module_files(settings: Settings) -> list[Path]:

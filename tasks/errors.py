@@ -108,6 +108,6 @@ def action(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             return TaskFailed(str(from_os_error(error)))
         # doit gives meaning to what an action returns; ours report through files.
-        return result if isinstance(result, dict) else None
+        return result if isinstance(result, dict | TaskFailed) else None
 
     return wrapper

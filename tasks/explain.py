@@ -42,12 +42,20 @@ def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> No
     for task in in_order(tasks, writers, names or default):
         after = [name for name in needs(task, writers) if name in stale]
         found = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
+        if found and task.actions and not after and in_shared_cache(task):
+            found.append("it would come from the shared cache")
         if found and task.actions:
             stale[task.name] = found
     for name, found in stale.items():
         print(f"{name} would run:", *found, sep="\n  ")
     if not stale:
         print("everything is up to date")
+
+
+def in_shared_cache(task: Any) -> bool:
+    """Tell whether the shared cache has what `task`, with its inputs there, would make (tasks/cached.py)."""
+    asks = (getattr(getattr(act, "py_callable", None), "in_shared_cache", None) for act in task.actions)
+    return all(Path(path).is_file() for path in task.file_dep) and any(ask() for ask in asks if ask)
 
 
 def in_order(tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]) -> Iterator[Any]:

@@ -33,7 +33,7 @@ DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only 
 # What a child may see of the caller's environment: how to reach the machine's own
 # package sources, and nothing that could change what is built.
 PASSED = re.compile(
-    r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_\w+)$"
+    r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_(?!CACHE_KEY$)\w+)$"
 )
 
 

@@ -181,6 +181,36 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
     assert set(done.ran) == {"fetch", "iso"}, "without images again"
 
 
+def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tree(
+    clone: Path, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    store = f"cache={tmp_path / 'store'}"
+    assert run("forget", "--all").status == 0
+    done = run("iso", store)  # from the objects and the tree that are there
+    assert done.status == 0, done.output
+    tasks = {"kconfig", "kernel", "rootfs", "tcz:attr", "core"}
+    assert {task for task in tasks if f"{task}: stored in the shared cache" in done.output} == tasks
+    assert run("iso", store).ran == []
+    fresh = copy_checkout(tmp_path / "fresh")
+    done = doit(fresh, "iso", f"profile={built().name}", store)
+    assert done.status == 0, done.output
+    assert {task for task in tasks if f"{task}: from the shared cache" in done.output} == tasks
+    there = fresh / "artifacts" / built().name
+    for path in (built().kernel / "modules.sha256", built().core, built().iso):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(built().output)), path.name
+    assert [path.name for path in (there / "linux").iterdir()] == [".tcbuild"]
+    assert not (there / "build").exists()
+    listed = doit(fresh, "cache:list", f"profile={built().name}", store)
+    assert f"{len(tasks)} entries, " in listed.output, listed.output
+    # One changed line: what it touches is unpacked, configured and compiled; the rest is there.
+    with edited(fresh / "kconfig/qemu.config", "# What", "# This"):
+        done = doit(fresh, "explain", f"profile={built().name}", store)
+        assert "would come from the shared cache" not in done.output
+        done = doit(fresh, "iso", f"profile={built().name}", store)
+    assert (done.status, done.ran) == (0, ["kconfig"]), done.output
+    assert (there / "linux" / "Kconfig").is_file()
+
+
 def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
     clone: Path, run: Callable[..., Outcome]
 ) -> None:
