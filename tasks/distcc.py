@@ -1,7 +1,7 @@
 """A compile farm of distcc hosts (distcc(1), distccd(1)).
 
 distcc preprocesses here and sends the text to a host; if that fails, it compiles here, and
-leaves the host alone for a minute.  Only its verbose log says which host did what.
+leaves the host alone for a while.  Only its verbose log says which host did what.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def environment(folder: Path) -> dict[str, str]:
         "DISTCC_NO_REWRITE_CROSS": "1",
         # For one file.  A host that vanished without a word is noticed no earlier.
         "DISTCC_IO_TIMEOUT": "120",
+        # A file with .incbin fails on any host, and must not cost one for a minute.
+        "DISTCC_BACKOFF_PERIOD": "10",
     }
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -68,7 +69,7 @@ def write_project(output: Path, files: int = FILES) -> None:
     for file in range(files):
         functions = (FUNCTION.format(file=file, n=n, factor=2 * n + file, shift=n % 7 + 1) for n in range(24))
         (source / f"src/f{file}.c").write_text("".join(functions))
-    (source / "src/blob.c").write_text(INCBIN)
+    (source / "src/last.c").write_text(INCBIN)  # a host that failed is left alone for a while
     (source / "src/start.S").write_text(ASSEMBLY)
 
 
@@ -96,8 +97,8 @@ def build(settings: Settings, jobs: int = 4) -> None:
 
 def clear(settings: Settings) -> None:
     """Empty the build folder."""
-    shutil.rmtree(settings.build)
-    settings.build.mkdir()
+    for path in settings.build.iterdir():
+        path.unlink()
 
 
 def objects(settings: Settings) -> dict[str, str]:
@@ -178,6 +179,23 @@ def machines(count: int) -> Iterator[list[Machine]]:
             _ip("-n", name, "link", "set", "lo", "up")
             made.append(machine)
         yield made
+
+
+@contextmanager
+def killed_midway(machine: Machine, settings: Settings) -> Iterator[None]:
+    """Kill a host's daemons when some objects of the build in the block are made."""
+
+    def kill() -> None:
+        until(lambda: len(list(settings.build.glob("*.o"))) >= KILL_AFTER, "an object")
+        machine.kill()
+
+    clear(settings)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
 
 
 def free_port() -> int:

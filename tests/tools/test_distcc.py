@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,19 +72,11 @@ def test_work_reaches_both_hosts_and_one_may_die(
     done = [jobs_done(log) for log in logs]
     assert min(done) > 1  # each has compiled a probe
     line = capfd.readouterr().out.splitlines()[-1]
-    told = dict(re.findall(r"(\d+) jobs on ([0-9.]+)", line))
-    told = {address: int(count) for count, address in told.items()}
+    told = {address: int(count) for count, address in re.findall(r"(\d+) jobs on ([0-9.]+)", line)}
     assert told == {machine.address: count - 1 for machine, count in zip(two, done, strict=True)}, line
 
-    def kill() -> None:
-        farm.until(lambda: len(list(settings.build.glob("*.o"))) >= farm.KILL_AFTER, "an object")
-        two[0].kill()
-
-    farm.clear(settings)
-    killer = threading.Thread(target=kill)
-    killer.start()
-    farm.build(settings)
-    killer.join()
+    with farm.killed_midway(two[0], settings):
+        farm.build(settings)
     assert farm.objects(settings) == ours
     line = capfd.readouterr().out.splitlines()[-1]
     assert f"jobs on {two[1].address}" in line and "came back from a host" in line

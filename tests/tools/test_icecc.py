@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,15 +98,8 @@ def test_work_reaches_both_hosts_and_one_may_die(
     told = {address: int(count) for count, address in re.findall(r"(\d+) jobs on ([0-9.]+)", line)}
     assert set(told) == {machine.address for machine in two}, line
 
-    def kill() -> None:
-        farm.until(lambda: len(list(settings.build.glob("*.o"))) >= farm.KILL_AFTER, "an object")
-        two[0].kill()
-
-    farm.clear(settings)
-    killer = threading.Thread(target=kill)
-    killer.start()
-    farm.build(settings)
-    killer.join()
+    with farm.killed_midway(two[0], settings):
+        farm.build(settings)
     assert farm.objects(settings) == ours
     assert f"jobs on {two[1].address}" in capfd.readouterr().out.splitlines()[-1]
 
