@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tasks import compression, cpio, parallel
+from tasks import compression, cpio, jobserver, parallel
 from tasks.cpio import LinkKey, Member, by_path
 from tasks.files import remove_tree
 
@@ -54,7 +54,8 @@ class Parts:
         no name twice, folders before what they hold.
         """
         parts = [(number, part) for number, layer in enumerate(layers) for part in split(layer, self.size)]
-        packed = parallel.each(lambda item: self._packed(item[1]), parts, parallel.cores())
+        with jobserver.tokens() as threads:
+            packed = parallel.each(lambda item: self._packed(item[1]), parts, threads)
         rows: list[list[bytes]] = [[] for _ in layers]
         for (number, _), data in zip(parts, packed, strict=True):
             rows[number].append(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -14,14 +13,10 @@ R = TypeVar("R")
 THREADS = 4
 
 
-def cores() -> int:
-    """Return how many threads that compute may run at once: the processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def each(function: Callable[[T], R], items: Sequence[T], threads: int = THREADS) -> list[R]:
     """Return `function(item)` of all items, in their order.
 
+    Threads that compute, and do not mostly wait, are asked of the jobserver (`jobserver.tokens`).
     After an exception nothing more is begun; what is under way comes to its end, and
     the exception of the first such item is raised.  Ctrl-C waits for nothing: the
     threads are daemons, which end with the program.

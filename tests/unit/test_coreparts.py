@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks import compression, core, coreparts, cpio, parallel
+from tasks import compression, core, coreparts, cpio, jobserver
 from tasks.core import Archive
 from tasks.coreparts import Parts
 from tasks.cpio import Member, device, directory, hard_links, regular, symlink
@@ -83,10 +83,12 @@ def test_neither_history_nor_cores_show(
         (last,) = parts.pack([coreparts.arranged(tree)])
         parts.tidy()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parallel, "cores", lambda: 7)
+        patched.setattr(jobserver, "_current", jobserver.create(7))
         parts = Parts(fresh, method, None, 7)
         parts.size = 150
         assert parts.pack([coreparts.arranged(versions[-1])]) == [last]
+        assert jobserver.current().free() == 6
+        jobserver.current().close()
     names = {path.name for path in fresh.iterdir()}
     assert {path.name for path in used.iterdir()} == names, "nothing of older versions is left"
     again = Parts(used, method, None, 7)
