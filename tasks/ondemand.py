@@ -1,8 +1,9 @@
-"""What task `fetch` puts off while there is a shared cache, brought when a stage asks for it."""
+"""Fetched files, as a stage asks for them: those `fetch` has put off, those the cache has lost since."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tasks import apt, parallel
@@ -11,17 +12,18 @@ from tasks.errors import UserError
 from tasks.profile import Lock, LockedExtension, LockedFile, LockedPackage, Settings
 from tasks.run import say
 
-_checked: set[tuple[str, str]] = set()
-"""Name and sha256 of what `bring` has found whole in this run."""
+_checked: set[tuple[Path, int, int]] = set()
+"""Path, size and mtime of what `bring` has found whole in this run."""
 
 
 def bring(settings: Settings, entries: Iterable[LockedPackage | LockedFile]) -> None:
     """Fetch, as they are locked, those of `entries` that the cache does not hold whole.
 
-    Without a shared cache task `fetch` has done so.  Raises `UserError` as that does.
+    With a shared cache task `fetch` leaves that to the stages; without one it has done so, and
+    what was removed or damaged since is brought again.  Raises `UserError` as it does.
     """
-    todo = [entry for entry in entries if (str(settings.cache), entry.sha256) not in _checked]
-    if not settings.shared_cache or not todo:
+    todo = [entry for entry in entries if _state(settings, entry) not in _checked]
+    if not todo:
         return
     packages = [entry for entry in todo if isinstance(entry, LockedPackage)]
     try:
@@ -34,13 +36,20 @@ def bring(settings: Settings, entries: Iterable[LockedPackage | LockedFile]) -> 
             say=say,
         )
     except UserError as error:
-        hint = (
-            error.hint if settings.frozen or settings.offline else "./doit fetch cache= takes what is offered"
-        )
+        other = "./doit lock takes what is offered now"
+        hint = error.hint if settings.frozen or settings.offline else other
         raise UserError(error.message, hint, error.detail) from None
     remote = [(entry.path, entry) for entry in todo if isinstance(entry, LockedFile)]
     parallel.each(lambda one: from_mirrors(settings, *one), remote)
-    _checked.update((str(settings.cache), entry.sha256) for entry in todo)
+    _checked.update(_state(settings, entry) for entry in todo)
+
+
+def _state(settings: Settings, entry: LockedPackage | LockedFile) -> tuple[Path, int, int]:
+    path = entry.cached_in(settings.cache)
+    with suppress(OSError):
+        status = path.stat()
+        return path, status.st_size, status.st_mtime_ns
+    return path, -1, -1
 
 
 def from_mirrors(settings: Settings, path: str, entry: LockedFile | LockedExtension) -> None:

@@ -58,15 +58,15 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
 
 
 def _fetched(settings: Settings, name: str, origin: Origin) -> tuple[LockedFile, ...]:
-    """Return what the last fetch of `name` brought of an origin, all of it in the cache."""
+    """Return what the last fetch of `name` brought of an origin; what the cache has lost is fetched again."""
     if not origin.identity():
         return ()
     files = originlock.load(originlock.used_path(settings, name)).of(origin.identity())
     if not files:
         raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
-    for file in files:
-        if not file.cached_in(settings.cache).is_file():
-            raise UserError(f"{file.name} is no longer in the cache", f"./doit fetch:{name}")
+    again = KINDS[origin.kind].fetch
+    if again and not all(file.is_whole_in(settings.cache) for file in files):
+        again(settings, origin, files)
     return files
 
 

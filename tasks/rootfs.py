@@ -275,9 +275,6 @@ def members(rules: Rules, root: Path) -> list[Member]:
     return found
 
 
-# --- checks ----------------------------------------------------------------
-
-
 def check_set_id(rules: Rules, set_id: Mapping[str, str]) -> None:
     """Refuse set-id files of packages that rootfs.toml says nothing about.
 

@@ -140,24 +140,7 @@ def run(
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
-    # Input comes from a file: a pipe could fill up while the program waits for us to read.
-    with (
-        tempfile.TemporaryFile() as source,
-        stdout.open("wb") if stdout else nullcontext(subprocess.PIPE) as sink,
-    ):
-        source.write(stdin or b"")
-        source.seek(0)
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=clean_env(extra),
-            stdin=source,
-            stdout=sink,
-            stderr=subprocess.STDOUT if log and not stdout else subprocess.PIPE,
-            start_new_session=True,
-            umask=0o022,
-            pass_fds=inherits,
-        )
+    process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, apart=not log)
     try:
         out, err = _collect(process, command, log, on_line)
     except BaseException:
@@ -171,6 +154,37 @@ def run(
     if check and process.returncode != 0:
         raise _failure(Path(words[0]).name, process.returncode, command, err or out, log, hint)
     return Result(process.returncode, out, seconds)
+
+
+def _start(
+    words: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdin: bytes,
+    stdout: Path | None,
+    inherits: Sequence[int],
+    *,
+    apart: bool,
+) -> subprocess.Popen[bytes]:
+    """Start a program; `apart`: its stderr does not go where its stdout goes."""
+    # Input comes from a file: a pipe could fill up while the program waits for us to read.
+    with (
+        tempfile.TemporaryFile() as source,
+        stdout.open("wb") if stdout else nullcontext(subprocess.PIPE) as sink,
+    ):
+        source.write(stdin)
+        source.seek(0)
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=source,
+            stdout=sink,
+            stderr=subprocess.PIPE if apart or stdout else subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o022,
+            pass_fds=inherits,
+        )
 
 
 def _collect(

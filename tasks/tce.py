@@ -18,7 +18,7 @@ from typing import Literal
 
 from tasks import originlock, recipe, schema
 from tasks.errors import UserError
-from tasks.files import atomic_path, sha256_file, write_atomic
+from tasks.files import sha256_file, write_atomic
 from tasks.profile import EXTENSION_NAME, Lock, Profile, Settings, load_lock
 from tasks.recipe import Recipe
 from tasks.run import ROOT, say
@@ -346,18 +346,20 @@ def install(settings: Settings, name: str) -> None:
     """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
 
     Says which device nodes and set-id programs it brings: whoever loads it gets them.
-    Raises `UserError` if it was not fetched, the cache is damaged, or it is a bomb.
+    What the cache has lost since it was fetched is fetched again.  Raises `UserError` if it
+    was not fetched, cannot be had any more, or is a bomb.
     """
     used = {item.name: item for item in load_lock(settings.used_lock).extension}
     item = used.get(name)
-    cached = item.cached_in(settings.cache) if item else None
-    if item is None or cached is None or not cached.is_file():
+    if item is None:
         raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
+    cached = item.cached_in(settings.cache)
+    if not cached.is_file() or sha256_file(cached) != item.sha256:
+        from tasks.ondemand import from_mirrors  # imports requests
+
+        from_mirrors(settings, f"{settings.profile.tcz.strip('/')}/{name}.tcz", item)
     final = settings.tcz / f"{name}.tcz"
-    with atomic_path(final) as partial:
-        partial.write_bytes(cached.read_bytes())
-        if sha256_file(partial) != item.sha256:
-            raise UserError(f"{cached} is damaged", "./doit fetch")
+    write_atomic(final, cached.read_bytes())
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
     paths, special = listing(final)
     if special:

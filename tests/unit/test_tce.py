@@ -220,22 +220,21 @@ def test_an_extension_that_was_not_fetched(make_settings: Callable[..., Settings
     with pytest.raises(UserError, match="extension a was not fetched yet"):
         tce.install(settings, "a")
     settings.used_lock.write_text(locked(a="").to_toml())
-    with pytest.raises(UserError, match="extension a was not fetched yet") as caught:
-        tce.install(settings, "a")
-    assert caught.value.hint == "./doit fetch"
+    with pytest.raises(UserError, match="offline=1"):
+        tce.install(replace(settings, offline=True), "a")
 
 
 def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[..., Settings]) -> None:
-    settings = make_settings("apt")
+    settings = make_settings("apt", offline=True)
     lock = locked(a="")
     settings.output.mkdir(parents=True)
     settings.used_lock.write_text(lock.to_toml())
     cached = lock.extension[0].cached_in(settings.cache)
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"hsqs but another")
-    with pytest.raises(UserError, match=r"a\.tcz is damaged"):
+    with pytest.raises(UserError, match=r"a\.tcz.*offline=1"):
         tce.install(settings, "a")
-    assert list(settings.tcz.iterdir()) == []
+    assert not settings.tcz.exists()
 
 
 @pytest.mark.parametrize(
