@@ -70,7 +70,7 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     if settings.profile.system.mydata:
         folder = ROOT / settings.profile.system.mydata
         content = system.mydata(folder, epoch)
-        secrets.refuse_private("mydata", folder)
+        secrets.refuse_private("mydata", folder, ROOT / "dodo.py")
         found = sorted(folder.rglob("*"))
         secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
         write_atomic(tree / "tce/mydata.tgz", content)

@@ -375,7 +375,7 @@ def build(settings: Settings) -> None:
         debs = {name: cached[name] for name in core.packages}
         assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
         found = arranged(members(rules, root))
-    secrets.refuse_private("the base root", OVERLAY)
+    secrets.refuse_private("the base root", OVERLAY, RULES)
     secrets.refuse_in_members("the base root", found)
     (packed,) = parts.pack([found])
     write_atomic(settings.output / "rootfs64.gz", packed)

@@ -199,12 +199,13 @@ def _in_stream(searching: Scanner, path: str, stream: Any) -> list[Finding]:
     return list(found.values())
 
 
-def refuse_private(where: str, folder: Path) -> None:
+def refuse_private(where: str, folder: Path, reference: Path) -> None:
     """Raise `UserError` if a file below `folder` is for its owner alone: in the image it is for all.
 
-    In a checkout made with a umask of 077 all files are, and nothing follows from it.
+    In a checkout made with a umask of 077 all files are, and nothing follows from it:
+    `reference`, a file of the same checkout, tells.
     """
-    if not (ROOT / "dodo.py").stat().st_mode & 0o044:
+    if not reference.stat().st_mode & 0o044:
         return
     found = [
         Finding(

@@ -43,10 +43,10 @@ def build(settings: Settings, name: str) -> None:
     deps = tce.needed_by(settings, name)
     base = base_root(settings)
     root = settings.output / "tcz-root" / name
-    with atomic_dir(root) as folder:
+    with atomic_dir(root) as top:
         for origin in made.origin:
-            origins.collect(settings, name, origin, folder)
-        _own_files(name, folder)
+            origins.collect(settings, name, origin, top)
+        _own_files(name, top)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         if not listing:
@@ -54,7 +54,8 @@ def build(settings: Settings, name: str) -> None:
         clashes.refuse({**{dep: clashes.listing(settings, dep) for dep in deps}, name: listing})
         _check_libraries(settings, name, made, root, base, deps)
         _check_set_id(name, made, root)
-        secrets.refuse_private(f"extension {name}", recipe.folder(name) / "files")
+        folder = recipe.folder(name)
+        secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
         secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
         _note_hidden(name, listing, base)
         pack(settings, name, made, root, base, listing, _version(settings, made))

@@ -89,7 +89,7 @@ def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path, monkeypatch:
         other.output.mkdir(parents=True)
         for name in ("rootfs64.gz", "lock.toml"):
             (other.output / name).write_bytes((workshop.settings.output / name).read_bytes())
-        for path in recipe.own_files("tool"):
+        for path in [recipe.folder("tool") / "recipe.toml", *recipe.own_files("tool")]:
             os.utime(path, (1, 1))
             path.chmod(path.stat().st_mode & 0o700)
         time.sleep(1.1)

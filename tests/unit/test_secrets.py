@@ -175,18 +175,17 @@ def test_what_is_allowed_passes(
         assert passes
 
 
-def test_private_files_would_be_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_files_would_be_for_all(tmp_path: Path) -> None:
+    reference = tmp_path / "reference"
+    reference.touch(mode=0o644)
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/open").touch(mode=0o644)
-    secrets.refuse_private("mydata", tmp_path)
+    secrets.refuse_private("mydata", tmp_path / "etc", reference)
     (tmp_path / "etc/closed").touch(mode=0o600)
-    with pytest.raises(UserError, match="etc/closed: a file for its owner alone"):
-        secrets.refuse_private("mydata", tmp_path)
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    (checkout / "dodo.py").touch(mode=0o600)  # as a umask of 077 makes all
-    monkeypatch.setattr(secrets, "ROOT", checkout)
-    secrets.refuse_private("mydata", tmp_path)
+    with pytest.raises(UserError, match=r"mydata holds .* closed: a file for its owner alone"):
+        secrets.refuse_private("mydata", tmp_path / "etc", reference)
+    reference.chmod(0o600)  # as a umask of 077 makes all of a checkout
+    secrets.refuse_private("mydata", tmp_path / "etc", reference)
 
 
 @pytest.mark.parametrize("where", ["logs/kernel.log", "iso.manifest.json", "lock.toml"])
