@@ -81,7 +81,7 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [do("fetch", "fetch", S, PACKAGES)],
+        "actions": [do("fetch", "fetch", S, PACKAGES), do("manifest", "write_early", S)],
         "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
         "uptodate": changed(
@@ -153,7 +153,7 @@ def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
     compile_it = {
         "basename": "kernel",
-        "actions": [do("kernel", "build", S)],
+        "actions": [do("manifest", "write_early", S), do("kernel", "build", S)],
         "file_dep": files(
             S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel", ROOT / "tasks" / "kbuild.py"
         ),
@@ -279,9 +279,9 @@ CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images":
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
-        "actions": [do("bootcodes", "warn", S), do("iso", "build", S)],
+        "actions": [do("bootcodes", "warn", S), do("iso", "build", S), do("manifest", "write_iso", S)],
         "file_dep": image_inputs(),
-        "targets": files(S.iso),
+        "targets": files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json")),
         "uptodate": changed(**CARRIED),
     }
 
@@ -290,9 +290,11 @@ def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
     mydata = commandline.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
-        "actions": [do("bootcodes", "warn", S), do("disk", "build", S)],
+        "actions": [do("bootcodes", "warn", S), do("disk", "build", S), do("manifest", "write_disk", S)],
         "file_dep": [*image_inputs(), *files(*mydata)],
-        "targets": files(S.output / f"tcbuild-{S.name}.img", S.output / f"tcbuild-{S.name}.qcow2"),
+        "targets": files(
+            *(S.output / f"tcbuild-{S.name}.{kind}" for kind in ("img", "qcow2", "img.manifest.json"))
+        ),
         "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
 
@@ -367,6 +369,15 @@ def task_commands() -> Iterator[Task]:
     yield command("cache:list", "list what the shared cache holds", do("cacheadmin", "print_list", S))
     doc = "remove what was used least recently from the shared cache, and what is damaged"
     yield command("cache:prune", doc, do("cacheadmin", "prune", S), params=[commandline.MAX_SIZE])
+    doc = "check an ISO against its manifest from its parts up; offline, without root"
+    yield command("verify", doc, do("verify", "check", folder), **commandline.VERIFY)
+    doc = "build an image again from its manifest (--from), and compare"
+    yield command("rebuild", doc, do("rebuild", "rebuild", S, folder), **commandline.REBUILD)
+    made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
+    doc = "list all the image is made of, as CycloneDX and as SPDX"
+    yield command("sbom", doc, do("sbom", "build", S), reads=made)
+    doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
+    yield command("provenance", doc, do("provenance", "build", S, commandline.sign_key()), reads=made)
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"

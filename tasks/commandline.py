@@ -17,7 +17,7 @@ from tasks.tce import Plan
 # An extension and what lies beside it; all of it goes onto the image.
 TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VARIABLES = (
-    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs", "cache"),
+    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs", "cache", "sign"),
     *compilers.VARIABLES,
 )
 MOST_JOBS = 1024
@@ -53,6 +53,33 @@ MAX_SIZE = {
     "default": "10GiB",
     "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
 }
+
+# Of `./doit verify` and `./doit rebuild`.
+VERIFY = {
+    "pos_arg": "paths",
+    "params": [
+        {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
+        {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
+    ],
+}
+REBUILD = {
+    "params": [
+        {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
+        {"name": "out", "long": "out", "default": "", "help": "an empty folder to build in and to keep"},
+        {
+            "name": "anyway",
+            "long": "anyway",
+            "type": bool,
+            "default": False,
+            "help": "go on with another tcbuild, other tools",
+        },
+    ]
+}
+
+
+def sign_key() -> str:
+    """Return the file of the secret key to sign with: `sign=` or $TCBUILD_SIGN; "" for none."""
+    return str((doit_cmd._CMDLINE_VARS or {}).get("sign") or os.environ.get("TCBUILD_SIGN", ""))
 
 
 def settings(artifacts: Path) -> Settings:
