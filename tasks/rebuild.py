@@ -190,7 +190,9 @@ def _kind(wanted: Manifest, kind: str) -> list[manifestfile.Input]:
 
 def _build(checkout: Path, words: Sequence[str], settings: Settings, log: Path) -> None:
     """Run `./doit iso`.  Raises `UserError` with the build's own message if it fails."""
-    environment = {"TCBUILD_CACHE": str(settings.cache), "TCBUILD_CWD": str(checkout)}
+    # Without a shared cache: taking the same bytes from there would prove nothing.
+    environment = {"TCBUILD_CACHE": str(settings.cache), "TCBUILD_SHARED_CACHE": ""}
+    environment["TCBUILD_CWD"] = str(checkout)
     lines: list[str] = []
 
     def on_line(line: str) -> None:

@@ -26,6 +26,7 @@ from tasks import (
     identify,
     imagetar,
     learn,
+    manifestfile,
     npm,
     patches,
     profile,
@@ -40,7 +41,7 @@ from tasks.originlock import OriginLock
 from tasks.qemu import Checks
 from tasks.recipe import Recipe
 from tasks.run import ROOT
-from tests import images, oci
+from tests import images, oci, smallimage
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
@@ -203,6 +204,11 @@ TARGETS = [
     Target("recipe", *toml(Recipe, "extensions/*/recipe.toml")),
     Target("lock", *toml(profile.Lock, *LOCKS)),
     Target("lock of origins", *toml(OriginLock, "extensions/nodejs/lock.toml")),
+    Target(
+        "manifest",
+        [manifestfile.to_json(smallimage.manifest_of(None)).encode()],
+        lambda data, _: manifestfile.parse(data, "x.manifest.json"),
+    ),
     Target("bootcodes.toml", *toml(Bootcodes, "boot/bootcodes.toml")),
     Target("checks.toml", *toml(Checks, "boot/checks.toml")),
     Target("boot.toml", *toml(grub.Loaders, "boot/boot.toml")),

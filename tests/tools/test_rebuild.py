@@ -7,6 +7,7 @@ tested is which tasks run and what comes out, not how long gcc takes.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import manifest, manifestfile
 from tasks.files import sha256_file
 from tests import oci
 from tests.built import Outcome, built, copy_checkout, doit
@@ -72,6 +74,47 @@ def test_another_folder_time_and_user_settings_give_the_same_iso(clone: Path) ->
     there = clone / "artifacts" / here.name
     for path in (here.kernel / "vmlinuz64", here.kernel / "modules.sha256", here.core, here.iso):
         assert sha256_file(path) == sha256_file(there / path.relative_to(here.output)), path.name
+
+
+def test_another_folder_gives_the_same_manifest(clone: Path) -> None:
+    there = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    # The one in artifacts/ may be of an older tcbuild that made the same image.
+    one, other = json.loads(manifestfile.to_json(manifest.of_iso(built()))), json.loads(there.read_text())
+    for made in (one, other):  # a copy of a checkout is no git checkout
+        del made["tcbuild"]["commit"], made["tcbuild"]["dirty"]
+    for part in one:
+        assert one[part] == other[part], part
+    for word in (str(clone), str(built().output), str(built().cache), "somebody"):
+        assert word not in there.read_text()
+
+
+def test_an_image_is_rebuilt_from_its_manifest(clone: Path, tmp_path: Path) -> None:
+    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    done = doit(clone, "rebuild", "--from", str(made), "--out", str(tmp_path / "again"), env=FOREIGN)
+    assert done.status == 0, done.output
+    assert f"rebuild: equal: {built().iso.name}" in done.output
+    again = tmp_path / "again/result"
+    assert sha256_file(again / built().iso.name) == sha256_file(built().iso)
+    assert sha256_file(again / made.name) == sha256_file(made)
+
+
+def test_a_rebuild_says_what_is_not_what_it_was(clone: Path, tmp_path: Path) -> None:
+    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    with edited(clone / "kconfig/qemu.config", "# What", "# This"):
+        done = doit(clone, "rebuild", "--from", str(made))
+    assert done.status == 1
+    assert "kconfig/qemu.config differs" in done.output
+    other = tmp_path / "other.json"
+    gone = {"name": "attr", "version": "0:0.0-1", "sha256": "0" * 64, "origin": "apt: attr=0:0.0-1"}
+    found = json.loads(made.read_text())
+    found["inputs"] = [one | gone if one["name"] == "attr" else one for one in found["inputs"]]
+    other.write_text(json.dumps(found))
+    done = doit(clone, "rebuild", "--from", str(other))
+    assert done.status == 1
+    assert "attr 0:0.0-1 is locked, but apt offers only" in done.output
+    assert "Traceback" not in done.output
+    left = [path.name for path in (clone / "artifacts" / built().name).glob("rebuild-*")]
+    assert left == []
 
 
 def test_the_second_run_does_nothing(run: Callable[..., Outcome]) -> None:
