@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 from doit import doit_cmd
 
@@ -55,14 +56,14 @@ MAX_SIZE = {
 }
 
 # Of `./doit verify` and `./doit rebuild`.
-VERIFY = {
+VERIFY: dict[str, Any] = {
     "pos_arg": "paths",
     "params": [
         {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
         {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
     ],
 }
-REBUILD = {
+REBUILD: dict[str, Any] = {
     "params": [
         {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
         {"name": "out", "long": "out", "default": "", "help": "an empty folder to build in and to keep"},

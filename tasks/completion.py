@@ -28,6 +28,7 @@ VARIABLES = {
     "offline": "1: open no connection",
     "relock": "1: lock takes what the mirrors serve now",
     "jobs": "how many jobs all makes and tools may run at once",
+    "sign": "a key file: provenance signs with it",
     "cache": "a shared cache: a folder or an address",
     "launcher": "what starts the compiler: ccache, sccache, distcc, icecc or none",
     "hosts": "of a compile farm: HOST/SLOTS, separated by commas",
