@@ -14,7 +14,7 @@ from pathlib import Path
 
 from doit import get_initial_workdir
 
-from tasks import commandline, jobserver, originlock, recipe, runner, tce
+from tasks import commandline, jobserver, originlock, recipe, runner, sourcetree, tce
 from tasks.cached import shared
 from tasks.declare import QUIET, Task, changed, command, do, files
 from tasks.errors import edge, install_signal_handlers
@@ -124,7 +124,7 @@ def task_linux() -> Task:
         "actions": [do("linux", "prepare", S)],
         "file_dep": files(S.used_lock, *commandline.patch_files(S)),
         "targets": files(SOURCE, SERIES),
-        "uptodate": changed(patches=S.profile.kernel.patches),
+        "uptodate": [*changed(patches=S.profile.kernel.patches), (sourcetree.is_current, [S])],
     }
 
 

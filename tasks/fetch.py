@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tasks import apt, ondemand, parallel, tce
+from tasks import apt, ondemand, parallel, sourcetree, tce
 from tasks.errors import UserError
 from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.profile import (
@@ -158,10 +156,11 @@ def is_tree(source: Source) -> bool:
 
 
 def linux_identity(settings: Settings) -> str:
-    """Return the line in `.tcbuild/source` of the kernel tree, without reading what was fetched."""
+    """Return the line in `.tcbuild/source` of an archive's tree, without reading what was fetched."""
     source = settings.profile.kernel.source
     if source.kind == "file":
-        return _identity(_local(source))
+        path = _local(source)
+        return f"{path.name} {sha256_file(path)}\n"
     entry = _entry(source, used_lock(settings))
     return f"{entry.cached_in(settings.cache).name} {entry.sha256}\n"
 
@@ -172,21 +171,19 @@ def unpack_linux(settings: Settings) -> None:
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
     tar archive, or, for kind `file`, a tree that is copied.  What it was stands in
     `.tcbuild/source` of the tree; the same source is not unpacked again, so that
-    patches and mtimes stay.  Raises `UserError` if there is no kernel tree in it.
+    patches and mtimes stay, and of a tree edits are taken over.  Raises `UserError` if
+    there is no kernel tree in it.
     """
     origin = source_file(settings, settings.profile.kernel.source)
+    if origin.is_dir():
+        _refuse_unless_kernel(origin, origin)
+        sourcetree.sync(settings, origin)
+        return
     stamp = Path(".tcbuild") / "source"
-    identity = _identity(origin)
+    identity = f"{origin.name} {sha256_file(origin)}\n"
     with suppress(OSError):
         if (settings.linux / stamp).read_text() == identity:
             return
-    if origin.is_dir():
-        _refuse_unless_kernel(origin, origin)
-        with atomic_dir(settings.linux) as folder:
-            # Without .git: kernel releases would get a "+" from it (scripts/setlocalversion).
-            shutil.copytree(origin, folder, symlinks=True, dirs_exist_ok=True, ignore=_git_of(origin))
-            write_atomic(folder / stamp, identity)
-        return
     with _scratch(settings.output) as scratch:
         archive = origin
         if origin.suffix == ".deb":
@@ -198,25 +195,6 @@ def unpack_linux(settings: Settings) -> None:
         write_atomic(tree / stamp, identity)
         with atomic_dir(settings.linux) as folder:
             os.replace(tree, folder)
-
-
-def _identity(origin: Path) -> str:
-    """Return one line that tells one kernel source from another."""
-    if not origin.is_dir():
-        return f"{origin.name} {sha256_file(origin)}\n"
-    # A tree is large and edited in place: names, sizes and times tell its states apart.
-    digest = hashlib.sha256()
-    for folder, folders, names in os.walk(origin):
-        folders[:] = sorted(name for name in folders if name != ".git")
-        for name in sorted(names):
-            path = Path(folder, name)
-            found = path.lstat()
-            digest.update(
-                f"{path.relative_to(origin)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(
-                    errors="surrogateescape"
-                )
-            )
-    return f"{origin} {digest.hexdigest()}\n"
 
 
 def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
@@ -379,8 +357,3 @@ def _top(folder: Path) -> Path:
 def _refuse_unless_kernel(tree: Path, origin: Path) -> None:
     if not all((tree / name).exists() for name in ("Makefile", "Kconfig", "arch")):
         raise UserError(f"{origin.name} holds no kernel source (Makefile, Kconfig, arch/)")
-
-
-def _git_of(tree: Path) -> Callable[[str, list[str]], list[str]]:
-    """Return a filter for `copytree` that leaves out the tree's own .git."""
-    return lambda folder, names: [".git"] if Path(folder) == tree and ".git" in names else []

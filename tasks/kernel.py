@@ -30,7 +30,8 @@ def fresh_build_folder(settings: Settings) -> None:
     older than yesterday's objects: it would keep objects of the old release.
     """
     stamp = settings.build / linux.BUILD_STAMP
-    source = (settings.linux / linux.SOURCE).read_text()
+    # Of a folder that is edited, what it was when it was copied: make sees to the edits.
+    source = (settings.linux / linux.SOURCE).read_text().partition("\n")[0] + "\n"
     made_by = json.dumps({"source": source, "toolchain": kbuild.fingerprint(settings)}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return
