@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -191,11 +192,24 @@ def names() -> list[str]:
 def load(name: str) -> Recipe:
     """Return the recipe of `name`.  Raises `UserError` if there is none or it is malformed."""
     path = folder(name) / "recipe.toml"
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except OSError:
         raise UserError(
             f"there is no recipe for extension {name!r}", f"extensions/ holds: {', '.join(names())}"
-        )
+        ) from None
+    return _load(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _load(path: Path, mtime: int, size: int) -> Recipe:
+    """Read a recipe once for each state of its file: every run asks several times for each."""
     return schema.load(path, Recipe)
+
+
+def exists(name: str) -> bool:
+    """Tell whether there is a recipe for the extension `name`."""
+    return (folder(name) / "recipe.toml").is_file()
 
 
 def files(name: str) -> list[Path]:
@@ -220,8 +234,12 @@ def executable(path: Path) -> bool:
 
 def own_files(name: str) -> list[Path]:
     """Return the files and links in `extensions/NAME/files/`, sorted."""
-    own = (folder(name) / "files").rglob("*")
-    return sorted(path for path in own if path.is_file() or path.is_symlink())
+    # os.walk, for a run with nothing to do looks into the folder of every recipe.
+    found = []
+    for top, folders, others in os.walk(folder(name) / "files"):
+        links = (entry for entry in folders if os.path.islink(os.path.join(top, entry)))
+        found += [Path(top, entry) for entry in (*others, *links)]
+    return sorted(path for path in found if path.is_file() or path.is_symlink())
 
 
 def packages(recipes: dict[str, Recipe]) -> tuple[str, ...]:

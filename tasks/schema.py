@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,7 @@ def build(data: Any, schema: Any, file: str, key: str) -> Any:
 def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
     if not isinstance(data, Mapping):
         raise _wrong(file, key, "a table", data)
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)  # type: ignore[arg-type]  # classes are hashable
     fields = {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
     for name in data:
         if name not in fields:
@@ -95,6 +96,11 @@ def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
         return schema(**values)
     except ValueError as error:  # a dataclass's own __post_init__ check
         raise UserError(f"{file}: {_join(key, str(error))}") from None
+
+
+@functools.cache
+def _hints(schema: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(schema)  # reads the annotations' text each time
 
 
 def _fits(data: Any, kind: Any) -> bool:

@@ -73,6 +73,10 @@ class Plan:
     loops: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.nodes)}
+
     def of_kind(self, kind: Kind) -> list[str]:
         """Return the names of one kind."""
         return [node.name for node in self.nodes.values() if node.kind == kind]
@@ -86,7 +90,7 @@ class Plan:
             if name not in wanted:
                 wanted.add(name)
                 todo += self.nodes[name].deps
-        return [name for name in self.nodes if name in wanted]
+        return sorted(wanted, key=self._order.__getitem__)
 
 
 def parse_dep(text: str, what: str) -> tuple[str, ...]:
@@ -203,7 +207,6 @@ class _Walk:
         self.profile = profile
         self.locked = {item.name: item for item in lock.extension}
         self.absent = absent
-        self.recipes = set(recipe.names())
         self.modules = set(module_extensions(profile))
         self.origins = {item.name: item.origin for item in profile.extensions}
         self.nodes: dict[str, Node] = {}
@@ -245,7 +248,7 @@ class _Walk:
         if origin != "recipe" and name in self.locked:
             return "upstream"
         from_upstream = origin == "upstream" or self.kinds.get(wanted_by) == "upstream"
-        if name in self.recipes and origin != "upstream":
+        if origin != "upstream" and recipe.exists(name):
             asked = self.absent is None or name in self.absent
             if not from_upstream or asked:
                 return "recipe"
@@ -285,8 +288,8 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 
     Raises `UserError` as `recipe.load` and `recipe.chosen` do.
     """
-    wanted = [item.alternative for item in profile.extensions if item.name == name]
-    return recipe.chosen(name, recipe.load(name), wanted[0] if wanted else "")
+    wanted = next((item.alternative for item in profile.extensions if item.name == name), "")
+    return recipe.chosen(name, recipe.load(name), wanted)
 
 
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
@@ -331,9 +334,10 @@ def require_importer(profile: Profile, found: Plan) -> None:
 
 def needed_by(settings: Settings, name: str) -> list[str]:
     """Return all recipes and upstream extensions that the recipe `name` needs, in the plan's order."""
-    found = plan(settings.profile, load_lock(settings.used_lock), also=[name])
-    closure = found.closure([name])
-    return [other for other in closure if other != name and found.nodes[other].kind != "modules"]
+    # Only what it needs is walked: this is asked for each extension.
+    walk = _Walk(settings.profile, load_lock(settings.used_lock), None)
+    walk.visit(name, ())
+    return [other for other, node in walk.nodes.items() if other != name and node.kind != "modules"]
 
 
 def tell_loops(found: Plan) -> None:

@@ -7,6 +7,7 @@ A tcz is a squashfs of paths below `/` (block size 4k, no xattrs, as Tiny Core's
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks import clashes, core, fetch, jobserver, libraries, origins, recipe, secrets, tce
+from tasks import clashes, core, elf, fetch, jobserver, libraries, origins, recipe, secrets, tce
 from tasks.errors import UserError
 from tasks.extracted import squashfs_members
 from tasks.files import atomic_dir, atomic_path, remove_tree, write_atomic
@@ -69,7 +70,13 @@ def base_root(settings: Settings) -> RootFs:
     for path in files:
         if not path.is_file():
             raise UserError(f"{path} does not exist: extensions are checked against it", "./doit rootfs")
-    return core.unpacked(archive for path in files for archive in core.read_core(path))
+    return _read_root(tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_root(states: tuple[tuple[Path, int], ...]) -> RootFs:
+    """Read the root once for all extensions of a run; they only look into it."""
+    return core.unpacked(archive for path, _ in states for archive in core.read_core(path))
 
 
 def _is_folder(path: Path) -> bool:
@@ -92,12 +99,14 @@ def _own_files(name: str, root: Path) -> None:
 def _check_libraries(
     settings: Settings, name: str, made: Recipe, root: Path, base: RootFs, deps: list[str]
 ) -> None:
+    own = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
+    if not any(elf.is_elf(path) for path in own.values() if not path.is_symlink()):
+        return
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
         below = libraries.mapped(base.members().values(), Path(folder, "base"))
         for dep in deps:
             members = squashfs_members(settings.tcz / f"{dep}.tcz")
             below = libraries.mapped(members, Path(folder, dep)) | below
-        own = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
         debs = fetch.package_files(settings)
         packages = {package for origin in made.origin for package in origin.packages}
         libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
