@@ -378,6 +378,9 @@ def task_commands() -> Iterator[Task]:
     yield command("sbom", doc, do("sbom", "build", S), reads=made)
     doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
     yield command("provenance", doc, do("provenance", "build", S, commandline.sign_key()), reads=made)
+    doc = "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
+    bench = do("testing", "bench", folder)
+    yield command("bench", doc, bench, pos_arg="rows", params=commandline.BENCH, io={"capture": False})
     doc = "bring the generated parts of the README up to date"
     yield command("docs", doc, do("pipeline", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"

@@ -54,6 +54,14 @@ MAX_SIZE = {
     "default": "10GiB",
     "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
 }
+# Options of `./doit bench`.
+BENCH = [
+    {"name": "runs", "long": "runs", "type": int, "default": 3, "help": "how often each command is measured"},
+    {"name": "config", "long": "config", "default": "small", "help": "kernel: small, or profile (apt's)"},
+    {"name": "counts", "long": "counts", "default": "10,100,1000", "help": "numbers of extensions"},
+    {"name": "json", "long": "json", "default": "", "help": "file for all samples"},
+    {"name": "folder", "long": "folder", "default": "", "help": "measure there, and keep what is built"},
+]
 
 # Of `./doit verify` and `./doit rebuild`.
 VERIFY: dict[str, Any] = {

@@ -24,6 +24,7 @@ NEEDS = {
     "build": ["build"],
     "vm": ["build", "vm"],
     "test": ["build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"],
+    "bench": ["build", "vm", "bench"],
 }
 ARTIFACTS = ROOT / "artifacts"
 REQUIREMENTS = ("requirements.txt", "requirements-test.txt")

@@ -1,13 +1,14 @@
-"""Run the project's own tests: pytest's output as it is, its closing line last."""
+"""Run the project's own tests and benchmarks, their output as it is."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tasks.errors import UserError
-from tasks.run import spawn
+from tasks.run import ROOT, spawn
 
 
 def pytest(*paths: str) -> None:
@@ -29,3 +30,20 @@ def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
     status = spawn(command, pipes=False, env={**os.environ, **more}).wait()
     if status != 0:
         raise UserError("some tests failed" if status == 1 else f"pytest ended with exit status {status}")
+
+
+def bench(
+    caller: Path, rows: Sequence[str], runs: int, config: str, counts: str, json: str, folder: str
+) -> None:
+    """Measure tcbuild and its peers and print the table: all rows, or those with `rows` in their names.
+
+    `json` and `folder` are below `caller`, where the command was typed.  Raises `UserError` if
+    something of ours fails; peers that are missing or fail are told in the table.
+    """
+    given = {"runs": str(runs), "config": config, "counts": counts}
+    given |= {name: str(caller / path) for name, path in (("json", json), ("folder", folder)) if path}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    command = [sys.executable, "-m", "tests.bench", *options, "--", *rows]
+    status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).wait()
+    if status != 0:
+        raise UserError("the measurement was cut short")

@@ -1,0 +1,193 @@
+"""Rows of the image: ours against the shell pipeline, mkosi, and a boot by hand.
+
+The shell pipeline is what is written in every guide to remastering: `find | cpio | gzip -9` of
+an unpacked root, `mksquashfs` of a folder, `xorriso` of a folder.  It makes no checks,
+keeps no owners but the caller's own and is not reproducible; its folders lie ready, unmeasured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks import core, cpio, iso
+from tasks.files import remove_tree
+from tests.bench.measure import Case, Row, Target, missing
+from tests.bench.workplace import Workplace, edit, script
+
+EXTENSION = "attr"
+# Three times as fast, at no more than the size.
+REPACK = [Target("cpu", "shell", 1 / 3), Target("size", "shell", 1.0)]
+NO_ROOT = "could not run: it needs root (overlay mounts)"
+
+
+class Rows:
+    """The rows of the image."""
+
+    def __init__(self, place: Workplace) -> None:
+        self.place = place
+        self.edits = itertools.count()
+
+    def all(self) -> dict[str, Callable[[], Row]]:
+        """Return what makes each row, by its name; making one builds what it stands on."""
+        return {
+            "core repack": self.repack,
+            "tcz": self.tcz,
+            "iso": self.iso,
+            "iso no-op": self.noop,
+            "boot to prompt": self.boot,
+        }
+
+    def _built(self) -> Path:
+        """Have the image built, and a folder for the peers."""
+        self.place.run("iso")
+        self.place.peers.mkdir(exist_ok=True)
+        return self.place.peers
+
+    def _change(self, path: Path) -> None:
+        edit(path, f"# changed {next(self.edits)}\n")
+
+    def _root(self, folder: Path) -> Path:
+        """Unpack our core into `folder`, as far as this user may."""
+        remove_tree(folder)
+        folder.mkdir(parents=True)
+        members = core.merged(core.read_core(self.place.settings.core)).values()
+        packed = folder.with_suffix(".cpio")
+        packed.write_bytes(cpio.write(list(members), mtime=None))
+        nodes = [] if os.geteuid() == 0 else ["--nonmatching", "dev/*"]
+        words = ["cpio", "-idm", "--quiet", "--no-absolute-filenames", *nodes]
+        unpack = f"cd {shlex.quote(str(folder))} && {shlex.join(words)} < {shlex.quote(str(packed))}"
+        self.place.run_tool("sh", "-ec", unpack)
+        return folder
+
+    def repack(self) -> Row:
+        """One start script of the root has changed."""
+        peers = self._built()
+        root = self._root(peers / "root")
+        packed = peers / "core.gz"
+        pipeline = f"cd {shlex.quote(str(root))}; find . | cpio -o -H newc --quiet | gzip -9 > ../core.gz"
+        changed = Path("etc/motd")
+        shell = Case("shell", ["sh", "-ec", pipeline], None, {}, lambda: self._change(root / changed), packed)
+        ours = self.place.ours(
+            "core",
+            prepare=lambda: self._change(self.place.checkout / "rootfs" / changed),
+            makes=self.place.settings.core,
+        )
+        return Row("core repack", [ours, shell, self._mkosi(root)], REPACK, f"one line more in {changed}")
+
+    def _mkosi(self, root: Path) -> Case:
+        """mkosi with the same root as its base image and the changed file as its extra tree.
+
+        Its own way to a root, debootstrap, would compare the downloads of 200 packages.  Version 14
+        asks the mirror all the same (`apt-get update` in the base image, without the machine's
+        apt settings), and does some of its work (--with-docs leaves out what can be left out)
+        by systemd-nspawn: where either fails, the table says so.
+        """
+        out, extra = root.parent / "mkosi", root.parent / "extra"
+        base = root.parent / "mkosi-base"
+        out.mkdir(exist_ok=True)
+        remove_tree(base)
+        self.place.run_tool("cp", "-a", root, base)
+        for name in ("etc/apt/sources.list.d", "etc/apt/apt.conf.d", "var/lib/dpkg", "var/cache/apt"):
+            (base / name).mkdir(parents=True, exist_ok=True)  # it writes there, and does not ask
+        (extra / "etc").mkdir(parents=True, exist_ok=True)
+        # It knows xz and zstd alone.
+        words = [
+            *("mkosi", "--distribution", "debian", "--release", "bookworm", "--format", "cpio"),
+            *("--base-image", str(base), "--extra-tree", str(extra), "--with-docs", "--force"),
+            *("--compress-output", "zstd", "--output-dir", str(out), "--output", "core.cpio.zstd"),
+            *("--directory", str(out), "build"),
+        ]
+        absent = missing("mkosi", "apt: mkosi") or ("" if os.geteuid() == 0 else NO_ROOT)
+        return Case(
+            "mkosi",
+            words,
+            out,
+            {},
+            lambda: self._change(extra / "etc/motd"),
+            out / "core.cpio.zstd",
+            absent,
+        )
+
+    def tcz(self) -> Row:
+        """One extension from the packages it is made of; the shell packs its unpacked folder."""
+        peers = self._built()
+        self.place.run(f"tcz:{EXTENSION}")
+        made = self.place.settings.tcz / f"{EXTENSION}.tcz"
+        folder, packed = peers / EXTENSION, peers / "shell.tcz"
+        remove_tree(folder)
+        self.place.run_tool("unsquashfs", "-q", "-n", "-d", folder, made)
+        squash: list[str | Path] = [
+            "mksquashfs",
+            folder,
+            packed,
+            "-b",
+            "4k",
+            "-no-xattrs",
+            "-all-root",
+            "-noappend",
+        ]
+        squash += ["-no-progress", "-quiet"]
+        commands = script(squash, ["md5sum", packed])
+        shell = Case("shell", commands, peers, {}, lambda: remove_tree(packed), packed)
+
+        def prepare() -> None:
+            self.place.drop(made)
+            self.place.empty_cache()
+
+        ours = self.place.ours(f"tcz:{EXTENSION}", prepare=prepare, makes=made)
+        note = "ours also unpacks the packages, checks libraries and writes .dep, .info, .list"
+        return Row("tcz", [ours, shell], note=note)
+
+    def iso(self) -> Row:
+        """The ISO is gone; kernel, core and extensions are there."""
+        peers = self._built()
+        ours = self.place.settings
+        tree = peers / "iso-tree"
+        remove_tree(tree)
+        self.place.run_tool("xorriso", "-osirrox", "on", "-indev", ours.iso, "-extract", "/", tree)
+        # As a copy it is read-only, and xorriso writes into isolinux.bin's boot information.
+        self.place.run_tool("chmod", "-R", "u+w", tree)
+        packed = peers / "shell.iso"
+        words = [*iso._xorriso(ours), "-o", str(packed), str(tree)]
+        shell = Case("shell", words, peers, {}, lambda: remove_tree(packed), packed)
+
+        def prepare() -> None:
+            self.place.drop(ours.iso)
+            self.place.empty_cache()
+
+        case = self.place.ours("iso", prepare=prepare, makes=ours.iso)
+        return Row("iso", [case, shell], note="ours also lays out the tree and makes the EFI image")
+
+    def noop(self) -> Row:
+        """`./doit iso` with nothing to do, against make's no-op of the kernel alone."""
+        from tests.bench.kernels import Make
+
+        self._built()
+        make = Make(self.place)
+        if not (make.build / "vmlinux").is_file():
+            make.fresh(keep_cache=True)
+            self.place.run_tool(*make.argv(install=True), env=make.env)
+        cases = [self.place.ours("iso"), make.case(lambda: None)]
+        return Row("iso no-op", cases, [Target("cpu", "make", 0.1)])
+
+    def boot(self) -> Row:
+        """Seconds until the prompt: the ISO by BIOS and menu, and its kernel and core by -kernel."""
+        self._built()
+        settings = self.place.settings
+        program = shutil.which("qemu-system-x86_64")
+        absent = "" if program else "not installed (apt: qemu-system-x86)"
+        boot = [sys.executable, "-m", "tests.bench.boot"]
+        codes = " ".join(settings.profile.boot.bootcodes)
+        by_hand: list[str | Path] = [*boot, "direct", settings.kernel / "vmlinuz64", settings.core, codes]
+        cases = [
+            Case("tcbuild", [*boot, "bios", settings.iso], self.place.checkout, self.place.env),
+            Case("by hand", by_hand, self.place.checkout, self.place.env, absent=absent),
+        ]
+        timeout = settings.profile.boot.timeout
+        return Row("boot to prompt", cases, note=f"the ISO's menu waits {timeout} s; QEMU emulates (TCG)")

@@ -1,0 +1,257 @@
+"""Rows of the kernel: ours against bare make and tuxmake on the same tree.
+
+All build out of one source tree, each in a folder of its own, from the same .config, with the
+same compiler, flags and number of jobs, each with a ccache of its own: it is emptied before
+a clean build (what it costs to fill counts for everyone) and kept for the others.  Ours are whole
+commands: `./doit kernel` looks at every input, merges and proves the configuration where that
+is due, builds, installs and checks.  What peers do is what a person would type: make gets
+the .config ready-made, builds, and installs into a folder; its no-op is `make bzImage modules`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tasks import kbuild
+from tasks.files import remove_tree
+from tasks.profile import Settings
+from tests.bench.measure import Case, Row, Target, missing
+from tests.bench.workplace import TREE, Workplace, edit, script
+
+SYMBOL = "SQUASHFS_LZO"
+SOURCE = "fs/squashfs/dir.c"  # built in by both configs
+GOALS = ("bzImage", "modules")
+
+
+class Peer:
+    """A way to build the kernel without tcbuild: its folders and its commands."""
+
+    def __init__(self, place: Workplace, who: str) -> None:
+        self.who = who
+        self.place = place
+        self.folder = place.peers / who
+        ours = place.settings
+        self.build = self.folder / "build"
+        # make's environment is ours but for the ccache.
+        self.env = kbuild.make_env(replace(ours, cache=self.folder)) | {
+            "PATH": f"{Path(sys.prefix, 'bin')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.folder / "home"),
+            "LC_ALL": "C",
+        }
+        self.env["CCACHE_BASEDIR"] = str(ours.output)
+
+    def fresh(self, *, keep_cache: bool = False) -> None:
+        """Leave nothing but the .config of ours (and a filled ccache)."""
+        if not keep_cache:
+            remove_tree(self.folder / "ccache")
+        for name in ("build", "installed", "out"):
+            remove_tree(self.folder / name)
+        (self.folder / "home/bin").mkdir(parents=True, exist_ok=True)
+        self.build.mkdir(parents=True)
+        shutil.copyfile(self.place.settings.config, self.build / ".config")
+
+    def symbol(self, value: str) -> None:
+        """Switch the symbol in .config, as a person does before `make olddefconfig`."""
+        tool = self.place.settings.linux / "scripts/config"
+        switch = "-e" if value == "y" else "-d"
+        self.place.run_tool(tool, "--file", self.build / ".config", switch, SYMBOL)
+
+    def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
+        raise NotImplementedError
+
+    def case(self, prepare: Callable[[], None], *, configure: bool = False, install: bool = False) -> Case:
+        """Return this peer's case of a row."""
+        command = self.argv(configure=configure, install=install)
+        return Case(self.who, command, self.folder.parent, self.env, prepare)
+
+
+class Make(Peer):
+    """Bare make, with the arguments that ours gives it."""
+
+    def __init__(self, place: Workplace) -> None:
+        super().__init__(place, "make")
+
+    def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
+        """Return the commands: [olddefconfig,] the goals[, install and modules_install]."""
+        ours = str(self.place.settings.build)
+        make = [word.replace(ours, str(self.build)) for word in kbuild.make_args(self.place.settings)]
+        commands: list[list[str]] = [[*make, "olddefconfig"]] if configure else []
+        commands.append([*make, f"-j{kbuild.jobs()}", *GOALS])
+        if install:
+            where = self.folder / "installed"
+            into = [f"INSTALL_PATH={where}", "INSTALLKERNEL=copy-kernel"]
+            commands.append(["mkdir", "-p", str(where)])
+            commands.append([*make, "install", *into])
+            modules = [f"INSTALL_MOD_PATH={where}", "INSTALL_MOD_STRIP=1"]
+            commands.append([*make, "modules_install", *modules])
+        return script(*commands)
+
+    def fresh(self, *, keep_cache: bool = False) -> None:
+        """As for all, with an installkernel that copies, or the machine's own would be run."""
+        super().fresh(keep_cache=keep_cache)
+        copier = self.folder / "home/bin/copy-kernel"
+        copier.write_text('#!/bin/sh\nexec cp "$2" "$4/vmlinuz"\n')
+        copier.chmod(0o755)
+
+
+class Tuxmake(Peer):
+    """tuxmake from PyPI, on this machine's own compiler (`--runtime null`)."""
+
+    def __init__(self, place: Workplace) -> None:
+        super().__init__(place, "tuxmake")
+
+    def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
+        """Return its one command: it configures, builds and copies its results every time."""
+        ours = self.place.settings
+        flags = [
+            word for word in kbuild.make_args(ours) if word.startswith(("KBUILD_", "KCFLAGS", "KAFLAGS"))
+        ]
+        flags = [word.replace(str(ours.build), str(self.build)) for word in flags]
+        wrapped = any("ccache" in word for word in kbuild.make_args(ours))
+        return [
+            *("tuxmake", "-C", str(ours.linux), "-b", str(self.build), "-o", str(self.folder / "out")),
+            *("--runtime", "null", "-a", "x86_64", "-t", "gcc", "-w", "ccache" if wrapped else "none"),
+            *("-k", str(self.folder / "wanted.config"), "-j", str(kbuild.jobs()), "-z", "none", "-q"),
+            *flags,
+            *("kernel", "modules"),
+        ]
+
+    def fresh(self, *, keep_cache: bool = False) -> None:
+        """As for all; it takes the configuration from a file of its own and keeps the build folder."""
+        super().fresh(keep_cache=keep_cache)
+        (self.build / ".config").unlink()
+        shutil.copyfile(self.place.settings.config, self.folder / "wanted.config")
+
+
+class Rows:
+    """The rows, in the order they build on each other."""
+
+    def __init__(self, place: Workplace) -> None:
+        self.place = place
+        self.make = Make(place)
+        self.tuxmake = Tuxmake(place)
+        self.no_tuxmake = missing("tuxmake", "PyPI") if not _beside_python("tuxmake") else ""
+        self.values = itertools.cycle("yn")
+        self.edits = itertools.count()
+
+    def all(self) -> dict[str, Callable[[], Row]]:
+        """Return what makes each row, by its name; making one builds what it stands on."""
+        return {
+            "kernel clean": self.clean,
+            "kernel warm cache": self.warm,
+            "kernel no-op": self.noop,
+            "kernel one symbol": self.symbol,
+            "kernel one C file": self.c_file,
+        }
+
+    def _peers(self, *cases: Case) -> list[Case]:
+        lacking = {"tuxmake": self.no_tuxmake}
+        return [replace(case, absent=lacking.get(case.who, "")) for case in cases]
+
+    def _fresh_ours(self, *, keep_cache: bool = False) -> None:
+        ours: Settings = self.place.settings
+        self.place.drop(ours.build, ours.kernel, ours.config.parent)
+        if not keep_cache:
+            self.place.empty_cache()
+
+    def _configured(self) -> None:
+        if not self.place.settings.config.is_file():
+            self.place.run("kconfig")
+
+    def _built(self) -> None:
+        """Have everyone's build folder up to date."""
+        self.place.run("kernel")
+        for peer in (self.make, *([] if self.no_tuxmake else [self.tuxmake])):
+            if not (peer.build / "vmlinux").is_file():
+                peer.fresh(keep_cache=True)
+                self.place.run_tool(*peer.argv(install=True), env=peer.env)
+
+    def clean(self) -> Row:
+        """Everything from an unpacked tree; ccache is empty for all."""
+        self._configured()
+        cases = [
+            self.place.ours("kernel", prepare=self._fresh_ours),
+            *self._peers(
+                self.make.case(self.make.fresh, install=True), self.tuxmake.case(self.tuxmake.fresh)
+            ),
+        ]
+        return Row("kernel clean", cases, [Target("cpu", "make", 1.02)], "ccache on, empty, for all")
+
+    def warm(self) -> Row:
+        """The same with all that a build before it left in the caches."""
+        self._built()
+        cases = [
+            self.place.ours("kernel", prepare=lambda: self._fresh_ours(keep_cache=True)),
+            *self._peers(
+                self.make.case(lambda: self.make.fresh(keep_cache=True), install=True),
+                self.tuxmake.case(lambda: self.tuxmake.fresh(keep_cache=True)),
+            ),
+        ]
+        return Row("kernel warm cache", cases, note="results removed, caches kept")
+
+    def noop(self) -> Row:
+        """Nothing has changed."""
+        self._built()
+        nothing = Case("").prepare
+        cases = [
+            self.place.ours("kernel"),
+            *self._peers(self.make.case(nothing), self.tuxmake.case(nothing)),
+        ]
+        return Row("kernel no-op", cases, [Target("cpu", "make", 0.1)])
+
+    def symbol(self) -> Row:
+        """One built-in symbol is switched; caches are emptied, so that it is compiled each time."""
+        self._built()
+        state = {"value": "n"}
+
+        def ours() -> None:
+            state["value"] = next(self.values)
+            line = f"CONFIG_{SYMBOL}=y\n" if state["value"] == "y" else f"# CONFIG_{SYMBOL} is not set\n"
+            (self.place.checkout / "kconfig/bench-symbol.config").write_text(line)
+            self.place.empty_cache()
+
+        def theirs(peer: Peer) -> None:
+            remove_tree(peer.folder / "ccache")
+            peer.symbol(state["value"])
+
+        def tux() -> None:
+            remove_tree(self.tuxmake.folder / "ccache")
+            shutil.copyfile(self.place.settings.config, self.tuxmake.folder / "wanted.config")
+
+        cases = [
+            self.place.ours("kernel", prepare=ours),
+            *self._peers(
+                self.make.case(lambda: theirs(self.make), configure=True, install=True),
+                self.tuxmake.case(tux),
+            ),
+        ]
+        return Row("kernel one symbol", cases, [Target("cpu", "make", 1.05)], "ccache emptied before each")
+
+    def c_file(self) -> Row:
+        """A function is added to one C file of the tree that all share.
+
+        Ours has that tree as `source = { kind = "file" }`: the tree of an archive is nobody's to edit.
+        """
+        self._built()
+
+        def change() -> None:
+            number = next(self.edits)
+            text = f"\nint bench_{number}(void);\nint bench_{number}(void) {{ return {number}; }}\n"
+            edit(self.place.settings.linux / SOURCE, text)
+
+        tree = replace(self.place, settings=self.place.with_profile(TREE))
+        tree.run("kernel")
+        cases = [
+            tree.ours("kernel", prepare=change),
+            *self._peers(self.make.case(Case("").prepare, install=True), self.tuxmake.case(Case("").prepare)),
+        ]
+        return Row("kernel one C file", cases, note=f"a function added to {SOURCE}")
+
+
+def _beside_python(program: str) -> bool:
+    return Path(sys.prefix, "bin", program).exists()

@@ -1,0 +1,128 @@
+"""A checkout of its own to measure in, with a cache of its own, thrown away afterwards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks import inherit
+from tasks.errors import UserError
+from tasks.files import remove_tree
+from tasks.profile import Profile, Settings, cache_folder
+from tests.bench.measure import OURS, Case, meter
+from tests.built import copy_checkout
+
+DATA = Path(__file__).parent / "data"
+PROFILE = "bench"
+TREE = "bench-tree"  # the same, its kernel from a folder that somebody edits
+KEPT = "downloads"  # of the cache: what is fetched is no part of any measurement
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A checkout with profile `bench`, and what it makes."""
+
+    checkout: Path
+    cache: Path
+    settings: Settings
+
+    @property
+    def peers(self) -> Path:
+        """Folder of what peers make; below ours, so that ccache treats the paths alike."""
+        return self.settings.output / "peers"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of `./doit`: the caller's, and our cache."""
+        return {**os.environ, "TCBUILD_CACHE": str(self.cache)}
+
+    def doit(self, *words: str) -> list[str]:
+        """Return the command a person would type."""
+        return [str(self.checkout / "doit"), *words, f"profile={self.settings.name}"]
+
+    def run(self, *words: str) -> None:
+        """Bring something about before measurements.  Raises `UserError` if it fails."""
+        meter(self.doit(*words), self.checkout, self.env)
+
+    def ours(self, *words: str, **more: object) -> Case:
+        """Return our case of a row: `./doit WORDS`."""
+        return Case(OURS, self.doit(*words), self.checkout, self.env, **more)  # type: ignore[arg-type]
+
+    def run_tool(self, *argv: str | Path, env: Mapping[str, str] | None = None) -> None:
+        """Run a program before measurements.  Raises `UserError` if it fails."""
+        meter(argv, self.settings.output, env)
+
+    def with_profile(self, name: str) -> Settings:
+        """Return the settings of another profile of this checkout."""
+        profile = inherit.load(self.checkout / "profiles", name, Profile)
+        output = self.checkout / "artifacts" / name
+        fragments = profile.kernel.fragments
+        return replace(self.settings, name=name, profile=profile, output=output, fragments=fragments)
+
+    def empty_cache(self) -> None:
+        """Drop all that could make a build a look-up: ccache and whatever lies beside it."""
+        for path in self.cache.iterdir():
+            if path.name != KEPT:
+                remove_tree(path)
+
+    def drop(self, *paths: Path) -> None:
+        """Remove results, so that the next run makes them again."""
+        for path in paths:
+            remove_tree(path)
+
+
+def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
+    """Lay out a workplace in `folder`, which may hold one already.
+
+    config: `small` (data/bench.toml) or `profile` (data/bench-profile.toml).  Downloads are
+    shared with the user's cache.  Raises `UserError` for another config.
+    """
+    source = {"small": "bench.toml", "profile": "bench-profile.toml"}.get(config)
+    if source is None:
+        raise UserError(f"unknown config {config!r}", "small or profile")
+    folder = folder.absolute()
+    checkout, cache = folder / "tcbuild", folder / "cache"
+    if checkout.is_dir():  # kept from before: its results stay
+        for path in checkout.iterdir():
+            if path.name != "artifacts":
+                remove_tree(path)
+    copy_checkout(checkout)
+    shutil.copyfile(DATA / source, checkout / "profiles" / f"{PROFILE}.toml")
+    tree = (
+        f'inherit = "{PROFILE}"\n[kernel]\nsource = {{ kind = "file", path = "artifacts/{PROFILE}/linux" }}\n'
+    )
+    (checkout / "profiles" / f"{TREE}.toml").write_text(tree)
+    for fragment in DATA.glob("*.config"):
+        shutil.copyfile(fragment, checkout / "kconfig" / fragment.name)
+    # What `./doit` would set up: the interpreter this runs in, and the programs are there.
+    artifacts = checkout / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    remove_tree(artifacts / ".venv")
+    (artifacts / ".venv").symlink_to(sys.prefix)
+    for need in ("python", "build", "vm"):
+        (artifacts / f".setup-{need}").touch()
+    cache.mkdir(exist_ok=True)
+    shared = download or cache_folder() / KEPT
+    shared.mkdir(parents=True, exist_ok=True)
+    remove_tree(cache / KEPT)
+    (cache / KEPT).symlink_to(shared)
+    profile = inherit.load(checkout / "profiles", PROFILE, Profile)
+    settings = Settings(PROFILE, profile, False, False, profile.kernel.fragments, artifacts / PROFILE, cache)
+    return Workplace(checkout, cache, settings)
+
+
+def edit(path: Path, text: str) -> None:
+    """Append `text` to a file: a person's edit."""
+    with path.open("a", encoding="utf-8") as sink:
+        sink.write(text)
+
+
+def script(*commands: Sequence[str | Path]) -> list[str]:
+    """Return one command that runs several, stopping at the first that fails."""
+    lines = [shlex.join(map(str, command)) for command in commands]
+    return ["sh", "-ec", "\n".join(lines)]
