@@ -8,15 +8,12 @@ costs little more than doit itself.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from doit import get_initial_workdir
-
-from tasks import commandline, jobserver, originlock, recipe, runner, sourcetree, tce
+from tasks import commandline, commands, jobserver, originlock, recipe, runner, sourcetree, tce
 from tasks.cached import shared
-from tasks.declare import QUIET, Task, changed, command, do, files
+from tasks.declare import Task, changed, command, do, files
 from tasks.errors import edge, install_signal_handlers
 from tasks.profile import load_lock
 from tasks.reporter import Reporter
@@ -37,8 +34,9 @@ with edge():
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
     LOCKABLE = [name for name in recipe.names() if originlock.to_lock(recipe.load(name))]
 
+DEFAULT = ["iso"]
 DOIT_CONFIG = {
-    "default_tasks": ["iso"],
+    "default_tasks": DEFAULT,
     # One database an output folder: what is up to date in one is not so in another.
     "dep_file": str(S.output / ".doit.sqlite"),
     "backend": "sqlite3",
@@ -351,49 +349,4 @@ def task_test() -> Iterator[Task]:
 
 def task_commands() -> Iterator[Task]:
     """commands that make nothing of the image"""
-    from tasks.explain import AllTasks
-
-    folder = Path(os.environ.get("TCBUILD_CWD") or get_initial_workdir() or ".")
-    doc = "say what a kernel image (or any other FILE) is, and whether it can be booted"
-    yield command("check", doc, do("identify", "check_files", folder), pos_arg="paths")
-    known = AllTasks()
-    doc = "say for each task that NAME (iso) needs whether it would run, and why"
-    explain = do("explain", "explain", known, DOIT_CONFIG["default_tasks"])
-    yield command("explain", doc, explain, pos_arg="names", uptodate=[known])
-    doc = "build twice, with all varied that may vary (user, clock, cores ...), and compare every artefact"
-    twice = do("reproduce", "reproduce", S)
-    yield command("reproduce", doc, twice, params=commandline.REPRODUCE, pos_arg="goals")
-    doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
-    look = do("doctor", "doctor", S)
-    yield command("doctor", doc, look, params=[commandline.AS_JSON], meta=QUIET)
-    yield command("cache:list", "list what the shared cache holds", do("cacheadmin", "print_list", S))
-    doc = "remove what was used least recently from the shared cache, and what is damaged"
-    yield command("cache:prune", doc, do("cacheadmin", "prune", S), params=[commandline.MAX_SIZE])
-    doc = "check an ISO against its manifest from its parts up; offline, without root"
-    yield command("verify", doc, do("verify", "check", folder), **commandline.VERIFY)
-    doc = "build an image again from its manifest (--from), and compare"
-    yield command("rebuild", doc, do("rebuild", "rebuild", S, folder), **commandline.REBUILD)
-    made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
-    doc = "list all the image is made of, as CycloneDX and as SPDX"
-    yield command("sbom", doc, do("sbom", "build", S), reads=made)
-    doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
-    yield command("provenance", doc, do("provenance", "build", S, commandline.sign_key()), reads=made)
-    doc = "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
-    bench = do("testing", "bench", folder)
-    yield command("bench", doc, bench, pos_arg="rows", params=commandline.BENCH, io={"capture": False})
-    doc = "bring the generated parts of the README up to date"
-    yield command("docs", doc, do("pipeline", "write_docs"))
-    doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
-    yield command("report", doc, do("report", "build", S, known), uptodate=[known])
-    doc = "print how large all parts are (or FILE, modules, kernel), and how that changed"
-    sizes = do("sizes", "print_sizes", S)
-    yield command("size", doc, sizes, pos_arg="names", params=[commandline.AS_JSON], meta=QUIET)
-    doc = "print the tasks that NAME (all) needs and their files as a graph"
-    graph = do("graph", "print_graph", known)
-    yield command(
-        "graph", doc, graph, pos_arg="names", params=[commandline.GRAPH], uptodate=[known], meta=QUIET
-    )
-    doc = "print a completion script for SHELL, bash or zsh: source <(./doit completion bash)"
-    yield command(
-        "completion", doc, do("completion", "print_for", known), pos_arg="words", uptodate=[known], meta=QUIET
-    )
+    yield from commands.declared(S, DEFAULT)
