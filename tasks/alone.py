@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from tasks.files import remove_leftovers
+
 _held: TextIO | None = None
 
 
 def hold(lock: Path) -> None:
     """Wait until no other run holds `lock`, and hold it until `release` or the end of this process.
 
-    The kernel takes it back when a run is killed (flock(2)).
+    The kernel takes it back when a run is killed (flock(2)); what that one has left half
+    done in the lock's folder is removed.
     """
     global _held
     if _held is not None:
@@ -31,6 +34,7 @@ def hold(lock: Path) -> None:
     handle.write(f"{os.getpid()}\n")
     handle.flush()
     _held = handle
+    remove_leftovers(lock.parent)
 
 
 def release() -> None:

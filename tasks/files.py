@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHUNK = 1 << 20
+# What `atomic_path`, `atomic_dir` and the stages' scratch folders are called (tempfile's eight letters).
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.(part|old)|\.(deb|efi|linux|rootfs|shared)-[a-z0-9_]{8}")
 
 
 @contextmanager
@@ -87,6 +90,18 @@ def remove_tree(path: Path) -> None:
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o700)
         shutil.rmtree(path)
+
+
+def remove_leftovers(top: Path) -> None:
+    """Remove the partial files and folders that killed runs have left in `top` and the folders in it.
+
+    Only for who knows that nobody else works there.
+    """
+    inside = [path for path in top.iterdir() if path.is_dir() and not path.is_symlink()]
+    for folder in (*inside, top):
+        for path in list(folder.iterdir()):
+            if LEFTOVER.fullmatch(path.name):
+                remove_tree(path)
 
 
 def sha256_file(path: Path) -> str:

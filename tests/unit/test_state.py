@@ -102,6 +102,19 @@ def test_what_a_killed_run_finished_stays_finished(project: Project) -> None:
     assert project.ran() == []
 
 
+def test_what_a_killed_run_left_half_done_is_removed(project: Project) -> None:
+    left = [".two.abcd_123.part", "folder/.two.abcd_123.old", ".linux-abcd_123"]
+    kept = [".config.old", "folder/two.part", ".two.part"]
+    (project.folder / "folder").mkdir()
+    for name in (*left, *kept):
+        (project.folder / name).touch()
+    (project.folder / left[0]).unlink()
+    (project.folder / left[0] / "full").mkdir(parents=True)
+    project.doit()
+    assert not [name for name in left if (project.folder / name).exists()]
+    assert not [name for name in kept if not (project.folder / name).exists()]
+
+
 def test_a_task_killed_in_the_middle_is_not_done_though_its_inputs_are_as_before(project: Project) -> None:
     project.doit()
     (project.folder / "zero").write_text("other")
