@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from tasks.run import run
 from tasks.source import Image
 from tasks.system import System
 from tests import oci
-from tests.vm.contract import booted, make_disk, own_root
+from tests.vm.contract import LIMIT, booted, machine, make_disk, own_root
 
 OCI, DOCKER, BIG = "localhost/layout:1", "docker.io/library/saved:2", "localhost/big:1"
 SERVICE = "/usr/local/etc/init.d/containerd"
@@ -121,6 +122,24 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
         assert in_store(guest) == {OCI: expected[OCI]}
         assert "seen=first" in guest.run("sudo ctr images ls")
         assert "hello" in guest.run(f"sudo ctr run --rm {OCI} second /bin/echo hello", 120)
+
+
+def test_a_power_cut_in_the_middle_of_the_import(image: Settings, tmp_path: Path) -> None:
+    """The next boot with the same data disk has every image, whole."""
+    iso.build(image)
+    cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
+    started_by = machine(image, "nodhcp noembed cde", cd, data, memory=1500)
+    with Guest(started_by, tmp_path / "first", limit=LIMIT) as guest:
+        guest.login()
+        guest.run("n=0; while ! pidof import-images && [ $((n += 1)) -lt 240 ]; do usleep 500000; done", 150)
+        wait = random.uniform(0, 4)
+        print(f"the power goes {wait:.2f} s into the import")
+        time.sleep(wait)
+        guest.cut_power()
+    with started(image, tmp_path / "second", "cde", cd, data) as guest:
+        assert sorted(in_store(guest)) == [DOCKER, OCI]
+        for name in (DOCKER, OCI):
+            assert "hello" in guest.run(f"sudo ctr run --rm {name} first /bin/echo hello", 120)
 
 
 def wrong_images(image: Settings, folder: Path) -> None:
