@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UserError
-from tasks.run import TAIL_LINES, say
+from tasks.run import TAIL_LINES, end_group, say
 
 METER = Path(__file__).with_name("meter.py")
 OURS = "tcbuild"
@@ -103,15 +103,20 @@ def meter(
     """
     words = [str(word) for word in argv]
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report, tempfile.TemporaryFile() as said:
-        subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-I", "-S", METER, report.name, *words],
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            process.wait()
+        except BaseException:  # Ctrl-C: no build may go on behind it
+            end_group(process)
+            raise
         text = report.read()
         found: dict[str, Any] = json.loads(text) if text else {"status": None, "left": False}
         if found["status"] != 0 or found["left"]:
