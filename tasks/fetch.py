@@ -222,16 +222,28 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
 
 
 def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
-    """Return the lock that fetching ends with if all that is pinned can be had; None if more is needed."""
+    """Return the lock that fetching ends with if all that is pinned can be had, or None; fetch the rest."""
     wanted = sources(settings.profile)
     patterns = [source.package for source in wanted if source.kind == "apt"]
-    entries = [_match(name, pinned) for name in (*settings.profile.core.packages, *extra, *patterns)]
-    packages = {entry.name: entry for entry in entries if entry}
-    if None in entries or tce.plan(settings.profile, pinned).of_kind("upstream"):
+    sources_of = [_match(pattern, pinned) for pattern in patterns]
+    if None in sources_of or tce.plan(settings.profile, pinned).of_kind("upstream"):
         return None
     files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
     local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
     known = {file.path: file for file in [*files, *(file for file in local if file)]}
+    pins = {package.name: package for package in pinned.package}
+    names = {*settings.profile.core.packages, *extra}
+    packages = {entry.name: entry for entry in sources_of if entry}
+    packages |= {name: pins[name] for name in names if name in pins}
+    unlocked = apt.fetch_packages(
+        names - pins.keys(),
+        pinned=pinned,
+        frozen=settings.frozen,
+        offline=settings.offline,
+        cache=settings.cache,
+        say=say,
+    )
+    packages |= {package.name: package for package, _ in unlocked}
     return Lock(tuple(packages.values()), tuple(known.values()))
 
 

@@ -147,13 +147,15 @@ def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     assert (settings.linux / ".tcbuild/source").read_text() == fetch.linux_identity(settings)
 
 
-def test_what_is_not_locked_is_fetched_at_once_shared_cache_or_not(
+def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
     settings: Settings, repository: Repository
 ) -> None:
     fetch.lock(settings)
     settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
     fetch.fetch(settings, ("attr",))
-    assert len(fetched(settings)) == 3
+    assert fetched(settings) == {"attr_1.deb"}
+    names = [package.name for package in fetch.used_lock(settings).package]
+    assert names == ["attr", "busybox", "linux-source-6.1"]
 
 
 def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository: Repository) -> None:
