@@ -172,7 +172,7 @@ def build(settings: Settings) -> None:
     modules, _ = overlay(root, modules_archive(tce.core_modules(settings), release), "lib/modules")
     names, added = _extensions(settings, root, release)
     own = arranged(system.members(settings.profile.system, root))
-    secrets.refuse_in_members("the [system] table", own)
+    secrets.refuse_in_members("the [system] table", own, settings.core_parts / "system.clean")
     root.unpack(own)
     _check_init(settings, root)
     layers = [row for row in rows if not isinstance(row, bytes)]

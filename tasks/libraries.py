@@ -16,6 +16,8 @@ from pathlib import Path
 from tasks import cpio, elf
 from tasks.cpio import Member
 from tasks.errors import UserError
+from tasks.files import sha256_file
+from tasks.known import Known, digest
 from tasks.run import clean_env, run
 
 LIBRARY = re.compile(r"\.so($|\.)")
@@ -95,3 +97,36 @@ def _owners_here(library: str) -> list[str]:
     found = run(["dpkg-query", "--search", f"*/{library}"], check=False).stdout
     names = [line.split(": ")[0] for line in found.splitlines() if ": /" in line]
     return sorted({name.split(":")[0] for line in names for name in line.split(", ")})
+
+
+def check_root(root: Path, profile: str, good: Path) -> None:
+    """Refuse programs of the folder `root` whose shared libraries are not all there (ld.so(8)'s search).
+
+    good: a file that keeps what was found good; the same programs, libraries and names are
+    not looked at again.
+    """
+    files, facts = {}, []
+    for folder, folders, names in os.walk(root):
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*names, *linked):
+            path = Path(folder, name)
+            place = f"/{path.relative_to(root)}"
+            files[place] = path
+            if path.is_symlink():
+                facts.append(f"{place} -> {os.readlink(path)}")
+            else:
+                facts.append(f"{place} {sha256_file(path) if elf.is_elf(path) else '-'}")
+    known = Known(good, digest(Path(elf.__file__).read_bytes()))
+    state = digest(*(fact.encode(errors="surrogateescape") for fact in sorted(facts)))
+    if state in known:
+        return
+    missing = elf.closure(files)
+    if missing:
+        file, library = missing[0]
+        raise UserError(
+            f"{file} needs {library}, which is not in the root",
+            f"add the package that brings it to core.packages in profiles/{profile}.toml "
+            f"(apt-file search {library}), or to [keep] in rootfs.toml",
+            "\n".join(f"  {name} needs {what}" for name, what in missing[1:]),
+        )
+    known.keep([state])

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks import apt, parallel
-from tasks.download import download
 from tasks.errors import UserError
 from tasks.profile import Lock, LockedExtension, LockedFile, LockedPackage, Settings
 from tasks.run import say
@@ -54,6 +53,8 @@ def _state(settings: Settings, entry: LockedPackage | LockedFile) -> tuple[Path,
 
 def from_mirrors(settings: Settings, path: str, entry: LockedFile | LockedExtension) -> None:
     """Bring a file of the profile's mirrors into the cache.  Raises `UserError` as `download` does."""
+    from tasks.download import download  # imports requests, and most runs need nothing
+
     download(
         [f"{mirror.rstrip('/')}/{path}" for mirror in settings.profile.mirrors],
         entry.cached_in(settings.cache),

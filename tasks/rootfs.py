@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import apt, cpio, elf, fetch, packagetree, schema, secrets
+from tasks import apt, cpio, elf, fetch, libraries, packagetree, schema, secrets
 from tasks.coreparts import Parts, arranged
 from tasks.cpio import Member
 from tasks.errors import UserError
@@ -307,20 +307,6 @@ def _reaches(root: Path, path: Path) -> bool:
         return False
 
 
-def check_libraries(root: Path, profile: str) -> None:
-    """Refuse programs whose shared libraries are not all there (ld.so(8)'s search)."""
-    files = {f"/{name}": root / name for name, is_folder in _walk(root) if not is_folder}
-    missing = elf.closure(files)
-    if missing:
-        file, library = missing[0]
-        raise UserError(
-            f"{file} needs {library}, which is not in the root",
-            f"add the package that brings it to core.packages in profiles/{profile}.toml "
-            f"(apt-file search {library}), or to [keep] in {RULES.name}",
-            "\n".join(f"  {name} needs {what}" for name, what in missing[1:]),
-        )
-
-
 # --- the stage -------------------------------------------------------------
 
 
@@ -357,7 +343,7 @@ def assemble(
         _link(root, name, target)
     add_busybox(rules, root)
     check_links(root)
-    check_libraries(root, profile)
+    libraries.check_root(root, profile, kept.with_name("libraries.good"))
 
 
 def build(settings: Settings) -> None:
@@ -376,7 +362,7 @@ def build(settings: Settings) -> None:
         assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
         found = arranged(members(rules, root))
     secrets.refuse_private("the base root", OVERLAY, RULES)
-    secrets.refuse_in_members("the base root", found)
+    secrets.refuse_in_members("the base root", found, settings.core_parts / "rootfs.clean")
     (packed,) = parts.pack([found])
     write_atomic(settings.output / "rootfs64.gz", packed)
     parts.tidy()

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tasks import imagetar, schema
+from tasks import cpio, imagetar, schema
 from tasks.cpio import Member
 from tasks.errors import UserError
+from tasks.known import Known, digest
 from tasks.run import ROOT
 
 RULES = ROOT / "secrets.toml"
@@ -168,10 +169,23 @@ def refuse_in_files(where: str, files: Iterable[tuple[str, Path]]) -> None:
     _refuse(where, found)
 
 
-def refuse_in_members(where: str, members: Iterable[Member]) -> None:
-    """Raise `UserError` if one of an archive's members holds a secret."""
+def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> None:
+    """Raise `UserError` if one of an archive's members holds a secret.
+
+    clean: a file that keeps what was found clean; only what is new is looked at next time.
+    """
     searching = scanner()
-    _refuse(where, [found for member in members for found in searching.search(member.name, member.data)])
+    # The values of variables are looked for in all: a digest of them is not to be left anywhere.
+    of_known = dataclasses.replace(searching, rules=dataclasses.replace(searching.rules, pattern=()))
+    known = Known(clean, digest(RULES.read_bytes(), Path(__file__).read_bytes()))
+    found: list[Finding] = []
+    keys = []
+    for member in members:
+        keys.append(digest(cpio.encode(member.name), member.data))
+        looking = of_known if keys[-1] in known else searching
+        found += looking.search(member.name, member.data)
+    _refuse(where, found)
+    known.keep(keys)
 
 
 def refuse_in_image(where: str, image: Path) -> None:

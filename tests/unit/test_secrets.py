@@ -11,6 +11,7 @@ import os
 import random
 import re
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -137,10 +138,40 @@ def test_variables_that_are_secret(name: str, value: str, taken: bool) -> None:
     assert (name in secrets.own_values({name: value})) is taken
 
 
-def test_members_are_searched() -> None:
+def test_members_are_searched(tmp_path: Path) -> None:
     members = [cpio.regular("etc/a", b"a"), cpio.regular("etc/key", FOUND["pem"][0].encode())]
     with pytest.raises(UserError, match=r"the base root holds .* etc/key: a private key \(PEM\), at byte 0"):
-        secrets.refuse_in_members("the base root", members)
+        secrets.refuse_in_members("the base root", members, tmp_path / "clean")
+    assert not (tmp_path / "clean").exists()
+
+
+def test_what_was_found_clean_is_looked_at_again_only_for_the_values_of_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = tmp_path / "clean"
+    members = [cpio.regular("etc/a", b"a 12345678")]
+    seen: list[str] = []
+    search = secrets.Scanner.search
+
+    def watched(scanner: secrets.Scanner, path: str, data: bytes) -> Iterator[secrets.Finding]:
+        if scanner.rules.pattern:
+            seen.append(path)
+        return search(scanner, path, data)
+
+    monkeypatch.setattr(secrets.Scanner, "search", watched)
+    secrets.refuse_in_members("x", members, clean)
+    secrets.refuse_in_members("x", [*members, cpio.regular("etc/b", b"b")], clean)
+    assert seen == ["etc/a", "etc/b"]
+    with pytest.raises(UserError, match="private key"):
+        secrets.refuse_in_members("x", [cpio.regular("etc/a", FOUND["pem"][0].encode())], clean)
+    clean.write_text(clean.read_text().replace("\n", "x\n", 1))  # other rules
+    seen.clear()
+    secrets.refuse_in_members("x", members, clean)
+    assert seen == ["etc/a"]
+    monkeypatch.setenv("CI_JOB_TOKEN", "12345678")
+    with pytest.raises(UserError, match="CI_JOB_TOKEN"):
+        secrets.refuse_in_members("x", members, clean)
+    assert "12345678" not in clean.read_text()
 
 
 def test_several_are_listed(tmp_path: Path) -> None:
