@@ -166,9 +166,10 @@ def machines(count: int) -> Iterator[list[Machine]]:
             machine = Machine(name, address, client, folder)
             try:
                 _ip("netns", "add", name)
+                stack.callback(_ip, "netns", "del", name)
+                _ip("netns", "exec", name, "true")  # which also mounts
             except (FileNotFoundError, subprocess.CalledProcessError) as error:
                 pytest.skip(f"network namespaces: {getattr(error, 'stderr', error)}")
-            stack.callback(_ip, "netns", "del", name)
             stack.callback(machine.kill)
             # The far end goes with its namespace, and this end with the far one.
             _ip("link", "add", f"{name}h", "type", "veth", "peer", "name", "eth0", "netns", name)

@@ -53,7 +53,7 @@ def bash(checkout: Path, line: str, cwd: Path | None = None) -> list[str]:
         ("./doit is", ["iso"]),
         ("./doit kconfig:d", ["diff"]),  # readline replaces what follows the colon
         ("./doit qemu", ["qemu", "qemu:test"]),
-        ("./doit iso pro", ["profile="]),
+        ("./doit iso prof", ["profile="]),
         ("./doit iso profile=a", ["auto", "apt"]),
         ("./doit iso profile=tc", ["tc11"]),
         ("./doit iso frozen=", ["1"]),
@@ -161,7 +161,7 @@ def zsh(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     [
         ("./doit is", "./doit iso "),
         ("./doit kconfig:d", "./doit kconfig:diff "),
-        ("./doit iso pro", "./doit iso profile="),
+        ("./doit iso prof", "./doit iso profile="),
         ("./doit iso profile=tc", "./doit iso profile=tc11 "),
         ("./doit iso fragments=ext3-xattr,qe", "./doit iso fragments=ext3-xattr,qemu"),
         ("./doit iso out=ou", "./doit iso out=out/"),

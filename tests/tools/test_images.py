@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,20 +81,6 @@ def test_a_disk_too_small_for_them_is_explained(carried: Settings, tmp_path: Pat
         disk.build(replace(carried, profile=small))
     assert "disk.size_mib of the profile is 96" in caught.value.hint
     assert not disk.raw(carried).exists()
-
-
-@pytest.mark.parametrize("build", [iso.build, disk.build])
-def test_a_menu_without_noembed_is_warned_of(
-    carried: Settings, build: Callable[[Settings], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Said, and built all the same."""
-    runtime = replace(carried.profile, images=(), extensions=(Extension("containerd"),))
-    codes = ("cde", "noembed")
-    build(replace(carried, profile=replace(runtime, boot=replace(runtime.boot, bootcodes=codes))))
-    assert "warning" not in capsys.readouterr().out
-    build(replace(carried, profile=replace(runtime, boot=replace(runtime.boot, bootcodes=("cde",)))))
-    said = capsys.readouterr().out
-    assert said.count("warning: containerd needs the bootcode noembed") == 1
 
 
 class TestSkopeo:
