@@ -345,6 +345,9 @@ def task_test() -> Iterator[Task]:
         yield command(name, doc, tests, task_dep=needs, io={"capture": False})
     doc = "give every parser damaged input (100,000 in all)"
     yield command("fuzz", doc, do("testing", "fuzz"), params=[commandline.INPUTS], io={"capture": False})
+    doc = "let things go wrong in the middle of runs (200 times), and see that one plain run mends them"
+    faults = do("testing", "faults")
+    yield command("faults", doc, faults, params=commandline.FAULTS, task_dep=["iso"], io={"capture": False})
 
 
 def task_commands() -> Iterator[Task]:

@@ -38,6 +38,10 @@ FORWARD = {
     "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
 INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
+FAULTS = [
+    {"name": "count", "long": "count", "type": int, "default": 200, "help": "how many"},
+    {"name": "seed", "long": "seed", "default": "", "help": "which ones, as an earlier run said"},
+]
 AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
 GRAPH = {"name": "format", "long": "format", "default": "dot", "help": "dot, mermaid or svg (by Graphviz)"}
 # Options of `./doit reproduce`.

@@ -24,6 +24,14 @@ def fuzz(inputs: int) -> None:
     _run(["tests/fuzz", "-rP", "--show-capture=stdout"], {"TCBUILD_FUZZ_INPUTS": str(max(1, inputs // 2))})
 
 
+def faults(count: int, seed: str) -> None:
+    """Let `count` things go wrong in the middle of runs; `seed` repeats those of an earlier time."""
+    if count < 1:
+        raise UserError(f"--count={count}: expected at least 1")
+    more = {"TCBUILD_FAULTS": str(count), **({"TCBUILD_SEED": seed} if seed else {})}
+    _run(["tests/faults", "-s"], more)
+
+
 def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
     # The tests make fresh clones and set them up: they need the caller's pip settings.
     command = [sys.executable, "-m", "pytest", *paths]

@@ -175,4 +175,4 @@ def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository:
     repository.publish()
     with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
         fetch.unpack_linux(settings)
-    assert caught.value.hint == "./doit fetch cache= takes what is offered"
+    assert caught.value.hint == "./doit lock takes what is offered now"

@@ -1,0 +1,1 @@
+"""Faults: whatever happens in the middle of a run, one plain `./doit iso` afterwards makes it good."""

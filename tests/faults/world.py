@@ -1,0 +1,195 @@
+"""A small real profile in a checkout of its own, built once; what the faults happen to.
+
+Its kernel is a tiny one, compiled from the part of the built image's source that it needs;
+kernel, root and an extension come from a mirror of ours, so that the network can fail.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.files import sha256_file
+from tasks.profile import Settings, cache_folder
+from tests.built import copy_checkout
+from tests.mirror import Mirror, Page
+from tests.tinycore import md5_text, squashfs
+
+PROFILE = """
+description = "Small enough to be broken often"
+source_date_epoch = 1700000000
+mirrors = ["{mirror}"]
+tcz = "tcz"
+
+[kernel]
+source = {{ kind = "http", path = "linux.tar" }}
+base = "small-base.config"
+base_mode = "allnoconfig"
+fragments = ["small"]
+localversion = "-small"
+
+[core]
+archives = [{{ kind = "http", path = "rootfs64.gz" }}]
+
+[boot]
+bootcodes = ["cde"]
+
+[[extensions]]
+name = "upstream"
+origin = "upstream"
+
+[[extensions]]
+name = "own"
+
+[[extensions]]
+name = "inside"
+place = "initrd"
+"""
+CONFIG = """CONFIG_64BIT=y
+CONFIG_MODULES=y
+CONFIG_BLK_DEV_INITRD=y
+CONFIG_RD_GZIP=y
+CONFIG_PRINTK=y
+CONFIG_TTY=y
+CONFIG_BINFMT_ELF=y
+CONFIG_BINFMT_SCRIPT=y
+"""
+FRAGMENT = "CONFIG_CRC7=m\n# CONFIG_LOG_BUF\nCONFIG_LOG_BUF_SHIFT=14\n"
+RECIPE = '[info]\ntitle = "{name}"\ndescription = "a file of its own"\n'
+# Of these, all files; of the rest of the tree, what Kconfig and make read to find their way.
+WHOLE = (
+    *("arch/x86", "include", "kernel", "lib", "mm", "init", "scripts", "certs", "usr", "security", "ipc"),
+    *("block", "crypto", "io_uring", "rust", "virt", "tools/include", "tools/objtool", "tools/lib"),
+    *("tools/build", "tools/scripts", "tools/arch/x86", "drivers/base", "drivers/char", "drivers/tty"),
+    *("drivers/clocksource", "drivers/input", "drivers/irqchip", "drivers/rtc", "drivers/video"),
+    *("drivers/firmware", "drivers/of", "drivers/virt", "drivers/platform", "drivers/acpi"),
+    *("fs/proc", "fs/sysfs", "fs/kernfs", "fs/ramfs", "fs/devpts", "fs/debugfs", "fs/notify", "fs/iomap"),
+    *("fs/exportfs", "fs/nls", "fs/quota", "fs/crypto", "fs/verity", "fs/tracefs", "fs/efivarfs"),
+)
+WAYS = ("Kconfig", "Makefile", "Kbuild")
+
+
+def cut_source(linux: Path) -> bytes:
+    """Return a tar archive of the part of a kernel tree that the small profile needs."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for folder, folders, names in os.walk(linux):
+            folders.sort()
+            below = os.path.relpath(folder, linux)
+            whole = below in (".", "fs", "drivers") or any(
+                below == top or below.startswith(f"{top}/") for top in WHOLE
+            )
+            for name in sorted(names):
+                if whole or name.startswith(WAYS):
+                    tar.add(os.path.join(folder, name), f"linux/{below}/{name}", recursive=False)
+    return packed.getvalue()
+
+
+@dataclass
+class Run:
+    """A `./doit iso` that is going on; `said` is what it has said so far."""
+
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+
+    def until(self, start: str) -> bool:
+        """Read on until a line begins with `start`; False if the run ended before."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if line.startswith(start):
+                return True
+        return False
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status and all that was said."""
+        assert self.process.stdout is not None
+        if not self.process.stdout.closed:
+            self.said.extend(self.process.stdout)
+            self.process.stdout.close()
+        return self.process.wait(), "".join(self.said)
+
+
+class World:
+    """The checkout, its cache and its mirror; `reference` is the sha256 of the ISO after a good build."""
+
+    def __init__(self, folder: Path, image: Settings, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.checkout = copy_checkout(folder / "checkout")
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        (cache_folder() / "ccache").mkdir(parents=True, exist_ok=True)
+        (self.cache / "ccache").symlink_to(cache_folder() / "ccache")
+        self.output = self.checkout / "artifacts" / "small"
+        self.iso = self.output / "tcbuild-small.iso"
+        self._write_profile()
+        self._offer(folder, image)
+        for words in ("lock", "iso"):
+            status, said = self.start(words).end()
+            assert status == 0, said
+        self.reference = sha256_file(self.iso)
+
+    def _write_profile(self) -> None:
+        (self.checkout / "profiles/small.toml").write_text(PROFILE.format(mirror=self.mirror.url))
+        (self.checkout / "kconfig/small-base.config").write_text(CONFIG)
+        (self.checkout / "kconfig/small.config").write_text(FRAGMENT)
+        for name in ("own", "inside"):
+            files = self.checkout / "extensions" / name / "files/usr/local/share"
+            files.mkdir(parents=True)
+            (files / name).write_text("content\n" * 1000)
+            (self.checkout / "extensions" / name / "recipe.toml").write_text(RECIPE.format(name=name))
+
+    def _offer(self, folder: Path, image: Settings) -> None:
+        (folder / "upstream").mkdir()
+        tcz = squashfs(folder / "upstream", {"usr/local/share/upstream": "content\n" * 1000})
+        files = {
+            "linux.tar": cut_source(image.linux),
+            "rootfs64.gz": (image.output / "rootfs64.gz").read_bytes(),
+            "tcz/upstream.tcz": tcz,
+        }
+        for path, content in files.items():
+            self.mirror.pages[path] = Page(content)
+            self.mirror.pages[f"{path}.md5.txt"] = Page(md5_text(Path(path).name, content))
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "doit", *words, "profile=small"]
+
+    def start(self, *words: str, before: tuple[str, ...] = ()) -> Run:
+        """Start a `./doit` command; `before`: a command that starts it."""
+        env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
+        process = subprocess.Popen(
+            [*before, *self.command(*words)],
+            cwd=self.checkout,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Run(process)
+
+    def made(self, rng: random.Random) -> Path:
+        """Return one of the files that runs have made or fetched, the kernel's own trees left out."""
+        inside = [self.cache / "downloads", *(self.output / name for name in ("kernel", "tcz", "kconfig"))]
+        found = [path for folder in inside for path in folder.rglob("*")]
+        found += [self.iso, self.output / "corepure64.gz", self.output / "lock.toml"]
+        files = [path for path in sorted(found) if path.is_file() and path.stat().st_size]
+        return rng.choice([path for path in files if not path.name.startswith(".")])
+
+    @contextmanager
+    def edited(self, path: Path, text: str) -> Iterator[None]:
+        """Give an input another text for a while."""
+        old = path.read_bytes()
+        path.write_text(text)
+        try:
+            yield
+        finally:
+            path.write_bytes(old)
