@@ -24,7 +24,8 @@ SECRET = re.compile(
 LOCKED = ("", "*", "!")  # in place of a password: nobody can log in with it
 # tasks.files gives what is not finished yet such a name.
 PARTIAL = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
-JOBS = re.compile(r"(?<=\s)-j\d+(?=\s|$)")
+# As many as were free at the time; the results do not depend on it.
+JOBS = re.compile(r"((?<=[\s=])-j|\s-processors )\d+(?=\s|$)")
 
 
 def text(value: str) -> str:
@@ -62,4 +63,4 @@ def command(settings: Settings, line: str) -> str:
         pieces = re.split(re.escape(folder) + r"(?![\w.-])", line)
         line = folders[folder].join(pieces)
     line = re.sub(re.escape(tempfile.gettempdir()) + r"/(tmp|tcbuild-)[^\s'\"/]*", "${TMP}", line)
-    return JOBS.sub("-j${JOBS}", line)
+    return JOBS.sub(r"\1${JOBS}", line)

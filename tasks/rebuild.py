@@ -25,6 +25,8 @@ COPIED = (
     *("doit", "dodo.py", "host.toml", "requirements.txt", "requirements-test.txt", "rootfs.toml"),
     *(
         "licences.toml",
+        "secrets.toml",
+        "doctor.toml",
         "boot",
         "extensions",
         "kconfig",
