@@ -24,6 +24,7 @@ SECRET = re.compile(
 LOCKED = ("", "*", "!")  # in place of a password: nobody can log in with it
 # tasks.files gives what is not finished yet such a name.
 PARTIAL = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
+SCRATCH = re.compile(r"/\.(deb|efi|linux|rootfs|shared)-[a-z0-9_]{8}(?=/)")
 # As many as were free at the time; the results do not depend on it.
 JOBS = re.compile(r"((?<=[\s=])-j|\s-processors )\d+(?=\s|$)")
 
@@ -53,7 +54,7 @@ def table(values: Any) -> Any:
 def command(settings: Settings, line: str) -> str:
     """Return a logged command without secrets, and with names for what differs between machines."""
     # The name that a temporary file will get in the end, or no name at all.
-    line = PARTIAL.sub(r"/\1", text(line))
+    line = SCRATCH.sub(r"/.\1", PARTIAL.sub(r"/\1", text(line)))
     folders = {
         str(settings.output): "${OUTPUT}",
         str(settings.cache): "${CACHE}",
