@@ -78,7 +78,8 @@ class Rows:
             prepare=lambda: self._change(self.place.checkout / "rootfs" / changed),
             makes=self.place.settings.core,
         )
-        return Row("core repack", [ours, shell, self._mkosi(root)], REPACK, f"one line more in {changed}")
+        note = f"one line more in {changed}; mkosi 14 asks the mirror first, by apt-get in the image"
+        return Row("core repack", [ours, shell, self._mkosi(root)], REPACK, note)
 
     def _mkosi(self, root: Path) -> Case:
         """mkosi with the same root as its base image and the changed file as its extra tree.
