@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks import kbuild
+from tasks.errors import UserError
 from tasks.files import remove_tree
 from tasks.profile import Settings
-from tests.bench.measure import Case, Row, Target, missing
+from tests.bench.measure import Case, Row, Target, why
 from tests.bench.workplace import TREE, Workplace, edit, script
 
 SYMBOL = "SQUASHFS_LZO"
@@ -106,18 +107,17 @@ class Tuxmake(Peer):
         super().__init__(place, "tuxmake")
 
     def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
-        """Return its one command: it configures, builds and copies its results every time."""
+        """Return its one command: it configures, builds and copies its results every time.
+
+        It has KBUILD_* values of its own, and takes no flags with a "=" in them: the prefix maps,
+        which cost no time, are left out.
+        """
         ours = self.place.settings
-        flags = [
-            word for word in kbuild.make_args(ours) if word.startswith(("KBUILD_", "KCFLAGS", "KAFLAGS"))
-        ]
-        flags = [word.replace(str(ours.build), str(self.build)) for word in flags]
         wrapped = any("ccache" in word for word in kbuild.make_args(ours))
         return [
             *("tuxmake", "-C", str(ours.linux), "-b", str(self.build), "-o", str(self.folder / "out")),
             *("--runtime", "null", "-a", "x86_64", "-t", "gcc", "-w", "ccache" if wrapped else "none"),
             *("-k", str(self.folder / "wanted.config"), "-j", str(kbuild.jobs()), "-z", "none", "-q"),
-            *flags,
             *("kernel", "modules"),
         ]
 
@@ -135,7 +135,9 @@ class Rows:
         self.place = place
         self.make = Make(place)
         self.tuxmake = Tuxmake(place)
-        self.no_tuxmake = missing("tuxmake", "PyPI") if not _beside_python("tuxmake") else ""
+        self.absent: dict[str, str] = {}
+        if not Path(sys.prefix, "bin/tuxmake").exists():
+            self.absent["tuxmake"] = "not installed (PyPI: tuxmake)"
         self.values = itertools.cycle("yn")
         self.edits = itertools.count()
 
@@ -150,8 +152,7 @@ class Rows:
         }
 
     def _peers(self, *cases: Case) -> list[Case]:
-        lacking = {"tuxmake": self.no_tuxmake}
-        return [replace(case, absent=lacking.get(case.who, "")) for case in cases]
+        return [replace(case, absent=self.absent.get(case.who, "")) for case in cases]
 
     def _fresh_ours(self, *, keep_cache: bool = False) -> None:
         ours: Settings = self.place.settings
@@ -166,10 +167,14 @@ class Rows:
     def _built(self) -> None:
         """Have everyone's build folder up to date."""
         self.place.run("kernel")
-        for peer in (self.make, *([] if self.no_tuxmake else [self.tuxmake])):
-            if not (peer.build / "vmlinux").is_file():
-                peer.fresh(keep_cache=True)
+        for peer in (self.make, self.tuxmake):
+            if peer.who in self.absent or (peer.build / "vmlinux").is_file():
+                continue
+            peer.fresh(keep_cache=True)
+            try:
                 self.place.run_tool(*peer.argv(install=True), env=peer.env)
+            except UserError as error:
+                self.absent[peer.who] = why(error)
 
     def clean(self) -> Row:
         """Everything from an unpacked tree; ccache is empty for all."""
@@ -251,7 +256,3 @@ class Rows:
             *self._peers(self.make.case(Case("").prepare, install=True), self.tuxmake.case(Case("").prepare)),
         ]
         return Row("kernel one C file", cases, note=f"a function added to {SOURCE}")
-
-
-def _beside_python(program: str) -> bool:
-    return Path(sys.prefix, "bin", program).exists()

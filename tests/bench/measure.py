@@ -133,6 +133,13 @@ def missing(program: str, package: str) -> str:
     return "" if shutil.which(program) else f"not installed ({package})"
 
 
+def why(error: UserError) -> str:
+    """Return in one line why a peer could not be run."""
+    last = error.detail.splitlines()[-1].strip(" |") if error.detail else ""
+    # What a program says last may be a whole command line.
+    return f"could not run: {error.message}: {last[-LAST:]}"
+
+
 def measure(row: Row, runs: int) -> Outcome:
     """Run every case of `row` that can be run `runs` times, in turn.
 
@@ -152,9 +159,7 @@ def measure(row: Row, runs: int) -> Outcome:
                 if case.who == OURS:
                     raise
                 outcome.samples.pop(case.who, None)
-                last = error.detail.splitlines()[-1].strip(" |") if error.detail else ""
-                # What a program says last may be a whole command line.
-                outcome.absent[case.who] = f"could not run: {error.message}: {last[-LAST:]}"
+                outcome.absent[case.who] = why(error)
                 continue
             size = case.makes.stat().st_size if case.makes else 0
             outcome.samples.setdefault(case.who, []).append(
