@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tasks import kbuild, kconfig_check, linux
 from tasks.errors import UserError
-from tasks.files import remove_tree, write_if_changed
+from tasks.files import remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.fragments import (
     FOLDER,
     Request,
@@ -30,6 +30,7 @@ from tasks.fragments import (
     same_value,
     shown,
 )
+from tasks.known import digest
 from tasks.profile import Settings
 from tasks.run import say
 
@@ -65,14 +66,39 @@ def merge(settings: Settings) -> None:
     remove_tree(work)
     work.mkdir(parents=True)
     (settings.logs / "kconfig.log").unlink(missing_ok=True)
+    state = _tree_state(settings)
+    stamp = _build_folder(settings, state)
     try:
-        base, base_requests = _make_base(settings, work)
+        base, base_requests = _make_base(settings, work, state)
         count = _merge_onto(settings, work, base, base_requests, requests)
-        for name in ("base.config", "config", "report.txt", "diff.txt"):
+        for name in ("base.config", "base.made-of", "config", "report.txt", "diff.txt"):
             write_if_changed(folder / name, (work / name).read_bytes())
     finally:
         remove_tree(work)
+    write_atomic(stamp, state)
     say(f"kconfig: {count} requested lines hold")
+
+
+def _tree_state(settings: Settings) -> str:
+    """Return what tells one kernel tree and toolchain from another."""
+    stamps = [settings.linux / ".tcbuild" / name for name in ("source", "series")]
+    known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # not in a tree put there by hand
+    return digest(str(settings.linux).encode(), *known, kbuild.fingerprint(settings).encode())
+
+
+def _build_folder(settings: Settings, state: str) -> Path:
+    """Make the folder in which make has `conf` compiled; return the stamp it gets when all went well.
+
+    Not the kernel's own: there `conf` could be one of an older source, and would leave an
+    auto.conf of a config not yet final.  What a cut run or another tree has left is not used.
+    """
+    build = kconfig_check.build_folder(settings)
+    stamp = build / ".tcbuild.state"
+    if not stamp.is_file() or stamp.read_text() != state:
+        remove_tree(build)
+    stamp.unlink(missing_ok=True)
+    build.mkdir(exist_ok=True)
+    return stamp
 
 
 def implied_requests(settings: Settings) -> list[Request]:
@@ -123,35 +149,40 @@ def _refuse_conflicts(requests: Iterable[Request]) -> None:
         )
 
 
-def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
+def _make_base(settings: Settings, work: Path, state: str) -> tuple[str, list[Request]]:
     """Write work/base.config, complete for this tree; return the base file's text and requests.
 
-    A config made for another kernel (`olddefconfig`) holds thousands of lines that
-    this one may not know, and it asks for none of them in particular.
+    The last run's is taken if it was made of the same (work/base.made-of).  A config made
+    for another kernel (`olddefconfig`) holds thousands of lines that this one may not know,
+    and it asks for none of them in particular.
     """
-    path = base_file(settings)
-    if settings.profile.kernel.base_mode == "allnoconfig":
-        requests = read_fragment(path)
+    path, mode = base_file(settings), settings.profile.kernel.base_mode
+    content = path.read_bytes()
+    text, requests = content.decode(errors="replace"), []
+    if mode == "allnoconfig":
+        text, requests = "", read_fragment(path)
         _refuse_conflicts(requests)
-        asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
-        _make(settings, work, work / "base.config", "allnoconfig", asked, sees=[path.absolute()])
-        return "", requests
-    text = path.read_text(errors="replace")
-    if not parse_config(text):
+    elif not parse_config(text):
         raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
-    (work / "base.config").write_text(text)
-    _make(settings, work, work / "base.config", "olddefconfig")
-    return text, []
+    made, last = work / "base.config", settings.config.with_name("base.config")
+    made_of = digest(state.encode(), mode.encode(), content)
+    if last.is_file():
+        known = settings.config.with_name("base.made-of")
+        if known.is_file() and known.read_text() == f"{made_of} {sha256_file(last)}\n":
+            shutil.copyfile(last, made)
+    if not made.is_file():
+        if mode == "allnoconfig":
+            asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
+            _make(settings, made, "allnoconfig", asked, sees=[path.absolute()])
+        else:
+            made.write_text(text)
+            _make(settings, made, "olddefconfig")
+    (work / "base.made-of").write_text(f"{made_of} {sha256_file(made)}\n")
+    return text, requests
 
 
-def _make(
-    settings: Settings, work: Path, config: Path, goal: str, *arguments: str, sees: Sequence[Path] = ()
-) -> None:
-    # A build folder of its own: in the kernel's, `conf` could be one compiled from an
-    # older source, and would leave an auto.conf made from a config not yet final.
-    build = work / "build"
-    build.mkdir(exist_ok=True)
-    where = [f"O={build}", f"KCONFIG_CONFIG={config}"]
+def _make(settings: Settings, config: Path, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:
+    where = [f"O={kconfig_check.build_folder(settings)}", f"KCONFIG_CONFIG={config}"]
     kbuild.make(settings, [*where, *arguments, goal], log=settings.logs / "kconfig.log", sees=sees)
 
 
@@ -167,7 +198,7 @@ def _merge_onto(
     # The base's own lines once more: what they depend on may come with a fragment.
     merged.write_text(lay_over(base, asked))
     shutil.copyfile(merged, config)
-    _make(settings, work, config, "olddefconfig")
+    _make(settings, config, "olddefconfig")
     final = parse_config(config.read_text())
     missed = {*find_misses(asked, final), *_unknown_unset(settings.linux, asked, final)}
     if missed:
@@ -175,8 +206,8 @@ def _merge_onto(
         outvoted = _explain(settings, work, misses, asked, final, set(base_requests))
         asked = [request for request in asked if request.symbol not in outvoted]
         overridden |= outvoted
-    _make(settings, work, config, "savedefconfig")
-    needed = parse_config((work / "build" / "defconfig").read_text())
+    _make(settings, config, "savedefconfig")
+    needed = parse_config((kconfig_check.build_folder(settings) / "defconfig").read_text())
     report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
     (work / "report.txt").write_text(report)
     (work / "diff.txt").write_text(format_diff(base_text, base, config.read_text(), asked))

@@ -130,13 +130,18 @@ def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
             raise ValueError(f"unexpected record {key!r}")
 
 
+def build_folder(settings: Settings) -> Path:
+    """Return the folder in which make has `conf` compiled."""
+    return settings.config.parent / ".build"
+
+
 def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Path) -> str:
     """Return explain's records on the symbols `names` under the configuration `config`.
 
-    `work` holds the build folder `conf` was made in, and receives files.  Raises
+    `conf` must have been made in `build_folder`; `work` receives files.  Raises
     `UserError` if the program cannot be compiled against this tree or fails.
     """
-    build = work / "build"
+    build = build_folder(settings)
     program = _compile(settings, build)
     hook, asked, out = work / "explain.kconfig", work / "asked", work / "records"
     hook.write_text(HOOK)

@@ -310,7 +310,7 @@ def _print_kernel(settings: Settings, as_json: bool) -> None:
         _print_table([(title, *head), *rows])
         print()
     total = sum(part.total for part in parts)
-    print(f"{len(parts):,} objects, {total:,} bytes in memory; all of them: ./doit size kernel --json")
+    print(f"{len(parts):,} objects, {total:,} bytes in memory; all of them: ./doit size --json kernel")
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

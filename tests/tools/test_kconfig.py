@@ -117,7 +117,9 @@ def test_the_profile_and_its_fragments_hold(apt_tree: Path, tmp_path: Path) -> N
     kconfig.merge(settings)
     folder = settings.config.parent
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".build",
         "base.config",
+        "base.made-of",
         "config",
         "diff.txt",
         "report.txt",
@@ -135,9 +137,9 @@ def test_the_profile_and_its_fragments_hold(apt_tree: Path, tmp_path: Path) -> N
     assert "+ CONFIG_EXT4_FS_SECURITY=y\n" in diff.split("# followed")[1]
     assert "explain.c" not in (settings.logs / "kconfig.log").read_text()
 
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
     kconfig.merge(settings)
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()} == before
     assert not settings.build.exists()
 
 
@@ -171,7 +173,7 @@ def explanation(any_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     settings = make(any_tree, folder / "out", str(folder / "my.config"), base=folder / "base")
     with pytest.raises(UserError) as caught:
         kconfig.merge(settings)
-    assert list(settings.config.parent.iterdir()) == []
+    assert [path.name for path in settings.config.parent.iterdir()] == [".build"], "what made conf, alone"
     assert not settings.build.exists()
     blocks = re.split(rf"^  (?={re.escape(str(folder))})", caught.value.detail, flags=re.MULTILINE)[1:]
     assert caught.value.message.startswith(f"{len(blocks)} of ")
@@ -248,12 +250,14 @@ def test_a_base_line_that_needs_a_fragment_takes_effect(
 def test_a_failing_run_leaves_the_last_good_files(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, "CONFIG_EXT4_FS=y\n")
     kconfig.merge(settings)
-    before = {path.name: path.read_bytes() for path in settings.config.parent.iterdir()}
+    files = ("base.config", "base.made-of", "config", "diff.txt", "report.txt")
+    before = {name: settings.config.with_name(name).read_bytes() for name in files}
     (settings.output.parent / "my.config").write_text("CONFIG_EXT4_FS_SECURITY=y\n")
     with pytest.raises(UserError, match="did not take effect") as caught:
         kconfig.merge(settings)
     assert "depends on EXT4_FS [=n]: unmet" in caught.value.detail
-    assert {path.name: path.read_bytes() for path in settings.config.parent.iterdir()} == before
+    assert {name: settings.config.with_name(name).read_bytes() for name in files} == before
+    assert sorted(path.name for path in settings.config.parent.iterdir()) == [".build", *files]
 
 
 def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> None:
