@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from tasks import jobserver
 from tasks.errors import DiskFull, UserError
@@ -64,12 +64,13 @@ class _Refusal(Exception):
 class _Header(tarfile.TarInfo):
     """A header that may not have a text too large for memory behind it."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        made = super().frombuf(buf, encoding, errors)
-        if made.type in TEXTS and not 0 <= made.size <= MOST_HEADER:
-            raise _Refusal(f"{made.name!r} is a header with {made.size:,} bytes of text")
-        return made
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        # Called for every header in all versions of Python 3; `frombuf`, which the library's
+        # documentation names, is passed by in Debian 12's.
+        if self.type in TEXTS and not 0 <= self.size <= MOST_HEADER:
+            raise _Refusal(f"{self.name!r} is a header with {self.size:,} bytes of text")
+        found: tarfile.TarInfo | None = super()._proc_member(tar)  # type: ignore[misc]
+        return found
 
 
 def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") -> None:
