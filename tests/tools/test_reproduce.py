@@ -24,7 +24,7 @@ from tasks.variations import Start
 DODO = """
 import os, socket, sys, time
 from pathlib import Path
-sys.path.insert(0, {root!r})
+sys.path.insert(0, ".")
 from tasks import core, cpio
 from tasks.core import Archive
 from tasks.run import run
@@ -91,7 +91,9 @@ def checkout(
 ) -> Iterator[Checkout]:
     folder = tmp_path / "checkout"
     (folder / "files").mkdir(parents=True)
-    (folder / "dodo.py").write_text(DODO.format(root=str(ROOT)))
+    (folder / "dodo.py").write_text(DODO.format())
+    # The other user may not be let into the folder of this checkout.
+    shutil.copytree(ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     run(["git", "init", "-q", folder])
     monkeypatch.setattr(reproduce, "ROOT", folder)
     settings = make_settings()
