@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tasks import kbuild, kconfig_check, linux
 from tasks.errors import UserError
-from tasks.files import remove_tree, sha256_file, write_atomic, write_if_changed
+from tasks.files import remove_tree, write_atomic, write_if_changed
 from tasks.fragments import (
     FOLDER,
     Request,
@@ -69,9 +69,9 @@ def merge(settings: Settings) -> None:
     state = _tree_state(settings)
     stamp = _build_folder(settings, state)
     try:
-        base, base_requests = _make_base(settings, work, state)
+        base, base_requests = _make_base(settings, work)
         count = _merge_onto(settings, work, base, base_requests, requests)
-        for name in ("base.config", "base.made-of", "config", "report.txt", "diff.txt"):
+        for name in ("base.config", "config", "report.txt", "diff.txt"):
             write_if_changed(folder / name, (work / name).read_bytes())
     finally:
         remove_tree(work)
@@ -149,36 +149,25 @@ def _refuse_conflicts(requests: Iterable[Request]) -> None:
         )
 
 
-def _make_base(settings: Settings, work: Path, state: str) -> tuple[str, list[Request]]:
+def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
     """Write work/base.config, complete for this tree; return the base file's text and requests.
 
-    The last run's is taken if it was made of the same (work/base.made-of).  A config made
-    for another kernel (`olddefconfig`) holds thousands of lines that this one may not know,
-    and it asks for none of them in particular.
+    A config made for another kernel (`olddefconfig`) holds thousands of lines that
+    this one may not know, and it asks for none of them in particular.
     """
-    path, mode = base_file(settings), settings.profile.kernel.base_mode
-    content = path.read_bytes()
-    text, requests = content.decode(errors="replace"), []
-    if mode == "allnoconfig":
-        text, requests = "", read_fragment(path)
+    path = base_file(settings)
+    if settings.profile.kernel.base_mode == "allnoconfig":
+        requests = read_fragment(path)
         _refuse_conflicts(requests)
-    elif not parse_config(text):
+        asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
+        _make(settings, work / "base.config", "allnoconfig", asked, sees=[path.absolute()])
+        return "", requests
+    text = path.read_text(errors="replace")
+    if not parse_config(text):
         raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
-    made, last = work / "base.config", settings.config.with_name("base.config")
-    made_of = digest(state.encode(), mode.encode(), content)
-    if last.is_file():
-        known = settings.config.with_name("base.made-of")
-        if known.is_file() and known.read_text() == f"{made_of} {sha256_file(last)}\n":
-            shutil.copyfile(last, made)
-    if not made.is_file():
-        if mode == "allnoconfig":
-            asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
-            _make(settings, made, "allnoconfig", asked, sees=[path.absolute()])
-        else:
-            made.write_text(text)
-            _make(settings, made, "olddefconfig")
-    (work / "base.made-of").write_text(f"{made_of} {sha256_file(made)}\n")
-    return text, requests
+    (work / "base.config").write_text(text)
+    _make(settings, work / "base.config", "olddefconfig")
+    return text, []
 
 
 def _make(settings: Settings, config: Path, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:

@@ -119,7 +119,6 @@ def test_the_profile_and_its_fragments_hold(apt_tree: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in folder.iterdir()) == [
         ".build",
         "base.config",
-        "base.made-of",
         "config",
         "diff.txt",
         "report.txt",
@@ -250,7 +249,7 @@ def test_a_base_line_that_needs_a_fragment_takes_effect(
 def test_a_failing_run_leaves_the_last_good_files(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, "CONFIG_EXT4_FS=y\n")
     kconfig.merge(settings)
-    files = ("base.config", "base.made-of", "config", "diff.txt", "report.txt")
+    files = ("base.config", "config", "diff.txt", "report.txt")
     before = {name: settings.config.with_name(name).read_bytes() for name in files}
     (settings.output.parent / "my.config").write_text("CONFIG_EXT4_FS_SECURITY=y\n")
     with pytest.raises(UserError, match="did not take effect") as caught:
