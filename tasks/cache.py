@@ -25,7 +25,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -34,7 +33,7 @@ import zstandard
 
 from tasks.cachestore import Absent, Item, Refused, Store, TooLarge, Unreachable
 from tasks.errors import UserError
-from tasks.files import CHUNK, atomic_dir, atomic_path, remove_tree, sha256_file
+from tasks.files import CHUNK, atomic_dir, atomic_path, scratch_folder, sha256_file
 from tasks.profile import SHA256
 
 MAGIC = "tcbuild-cache 1"
@@ -140,7 +139,7 @@ def put(store: Store, key: str, task: str, output: Path, made: Sequence[Path], s
     Raises `Refused` and `Unreachable` as the store does, and `Refused` for what is
     neither a file nor a folder.
     """
-    with _scratch(output) as scratch:
+    with scratch_folder(output, ".shared-") as scratch:
         packed = scratch / "archive"
         with packed.open("wb") as sink, zstandard.ZstdCompressor(LEVEL).stream_writer(sink) as stream:
             files = tuple(_pack(stream, output, _files(made)))
@@ -196,7 +195,7 @@ def get(store: Store, key: str, output: Path, made: Sequence[Path], secret: byte
     A folder is replaced as a whole.  Returns None if there is no such entry.  Raises `Bad`,
     and leaves `output` as it was, if anything about it is wrong; `Unreachable` as the store does.
     """
-    with _scratch(output) as scratch:
+    with scratch_folder(output, ".shared-") as scratch:
         try:
             store.read(entry_name(key), scratch / "manifest", MANIFEST_LIMIT)
             manifest = read_manifest((scratch / "manifest").read_bytes(), key, secret)
@@ -297,17 +296,6 @@ def _install(files: Path, output: Path, made: Sequence[Path]) -> None:
         else:
             with atomic_path(final) as partial:
                 os.replace(place, partial)
-
-
-@contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
-    """Yield a folder on the file system of the results, gone afterwards."""
-    output.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".shared-", dir=output))
-    try:
-        yield folder
-    finally:
-        remove_tree(folder)
 
 
 def discard(store: Store, names: Sequence[str]) -> None:

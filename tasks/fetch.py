@@ -10,14 +10,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from tasks import apt, ondemand, parallel, sourcetree, tce
 from tasks.errors import UserError
-from tasks.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
+from tasks.files import atomic_dir, scratch_folder, sha256_file, write_atomic, write_if_changed
 from tasks.profile import (
     Lock,
     LockedExtension,
@@ -133,8 +131,6 @@ def package_files(settings: Settings, extra: tuple[str, ...] = ()) -> dict[str, 
         if name not in found:
             raise UserError(f"package {name} was not fetched yet", "./doit fetch")
     ondemand.bring(settings, packages.values())
-    for path in found.values():
-        _require(path)
     return found
 
 
@@ -147,7 +143,7 @@ def source_file(settings: Settings, source: Source) -> Path:
         return _local(source)
     entry = _entry(source, used_lock(settings))
     ondemand.bring(settings, [entry])
-    return _require(entry.cached_in(settings.cache))
+    return entry.cached_in(settings.cache)
 
 
 def is_tree(source: Source) -> bool:
@@ -184,7 +180,7 @@ def unpack_linux(settings: Settings) -> None:
     with suppress(OSError):
         if (settings.linux / stamp).read_text() == identity:
             return
-    with _scratch(settings.output) as scratch:
+    with scratch_folder(settings.output, ".linux-") as scratch:
         archive = origin
         if origin.suffix == ".deb":
             apt.unpack_deb(origin, scratch / "deb")
@@ -334,23 +330,6 @@ def _local(source: Source) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist", "check the path in the profile")
     return path
-
-
-def _require(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path.name} is no longer in the cache", "./doit fetch")
-    return path
-
-
-@contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
-    """Yield a folder on the file system of the results, gone afterwards."""
-    output.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".linux-", dir=output))
-    try:
-        yield folder
-    finally:
-        remove_tree(folder)
 
 
 def _tar_in_deb(unpacked: Path, deb: Path) -> Path:

@@ -92,6 +92,17 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+@contextmanager
+def scratch_folder(top: Path, prefix: str) -> Iterator[Path]:
+    """Yield an empty folder in `top`, on its file system, gone afterwards; `top` is made at need."""
+    top.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=top))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
 def remove_leftovers(top: Path) -> None:
     """Remove the partial files and folders that killed runs have left in `top` and the folders in it.
 

@@ -6,14 +6,12 @@ until `relock=1` says otherwise, and what is not locked is never fetched.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from tasks import originlock, origins, recipe, tce
 from tasks.errors import UserError
-from tasks.files import write_if_changed
+from tasks.files import scratch_folder, write_if_changed
 from tasks.originlock import LockedFile, OriginLock
 from tasks.profile import Settings
 from tasks.run import say
@@ -66,7 +64,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
             continue
         learn = origins.KINDS[origin.kind].learn
         assert learn is not None
-        with _scratch(settings.cache) as scratch, _about(name):
+        with scratch_folder(settings.cache / "downloads", ".learn-") as scratch, _about(name):
             found = learn(settings, origin, scratch)
         _tell_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
@@ -95,11 +93,3 @@ def _about(name: str) -> Iterator[None]:
         elif "in the profile" in hint:
             hint = f"check the urls in extensions/{name}/recipe.toml"
         raise type(error)(message, hint, error.detail) from None
-
-
-@contextmanager
-def _scratch(cache: Path) -> Iterator[Path]:
-    """Yield a folder on the file system of the cache, gone afterwards."""
-    (cache / "downloads").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".learn-", dir=cache / "downloads") as folder:
-        yield Path(folder)
