@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from tasks import commandline, fetch, kbuild, masking, originlock, recipe, tce, toolchain
@@ -98,8 +98,12 @@ def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
     )
 
 
-def control(deb: Path, fields: Iterable[str]) -> dict[str, str]:
-    """Return fields of a .deb's control file; those it does not have are left out."""
+@functools.cache
+def control(deb: Path, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return fields of a .deb's control file; those it does not have are left out.
+
+    Asked once a run: each manifest of it wants the same.
+    """
     said = run(["dpkg-deb", "--field", deb, *fields], hint="remove it and run ./doit fetch again").stdout
     return dict(re.findall(r"^([!-9;-~]+):[ \t]*(.*)$", said, re.MULTILINE))
 
