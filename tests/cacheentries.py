@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
-from tasks import cache
+import pytest
+
+from tasks import cache, cached
 from tasks.cache import Manifest
 from tasks.cachestore import Folder
+from tasks.profile import Settings
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
 SECRET = b"between us"
+TOOLS = {"gcc": "4:12.2.0-3:amd64"}
 
 
 def make(output: Path, text: str = "one") -> list[Path]:
@@ -50,3 +55,25 @@ def damage(path: Path, how: str, at: float) -> None:
     else:
         data[where] ^= 1 << (where % 8)
     path.write_bytes(data)
+
+
+def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a checkout in `folder`, on a machine with one tool; nothing is remembered of other tests."""
+    top = folder / "checkout"
+    for name in ("tasks/one.py", "tasks/two.py", "requirements.txt", "kconfig/a.config", "tool"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(f"# {name}\n")
+    monkeypatch.setattr(cached, "ROOT", top)
+    monkeypatch.setattr(cached, "tools", lambda: TOOLS)
+    cached.machine.cache_clear()
+    cached._off.clear()
+    return top
+
+
+def settings_of(checkout: Path, settings: Settings) -> Settings:
+    """Return `settings` with the output in the checkout, a config in it, and a cache beside the checkout."""
+    output = checkout / "artifacts/apt"
+    (output / "kconfig").mkdir(parents=True)
+    (output / "kconfig/config").write_text("CONFIG_X=y\n")
+    store = str(checkout.parent / "store")
+    return dataclasses.replace(settings, shared_cache=store, output=output)

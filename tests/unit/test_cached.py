@@ -17,30 +17,17 @@ from tasks.cachestore import Folder, Refused, Unreachable
 from tasks.declare import Task, changed
 from tasks.errors import UserError, action
 from tasks.profile import Settings
-
-TOOLS = {"gcc": "4:12.2.0-3:amd64"}
+from tests.cacheentries import make_checkout, settings_of
 
 
 @pytest.fixture(autouse=True)
 def a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout in `tmp_path`, on a machine with one tool; nothing is remembered of other tests."""
-    top = tmp_path / "checkout"
-    for name in ("tasks/one.py", "tasks/two.py", "requirements.txt", "kconfig/a.config", "tool"):
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(f"# {name}\n")
-    monkeypatch.setattr(cached, "ROOT", top)
-    monkeypatch.setattr(cached, "tools", lambda: TOOLS)
-    cached.machine.cache_clear()
-    cached._off.clear()
-    return top
+    return make_checkout(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def settings(make_settings: Callable[..., Settings], tmp_path: Path, a_checkout: Path) -> Settings:
-    output = a_checkout / "artifacts/apt"
-    (output / "kconfig").mkdir(parents=True)
-    (output / "kconfig/config").write_text("CONFIG_X=y\n")
-    return dataclasses.replace(make_settings(), shared_cache=str(tmp_path / "store"), output=output)
+def settings(make_settings: Callable[..., Settings], a_checkout: Path) -> Settings:
+    return settings_of(a_checkout, make_settings())
 
 
 @dataclasses.dataclass
