@@ -124,8 +124,24 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
         assert "hello" in guest.run(f"sudo ctr run --rm {OCI} second /bin/echo hello", 120)
 
 
+def lose(guest: Guest) -> None:
+    """Leave the data disk as a power cut does between containerd's database and the files it tells of.
+
+    The second image has just been unpacked: its manifest and the file of its own layer are lost.
+    """
+    digest = in_store(guest)[DOCKER]
+    guest.run(f"sudo ctr images tag {DOCKER} localhost/import-images@{digest} && sudo ctr images rm {DOCKER}")
+    before = f"default\\n{OCI} {in_store(guest)[OCI]}\\nsha256:{hashlib.sha256(busybox()).hexdigest()}"
+    guest.run(f"sudo {SERVICE} stop")
+    blob = f"io.containerd.content.v1.content/blobs/{digest.replace(':', '/')}"
+    file = "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/a"
+    guest.run(f"sudo sh -c 'rm {DATA}/{blob} {DATA}/{file}'")
+    guest.run(f"echo -e '{before}' | sudo tee {DATA}/importing-images >/dev/null")
+    guest.run(f"sudo sed -i '/saved/d' {DATA}/imported-images")
+
+
 def test_a_power_cut_in_the_middle_of_the_import(image: Settings, tmp_path: Path) -> None:
-    """The next boot with the same data disk has every image, whole."""
+    """The next boot with the same data disk has every image, whole; whatever the disk has lost."""
     iso.build(image)
     cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
     started_by = machine(image, "nodhcp noembed cde", cd, data, memory=1500)
@@ -140,6 +156,14 @@ def test_a_power_cut_in_the_middle_of_the_import(image: Settings, tmp_path: Path
         assert sorted(in_store(guest)) == [DOCKER, OCI]
         for name in (DOCKER, OCI):
             assert "hello" in guest.run(f"sudo ctr run --rm {name} first /bin/echo hello", 120)
+        store = in_store(guest)
+        lose(guest)
+        told = guest.run(f"sudo {SERVICE} start", 120)
+        assert "import-images: an import was cut off: what it left goes" in told
+        assert f"import-images: {DOCKER}: imported" in told
+        assert in_store(guest) == store
+        assert guest.run(f"sudo ctr run --rm {DOCKER} second /bin/busybox cat /a", 120) == "b"
+        guest.run(f"sudo ctr run --rm {OCI} second /bin/echo hello && ! ls {DATA}/importing-images", 120)
 
 
 def wrong_images(image: Settings, folder: Path) -> None:
