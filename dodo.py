@@ -49,6 +49,7 @@ DOIT_CONFIG = {
 
 SOURCE = S.linux / ".tcbuild" / "source"
 SERIES = S.linux / ".tcbuild" / "series"
+BASE_CONFIG, DIFF = (S.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(*(S.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats")))
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
 # What extensions see of the root; a change in a script of it rebuilds none of them.
@@ -128,23 +129,33 @@ def task_linux() -> Task:
 
 def task_kconfig() -> Iterator[Task]:
     """merge the fragments onto the base config and prove every line of them"""
+    complete = {
+        "basename": "kconfig:base",
+        "doc": "complete the base config for the kernel's tree",
+        "actions": [do("kconfig", "complete_base", S)],
+        "file_dep": files(SOURCE, SERIES, *commandline.base_config_files(S)),
+        "targets": files(BASE_CONFIG),
+        "uptodate": changed(
+            kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=commandline.compiler()
+        ),
+    }
+    yield shared(S, complete)
     merge = {
         "basename": "kconfig",
         "doc": "merge the fragments onto the base config and prove every line of them",
         "actions": [do("kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, *commandline.config_files(S)),
-        "targets": files(
-            S.config, *(S.config.with_name(name) for name in ("base.config", "report.txt", "diff.txt"))
-        ),
+        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *commandline.config_files(S)),
+        "targets": files(S.config, DIFF),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
         ),
     }
-    # The report names lines by the profile's file, and its notes stand in kconfig/.
+    # diff.txt names lines by the profile's file, and its notes stand in kconfig/.
     yield shared(S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()})
-    diff = S.config.with_name("diff.txt")
     doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kconfig", "print_diff", S), reads=files(diff))
+    yield command("kconfig:diff", doc, do("kconfig", "print_diff", S), reads=files(DIFF))
+    doc = "print what each line asked of the kernel's config became, and by what"
+    yield command("kconfig:report", doc, do("kconfig", "print_report", S), reads=files(S.config))
 
 
 def task_kernel() -> Task:

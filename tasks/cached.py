@@ -37,7 +37,7 @@ from tasks.state import Keys, flat
 FORMAT = 1
 # What tells compilers apart within one machine, by path and time; keys have versions instead.
 LOCAL_KEYS = ("tools",)
-OF_KERNEL_TREE = ("kconfig", "kernel")
+OF_KERNEL_TREE = ("kconfig:base", "kconfig", "kernel")
 FIELDS = ("db:Status-Status", "Package", "Architecture", "Version", "Pre-Depends", "Depends", "Provides")
 QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 
@@ -196,7 +196,7 @@ def _file(settings: Settings, path: Path) -> tuple[str, bool, str]:
     elif path.is_relative_to(ROOT):
         label = f"checkout/{path.relative_to(ROOT)}"
     else:
-        label = str(path)  # a fragment from elsewhere is named so in report.txt
+        label = str(path)  # a fragment from elsewhere is named so in diff.txt
     return label, bool(path.stat().st_mode & stat.S_IXUSR), sha256_file(path)
 
 

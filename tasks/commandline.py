@@ -181,16 +181,21 @@ def patch_files(settings: Settings) -> list[Path]:
     return [wanted[0].parent / "series", *wanted] if wanted else []
 
 
+def base_config_files(settings: Settings) -> list[Path]:
+    """Return the base config if it stands in kconfig/; if it should and does not, nothing."""
+    base = settings.profile.kernel.base
+    path = ROOT / "kconfig" / base if isinstance(base, str) else None
+    return [path] if path and path.is_file() else []
+
+
 def config_files(settings: Settings) -> list[Path]:
-    """Return the fragments in order, and the base config if it stands in kconfig/.
+    """Return the base config if it stands in kconfig/, and the fragments in order.
 
     A fragment that does not exist is the kconfig stage's to explain.
     """
     names = [name if "/" in name else f"kconfig/{name}.config" for name in settings.fragments]
-    base = settings.profile.kernel.base
-    if isinstance(base, str):
-        names.insert(0, f"kconfig/{base}")
-    return [path for path in (ROOT / name for name in names) if path.is_file()]
+    fragments = [path for path in (ROOT / name for name in names) if path.is_file()]
+    return [*base_config_files(settings), *fragments]
 
 
 def image_files(settings: Settings) -> list[Path]:

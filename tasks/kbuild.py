@@ -121,17 +121,3 @@ def fingerprint(settings: Settings) -> str:
     chosen = settings.profile.kernel.toolchain
     root = toolchain.ensure_root(settings.cache, chosen, offline=settings.offline)
     return toolchain.fingerprint(chosen, root)
-
-
-def kernel_release(settings: Settings) -> str:
-    """Return the release of the kernel in the build folder, as `uname -r` says it.
-
-    `make kernelrelease` alone reads what the last build left in include/config;
-    the file as a second goal brings that up to date with `.config` first.
-    Raises `UserError` if there is no `.config` yet.
-    """
-    if not (settings.build / ".config").is_file():
-        raise UserError(f"{settings.build} holds no .config", "./doit kernel")
-    goals = ["-s", "include/config/kernel.release", "kernelrelease"]
-    result = make(settings, goals)
-    return result.stdout.split()[-1]

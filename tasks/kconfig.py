@@ -1,7 +1,7 @@
 """The kconfig stage: base config, fragments on top, and the proof that every line holds.
 
-Writes `kconfig/` in the output folder: `base.config`, `config` (the proven result),
-`report.txt` (a line per request) and `diff.txt` (what changed against the base).
+Writes `kconfig/` in the output folder: `base.config` (its own task: no fragment changes
+it), `config` (the proven result) and `diff.txt` (what changed against the base).
 All work is done on copies; a failing run leaves the files of the last good one.
 """
 
@@ -11,10 +11,12 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import kbuild, kconfig_check, linux
+from tasks import kbuild, kconfig_check, linux, toolchain
 from tasks.errors import UserError
 from tasks.files import remove_tree, write_atomic, write_if_changed
 from tasks.fragments import (
@@ -47,36 +49,138 @@ __all__ = [
 DEFINITION = re.compile(r"^\s*(?:menu)?config\s+(\w+)", re.ASCII | re.MULTILINE)
 
 
+def complete_base(settings: Settings) -> None:
+    """Write base.config: the profile's base config, complete for the kernel's tree.
+
+    Raises `UserError` for a base that does not exist, is no config, or contradicts itself.
+    """
+    with _workshop(settings, "kconfig-base") as shop:
+        if settings.profile.kernel.base_mode == "allnoconfig":
+            path = base_file(settings)
+            _refuse_conflicts(read_fragment(path))
+            asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
+            shop.make("base.config", "allnoconfig", asked, sees=[path.absolute()])
+        else:
+            (shop.work / "base.config").write_text(_foreign(settings))
+            shop.make("base.config", "olddefconfig")
+        write_if_changed(settings.config.with_name("base.config"), (shop.work / "base.config").read_bytes())
+
+
 def merge(settings: Settings) -> None:
-    """Make the config of the profile's kernel and prove every line asked of it.
+    """Lay the fragments over base.config and prove every line asked.
 
     Raises `UserError` for an unknown or malformed fragment, for lines that
     contradict each other, and for lines that did not take effect; the last with
     an explanation of each.
     """
-    linux.ensure(settings)
-    if not (settings.linux / "Kconfig").is_file():
-        raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
+    requests = _requests(settings)
+    base_requests, original = _of_base(settings)
+    with _workshop(settings, "kconfig") as shop:
+        base = settings.config.with_name("base.config").read_text()
+        # A fragment may change what the base says.
+        overridden = {request.symbol for request in requests}
+        asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
+        merged, config = shop.work / "merged.config", shop.work / "config"
+        # The base's own lines once more: what they depend on may come with a fragment.
+        merged.write_text(lay_over(base, asked))
+        shutil.copyfile(merged, config)
+        shop.make("config", "olddefconfig")
+        outvoted = _outvoted(shop, asked, base_requests)
+        asked = [request for request in asked if request.symbol not in outvoted]
+        (shop.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
+        for name in ("config", "diff.txt"):
+            write_if_changed(settings.config.with_name(name), (shop.work / name).read_bytes())
+    say(f"kconfig: {len(asked)} requested lines hold")
+
+
+def print_report(settings: Settings) -> None:
+    """Print a line for each line asked: where, what it became, and by what.
+
+    Raises `UserError` if no config was made yet.
+    """
+    if not settings.config.is_file():
+        raise UserError(f"{settings.config} does not exist", "./doit kconfig")
+    requests = _requests(settings)
+    base_requests, _original = _of_base(settings)
+    with _workshop(settings, "kconfig-report") as shop:
+        base = settings.config.with_name("base.config").read_text()
+        overridden = {request.symbol: request for request in requests}
+        asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
+        (shop.work / "merged.config").write_text(lay_over(base, asked))
+        shutil.copyfile(settings.config, shop.work / "config")
+        overridden |= _outvoted(shop, asked, base_requests)
+        shop.make("config", "savedefconfig")
+        needed = parse_config((kconfig_check.build_folder(settings) / "defconfig").read_text())
+        final = parse_config(settings.config.read_text())
+        report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
+    say(report.rstrip("\n"))
+
+
+def _requests(settings: Settings) -> list[Request]:
+    """Return what the profile and its fragments ask, free of contradictions."""
     requests = implied_requests(settings)
     for path in fragment_files(settings):
         requests += read_fragment(path)
     _refuse_conflicts(requests)
-    folder = settings.config.parent
-    work = folder / ".work"
-    remove_tree(work)
-    work.mkdir(parents=True)
-    (settings.logs / "kconfig.log").unlink(missing_ok=True)
+    return requests
+
+
+def _of_base(settings: Settings) -> tuple[list[Request], str]:
+    """Return what the base asks, and the text of one that was made elsewhere.
+
+    A config made for another kernel (`olddefconfig`) holds thousands of lines that
+    this one may not know, and it asks for none of them in particular.
+    """
+    if settings.profile.kernel.base_mode == "allnoconfig":
+        return read_fragment(base_file(settings)), ""
+    return [], _foreign(settings)
+
+
+def _foreign(settings: Settings) -> str:
+    path = base_file(settings)
+    text = path.read_text(errors="replace")
+    if not parse_config(text):
+        raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
+    return text
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where configs are made: `work` holds them, `log` is the stage's."""
+
+    settings: Settings
+    work: Path
+    log: Path
+
+    def make(self, config: str, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:
+        """Run the kernel's make for `goal` on the file `config` of `work`."""
+        folder = kconfig_check.build_folder(self.settings)
+        where = [f"O={folder}", f"KCONFIG_CONFIG={self.work / config}"]
+        # Kconfig's hundred questions to the compiler compile nothing: a launcher only costs time.
+        where.append(f"CC={toolchain.load(self.settings.profile.kernel.toolchain).compiler}")
+        kbuild.make(self.settings, [*where, *arguments, goal], log=self.log, sees=sees)
+
+
+@contextmanager
+def _workshop(settings: Settings, stage: str) -> Iterator[Workshop]:
+    """Yield an empty folder for configs of `stage`, and have make's `conf` kept for the next time.
+
+    What a cut run or another tree has left is not used.  Raises `UserError` if there is no tree.
+    """
+    linux.ensure(settings)
+    if not (settings.linux / "Kconfig").is_file():
+        raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
+    shop = Workshop(settings, settings.config.with_name(".work"), settings.logs / f"{stage}.log")
+    remove_tree(shop.work)
+    shop.work.mkdir(parents=True)
+    shop.log.unlink(missing_ok=True)
     state = _tree_state(settings)
     stamp = _build_folder(settings, state)
     try:
-        base, base_requests = _make_base(settings, work)
-        count = _merge_onto(settings, work, base, base_requests, requests)
-        for name in ("base.config", "config", "report.txt", "diff.txt"):
-            write_if_changed(folder / name, (work / name).read_bytes())
+        yield shop
     finally:
-        remove_tree(work)
+        remove_tree(shop.work)
     write_atomic(stamp, state)
-    say(f"kconfig: {count} requested lines hold")
 
 
 def _tree_state(settings: Settings) -> str:
@@ -149,74 +253,20 @@ def _refuse_conflicts(requests: Iterable[Request]) -> None:
         )
 
 
-def _make_base(settings: Settings, work: Path) -> tuple[str, list[Request]]:
-    """Write work/base.config, complete for this tree; return the base file's text and requests.
-
-    A config made for another kernel (`olddefconfig`) holds thousands of lines that
-    this one may not know, and it asks for none of them in particular.
-    """
-    path = base_file(settings)
-    if settings.profile.kernel.base_mode == "allnoconfig":
-        requests = read_fragment(path)
-        _refuse_conflicts(requests)
-        asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
-        _make(settings, work / "base.config", "allnoconfig", asked, sees=[path.absolute()])
-        return "", requests
-    text = path.read_text(errors="replace")
-    if not parse_config(text):
-        raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
-    (work / "base.config").write_text(text)
-    _make(settings, work / "base.config", "olddefconfig")
-    return text, []
-
-
-def _make(settings: Settings, config: Path, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:
-    where = [f"O={kconfig_check.build_folder(settings)}", f"KCONFIG_CONFIG={config}"]
-    kbuild.make(settings, [*where, *arguments, goal], log=settings.logs / "kconfig.log", sees=sees)
-
-
-def _merge_onto(
-    settings: Settings, work: Path, base_text: str, base_requests: list[Request], requests: list[Request]
-) -> int:
-    """Write work/config, report.txt and diff.txt; return how many requests were proven."""
-    # A fragment may change what the base says; `overridden` holds by which line.
-    overridden = {request.symbol: request for request in requests}
-    asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
-    merged, config = work / "merged.config", work / "config"
-    base = (work / "base.config").read_text()
-    # The base's own lines once more: what they depend on may come with a fragment.
-    merged.write_text(lay_over(base, asked))
-    shutil.copyfile(merged, config)
-    _make(settings, config, "olddefconfig")
-    final = parse_config(config.read_text())
-    missed = {*find_misses(asked, final), *_unknown_unset(settings.linux, asked, final)}
-    if missed:
-        misses = [request for request in asked if request in missed]
-        outvoted = _explain(settings, work, misses, asked, final, set(base_requests))
-        asked = [request for request in asked if request.symbol not in outvoted]
-        overridden |= outvoted
-    _make(settings, config, "savedefconfig")
-    needed = parse_config((kconfig_check.build_folder(settings) / "defconfig").read_text())
-    report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
-    (work / "report.txt").write_text(report)
-    (work / "diff.txt").write_text(format_diff(base_text, base, config.read_text(), asked))
-    return len(asked)
-
-
-def _explain(
-    settings: Settings,
-    work: Path,
-    misses: Sequence[Request],
-    asked: Sequence[Request],
-    final: Mapping[str, str],
-    base_requests: set[Request],
+def _outvoted(
+    shop: Workshop, asked: Sequence[Request], base_requests: Sequence[Request]
 ) -> dict[str, Request]:
-    """Refuse the misses with an explanation of each.
+    """Return, by symbol, what overrides lines of the base: another member of the same choice.
 
-    Returns, by symbol, what overrides them, if they are but lines of the base that name
-    a member of a choice where a fragment names another.
+    Raises `UserError` with an explanation of each other line that does not hold in `work/config`.
     """
-    symbols, names = kconfig_check.ask(settings, work / "merged.config", misses, work)
+    final = parse_config((shop.work / "config").read_text())
+    missed = {*find_misses(asked, final), *_unknown_unset(shop.settings.linux, asked, final)}
+    if not missed:
+        return {}
+    misses = [request for request in asked if request in missed]
+    merged = shop.work / "merged.config"
+    symbols, names = kconfig_check.ask(shop.settings, merged, misses, shop.work, shop.log)
     by_symbol = {request.symbol: request for request in asked}
     outvoted = {}
     for miss in misses:

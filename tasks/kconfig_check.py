@@ -135,14 +135,14 @@ def build_folder(settings: Settings) -> Path:
     return settings.config.parent / ".build"
 
 
-def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Path) -> str:
+def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
     """Return explain's records on the symbols `names` under the configuration `config`.
 
     `conf` must have been made in `build_folder`; `work` receives files.  Raises
     `UserError` if the program cannot be compiled against this tree or fails.
     """
     build = build_folder(settings)
-    program = _compile(settings, build)
+    program = _compile(settings, build, log)
     hook, asked, out = work / "explain.kconfig", work / "asked", work / "records"
     hook.write_text(HOOK)
     asked.write_text("".join(f"{name}\n" for name in names))
@@ -156,12 +156,11 @@ def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Pat
         f"TCBUILD_OUT={out}",
         "listnewconfig",  # reads, and writes no file
     ]
-    log = settings.logs / "kconfig.log"
     kbuild.make(settings, arguments, log=log)
     return out.read_text(errors="replace") if out.is_file() else ""
 
 
-def _compile(settings: Settings, build: Path) -> Path:
+def _compile(settings: Settings, build: Path, log: Path) -> Path:
     folder = build / "scripts" / "kconfig"
     sources = settings.linux / "scripts"
     program = folder / "explain"
@@ -174,14 +173,14 @@ def _compile(settings: Settings, build: Path) -> Path:
     run(
         kbuild.in_toolchain(settings, command),
         cwd=build,
-        log=settings.logs / "kconfig.log",
+        log=log,
         hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",
     )
     return program
 
 
 def ask(
-    settings: Settings, config: Path, misses: Iterable[Request], work: Path
+    settings: Settings, config: Path, misses: Iterable[Request], work: Path, log: Path
 ) -> tuple[dict[str, Symbol], list[str]]:
     """Return what the engine says of the missed symbols, and the names of all symbols.
 
@@ -189,9 +188,8 @@ def ask(
     """
     names = sorted({miss.symbol for miss in misses})
     try:
-        return parse_records(ask_engine(settings, config, names, work))
+        return parse_records(ask_engine(settings, config, names, work, log))
     except ValueError as error:
-        log = settings.logs / "kconfig.log"
         raise UserError(f"kconfig/explain.c gave no answer: {error}", f"its messages are in {log}") from None
 
 

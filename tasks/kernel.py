@@ -76,9 +76,17 @@ def build(settings: Settings) -> None:
     install(settings)
 
 
+def built_release(settings: Settings) -> str:
+    """Return the release of the kernel in the build folder, as `uname -r` says it.
+
+    It is what `make kernelrelease` prints; every build brings the file up to date.
+    """
+    return (settings.build / "include/config/kernel.release").read_text().strip()
+
+
 def install(settings: Settings) -> None:
     """Run `make install` and `modules_install` into `kernel/` and check the result there."""
-    release = kbuild.kernel_release(settings)
+    release = built_release(settings)
     log = settings.logs / "kernel-install.log"
     log.unlink(missing_ok=True)
     with atomic_dir(settings.kernel) as folder:

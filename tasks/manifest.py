@@ -28,7 +28,12 @@ from tasks.run import say
 
 COMMAND = re.compile(r"^\+ (.*)$", re.MULTILINE)
 # Which task writes which log.
-LOGS = {"kconfig": ("kconfig",), "kernel": ("kernel", "kernel-install"), "linux": ("patches",)}
+LOGS = {
+    "linux": ("patches",),
+    "kconfig:base": ("kconfig-base",),
+    "kconfig": ("kconfig",),
+    "kernel": ("kernel", "kernel-install"),
+}
 
 
 def early_path(settings: Settings) -> Path:

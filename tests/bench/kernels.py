@@ -107,8 +107,10 @@ class Tuxmake(Peer):
         super().__init__(place, "tuxmake")
 
     def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
-        """Return its one command: it configures, builds and copies its results every time.
+        """Return its one command: it builds and copies its results every time.
 
+        It configures where there is no .config yet, from the file of that option; later it takes
+        the build folder's as it is.
         It has KBUILD_* values of its own, and takes no flags with a "=" in them: the prefix maps,
         which cost no time, are left out.
         """
@@ -224,15 +226,11 @@ class Rows:
             remove_tree(peer.folder / "ccache")
             peer.symbol(state["value"])
 
-        def tux() -> None:
-            remove_tree(self.tuxmake.folder / "ccache")
-            shutil.copyfile(self.place.settings.config, self.tuxmake.folder / "wanted.config")
-
         cases = [
             self.place.ours("kernel", prepare=ours),
             *self._peers(
                 self.make.case(lambda: theirs(self.make), configure=True, install=True),
-                self.tuxmake.case(tux),
+                self.tuxmake.case(lambda: theirs(self.tuxmake)),
             ),
         ]
         return Row("kernel one symbol", cases, [Target("cpu", "make", 1.05)], "ccache emptied before each")

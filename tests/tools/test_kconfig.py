@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import fetch, kbuild, kconfig, profile
+from tasks import fetch, kbuild, kconfig, kernel, profile
 from tasks.errors import UserError
 from tasks.fragments import FOLDER, parse_config, read_fragment
 from tasks.profile import Settings, Source
@@ -112,32 +112,52 @@ def small(tmp_path: Path) -> Callable[..., Settings]:
     return call
 
 
-def test_the_profile_and_its_fragments_hold(apt_tree: Path, tmp_path: Path) -> None:
-    settings = make(apt_tree, tmp_path / "out")
+def configure(settings: Settings) -> None:
+    """Do what `./doit kconfig` does."""
+    kconfig.complete_base(settings)
     kconfig.merge(settings)
+
+
+def release(settings: Settings) -> str:
+    """Return the release of the config in the build folder."""
+    kbuild.make(settings, ["include/config/kernel.release"])
+    return kernel.built_release(settings)
+
+
+def report(settings: Settings, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what `./doit kconfig:report` prints."""
+    capsys.readouterr()
+    kconfig.print_report(settings)
+    return capsys.readouterr().out
+
+
+def test_the_profile_and_its_fragments_hold(
+    apt_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make(apt_tree, tmp_path / "out")
+    configure(settings)
     folder = settings.config.parent
     assert sorted(path.name for path in folder.iterdir()) == [
         ".build",
         "base.config",
         "config",
         "diff.txt",
-        "report.txt",
     ]
     final = parse_config(settings.config.read_text())
     assert final["EXT4_FS_SECURITY"] == "y"  # selected; none of our lines names it
     assert final["LOCALVERSION"] == '"-tcbuild"'
-    report = (folder / "report.txt").read_text()
+    lines = report(settings, capsys)
     for name in settings.fragments:
         for asked in read_fragment(FOLDER / f"{name}.config"):
             assert final.get(asked.symbol, "n") == asked.value
-            assert report.count(f"{asked.where} ") == 1
+            assert lines.count(f"{asked.where} ") == 1
     diff = (folder / "diff.txt").read_text()
     assert "+ CONFIG_EXT3_FS_SECURITY=y  (kconfig/ext3-xattr.config:" in diff.split("# followed")[0]
     assert "+ CONFIG_EXT4_FS_SECURITY=y\n" in diff.split("# followed")[1]
     assert "explain.c" not in (settings.logs / "kconfig.log").read_text()
 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
-    kconfig.merge(settings)
+    configure(settings)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()} == before
     assert not settings.build.exists()
 
@@ -171,8 +191,9 @@ def explanation(any_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     (folder / "my.config").write_text(WRONG)
     settings = make(any_tree, folder / "out", str(folder / "my.config"), base=folder / "base")
     with pytest.raises(UserError) as caught:
-        kconfig.merge(settings)
-    assert [path.name for path in settings.config.parent.iterdir()] == [".build"], "what made conf, alone"
+        configure(settings)
+    made = sorted(path.name for path in settings.config.parent.iterdir())
+    assert made == [".build", "base.config"], "no config"
     assert not settings.build.exists()
     blocks = re.split(rf"^  (?={re.escape(str(folder))})", caught.value.detail, flags=re.MULTILINE)[1:]
     assert caught.value.message.startswith(f"{len(blocks)} of ")
@@ -226,13 +247,13 @@ def test_positions_are_those_of_the_definitions(explanation: tuple[Path, dict[st
 
 
 def test_a_fragment_may_choose_another_member_than_the_base(
-    small: Callable[..., Settings], any_tree: Path
+    small: Callable[..., Settings], any_tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = small(any_tree, "CONFIG_KERNEL_XZ=y\n")
-    kconfig.merge(settings)
+    configure(settings)
     assert "CONFIG_KERNEL_XZ=y\n" in settings.config.read_text()
-    report = (settings.config.parent / "report.txt").read_text()
-    assert re.search(r"CONFIG_KERNEL_GZIP=y .*overridden at .*/my\.config:1\n", report)
+    lines = report(settings, capsys)
+    assert re.search(r"CONFIG_KERNEL_GZIP=y .*overridden at .*/my\.config:1\n", lines)
     assert "~" not in (settings.config.parent / "diff.txt").read_text()
 
 
@@ -242,18 +263,18 @@ def test_a_base_line_that_needs_a_fragment_takes_effect(
     settings = small(any_tree, "CONFIG_EXT4_FS=y\n")
     with (settings.output.parent / "base").open("a") as stream:
         stream.write("CONFIG_EXT4_FS_SECURITY=y\n")
-    kconfig.merge(settings)
+    configure(settings)
     assert "CONFIG_EXT4_FS_SECURITY=y\n" in settings.config.read_text()
 
 
 def test_a_failing_run_leaves_the_last_good_files(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, "CONFIG_EXT4_FS=y\n")
-    kconfig.merge(settings)
-    files = ("base.config", "config", "diff.txt", "report.txt")
+    configure(settings)
+    files = ("base.config", "config", "diff.txt")
     before = {name: settings.config.with_name(name).read_bytes() for name in files}
     (settings.output.parent / "my.config").write_text("CONFIG_EXT4_FS_SECURITY=y\n")
     with pytest.raises(UserError, match="did not take effect") as caught:
-        kconfig.merge(settings)
+        configure(settings)
     assert "depends on EXT4_FS [=n]: unmet" in caught.value.detail
     assert {name: settings.config.with_name(name).read_bytes() for name in files} == before
     assert sorted(path.name for path in settings.config.parent.iterdir()) == [".build", *files]
@@ -269,7 +290,7 @@ def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> No
     settings = make(apt_tree, tmp_path / "out", base=base, mode="olddefconfig")
     (tmp_path / "my.config").write_text("CONFIG_MISC_FILESYSTEMS=y\nCONFIG_SQUASHFS=y\nCONFIG_TMPFS=y\n")
     settings = dataclasses.replace(settings, fragments=(str(tmp_path / "my.config"), "ext3-xattr"))
-    kconfig.merge(settings)
+    configure(settings)
     diff = (settings.config.parent / "diff.txt").read_text()
     asked, followed, base_part = re.split(r"\n# .*\n", diff)
     assert "- CONFIG_LOCALVERSION_AUTO=y  (tcbuild" in asked
@@ -284,7 +305,7 @@ def test_a_base_that_is_no_config_is_refused(apt_tree: Path, tmp_path: Path) -> 
     base.write_text("<html>404 Not Found</html>\n")
     settings = make(apt_tree, tmp_path / "out", "qemu", base=base, mode="olddefconfig")
     with pytest.raises(UserError, match="not a kernel config"):
-        kconfig.merge(settings)
+        configure(settings)
 
 
 def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> None:
@@ -296,7 +317,7 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
     (tmp_path / "base").write_text(BASE)
     (tmp_path / "my.config").write_text('CONFIG_LOCALVERSION="-mine"\n')
     settings = dataclasses.replace(settings, fragments=(str(tmp_path / "my.config"),))
-    kconfig.merge(settings)
+    configure(settings)
     settings.build.mkdir()
     shutil.copy(settings.config, settings.build / ".config")
     for top in (checkout, settings.linux):
@@ -306,7 +327,7 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
             ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "t"],
         ):
             subprocess.run(["git", *command], cwd=top, check=True)
-        assert re.fullmatch(r"\d+\.\d+\.\d+-mine", kbuild.kernel_release(settings))
+        assert re.fullmatch(r"\d+\.\d+\.\d+-mine", release(settings))
     plain = ["make", "-s", "-C", str(settings.linux), f"O={settings.build}", "ARCH=x86_64", "kernelrelease"]
     said = subprocess.run(plain, check=True, capture_output=True, text=True).stdout.strip()
     assert said.endswith("-mine+"), "the trap this is about is gone"
@@ -314,13 +335,13 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
 
 def test_a_new_config_is_seen_by_the_release(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, 'CONFIG_LOCALVERSION="-one"\n')
-    kconfig.merge(settings)
+    configure(settings)
     settings.build.mkdir()
     (settings.build / ".config").write_bytes(settings.config.read_bytes())
-    assert kbuild.kernel_release(settings).endswith("-one")
+    assert release(settings).endswith("-one")
     changed = settings.config.read_text().replace("-one", "-two")
     (settings.build / ".config").write_text(changed)
-    assert kbuild.kernel_release(settings).endswith("-two")
+    assert release(settings).endswith("-two")
 
 
 def test_tiny_core_differs_by_the_fragments_and_their_selects_alone(tree_54: Path, tmp_path: Path) -> None:
@@ -330,7 +351,7 @@ def test_tiny_core_differs_by_the_fragments_and_their_selects_alone(tree_54: Pat
     settings = make(
         tree_54, tmp_path / "out", "ext3-xattr", "containers", base=Path(named), mode="olddefconfig"
     )
-    kconfig.merge(settings)
+    configure(settings)
     diff = (settings.config.parent / "diff.txt").read_text()
     asked, followed, base_part = re.split(r"\n# .*\n", diff)
     lines = {

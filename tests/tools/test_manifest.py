@@ -74,7 +74,7 @@ def test_it_tells_tools_and_commands_without_folders_of_this_machine(made: Manif
     assert {"gcc", "binutils", "squashfs-tools", "xorriso"} <= made.tools.debian.keys()
     assert made.tools.python["doit"]
     assert "gcc" in made.tools.toolchain
-    assert {"kconfig", "kernel", "iso", "tcz:attr"} <= made.commands.keys()
+    assert {"kconfig:base", "kconfig", "kernel", "iso", "tcz:attr"} <= made.commands.keys()
     assert any(" bzImage modules" in line for line in made.commands["kernel"])
     text = manifestfile.to_json(made)
     for folder in (ROOT, built().output, built().cache, Path.home() / "x"):

@@ -231,7 +231,7 @@ def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tre
     assert run("forget", "--all").status == 0
     done = run("iso", store)  # from the objects and the tree that are there
     assert done.status == 0, done.output
-    tasks = {"kconfig", "kernel", "rootfs", "tcz:attr", "core"}
+    tasks = {"kconfig:base", "kconfig", "kernel", "rootfs", "tcz:attr", "core"}
     assert {task for task in tasks if f"{task}: stored in the shared cache" in done.output} == tasks
     assert run("iso", store).ran == []
     fresh = copy_checkout(tmp_path / "fresh")
@@ -339,7 +339,7 @@ def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
         old.splitlines(keepends=True), new.splitlines(keepends=True), "a/init/main.c", "b/init/main.c"
     )
     (series / "words.patch").write_text("".join(lines))
-    chain = ["linux", "kconfig", "kernel", "iso"]
+    chain = ["linux", "kconfig:base", "kconfig", "kernel", "iso"]
     with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "words"'):
         done = run("iso")
         assert (done.status, done.ran) == (0, chain), done.output

@@ -33,8 +33,3 @@ def test_a_path_that_kbuild_cannot_live_with_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="cannot handle"):
         kbuild.make_args(dataclasses.replace(make_settings(), output=tmp_path / name))
-
-
-def test_there_is_no_release_before_there_is_a_config(make_settings: Callable[..., Settings]) -> None:
-    with pytest.raises(UserError, match=r"holds no \.config"):
-        kbuild.kernel_release(make_settings())
