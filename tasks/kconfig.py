@@ -77,9 +77,7 @@ def merge(settings: Settings) -> None:
     base_requests, original = _of_base(settings)
     with _workshop(settings, "kconfig") as shop:
         base = settings.config.with_name("base.config").read_text()
-        # A fragment may change what the base says.
-        overridden = {request.symbol for request in requests}
-        asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
+        asked = _in_force(base_requests, requests)
         merged, config = shop.work / "merged.config", shop.work / "config"
         # The base's own lines once more: what they depend on may come with a fragment.
         merged.write_text(lay_over(base, asked))
@@ -104,12 +102,12 @@ def print_report(settings: Settings) -> None:
     base_requests, _original = _of_base(settings)
     with _workshop(settings, "kconfig-report") as shop:
         base = settings.config.with_name("base.config").read_text()
-        overridden = {request.symbol: request for request in requests}
-        asked = [*(request for request in base_requests if request.symbol not in overridden), *requests]
+        asked = _in_force(base_requests, requests)
         (shop.work / "merged.config").write_text(lay_over(base, asked))
         shutil.copyfile(settings.config, shop.work / "config")
-        overridden |= _outvoted(shop, asked, base_requests)
         shop.make("config", "savedefconfig")
+        overridden = {request.symbol: request for request in requests}
+        overridden |= _outvoted(shop, asked, base_requests)
         needed = parse_config((kconfig_check.build_folder(settings) / "defconfig").read_text())
         final = parse_config(settings.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
@@ -123,6 +121,12 @@ def _requests(settings: Settings) -> list[Request]:
         requests += read_fragment(path)
     _refuse_conflicts(requests)
     return requests
+
+
+def _in_force(base_requests: Iterable[Request], requests: Sequence[Request]) -> list[Request]:
+    """Return all that holds: a fragment may change what the base says."""
+    changed = {request.symbol for request in requests}
+    return [*(request for request in base_requests if request.symbol not in changed), *requests]
 
 
 def _of_base(settings: Settings) -> tuple[list[Request], str]:
