@@ -237,6 +237,7 @@ def task_tcz() -> Iterator[Task]:
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
             "actions": [do("tcz", "build", S, name)],
+            "meta": {"beforehand": [do("tcz", "base_root", S)]},
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
                 *files(S.used_lock, *fetched, *recipe.files(name)),

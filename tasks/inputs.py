@@ -53,7 +53,7 @@ def collect(settings: Settings) -> tuple[Input, ...]:
     the builder's own that is gone.
     """
     named = extensions(settings)
-    recipes = [name for name in named if name in recipe.names()]
+    recipes = [name for name in named if recipe.exists(name)]
     found = [*_debs(settings), *_below_mirrors(settings), *_local(settings), *_images(settings)]
     for name in recipes:
         found += [_origin(name, file) for file in _origin_files(settings, name)]
@@ -214,7 +214,7 @@ def checkout(settings: Settings) -> Tcbuild:
     if settings.profile.system.mydata:
         paths |= set((ROOT / settings.profile.system.mydata).rglob("*"))
     for name in extensions(settings):
-        if name in recipe.names():
+        if recipe.exists(name):
             paths |= {*recipe.files(name), *recipe.own_files(name)}
     files = [checkout_file(path) for path in sorted(paths) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))

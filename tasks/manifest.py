@@ -103,7 +103,7 @@ def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, 
     native = set()
     for name in inputs.extensions(settings):
         logs[f"tcz:{name}"] = (f"tcz-{name}",)
-        if name in recipe.names():
+        if recipe.exists(name):
             native |= {
                 package for one in tce.recipe_of(settings.profile, name).origin for package in one.build
             }

@@ -46,6 +46,7 @@ class Runner(MRunner):  # type: ignore[misc]
         """Nodes whose end doit's dispatcher has not been told yet."""
         self._ready: deque[Any] = deque()
         self._alone: deque[Any] = deque()
+        self._chains: dict[str, int] = {}
         self._running: dict[Worker, Any] = {}
         self._held: list[bytes] = []
         self._status: Status | None = None
@@ -111,9 +112,12 @@ class Runner(MRunner):  # type: ignore[misc]
             from tasks.worker import Worker
 
             # What most others wait for, one after the other, goes first: the kernel before extensions.
-            node = max(self._ready, key=chain)
+            node = max(self._ready, key=lambda node: chain(node, self._chains))
             self._ready.remove(node)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
+            # What many tasks read is read once, here: each fork has it then.
+            for function, arguments in (node.task.meta or {}).get("beforehand", ()):
+                function(*arguments)
             self._running[Worker(node.task, self.stream)] = node
 
     def _give_back(self, count: int) -> None:
@@ -177,9 +181,15 @@ class Runner(MRunner):  # type: ignore[misc]
                 self._record(worker, node, outcome)
 
 
-def chain(node: Any) -> int:
-    """Return how many tasks must run one after the other once doit's node `node` has."""
-    return max((1 + chain(later) for later in node.waiting_me), default=0)
+def chain(node: Any, known: dict[str, int]) -> int:
+    """Return how many tasks must run one after the other once doit's node `node` has.
+
+    known: lengths found before, by task.
+    """
+    name = node.task.name
+    if name not in known:
+        known[name] = max((1 + chain(later, known) for later in node.waiting_me), default=0)
+    return known[name]
 
 
 def can_be_apart(task: Any) -> bool:

@@ -101,6 +101,36 @@ two = one
     assert said.count(f" {process.pid}\n") == 2
 
 
+READERS = """
+import functools
+
+@functools.cache
+def read(what):
+    with open("readers", "a") as readers:
+        readers.write(f"{what} {os.getpid()}\\n")
+
+def use(name):
+    read("root")
+    done(name)
+
+def reading(name):
+    return {"actions": [(use, [name])], "targets": [name], "meta": {"beforehand": [(read, ["root"])]}}
+
+def task_three():
+    return reading("three")
+
+def task_four():
+    return reading("four")
+"""
+
+
+def test_what_many_tasks_read_is_read_once_before_they_are_apart(tmp_path: Path) -> None:
+    process = Project(tmp_path, READERS, "").start("three", "four")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert (tmp_path / "readers").read_text() == f"root {process.pid}\n"
+
+
 def test_nothing_to_do(tmp_path: Path) -> None:
     project = Project(tmp_path, MANY_LINES, "one two")
     assert project.ran() == ["last", "one", "two"]
