@@ -78,7 +78,9 @@ def shared(
 
     wrapped = action(run_or_restore)
     wrapped.in_shared_cache = lambda: is_there(settings, task_key)  # type: ignore[attr-defined]
-    return {**task, "actions": [(wrapped, [])]}
+    # What is read beforehand is for who builds; what comes from the cache would only wait for it.
+    meta = {what: value for what, value in task.get("meta", {}).items() if what != "beforehand"}
+    return {**task, "actions": [(wrapped, [])], "meta": meta}
 
 
 def has_one_source(settings: Settings) -> bool:

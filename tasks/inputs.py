@@ -45,6 +45,11 @@ def extensions(settings: Settings) -> list[str]:
     return found.closure(tce.placed(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
 
+def recipes(settings: Settings) -> list[str]:
+    """Return those of `extensions` that have a recipe."""
+    return [name for name in extensions(settings) if recipe.exists(name)]
+
+
 def collect(settings: Settings) -> tuple[Input, ...]:
     """Return everything that was fetched for the profile, sorted.
 
@@ -52,10 +57,8 @@ def collect(settings: Settings) -> tuple[Input, ...]:
     alone: the lock covers it.  Nothing is fetched for it.  Raises `UserError` for a file of
     the builder's own that is gone.
     """
-    named = extensions(settings)
-    recipes = [name for name in named if recipe.exists(name)]
     found = [*_debs(settings), *_below_mirrors(settings), *_local(settings), *_images(settings)]
-    for name in recipes:
+    for name in recipes(settings):
         found += [_origin(name, file) for file in _origin_files(settings, name)]
     return tuple(sorted(found, key=lambda item: (item.kind, item.name, item.sha256, item.used_by)))
 
@@ -213,9 +216,8 @@ def checkout(settings: Settings) -> Tcbuild:
         paths |= {ROOT / "rootfs.toml", *(ROOT / "rootfs").rglob("*")}
     if settings.profile.system.mydata:
         paths |= set((ROOT / settings.profile.system.mydata).rglob("*"))
-    for name in extensions(settings):
-        if recipe.exists(name):
-            paths |= {*recipe.files(name), *recipe.own_files(name)}
+    for name in recipes(settings):
+        paths |= {*recipe.files(name), *recipe.own_files(name)}
     files = [checkout_file(path) for path in sorted(paths) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
     commit, dirty = _git()

@@ -115,7 +115,7 @@ class Runner(MRunner):  # type: ignore[misc]
             node = max(self._ready, key=lambda node: chain(node, self._chains))
             self._ready.remove(node)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
-            # What many tasks read is read once, here: each fork has it then.
+            # What many tasks read is read once, here: each fork has it then.  If it fails, the task says so.
             for function, arguments in (node.task.meta or {}).get("beforehand", ()):
                 function(*arguments)
             self._running[Worker(node.task, self.stream)] = node

@@ -181,3 +181,11 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
     (tmp_path / "toolchains/debian11.packages").unlink()
     monkeypatch.setattr(toolchain, "FOLDER", tmp_path / "toolchains")
     assert not has_one_source(pinned)
+
+
+def test_what_comes_from_the_cache_waits_for_nothing_read_beforehand(settings: Settings) -> None:
+    task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
+    meta = {"beforehand": [(print, [])], "sizes": ["corepure64.gz"]}
+    with_cache = dataclasses.replace(settings, shared_cache="folder")
+    assert shared(with_cache, {**task, "meta": meta})["meta"] == {"sizes": ["corepure64.gz"]}
+    assert shared(dataclasses.replace(settings, shared_cache=""), {**task, "meta": meta})["meta"] == meta
