@@ -11,28 +11,38 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import commandline, commands, jobserver, originlock, recipe, runner, sourcetree, tce
-from tasks.cached import shared
-from tasks.declare import Task, changed, command, do, files
-from tasks.errors import edge, install_signal_handlers
-from tasks.profile import load_lock
-from tasks.reporter import Reporter
-from tasks.run import ROOT
+from tasks.cache.task import shared
+from tasks.cli import commands, variables
+from tasks.config import plan, recipe, recipe_lock
+from tasks.engine import runner
+from tasks.engine.reporter import Reporter
+from tasks.engine.task import Task, changed, command, do, files
+from tasks.extensions import targets
+from tasks.formats.tcz import TCZ_ENDINGS, UPSTREAM_ENDINGS
+from tasks.image.targets import image_files, mirror_files
+from tasks.kernel import edited_tree, inputs, installed
+from tasks.origins.lock import load_lock
+from tasks.toolchain import identity
+from tasks.util import jobserver
+from tasks.util.checkout import ROOT
+from tasks.util.errors import edge, install_signal_handlers
 
 ARTIFACTS = ROOT / "artifacts"
 
 install_signal_handlers()
 runner.install()
 with edge():
-    S = commandline.settings(ARTIFACTS)
+    S = variables.settings(ARTIFACTS)
     # Recipes take files from the machine's own packages, which fit a root made of those.
     # On another root only what the profile names is built.
-    PLAN = tce.plan(S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ())
-    tce.require_importer(S.profile, PLAN)
-    ALL_RECIPES = {name: tce.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
-    LEFT_OUT = tce.left_out(S.profile, PLAN)
+    PLAN = plan.plan(
+        S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
+    )
+    plan.require_importer(S.profile, PLAN)
+    ALL_RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
+    LEFT_OUT = plan.left_out(S.profile, PLAN)
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
-    LOCKABLE = [name for name in recipe.names() if originlock.to_lock(recipe.load(name))]
+    LOCKABLE = [name for name in recipe.names() if recipe_lock.to_lock(recipe.load(name))]
 
 DEFAULT = ["iso"]
 DOIT_CONFIG = {
@@ -54,25 +64,25 @@ KERNEL = files(*(S.kernel / name for name in ("vmlinuz64", "release", "modules.s
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
 # What extensions see of the root; a change in a script of it rebuilds none of them.
 BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
-MODULES = files(*commandline.module_files(S))
-CORE_MODULES = files(tce.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:3]
+MODULES = files(*targets.module_files(S))
+CORE_MODULES = files(installed.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:3]
 LISTED = files(S.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
 def tcz_files(names: list[str]) -> list[str]:
     """Return the files of extensions and of what they depend on: .tcz and all beside it."""
-    return files(*commandline.tcz_files(S, PLAN, names))
+    return files(*targets.tcz_files(S, PLAN, names))
 
 
 def placed(*places: str) -> list[str]:
     """Return the profile's extensions that go to one of `places`."""
-    return tce.placed(S.profile, *places)
+    return plan.placed(S.profile, *places)
 
 
 def image_inputs() -> list[str]:
     """Return every file that an ISO or a disk image is made of."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
-    return [*KERNEL[:2], *files(S.core, *commandline.tree(ROOT / "boot")), *tcz, *LISTED]
+    return [*KERNEL[:2], *files(S.core, *variables.tree(ROOT / "tasks/image/boot")), *tcz, *LISTED]
 
 
 def task_fetch() -> Iterator[Task]:
@@ -80,11 +90,11 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [do("fetch", "fetch", S, PACKAGES), do("manifest", "write_early", S)],
+        "actions": [do("fetch.inputs", "fetch", S, PACKAGES), do("provenance.manifest", "write_early", S)],
         "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
         "uptodate": changed(
-            **commandline.fetched(S.profile),
+            **variables.fetched(S.profile),
             packages=PACKAGES,
             frozen=S.frozen,
             relock=S.relock,
@@ -92,18 +102,18 @@ def task_fetch() -> Iterator[Task]:
         ),
     }
     for name, made in ALL_RECIPES.items():
-        if not originlock.to_lock(made):
+        if not recipe_lock.to_lock(made):
             continue
-        lock = originlock.path(name)
+        lock = recipe_lock.path(name)
         yield {
             "basename": f"fetch:{name}",  # no sub-task: only who needs it fetches it
             "doc": f"fetch what extension {name} is made of, as its recipe has it locked",
-            "actions": [do("originfetch", "fetch", S, name)],
+            "actions": [do("fetch.recipe_inputs", "fetch", S, name)],
             "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
-            "targets": files(originlock.used_path(S, name)),
+            "targets": files(recipe_lock.used_path(S, name)),
             "uptodate": [
-                *changed(origins=originlock.to_lock(made), relock=S.relock),
-                (originlock.is_cached, [S, name]),
+                *changed(origins=recipe_lock.to_lock(made), relock=S.relock),
+                (recipe_lock.is_cached, [S, name]),
             ],
         }
 
@@ -111,19 +121,19 @@ def task_fetch() -> Iterator[Task]:
 def task_lock() -> Iterator[Task]:
     """pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"""
     doc = "pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"
-    yield command("lock", doc, do("fetch", "lock", S, PACKAGES))
+    yield command("lock", doc, do("fetch.inputs", "lock", S, PACKAGES))
     for name in LOCKABLE:
         doc = f"pin what extension {name} (or ALTERNATIVE of it) is made of, in its lock.toml"
-        yield command(f"lock:{name}", doc, do("originfetch", "lock", S, name), pos_arg="wanted")
+        yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
 
 
 def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
     return {
-        "actions": [do("linux", "prepare", S)],
-        "file_dep": files(S.used_lock, *commandline.patch_files(S)),
+        "actions": [do("kernel.source_tree", "prepare", S)],
+        "file_dep": files(S.used_lock, *inputs.patch_files(S)),
         "targets": files(SOURCE, SERIES),
-        "uptodate": [*changed(patches=S.profile.kernel.patches), (sourcetree.is_current, [S])],
+        "uptodate": [*changed(patches=S.profile.kernel.patches), (edited_tree.is_current, [S])],
     }
 
 
@@ -132,44 +142,44 @@ def task_kconfig() -> Iterator[Task]:
     complete = {
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel's tree",
-        "actions": [do("kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *commandline.base_config_files(S)),
+        "actions": [do("kernel.kconfig", "complete_base", S)],
+        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
-            kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=commandline.compiler()
+            kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
         ),
     }
     yield shared(S, complete)
     merge = {
         "basename": "kconfig",
         "doc": "merge the fragments onto the base config and prove every line of them",
-        "actions": [do("kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *commandline.config_files(S)),
+        "actions": [do("kernel.kconfig", "merge", S)],
+        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S)),
         "targets": files(S.config, DIFF),
         "uptodate": changed(
-            kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=commandline.compiler()
+            kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=identity.compiler()
         ),
     }
     # diff.txt names lines by the profile's file, and its notes stand in kconfig/.
     yield shared(S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()})
     doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kconfig", "print_diff", S), reads=files(DIFF))
+    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S), reads=files(DIFF))
     doc = "print what each line asked of the kernel's config became, and by what"
-    yield command("kconfig:report", doc, do("kconfig", "print_report", S), reads=files(S.config))
+    yield command("kconfig:report", doc, do("kernel.kconfig", "print_report", S), reads=files(S.config))
 
 
 def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
     compile_it = {
         "basename": "kernel",
-        "actions": [do("manifest", "write_early", S), do("kernel", "build", S)],
+        "actions": [do("provenance.manifest", "write_early", S), do("kernel.build", "build", S)],
         "file_dep": files(
-            S.config, SOURCE, SERIES, ROOT / "tasks" / "installkernel", ROOT / "tasks" / "kbuild.py"
+            S.config, SOURCE, SERIES, ROOT / "tasks/kernel/installkernel", ROOT / "tasks/kernel/kbuild.py"
         ),
         "targets": KERNEL,
         "meta": {"sizes": files(S.kernel / "modules")},  # for records of runs
         "uptodate": changed(
-            S.kernel / "modules", tools=commandline.compiler(), epoch=S.profile.source_date_epoch
+            S.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
         ),
     }
     return shared(S, compile_it, made=[S.kernel])
@@ -181,12 +191,12 @@ def task_rootfs() -> Task:
         return {"actions": None, "uptodate": [True]}
     make_it = {
         "basename": "rootfs",
-        "actions": [do("rootfs", "build", S)],
-        "file_dep": files(S.used_lock, ROOT / "rootfs.toml", *commandline.tree(ROOT / "rootfs")),
+        "actions": [do("initramfs.rootfs", "build", S)],
+        "file_dep": files(S.used_lock, *variables.tree(ROOT / "rootfs")),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
-    return shared(S, make_it, also={"links": commandline.links(ROOT / "rootfs")})
+    return shared(S, make_it, also={"links": variables.links(ROOT / "rootfs")})
 
 
 def task_modules() -> Task:
@@ -195,7 +205,7 @@ def task_modules() -> Task:
         return {"actions": None, "uptodate": [True]}
     split = {
         "basename": "modules",
-        "actions": [do("modules", "split", S)],
+        "actions": [do("extensions.modules", "split", S)],
         "file_dep": [*KERNEL[1:3], *BASE, str(ROOT / "kconfig" / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
@@ -204,7 +214,7 @@ def task_modules() -> Task:
             epoch=S.profile.source_date_epoch,
         ),
     }
-    return shared(S, split, made=[*map(Path, MODULES), tce.core_modules(S)])
+    return shared(S, split, made=[*map(Path, MODULES), installed.core_modules(S)])
 
 
 def task_tcz() -> Iterator[Task]:
@@ -212,15 +222,15 @@ def task_tcz() -> Iterator[Task]:
     doc = "make the extensions: those with a recipe, and the profile's upstream ones"
     yield {"basename": "tcz", "name": None, "doc": doc}
     tree_doc = "print what extension NAME (all of the profile) depends on, with sizes"
-    yield command("tcz:tree", tree_doc, do("tree", "print_tree", S), pos_arg="names")
+    yield command("tcz:tree", tree_doc, do("extensions.dependency_tree", "print_tree", S), pos_arg="names")
     for name in PLAN.of_kind("upstream"):
         yield {
             "basename": "tcz",
             "name": name if name != "tree" else "tree.tcz",  # which is a task of its own
             "doc": "take a fetched upstream extension",
-            "actions": [do("tce", "install", S, name)],
+            "actions": [do("extensions.upstream", "install", S, name)],
             "file_dep": files(S.used_lock),
-            "targets": files(*(S.tcz / f"{name}{ending}" for ending in tce.UPSTREAM_ENDINGS)),
+            "targets": files(*(S.tcz / f"{name}{ending}" for ending in UPSTREAM_ENDINGS)),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
     if LEFT_OUT:
@@ -228,23 +238,23 @@ def task_tcz() -> Iterator[Task]:
             "basename": "tcz",
             "name": "left-out",
             "doc": "say which recipes `./doit tcz` leaves out, and why",
-            "actions": [do("tce", "tell_left_out", LEFT_OUT)],
+            "actions": [do("config.plan", "tell_left_out", LEFT_OUT)],
             "uptodate": [False],
         }
     for name, made in ALL_RECIPES.items():
-        fetched = [originlock.used_path(S, name)] if originlock.to_lock(made) else []
+        fetched = [recipe_lock.used_path(S, name)] if recipe_lock.to_lock(made) else []
         make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
-            "actions": [do("tcz", "build", S, name)],
-            "meta": {"beforehand": [do("tcz", "base_root", S)]},
+            "actions": [do("extensions.build", "build", S, name)],
+            "meta": {"beforehand": [do("extensions.build", "base_root", S)]},
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
                 *files(S.used_lock, *fetched, *recipe.files(name)),
                 *BASE_INDEX,
                 *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
             ],
-            "targets": files(*(S.tcz / f"{name}{ending}" for ending in commandline.TCZ_ENDINGS)),
+            "targets": files(*(S.tcz / f"{name}{ending}" for ending in TCZ_ENDINGS)),
             "uptodate": changed(
                 layout=recipe.layout(name),
                 origins=made.origin,
@@ -260,7 +270,7 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
-        "actions": [do("core", "build", S)],
+        "actions": [do("initramfs.core", "build", S)],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
         "meta": {"sizes": files(S.output / "modules64.gz")},
@@ -268,7 +278,7 @@ def task_core() -> Iterator[Task]:
     }
     yield shared(S, join, made=[S.core, S.output / "modules64.gz"])
     doc = "list what corepure64.gz holds, as the kernel will unpack it"
-    yield command("core:list", doc, do("core", "list_core", S.core), reads=files(S.core))
+    yield command("core:list", doc, do("formats.initramfs_file", "list_core", S.core), reads=files(S.core))
 
 
 def task_images() -> Task:
@@ -276,8 +286,8 @@ def task_images() -> Task:
     if not S.profile.images:
         return {"actions": None, "uptodate": [True]}
     return {
-        "actions": [do("images", "build", S)],
-        "file_dep": files(*commandline.image_files(S)),
+        "actions": [do("image.container_images", "build", S)],
+        "file_dep": files(*image_files(S)),
         "targets": files(S.images_list),
         "uptodate": changed(images=S.profile.images),
     }
@@ -289,7 +299,11 @@ CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images":
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
-        "actions": [do("bootcodes", "warn", S), do("iso", "build", S), do("manifest", "write_iso", S)],
+        "actions": [
+            do("image.bootcodes", "warn", S),
+            do("image.iso", "build", S),
+            do("provenance.manifest", "write_iso", S),
+        ],
         "file_dep": image_inputs(),
         "targets": files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json")),
         "uptodate": changed(**CARRIED),
@@ -298,9 +312,13 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
-    mydata = commandline.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
+    mydata = variables.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
-        "actions": [do("bootcodes", "warn", S), do("disk", "build", S), do("manifest", "write_disk", S)],
+        "actions": [
+            do("image.bootcodes", "warn", S),
+            do("image.disk", "build", S),
+            do("provenance.manifest", "write_disk", S),
+        ],
         "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(
             *(S.output / f"tcbuild-{S.name}.{kind}" for kind in ("img", "qcow2", "img.manifest.json"))
@@ -313,14 +331,14 @@ def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
-        "actions": [do("mirror", "build", S, names)],
+        "actions": [do("image.mirror", "build", S, names)],
         "file_dep": [
             *tcz_files(names),
             *BASE,
             *LISTED,
-            *files(*sorted((ROOT / "tasks").glob("mirror*")), ROOT / "tasks/page.py"),
+            *files(*sorted((ROOT / "tasks/image").glob("mirror*")), ROOT / "tasks/util/html.py"),
         ],
-        "targets": files(*commandline.mirror_files(S, names)),
+        "targets": files(*mirror_files(S, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }
 
@@ -331,13 +349,13 @@ def task_qemu() -> Iterator[Task]:
     yield command(
         "qemu",
         "boot the ISO in QEMU, its serial console on this terminal",
-        do("qemu", "interactive", S),
+        do("vm.qemu", "interactive", S),
         reads=needs,
-        params=[commandline.FIRMWARE, commandline.MEMORY, commandline.FORWARD],
+        params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
         io={"capture": False},
     )
     doc = "boot by BIOS, UEFI and directly, and ask the guest whether all is well"
-    yield command("qemu:test", doc, do("qemu", "test", S), reads=needs)
+    yield command("qemu:test", doc, do("vm.qemu", "test", S), reads=needs)
 
 
 def task_test() -> Iterator[Task]:
@@ -353,13 +371,13 @@ def task_test() -> Iterator[Task]:
         ),
     }
     for name, (doc, paths, needs) in tiers.items():
-        tests = do("testing", "pytest", *paths)
+        tests = do("cli.testing", "pytest", *paths)
         yield command(name, doc, tests, task_dep=needs, io={"capture": False})
     doc = "give every parser damaged input (100,000 in all)"
-    yield command("fuzz", doc, do("testing", "fuzz"), params=[commandline.INPUTS], io={"capture": False})
+    yield command("fuzz", doc, do("cli.testing", "fuzz"), params=[variables.INPUTS], io={"capture": False})
     doc = "let things go wrong in the middle of runs (200 times), and see that one plain run mends them"
-    faults = do("testing", "faults")
-    yield command("faults", doc, faults, params=commandline.FAULTS, task_dep=["iso"], io={"capture": False})
+    faults = do("cli.testing", "faults")
+    yield command("faults", doc, faults, params=variables.FAULTS, task_dep=["iso"], io={"capture": False})
 
 
 def task_commands() -> Iterator[Task]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tasks import compilers, profile
-from tasks.profile import Settings
+from tasks.config import compiler, profile
+from tasks.config.settings import Settings
 
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("tcbuild", deadline=None)
@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("tcbuild")
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller may change what a test sees."""
     for name in list(os.environ):
-        own = name.startswith("TCBUILD_") and name.removeprefix("TCBUILD_").lower() in compilers.VARIABLES
+        own = name.startswith("TCBUILD_") and name.removeprefix("TCBUILD_").lower() in compiler.VARIABLES
         shared = name.startswith(("TCBUILD_SHARED", "TCBUILD_CACHE_"))
         if own or shared or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
             monkeypatch.delenv(name)

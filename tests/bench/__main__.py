@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tasks.errors import UserError, edge, install_signal_handlers
-from tasks.files import remove_tree, write_atomic
-from tasks.run import ROOT, say
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError, edge, install_signal_handlers
+from tasks.util.files import remove_tree, write_atomic
+from tasks.util.process import say
 from tests.bench import growth, images, kernels, machine, measure, table, workplace
 from tests.bench.measure import Row
 from tests.bench.workplace import Workplace

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks.errors import edge
-from tasks.guest import PROMPT, Guest
-from tasks.machine import Disk, Machine
+from tasks.util.errors import edge
+from tasks.vm.guest import PROMPT, Guest
+from tasks.vm.machine import Disk, Machine
 
 LIMIT = 300.0  # seconds; an emulated machine on a busy one takes its time
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.run import say
+from tasks.util.process import say
 from tests.bench.measure import Sample, meter
 from tests.bench.workplace import PROFILE, Workplace
 

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks import core, cpio, iso
-from tasks.files import remove_tree
+from tasks.formats import cpio, initramfs_file
+from tasks.image.iso import _xorriso
+from tasks.util.files import remove_tree
 from tests.bench.measure import Case, Row, Target, missing
 from tests.bench.workplace import Workplace, edit, script
 
@@ -56,7 +57,7 @@ class Rows:
         """Unpack our core into `folder`, as far as this user may."""
         remove_tree(folder)
         folder.mkdir(parents=True)
-        members = core.merged(core.read_core(self.place.settings.core)).values()
+        members = initramfs_file.merged(initramfs_file.read_core(self.place.settings.core)).values()
         packed = folder.with_suffix(".cpio")
         packed.write_bytes(cpio.write(list(members), mtime=None))
         nodes = [] if os.geteuid() == 0 else ["--nonmatching", "dev/*"]
@@ -155,7 +156,7 @@ class Rows:
         # As a copy it is read-only, and xorriso writes into isolinux.bin's boot information.
         self.place.run_tool("chmod", "-R", "u+w", tree)
         packed = peers / "shell.iso"
-        words = [*iso._xorriso(ours), "-o", str(packed), str(tree)]
+        words = [*_xorriso(ours), "-o", str(packed), str(tree)]
         shell = Case("shell", words, peers, {}, lambda: remove_tree(packed), packed)
 
         def prepare() -> None:

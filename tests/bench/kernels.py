@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tasks import kbuild
-from tasks.errors import UserError
-from tasks.files import remove_tree
-from tasks.profile import Settings
+from tasks.config.settings import Settings
+from tasks.kernel import kbuild
+from tasks.util.errors import UserError
+from tasks.util.files import remove_tree
 from tests.bench.measure import Case, Row, Target, why
 from tests.bench.workplace import TREE, Workplace, edit, script
 

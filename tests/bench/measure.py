@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import UserError
-from tasks.run import TAIL_LINES, end_group, say
+from tasks.util.errors import UserError
+from tasks.util.process import TAIL_LINES, end_group, say
 
 METER = Path(__file__).with_name("meter.py")
 OURS = "tcbuild"

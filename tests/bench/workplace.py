@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks import inherit
-from tasks.errors import UserError
-from tasks.files import remove_tree
-from tasks.profile import Profile, Settings, cache_folder
+from tasks.config import inheritance
+from tasks.config.profile import Profile
+from tasks.config.settings import Settings
+from tasks.util.checkout import cache_folder
+from tasks.util.errors import UserError
+from tasks.util.files import remove_tree
 from tests.bench.measure import OURS, Case, meter
-from tests.built import copy_checkout
+from tests.support.built import copy_checkout
 
 DATA = Path(__file__).parent / "data"
 PROFILE = "bench"
@@ -59,7 +61,7 @@ class Workplace:
 
     def with_profile(self, name: str) -> Settings:
         """Return the settings of another profile of this checkout."""
-        profile = inherit.load(self.checkout / "profiles", name, Profile)
+        profile = inheritance.load(self.checkout / "profiles", name, Profile)
         output = self.checkout / "artifacts" / name
         fragments = profile.kernel.fragments
         return replace(self.settings, name=name, profile=profile, output=output, fragments=fragments)
@@ -111,7 +113,7 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
     shared.mkdir(parents=True, exist_ok=True)
     remove_tree(cache / KEPT)
     (cache / KEPT).symlink_to(shared)
-    profile = inherit.load(checkout / "profiles", PROFILE, Profile)
+    profile = inheritance.load(checkout / "profiles", PROFILE, Profile)
     settings = Settings(PROFILE, profile, False, False, profile.kernel.fragments, artifacts / PROFILE, cache)
     return Workplace(checkout, cache, settings)
 

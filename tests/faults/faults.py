@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.files import remove_tree
+from tasks.util.files import remove_tree
 from tests.faults.world import Run, World
 
 STAGES = ("fetch", "linux", "kconfig", "kernel", "tcz:", "core", "iso")
@@ -52,7 +52,7 @@ def work(world: World, rng: random.Random) -> Iterator[tuple[str, list[str]]]:
     edits = {
         "fragment": (fragment, f"CONFIG_CRC7=m\nCONFIG_LOG_BUF_SHIFT={size}\n", ["kconfig", "kernel", "iso"]),
         "recipe": (recipe, recipe.read_text().replace("own", f"{size}"), ["tcz:", "core", "iso"]),
-        "menu": (checkout / "boot/isolinux.cfg", f"# {size}\n", ["iso"]),
+        "menu": (checkout / "tasks/image/boot/isolinux.cfg", f"# {size}\n", ["iso"]),
     }
     with ExitStack() as stack:
         kind = rng.choice([*removable, *edits])

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import LEFTOVER, sha256_file
-from tests.built import built
+from tasks.util.files import LEFTOVER, sha256_file
 from tests.faults.faults import FAULTS, NEED_MOUNT, can_mount
 from tests.faults.world import World
-from tests.mirror import Mirror
+from tests.support.built import built
+from tests.support.mirror import Mirror
 
 COUNT = int(os.environ.get("TCBUILD_FAULTS", "20"))
 SEED = os.environ.get("TCBUILD_SEED") or str(random.SystemRandom().randrange(1 << 32))

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.files import sha256_file
-from tasks.profile import Settings, cache_folder
-from tests.built import copy_checkout
-from tests.mirror import Mirror, Page
-from tests.tinycore import md5_text, squashfs
+from tasks.config.settings import Settings
+from tasks.util.checkout import cache_folder
+from tasks.util.files import sha256_file
+from tests.support.built import copy_checkout
+from tests.support.mirror import Mirror, Page
+from tests.support.tinycore import md5_text, squashfs
 
 PROFILE = """
 description = "Small enough to be broken often"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tasks.errors import UserError
+from tasks.util.errors import UserError
 
 SECONDS = 20
 """How much processor time one input may take; a thousand times what most need."""

@@ -12,36 +12,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import (
+from tasks.cli import identify
+from tasks.config import plan, profile
+from tasks.config.recipe import Recipe
+from tasks.config.recipe_lock import OriginLock
+from tasks.fetch import pin
+from tasks.formats import (
     archive,
-    bootheader,
-    bootimage,
+    bzimage,
     compression,
-    core,
+    container_archive,
     cpio,
     elf,
-    filetypes,
-    fragments,
-    grub,
-    identify,
-    imagetar,
-    learn,
-    manifestfile,
-    npm,
-    patches,
-    profile,
-    rootfs,
-    schema,
-    tce,
-    toolchain,
-    unpack,
+    initramfs_file,
+    magic,
+    tcz,
 )
-from tasks.bootcodes import Bootcodes
-from tasks.originlock import OriginLock
-from tasks.qemu import Checks
-from tasks.recipe import Recipe
-from tasks.run import ROOT
-from tests import images, oci, smallimage
+from tasks.image import grub
+from tasks.image.bootcodes import Bootcodes
+from tasks.initramfs import rootfs
+from tasks.kernel import fragments, patches
+from tasks.origins import lock, npm, tarball
+from tasks.provenance import manifest_schema
+from tasks.toolchain import build_root
+from tasks.util import toml_schema
+from tasks.util.checkout import ROOT
+from tasks.vm.qemu import Checks
+from tests.support import images, oci, smallimage
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
@@ -82,14 +79,14 @@ def toml(kind: type[Any], *paths: str) -> tuple[Sequence[bytes], Callable[[bytes
     """Return the project's own files of a schema as seeds, and its loader."""
     seeds = [path.read_bytes() for pattern in paths for path in sorted(ROOT.glob(pattern))]
     assert seeds, f"{paths} match nothing"
-    return seeds, on_file(lambda path: schema.load(path, kind), "input.toml")
+    return seeds, on_file(lambda path: toml_schema.load(path, kind), "input.toml")
 
 
 def _boot_header(data: bytes, folder: Path) -> None:
-    bootheader.read_pe(data)
-    header = bootheader.read_header(data)
-    bootheader.version_string(data, header)
-    bootimage.check_header(header)
+    bzimage.read_pe(data)
+    header = bzimage.read_header(data)
+    bzimage.version_string(data, header)
+    bzimage.check_header(header)
 
 
 def _decompress(data: bytes, folder: Path) -> None:
@@ -105,7 +102,7 @@ def _cpio_again(data: bytes, folder: Path) -> None:
 
 
 def _core(path: Path) -> None:
-    root = core.unpacked(core.read_core(path))
+    root = initramfs_file.unpacked(initramfs_file.read_core(path))
     cpio.write(root.members().values(), mtime=0)
 
 
@@ -148,7 +145,7 @@ def _shrinkwrap() -> bytes:
 
 def _in_image(files: oci.Files, name: str) -> Callable[[bytes, Path], Any]:
     """Return a parser of one file of an image archive; the others stay good."""
-    parse = on_file(imagetar.read)
+    parse = on_file(container_archive.read)
     return lambda data, folder: parse(oci.tar({**files, name: data}), folder)
 
 
@@ -162,7 +159,7 @@ LOCKS = ("profiles/*.lock.toml",)
 
 TARGETS = [
     Target("boot header", [images.bzimage(), images.bzimage(efi=False)], _boot_header),
-    Target("bzImage", [images.bzimage()], on_file(bootimage.check_bzimage)),
+    Target("bzImage", [images.bzimage()], on_file(bzimage.check_bzimage)),
     Target(
         "check FILE",
         [images.bzimage(), images.vmlinux(), *MODULES, *PACKED, *CORES, _zip(), b"#!/bin/sh\n"],
@@ -172,7 +169,7 @@ TARGETS = [
     Target(
         "file type",
         [images.bzimage(), images.vmlinux(), _zip()],
-        lambda data, _: filetypes.classify(data),
+        lambda data, _: magic.classify(data),
         refuses=False,
     ),
     Target("compression", PACKED, _decompress),
@@ -183,38 +180,38 @@ TARGETS = [
     Target(
         "tar",
         [_tar(a=b"1", b__c=b"2"), gzip.compress(_tar(a=b"1"), mtime=0), oci.tar({"a": b""}, {"b": "a"})],
-        lambda data, folder: on_file(lambda path: unpack.unpack_tar(path, folder / "out"))(data, folder),
+        lambda data, folder: on_file(lambda path: archive.unpack_tar(path, folder / "out"))(data, folder),
         weight=0.3,
     ),
     Target(
         "zip",
         [_zip()],
-        lambda data, folder: on_file(lambda path: unpack.unpack_zip(path, folder / "out", label="x"))(
+        lambda data, folder: on_file(lambda path: archive.unpack_zip(path, folder / "out", label="x"))(
             data, folder
         ),
     ),
     Target(
         "image tar",
         [oci.tar(OCI), oci.tar(DOCKER)],
-        on_file(imagetar.read),
+        on_file(container_archive.read),
     ),
     Target("OCI index", [OCI["index.json"]], _in_image(OCI, "index.json")),
     Target("manifest.json of docker save", [DOCKER["manifest.json"]], _in_image(DOCKER, "manifest.json")),
     Target("profile", *toml(profile.Profile, "profiles/apt.toml", "profiles/tc11.toml")),
     Target("recipe", *toml(Recipe, "extensions/*/recipe.toml")),
-    Target("lock", *toml(profile.Lock, *LOCKS)),
+    Target("lock", *toml(lock.Lock, *LOCKS)),
     Target("lock of origins", *toml(OriginLock, "extensions/nodejs/lock.toml")),
     Target(
         "manifest",
-        [manifestfile.to_json(smallimage.manifest_of(None)).encode()],
-        lambda data, _: manifestfile.parse(data, "x.manifest.json"),
+        [manifest_schema.to_json(smallimage.manifest_of(None)).encode()],
+        lambda data, _: manifest_schema.parse(data, "x.manifest.json"),
     ),
-    Target("bootcodes.toml", *toml(Bootcodes, "boot/bootcodes.toml")),
-    Target("checks.toml", *toml(Checks, "boot/checks.toml")),
-    Target("boot.toml", *toml(grub.Loaders, "boot/boot.toml")),
-    Target("modules.toml", *toml(tce.Sorting, "kconfig/modules.toml")),
-    Target("rootfs.toml", *toml(rootfs.Rules, "rootfs.toml")),
-    Target("toolchain", *toml(toolchain.Toolchain, "toolchains/*.toml")),
+    Target("bootcodes.toml", *toml(Bootcodes, "tasks/image/bootcodes.toml")),
+    Target("checks.toml", *toml(Checks, "tasks/vm/checks.toml")),
+    Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
+    Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),
+    Target("rootfs.toml", *toml(rootfs.Rules, "rootfs/rootfs.toml")),
+    Target("toolchain", *toml(build_root.Toolchain, "tasks/toolchain/toolchains/*.toml")),
     Target(
         "fragment",
         [b'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\nCONFIG_D=0x10\n'],
@@ -224,16 +221,16 @@ TARGETS = [
         ".config", [b"CONFIG_A=y\n# CONFIG_B is not set\n"], on_text(fragments.parse_config), refuses=False
     ),
     Target("patch", [PATCH], _series, weight=0.02),
-    Target(".dep", [b"a.tcz\nnet-bridging-KERNEL.tcz\n"], on_text(lambda text: tce.parse_dep(text, "x"))),
+    Target(".dep", [b"a.tcz\nnet-bridging-KERNEL.tcz\n"], on_text(lambda text: tcz.parse_dep(text, "x"))),
     Target(
         ".md5.txt",
         [DIGEST.encode() + b"  a.tcz\n"],
-        on_text(lambda text: learn.parse_md5(text, "a.tcz", "x")),
+        on_text(lambda text: pin.parse_md5(text, "a.tcz", "x")),
     ),
     Target(
         "SHA256SUMS",
         [DIGEST.encode() * 2 + b"  a.tar.gz\n"],
-        on_text(lambda text: archive.parse_sha256(text, "a.tar.gz", "x")),
+        on_text(lambda text: tarball.parse_sha256(text, "a.tar.gz", "x")),
     ),
     Target("npm-shrinkwrap.json", [_shrinkwrap()], lambda data, _: npm.read_shrinkwrap(data, ("b*",), "x")),
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tasks.run import ROOT
+from tasks.util.checkout import ROOT
 from tests.fuzz.guard import Outside, check
 from tests.fuzz.mutate import damaged
 from tests.fuzz.targets import TARGETS, Target

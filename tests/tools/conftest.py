@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.profile import Settings
-from tests.workshop import Workshop, make_workshop
+from tasks.config.settings import Settings
+from tests.support.workshop import Workshop, make_workshop
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core
-from tasks.files import sha256_file
-from tasks.profile import Settings
-from tests.built import built, copy_checkout
-from tests.mirror import Mirror, Page
-from tests.tinycore import DISTRIBUTION, TCZ, Checkout, TinyCore, squashfs
+from tasks.config.settings import Settings
+from tasks.formats import initramfs_file
+from tasks.util.files import sha256_file
+from tests.support.built import built, copy_checkout
+from tests.support.mirror import Mirror, Page
+from tests.support.tinycore import DISTRIBUTION, TCZ, Checkout, TinyCore, squashfs
 
 TOOL = "usr/local/bin/tool"
 SCRIPT = "usr/local/tce.installed/inside"
@@ -135,7 +135,7 @@ def test_the_iso_has_what_the_profile_says(checkout: Checkout) -> None:
 def test_the_core_has_the_root_its_modules_and_what_is_placed_in_it(checkout: Checkout) -> None:
     packed = (checkout.out / "corepure64.gz").read_bytes()
     assert packed.startswith((image().output / "rootfs64.gz").read_bytes())
-    found = core.merged(core.read_core(checkout.out / "corepure64.gz"))
+    found = initramfs_file.merged(initramfs_file.read_core(checkout.out / "corepure64.gz"))
     assert found[SCRIPT].data == b"#!/bin/sh\necho inside\n"
     assert found["usr/local/share/deep"].data == b"deep\n"
     assert found["tmp/setup.lst"].data == f"/{SCRIPT}\n".encode()
@@ -143,7 +143,9 @@ def test_the_core_has_the_root_its_modules_and_what_is_placed_in_it(checkout: Ch
     assert [name for name in modules if name.endswith("/overlay.ko")]
     assert not [name for name in modules if name.endswith("/bridge.ko")]
     alone = [
-        member.name for archive in core.read_core(checkout.out / "modules64.gz") for member in archive.members
+        member.name
+        for archive in initramfs_file.read_core(checkout.out / "modules64.gz")
+        for member in archive.members
     ]
     assert set(modules) == {name for name in alone if name.endswith(".ko")}
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core, cpio, extracted, limits, tce, tcz
-from tasks.errors import UserError
-from tasks.files import sha256_file
-from tasks.profile import Lock, LockedExtension, Settings
-from tasks.run import run
-from tests.workshop import INFO, Workshop, origin
+from tasks.config.settings import Settings
+from tasks.extensions import build
+from tasks.extensions.upstream import install
+from tasks.formats import cpio, initramfs_file, squashfs, unpack_limits
+from tasks.origins.lock import Lock, LockedExtension
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
+from tasks.util.process import run
+from tests.support.workshop import INFO, Workshop, origin
 
 
 def squashed(folder: Path, image: Path, *pseudo: str) -> Path:
@@ -28,7 +31,7 @@ def squashed(folder: Path, image: Path, *pseudo: str) -> Path:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small archives be bombs already."""
-    monkeypatch.setattr(limits, "HARMLESS", 1 << 20)
+    monkeypatch.setattr(unpack_limits, "HARMLESS", 1 << 20)
 
 
 @pytest.mark.usefixtures("few")
@@ -40,9 +43,9 @@ def test_squashfs_bomb_is_stopped_and_names_the_member(tmp_path: Path, sparse: b
     with (tmp_path / "files/zeros").open("wb") as stream:
         stream.truncate(64 << 20) if sparse else stream.write(bytes(64 << 20))
     image = squashed(tmp_path / "files", tmp_path / "x.tcz")
-    assert image.stat().st_size * limits.MOST_RATIO < 64 << 20
+    assert image.stat().st_size * unpack_limits.MOST_RATIO < 64 << 20
     with pytest.raises(UserError, match=r"x\.tcz: with 'zeros' it unpacks to more than the") as caught:
-        extracted.squashfs_members(image)
+        squashfs.squashfs_members(image)
     assert "not one to trust" in caught.value.hint
 
 
@@ -54,10 +57,10 @@ def test_many_streams_together_are_a_bomb(tmp_path: Path, pack: Callable[[bytes]
     one += bytes(-len(one) % 4)
     path = tmp_path / "core.gz"
     path.write_bytes(one)
-    assert len(core.read_core(path)) == 1
+    assert len(initramfs_file.read_core(path)) == 1
     path.write_bytes(one * 2)
     with pytest.raises(UserError, match=r"core\.gz: .* stream at offset \d+ unpacks to more than") as caught:
-        core.read_core(path)
+        initramfs_file.read_core(path)
     assert str(len(one)) in caught.value.message
 
 
@@ -79,7 +82,7 @@ def test_upstream_devices_and_set_id_programs_are_told(
         (tmp_path / "files" / name).write_text(name)
     lines = ["su m 4755 0 0", "wall m 2755 0 5", "disk b 660 0 6 8 17", "pipe i 640 0 0 f", "d d 2755 0 0"]
     upstream(workshop.settings, squashed(tmp_path / "files", tmp_path / "x.tcz", *lines))
-    tce.install(workshop.settings, "x")
+    install(workshop.settings, "x")
     said = capsys.readouterr().out
     assert said == (
         "warning: x.tcz brings -rwsr-xr-x su, -rwxr-sr-x wall, "
@@ -105,22 +108,22 @@ def set_id(workshop: Workshop, more: str) -> None:
 def test_set_id_program_must_be_declared(workshop: Workshop) -> None:
     set_id(workshop, "")
     with pytest.raises(UserError, match="extension tool: usr/bin/su would run as its owner") as caught:
-        tcz.build(workshop.settings, "tool")
+        build.build(workshop.settings, "tool")
     assert 'setuid = ["usr/bin/su"]' in caught.value.hint
     assert not (workshop.settings.tcz / "tool.tcz").exists()
 
 
 def test_declared_set_id_program_is_taken(workshop: Workshop) -> None:
     set_id(workshop, 'setuid = ["usr/bin/su"]')
-    tcz.build(workshop.settings, "tool")
-    found = {m.name: oct(m.mode) for m in extracted.squashfs_members(workshop.settings.tcz / "tool.tcz")}
+    build.build(workshop.settings, "tool")
+    found = {m.name: oct(m.mode) for m in squashfs.squashfs_members(workshop.settings.tcz / "tool.tcz")}
     assert found["usr/bin/su"] == "0o104755"
 
 
 def test_declared_set_id_program_must_be_one(workshop: Workshop) -> None:
     set_id(workshop, 'setuid = ["usr/bin/su", "usr/bin/plain"]')
     with pytest.raises(UserError, match="usr/bin/plain has no set-id bit"):
-        tcz.build(workshop.settings, "tool")
+        build.build(workshop.settings, "tool")
 
 
 def test_join_takes_no_link_to_a_file_of_this_machine(workshop: Workshop, tmp_path: Path) -> None:
@@ -131,4 +134,4 @@ def test_join_takes_no_link_to_a_file_of_this_machine(workshop: Workshop, tmp_pa
     workshop.package("tool", {"usr/b.crt": b"b"})
     workshop.extension("tool", INFO + origin("tool", more='join = { "usr/all" = "usr/*.crt" }'))
     with pytest.raises(UserError, match=r"tool: usr/a\.crt is no file, and `join` takes nothing else"):
-        tcz.build(workshop.settings, "tool")
+        build.build(workshop.settings, "tool")

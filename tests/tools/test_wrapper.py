@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.built import copy_checkout, doit
+from tests.support.built import copy_checkout, doit
 
 
 @pytest.fixture

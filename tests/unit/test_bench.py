@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import UserError
+from tasks.util.errors import UserError
 from tests.bench import growth, machine, table
 from tests.bench.growth import Growth
 from tests.bench.measure import OURS, Case, Outcome, Row, Sample, Target, measure, meter, missing

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import pipeline, schema
-from tasks.run import ROOT
+from tasks.report import docs
+from tasks.util import toml_schema
+from tasks.util.checkout import ROOT
 
-PYTHON = sorted([ROOT / "dodo.py", *(ROOT / "tasks").glob("*.py"), *(ROOT / "tests").rglob("*.py")])
-MAX_FILE_LINES = 400
+PYTHON = sorted([ROOT / "dodo.py", *(ROOT / "tasks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 
 
@@ -74,12 +75,12 @@ def test_every_requirement_is_pinned(name: str) -> None:
 def test_every_locked_input_has_a_sha256() -> None:
     """A lock entry without one would be an input nobody vouches for."""
     for path in (ROOT / "profiles").glob("*.lock.toml"):
-        for entries in schema.read_toml(path).values():
+        for entries in toml_schema.read_toml(path).values():
             assert all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in entries)
 
 
 def test_readme_names_only_tasks_that_exist() -> None:
-    known = {task.name for task in pipeline.declared()} | {"list", "clean", "help", "info"}
+    known = {task.name for task in docs.declared()} | {"list", "clean", "help", "info"}
     said = set(re.findall(r"\./doit ([a-z][a-z:-]*)", (ROOT / "README.md").read_text()))
     assert said
     assert said <= known, said - known
@@ -87,4 +88,4 @@ def test_readme_names_only_tasks_that_exist() -> None:
 
 def test_readme_picture_is_that_of_the_tasks() -> None:
     text = (ROOT / "README.md").read_text()
-    assert pipeline.update(text, pipeline.mermaid(pipeline.declared())) == text, "run ./doit docs"
+    assert docs.update(text, docs.mermaid(docs.declared())) == text, "run ./doit docs"

@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.chromium import chromium
+from tests.support.chromium import chromium
 
 T = TypeVar("T")
 # Seconds; the server is emulated, and its page has 20 MB of scripts.

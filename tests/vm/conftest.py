@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import bootimage
-from tasks.run import ROOT
-from tests.built import built, doit
+from tasks.formats import bzimage
+from tasks.util.checkout import ROOT
+from tests.support.built import built, doit
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,5 @@ def plain_kernel() -> Path:
     done = doit(ROOT, "kernel", f"profile={settings.name}", f"fragments={fragments}", f"out={out}")
     assert done.status == 0, done.output
     image = out / "kernel" / "vmlinuz64"
-    bootimage.check_bzimage(image, release=(settings.kernel / "release").read_text().strip())
+    bzimage.check_bzimage(image, release=(settings.kernel / "release").read_text().strip())
     return image

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import extracted, tcz
-from tasks.guest import Guest
-from tasks.machine import Disk, Machine
-from tasks.profile import Settings
-from tests.built import built
+from tasks.config.settings import Settings
+from tasks.formats.tcz import SIDE_FILES
+from tasks.initramfs import embedded
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk, Machine
+from tests.support.built import built
 
 CONSOLE = "loglevel=3 console=tty0 console=ttyS0,115200"
 LIMIT = 300.0
@@ -85,9 +86,9 @@ def carry(image: Settings, tree: Path, names: Sequence[str]) -> None:
     optional = tree / "cde/optional"
     optional.mkdir(parents=True)
     release = (image.kernel / "release").read_text().strip()
-    for name in extracted.with_dependencies(image.tcz, names, release):
+    for name in embedded.with_dependencies(image.tcz, names, release):
         assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
-        for ending in ("", *tcz.SIDE_FILES):
+        for ending in ("", *SIDE_FILES):
             shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
     (tree / "cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
 

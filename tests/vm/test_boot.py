@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import qemu
-from tasks.guest import Guest, GuestError
-from tasks.machine import Disk, Firmware, Machine
-from tests.built import built
+from tasks.vm import qemu
+from tasks.vm.guest import Guest, GuestError
+from tasks.vm.machine import Disk, Firmware, Machine
+from tests.support.built import built
 
 
 @pytest.mark.parametrize("firmware", qemu.FIRMWARES)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tasks.guest import Guest
-from tasks.machine import Disk
-from tasks.profile import Settings
-from tests import oci
+from tasks.config.settings import Settings
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk
+from tests.support import oci
 from tests.vm import browser
 from tests.vm.contract import carry, machine, make_disc, own_root
 from tests.vm.test_containerd import BUSYBOX, IMAGE, SERVICE

@@ -8,10 +8,11 @@ from typing import Literal
 
 import pytest
 
-from tasks import core
-from tasks.guest import Guest
-from tasks.machine import Machine
-from tests.built import built
+from tasks.formats import initramfs_file
+from tasks.initramfs import core
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Machine
+from tests.support.built import built
 
 
 @pytest.mark.parametrize("method", ["xz", "zstd"])
@@ -27,7 +28,7 @@ def test_a_core_of_parts_boots(tmp_path: Path, method: Literal["xz", "zstd"]) ->
         if (image.output / name).exists():
             (made.output / name).symlink_to(image.output / name)
     core.build(made)
-    archives = core.read_core(made.core)
+    archives = initramfs_file.read_core(made.core)
     assert {archive.method for archive in archives} == {method}
     assert len(archives) >= 2
     append = "loglevel=3 nodhcp console=ttyS0,115200"

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks import images, imagetar, recipe
-from tasks.files import sha256_file
-from tasks.guest import Guest
-from tasks.machine import Disk
-from tasks.profile import Settings
-from tests import debian11, oci
+from tasks.config import recipe
+from tasks.config.settings import Settings
+from tasks.formats import container_archive
+from tasks.image import container_images
+from tasks.util.files import sha256_file
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk
+from tests.support import debian11, oci
 from tests.vm.contract import booted, carry, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
@@ -75,8 +77,8 @@ def offline_image(folder: Path, layer: bytes) -> None:
     folder.mkdir()
     saved = folder / "saved.tar"
     saved.write_bytes(oci.tar(oci.docker_image([layer])))
-    hashes = sha256_file(saved), imagetar.read(saved).digest
-    (folder / "images.lst").write_text(images.Entry(SAVED, saved.name, *hashes, "other").line())
+    hashes = sha256_file(saved), container_archive.read(saved).digest
+    (folder / "images.lst").write_text(container_images.Entry(SAVED, saved.name, *hashes, "other").line())
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.guest import Guest
-from tasks.profile import Settings
+from tasks.config.settings import Settings
+from tasks.vm.guest import Guest
 from tests.vm.contract import LIMIT, base_and_top, booted, machine, make_disk, make_tcz, own_root
 
 PIVOT = "unshare -m sh -c 'mkdir /p; mount -t tmpfs p /p; cd /p; mkdir o; pivot_root . o' 2>&1"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import disk
-from tasks.files import sha256_file
-from tasks.guest import Guest
-from tasks.machine import Disk, Firmware, Machine
-from tasks.profile import Settings
-from tests.built import built
+from tasks.config.settings import Settings
+from tasks.image import disk
+from tasks.util.files import sha256_file
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk, Firmware, Machine
+from tests.support.built import built
 
 
 @pytest.fixture(scope="module")

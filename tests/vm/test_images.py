@@ -14,15 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core, disk, images, iso, system
-from tasks.core import Archive
-from tasks.guest import Guest
-from tasks.machine import Disk
-from tasks.profile import Extension, Settings, Source
-from tasks.run import run
-from tasks.source import Image
-from tasks.system import System
-from tests import oci
+from tasks.config import system
+from tasks.config.profile import Extension
+from tasks.config.settings import Settings
+from tasks.config.sources import Image, Source
+from tasks.config.system import System
+from tasks.formats import initramfs_file
+from tasks.formats.initramfs_file import Archive
+from tasks.image import container_images, disk, iso
+from tasks.initramfs import core
+from tasks.util.process import run
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk
+from tests.support import oci
 from tests.vm.contract import LIMIT, booted, machine, make_disk, own_root
 
 OCI, DOCKER, BIG = "localhost/layout:1", "docker.io/library/saved:2", "localhost/big:1"
@@ -65,9 +69,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     made.output.mkdir()
     for name in ("kernel", "tcz"):
         (made.output / name).symlink_to(settings.output / name)
-    members = system.members(System(bootlocal=BOOTLOCAL), core.unpacked(core.read_core(settings.core)))
+    members = system.members(
+        System(bootlocal=BOOTLOCAL), initramfs_file.unpacked(initramfs_file.read_core(settings.core))
+    )
     core.append(settings.core, [Archive("gzip", tuple(members))], made.core, mtime=0)
-    images.build(made)
+    container_images.build(made)
     return made
 
 
@@ -103,7 +109,9 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
     """From the ISO onto a data disk; the next boot with that disk leaves the store alone."""
     iso.build(image)
     cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
-    expected = {entry.name: entry.digest for entry in images.parse_list(image.images_list.read_text())}
+    expected = {
+        entry.name: entry.digest for entry in container_images.parse_list(image.images_list.read_text())
+    }
     with started(image, tmp_path / "first", "cde", cd, data) as guest:
         store = in_store(guest)
         assert list(store) == [DOCKER, OCI]
@@ -171,7 +179,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
     for name in ("big", "wrong", "lines"):
         (folder / name).mkdir(parents=True)
     layout = image.profile.images[0].source.path
-    entry = images.parse_list(image.images_list.read_text())[0]
+    entry = container_images.parse_list(image.images_list.read_text())[0]
     other = replace(entry, name="localhost/wrong:1", file=layout, digest=f"sha256:{'0' * 64}")
     (folder / "wrong/layout.tar").write_bytes(Path(layout).read_bytes())
     (folder / "wrong/images.lst").write_text(replace(other, file="layout.tar").line())
@@ -186,7 +194,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
             image.profile, images=(Image(BIG, Source("file", path=str(folder / "big/big.tar"))),)
         ),
     )
-    images.build(settings)
+    container_images.build(settings)
     text = settings.images_list.read_text()
     settings.images_list.write_text(text.replace(settings.profile.images[0].file, "big.tar"))
 

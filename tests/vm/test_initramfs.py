@@ -1,6 +1,6 @@
 """The model of the unpacker against the kernel itself: random archives, every name compared.
 
-The guest lists what it found; tasks/initramfs.py must have said exactly that, the
+The guest lists what it found; tasks/formats/initramfs_unpacker.py must have said exactly that, the
 lost members and the silent changes of owner and mode included.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import compression, core, cpio
-from tasks.cpio import Member, device, directory, regular, symlink
-from tasks.guest import Guest
-from tasks.machine import Machine
-from tests.built import built
+from tasks.formats import compression, cpio, initramfs_file
+from tasks.formats.cpio import Member, device, directory, regular, symlink
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Machine
+from tests.support.built import built
 
 CASES = 250
 METHODS = ["gzip", "xz", "zstd", "plain", "gzip"]
@@ -140,7 +140,7 @@ def test_the_kernel_and_the_model_agree(tmp_path: Path, seed: int) -> None:
         pieces.append(piece + bytes(-len(piece) % 4 + 4 * rnd.randrange(200)))
     initrd = tmp_path / "core.gz"
     initrd.write_bytes(b"".join(pieces))
-    root = core.unpacked(core.read_core(initrd))
+    root = initramfs_file.unpacked(initramfs_file.read_core(initrd))
     expected = root.members()
     kernel = built().kernel / "vmlinuz64"
     machine = Machine("direct", kernel=kernel, initrd=initrd, append="console=ttyS0 panic=-1 quiet")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core, extracted
-from tasks.core import Archive
-from tasks.machine import Disk
-from tasks.profile import Settings
+from tasks.config.settings import Settings
+from tasks.formats.initramfs_file import Archive
+from tasks.initramfs import core, embedded
+from tasks.vm.machine import Disk
 from tests.vm.contract import base_and_top, booted, make_disk, make_tcz, own_root, starting
 
 
@@ -64,7 +64,7 @@ def test_tce_load_by_hand(image: Settings, tmp_path: Path) -> None:
 def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     """/tmp/builtin first, then the tce folder, then `cde`; the same disc on a stick is found too."""
     built_in = starting(tmp_path / "in", "inner")
-    extra = Archive("gzip", tuple(extracted.builtin_members([built_in], ["inner"])))
+    extra = Archive("gzip", tuple(embedded.builtin_members([built_in], ["inner"])))
     core.append(image.core, [extra], tmp_path / "core.gz")
     tree = tmp_path / "disc"
     base_and_top(tree / "cde/optional")

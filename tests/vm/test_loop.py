@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import apt
-from tasks.guest import Guest
-from tasks.machine import Disk
-from tasks.profile import Lock, Settings
+from tasks.config.settings import Settings
+from tasks.formats import debian_package
+from tasks.origins import apt
+from tasks.origins.lock import Lock
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk
 from tests.vm.contract import carry, machine, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
@@ -99,7 +101,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     fetched = apt.fetch_packages(
         ["docker-registry"], pinned=Lock(), frozen=False, offline=False, cache=image.cache, say=print
     )
-    apt.unpack_deb(fetched[0][1], folder / "registry")
+    debian_package.unpack_deb(fetched[0][1], folder / "registry")
     shutil.copy(folder / "registry/usr/bin/docker-registry", tree)
     (tree / "registry.yml").write_text(REGISTRY)
     (tree / "htpasswd").write_text(HTPASSWD)

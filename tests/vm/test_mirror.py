@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import tce
-from tasks.guest import Guest
-from tasks.profile import Settings
+from tasks.config import mirror_layout
+from tasks.config.settings import Settings
+from tasks.vm.guest import Guest
 from tests.vm.contract import booted, make_disk, make_tcz, own_root
 
 CODES = "tce=LABEL=TCDISK"
@@ -32,8 +32,8 @@ class Server:
 
     def __init__(self, settings: Settings, copy: Path) -> None:
         # Links, not copies; what a test changes is written anew.
-        shutil.copytree(tce.mirror(settings), copy, copy_function=os.link)
-        self.folder = copy / tce.mirror_folder(settings.profile)
+        shutil.copytree(mirror_layout.mirror(settings), copy, copy_function=os.link)
+        self.folder = copy / mirror_layout.mirror_folder(settings.profile)
         self.asked: list[str] = []
         asked = self.asked
 
@@ -81,7 +81,7 @@ class Server:
 @pytest.fixture(scope="module")
 def image() -> Settings:
     settings = own_root()
-    assert (tce.mirror(settings) / "index.html").is_file(), "run these tests by ./doit test"
+    assert (mirror_layout.mirror(settings) / "index.html").is_file(), "run these tests by ./doit test"
     return settings
 
 

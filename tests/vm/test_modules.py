@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core, iso, modules
-from tasks.machine import Disk
-from tasks.profile import Extension, Settings
+from tasks.config.profile import Extension
+from tasks.config.settings import Settings
+from tasks.extensions import modules
+from tasks.image import iso
+from tasks.initramfs import core
+from tasks.vm.machine import Disk
 from tests.vm.contract import booted, make_tcz, own_root
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from tasks.guest import Guest
+from tasks.vm.guest import Guest
 from tests.vm.contract import LIMIT, booted, machine, make_disk, own_root
 
 # Every file is on the disk, by `sync`, before the console hears of it.

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import qemu
-from tasks.guest import Guest
-from tasks.machine import Disk
-from tests.built import built
+from tasks.vm import qemu
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk
+from tests.support.built import built
 
 # struct vfs_cap_data, revision 2, cap_net_raw (linux/capability.h)
 CAPABILITY = "0x0000000200200000000000000000000000000000"

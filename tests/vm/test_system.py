@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks import core, disk, system
-from tasks.core import Archive
-from tasks.guest import Guest
-from tasks.machine import Disk, Machine
-from tasks.profile import Settings
-from tasks.system import System, User
-from tests.built import built
+from tasks.config import system
+from tasks.config.settings import Settings
+from tasks.config.system import System, User
+from tasks.formats import initramfs_file
+from tasks.formats.initramfs_file import Archive
+from tasks.image import disk
+from tasks.initramfs import core
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk, Machine
+from tests.support.built import built
 
 CONSOLE = "loglevel=3 console=ttyS0,115200"
 
@@ -35,7 +38,7 @@ def changed_core(tmp_path: Path) -> Path:
         backup=("usr/local/etc",),
         users=(User("tc", password_hash("one two")), User("ada", password_hash("three"), 1002)),
     )
-    members = system.members(spec, core.unpacked(core.read_core(settings.core)))
+    members = system.members(spec, initramfs_file.unpacked(initramfs_file.read_core(settings.core)))
     out = tmp_path / "core.gz"
     core.append(settings.core, [Archive("gzip", tuple(members))], out, mtime=0)
     return out

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.guest import Guest
-from tasks.machine import Disk, Machine
-from tasks.profile import Settings, cache_folder
-from tasks.run import ROOT, run
-from tests.built import copy_checkout, doit
-from tests.mirror import Mirror
-from tests.tinycore import Checkout, TinyCore, squashfs
+from tasks.config.settings import Settings
+from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.process import run
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk, Machine
+from tests.support.built import copy_checkout, doit
+from tests.support.mirror import Mirror
+from tests.support.tinycore import Checkout, TinyCore, squashfs
 from tests.vm.contract import LIMIT, own_root
 
 CUT = ROOT / "tests/data/tinycore-cut.config"

@@ -1,0 +1,314 @@
+"""Where the shared cache lies: a folder, a web server, or whatever fsspec has a driver for.
+
+All three keep named files (`entries/KEY.json`, `archives/SHA256.tar.zst`) and know nothing
+of what is in them.  A store may hold anything: what comes from one is believed only after
+tasks/cache/entry.py has checked it, so that a file cut in the middle is no danger.
+
+http(s) goes through requests: fsspec's own driver has no DELETE and needs aiohttp and its
+seven companions.  The server must answer GET and, to be written to, PUT (RFC 9110, 9.3.4);
+nginx with `dav_methods PUT DELETE` and `create_full_put_path on` does, and any WebDAV server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+from tasks.util.errors import UserError
+from tasks.util.files import CHUNK, atomic_path
+from tasks.util.process import CREDENTIALS
+
+# Seconds to connect, seconds without a byte.
+TIMEOUT = (10.0, 60.0)
+ABSENT = (404, 410)
+REFUSED = (401, 403, 405, 409, 413, 501, 507)
+# Where each driver of fsspec comes from; fsspec names others in its own message.
+DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+# How atomic_path names what it has not finished.
+PARTIAL = re.compile(r"\..+\.part")
+DAY = 86400
+
+
+class Absent(Exception):
+    """The store has no such file."""
+
+
+class Refused(Exception):
+    """The store does not let us do this; asking again will not change it."""
+
+
+class Unreachable(Exception):
+    """The store does not answer, or not as it should."""
+
+
+class TooLarge(Exception):
+    """The file is larger than the reader was told to expect."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of a store: its name, size in bytes and when it was last written or used (Unix time)."""
+
+    name: str
+    size: int
+    used: float
+
+    @property
+    def partial(self) -> bool:
+        """Tell whether a writer that was killed left this behind, or one at work is writing it."""
+        return PARTIAL.fullmatch(Path(self.name).name) is not None
+
+
+class Store(Protocol):
+    """What the shared cache needs of a place to keep files in; all but `items` raise as said above."""
+
+    shown: str
+    """The address without what stands before the host: it goes into messages."""
+
+    def read(self, name: str, target: Path, limit: int) -> None:
+        """Make `target` a copy of a file of at most `limit` bytes."""
+
+    def write(self, name: str, source: Path) -> None:
+        """Keep a copy of `source`."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def touch(self, name: str) -> None:
+        """Note that a file was used, as well as the place can."""
+
+    def items(self, folder: str) -> list[Item]:
+        """Return all files in a folder.  Raises `UserError` if the place cannot tell."""
+
+
+def is_folder(address: str) -> bool:
+    """Tell whether an address is that of a folder, not of another machine."""
+    return "://" not in address or address.lower().startswith("file://")
+
+
+def open_store(address: str) -> Store:
+    """Return the store at `address`: a path, or a URL of any kind that fsspec has a driver for.
+
+    Raises `UserError` if there is no such driver.
+    """
+    scheme = address.partition("://")[0].lower()
+    if is_folder(address):
+        path = unquote(urlsplit(address).path) if scheme == "file" else address
+        return Folder(Path(path).absolute())
+    if scheme in ("http", "https"):
+        return Http(address)
+    return Remote(address, scheme)
+
+
+class Folder:
+    """A folder of this machine, or one that is mounted here."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.shown = str(top)
+
+    def read(self, name: str, target: Path, limit: int) -> None:
+        try:
+            with (self.top / name).open("rb") as source, target.open("wb") as sink:
+                _copy(iter(lambda: source.read(CHUNK), b""), sink, limit)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Absent from None
+        except OSError as error:
+            raise Unreachable(error.strerror or str(error)) from None
+
+    def write(self, name: str, source: Path) -> None:
+        try:
+            with atomic_path(self.top / name) as partial:
+                shutil.copyfile(source, partial)
+        except OSError as error:
+            raise Refused(error.strerror or str(error)) from None
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.top / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise Refused(error.strerror or str(error)) from None
+
+    def touch(self, name: str) -> None:
+        try:
+            os.utime(self.top / name)
+        except OSError as error:
+            raise Refused(error.strerror or str(error)) from None
+
+    def items(self, folder: str) -> list[Item]:
+        found = []
+        if (self.top / folder).is_dir():
+            for entry in os.scandir(self.top / folder):
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # another writer has just given it its name
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    found.append(Item(f"{folder}/{entry.name}", status.st_size, status.st_mtime))
+        return found
+
+
+class Http:
+    """A web server that answers GET and, unless it is for reading alone, PUT and DELETE."""
+
+    def __init__(self, address: str) -> None:
+        import requests  # not needed by runs without such a cache
+
+        self.address = address.rstrip("/")
+        self.shown = CREDENTIALS.sub("://***@", self.address)
+        self._requests = requests
+        self._session = requests.Session()
+
+    def _ask(self, method: str, name: str, **more: Any) -> Any:
+        url = f"{self.address}/{quote(name)}"
+        try:
+            answer = self._session.request(method, url, timeout=TIMEOUT, **more)
+        except self._requests.RequestException as error:
+            from tasks.origins.http import reason
+
+            raise Unreachable(reason(error)) from None
+        if answer.ok:
+            return answer
+        with answer:
+            said = f"{method}: {answer.status_code} {answer.reason}"
+            if answer.status_code in ABSENT:
+                raise Absent(said)
+            raise (Refused if answer.status_code in REFUSED else Unreachable)(said)
+
+    def read(self, name: str, target: Path, limit: int) -> None:
+        headers = {"Accept-Encoding": "identity"}
+        with self._ask("GET", name, headers=headers, stream=True) as answer, target.open("wb") as sink:
+            try:
+                _copy(answer.iter_content(CHUNK), sink, limit)
+            except self._requests.RequestException as error:
+                from tasks.origins.http import reason
+
+                raise Unreachable(reason(error)) from None
+
+    def write(self, name: str, source: Path) -> None:
+        try:
+            self._put(name, source)
+        except (Absent, Refused):
+            # A WebDAV server wants the folder to be there (RFC 4918, 9.7.1); others do not know MKCOL.
+            try:
+                self._ask("MKCOL", name.rpartition("/")[0])
+                self._put(name, source)
+            except (Absent, Refused) as error:
+                raise Refused(str(error)) from None
+
+    def _put(self, name: str, source: Path) -> None:
+        with source.open("rb") as stream:
+            self._ask("PUT", name, data=stream)
+
+    def remove(self, name: str) -> None:
+        try:
+            self._ask("DELETE", name)
+        except Absent:
+            return
+
+    def touch(self, name: str) -> None:
+        """A web server has no way to be told."""
+
+    def items(self, folder: str) -> list[Item]:
+        raise UserError(
+            f"{self.shown}: a web server does not list what it has",
+            "run this where its files lie, with cache=FOLDER",
+        )
+
+
+class Remote:
+    """Anything else: s3 and whatever fsspec has a driver for, set up as fsspec's configuration says."""
+
+    def __init__(self, address: str, scheme: str) -> None:
+        import fsspec
+
+        self.shown = CREDENTIALS.sub("://***@", address.rstrip("/"))
+        try:
+            self._fs, top = fsspec.core.url_to_fs(address)
+        except ImportError as error:
+            package = DRIVERS.get(scheme, "")
+            hint = f"artifacts/.venv/bin/pip install {package}" if package else str(error)
+            raise UserError(f"cache={self.shown}: the driver for {scheme} is not installed", hint) from None
+        except ValueError as error:
+            hint = "a folder, http://, https://, s3:// or another address that fsspec knows"
+            raise UserError(f"cache={self.shown}: {error}", hint) from None
+        self._top = top.rstrip("/")
+        self._made: set[str] = set()
+
+    def _path(self, name: str) -> str:
+        return f"{self._top}/{name}"
+
+    def read(self, name: str, target: Path, limit: int) -> None:
+        try:
+            with self._fs.open(self._path(name), "rb") as source, target.open("wb") as sink:
+                _copy(iter(lambda: source.read(CHUNK), b""), sink, limit)
+        except FileNotFoundError:
+            raise Absent from None
+        except TooLarge:
+            raise
+        except Exception as error:  # each driver has its own
+            raise _driver_error(error) from None
+
+    def write(self, name: str, source: Path) -> None:
+        try:
+            parent = self._path(name).rpartition("/")[0]
+            if parent not in self._made:
+                self._fs.makedirs(parent, exist_ok=True)
+                self._made.add(parent)
+            self._fs.put_file(str(source), self._path(name))
+        except Exception as error:
+            raise _driver_error(error) from None
+
+    def remove(self, name: str) -> None:
+        try:
+            self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise _driver_error(error) from None
+
+    def touch(self, name: str) -> None:
+        # Object stores change a file's time only by writing it; once a day is often enough.
+        try:
+            path = self._path(name)
+            if time.time() - self._fs.modified(path).timestamp() > DAY:
+                self._fs.pipe_file(path, self._fs.cat_file(path))
+        except Exception as error:
+            raise _driver_error(error) from None
+
+    def items(self, folder: str) -> list[Item]:
+        found = []
+        try:
+            self._fs.invalidate_cache()
+            for about in self._fs.find(self._path(folder), detail=True).values():
+                used = self._fs.modified(about["name"]).timestamp()
+                name = f"{folder}/{about['name'].rpartition('/')[2]}"
+                found.append(Item(name, int(about["size"] or 0), used))
+        except FileNotFoundError:
+            return []
+        except NotImplementedError:
+            raise UserError(f"{self.shown} does not tell when its files were written") from None
+        except Exception as error:
+            raise _driver_error(error) from None
+        return found
+
+
+def _driver_error(error: Exception) -> Exception:
+    text = CREDENTIALS.sub("://***@", " ".join(str(error).split())) or type(error).__name__
+    return (Refused if isinstance(error, PermissionError) else Unreachable)(text)
+
+
+def _copy(blocks: Iterator[bytes], sink: Any, limit: int) -> None:
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > limit:
+            raise TooLarge(f"more than {limit:,} bytes")
+        sink.write(block)

@@ -1,0 +1,276 @@
+"""Tasks that ask the shared cache before they work, and give it what they made.
+
+`shared` wraps a task of dodo.py.  The key of its entry is the sha256 of all that what it
+makes depends on, and of nothing else: no path of this machine, no time.  Two checkouts in
+two folders on two machines have one key if and only if they would make the same bytes.
+
+The cache is a convenience: one that cannot be reached, refuses or holds rubbish costs a
+line and the time of the build, never the build.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import re
+import shutil
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
+from tasks.config.settings import Settings
+from tasks.engine.database import Keys, flat
+from tasks.engine.task import Task
+from tasks.toolchain import build_root
+from tasks.util import host
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError, action
+from tasks.util.files import sha256_file
+from tasks.util.process import PASSED, clean_env, run, say
+
+# Part of every key: to be raised when entries of before must not be taken any more.
+FORMAT = 1
+# What tells compilers apart within one machine, by path and time; keys have versions instead.
+LOCAL_KEYS = ("tools",)
+OF_KERNEL_TREE = ("kconfig:base", "kconfig", "kernel")
+FIELDS = ("db:Status-Status", "Package", "Architecture", "Version", "Pre-Depends", "Depends", "Provides")
+QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
+
+_off: dict[str, str] = {}
+"""What is not tried again in this run: an address, or `put ADDRESS` -> why."""
+
+
+def shared(
+    settings: Settings, task: Task, *, made: Sequence[Path] = (), also: Mapping[str, Any] | None = None
+) -> Task:
+    """Return `task` so that its actions are done only if the shared cache does not have what they make.
+
+    made: all files and whole folders that it makes, its targets if not given; also: what
+    else it depends on besides its `file_dep` and `changed` keys.  Without a shared cache,
+    and where its inputs cannot be told from those of another machine, `task` itself.
+    """
+    name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
+    if not settings.shared_cache or (name in OF_KERNEL_TREE and not has_one_source(settings)):
+        return task
+    outputs = [Path(path) for path in made or task["targets"]]
+    values = dict(also or {})
+    actions = task["actions"]
+
+    @functools.cache
+    def task_key() -> str:
+        keys = [check for check in task.get("uptodate", ()) if isinstance(check, Keys)]
+        return key(settings, name, task["file_dep"], keys, values)
+
+    def run_or_restore() -> Any:
+        if restore(settings, name, task_key, outputs):
+            return None
+        for function, arguments in actions:
+            result = function(*arguments)
+            if result is not None and not isinstance(result, dict):
+                return result  # a failure, as doit knows it
+        upload(settings, name, task_key, outputs)
+        return None
+
+    wrapped = action(run_or_restore)
+    wrapped.in_shared_cache = lambda: is_there(settings, task_key)  # type: ignore[attr-defined]
+    # What is read beforehand is for who builds; what comes from the cache would only wait for it.
+    meta = {what: value for what, value in task.get("meta", {}).items() if what != "beforehand"}
+    return {**task, "actions": [(wrapped, [])], "meta": meta}
+
+
+def has_one_source(settings: Settings) -> bool:
+    """Tell whether source and toolchain of the kernel have a digest: a tree edited in place has none."""
+    source, chosen = settings.profile.kernel.source, settings.profile.kernel.toolchain
+    if source.kind == "file" and (ROOT / source.path).is_dir():
+        return False
+    return build_root.load(chosen).root is None or (build_root.FOLDER / f"{chosen}.packages").is_file()
+
+
+# --- using the cache ---------------------------------------------------------
+
+
+def restore(settings: Settings, name: str, task_key: Callable[[], str], made: Sequence[Path]) -> bool:
+    """Bring what task `name` makes from the shared cache, if it is there and whole."""
+    from tasks.cache import entry
+
+    store = _store(settings)
+    if store is None:
+        return False
+    try:
+        found = entry.get(store, task_key(), settings.output, made, entry.signing_secret())
+    except entry.Bad as error:
+        say(f"warning: shared cache: the entry of {name} is refused: {error}; building it")
+        entry.discard(store, error.names)
+        return False
+    except Unreachable as error:
+        _give_up(settings, store, str(error))
+        return False
+    if found is None:
+        return False
+    say(f"{name}: from the shared cache ({found.size:,} bytes, key {found.key[:12]})")
+    return True
+
+
+def upload(settings: Settings, name: str, task_key: Callable[[], str], made: Sequence[Path]) -> None:
+    """Put what task `name` has made into the shared cache."""
+    from tasks.cache import entry
+
+    store = _store(settings)
+    if store is None or f"put {settings.shared_cache}" in _off:
+        return
+    try:
+        size = entry.put(store, task_key(), name, settings.output, made, entry.signing_secret())
+    except Refused as error:
+        _off[f"put {settings.shared_cache}"] = str(error)
+        say(f"warning: shared cache {store.shown} takes nothing ({error}); it is only read from")
+    except Unreachable as error:
+        _give_up(settings, store, str(error))
+    else:
+        say(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
+
+
+def is_there(settings: Settings, task_key: Callable[[], str]) -> bool:
+    """Tell whether the shared cache has an entry; what is in it is not looked at."""
+    from tasks.cache import entry
+
+    store = _store(settings)
+    if store is None:
+        return False
+    try:
+        return entry.has(store, task_key(), entry.signing_secret())
+    except Unreachable as error:
+        _give_up(settings, store, str(error))
+        return False
+
+
+def _store(settings: Settings) -> Store | None:
+    if settings.shared_cache in _off:
+        return None
+    if settings.offline and not is_folder(settings.shared_cache):
+        _off[settings.shared_cache] = "offline=1"
+        say("shared cache: not asked, offline=1 forbids it")
+        return None
+    try:
+        tools()
+    except UserError as error:
+        _off[settings.shared_cache] = str(error)
+        say(f"warning: no shared cache: {error.message}, and versions of tools cannot be told without it")
+        return None
+    return open_store(settings.shared_cache)
+
+
+def _give_up(settings: Settings, store: Store, why: str) -> None:
+    _off[settings.shared_cache] = why
+    say(f"warning: shared cache {store.shown} cannot be used ({why}); going on without it")
+
+
+# --- keys --------------------------------------------------------------------
+
+
+def key(
+    settings: Settings, name: str, inputs: Iterable[str], checks: Iterable[Keys], also: Mapping[str, Any]
+) -> str:
+    """Return the key of what task `name` makes of files `inputs`, the values of `checks` and `also`."""
+    values = {key: value for check in checks for key, value in check.values.items()}
+    kernel = settings.profile.kernel
+    facts = {
+        "format": FORMAT,
+        "task": name,
+        "files": sorted(_file(settings, Path(path)) for path in inputs),
+        "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
+        "also": flat(also),
+        "release": kernel.release,
+        "toolchain": build_root.root_folder(Path(), kernel.toolchain).name,
+        "machine": machine(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _file(settings: Settings, path: Path) -> tuple[str, bool, str]:
+    """Return what counts of an input: its path where others have it too, the executable bit, its sha256."""
+    if path.is_relative_to(settings.output):
+        label = f"output/{path.relative_to(settings.output)}"
+    elif path.is_relative_to(ROOT):
+        label = f"checkout/{path.relative_to(ROOT)}"
+    else:
+        label = str(path)  # a fragment from elsewhere is named so in diff.txt
+    return label, bool(path.stat().st_mode & stat.S_IXUSR), sha256_file(path)
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """Return what every result depends on besides its inputs: tcbuild, tools, environment, processor."""
+    return {
+        "code": code(),
+        "tools": tools(),
+        "python": [sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION],
+        "architecture": platform.machine(),
+        "environment": {name: value for name, value in clean_env().items() if not PASSED.match(name)},
+    }
+
+
+def code() -> str:
+    """Return a digest of tcbuild's own code and of the Python packages it is pinned to."""
+    digest = hashlib.sha256()
+    for path in (*sorted((ROOT / "tasks").rglob("*.py")), ROOT / "requirements.txt"):
+        digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def tools() -> dict[str, str]:
+    """Return versions of the tools that host.toml names for building, and of all they stand on.
+
+    Debian package -> version; a program outside Debian's folders -> its sha256.  Raises
+    `UserError` on a machine without dpkg.
+    """
+    wanted = host.groups()["build"]
+    listing = run(["dpkg-query", "--show", "--showformat", QUERY]).stdout
+    found = closure(listing, wanted.values())
+    for tool in wanted:
+        path = shutil.which(tool, path=clean_env()["PATH"]) if "/" not in tool else None
+        if path and not path.startswith(("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/")):
+            found[tool] = sha256_file(Path(path))
+    return found
+
+
+def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
+    """Return name -> version of the installed packages `names` and of all they depend on.
+
+    listing: lines as `QUERY` has them (dpkg-query(1)); of alternatives and of packages that
+    provide another one, all that are installed count.
+    """
+    versions: dict[str, str] = {}
+    needs: dict[str, set[str]] = {}
+    providers: dict[str, set[str]] = {}
+    for line in sorted(listing.splitlines()):
+        state, name, architecture, version, before, depends, provides = line.split("\t")
+        if state != "installed":
+            continue
+        label = f"{version}:{architecture}"
+        versions[name] = f"{versions[name]} {label}" if name in versions else label
+        needs.setdefault(name, set()).update(_names(before) | _names(depends))
+        for provided in _names(provides):
+            providers.setdefault(provided, set()).add(name)
+    found: dict[str, str] = {}
+    todo = set(names)
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        if name in versions:
+            found[name] = versions[name]
+        todo |= (needs.get(name, set()) | providers.get(name, set())) - seen
+    return found
+
+
+def _names(field: str) -> set[str]:
+    """Return the names in a relationship field (`a (>= 1) | b:any, c`), deb-control(5)."""
+    words = (part.split("(")[0].split(":")[0].strip() for part in re.split(r"[,|]", field))
+    return {word for word in words if word}

@@ -1,0 +1,416 @@
+"""`./doit doctor`: is this machine, and what lies in the cache, fit to build?  And if not, what mends it?
+
+Every check looks at one thing and never raises: a machine on which half of all is missing
+is the very one to look at.  `fail` means that builds will not work or be wrong; `warn`, that
+something is lacking that not every build needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks.config.settings import Settings
+from tasks.util import files, host, toml_schema
+from tasks.util.checkout import ROOT
+from tasks.util.errors import EXIT_FAILED, UserError
+from tasks.util.process import clean_env, run
+
+VERSIONS = Path(__file__).with_name("doctor.toml")
+State = Literal["ok", "warn", "fail"]
+
+
+STALE_SECONDS = 24 * 3600
+
+
+NETWORK_SECONDS = 5.0
+
+
+OLD_DAYS = 60
+
+
+# What a killed run leaves behind, by its names.
+TEMPORARY = (
+    ".*.part",
+    ".*.old",
+    ".linux-*",
+    ".rootfs-*",
+    ".deb-*",
+    ".apt.*",
+    ".learn-*",
+    ".npm-*",
+    ".wheel-*",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: what was looked at, how it is, and, if it is not well, how to mend it."""
+
+    name: str
+    state: State
+    said: str
+    mend: str = ""
+
+
+def cache(settings: Settings) -> Iterator[Verdict]:
+    """Compare every locked download with its sha256; the folder's name holds its beginning."""
+    folder = settings.cache / "downloads"
+    entries = [path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith(".")]
+    whole = [path for path in entries if not path.name.endswith((".part", ".sha256"))]
+    bad = [path for path in whole if not files.sha256_file(path).startswith(path.parent.name)]
+    for path in bad:
+        yield Verdict("cache", "fail", f"{path} is damaged", f"rm {path} (it is fetched again)")
+    if not bad:
+        size = sum(path.stat().st_size for path in whole)
+        yield Verdict(
+            "cache", "ok", f"{len(whole)} downloads are whole, {size / 1e6:.0f} MB, in {settings.cache}"
+        )
+
+
+def leftovers(settings: Settings) -> Iterator[Verdict]:
+    """Look for what killed runs left; young ones may belong to a run that is under way."""
+    places = [settings.output, settings.output / "tcz", settings.cache, settings.cache / "downloads"]
+    old = [
+        path
+        for place in places
+        for pattern in TEMPORARY
+        for path in place.glob(pattern)
+        if time.time() - path.lstat().st_mtime > STALE_SECONDS
+    ]
+    if old:
+        names = " ".join(str(path) for path in sorted(old)[:5]) + (" ..." if old[5:] else "")
+        yield Verdict("leftovers", "warn", f"{len(old)} temporary files of killed runs", f"rm -r {names}")
+    else:
+        yield Verdict("leftovers", "ok", "none of killed runs")
+
+
+def mirrors(settings: Settings) -> Iterator[Verdict]:
+    """Ask each mirror for the profile's probe file; nothing else is asked of it."""
+    wanted, mend = settings.profile, "fine for offline=1; else check the network and the proxy settings"
+    if not wanted.mirrors or not wanted.probe:
+        yield Verdict("mirrors", "ok", f"profile {settings.name} uses none")
+        return
+    if settings.offline:
+        yield Verdict("mirrors", "ok", "not asked: offline=1")
+        return
+    from tasks.fetch import mirror_probe  # imports requests
+
+    for mirror in wanted.mirrors:
+        url = f"{mirror.rstrip('/')}/{wanted.probe}"
+        there = mirror_probe.first_answer([url], NETWORK_SECONDS, wanted.redirects) is not None
+        said = "answers" if there else "not reachable, or without the profile's files"
+        yield Verdict(f"mirror {mirror}", "ok" if there else "warn", said, "" if there else mend)
+
+
+def apt(settings: Settings) -> Iterator[Verdict]:
+    """Look at apt's package lists, and for settings that switch its checks off."""
+    if shutil.which("apt-cache") is None:
+        yield Verdict(
+            "apt",
+            "fail",
+            "there is none: profiles take packages from it",
+            "build on Debian or in a container",
+        )
+        return
+    targets = ["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]
+    lists = [Path(name) for name in run(targets, check=False).stdout.split()]
+    there = [path for path in lists if path.exists()]
+    if not there:
+        yield Verdict("apt", "fail", "it has no package lists", "apt-get update")
+        return
+    days = (time.time() - max(path.stat().st_mtime for path in there)) / 86400
+    insecure = _insecure()
+    if insecure:
+        yield Verdict(
+            "apt",
+            "warn",
+            f"{insecure} is set: not everything is checked by signatures",
+            "take it out of apt.conf",
+        )
+    said = f"{len(there)} package lists"
+    yield (
+        Verdict("apt", "ok", said)
+        if days < OLD_DAYS
+        else Verdict("apt", "warn", f"{said}, the newest is {days:.0f} days old", "apt-get update")
+    )
+
+
+def _insecure() -> str:
+    """Return a setting of apt that gives up a check, "" if there is none (apt.conf(5))."""
+    told = run(["apt-config", "dump"], check=False).stdout
+    found = re.search(
+        r'^(Acquire::AllowInsecureRepositories|APT::Get::AllowUnauthenticated) "(?:1|true|yes)";'
+        r'|^(Acquire::Check-Valid-Until) "(?:0|false|no)";',
+        told,
+        re.MULTILINE | re.IGNORECASE,
+    )
+    return (found[1] or found[2]) if found else ""
+
+
+def pip(settings: Settings) -> Iterator[Verdict]:
+    """Ask pip where its index is, and whether that host takes connections."""
+    if run([sys.executable, "-m", "pip", "--version"], check=False).status != 0:
+        yield Verdict("pip", "warn", "this Python has none", "apt-get install python3-pip python3-venv")
+        return
+    if settings.offline:
+        yield Verdict("pip", "ok", "its index was not asked: offline=1")
+        return
+    env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    # One small package that pip surely finds where it finds anything: itself.
+    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    with tempfile.TemporaryDirectory(prefix="tcbuild-doctor-") as folder:
+        options = ["--no-input", "--no-cache-dir", "--retries", "0", "--timeout", str(NETWORK_SECONDS)]
+        done = run([*argv, *options, "--dest", folder, "wheel"], env=env, check=False)
+    if done.status == 0:
+        yield Verdict("pip", "ok", "its index answers")
+    else:
+        mend = "fine if the venv is there and no recipe's wheel is to be fetched; else check pip's settings"
+        yield Verdict("pip", "warn", "its index cannot be reached", mend)
+
+
+GIB = 1 << 30
+# A kernel tree with its objects has some 3 GiB, an image and its parts one more.
+OUTPUT_GIB, CACHE_GIB = 6, 2
+INODES = 200_000  # of a kernel tree and its objects, and of what extensions are made from
+OLDEST_PYTHON = (3, 11)
+
+
+def doctor(settings: Settings, as_json: bool = False) -> None:
+    """Print a line for each check, or all as JSON.
+
+    Raises `UserError` if one of them fails; with `as_json`, the exit status alone says so.
+    """
+    found: list[Verdict] = []
+    for check in CHECKS:
+        for verdict in _careful(check, settings):
+            found.append(verdict)
+            if not as_json:
+                print(line(verdict), flush=True)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(verdict) for verdict in found], indent=2))
+    failed = [verdict.name for verdict in found if verdict.state == "fail"]
+    if failed and as_json:
+        sys.stdout.flush()
+        raise SystemExit(EXIT_FAILED)
+    if failed:
+        raise UserError(f"not fit to build: {', '.join(failed)}", "each line above says what mends it")
+
+
+def line(verdict: Verdict) -> str:
+    """Return a verdict as a line, with a second one that says how to mend it."""
+    text = f"{verdict.state:<5}{verdict.name}: {verdict.said}"
+    return f"{text}\n     mend: {verdict.mend}" if verdict.mend else text
+
+
+Check = Callable[[Settings], Iterator[Verdict]]
+
+
+def _careful(check: Check, settings: Settings) -> Iterator[Verdict]:
+    """Yield what a check finds; that it could not look is a finding, too."""
+    name = check.__name__.strip("_").replace("_", " ")
+    try:
+        yield from check(settings)
+    except UserError as error:
+        yield Verdict(name, "warn", error.message, error.hint or "see the message")
+    except OSError as error:
+        yield Verdict(name, "warn", f"cannot be looked at: {error}", "check the permissions of that path")
+
+
+def _python(settings: Settings) -> Iterator[Verdict]:
+    said = platform.python_version()
+    if sys.version_info < OLDEST_PYTHON:
+        yield Verdict("Python", "fail", f"{said}, 3.11 is needed", "apt-get install python3")
+    elif sys.prefix == sys.base_prefix and not (ROOT / "artifacts/.venv").exists():
+        yield Verdict(
+            "Python", "warn", f"{said}, not in tcbuild's own venv", "start it by ./doit, not by doit"
+        )
+    else:
+        yield Verdict("Python", "ok", said)
+
+
+def _machine(settings: Settings) -> Iterator[Verdict]:
+    machine, processors = platform.machine(), len(os.sched_getaffinity(0))
+    if machine != "x86_64":
+        yield Verdict(
+            "machine", "fail", f"{machine}: x86-64 is needed", "build on a PC or in an x86-64 container"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    said = f"{processors} processors, {memory / GIB:.1f} GiB of memory"
+    if memory < 2 * GIB:
+        yield Verdict("machine", "warn", said, "2 GiB or more; else QEMU's tests and xz may be ended")
+    elif machine == "x86_64":
+        yield Verdict("machine", "ok", said)
+
+
+def _tools(settings: Settings) -> Iterator[Verdict]:
+    groups = host.groups()
+    path = clean_env()["PATH"]
+    for group, tools in groups.items():
+        lacking = {
+            package
+            for tool, package in tools.items()
+            if not (Path(tool).exists() if tool.startswith("/") else shutil.which(tool, path=path))
+        }
+        needed = group == "build" or (group == "toolchain" and settings.profile.kernel.toolchain != "host")
+        name = f"tools ({group})"
+        if lacking:
+            state: State = "fail" if needed else "warn"
+            packages = " ".join(sorted(lacking))
+            yield Verdict(
+                name, state, f"lacking: {packages}", f"apt-get install --no-install-recommends {packages}"
+            )
+        else:
+            yield Verdict(name, "ok", f"all {len(tools)} are there")
+
+
+def _versions(settings: Settings) -> Iterator[Verdict]:
+    for name, known in toml_schema.read_toml(VERSIONS).items():
+        command, oldest = known["command"], known["oldest"]
+        if shutil.which(command[0], path=clean_env()["PATH"]) is None:
+            continue  # told by `tools`
+        found = re.search(r"\d+(\.\d+)+", run(command, check=False).stdout)
+        version = found[0] if found else "?"
+        if found and _numbers(version) < _numbers(oldest):
+            yield Verdict(name, "warn", f"{version}; {oldest} or newer is known to do", f"upgrade {name}")
+        else:
+            yield Verdict(name, "ok", version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _kvm(settings: Settings) -> Iterator[Verdict]:
+    """Ask for what a boot found; boot once if there is an image, for /dev/kvm alone proves nothing."""
+    if not Path("/dev/kvm").exists():
+        yield Verdict("KVM", "warn", "there is no /dev/kvm: QEMU will emulate, some ten times slower", _KVM)
+    elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        yield Verdict(
+            "KVM", "warn", "/dev/kvm cannot be opened", "as root: adduser USER kvm, then log in again"
+        )
+    elif not settings.core.exists() or not (settings.kernel / "vmlinuz64").exists():
+        yield Verdict(
+            "KVM", "ok", "/dev/kvm can be opened; whether a guest comes up is tried once an image is built"
+        )
+    else:
+        from tasks.vm import qemu  # reads what boots a machine
+
+        if qemu.accelerator(settings) == "kvm":
+            yield Verdict("KVM", "ok", "a guest came up under it")
+        else:
+            said = "/dev/kvm opens, but no guest came up under it: QEMU will emulate"
+            yield Verdict(
+                "KVM", "warn", said, "on a virtual machine, nested virtualization must be switched on outside"
+            )
+
+
+_KVM = "load kvm_intel or kvm_amd; in a virtual machine, have nested virtualization switched on outside"
+
+
+def _disk_space(settings: Settings) -> Iterator[Verdict]:
+    for name, folder, wanted in (
+        ("results", settings.output, OUTPUT_GIB),
+        ("cache", settings.cache, CACHE_GIB),
+    ):
+        place = _existing(folder)
+        room = os.statvfs(place)
+        free, inodes = room.f_bavail * room.f_frsize, room.f_favail
+        label = f"space for {name}"
+        if free < wanted * GIB:
+            said = f"{free / GIB:.1f} GiB free in {place}, {wanted} are needed for a first build"
+            yield Verdict(
+                label,
+                "warn" if free > GIB else "fail",
+                said,
+                f"free some, or use another place ({_MOVE[name]})",
+            )
+        elif room.f_files and inodes < INODES:
+            said = f"{inodes:,} inodes free in {place}, {INODES:,} are needed"
+            yield Verdict(label, "warn", said, f"remove small files, or use another place ({_MOVE[name]})")
+        else:
+            yield Verdict(label, "ok", f"{free / GIB:.1f} GiB free in {place}")
+
+
+_MOVE = {"results": "out=DIR", "cache": "$TCBUILD_CACHE"}
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _file_systems(settings: Settings) -> Iterator[Verdict]:
+    """Try what a build does: names that differ in case, links, programs run from there."""
+    for name, folder in (("results", settings.output), ("cache", settings.cache)):
+        label = f"file system of {name}"
+        place = _existing(folder)
+        if not os.access(place, os.W_OK):
+            yield Verdict(
+                label, "fail", f"{place} cannot be written to", f"use another place ({_MOVE[name]})"
+            )
+            continue
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as scratch:
+            problem = _unfit(Path(scratch))
+        if problem:
+            yield Verdict(label, "fail", f"{place} {problem}", f"use another place ({_MOVE[name]})")
+        else:
+            yield Verdict(label, "ok", str(place))
+
+
+def _unfit(folder: Path) -> str:
+    (folder / "a").touch()
+    if (folder / "A").exists():
+        return "does not tell upper from lower case, and the kernel has files that differ in nothing else"
+    try:
+        (folder / "link").symlink_to("a")
+        os.link(folder / "a", folder / "hard")
+    except OSError as error:
+        return f"knows no links ({error.strerror})"
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o755)
+    if not os.access(folder / "run", os.X_OK) or run([folder / "run"], check=False).status != 0:
+        return "is mounted noexec: the kernel's own programs cannot run there"
+    (folder / "run").chmod(0o4755)
+    if not (folder / "run").stat().st_mode & 0o4000:
+        return "does not keep set-user-id bits"
+    return ""
+
+
+def _clock(settings: Settings) -> Iterator[Verdict]:
+    now, newest = time.time(), max(path.stat().st_mtime for path in (ROOT / "dodo.py", host.FILE))
+    said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    if now < newest - 60:
+        said += ": the checkout's files are from the future, and make goes by times"
+        yield Verdict("clock", "fail", said, "set the clock, or: touch the files of the checkout")
+    elif now < settings.profile.source_date_epoch:
+        yield Verdict("clock", "fail", f"{said} is before the profile's own date", "set the clock")
+    else:
+        yield Verdict("clock", "ok", said)
+
+
+def _user_namespaces(settings: Settings) -> Iterator[Verdict]:
+    done = run(["unshare", "--user", "--map-root-user", "true"], check=False)
+    if done.status == 0:
+        yield Verdict("user namespaces", "ok", "can be made")
+    else:
+        needed = settings.profile.kernel.toolchain != "host"
+        mend = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them outside"
+        said = "cannot be made: pinned toolchains run in one"
+        yield Verdict("user namespaces", "fail" if needed else "warn", said, mend)
+
+
+CHECKS: Sequence[Check] = (
+    *(_python, _machine, _tools, _versions, _kvm, _disk_space, _file_systems, _clock, _user_namespaces),
+    *(apt, pip, mirrors, cache, leftovers),
+)

@@ -1,0 +1,404 @@
+"""`doit check FILE`: what is this file, can it be booted as a kernel, and if not, what then?
+
+Written for whoever met GRUB's `error: invalid magic number` (tasks/cli/identify.py says where
+it comes from).  ISOLINUX's and QEMU's answers were seen with ISOLINUX 6.04 and QEMU 7.2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import mmap
+import os
+import stat
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.formats import bzimage, compression, elf
+from tasks.formats.bzimage import (
+    BOOT_FLAG,
+    HEADER_BASE,
+    HEADER_MAGIC,
+    LOADED_HIGH,
+    MZ,
+    PE_MACHINES,
+    XLF_KERNEL_64,
+    BootHeader,
+    read_header,
+    read_pe,
+)
+from tasks.formats.magic import PEEK, USE_BZIMAGE, FileType, classify
+from tasks.util.errors import UserError, from_os_error
+
+GRUB_HEADER = 0x268  # bytes GRUB reads before it looks at any of them
+
+
+GRUB_OLDEST = 0x0203
+
+
+NEAR = ("bzImage", "arch/x86/boot/bzImage", "vmlinuz64", "kernel/vmlinuz64", "boot/vmlinuz64")
+
+
+def grub_says(head: bytes, size: int) -> list[str]:
+    """Return what GRUB 2.06's `linux` command answers to a file, and why; empty if it takes it.
+
+    head: the file's first 4 KiB or more; size: bytes of the whole file.
+    """
+    if size < GRUB_HEADER:
+        return [
+            "GRUB's `linux` answers: error: premature end of file "
+            f"(of {size} bytes; the header alone has {GRUB_HEADER})"
+        ]
+    if boot_flag(head) != BOOT_FLAG:
+        return [
+            "GRUB's `linux` answers: error: invalid magic number.  It wants the boot protocol's 55 aa at "
+            f"0x1fe and finds {head[0x1FE:0x200].hex(' ')}"
+        ]
+    (version,) = struct.unpack_from("<H", head, 0x206)
+    if head[HEADER_BASE : HEADER_BASE + 4] != HEADER_MAGIC or version < GRUB_OLDEST:
+        return ["GRUB's `linux` answers: error: version too old for 32-bit boot (it wants protocol 2.03)"]
+    if not head[0x211] & LOADED_HIGH:
+        return ["GRUB's `linux` answers: error: zImage doesn't support 32-bit boot"]
+    return []
+
+
+def boot_flag(head: bytes) -> int:
+    """Return the number at 0x1fe (0 if there is none)."""
+    return int.from_bytes(head[0x1FE:0x200], "little")
+
+
+def use(path: Path, otherwise: str, levels: int = 1) -> str:
+    """Return a hint: the bootable kernel near `path` by name, or `otherwise` if there is none."""
+    near = bootable_near(path, levels)
+    return f"use {near}, which has a 64-bit kernel's boot header" if near else otherwise
+
+
+def bootable_near(path: Path, levels: int) -> Path | None:
+    """Return a file with a 64-bit kernel's boot header near `path`, None if there is none.
+
+    Looked for in its folder and `levels` - 1 above, where a kernel build or tcbuild puts it.
+    """
+    absolute = Path(os.path.abspath(path))
+    for folder in list(absolute.parents)[:levels]:
+        for name in NEAR if folder.parent != folder else ():
+            found = folder / name
+            if found != absolute and _has_boot_header(found):
+                return found if path.is_absolute() else Path(os.path.relpath(found))
+    return None
+
+
+def _has_boot_header(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            header = read_header(file.read(4096))
+    except (OSError, UserError):
+        return False
+    return bool(header.xloadflags & XLF_KERNEL_64 and header.loadflags & LOADED_HIGH)
+
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+DAMAGED_IMAGE = ("damaged", "a damaged kernel image")
+SPECIAL = (
+    (stat.S_ISBLK, "block-device", "a block device"),
+    (stat.S_ISCHR, "char-device", "a character device"),
+    (stat.S_ISFIFO, "fifo", "a named pipe"),
+    (stat.S_ISSOCK, "socket", "a socket"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a file is.  `str()` is the answer for a person, without the hint."""
+
+    path: Path
+    kind: str
+    description: str
+    lines: tuple[str, ...] = ()
+    ok: bool = False
+    """It can be booted as an x86-64 kernel."""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.path}: {self.description}", *(f"  {line}" for line in self.lines)])
+
+
+def check_files(folder: Path, paths: list[str] | None = None) -> None:
+    """Print what each of `paths` (relative ones start at `folder`) is.
+
+    Raises `UserError` if none is given, or one cannot be booted as a kernel.
+    """
+    if not paths:
+        raise UserError(
+            "no file named to check", "./doit check FILE, for example artifacts/apt/kernel/vmlinuz64"
+        )
+    failures = []
+    for number, path in enumerate(paths):
+        if number:
+            print()
+        try:
+            check_file(folder / path)
+        except UserError as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        detail = "\n".join(f"  {error.message}\n    hint: {error.hint}" for error in failures)
+        raise UserError(f"{len(failures)} of {len(paths)} files cannot be booted as a kernel", "", detail)
+
+
+def check_file(path: Path) -> None:
+    """Print what `path` is; raise `UserError` with the way out if it cannot be booted as a kernel."""
+    verdict = identify(path)
+    print(verdict)
+    if not verdict.ok:
+        raise UserError(f"{path} cannot be booted as a kernel: {verdict.description}", verdict.hint)
+
+
+def identify(path: Path) -> Verdict:
+    """Return what `path` is, whatever it is; never raises for anything a path can lead to."""
+    try:
+        return _identify(path)
+    except UserError as error:
+        return Verdict(path, "damaged", error.message, hint=error.hint)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        said = from_os_error(error) if isinstance(error, OSError) else UserError(str(error))
+        hint = said.hint or "check the path and its permissions"
+        return Verdict(path, "unreadable", f"not readable ({said.message.split(':')[0]})", hint=hint)
+
+
+def _identify(path: Path) -> Verdict:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return _missing(path)
+    if stat.S_ISDIR(status.st_mode):
+        return _directory(path)
+    for test, kind, words in SPECIAL:
+        if test(status.st_mode):  # opening one could wait for ever
+            return Verdict(path, kind, words, hint=use(path, USE_BZIMAGE))
+    with path.open("rb") as file:
+        head = file.read(PEEK)
+    return _regular(path, head, status.st_size)
+
+
+def _regular(path: Path, head: bytes, size: int) -> Verdict:
+    if not head:
+        hint = "the program that should have written it failed (full disk?); make it again"
+        return Verdict(path, "empty", "an empty file", hint=use(path, hint))
+    if head.startswith(elf.MAGIC):
+        verdict = _elf(path, head)
+    elif head[HEADER_BASE : HEADER_BASE + 4] == HEADER_MAGIC and boot_flag(head) == BOOT_FLAG:
+        return _boot_image(path, head, size)
+    elif compression.detect(head) != "plain":
+        verdict = _compressed(path, head)
+    elif found := classify(head):
+        verdict = Verdict(path, found.kind, found.words, hint=use(path, found.hint))
+    elif head.startswith(MZ):
+        verdict = _pe(path, head)
+    else:
+        verdict = _unknown(path, head)
+    return replace(verdict, lines=(*verdict.lines, *grub_says(head, size)))
+
+
+# Kernel images with a boot header
+
+
+def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
+    grub = grub_says(head, size)
+    try:
+        header = read_header(head)
+    except UserError as error:
+        lines = (error.message, *grub)
+        return Verdict(path, "truncated", "a cut-off kernel image", lines, hint=use(path, error.hint))
+    found = _why_not(header, size)
+    if found is None and _payload_is_lzo(path, header, size):
+        # Nothing here can unpack LZO, so a CONFIG_KERNEL_LZO image is judged by the rest.
+        lines = (f"boot protocol {header.protocol}", "payload: lzo, not unpacked: its content is unproved")
+        return Verdict(path, "bzImage", "an x86-64 Linux kernel (bzImage)", lines, ok=True)
+    try:
+        image = bzimage.check_bzimage(path)
+    except UserError as error:
+        message = error.message.removeprefix(f"{path}: ")
+        kind, words = found or DAMAGED_IMAGE
+        if kind == "truncated" and not message.startswith(kind):  # the sizes themselves are damaged
+            kind, words = DAMAGED_IMAGE
+        return Verdict(path, kind, words, (message, *grub), hint=use(path, error.hint))
+    title = f"a bootable x86-64 Linux kernel {image.release} (bzImage)"
+    return Verdict(path, "bzImage", title, tuple(image.report()), ok=True)
+
+
+def _why_not(header: BootHeader, size: int) -> tuple[str, str] | None:
+    """Return (kind, words) of an image that cannot pass, as far as its header shows that."""
+    if not header.loadflags & LOADED_HIGH:
+        return "zimage", "a kernel image of the old kind (zImage)"
+    if header.version < bzimage.OLDEST_64BIT:
+        return "old-protocol", "a kernel image with an old boot protocol"
+    if not header.xloadflags & XLF_KERNEL_64:
+        return "bzImage-32bit", "a kernel image for 32-bit x86"
+    if size <= header.setup_size:
+        return "truncated", "only the setup part of a kernel image (setup.bin, or a file cut off there)"
+    if size < header.image_size:
+        return (
+            "truncated",
+            "a cut-off kernel image: boot loaders start it without a word, and it dies",
+        )
+    return None
+
+
+def _payload_is_lzo(path: Path, header: BootHeader, size: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(header.setup_size + header.payload_offset)
+        if compression.detect(file.read(16)) != "lzo":
+            return False
+        file.seek(0)
+        head = file.read(bzimage.HEAD)
+    try:
+        pe = read_pe(head)
+        bzimage.check_header(header)
+        bzimage.check_size(header, pe, size)
+        bzimage.check_efi(header, pe, head.startswith(MZ))
+    except UserError:
+        return False
+    return True
+
+
+# ELF files
+
+
+def _elf(path: Path, head: bytes) -> Verdict:
+    try:
+        with elf.open_elf(path) as file:
+            return _elf_kind(path, file)
+    except UserError as error:
+        return Verdict(
+            path, "damaged-elf", f"a damaged ELF file ({error.message})", hint=use(path, USE_BZIMAGE)
+        )
+
+
+def _elf_kind(path: Path, file: ELFFile) -> Verdict:
+    machine, bits = file["e_machine"], file.elfclass
+    names = {section.name for section in file.iter_sections()}
+    banner = _banner(path)
+    kind = f"ELF{bits} for {elf.machine_name(machine)}, {path.stat().st_size:,} bytes"
+    if ".modinfo" in names and file["e_type"] == "ET_REL":
+        info = elf.modinfo(path)
+        name, magic = info.get("name", [path.stem])[0], info.get("vermagic", ["unknown"])[0]
+        return Verdict(
+            path,
+            "module",
+            f"a kernel module ({name}.ko)",
+            (kind, f"for the kernel with vermagic {magic.strip()!r}"),
+            hint="load it in the running kernel with `modprobe` or `insmod`; the kernel itself is vmlinuz64",
+        )
+    if machine != elf.X86_64:
+        words = f"an ELF file for {elf.machine_name(machine)}{', a Linux kernel' if banner else ''}"
+        return Verdict(path, "elf-other", words, (kind,), hint="a 64-bit PC wants make ARCH=x86_64 bzImage")
+    if ".rodata..compressed" in names:
+        words = "an ELF file, arch/x86/boot/compressed/vmlinux: the compressed kernel and its unpacker"
+        return _vmlinux(path, "vmlinux-compressed", words, (kind, "`make bzImage` goes one step further"))
+    if (banner and ".interp" not in names) or {".init.text", "__ksymtab"} <= names:
+        words = "an ELF file, the kernel as it was linked (vmlinux): for debuggers and `perf`, not to boot"
+        return _vmlinux(path, "vmlinux", words, (kind, banner) if banner else (kind,))
+    what = {"ET_EXEC": "a program", "ET_DYN": "a program or shared library", "ET_REL": "an object file"}
+    return Verdict(
+        path,
+        "elf",
+        f"{what.get(file['e_type'], 'an ELF file')} for Linux, not a kernel",
+        (kind,),
+        hint=use(path, USE_BZIMAGE),
+    )
+
+
+def _vmlinux(path: Path, kind: str, words: str, lines: tuple[str, ...]) -> Verdict:
+    more = (
+        'boot loaders want the boot protocol (0xAA55 at 0x1fe, "HdrS" at 0x202); `make bzImage` compresses '
+        "vmlinux and puts the setup code with that header in front",
+        "ISOLINUX answers: Booting kernel failed: Invalid argument",
+        "QEMU -kernel answers: Error loading uncompressed kernel without PVH ELF Note (unless CONFIG_PVH=y)",
+    )
+    return Verdict(path, kind, words, (*lines, *more), hint=use(path, USE_BZIMAGE, levels=6))
+
+
+def _banner(path: Path) -> str:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return bzimage.linux_banner(view)
+
+
+# Everything else
+
+
+def _compressed(path: Path, head: bytes) -> Verdict:
+    method = compression.detect(head)
+    with path.open("rb") as file:  # the first block of bzip2 or LZ4 may not end within `head`
+        packed = file.read(compression.LZ4_BOUND + 64)
+    try:
+        inside = compression.peek(memoryview(packed), 0, PEEK)
+    except UserError as error:
+        words = f"a file compressed with {method}, unreadable: {error.message}"
+        return Verdict(path, method, words, hint=error.hint)
+    if inside.startswith(elf.MAGIC):
+        what = _inner_elf(inside)
+    else:
+        what = classify(inside) or FileType("data", "data of no known kind", USE_BZIMAGE)
+    words, hint, lines = f"a {method}-compressed file with {what.words} inside", what.hint, []
+    if what.kind == "cpio":
+        words = f"an initramfs: a {method}-compressed cpio archive like core.gz or rootfs64.gz"
+        lines = ["the kernel unpacks it as its first root file system; it holds no kernel"]
+    elif what.kind == "vmlinux":
+        lines = ["a bzImage carries this as its payload, behind the setup code and an unpacker"]
+        hint = use(path, what.hint, levels=6)
+    return Verdict(path, f"{method}-{what.kind}", words, tuple(lines), hint=hint)
+
+
+def _inner_elf(inside: bytes) -> FileType:
+    kind, machine = struct.unpack_from("<HH", inside.ljust(20, b"\0"), 16)
+    if kind == 1:  # ET_REL
+        return FileType("module", "a kernel module or object file", "load it with `modprobe` when Linux runs")
+    if machine == 62:  # EM_X86_64; the payload inside bzImage is this
+        return FileType("vmlinux", "an ELF kernel or program for x86-64 (vmlinux)", USE_BZIMAGE)
+    return FileType("elf-other", f"an ELF file for another machine ({machine})", USE_BZIMAGE)
+
+
+def _pe(path: Path, head: bytes) -> Verdict:
+    pe = read_pe(head)
+    if pe is None:
+        return Verdict(path, "dos", "a DOS program, or a damaged EFI program", hint=use(path, USE_BZIMAGE))
+    machine = PE_MACHINES.get(pe.machine, f"machine {pe.machine:#x}")
+    if b".linux\0\0" in head[:4096]:
+        hint = "start it from EFI firmware or with GRUB's `chainloader`; `linux` wants the kernel alone"
+        return Verdict(path, "uki", f"a unified kernel image for EFI, {machine}", hint=hint)
+    words = f"a PE program for {machine} (EFI or Windows), not a Linux kernel"
+    return Verdict(path, "pe", words, hint="start it from EFI firmware or with GRUB's `chainloader`")
+
+
+def _unknown(path: Path, head: bytes) -> Verdict:
+    lines = [f"it starts with {head[:16].hex(' ')}"]
+    if path.name == "vmlinux.bin":
+        lines.append(
+            "by its name the protected-mode half of a bzImage; the setup code (setup.bin) is not in front",
+        )
+    return Verdict(
+        path, "unknown", "data of no known kind", tuple(lines), hint=use(path, USE_BZIMAGE, levels=4)
+    )
+
+
+def _missing(path: Path) -> Verdict:
+    if path.is_symlink():
+        words = f"a symbolic link to {os.readlink(path)}, which does not exist"
+        return Verdict(path, "dangling-link", words, hint=use(path, "make the link anew, or build first"))
+    folder = path.parent
+    names = sorted(entry.name for entry in folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    hint = f"did you mean {folder / near[0]}?" if near else use(path, "build it first: ./doit kernel")
+    return Verdict(path, "missing", "no such file", hint=hint)
+
+
+def _directory(path: Path) -> Verdict:
+    near = bootable_near(path / "x", levels=1)
+    hint = f"did you mean {near}?" if near else "name the kernel's file, for example boot/vmlinuz64 below it"
+    return Verdict(path, "directory", "a folder", hint=hint)

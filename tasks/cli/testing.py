@@ -1,0 +1,58 @@
+"""Run the project's own tests and benchmarks, their output as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tasks.util.process import spawn
+
+
+def pytest(*paths: str) -> None:
+    """Run pytest on `paths` below the checkout.  Raises `UserError` if a test fails."""
+    _run(paths, {})
+
+
+def fuzz(inputs: int) -> None:
+    """Give every parser damaged input, `inputs` in all.  Raises `UserError` if one does not bear it."""
+    if inputs < 1:
+        raise UserError(f"--inputs={inputs}: expected at least 1")
+    # Half of it damaged blindly, half led by coverage.
+    _run(["tests/fuzz", "-rP", "--show-capture=stdout"], {"TCBUILD_FUZZ_INPUTS": str(max(1, inputs // 2))})
+
+
+def faults(count: int, seed: str) -> None:
+    """Let `count` things go wrong in the middle of runs; `seed` repeats those of an earlier time."""
+    if count < 1:
+        raise UserError(f"--count={count}: expected at least 1")
+    more = {"TCBUILD_FAULTS": str(count), **({"TCBUILD_SEED": seed} if seed else {})}
+    _run(["tests/faults", "-s"], more)
+
+
+def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
+    # The tests make fresh clones and set them up: they need the caller's pip settings.
+    command = [sys.executable, "-m", "pytest", *paths]
+    status = spawn(command, pipes=False, env={**os.environ, **more}).wait()
+    if status != 0:
+        raise UserError("some tests failed" if status == 1 else f"pytest ended with exit status {status}")
+
+
+def bench(
+    caller: Path, rows: Sequence[str], runs: int, config: str, counts: str, json: str, folder: str
+) -> None:
+    """Measure tcbuild and its peers and print the table: all rows, or those with `rows` in their names.
+
+    `json` and `folder` are below `caller`, where the command was typed.  Raises `UserError` if
+    something of ours fails; peers that are missing or fail are told in the table.
+    """
+    given = {"runs": str(runs), "config": config, "counts": counts}
+    given |= {name: str(caller / path) for name, path in (("json", json), ("folder", folder)) if path}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    command = [sys.executable, "-m", "tests.bench", *options, "--", *rows]
+    status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).wait()
+    if status != 0:
+        raise UserError("the measurement was cut short")

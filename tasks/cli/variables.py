@@ -1,0 +1,191 @@
+"""What the command line and the checkout say, as `dodo.py` needs it to declare tasks."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from doit import doit_cmd
+
+from tasks.config import compiler as config_compiler
+from tasks.config import profile
+from tasks.config.profile import load, names
+from tasks.config.settings import SHARED_VARIABLE, Settings
+from tasks.util import jobserver
+from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.errors import UserError
+from tasks.util.files import write_if_changed
+
+VARIABLES = (
+    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs", "cache", "sign"),
+    *config_compiler.VARIABLES,
+)
+MOST_JOBS = 1024
+# Options of commands, as doit declares them.
+FIRMWARE = {
+    "name": "firmware",
+    "long": "firmware",
+    "default": "bios",
+    "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
+}
+MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
+FORWARD = {
+    "name": "forward",
+    "long": "forward",
+    "type": list,
+    "default": [],
+    "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
+}
+INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
+FAULTS = [
+    {"name": "count", "long": "count", "type": int, "default": 200, "help": "how many"},
+    {"name": "seed", "long": "seed", "default": "", "help": "which ones, as an earlier run said"},
+]
+AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
+GRAPH = {"name": "format", "long": "format", "default": "dot", "help": "dot, mermaid or svg (by Graphviz)"}
+# Options of `./doit reproduce`.
+REPRODUCE = [
+    {"name": "only", "long": "only", "default": "", "help": "variations to make, commas between (all)"},
+    {"name": "leave_out", "long": "leave-out", "default": "", "help": "variations not to make"},
+    {"name": "ccache", "long": "ccache", "type": bool, "default": False, "help": "share one ccache: quick"},
+    {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "leave both trees there"},
+]
+
+MAX_SIZE = {
+    "name": "max_size",
+    "long": "max-size",
+    "default": "10GiB",
+    "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
+}
+# Options of `./doit bench`.
+BENCH = [
+    {"name": "runs", "long": "runs", "type": int, "default": 3, "help": "how often each command is measured"},
+    {"name": "config", "long": "config", "default": "small", "help": "kernel: small, or profile (apt's)"},
+    {"name": "counts", "long": "counts", "default": "10,100,1000", "help": "numbers of extensions"},
+    {"name": "json", "long": "json", "default": "", "help": "file for all samples"},
+    {"name": "folder", "long": "folder", "default": "", "help": "measure there, and keep what is built"},
+]
+
+# Of `./doit verify` and `./doit rebuild`.
+VERIFY: dict[str, Any] = {
+    "pos_arg": "paths",
+    "params": [
+        {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
+        {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
+    ],
+}
+REBUILD: dict[str, Any] = {
+    "params": [
+        {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
+        {"name": "out", "long": "out", "default": "", "help": "an empty folder to build in and to keep"},
+        {
+            "name": "anyway",
+            "long": "anyway",
+            "type": bool,
+            "default": False,
+            "help": "go on with another tcbuild, other tools",
+        },
+    ]
+}
+
+
+def sign_key() -> str:
+    """Return the file of the secret key to sign with: `sign=` or $TCBUILD_SIGN; "" for none."""
+    return str((doit_cmd._CMDLINE_VARS or {}).get("sign") or os.environ.get("TCBUILD_SIGN", ""))
+
+
+def settings(artifacts: Path) -> Settings:
+    """Return the settings that `name=value` words of the command line ask for.
+
+    Raises `UserError` for an unknown variable: one that is silently ignored
+    builds something else than was asked for.
+    """
+    given: dict[str, str] = dict(doit_cmd._CMDLINE_VARS or {})
+    for name in given:
+        if name not in VARIABLES:
+            near = difflib.get_close_matches(name, VARIABLES, n=1)
+            raise UserError(
+                f"unknown variable {name}=",
+                f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
+            )
+    jobs = given.pop("jobs", None)
+    if jobs is not None:
+        if not (jobs.isdecimal() and 0 < int(jobs) <= MOST_JOBS):
+            raise UserError(f"jobs={jobs}: expected a number from 1 to {MOST_JOBS}")
+        jobserver.set_slots(int(jobs))
+    artifacts.mkdir(exist_ok=True)
+    chosen = resolve(given, artifacts)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def fetched(whole: profile.Profile) -> dict[str, object]:
+    """Return what of a profile says what is to be fetched, by key."""
+    kernel = ("source", "base", "modules", "release")
+    return {
+        **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
+        **{name: getattr(whole, name) for name in ("core", "mirrors", "tcz", "extensions", "images")},
+    }
+
+
+def tree(folder: Path) -> list[Path]:
+    """Return every file below `folder`, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def links(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return what `tree` leaves out: path and target of every symlink, path and "" of every folder."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_dir()]
+    return tuple(
+        (str(path.relative_to(folder)), os.readlink(path) if path.is_symlink() else "") for path in found
+    )
+
+
+def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
+    """Resolve the command line's variables (profile=, fragments=, out=, frozen= ...).
+
+    Raises `UserError` for an unknown variable value or profile.
+    """
+    offline, frozen = _flag(variables, "offline"), _flag(variables, "frozen")
+    name = resolve_name(variables.get("profile", "auto"), artifacts, offline)
+    profile = load(name)
+    compiler = config_compiler.chosen(profile.compiler, variables, ROOT / "profiles" / f"{name}.toml")
+    profile = replace(profile, compiler=compiler)
+    chosen = variables.get("fragments")
+    fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
+    output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
+    relock, shared = _flag(variables, "relock"), variables.get("cache", os.environ.get(SHARED_VARIABLE, ""))
+    return Settings(name, profile, frozen, offline, fragments, output, cache_folder(), relock, shared)
+
+
+def _flag(variables: dict[str, str], name: str) -> bool:
+    value = variables.get(name, "0")
+    if value not in ("0", "1"):
+        raise UserError(f"{name}={value}: expected 0 or 1")
+    return value == "1"
+
+
+def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
+    """Return the profile to use; `auto` is decided once and recorded in artifacts/profile.json.
+
+    A recorded choice is used again until `profile=NAME` says otherwise or
+    `artifacts/` is removed, so that a mirror's outage never changes what is built.
+    """
+    record = artifacts / "profile.json"
+    if asked != "auto":
+        return asked
+    if record.is_file():
+        try:
+            return str(json.loads(record.read_text())["profile"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{record} is damaged", "remove it, or say profile=NAME") from None
+    from tasks.fetch import mirror_probe  # imports requests: only when a choice must be made
+
+    name, reason = mirror_probe.choose({name: load(name) for name in names()}, offline)
+    write_if_changed(record, json.dumps({"profile": name, "reason": reason}, indent=2) + "\n")
+    print(f"profile=auto chose {name}: {reason} (recorded in {record.name})")
+    return name

@@ -1,0 +1,146 @@
+"""The table `[compiler]` of a profile: what runs the compiler, and where.
+
+Nothing here changes what is built: no task is out of date because another launcher or
+another host was chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tasks.util import toml_schema
+from tasks.util.errors import UserError
+
+DISTCC_PORT = 3632
+SCHEDULER_PORT = 8765
+STORAGE_PORTS = {"http": 80, "redis": 6379}
+ADDRESS = r"(?P<address>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
+HOST = re.compile(ADDRESS + r"(?:/(?P<slots>[0-9]{1,4}))?")
+SCHEDULER = re.compile(ADDRESS)
+SLOTS = 4  # what distcc takes for a host that does not say (distcc(1), "HOST SPECIFICATIONS")
+VARIABLES = ("launcher", "hosts", "scheduler", "remote_storage")
+"""Keys that the command line can give (`launcher=distcc`), or the environment (`TCBUILD_LAUNCHER`)."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A distcc host: address or name, TCP port, how many jobs it takes at a time."""
+
+    address: str
+    port: int
+    slots: int
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}/{self.slots}"
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """Which launcher stands before the compiler, and the compile farm behind it.
+
+    hosts: distcc's, `ADDRESS[:PORT][/SLOTS]`, for the launchers distcc and ccache;
+    `localhost/SLOTS` lets this machine compile too.
+    scheduler: icecc's, `ADDRESS[:PORT]`, for icecc and ccache.
+    remote_storage: a cache that ccache shares with other machines, `http://…` or `redis://…`.
+    """
+
+    launcher: Literal["ccache", "sccache", "distcc", "icecc", "none"] = "ccache"
+    hosts: tuple[str, ...] = ()
+    scheduler: str = ""
+    remote_storage: str = ""
+
+    def __post_init__(self) -> None:
+        for number, text in enumerate(self.hosts):
+            if not HOST.fullmatch(text) or not 0 < _host(text).port < 65536 or not _host(text).slots:
+                raise ValueError(
+                    f"hosts[{number}]: expected ADDRESS[:PORT][/SLOTS], as 10.1.0.2/4, got {text!r}"
+                )
+        if self.scheduler and not SCHEDULER.fullmatch(self.scheduler):
+            raise ValueError(f"scheduler: expected ADDRESS[:PORT], as 10.1.0.2, got {self.scheduler!r}")
+        if self.remote_storage and not storage_address(self.remote_storage):
+            # The address may hold a password.
+            raise ValueError("remote_storage: expected http://HOST… or redis://HOST…")
+        if self.hosts and self.scheduler:
+            raise ValueError("scheduler: either a scheduler (icecc) or hosts (distcc), not both")
+
+    @property
+    def farm(self) -> Literal["distcc", "icecc", ""]:
+        """What spreads the jobs over hosts, "" if all is compiled here."""
+        if self.launcher in ("distcc", "ccache") and self.hosts:
+            return "distcc"
+        return "icecc" if self.launcher in ("icecc", "ccache") and self.scheduler else ""
+
+    @property
+    def distcc_hosts(self) -> list[Host]:
+        """The hosts as they are listed; distcc prefers the first ones."""
+        return [_host(text) for text in self.hosts]
+
+    @property
+    def scheduler_address(self) -> tuple[str, int]:
+        """Address and port of icecc's scheduler."""
+        found = SCHEDULER.fullmatch(self.scheduler)
+        assert found
+        return found["address"], int(found["port"] or SCHEDULER_PORT)
+
+
+def _host(text: str) -> Host:
+    found = HOST.fullmatch(text)
+    assert found
+    return Host(found["address"], int(found["port"] or DISTCC_PORT), int(found["slots"] or SLOTS))
+
+
+def storage_address(url: str) -> tuple[str, int] | None:
+    """Return host and port of ccache's remote storage, None if it has no address of that kind.
+
+    ccache's attributes may follow the address after a `|` (ccache(1), "REMOTE STORAGE BACKENDS").
+    """
+    try:
+        parts = urlsplit(url.split("|", 1)[0])
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in STORAGE_PORTS or not parts.hostname:
+        return None
+    return parts.hostname, port or STORAGE_PORTS[parts.scheme]
+
+
+def chosen(table: Compiler, variables: Mapping[str, str], file: Path) -> Compiler:
+    """Return `table` of the profile `file` with what the command line or the environment say instead.
+
+    The command line goes first.  Raises `UserError` naming the place of a mistake.
+    """
+    values: dict[str, object] = dataclasses.asdict(table) | {"hosts": list(table.hosts)}
+    places = []
+    for name in VARIABLES:
+        variable = f"TCBUILD_{name.upper()}"
+        text = variables.get(name, os.environ.get(variable))
+        if text is None:
+            continue
+        places.append(f"{name}= on the command line" if name in variables else variable)
+        values[name] = [word for word in text.split(",") if word] if name == "hosts" else text
+    result = table
+    if places:
+        result = toml_schema.build(values, Compiler, ", ".join(places), "compiler")
+    for launcher, key, example in (
+        ("distcc", "hosts", 'an array of hosts, as ["10.1.0.2/4"]'),
+        ("icecc", "scheduler", "the scheduler's ADDRESS[:PORT]"),
+    ):
+        if result.launcher == launcher and not values[key]:
+            place = ", ".join([str(file), *places])
+            raise UserError(
+                f"{place}: missing key 'compiler.{key}', needed by launcher = {launcher!r}",
+                f"expected {example}; or {key}=… on the command line",
+            )
+    if result.remote_storage and result.launcher == "sccache":
+        raise UserError(
+            f"{', '.join([str(file), *places])}: compiler.remote_storage: Debian's sccache has none",
+            "launcher = 'ccache' has; remote_storage= on the command line switches it off",
+        )
+    return result

@@ -1,0 +1,87 @@
+"""Profiles that say only what they change: `inherit = "NAME"` at the top of one.
+
+Tables are merged key by key.  What the profile itself says replaces what it inherits, with
+one exception: its `extensions` are added to the inherited ones, and one that is there
+already, by name, takes the place of the inherited entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tasks.util.errors import UserError
+from tasks.util.toml_schema import build, read_toml
+
+T = TypeVar("T")
+KEY = "inherit"
+ADDED = "extensions"
+
+
+def lineage(folder: Path, name: str) -> list[Path]:
+    """Return the file of the profile `name` in `folder`, and those it inherits from, nearest first.
+
+    Raises `UserError` if one of them does not exist, is no TOML, or inherits from itself in the end.
+    """
+    files: list[Path] = []
+    while True:
+        path = folder / f"{name}.toml"
+        if path in files:
+            circle = " -> ".join(file.stem for file in [*files[files.index(path) :], path])
+            raise UserError(f"{files[-1]}: inherit: profiles inherit from each other in a circle: {circle}")
+        if files and not path.is_file():
+            there = sorted(file.stem for file in folder.glob("*.toml") if ".lock" not in file.suffixes)
+            message = f"{files[-1]}: inherit: there is no profile {name!r}"
+            raise UserError(message, f"profiles: {', '.join(there)}")
+        files.append(path)
+        above = read_toml(path).get(KEY, "")
+        if not isinstance(above, str):
+            raise UserError(f"{path}: inherit: expected a string, got {above!r}")
+        if not above:
+            return files
+        name = above
+
+
+def load(folder: Path, name: str, schema: type[T]) -> T:
+    """Return the profile `name` and what it inherits as an instance of the dataclass `schema`.
+
+    Raises `UserError` as `lineage` does, and for a mistake, told of the file it stands in.
+    """
+    result: dict[str, Any] = {}
+    for path in reversed(lineage(folder, name)):
+        result = merged(result, read_toml(path))
+        loaded: T = build(result, schema, str(path), "")
+    return loaded
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables `below` with `above` on top, as the module's docstring says."""
+    result = _tables(below, above)
+    old, new = below.get(ADDED, []), above.get(ADDED, [])
+    if isinstance(old, list) and isinstance(new, list):  # else the schema will complain
+        again = {_name(item): item for item in new}
+        kept = [again.pop(_name(item), item) for item in old]
+        result[ADDED] = kept + [item for item in new if _name(item) in again]
+    return result
+
+
+def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = _tables(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+def _name(item: Any) -> str:
+    return str(item.get("name", item)) if isinstance(item, Mapping) else str(item)
+
+
+def pinned_lock(folder: Path, name: str) -> Path:
+    """Return the lock of the profile `name`: its own, or else the nearest inherited one there is."""
+    own = folder / f"{name}.lock.toml"
+    files = lineage(folder, name) if not own.exists() and (folder / f"{name}.toml").is_file() else []
+    locks = [own, *(file.with_suffix(".lock.toml") for file in files)]
+    return next((lock for lock in locks if lock.exists()), own)

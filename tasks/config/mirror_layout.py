@@ -1,0 +1,29 @@
+"""Where the extensions lie on a mirror: Tiny Core's layout `RELEASE.x/ARCH/tcz`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tasks.config.profile import Profile
+from tasks.config.settings import Settings
+from tasks.util.checkout import ROOT
+
+
+def mirror(settings: Settings) -> Path:
+    """Return the folder that `./doit mirror` writes: what /opt/tcemirror names, on a web host."""
+    return settings.output / "mirror"
+
+
+def mirror_folder(profile: Profile) -> str:
+    """Return the folder of extensions below a mirror's address, `RELEASE.x/ARCH/tcz`.
+
+    Where the profile does not say it, that of the root in rootfs/; tasks/image/mirror.py holds it
+    against the root that was built.
+    """
+    if profile.tcz:
+        return profile.tcz.strip("/")
+    path = ROOT / "rootfs/files/etc/os-release"
+    text = path.read_text() if path.is_file() else ""
+    found = re.search(r'^VERSION_ID="?(\d+)', text, re.MULTILINE)
+    return f"{found[1] if found else 'unknown'}.x/x86_64/tcz"

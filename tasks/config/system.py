@@ -1,0 +1,171 @@
+"""What a profile says of the running system: host name, start commands, users, backup.
+
+All of it becomes one more archive at the end of corepure64.gz, so the base is left
+as it is, whoever made it.  The files are Tiny Core's: /opt/bootsync.sh, /opt/bootlocal.sh,
+/opt/.filetool.lst, /etc/passwd, /etc/shadow; and mydata.tgz, which filetool.sh writes
+and tc-restore.sh reads, beside the extensions of a disk image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.formats.cpio import Member, directory, regular
+from tasks.formats.initramfs_unpacker import RootFs
+from tasks.util.errors import UserError
+
+# crypt(5): what both BusyBox and glibc understand, SHA-256 and SHA-512.
+CRYPT = re.compile(r"\$[56]\$(rounds=[0-9]+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{43,86}|\*|!")
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+STAFF_GID = 50
+PASSWORD_FILES_MODE = {"etc/passwd": 0o644, "etc/shadow": 0o640}
+
+
+@dataclass(frozen=True)
+class User:
+    """A user: one of the base that gets a password, or a new one with a uid.
+
+    `password` is a crypt(5) hash, never the password itself; `*` locks it.
+    """
+
+    name: str
+    password: str = "*"
+    uid: int | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name: expected a user name (a-z, 0-9, _ and -), got {self.name!r}")
+        if not CRYPT.fullmatch(self.password):
+            # The text may be a password somebody wrote in clear: it is not repeated.
+            raise ValueError("password: expected a hash as `openssl passwd -6` prints it, or '*'")
+
+
+@dataclass(frozen=True)
+class System:
+    """The `[system]` table of a profile.
+
+    `bootsync` and `bootlocal` are shell lines added to the scripts of that name;
+    `backup` are paths added to /opt/.filetool.lst; `mydata` is a folder of the
+    checkout whose content is restored at boot, as paths below `/`.
+    """
+
+    hostname: str = ""
+    bootsync: tuple[str, ...] = ()
+    bootlocal: tuple[str, ...] = ()
+    backup: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    mydata: str = ""
+
+    def __post_init__(self) -> None:
+        if self.hostname and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", self.hostname):
+            raise ValueError(f"hostname: expected letters, digits and -, got {self.hostname!r}")
+        for path in self.backup:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"backup: expected paths below / without a leading slash, got {path!r}")
+
+
+def members(system: System, root: RootFs) -> list[Member]:
+    """Return what changes `root`, the base with modules and extensions, as `system` says.
+
+    Raises `UserError` if the base lacks a file that must be changed.
+    """
+    changed: dict[str, Member] = {}
+    if system.hostname:
+        changed["etc/hostname"] = regular("etc/hostname", f"{system.hostname}\n".encode())
+    first = (f"/usr/bin/sethostname {system.hostname}",) if system.hostname else ()
+    if first + system.bootsync:
+        # Before bootlocal.sh is started, which may want the host name.
+        changed["opt/bootsync.sh"] = _script(
+            root, "opt/bootsync.sh", first + system.bootsync, "/opt/bootlocal.sh"
+        )
+    if system.bootlocal:
+        changed["opt/bootlocal.sh"] = _script(root, "opt/bootlocal.sh", system.bootlocal)
+    if system.backup:
+        listed = _text(root, "opt/.filetool.lst").splitlines()
+        lines = [*listed, *(path for path in system.backup if path not in listed)]
+        changed["opt/.filetool.lst"] = _edited(root, "opt/.filetool.lst", lines)
+    for user in system.users:
+        for member in _user(user, root, changed):
+            changed[member.name] = member
+    return [changed[name] for name in sorted(changed)]
+
+
+def _text(root: RootFs, name: str, changed: dict[str, Member] | None = None) -> str:
+    if changed and name in changed:
+        return changed[name].data.decode("utf-8", "surrogateescape")
+    node = root.find(name, follow=True)
+    if node is None or node.is_dir:
+        raise UserError(f"the base has no /{name}", "the [system] table of the profile changes that file")
+    return node.data.decode("utf-8", "surrogateescape")
+
+
+def _edited(root: RootFs, name: str, lines: list[str]) -> Member:
+    node = root.find(name, follow=True)
+    assert node is not None
+    data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+    return regular(name, data, node.mode & 0o7777, node.uid, node.gid)
+
+
+def _script(root: RootFs, name: str, added: tuple[str, ...], before: str = "") -> Member:
+    """Return script `name` with lines added: before the first line with `before`, else at the end."""
+    lines = _text(root, name).splitlines()
+    at = next((n for n, line in enumerate(lines) if before and line.startswith(before)), len(lines))
+    return _edited(root, name, [*lines[:at], *added, *lines[at:]])
+
+
+def _user(user: User, root: RootFs, changed: dict[str, Member]) -> list[Member]:
+    passwd = _text(root, "etc/passwd", changed).splitlines()
+    shadow = _text(root, "etc/shadow", changed).splitlines()
+    known = {line.split(":")[0]: line.split(":") for line in passwd}
+    made: list[Member] = []
+    if user.name not in known:
+        if user.uid is None:
+            raise UserError(f"user {user.name} is not in the base", "give it a uid in [[system.users]]")
+        if any(fields[2] == str(user.uid) for fields in known.values() if len(fields) > 2):
+            raise UserError(f"user {user.name}: uid {user.uid} is taken in the base")
+        passwd.append(f"{user.name}:x:{user.uid}:{STAFF_GID}::/home/{user.name}:/bin/sh")
+        made += _home(user, root)
+    elif user.uid is not None and known[user.name][2] != str(user.uid):
+        raise UserError(f"user {user.name} has uid {known[user.name][2]} in the base, not {user.uid}")
+    old = next((line.split(":") for line in shadow if line.split(":")[0] == user.name), None)
+    fields = [user.name, user.password, *(old[2:] if old else ["", "0", "99999", "7", "", "", ""])]
+    shadow = [line for line in shadow if line.split(":")[0] != user.name] + [":".join(fields)]
+    return [*made, _edited(root, "etc/passwd", passwd), _edited(root, "etc/shadow", shadow)]
+
+
+def _home(user: User, root: RootFs) -> list[Member]:
+    assert user.uid is not None
+    home = f"home/{user.name}"
+    made = [directory(home, 0o755, user.uid, STAFF_GID)]
+    for name, member in root.members().items():
+        if name.startswith("etc/skel/"):
+            below = home + name.removeprefix("etc/skel")
+            made.append(Member(below, member.mode, user.uid, STAFF_GID, data=member.data))
+    return made
+
+
+def mydata(folder: Path, epoch: int) -> bytes:
+    """Return mydata.tgz with the content of `folder`, every owner root and every time `epoch`.
+
+    Files below home/tc belong to tc.  Raises `UserError` if `folder` is not there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path in sorted(folder.rglob("*")):
+            name = str(path.relative_to(folder))
+            info = archive.gettarinfo(path, name)
+            of_tc = name == "home/tc" or name.startswith("home/tc/")
+            info.uid, info.gid = (1001, STAFF_GID) if of_tc else (0, 0)
+            info.uname = info.gname = ""
+            info.mtime = epoch
+            info.mode = 0o755 if path.is_dir() or info.mode & 0o100 else 0o644
+            with path.open("rb") if info.isreg() else io.BytesIO() as content:
+                archive.addfile(info, content)
+    return gzip.compress(packed.getvalue(), 9, mtime=0)

@@ -1,0 +1,130 @@
+"""Say why tasks would run: `doit explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import UptodateCalculator
+from doit.globals import Globals
+
+from tasks.engine.database import Keys
+from tasks.engine.targets import Intact
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+
+SHOWN = 5
+WIDTH = 60
+NOT_DONE = "it has not been done yet"
+NOT_KNOWN = "nothing is known of an earlier success"
+
+
+class AllTasks(UptodateCalculator):  # type: ignore[misc]
+    """Gives an action all tasks: doit hands them to `uptodate` checks of this class alone."""
+
+    def __call__(self) -> bool:
+        """Be never up to date."""
+        return False
+
+
+def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> None:
+    """Print for each task that NAMES (the default ones) need whether it would run, and why.
+
+    Nothing is run.  Raises `UserError` for a task that does not exist.
+    """
+    tasks: Mapping[str, Any] = known.tasks_dict
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"there is no task {name!r}", "./doit list --all")
+    writers = {target: task.name for task in tasks.values() for target in task.targets}
+    stale: dict[str, list[str]] = {}
+    for task in in_order(tasks, writers, names or default):
+        after = [name for name in needs(task, writers) if name in stale]
+        found = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
+        if found and task.actions and not after and in_shared_cache(task):
+            found.append("it would come from the shared cache")
+        if found and task.actions:
+            stale[task.name] = found
+    for name, found in stale.items():
+        print(f"{name} would run:", *found, sep="\n  ")
+    if not stale:
+        print("everything is up to date")
+
+
+def in_shared_cache(task: Any) -> bool:
+    """Tell whether the shared cache has what `task`, with its inputs there, would make."""
+    asks = (getattr(getattr(act, "py_callable", None), "in_shared_cache", None) for act in task.actions)
+    return all(Path(path).is_file() for path in task.file_dep) and any(ask() for ask in asks if ask)
+
+
+def in_order(tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]) -> Iterator[Any]:
+    """Yield the tasks `names` and all they need, each once, what is needed first."""
+    seen: set[str] = set()
+
+    def visit(name: str) -> Iterator[Any]:
+        if name in seen:
+            return
+        seen.add(name)
+        for other in needs(tasks[name], writers):
+            yield from visit(other)
+        yield tasks[name]
+
+    for name in names:
+        yield from visit(name)
+
+
+def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
+    """Return the tasks that run before `task`: those named, and those that write what it reads.
+
+    writers: target -> name of the task that writes it.
+    """
+    found = [*task.task_dep, *(writers[path] for path in sorted(task.file_dep) if path in writers)]
+    return list(dict.fromkeys(found))
+
+
+def reasons(task: Any, tasks: Mapping[str, Any]) -> list[str]:
+    """Return why `task` would run by itself, a line each; none if it is up to date."""
+    status = Globals.dep_manager.get_status(task, tasks, get_log=True)
+    return [] if status.status == "up-to-date" else told(task, status)
+
+
+def told(task: Any, status: Any) -> list[str]:
+    """Return a line for each reason in `status`, which doit gave for `task` (with `get_log`)."""
+    manager = Globals.dep_manager
+    if manager.backend.get(task.name, "checker:") is None and task.file_dep:
+        missing = status.reasons.get("missing_target", [])
+        return [NOT_DONE if missing else NOT_KNOWN]
+    lines = []
+    for check, _, _ in status.reasons.get("uptodate_false", []):
+        if isinstance(check, Keys):
+            changes = check.differing(manager.get_values(task.name))
+            lines += [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+        elif isinstance(check, Intact):
+            lost = check.differing(task, manager.get_values(task.name))
+            lines += [f"no longer as it was made: {text}" for text in _some(lost)]
+        else:
+            lines.append("it runs every time")
+    words = {
+        "missing_target": "missing",
+        "changed_file_dep": "changed",
+        "missing_file_dep": "missing input",
+        "added_file_dep": "new input",
+        "removed_file_dep": "no longer an input",
+    }
+    for reason, word in words.items():
+        lines += [f"{word}: {text}" for text in _some(status.reasons.get(reason, []))]
+    return lines
+
+
+def _some(paths: Iterable[str]) -> list[str]:
+    names = [
+        str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path) for path in map(Path, paths)
+    ]
+    names.sort()
+    more = len(names) - SHOWN
+    return [*names[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."

@@ -1,0 +1,50 @@
+"""What runs at the moment, side by side: a live line on a terminal, a plain one now and then in CI."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+
+from tasks.util.process import in_ci, say
+from tasks.util.progress import PLAIN_SECONDS
+
+LIVE_SECONDS = 1.0
+
+
+class Status:
+    """Shows which tasks run, for how long, and how far they are."""
+
+    def __init__(self) -> None:
+        self._plain = in_ci()
+        self._last = time.monotonic()
+        self._shown = False
+
+    @property
+    def seconds(self) -> float:
+        """How long to wait until `show` is called again."""
+        if not self._plain:
+            return LIVE_SECONDS
+        return max(0.0, self._last + PLAIN_SECONDS - time.monotonic())
+
+    def show(self, running: Iterable[tuple[str, float, str]]) -> None:
+        """Show the running tasks: name, seconds, what they say of themselves or ""."""
+        self._last = time.monotonic()
+        text = "running: " + ", ".join(
+            f"{name} {seconds:.0f} s" + (f" ({doing})" if doing else "") for name, seconds, doing in running
+        )
+        if self._plain:
+            say(text)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\033[K{text[:width]}")
+        sys.stderr.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take the live line away: something else is to be written."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+            self._shown = False

@@ -1,0 +1,55 @@
+"""The words `dodo.py` declares tasks with."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.engine.database import Keys
+from tasks.engine.targets import Intact
+from tasks.util.errors import action
+
+Task = dict[str, Any]
+Action = tuple[Callable[..., Any], list[Any]]
+# A task's `meta`: its output is for programs, so the reporter adds nothing to it.
+QUIET = {"quiet": True}
+
+
+def do(stage: str, function: str, *args: Any) -> Action:
+    """Return a doit action that calls `tasks.STAGE.FUNCTION(*args)`.
+
+    The module is imported when the action runs.
+    """
+
+    def call(*call_args: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"tasks.{stage}"), function)(*call_args, **options)
+
+    call.__name__ = f"{stage}.{function}"
+    return action(call), list(args)
+
+
+def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **more: Any) -> Task:
+    """Return a task that makes nothing: it runs whenever it is asked for, after what it `reads`."""
+    return {
+        "basename": name,
+        "doc": doc,
+        "actions": list(actions),
+        "file_dep": list(reads),
+        "uptodate": [False],
+        **more,
+    }
+
+
+def files(*paths: Path) -> list[str]:
+    """Return paths as doit wants them."""
+    return [str(path) for path in paths]
+
+
+def changed(*folders: Path, **values: Any) -> list[Any]:
+    """Return uptodate checks that fail when one of `values` differs from the last run's, or a target.
+
+    folders: their files count as targets.
+    """
+    return [Keys(values), Intact(folders)]

@@ -1,0 +1,243 @@
+"""Build extensions: NAME.tcz and beside it .dep, .md5.txt, .info and .list.
+
+A tcz is a squashfs of paths below `/` (block size 4k, no xattrs, as Tiny Core's
+"Creating extensions" page asks), `.dep` names one extension a line, `.md5.txt` is
+`md5sum` output, `.list` holds one path a line.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.checks import conflicts, libraries, secrets
+from tasks.config import inputs, plan, recipe
+from tasks.config.recipe import Recipe
+from tasks.config.settings import Settings
+from tasks.extensions import collect
+from tasks.formats import elf, initramfs_file
+from tasks.formats.initramfs_unpacker import RootFs
+from tasks.formats.squashfs import squashfs_members
+from tasks.initramfs import core
+from tasks.util import jobserver
+from tasks.util.errors import UserError
+from tasks.util.files import atomic_dir, atomic_path, remove_tree, write_atomic
+from tasks.util.process import run, say
+
+INSTALLED = "usr/local/tce.installed"
+STAFF = 50  # Tiny Core's group: those who may install extensions
+SHOWN = 5
+
+
+def build(settings: Settings, name: str) -> None:
+    """Make one extension in `artifacts/PROFILE/tcz/`.  Same inputs, same bytes.
+
+    Needs the base root, and the extensions it depends on, built before.  Raises
+    `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
+    a program has a set-id bit that the recipe does not declare, if there is a secret in
+    it (tasks/checks/secrets.py), or no file at all.
+    """
+    made = plan.recipe_of(settings.profile, name)
+    deps = plan.needed_by(settings, name)
+    base = base_root(settings)
+    root = settings.output / "tcz-root" / name
+    with atomic_dir(root) as top:
+        for origin in made.origin:
+            collect.collect(settings, name, origin, top)
+        _own_files(name, top)
+    try:
+        listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
+        if not listing:
+            raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
+        conflicts.refuse({**{dep: conflicts.listing(settings, dep) for dep in deps}, name: listing})
+        _check_libraries(settings, name, made, root, base, deps)
+        _check_set_id(name, made, root)
+        folder = recipe.folder(name)
+        secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
+        secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
+        _note_hidden(name, listing, base)
+        pack(settings, name, made, root, base, listing, _version(settings, made))
+    finally:
+        remove_tree(root)
+
+
+def base_root(settings: Settings) -> RootFs:
+    """Return the profile's base root.  Raises `UserError` if it is not built or fetched yet."""
+    files = core.base_files(settings)
+    for path in files:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: extensions are checked against it", "./doit rootfs")
+    return _read_root(tuple((path, path.stat().st_mtime_ns) for path in files))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_root(states: tuple[tuple[Path, int], ...]) -> RootFs:
+    """Read the root once for all extensions of a run; they only look into it."""
+    return initramfs_file.unpacked(
+        archive for path, _ in states for archive in initramfs_file.read_core(path)
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _own_files(name: str, root: Path) -> None:
+    """Copy `extensions/NAME/files/` over what the origins brought."""
+    top = recipe.folder(name) / "files"
+    for path in recipe.own_files(name):
+        target = root / path.relative_to(top)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            target.unlink()
+        shutil.copyfile(path, target, follow_symlinks=False)
+        if not path.is_symlink():
+            target.chmod(0o755 if recipe.executable(path) else 0o644)
+
+
+def _check_libraries(
+    settings: Settings, name: str, made: Recipe, root: Path, base: RootFs, deps: list[str]
+) -> None:
+    own = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
+    if not any(elf.is_elf(path) for path in own.values() if not path.is_symlink()):
+        return
+    with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
+        below = libraries.mapped(base.members().values(), Path(folder, "base"))
+        for dep in deps:
+            members = squashfs_members(settings.tcz / f"{dep}.tcz")
+            below = libraries.mapped(members, Path(folder, dep)) | below
+        debs = inputs.package_files(settings)
+        packages = {package for origin in made.origin for package in origin.packages}
+        libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
+
+
+def _check_set_id(name: str, made: Recipe, root: Path) -> None:
+    """Refuse programs that run as somebody else, unless the recipe says that they shall."""
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if not path.is_symlink() and path.is_file() and path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
+    }
+    for path in sorted(found - set(made.setuid)):
+        hint = f'leave it out by `drop`, or say so in the recipe: setuid = ["{path}"]'
+        raise UserError(f"extension {name}: {path} would run as its owner or group, whoever starts it", hint)
+    for path in sorted(set(made.setuid) - found):
+        raise UserError(f"extension {name}: {path} has no set-id bit", "correct `setuid` in its recipe")
+
+
+def _note_hidden(name: str, listing: Sequence[str], base: RootFs) -> None:
+    hidden = [path for path in listing if base.find(path) is not None]
+    if hidden:
+        say(f"{name}.tcz: the base has {_some(hidden)} already, and tce-load keeps what is there")
+
+
+def pack(
+    settings: Settings,
+    name: str,
+    made: Recipe,
+    root: Path,
+    base: RootFs,
+    listing: Sequence[str],
+    version: str,
+) -> None:
+    """Write `root` as NAME.tcz with all its side files; `listing`: its paths, folders left out."""
+    epoch = str(settings.profile.source_date_epoch)
+    final = settings.tcz / f"{name}.tcz"
+    log = settings.logs / f"tcz-{name}.log"
+    log.unlink(missing_ok=True)
+    with (
+        atomic_path(final) as partial,
+        tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners,
+        jobserver.tokens() as processors,  # their number does not show in the squashfs
+    ):
+        partial.unlink()  # mksquashfs would append to it
+        owners.write("".join(f"{line}\n" for line in owner_lines(root, base)))
+        owners.flush()
+        run(
+            [
+                *("mksquashfs", root, partial, "-b", "4096", "-no-xattrs", "-noappend", "-no-progress"),
+                *("-pf", owners.name, "-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"),
+                *("-mkfs-time", epoch, "-all-time", epoch, "-processors", str(processors)),
+            ],
+            log=log,
+        )
+        digest = hashlib.md5(partial.read_bytes()).hexdigest()
+        size = partial.stat().st_size
+    write_atomic(settings.tcz / f"{name}.tcz.dep", plan.dep_text(settings.profile, made.deps))
+    write_atomic(settings.tcz / f"{name}.tcz.md5.txt", f"{digest}  {name}.tcz\n")
+    write_atomic(settings.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
+    info = info_text(name, made, version, size, settings.profile.source_date_epoch)
+    write_atomic(settings.tcz / f"{name}.tcz.info", info)
+    say(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
+
+
+def owner_lines(root: Path, base: RootFs) -> list[str]:
+    """Return mode and owner of all in an extension, as mksquashfs's pseudo files say them.
+
+    All is root:root, and folders 0755, but for two things: tce-load gives folders that are
+    there the mode and owner the extension has for them, so it must have the base's; and
+    tce.installed belongs to group staff, 0775, as on Tiny Core.
+    """
+    lines = []
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        there = base.find(name, follow=True)
+        mode, uid, gid = stat.S_IMODE(path.lstat().st_mode), 0, 0
+        if _is_folder(path):
+            mode = 0o755
+            if there is not None and there.is_dir:
+                mode, uid, gid = stat.S_IMODE(there.mode), there.uid, there.gid
+            elif name == INSTALLED:
+                mode, gid = 0o775, STAFF
+        elif path.is_symlink():
+            mode = 0o777
+        elif path.parent == root / INSTALLED:
+            mode, gid = mode | 0o020 | (0o010 if mode & 0o100 else 0), STAFF
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'"{quoted}" m {mode:o} {uid} {gid}')
+    return lines
+
+
+def _version(settings: Settings, made: Recipe) -> str:
+    """Return the version of what the recipe names first: a package's, or what its origin says."""
+    if made.origin and made.origin[0].version:
+        return made.origin[0].version
+    first = next((origin.packages[0] for origin in made.origin if origin.packages), "")
+    versions = {package.name: package.version for package in inputs.used_lock(settings).package}
+    return versions.get(first, "1")
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - SHOWN
+    return ", ".join(items[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def info_text(name: str, made: Recipe, version: str, size: int, epoch: int) -> str:
+    """Return the .info file, in Tiny Core's layout: a label, a colon, tabs, the value."""
+    human = f"{size / 1024:.0f}K" if size < 1 << 20 else f"{size / (1 << 20):.1f}M"
+    info = made.info
+    fields = [
+        ("Title", f"{name}.tcz"),
+        ("Description", info.description),
+        ("Version", version),
+        ("Author", info.author),
+        ("Original-site", info.original_site),
+        ("Copying-policy", info.copying_policy),
+        ("Size", human),
+        ("Extension_by", "tcbuild"),
+        ("Tags", " ".join(info.tags)),
+    ]
+    lines = [f"{label + ':':<16}{value}".rstrip() for label, value in fields]
+    comments = [*info.comments, *(f"Needs the bootcode {code}." for code in made.bootcodes)]
+    for number, comment in enumerate(comments):
+        lines.append(f"{'Comments:' if number == 0 else '':<16}{comment}")
+    stamp = time.strftime("%Y/%m/%d", time.gmtime(epoch))
+    lines += [f"{'Change-log:':<16}{stamp} {version}", f"{'Current:':<16}{stamp} {version}"]
+    return "\n".join(lines) + "\n"

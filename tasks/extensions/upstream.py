@@ -1,0 +1,60 @@
+"""Extensions of the mirrors: taken as they are, listed, looked through."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from tasks.config.plan import dep_text
+from tasks.config.settings import Settings
+from tasks.origins.lock import load_lock
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file, write_atomic
+from tasks.util.process import say
+
+
+def install(settings: Settings, name: str) -> None:
+    """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
+
+    Says which device nodes and set-id programs it brings: whoever loads it gets them.
+    What the cache has lost since it was fetched is fetched again.  Raises `UserError` if it
+    was not fetched, cannot be had any more, or is a bomb.
+    """
+    used = {item.name: item for item in load_lock(settings.used_lock).extension}
+    item = used.get(name)
+    if item is None:
+        raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
+    cached = item.cached_in(settings.cache)
+    if not cached.is_file() or sha256_file(cached) != item.sha256:
+        from tasks.fetch.on_demand import from_mirrors  # imports requests
+
+        from_mirrors(settings, f"{settings.profile.tcz.strip('/')}/{name}.tcz", item)
+    final = settings.tcz / f"{name}.tcz"
+    write_atomic(final, cached.read_bytes())
+    final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
+    paths, special = listing(final)
+    if special:
+        say(f"warning: {final.name} brings {', '.join(special)}")
+    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in paths))
+    write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
+    write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")
+
+
+def listing(squashfs: Path) -> tuple[list[str], list[str]]:
+    """Return the paths of all in an extension but folders, and which are devices or set-id programs.
+
+    Raises `UserError` if it is damaged, or unpacks to far too much.
+    """
+    from tasks.formats.squashfs import squashfs_tar  # imports what reads archives
+
+    paths, special = [], []
+    with squashfs_tar(squashfs) as tar:
+        for entry in tar:
+            if entry.isdir():
+                continue
+            paths.append(entry.name)
+            if entry.isdev():
+                special.append(f"the device node or FIFO {entry.name}")
+            elif entry.isfile() and entry.mode & (stat.S_ISUID | stat.S_ISGID):
+                special.append(f"{stat.filemode(stat.S_IFREG | entry.mode)} {entry.name}")
+    return sorted(paths), sorted(special)

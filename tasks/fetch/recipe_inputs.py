@@ -1,0 +1,96 @@
+"""`./doit fetch:NAME` and `./doit lock:NAME`: the origins of one recipe, but those of kind apt.
+
+Only `lock:NAME` takes a file whose sha256 nobody knows.  A hash that is locked stays
+until `relock=1` says otherwise, and what is not locked is never fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tasks.config import plan, recipe, recipe_lock
+from tasks.config.recipe_lock import LockedFile, OriginLock
+from tasks.config.settings import Settings
+from tasks.extensions import collect
+from tasks.util.errors import UserError
+from tasks.util.files import scratch_folder, write_if_changed
+from tasks.util.process import say
+
+
+def fetch(settings: Settings, name: str) -> None:
+    """Bring the origins of `name` that the profile takes into the cache, as they are locked.
+
+    Writes what was used to `artifacts/PROFILE/origins/NAME.toml`.  With the files in the
+    cache, the network is not asked.  Raises `UserError` if one is not locked or cannot be had.
+    """
+    if settings.relock:
+        raise UserError(
+            "relock=1 changes what is locked, and fetch never does", f"./doit lock:{name} relock=1"
+        )
+    made = plan.recipe_of(settings.profile, name)
+    for origin in recipe_lock.unlocked(name, made):
+        which = f" {origin.alternative}" if origin.alternative else ""
+        message = f"no sha256 is locked for {origin.identity()}, which extension {name} is made of"
+        raise UserError(message, f"./doit lock:{name}{which} fetches it once and shows what to pin")
+    known = recipe_lock.load(recipe_lock.path(name))
+    used: list[LockedFile] = []
+    for origin in recipe_lock.to_lock(made):
+        files = known.of(origin.identity())
+        bring = collect.KINDS[origin.kind].fetch
+        assert bring is not None
+        with _about(name):
+            bring(settings, origin, files)
+        used += files
+    write_if_changed(recipe_lock.used_path(settings, name), OriginLock(tuple(used)).to_toml())
+    say(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
+
+
+def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
+    """Pin the origins of `name` in its lock.toml: those the profile takes, or of the alternatives `wanted`.
+
+    What is locked stays so, unless `relock` is set; what the recipe does not have any more
+    leaves the lock.  Raises `UserError` for what cannot be had or checked; then nothing is pinned.
+    """
+    if settings.offline:
+        raise UserError("lock asks the origins themselves, which offline=1 forbids", "leave out offline=1")
+    whole = recipe.load(name)
+    taken = [recipe.chosen(name, whole, word) for word in wanted] or [plan.recipe_of(settings.profile, name)]
+    old = recipe_lock.load(recipe_lock.path(name))
+    there = {origin.identity() for origin in recipe_lock.to_lock(whole)}
+    kept = {identity: old.of(identity) for identity in there}
+    for origin in {one.identity(): one for made in taken for one in recipe_lock.to_lock(made)}.values():
+        if kept[origin.identity()] and not settings.relock:
+            say(f"lock: {origin.identity()} is locked already")
+            continue
+        learn = collect.KINDS[origin.kind].learn
+        assert learn is not None
+        with scratch_folder(settings.cache / "downloads", ".learn-") as scratch, _about(name):
+            found = learn(settings, origin, scratch)
+        _tell_changes(kept[origin.identity()], found)
+        kept[origin.identity()] = found
+    new = OriginLock(tuple(file for files in kept.values() for file in files))
+    if write_if_changed(recipe_lock.path(name), new.to_toml()):
+        say(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
+
+
+def _tell_changes(before: Sequence[LockedFile], now: Sequence[LockedFile]) -> None:
+    known = {file.name: file.sha256 for file in before}
+    for file in now:
+        if known.get(file.name, file.sha256) != file.sha256:
+            say(f"lock: {file.name} changed: sha256 {known[file.name]} -> {file.sha256}")
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Say of what goes wrong which recipe is to blame: the hints of downloads speak of profiles."""
+    try:
+        yield
+    except UserError as error:
+        message, hint = f"extension {name}: {error.message}", error.hint
+        if "wrong sha256" in message:
+            hint = "upstream serves another file than the locked one; find out why before locking it anew "
+            hint += f"(./doit lock:{name} relock=1)"
+        elif "in the profile" in hint:
+            hint = f"check the urls in extensions/{name}/recipe.toml"
+        raise type(error)(message, hint, error.detail) from None

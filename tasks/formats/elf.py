@@ -1,0 +1,357 @@
+"""ELF files: kernel modules, and which shared libraries a program needs.
+
+pyelftools does the parsing.  What it is given may be damaged or not ELF at all, so
+every access goes through `open_elf`, which turns whatever goes wrong into a `UserError`.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elftools.elf.descriptions import describe_e_machine
+from elftools.elf.dynamic import DynamicSection, DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
+
+from tasks.formats import compression
+from tasks.util.errors import UserError
+
+MAGIC = b"\x7fELF"
+X86_64 = "EM_X86_64"
+MODULE_SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
+MODULE_LIMIT = 256 << 20  # bytes; the largest modules with debug information are some 100 MB
+MOST_HEADERS = 1 << 16
+MOST_LINKS = 40  # MAXSYMLINKS of the kernel
+
+LIBRARY_DIRS = (
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+    "/usr/local/lib",
+)
+"""Where ld.so looks by itself: Debian's multiarch folders, then ld.so(8)'s defaults, and
+/usr/local/lib, which Debian and Tiny Core both have in ld.so.conf."""
+
+
+@contextmanager
+def open_elf(source: Path | bytes, name: str = "") -> Iterator[ELFFile]:
+    """Yield a file or bytes parsed as ELF; any fault inside the block is a `UserError`.
+
+    name: what messages call the file; the path if empty.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "the data")
+    try:
+        with _stream(source) as stream:
+            if stream.read(4) != MAGIC:
+                raise UserError(f"{label} is not an ELF file")
+            stream.seek(0)
+            elf = ELFFile(stream)
+            # A damaged count would keep pyelftools busy for hours.
+            if elf.num_sections() > MOST_HEADERS or elf.num_segments() > MOST_HEADERS:
+                raise UserError(f"{label} is a damaged ELF file: impossible number of headers")
+            yield elf
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        # pyelftools answers damage with any of a dozen exception types.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{label} is a damaged ELF file: {reason}") from None
+
+
+@contextmanager
+def _stream(source: Path | bytes) -> Iterator[Any]:
+    # Memory, not a buffered file: read() of an impossible length must not allocate it.
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    with source.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield io.BytesIO(b"")
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            yield view
+
+
+def is_elf(path: Path) -> bool:
+    """Tell whether a regular file starts with the ELF magic."""
+    with path.open("rb") as file:
+        return file.read(4) == MAGIC
+
+
+def machine_name(machine: str | int) -> str:
+    """Return pyelftools' `EM_...` (or an unknown machine's number) in a person's words."""
+    if isinstance(machine, int):
+        return f"machine {machine}"
+    # Without this, pyelftools has "Advanced Micro Devices X86-64".
+    return "x86-64" if machine == X86_64 else str(describe_e_machine(machine))
+
+
+# Kernel modules
+
+
+def read_module(path: Path) -> bytes:
+    """Return a module's ELF content, unpacked if it is .ko.gz, .ko.xz or .ko.zst."""
+    data = path.read_bytes()
+    if compression.detect(data) == "plain":
+        return data
+    try:
+        return compression.decompress_one(memoryview(data), 0, MODULE_LIMIT)[0]
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}", error.hint) from None
+
+
+def modinfo(path: Path) -> dict[str, list[str]]:
+    """Return a module's `.modinfo`: tag (`license`, `vermagic` ...) -> its values in file order.
+
+    Raises `UserError` if the file is no ELF file or has no `.modinfo`.
+    """
+    return module_facts(path)[0]
+
+
+def module_facts(path: Path) -> tuple[dict[str, list[str]], str]:
+    """Return (`.modinfo` as `modinfo` does, the machine as `EM_...`) of a module."""
+    with open_elf(read_module(path), str(path)) as elf:
+        section = elf.get_section_by_name(".modinfo")
+        if section is None:
+            raise UserError(f"{path} is not a kernel module: it has no .modinfo section")
+        found: dict[str, list[str]] = {}
+        for entry in bytes(section.data()).split(b"\0"):
+            tag, equals, value = entry.decode(errors="replace").partition("=")
+            if equals:
+                found.setdefault(tag, []).append(value)
+        return found, str(elf["e_machine"])
+
+
+def modules_below(root: Path) -> list[Path]:
+    """Return all modules below `root`, sorted; links (`build`, `source`) are not followed."""
+    found = []
+    for folder, _, names in os.walk(root):
+        found += [Path(folder, name) for name in names if name.endswith(MODULE_SUFFIXES)]
+    return sorted(found)
+
+
+def check_modules(root: Path, release: str) -> int:
+    """Prove that every module below `root` fits the kernel `release`; return how many there are.
+
+    root: what `make modules_install` filled, or any unpacked tree.  Checked are vermagic
+    (include/linux/vermagic.h: its first word is the release, compared when the module is
+    loaded), the machine, and the folder `lib/modules/RELEASE` that modprobe looks in.
+    Raises `UserError` naming the first module that does not fit, what it has and what is expected.
+    """
+    modules = modules_below(root)
+    for path in modules:
+        name = path.relative_to(root)
+        info, machine = module_facts(path)
+        magic = info.get("vermagic", [""])[0]
+        if magic.split(" ")[0] != release:
+            raise UserError(
+                f"{name}: vermagic is {magic!r}, expected it to start with {release!r}",
+                "the kernel would refuse it; build modules and kernel from one tree and config",
+            )
+        if machine != X86_64:
+            raise UserError(f"{name}: built for {machine_name(machine)}, expected x86-64")
+        parts = name.parts
+        if "modules" in parts[:-2]:
+            place = parts[parts.index("modules") + 1]
+            if place != release:
+                raise UserError(
+                    f"{name}: lies below modules/{place}, expected modules/{release}",
+                    "modprobe looks in /lib/modules/$(uname -r) only",
+                )
+    return len(modules)
+
+
+# Shared libraries
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """What ld.so reads in a file: its dynamic section, interpreter, word size and machine."""
+
+    needed: tuple[str, ...] = ()
+    soname: str = ""
+    rpath: tuple[str, ...] = ()
+    runpath: tuple[str, ...] = ()
+    interpreter: str = ""
+    kind: tuple[int, str] = (0, "")
+    """(32 or 64, machine): ld.so passes over a library of another kind."""
+
+
+def dynamic(path: Path) -> Dynamic:
+    """Return what ld.so reads in `path`; all empty for a static program.
+
+    Raises `UserError` if it is not ELF or damaged.
+    """
+    with open_elf(path) as elf:
+        interpreter = ""
+        table: DynamicSegment | DynamicSection | None = None
+        for segment in elf.iter_segments():
+            if isinstance(segment, InterpSegment):
+                interpreter = segment.get_interp_name()
+            elif isinstance(segment, DynamicSegment):
+                table = segment
+        if table is None:  # an object stripped of segments still has the section
+            table = next((part for part in elf.iter_sections() if isinstance(part, DynamicSection)), None)
+        values: dict[str, list[str]] = {}
+        for tag in table.iter_tags() if table is not None else ():
+            name = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}.get(tag.entry.d_tag)
+            name = name or {"DT_RPATH": "rpath", "DT_RUNPATH": "runpath"}.get(tag.entry.d_tag)
+            if name:
+                values.setdefault(name, []).append(getattr(tag, name))
+        return Dynamic(
+            needed=tuple(values.get("needed", ())),
+            soname=values.get("soname", [""])[0],
+            rpath=_split(values.get("rpath", [""])[0]),
+            runpath=_split(values.get("runpath", [""])[0]),
+            interpreter=interpreter,
+            kind=(elf.elfclass, str(elf["e_machine"])),
+        )
+
+
+def _split(search: str) -> tuple[str, ...]:
+    return tuple(filter(None, search.split(":")))
+
+
+def needed(path: Path) -> list[str]:
+    """Return the DT_NEEDED names of a program or library, in the order ld.so loads them."""
+    return list(dynamic(path).needed)
+
+
+def interpreter(path: Path) -> str:
+    """Return a program's PT_INTERP (`/lib64/ld-linux-x86-64.so.2`), "" if it has none."""
+    return dynamic(path).interpreter
+
+
+def soname(path: Path) -> str:
+    """Return a library's DT_SONAME, "" if it has none."""
+    return dynamic(path).soname
+
+
+def closure(
+    files: Mapping[str, Path],
+    base: Mapping[str, Path] | None = None,
+    provided: Collection[str] = (),
+    library_dirs: Collection[str] = LIBRARY_DIRS,
+) -> list[tuple[str, str]]:
+    """Return every (file, missing library or interpreter) of a root, sorted; empty is good.
+
+    files: absolute path in the root -> the file here, symbolic links included (as links:
+    they are followed inside the root, never on this machine).
+    base: the same of the roots below (Tiny Core's base, extensions loaded before): looked
+    in, but not checked.  provided: absolute paths that exist there, known by name only.
+    Search order is ld.so(8)'s: DT_RPATH of the file and its loaders unless there is a
+    DT_RUNPATH, DT_RUNPATH, then `library_dirs`; $ORIGIN is the file's folder.
+    Files that are no ELF, or damaged, need nothing.  A library that is only ever opened by
+    dlopen(3) may be listed although the program that opens it has its needs loaded already.
+    """
+    root = _Root({**(base or {}), **files}, frozenset(provided), tuple(library_dirs))
+    missing: set[tuple[str, str]] = set()
+    seen: set[str] = set()
+    # Programs first: a library may be found by the DT_RPATH of what loads it, and only
+    # those that no program loads are taken on their own.
+    for program in (True, False):
+        for path in sorted(files):
+            about = None if files[path].is_symlink() else root.dynamic(path)
+            if about is None or bool(about.interpreter) is not program or path in seen:
+                continue
+            if about.interpreter and not root.exists(about.interpreter):
+                missing.add((path, about.interpreter))
+            root.load(path, seen, missing)
+    return sorted(pair for pair in missing if pair[0] in files)
+
+
+def _expand(text: str, path: str) -> str:
+    """Replace $ORIGIN, the folder of the file that says it."""
+    origin = posixpath.dirname(path)
+    return text.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)
+
+
+@dataclass
+class _Root:
+    files: Mapping[str, Path]
+    provided: frozenset[str]
+    library_dirs: tuple[str, ...]
+    cache: dict[str, Dynamic | None] = field(default_factory=dict)
+
+    def resolve(self, path: str) -> str:
+        """Follow symbolic links inside the root, in folders on the way too; "" for a loop."""
+        rest, done, links = path.strip("/").split("/"), "", 0
+        while rest:
+            step = posixpath.normpath(f"{done}/{rest.pop(0)}")
+            here = self.files.get(step)
+            if here is None or not here.is_symlink():
+                done = "" if step == "/" else step
+                continue
+            links += 1
+            if links > MOST_LINKS:
+                return ""
+            target = os.readlink(here)
+            done = "" if target.startswith("/") else done
+            rest = [*filter(None, target.split("/")), *rest]
+        return done
+
+    def exists(self, path: str) -> bool:
+        real = self.resolve(path)
+        return real in self.files or real in self.provided or path in self.provided
+
+    def dynamic(self, path: str) -> Dynamic | None:
+        """Return what ld.so reads in a file of this root, None if that is not an ELF file."""
+        if path not in self.cache:
+            try:
+                here = self.files[path]
+                self.cache[path] = dynamic(here) if here.is_file() and is_elf(here) else None
+            except UserError:
+                self.cache[path] = None
+        return self.cache[path]
+
+    def find(self, name: str, path: str, about: Dynamic, loaders: tuple[str, ...]) -> str:
+        """Return where ld.so finds `name` for the file `path`: its real path, or ""."""
+        if "/" in name:
+            direct = _expand(name, path)
+            return self.resolve(direct) if self.exists(direct) else ""
+        search = about.runpath or (*about.rpath, *loaders)
+        for folder in (*search, *self.library_dirs):
+            candidate = posixpath.normpath(f"{_expand(folder, path)}/{name}")
+            real = self.resolve(candidate)
+            if real in self.files:
+                library = self.dynamic(real)
+                if library is not None and library.kind == about.kind:
+                    return real
+            elif real in self.provided or candidate in self.provided:
+                return real
+        return ""
+
+    def load(self, start: str, seen: set[str], missing: set[tuple[str, str]]) -> None:
+        """Load `start` and all it needs, as ld.so does; note what is not found."""
+        queue: list[tuple[str, tuple[str, ...]]] = [(start, ())]
+        loaded: set[str] = set()
+        names: set[str] = set()  # ld.so takes a library already loaded under that soname
+        while queue:
+            path, loaders = queue.pop(0)
+            about = self.dynamic(path) if path in self.files else None
+            if about is None or path in loaded:
+                continue
+            loaded.add(path)
+            seen.add(path)
+            names.add(about.soname)
+            own = tuple(_expand(folder, path) for folder in about.rpath)
+            for name in about.needed:
+                if name in names:
+                    continue
+                found = self.find(name, path, about, loaders)
+                if not found:
+                    missing.add((path, name))
+                else:
+                    names.add(name)
+                    queue.append((found, loaders if about.runpath else (*own, *loaders)))

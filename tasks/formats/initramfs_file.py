@@ -1,0 +1,139 @@
+"""A core file as it is read: the archives in it, and what the kernel makes of them.
+
+`corepure64.gz` is `rootfs64.gz` and `modules64.gz` one after the other; each archive
+has its own compression and zero bytes may stand between them (kernel Documentation,
+driver-api/early-userspace/buffer-format.rst).
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.formats import compression, cpio, unpack_limits
+from tasks.formats.cpio import Member
+from tasks.formats.initramfs_unpacker import RootFs
+from tasks.util.errors import UserError
+
+ALIGNMENT = 4  # init/initramfs.c: a plain archive starts at a multiple of this
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One cpio archive of a core file, and how it is compressed (compression.detect's names)."""
+
+    method: str
+    members: tuple[Member, ...]
+
+
+def read_core(path: Path) -> list[Archive]:
+    """Return the archives of a core.gz, in order.
+
+    Accepts what unpack_to_rootfs() of init/initramfs.c accepts: archives plain or
+    compressed, several in one stream too, zero bytes between.  Raises `UserError`
+    with the file's name for anything cut, corrupt, misplaced, or following the last archive.
+    """
+    return [archive for _, archives in streams(path) for archive in archives]
+
+
+def streams(path: Path) -> list[tuple[bytes, list[Archive]]]:
+    """Return each stream of a core file as it stands there, and the archives in it."""
+    data = path.read_bytes()
+    try:
+        return [(data[start:end], archives) for start, end, archives in _found(memoryview(data))]
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}", error.hint, error.detail) from None
+
+
+def _found(data: memoryview) -> list[tuple[int, int, list[Archive]]]:
+    """Return (start, end, the archives inside) of each stream, a plain archive being one."""
+    found: list[tuple[int, int, list[Archive]]] = []
+    # All streams together: many small bombs are one, too.
+    left = min(compression.LIMIT, unpack_limits.most(len(data)))
+    offset = _skip_zeros(data, 0)
+    while offset < len(data):
+        is_plain = data[offset] == ord("0") or bytes(data[offset : offset + 2]) in cpio.OLD_BINARY
+        method = "plain" if is_plain else compression.detect(data, offset)
+        # The kernel says "broken padding" after a plain archive, whatever follows it.
+        after_plain = bool(found) and found[-1][2][-1].method == "plain"
+        if offset % ALIGNMENT and (is_plain or after_plain):
+            number = sum(len(inside) for _, _, inside in found) + 1
+            raise UserError(f"archive {number} starts at offset {offset}, no multiple of {ALIGNMENT}")
+        if is_plain:
+            members, end = cpio.read(data, offset)
+            inside = [Archive(method, tuple(members))]
+        else:
+            content, end = compression.decompress_one(data, offset, left)
+            left -= len(content)
+            inside = _inner(memoryview(content), method, offset)
+        found.append((offset, end, inside))
+        offset = _skip_zeros(data, end)
+    if not found:
+        raise UserError("no cpio archive in it", "the file is empty or damaged; make or fetch it again")
+    return found
+
+
+def _inner(data: memoryview, method: str, start: int) -> list[Archive]:
+    """Return the archives inside one compressed stream."""
+    found: list[Archive] = []
+    offset = 0
+    while offset < len(data):
+        if offset % ALIGNMENT:
+            raise UserError(f"junk in the {method} stream at offset {start}, at {offset} of its content")
+        members, offset = cpio.read(data, offset)
+        found.append(Archive(method, tuple(members)))
+        offset = _skip_zeros(data, offset)
+    if not found:
+        raise UserError(f"the {method} stream at offset {start} holds no cpio archive")
+    return found
+
+
+def _skip_zeros(data: memoryview, offset: int) -> int:
+    while offset < len(data):
+        block = bytes(data[offset : offset + 4096])
+        rest = block.lstrip(b"\0")
+        if rest:
+            return offset + len(block) - len(rest)
+        offset += len(block)
+    return offset
+
+
+def unpacked(archives: Iterable[Archive]) -> RootFs:
+    """Return the file system the kernel makes of `archives`, later ones over earlier ones."""
+    root = RootFs()
+    for archive in archives:
+        root.unpack(archive.members)
+    return root
+
+
+def merged(archives: Iterable[Archive]) -> dict[str, Member]:
+    """Return the final view of `archives` as the kernel has it, by name, sorted by path."""
+    return unpacked(archives).members()
+
+
+def list_core(path: Path) -> None:
+    """Print a core file's members as `cpio -tv` does, archive by archive."""
+    for number, archive in enumerate(read_core(path), start=1):
+        print(f"# archive {number}: {archive.method}, {len(archive.members)} members")
+        for member in archive.members:
+            print(listing_line(member))
+
+
+def listing_line(member: Member) -> str:
+    """Return mode, links, numeric owner, size or device, day, name (and target) of a member."""
+    is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
+    size = f"{member.rdevmajor}, {member.rdevminor}" if is_device else str(len(member.data))
+    day = time.strftime("%Y-%m-%d", time.gmtime(member.mtime))
+    name = _visible(member.name)
+    if member.kind == stat.S_IFLNK:
+        name += f" -> {_visible(cpio.decode(member.data))}"
+    owner = f"{member.uid:>5} {member.gid:>5}"
+    return f"{stat.filemode(member.mode)} {member.nlink:>3} {owner} {size:>9} {day} {name}"
+
+
+def _visible(name: str) -> str:
+    """Escape what would upset a terminal; everything printable stays."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

@@ -1,0 +1,156 @@
+"""Where an ISO keeps what: its files' places, and the bytes that belong to no file.
+
+xorriso reads the directory tree and is never asked to unpack it, so that nothing in an ISO
+(links, devices, names) can reach this machine's file system: files are read out of the ISO
+by the places it reports.  Its output is described in xorriso(1), `-exec report_sections`
+and `-exec lsdl`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks.util.errors import UserError
+from tasks.util.files import CHUNK
+from tasks.util.process import run
+
+BLOCK = 2048  # bytes, ECMA-119's logical sector
+SYSTEM_AREA = 16 * BLOCK
+AREAS = (
+    "system area (MBR, GPT)",
+    "volume descriptors, boot catalog and directories",
+    "padding and backup GPT, outside all files",
+)
+SECTION = re.compile(r"^File data lba: +(\d+) , +(\d+) , +(\d+) , +(\d+) , ('.*')$")
+ENTRY = re.compile(r"^(.)[r-][w-]\S{7}[ +]+\d+ +\S+ +\S+ +\S.*?('.*')$")
+CATALOG = "e"  # how xorriso shows El Torito's boot catalog
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ISO of `size` bytes.
+
+    files: path without a leading / -> (start, size) of its pieces, bytes; others: path ->
+    letter of `ls -l` of what is neither file nor folder nor boot catalog.
+    """
+
+    size: int
+    files: dict[str, tuple[tuple[int, int], ...]]
+    others: dict[str, str]
+
+    def extent(self, path: str) -> tuple[int, int]:
+        """Return (first byte, end) of a file's pieces in the ISO."""
+        pieces = self.files[path]
+        return pieces[0][0], pieces[-1][0] + pieces[-1][1]
+
+
+def read(iso: Path) -> Layout:
+    """Return the layout of `iso`.
+
+    Raises `UserError` if it is no ISO, if its tree cannot be read, or if it has a file
+    beyond the ISO's own end.
+    """
+    argv = ["xorriso", "-no_rc", "-abort_on", "FAILURE", "-indev", f"stdio:{iso.absolute()}"]
+    argv += ["-find", "/", "-exec", "lsdl", "--"]
+    argv += ["-find", "/", "-type", "f", "-exec", "report_sections", "--"]
+    hint = "it is no ISO, or it is cut short; copy or build it again"
+    size = iso.stat().st_size
+    if size < SYSTEM_AREA + BLOCK:  # of an empty file xorriso says that it is a blank medium
+        raise UserError(f"{iso.name}: {size:,} bytes are too few for an ISO", hint)
+    said = run(argv, hint=hint).stdout
+    kinds: dict[str, str] = {}
+    pieces: dict[str, list[tuple[int, int]]] = {}
+    for line in said.splitlines():
+        if found := SECTION.match(line):
+            pieces.setdefault(_path(iso, found[5]), []).append((int(found[2]) * BLOCK, int(found[4])))
+        elif found := ENTRY.match(line):
+            kinds[_path(iso, found[2])] = found[1]
+        elif line and not line.startswith("Report layout:"):
+            raise _unreadable(iso, line)
+    for path, places in pieces.items():
+        if any(start + length > size for start, length in places):
+            raise UserError(f"{iso.name}: {path} would lie beyond the end of the ISO", hint)
+    files = {
+        path: tuple(pieces[path]) for path, kind in sorted(kinds.items()) if kind == "-" and path in pieces
+    }
+    known = {*files, *(path for path, kind in kinds.items() if kind in ("d", CATALOG))}
+    return Layout(size, files, {path: kind for path, kind in sorted(kinds.items()) if path not in known})
+
+
+def _path(iso: Path, quoted: str) -> str:
+    try:
+        words = shlex.split(quoted)
+    except ValueError:
+        raise _unreadable(iso, quoted) from None
+    return words[0].removeprefix("/")  # of a symlink, `-> TARGET` follows
+
+
+def _unreadable(iso: Path, line: str) -> UserError:
+    return UserError(f"{iso.name}: its directory cannot be read at {line[:80]!r}", "no image of tcbuild's")
+
+
+def content(iso: IO[bytes], pieces: tuple[tuple[int, int], ...]) -> Iterator[bytes]:
+    """Yield the bytes of a file of an opened ISO, block by block."""
+    for start, size in pieces:
+        iso.seek(start)
+        while size > 0:
+            block = iso.read(min(size, CHUNK))
+            if not block:
+                raise UserError("the ISO became shorter while it was read")
+            size -= len(block)
+            yield block
+
+
+def digest(iso: IO[bytes], pieces: tuple[tuple[int, int], ...]) -> str:
+    """Return the sha256 of a file of an opened ISO."""
+    found = hashlib.sha256()
+    for block in content(iso, pieces):
+        found.update(block)
+    return found.hexdigest()
+
+
+def files(iso: Path, layout: Layout) -> tuple[File, ...]:
+    """Return every file of the ISO with its size and sha256, sorted by path."""
+    with iso.open("rb") as stream:
+        return tuple(
+            File(path, sum(length for _, length in pieces), digest(stream, pieces))
+            for path, pieces in layout.files.items()
+        )
+
+
+def outside(iso: Path, layout: Layout) -> tuple[File, ...]:
+    """Return the areas of the ISO that belong to no file: name, bytes, sha256.
+
+    The areas are `AREAS`: before ECMA-119's descriptors, from there to the first file, and
+    what lies between and behind files.
+    """
+    taken = sorted(piece for pieces in layout.files.values() for piece in pieces if piece[1])
+    first = min([start for start, _ in taken], default=layout.size)
+    bounds = [(0, SYSTEM_AREA), (SYSTEM_AREA, max(first, SYSTEM_AREA))]
+    after, end = [], first
+    for start, length in taken:
+        if start > end:
+            after.append((end, start - end))
+        end = max(end, start + length)
+    after.append((end, layout.size - end))
+    areas = [*(((start, end - start),) for start, end in bounds), tuple(after)]
+    with iso.open("rb") as stream:
+        return tuple(
+            File(name, sum(length for _, length in pieces), digest(stream, pieces))
+            for name, pieces in zip(AREAS, areas, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class File:
+    """A file by its path, with its size in bytes."""
+
+    path: str
+    size: int
+    sha256: str

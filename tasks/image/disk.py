@@ -1,0 +1,123 @@
+"""A disk image: an EFI partition, an ext3 partition with tce/, GRUB for BIOS and UEFI.
+
+Everything is made as files, without root, mounts or loop devices: `sfdisk` writes
+the table, `mke2fs -d` the file system, `debugfs` the owners, GRUB's images go
+where its manual puts them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from tasks.checks import secrets
+from tasks.config import system
+from tasks.config.settings import Settings
+from tasks.image import grub, iso
+from tasks.util.checkout import ROOT
+from tasks.util.files import CHUNK, atomic_path, remove_tree, write_atomic
+from tasks.util.process import run, say
+
+MIB = 1 << 20
+FIRST = 2048  # sectors: 1 MiB for the MBR and GRUB's core image
+EFI_SECTORS = 16 * MIB // grub.SECTOR
+TC_UID, STAFF_GID = 1001, 50  # Tiny Core's user tc and group staff own tce/
+NAMESPACE = uuid.UUID("54434f52-4520-4c49-4e55-580000000000")
+
+
+def raw(settings: Settings) -> Path:
+    """Return where the raw image goes."""
+    return settings.output / f"tcbuild-{settings.name}.img"
+
+
+def qcow2(settings: Settings) -> Path:
+    """Return where the qcow2 image goes."""
+    return settings.output / f"tcbuild-{settings.name}.qcow2"
+
+
+def build(settings: Settings) -> None:
+    """Write the raw and the qcow2 image.  Same inputs, same bytes."""
+    log = settings.logs / "disk.log"
+    log.unlink(missing_ok=True)
+    secrets.refuse_in_records(settings.output)
+    work = settings.output / "disk"
+    remove_tree(work)
+    work.mkdir(parents=True)
+    # A file system's identity must not be random, and not the same for every profile.
+    identity = uuid.uuid5(NAMESPACE, settings.name)
+    values = iso.menu_values(settings) | {"UUID": str(identity)}
+    values["BOOTCODES"] = f"tce=UUID={identity} {values['BASE_CODES']}"
+    embedded = grub.fill("grub-embedded-disk.cfg", values)
+    grub.efi_image(settings, embedded, work / "efi.img", log)
+    _ext3(settings, values, identity, work, log)
+    grub.mkimage(grub.loaders().pc, embedded, work / "core.img", log)
+    with atomic_path(raw(settings)) as partial:
+        _assemble(settings, identity, work, partial, log)
+    with atomic_path(qcow2(settings)) as partial:
+        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(settings), partial], log=log)
+    remove_tree(work)
+    say(f"{raw(settings).name}: {raw(settings).stat().st_size // MIB} MiB, and as qcow2")
+
+
+def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work: Path, log: Path) -> None:
+    tree = work / "tree"
+    (tree / "boot/grub").mkdir(parents=True)
+    shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
+    shutil.copyfile(settings.core, tree / "boot/corepure64.gz")
+    write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
+    iso.extensions(settings, tree / "tce")
+    (tree / "tce/ondemand").mkdir()
+    epoch = settings.profile.source_date_epoch
+    if settings.profile.system.mydata:
+        folder = ROOT / settings.profile.system.mydata
+        content = system.mydata(folder, epoch)
+        secrets.refuse_private("mydata", folder, ROOT / "dodo.py")
+        found = sorted(folder.rglob("*"))
+        secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
+        write_atomic(tree / "tce/mydata.tgz", content)
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (epoch, epoch))
+    # The machine's own mke2fs.conf must not decide what the file system is like.
+    fake_time = {"E2FSPROGS_FAKE_TIME": str(epoch), "MKE2FS_CONFIG": str(grub.BOOT / "mke2fs.conf")}
+    extended = f"root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash')}"
+    size = settings.profile.disk.size_mib - (FIRST + EFI_SECTORS) * grub.SECTOR // MIB
+    command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
+    hint = f"does all of it fit? disk.size_mib of the profile is {settings.profile.disk.size_mib}"
+    run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log, hint=hint)
+    # mke2fs takes owner and change time from the files it copies.  In the image they
+    # belong to root, and tce/ to tc.
+    commands = []
+    for path in sorted(tree.rglob("*")):
+        name = "/" + str(path.relative_to(tree))
+        uid, gid = (TC_UID, STAFF_GID) if name.startswith("/tce") else (0, 0)
+        fields = {"uid": uid, "gid": gid, "ctime": f"@{epoch}"}
+        commands += [f'set_inode_field "{name}" {field} {value}' for field, value in fields.items()]
+    write_atomic(work / "debugfs", "\n".join(commands) + "\n")
+    run(["debugfs", "-w", "-f", work / "debugfs", work / "ext3.img"], env=fake_time, log=log)
+
+
+def _assemble(settings: Settings, identity: uuid.UUID, work: Path, disk: Path, log: Path) -> None:
+    with disk.open("wb") as stream:
+        stream.truncate(settings.profile.disk.size_mib * MIB)
+    table = (
+        f"label: dos\nlabel-id: 0x{identity.hex[:8]}\n"
+        f"start={FIRST}, size={EFI_SECTORS}, type=ef\n"
+        f"start={FIRST + EFI_SECTORS}, type=83, bootable\n"
+    )
+    run(["sfdisk", "--quiet", "--no-tell-kernel", "--wipe", "never", disk], stdin=table.encode(), log=log)
+    grub.write_bios_loader(disk, work / "core.img", FIRST)
+    _copy_into(disk, work / "efi.img", FIRST * grub.SECTOR)
+    _copy_into(disk, work / "ext3.img", (FIRST + EFI_SECTORS) * grub.SECTOR)
+
+
+def _copy_into(disk: Path, part: Path, offset: int) -> None:
+    """Write a partition's content, leaving holes where it is zero."""
+    with disk.open("r+b") as target, part.open("rb") as source:
+        while block := source.read(CHUNK):
+            if block.strip(b"\0"):
+                target.seek(offset)
+                target.write(block)
+            offset += len(block)

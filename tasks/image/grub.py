@@ -1,0 +1,105 @@
+"""GRUB without an installation: an EFI program in a FAT image, and the sectors BIOS starts from.
+
+`grub-install` wants a mounted disk and root.  `grub-mkimage` makes the same
+images as files; where they go on a disk is GRUB's manual, "BIOS installation".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.util import toml_schema
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
+from tasks.util.process import run
+
+BOOT = Path(__file__).with_name("boot")
+SECTOR = 512
+FAT_SERIAL = "54434f52"  # fixed, so that the same files give the same image
+MBR_CODE = 440  # bytes of boot code before the disk's signature and partition table
+KERNEL_SECTOR = 0x5C  # where boot.img keeps the sector of core.img (GRUB_BOOT_MACHINE_KERNEL_SECTOR)
+
+
+@dataclass(frozen=True)
+class Isolinux:
+    """Files of the isolinux and syslinux-common packages."""
+
+    files: tuple[str, ...]
+    mbr: str
+
+
+@dataclass(frozen=True)
+class Grub:
+    """What goes into a GRUB image of one platform."""
+
+    format: str
+    modules: tuple[str, ...]
+    mbr: str = ""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """tasks/image/boot/boot.toml."""
+
+    isolinux: Isolinux
+    efi: Grub
+    pc: Grub
+
+
+def loaders() -> Loaders:
+    """Return what tasks/image/boot/boot.toml says."""
+    return toml_schema.load(BOOT / "boot.toml", Loaders)
+
+
+def fill(name: str, values: dict[str, str]) -> str:
+    """Return the text of `tasks/image/boot/NAME` with each @KEY@ replaced."""
+    text = (BOOT / name).read_text()
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
+    """Write a GRUB image whose built-in configuration is the text `embedded`."""
+    config = out.with_name("embedded.cfg")
+    write_atomic(config, embedded)
+    menu: list[str | Path] = ["-p", "/boot/grub", "-c", config]
+    run(["grub-mkimage", "-O", grub.format, "-o", out, *menu, *grub.modules], log=log)
+
+
+def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None:
+    """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
+    # The ISO and the disk image may be made side by side.
+    with tempfile.TemporaryDirectory(prefix=".efi-", dir=settings.output) as work:
+        loader = Path(work, "BOOTX64.EFI")
+        mkimage(loaders().efi, embedded, loader, log)
+        os.utime(loader, (settings.profile.source_date_epoch,) * 2)
+        sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
+        geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
+        env = settings.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
+        run(["mformat", "-C", "-i", image, *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::"], env=env, log=log)
+        run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env, log=log)
+        run(["mcopy", "-m", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env, log=log)
+
+
+def write_bios_loader(disk: Path, core: Path, first_partition: int) -> None:
+    """Put GRUB's boot.img into the MBR of `disk` and core.img into the sectors after it.
+
+    The partition table stays.  Raises `UserError` if core.img would reach into
+    the first partition, which starts at sector `first_partition`.
+    """
+    boot = bytearray(Path(loaders().pc.mbr).read_bytes()[:MBR_CODE])
+    struct.pack_into("<Q", boot, KERNEL_SECTOR, 1)
+    image = core.read_bytes()
+    if math.ceil(len(image) / SECTOR) > first_partition - 1:
+        raise UserError("GRUB's core image does not fit before the first partition")
+    with disk.open("r+b") as stream:
+        stream.write(boot)
+        stream.seek(SECTOR)
+        stream.write(image)

@@ -1,0 +1,321 @@
+"""core.gz: the initramfs of Tiny Core, one or more cpio archives in one file.
+
+What somebody else compressed is kept byte for byte, what is added stands in archives
+behind it.  Everything here works without root: owners, device nodes and set-uid bits exist
+in the archives only.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.checks import conflicts, secrets
+from tasks.config import plan, system
+from tasks.config.settings import Settings
+from tasks.formats import compression, cpio
+from tasks.formats.cpio import Member
+from tasks.formats.initramfs_file import Archive, merged, read_core, streams, unpacked
+from tasks.formats.initramfs_unpacker import RootFs
+from tasks.initramfs import embedded
+from tasks.initramfs.parts import Parts, arranged, joined
+from tasks.kernel import installed
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
+from tasks.util.process import say
+
+MODULE = re.compile(r"(usr/)?lib/modules/.")
+SHOWN = 5
+
+
+# --- writing ---------------------------------------------------------------
+
+
+def write_core(
+    archives: Sequence[Archive],
+    out: Path,
+    *,
+    method: str | None = None,
+    level: int | None = None,
+    mtime: int | None = None,
+) -> None:
+    """Write `archives` one after the other to `out`, atomically.
+
+    method None: each archive's own; level None: the method's default; mtime None: each
+    member's own.  Raises `UserError` for what cpio or the method cannot hold.
+    """
+    write_atomic(out, joined([_packed(item, method, level, mtime) for item in archives]))
+
+
+def append(base: Path, archives: Sequence[Archive], out: Path, *, mtime: int | None = None) -> None:
+    """Write `base` as it is, byte for byte, and `archives` behind it to `out` (which may be `base`).
+
+    Raises `UserError` if `base` is no core file, or ends in lz4: that format has no end
+    mark, and kernels such as 5.4 take what follows for another of its blocks.
+    """
+    if read_core(base)[-1].method == "lz4":
+        raise UserError(
+            f"{base} is compressed with lz4, nothing can be appended to it",
+            "write it anew with gzip, xz or zstd",
+        )
+    write_atomic(out, joined([base.read_bytes(), *(_packed(item, None, None, mtime) for item in archives)]))
+
+
+def _packed(archive: Archive, method: str | None, level: int | None, mtime: int | None) -> bytes:
+    return compression.compress(cpio.write(archive.members, mtime=mtime), method or archive.method, level)
+
+
+def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Member], list[str]]:
+    """Unpack `extra` over `root`; return what to archive for that, in order, and the names left out.
+
+    What is there stays, as with tce-load, which answers "n" to `cp -i`: a folder keeps
+    its owner and mode (/tmp its 1777), a symlink to a folder stays one and is gone
+    through, and another file of that name is not replaced.  Missing parent folders are
+    added.  Raises `UserError`, with `what` in it, where a folder and a file meet.
+    """
+    added: dict[str, Member] = {}
+    kept: list[str] = []
+    for member in sorted(extra, key=lambda member: cpio.by_path(member.name)):
+        for parent in reversed(Path(member.name).parents[:-1]):
+            name = str(parent)
+            there = root.find(name, follow=True) or root.find(name)
+            if there is not None and not there.is_dir:
+                raise UserError(f"{what} has a folder {name!r} where a file is")
+            if there is None and name not in added:
+                added[name] = cpio.directory(name)
+        is_dir = member.kind == stat.S_IFDIR
+        there = (root.find(member.name, follow=True) if is_dir else None) or root.find(member.name)
+        if there is None:
+            added[member.name] = member
+        elif there.is_dir != is_dir:
+            kinds = ("a folder", "a file") if is_dir else ("a file", "a folder")
+            raise UserError(f"{what} has {kinds[0]} {member.name!r} where {kinds[1]} is")
+        elif not is_dir:
+            kept.append(member.name)
+    lost = len(root.lost)
+    ordered = arranged(added.values())
+    root.unpack(ordered)
+    if root.lost[lost:]:
+        raise UserError(f"{what}: the kernel would lose files", detail=_lines(root.lost[lost:]))
+    return ordered, kept
+
+
+# --- modules ---------------------------------------------------------------
+
+
+def modules_archive(modules_root: Path, release: str) -> list[Member]:
+    """Return lib/modules/RELEASE of a `make modules_install` below `modules_root`.
+
+    All is root:root, files 0644, compressed modules as they are; the `build` and
+    `source` links into the build machine are left out.  As in Tiny Core's own
+    modules64.gz, `kernel.tclocal` leads depmod to the modules of extensions.
+
+    Raises `UserError` if the release is not there, or has no modules.dep.
+    """
+    top = f"lib/modules/{release}"
+    if not (modules_root / top).is_dir():
+        raise UserError(f"{modules_root} has no {top}", "build the kernel again: `doit kernel`")
+    if not (modules_root / top / "modules.dep").is_file():
+        raise UserError(
+            f"{modules_root / top}/modules.dep is missing: modprobe would find no module",
+            "install depmod (apt-get install kmod) and build the kernel again",
+        )
+    local = f"usr/local/{top}/kernel"
+    members = [
+        replace(member, name=f"{top}/{member.name}", mode=member.kind | _module_mode(member))
+        for member in cpio.scan_folder(modules_root / top)
+        if member.name not in ("build", "source")
+    ]
+    names = ["lib", "lib/modules", top, "usr", "usr/local", "usr/local/lib", "usr/local/lib/modules"]
+    folders = [cpio.directory(name) for name in [*names, f"usr/local/{top}", local]]
+    return [*folders, *members, cpio.symlink(f"{top}/kernel.tclocal", f"/{local}")]
+
+
+def _module_mode(member: Member) -> int:
+    return {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}.get(member.kind, 0o644)
+
+
+def drop_modules(root: RootFs) -> list[str]:
+    """Remove everything in lib/modules from `root`; return the releases that stood there."""
+    folder = root.find("lib/modules", follow=True)
+    if folder is None:
+        return []
+    releases = sorted(folder.children)
+    folder.children.clear()
+    return releases
+
+
+# --- the stage -------------------------------------------------------------
+
+
+def build(settings: Settings) -> None:
+    """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
+
+    Base archives, then our kernel's modules, then the extensions placed `initrd`, then what
+    [system] says.  The base goes in byte for byte, but for archives with modules of their
+    own (or all, if core.recompress says so).  The rest is written in parts, and only those
+    that have changed are compressed.  Raises `UserError` if a base, the modules or an
+    extension is missing or damaged, if two extensions bring the same path, or if the result
+    would lose files, have no /init or be compressed in a way the kernel cannot undo.
+    """
+    core, epoch = settings.profile.core, settings.profile.source_date_epoch
+    parts = Parts(settings.core_parts / "core", core.compression, core.level, epoch)
+    release = installed.kernel_release(settings)
+    rows, root = _base(settings, release)
+    kept = [row for row in rows if isinstance(row, bytes)]
+    check_unpackable(settings, [core.compression, *map(compression.detect, kept)])
+    modules, _ = overlay(root, modules_archive(installed.core_modules(settings), release), "lib/modules")
+    names, added = _extensions(settings, root, release)
+    own = arranged(system.members(settings.profile.system, root))
+    secrets.refuse_in_members("the [system] table", own, settings.core_parts / "system.clean")
+    root.unpack(own)
+    _check_init(settings, root)
+    layers = [row for row in rows if not isinstance(row, bytes)]
+    *packed, modules_gz, added_gz, own_gz = parts.pack([*layers, modules, added, own])
+    base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
+    write_atomic(settings.output / "modules64.gz", modules_gz)
+    write_atomic(settings.core, joined([*base, modules_gz, added_gz, own_gz]))
+    parts.tidy()
+    size, count = settings.core.stat().st_size, len(root.members())
+    say(
+        f"{settings.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
+        f"extensions: {' '.join(names) or '-'}"
+    )
+
+
+def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
+    """Unpack the extensions placed `initrd` over `root`; return their names and what to archive."""
+    added: list[Member] = []
+    placed = plan.placed(settings.profile, "initrd")
+    names = embedded.with_dependencies(settings.tcz, placed, release)
+    for name in names:
+        new, kept = overlay(root, embedded.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")
+        added += _renumbered(new, len(added))
+        if kept:
+            say(f"core: {name}.tcz: kept the base's {_some(kept)}")
+    conflicts.check(settings, names)
+    if names:
+        new, kept = overlay(root, embedded.boot_files(root, names, release), "the boot files")
+        if embedded.SETUP_LIST in kept:
+            raise UserError(f"the base has a /{embedded.SETUP_LIST} of its own", "place extensions onboot")
+        added += new
+    return names, added
+
+
+def check_unpackable(settings: Settings, methods: Iterable[str]) -> None:
+    """Refuse what the kernel cannot unpack, by what its .config said when it was built."""
+    formats = (settings.kernel / "initramfs.formats").read_text().split()
+    for method in methods:
+        name = {"zopfli": "gzip"}.get(method, method)
+        if name != "plain" and name not in formats:
+            option = f"CONFIG_{compression.KERNEL_OPTIONS[name]}"
+            raise UserError(
+                f"the core would be compressed by {method}, but the kernel has no {option} to unpack it",
+                f"add {option}=y to a fragment (kconfig/NAME.config), or set core.compression "
+                f"(for a base of others with core.recompress = true) to one of: {', '.join(formats)}",
+            )
+
+
+def _renumbered(members: list[Member], start: int) -> list[Member]:
+    """Keep the hard links of one extension apart from those of another."""
+    return [replace(member, devminor=start) for member in members]
+
+
+def base_files(settings: Settings) -> list[Path]:
+    """Return the archives a profile's core is made from, in order."""
+    core = settings.profile.core
+    files = [settings.output / "rootfs64.gz"] if core.rootfs else []
+    if core.archives:
+        from tasks.config import inputs  # imports requests: only for profiles that download
+
+        files += [inputs.source_file(settings, source) for source in core.archives]
+    if not files:
+        raise UserError(
+            f"profile {settings.name} has no base for its core",
+            "set core.rootfs = true, or name core.archives",
+        )
+    return files
+
+
+def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
+    """Return the base, streams to keep and members to write anew, and what the kernel makes of it."""
+    base = [stream for path in base_files(settings) for stream in streams(path)]
+    root = unpacked(archive for _, archives in base for archive in archives)
+    if root.lost:
+        say(f"core: the kernel loses {len(root.lost)} members of the base:\n{_lines(root.lost)}")
+    dropped = drop_modules(root)
+    if dropped:
+        # Modules of another release cannot be loaded; of the same one, built with
+        # another configuration, they could crash the kernel.
+        say(f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}")
+        _explain(root, dropped, release)
+    everything = arranged(root.members().values())
+    # Nothing may follow lz4: it has no end mark, and kernels such as 5.4 take what comes
+    # for another of its blocks.
+    if settings.profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
+        return [everything], root
+    if not dropped:
+        return [stream for stream, _ in base], root
+    rows: list[bytes | list[Member]] = []
+    left: list[Sequence[Member]] = []
+    for stream, archives in base:
+        without = [[m for m in a.members if not MODULE.match(m.name)] for a in archives]
+        same = all(len(a.members) == len(b) for a, b in zip(archives, without, strict=True))
+        new = without if same else [arranged(members) for members in without]
+        rows += [stream] if same else new
+        left += new
+    return (rows if _same(left, root) else [everything]), root
+
+
+def _same(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
+    """Tell whether archives that hold `rows` would make `root`, times aside."""
+    made = merged(Archive("plain", tuple(row)) for row in rows)
+    wanted = root.members()
+    return made.keys() == wanted.keys() and all(
+        replace(member, mtime=0) == replace(wanted[name], mtime=0) for name, member in made.items()
+    )
+
+
+def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:
+    """Say what of a base made for another kernel will not do what it did."""
+    if release in dropped:
+        # Without CONFIG_MODVERSIONS a kernel loads all that its release was written into.
+        say(
+            f"core: the mirrors' NAME-{release}.tcz are of the base's own kernel, whose configuration "
+            "differs: take the modules built here"
+        )
+        return
+    say(f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have")
+    scripts = [
+        name
+        for name, member in root.members().items()
+        if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
+    ]
+    if scripts:
+        say(f"core: scripts of the base that name its own kernel's release: {_some(scripts)}")
+
+
+def _check_init(settings: Settings, root: RootFs) -> None:
+    """Refuse a core the kernel cannot start: no /init (or rdinit=) that may be executed."""
+    given = [word[len("rdinit=") :] for word in settings.profile.boot.bootcodes if word.startswith("rdinit=")]
+    path = given[-1] if given else "/init"
+    node = root.find(path, follow=True)
+    if node is None or node.kind != stat.S_IFREG or not node.mode & 0o111:
+        raise UserError(
+            f"the core has no executable {path}: the kernel would stop with a panic",
+            "check the base archives, or set bootcode rdinit=",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _lines(items: Sequence[str]) -> str:
+    more = len(items) - SHOWN
+    lines = [f"  {item}" for item in items[:SHOWN]]
+    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])

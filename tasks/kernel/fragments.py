@@ -1,0 +1,188 @@
+"""Config fragments: reading them strictly, finding conflicts, laying them over a config.
+
+A fragment is a piece of `.config` (kernel Documentation/kbuild/kconfig.rst): lines
+`CONFIG_X=value` and `# CONFIG_X is not set`, comments, blank lines.  The kernel's
+reader is lenient: it takes `CONFIG_X=yes` for y and skips what it does not know.
+Here a line that is not clearly one of these is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+
+FOLDER = ROOT / "kconfig"
+SET = re.compile(r'CONFIG_(\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*")', re.ASCII)
+UNSET = re.compile(r"# CONFIG_(\w+) is not set", re.ASCII)
+# Would be taken for a comment by the kernel, and surely is not meant as one.
+NEARLY_UNSET = re.compile(r"#+\s*CONFIG_\w+\s+(is\s+)?not\s+set\b", re.ASCII | re.IGNORECASE)
+CONFIG_LINE = re.compile(r"CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of a fragment: the value a symbol (without CONFIG_) is asked to have.
+
+    `value` is spelled as in `.config`: y, m, a number, a string in quotes; n stands
+    for `is not set`.  `line` is 0 for a request that no file's line makes.
+    """
+
+    symbol: str
+    value: str
+    file: str
+    line: int = 0
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @property
+    def text(self) -> str:
+        return config_line(self.symbol, self.value)
+
+
+def config_line(symbol: str, value: str) -> str:
+    """Return the line a `.config` has for `symbol` with `value`."""
+    return f"# CONFIG_{symbol} is not set" if value == "n" else f"CONFIG_{symbol}={value}"
+
+
+def known_fragments() -> list[str]:
+    """Return the names of the fragments in kconfig/ (bases, `base-*`, are none)."""
+    return sorted(file.stem for file in FOLDER.glob("*.config") if not file.stem.startswith("base-"))
+
+
+def fragment_files(settings: Settings) -> list[Path]:
+    """Return the fragments' files in the order they are laid on.
+
+    A name is a file in kconfig/ without `.config`; with a slash it is a path, seen from
+    the checkout.
+    Raises `UserError` if one does not exist.
+    """
+    return [_fragment_file(name) for name in settings.fragments]
+
+
+def _fragment_file(name: str) -> Path:
+    if "/" in name:
+        path = ROOT / name
+        if not path.is_file():
+            raise UserError(
+                f"fragment {name} does not exist", f"a name with a slash is a path, seen from {ROOT}"
+            )
+        return path
+    path = FOLDER / f"{name}.config"
+    if name in known_fragments():
+        return path
+    near = difflib.get_close_matches(name.removesuffix(".config"), known_fragments(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"unknown fragment {name!r}",
+        f"{hint}in kconfig/: {', '.join(known_fragments())}; a path needs a slash",
+    )
+
+
+def shown(path: Path) -> str:
+    """Return how `path` is named to the user: below the checkout by its path there."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(ROOT)) if absolute.is_relative_to(ROOT) else str(path)
+
+
+def read_fragment(path: Path) -> list[Request]:
+    """Return the requests of a fragment, in its order.
+
+    Raises `UserError` with file and line for the first line that is none.
+    """
+    try:
+        return parse_fragment(path.read_bytes(), shown(path))
+    except FileNotFoundError:
+        raise UserError(f"{shown(path)} does not exist") from None
+
+
+def parse_fragment(data: bytes, name: str) -> list[Request]:
+    """Return the requests in a fragment's content; `name` is its file, for messages."""
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not UTF-8 text (byte {error.start})") from None
+    requests = []
+    for number, raw in enumerate(lines, 1):
+        request = _parse_line(raw.rstrip("\r \t"), name, number)
+        if request:
+            requests.append(request)
+    return requests
+
+
+def _parse_line(line: str, file: str, number: int) -> Request | None:
+    if match := SET.fullmatch(line):
+        return Request(match[1], match[2], file, number)
+    if match := UNSET.fullmatch(line):
+        return Request(match[1], "n", file, number)
+    if not line or (line.startswith("#") and not NEARLY_UNSET.match(line)):
+        return None
+    expected = 'CONFIG_X=y, =m, =n, =NUMBER, ="TEXT", "# CONFIG_X is not set", a comment or a blank line'
+    raise UserError(f"{file}:{number}: not a config line: {line!r}", f"expected {expected}")
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """Return the values of a whole `.config`, symbols without CONFIG_, n for `is not set`.
+
+    Other lines are skipped: this reads what `conf` wrote, or a config made elsewhere.
+    """
+    values = {}
+    for line in text.splitlines():
+        if match := CONFIG_LINE.fullmatch(line.rstrip()):
+            values[match[1] or match[3]] = match[2] if match[1] else "n"
+    return values
+
+
+def lay_over(base: str, requests: Iterable[Request]) -> str:
+    """Return `base` (a `.config`'s text) with the requested lines in place of its own.
+
+    They go to the end, in order: of several members of a choice the kernel takes
+    the one read last.
+    """
+    asked: dict[str, str] = {}
+    for request in requests:
+        asked.pop(request.symbol, None)
+        asked[request.symbol] = request.text
+    kept = []
+    for line in base.splitlines():
+        match = CONFIG_LINE.fullmatch(line.rstrip())
+        if not match or (match[1] or match[3]) not in asked:
+            kept.append(line)
+    return "\n".join([*kept, *asked.values()]) + "\n"
+
+
+def find_conflicts(requests: Iterable[Request]) -> list[tuple[Request, Request]]:
+    """Return each pair of requests of one symbol where the later one asks another value."""
+    first: dict[str, Request] = {}
+    conflicts = []
+    for request in requests:
+        earlier = first.setdefault(request.symbol, request)
+        if not same_value(earlier.value, request.value):
+            conflicts.append((earlier, request))
+    return conflicts
+
+
+def same_value(asked: str, got: str) -> bool:
+    """Tell whether two spellings are one value; only numbers have several (0x1F, 0X1f; 7, 07)."""
+    if asked == got:
+        return True
+    for pattern, base in ((r"-?[0-9]+", 10), (r"0[xX][0-9a-fA-F]+", 16)):
+        if re.fullmatch(pattern, asked) and re.fullmatch(pattern, got):
+            return int(asked, base) == int(got, base)
+    return False
+
+
+def find_misses(requests: Iterable[Request], config: Mapping[str, str]) -> list[Request]:
+    """Return the requests that `config` (see `parse_config`) does not hold exactly.
+
+    A symbol absent from a `.config` is n.
+    """
+    return [request for request in requests if not same_value(request.value, config.get(request.symbol, "n"))]

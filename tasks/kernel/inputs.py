@@ -1,0 +1,32 @@
+"""The files of the checkout that a profile's kernel is made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.kernel import patches
+from tasks.util.checkout import ROOT
+
+
+def patch_files(settings: Settings) -> list[Path]:
+    """Return what the profile's patch series is made of."""
+    wanted = patches.series(settings)
+    return [wanted[0].parent / "series", *wanted] if wanted else []
+
+
+def base_config_files(settings: Settings) -> list[Path]:
+    """Return the base config if it stands in kconfig/; if it should and does not, nothing."""
+    base = settings.profile.kernel.base
+    path = ROOT / "kconfig" / base if isinstance(base, str) else None
+    return [path] if path and path.is_file() else []
+
+
+def config_files(settings: Settings) -> list[Path]:
+    """Return the base config if it stands in kconfig/, and the fragments in order.
+
+    A fragment that does not exist is the kconfig stage's to explain.
+    """
+    names = [name if "/" in name else f"kconfig/{name}.config" for name in settings.fragments]
+    fragments = [path for path in (ROOT / name for name in names) if path.is_file()]
+    return [*base_config_files(settings), *fragments]

@@ -1,0 +1,324 @@
+"""Why a requested config line did not take effect, by the kernel's own Kconfig engine.
+
+`kconfig/explain.c` is compiled against the tree's scripts/kconfig, and runs where
+`conf` runs; its records (described there) become a block of text per line asked.
+Nothing here is used while every request holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.kernel import kbuild
+from tasks.kernel.fragments import FOLDER, Request
+from tasks.toolchain import build_root
+from tasks.util.errors import UserError
+from tasks.util.process import run
+
+LEVEL = {"n": 0, "m": 1, "y": 2}
+# `conf` is replaced by no hook of kbuild, but the preprocessor of the Kconfig
+# language runs commands in exactly its environment and folder.
+HOOK = 'mainmenu "explain"\nresult := $(shell,"$TCBUILD_EXPLAIN" Kconfig "$TCBUILD_ASKED" >"$TCBUILD_OUT")\n'
+
+
+@dataclass
+class Operand:
+    """A symbol in an unmet term; `selectors` are known only if it has no prompt."""
+
+    name: str
+    value: str
+    type: str
+    prompts: int
+    at: tuple[str, ...]
+    selectors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Need:
+    """An AND-term of a prompt's condition that is below y."""
+
+    value: str
+    text: str
+    operands: list[Operand] = field(default_factory=list)
+
+
+@dataclass
+class Prompt:
+    """One prompt of a symbol: the most it lets one set, and what keeps it below y."""
+
+    limit: str
+    needs: list[Need] = field(default_factory=list)
+
+
+@dataclass
+class Symbol:
+    """What the engine says of one symbol.  `selects` and `implies` are (value, expression)."""
+
+    name: str
+    type: str = "unknown"
+    value: str = "n"
+    at: list[str] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    range: tuple[str, str] | None = None
+    choice: tuple[str, str] | None = None
+    default: tuple[str, str] | None = None
+    selects: list[tuple[str, str]] = field(default_factory=list)
+    implies: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def limit(self) -> str:
+        return max((prompt.limit for prompt in self.prompts), key=LEVEL.__getitem__, default="n")
+
+
+def parse_records(text: str) -> tuple[dict[str, Symbol], list[str]]:
+    """Return the symbols asked and the sorted names of all symbols, from explain's output.
+
+    Raises `ValueError` if the output is not complete.
+    """
+    lines = text.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError("the output ends early")
+    symbols: dict[str, Symbol] = {}
+    names = set()
+    current = Symbol("")
+    for line in lines[:-1]:
+        key, *rest = line.split("\t")
+        if key == "name":
+            names.add(rest[0])
+        elif key == "symbol":
+            current = symbols[rest[0]] = Symbol(rest[0])
+        else:
+            try:
+                _add_record(current, key, rest)
+            except IndexError:
+                raise ValueError(f"record {key!r} is out of place") from None
+    return symbols, sorted(names)
+
+
+def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
+    match key, rest:
+        case "type", [kind]:
+            symbol.type = kind
+        case "value", [value]:
+            symbol.value = value
+        case "at", [position]:
+            symbol.at.append(position)
+        case "prompt", [limit]:
+            symbol.prompts.append(Prompt(limit))
+        case "need", [value, text]:
+            symbol.prompts[-1].needs.append(Need(value, text))
+        case "of", [name, value, kind, prompts, positions]:
+            operand = Operand(name, value, kind, int(prompts), tuple(positions.split()))
+            symbol.prompts[-1].needs[-1].operands.append(operand)
+        case "by", [name]:
+            symbol.prompts[-1].needs[-1].operands[-1].selectors.append(name)
+        case "range", [low, high]:
+            symbol.range = (low, high)
+        case "choice", [prompt, member]:
+            symbol.choice = (prompt, member)
+        case "default", [value, text]:
+            symbol.default = (value, text)
+        case "select", [value, text]:
+            symbol.selects.append((value, text))
+        case "imply", [value, text]:
+            symbol.implies.append((value, text))
+        case _:
+            raise ValueError(f"unexpected record {key!r}")
+
+
+def build_folder(settings: Settings) -> Path:
+    """Return the folder in which make has `conf` compiled."""
+    return settings.config.parent / ".build"
+
+
+def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
+    """Return explain's records on the symbols `names` under the configuration `config`.
+
+    `conf` must have been made in `build_folder`; `work` receives files.  Raises
+    `UserError` if the program cannot be compiled against this tree or fails.
+    """
+    build = build_folder(settings)
+    program = _compile(settings, build, log)
+    hook, asked, out = work / "explain.kconfig", work / "asked", work / "records"
+    hook.write_text(HOOK)
+    asked.write_text("".join(f"{name}\n" for name in names))
+    out.unlink(missing_ok=True)
+    arguments = [
+        f"O={build}",
+        f"KCONFIG_CONFIG={config}",
+        f"KBUILD_KCONFIG={hook}",
+        f"TCBUILD_EXPLAIN={program}",
+        f"TCBUILD_ASKED={asked}",
+        f"TCBUILD_OUT={out}",
+        "listnewconfig",  # reads, and writes no file
+    ]
+    kbuild.make(settings, arguments, log=log)
+    return out.read_text(errors="replace") if out.is_file() else ""
+
+
+def _compile(settings: Settings, build: Path, log: Path) -> Path:
+    folder = build / "scripts" / "kconfig"
+    sources = settings.linux / "scripts"
+    program = folder / "explain"
+    # What kbuild linked `conf` from: the set of objects changes from release to release.
+    words = (folder / ".conf.cmd").read_text().splitlines()[0].split()
+    objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
+    includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
+    compiler = build_root.load(settings.profile.kernel.toolchain).compiler
+    command: list[str | Path] = [compiler, "-O1", *includes, "-o", program, FOLDER / "explain.c", *objects]
+    run(
+        kbuild.in_toolchain(settings, command),
+        cwd=build,
+        log=log,
+        hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",
+    )
+    return program
+
+
+def ask(
+    settings: Settings, config: Path, misses: Iterable[Request], work: Path, log: Path
+) -> tuple[dict[str, Symbol], list[str]]:
+    """Return what the engine says of the missed symbols, and the names of all symbols.
+
+    Raises `UserError` if it gives no complete answer.
+    """
+    names = sorted({miss.symbol for miss in misses})
+    try:
+        return parse_records(ask_engine(settings, config, names, work, log))
+    except ValueError as error:
+        raise UserError(f"kconfig/explain.c gave no answer: {error}", f"its messages are in {log}") from None
+
+
+def load_notes() -> dict[str, str]:
+    """Return kconfig/notes.toml's explanations of symbols that came or went."""
+    with (FOLDER / "notes.toml").open("rb") as stream:
+        return {str(name): str(text) for name, text in tomllib.load(stream)["symbols"].items()}
+
+
+def describe(
+    miss: Request,
+    symbol: Symbol,
+    config: Mapping[str, str],
+    names: Sequence[str],
+    notes: Mapping[str, str],
+    asked: Mapping[str, Request],
+) -> str:
+    """Return the block that explains one missed request; `config` is what came of it."""
+    got = config.get(miss.symbol, "n")
+    if symbol.type == "unknown":
+        lines = [f"{miss.where}: {miss.text}: unknown symbol in this kernel version"]
+        near = near_names(miss.symbol, names)
+        lines += [f"note: {notes[miss.symbol]}"] if miss.symbol in notes else []
+        lines += [f"near names: {', '.join(near)}"] if near else []
+        return "\n    ".join(lines)
+    lines = [f"{miss.where}: {miss.text}: got {got}"]
+    lines.append(f"{symbol.type}, defined at {', '.join(symbol.at)}")
+    lines += _type_mismatch(miss, symbol) or _reasons(miss, symbol, config, asked)
+    return "\n    ".join(lines)
+
+
+def near_names(name: str, names: Sequence[str]) -> list[str]:
+    """Return up to six symbols that `name` may have meant: holding it, held by it, then like it."""
+    longer = sorted((other for other in names if f"_{name}_" in f"_{other}_"), key=len)
+    shorter = [other for other in names if len(other) > 4 and f"_{other}_" in f"_{name}_"]
+    like = difflib.get_close_matches(name, names, n=4, cutoff=0.75)
+    return list(dict.fromkeys([*longer[:3], *sorted(shorter, key=len)[-1:], *like]))[:6]
+
+
+def _type_mismatch(miss: Request, symbol: Symbol) -> list[str]:
+    value = miss.value
+    is_number = value.lstrip("-").isdigit() or value.startswith(("0x", "0X"))
+    fits = {
+        "bool": value in ("y", "n"),
+        "tristate": value in LEVEL,
+        "integer": is_number and not value.startswith(("0x", "0X")),
+        "hex": value.startswith(("0x", "0X")),
+        "string": value.startswith('"'),
+    }
+    if not fits.get(symbol.type, True):
+        wants = {"bool": "y or n", "tristate": "y, m or n", "integer": "a decimal number", "hex": "0x..."}
+        line = f"type mismatch: {symbol.type} takes {wants.get(symbol.type, 'a text in quotes')}, not {value}"
+        return [line + (" (it cannot be a module)" if value == "m" else "")]
+    if symbol.range and is_number:
+        low, high = (int(end, 0) for end in symbol.range)
+        if not low <= int(value, 16 if symbol.type == "hex" else 10) <= high:
+            return [f"out of range: {value} is not within {symbol.range[0]} to {symbol.range[1]}"]
+    return []
+
+
+def _reasons(
+    miss: Request, symbol: Symbol, config: Mapping[str, str], asked: Mapping[str, Request]
+) -> list[str]:
+    # For texts and numbers any visibility is enough.
+    wanted = LEVEL.get(miss.value, LEVEL["m"])
+    got = config.get(miss.symbol, "n")
+    if miss.value in LEVEL and LEVEL.get(got, 0) > wanted:
+        return _raised(symbol, wanted, config)
+    if not symbol.prompts:
+        return _no_prompt(symbol)
+    if LEVEL[symbol.limit] < wanted:
+        lines = []
+        for number, prompt in enumerate(symbol.prompts):
+            lines += ["or, where it is defined again:"] if number else []
+            lines += _unmet(prompt, wanted, asked)
+        return lines
+    if symbol.choice:
+        prompt_text, holder = symbol.choice
+        by = f" (asked at {asked[holder].where})" if holder in asked else ""
+        return [f'not chosen: the choice "{prompt_text}" holds {holder or "no member"}{by}']
+    return [f"the kernel read the value differently; ask for it as it is written: {got}"]
+
+
+def _raised(symbol: Symbol, wanted: int, config: Mapping[str, str]) -> list[str]:
+    lines = [f"raised by select from {text}" for value, text in symbol.selects if LEVEL[value] > wanted]
+    if lines:
+        return lines
+    if symbol.choice:
+        return [f'the choice "{symbol.choice[0]}" must have a member: ask for another one of it']
+    lines = [f"raised by imply from {text}" for value, text in symbol.implies if LEVEL[value] > wanted]
+    if LEVEL[symbol.limit] > 0:
+        lines += ["MODULES is off, which makes y of m"] if config.get("MODULES", "n") == "n" else []
+        return lines
+    if symbol.default:
+        lines.append(f"its default: {symbol.default[1]}")
+    return ["it cannot be set by hand here (no visible prompt)", *lines]
+
+
+def _no_prompt(symbol: Symbol) -> list[str]:
+    lines = ["no prompt: it cannot be set by hand, only by select or default"]
+    # First those that lack least.
+    texts = sorted((text for _, text in symbol.selects), key=lambda text: text.count("[=n]"))
+    lines += [f"would be selected by {text}" for text in texts[:8]]
+    if len(symbol.selects) > 8:
+        lines.append(f"... and by {len(symbol.selects) - 8} more")
+    if symbol.default:
+        lines.append(f"its default: {symbol.default[1]}")
+    return lines
+
+
+def _unmet(prompt: Prompt, wanted: int, asked: Mapping[str, Request]) -> list[str]:
+    lines = []
+    for need in prompt.needs:
+        if LEVEL[need.value] >= wanted:
+            continue
+        effect = "unmet" if need.value == "n" else "allows only m"
+        lines.append(f"depends on {need.text}: {effect}")
+        lines += [f"  {_operand(operand, asked)}" for operand in need.operands]
+    return lines
+
+
+def _operand(operand: Operand, asked: Mapping[str, Request]) -> str:
+    if not operand.at:
+        return f"{operand.name}: not defined in this kernel version or architecture"
+    text = f"{operand.name}={operand.value} ({', '.join(operand.at)})"
+    if operand.name in asked:
+        text += f", asked {asked[operand.name].value} at {asked[operand.name].where}"
+    if not operand.prompts:
+        by = f" by {', '.join(operand.selectors)}" if operand.selectors else ""
+        text += f", no prompt: only selected{by}"
+    return text

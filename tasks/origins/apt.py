@@ -1,0 +1,251 @@
+"""Packages from the machine's own apt sources, verified by apt's signatures and by a lock.
+
+Only apt knows the mirrors; a lock holds names, versions and hashes, so it is
+good on every machine whose apt offers the same packages.  Formats: apt-cache(8),
+deb-control(5).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.origins.lock import Lock, LockedPackage
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
+from tasks.util.process import run
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One version of a package as an apt source offers it; `size` in bytes."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    depends: tuple[str, ...] = ()
+
+    def locked(self) -> LockedPackage:
+        return LockedPackage(self.name, self.version, self.sha256)
+
+
+def newest(pattern: str) -> tuple[str, str]:
+    """Return name and version of the newest package that matches a shell pattern.
+
+    Newest by Debian's version order.  A metapackage (one that depends on another
+    match, as linux-source does on linux-source-6.1) is passed over.  Raises
+    `UserError` if apt offers none.
+    """
+    prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    known = run(["apt-cache", "pkgnames", prefix]).stdout.split()
+    matches = sorted(name for name in known if fnmatch.fnmatchcase(name, pattern))
+    offers = candidates(matches)
+    real = [offer for offer in offers.values() if not any(name in offers for name in offer.depends)]
+    if not real:
+        raise nothing_offered(pattern)
+    best = max(real, key=functools.cmp_to_key(_compare))
+    return best.name, best.version
+
+
+def offered(names: Iterable[str]) -> list[Offer]:
+    """Return every version of `names` that apt can download, the newest of each name first."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return []
+    # Exit status 100 says that some name is unknown; the caller sees which.
+    shown = run(["apt-cache", "--all-versions", "show", *wanted], check=False).stdout
+    return parse_offers(shown, _architecture())
+
+
+def candidates(names: Iterable[str]) -> dict[str, Offer]:
+    """Return the version of each of `names` that apt would install (apt_preferences(5) decides)."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    shown = run(["apt-cache", "--no-all-versions", "show", *wanted], check=False).stdout
+    found: dict[str, Offer] = {}
+    for offer in parse_offers(shown, _architecture()):
+        found.setdefault(offer.name, offer)
+    return found
+
+
+def parse_offers(text: str, architecture: str) -> list[Offer]:
+    """Return the downloadable packages in the output of `apt-cache show`, in its order.
+
+    A record without Filename or SHA256 is of an installed package no source offers.
+    """
+    offers = []
+    for stanza in re.split(r"\n\s*\n", text):
+        # A line that begins with a blank continues the field above it.
+        fields = dict(re.findall(r"^([!-9;-~]+):[ \t]*(.*)$", stanza, re.MULTILINE))
+        if not {"Package", "Version", "Filename", "SHA256"} <= fields.keys():
+            continue
+        if fields.get("Architecture") not in (architecture, "all"):
+            continue
+        offers.append(
+            Offer(
+                name=fields["Package"],
+                version=fields["Version"],
+                sha256=fields["SHA256"],
+                size=int(fields.get("Size", "0")),
+                depends=tuple(re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9.+-]+)", fields.get("Depends", ""))),
+            )
+        )
+    return offers
+
+
+def fetch_packages(
+    names: Iterable[str],
+    *,
+    pinned: Lock,
+    frozen: bool,
+    offline: bool,
+    cache: Path,
+    say: Callable[[str], None],
+) -> list[tuple[LockedPackage, Path]]:
+    """Bring the packages `names` into `cache`; return each with its .deb, sorted by name.
+
+    The version `pinned` names is taken.  If no source offers it any more, `say`
+    is told and the newest is taken, unless `frozen`.  apt is not asked at all if
+    every pinned .deb is in the cache.  Raises `UserError` if a package is not
+    offered, if `offline` and not in the cache, and if a .deb is not the pinned one.
+    """
+    wanted = sorted(set(names))
+    pins = {package.name: package for package in pinned.package}
+    if frozen and (unpinned := [name for name in wanted if name not in pins]):
+        raise UserError(f"frozen=1, but no version is locked for {', '.join(unpinned)}", "./doit lock")
+    chosen = {name: pins[name] for name in wanted if name in pins and is_cached(pins[name], cache)}
+    missing = [name for name in wanted if name not in chosen]
+    if missing and offline:
+        raise UserError(
+            f"not in the cache, and offline=1 forbids to fetch: {', '.join(missing)}",
+            "run once without offline=1",
+        )
+    if missing:
+        offers = offered(missing)
+        preferred = candidates(missing)
+        picks = [_pick(name, offers, preferred.get(name), pins.get(name), frozen, say) for name in missing]
+        _download([pick for pick in picks if not is_cached(pick.locked(), cache)], cache, say)
+        chosen |= {pick.name: pick.locked() for pick in picks}
+    return [(chosen[name], chosen[name].cached_in(cache)) for name in wanted]
+
+
+def is_cached(package: LockedPackage, cache: Path) -> bool:
+    """Tell whether `cache` holds exactly this .deb."""
+    deb = package.cached_in(cache)
+    return deb.is_file() and sha256_file(deb) == package.sha256
+
+
+def refuse_older(name: str, locked: str, version: str) -> None:
+    """Raise `UserError` if `version` of a package comes before the one that is locked.
+
+    Sources that go backwards are old or replayed: apt itself refuses lists whose
+    Valid-Until has passed, but not every source has one.
+    """
+    if run(["dpkg", "--compare-versions", version, "lt", locked], check=False).status == 0:
+        raise UserError(
+            f"{name}: apt offers {version}, which is older than the locked {locked}",
+            "apt-get update; if the older one is right: ./doit lock relock=1",
+        )
+
+
+def nothing_offered(what: str, locked: str = "") -> UserError:
+    """Return the error for a package apt does not offer: is it unknown, or does apt know nothing at all?"""
+    lists = run(["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"], check=False)
+    if not lists.stdout.strip():
+        return UserError("apt has no package lists yet", "apt-get update")
+    if locked:
+        return UserError(
+            f"apt offers no package {what} (locked: {locked})", "./doit lock takes the newest versions"
+        )
+    return UserError(f"apt offers no package {what}", "check the name; if the lists are old: apt-get update")
+
+
+def _pick(
+    name: str,
+    offers: Sequence[Offer],
+    preferred: Offer | None,
+    pin: LockedPackage | None,
+    frozen: bool,
+    say: Callable[[str], None],
+) -> Offer:
+    """Return the pinned version if it is offered, else apt's preferred one."""
+    mine = [offer for offer in offers if offer.name == name]
+    if not mine:
+        raise nothing_offered(name, pin.version if pin else "")
+    latest = preferred or mine[0]
+    if pin is None:
+        return latest
+    same = [offer for offer in mine if offer.version == pin.version]
+    if not same:
+        if frozen:
+            raise UserError(
+                f"{name} {pin.version} is locked, but apt offers only {latest.version}",
+                "./doit lock takes the newest versions, or leave out frozen=1",
+            )
+        refuse_older(name, pin.version, latest.version)
+        say(f"{name}: {pin.version} -> {latest.version} (the locked version is no longer offered)")
+        return latest
+    exact = [offer for offer in same if offer.sha256 == pin.sha256]
+    if not exact:
+        raise UserError(
+            f"{name} {pin.version}: apt offers sha256 {same[0].sha256}, the lock says {pin.sha256}",
+            "one version must not have two contents; find out which source changed it before locking anew",
+        )
+    return exact[0]
+
+
+def _download(offers: Sequence[Offer], cache: Path, say: Callable[[str], None]) -> None:
+    if not offers:
+        return
+    folder = cache / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"apt: downloading {len(offers)} packages, {sum(offer.size for offer in offers) / 1e6:.1f} MB")
+    options = ["--quiet"]
+    if os.geteuid() == 0:
+        # apt's unprivileged user cannot write to root's cache folder; apt would say
+        # so and download as root all the same.
+        options += ["-o", "APT::Sandbox::User=root"]
+    with tempfile.TemporaryDirectory(prefix=".apt.", dir=folder) as scratch:
+        run(
+            ["apt-get", *options, "download", *(f"{offer.name}={offer.version}" for offer in offers)],
+            cwd=Path(scratch),
+            hint="check the network; if a version is gone from the mirror: apt-get update",
+        )
+        for offer in offers:
+            _store(offer, Path(scratch), cache)
+
+
+def _store(offer: Offer, scratch: Path, cache: Path) -> None:
+    arrived = sorted(scratch.glob(f"{offer.name}_*.deb"))
+    if not arrived:
+        raise UserError(f"apt-get download brought no {offer.name}", "apt-get update, then run again")
+    found = sha256_file(arrived[0])
+    if found != offer.sha256:
+        raise UserError(
+            f"{offer.name} {offer.version}: expected sha256 {offer.sha256}, got {found}",
+            "apt-get update, then run again",
+        )
+    final = offer.locked().cached_in(cache)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    arrived[0].chmod(0o644)
+    os.replace(arrived[0], final)
+
+
+def _compare(one: Offer, other: Offer) -> int:
+    """Order two offers by Debian's version order, then by name."""
+    for operator, order in (("lt", -1), ("gt", 1)):
+        if run(["dpkg", "--compare-versions", one.version, operator, other.version], check=False).status == 0:
+            return order
+    return (one.name > other.name) - (one.name < other.name)
+
+
+def _architecture() -> str:
+    return run(["dpkg", "--print-architecture"]).stdout.strip()

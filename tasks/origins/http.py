@@ -1,0 +1,345 @@
+"""One file over http(s) from a list of mirrors, verified before it gets its name.
+
+What has arrived is kept beside the final name as `NAME.part`, and the next try
+asks for the rest only (RFC 9110, section 14: Range, 206, 416).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+import urllib3
+
+from tasks.origins.http_session import RedirectRefused, Session
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file, write_atomic
+from tasks.util.process import say
+from tasks.util.progress import Progress
+
+# Seconds to wait between rounds over the mirrors, growing.
+DELAYS = (1.0, 3.0, 9.0)
+# Seconds to connect, seconds without a byte.
+TIMEOUT = (10.0, 60.0)
+# Small, because a connection that breaks loses the block being read.
+BLOCK = 1 << 16
+# Server trouble that may pass; every other 4xx stays what it is.
+PASSING = (408, 429)
+ABSENT = (404, 410)
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# More than any input of an image has: a mirror that sends without end must not fill the disk.
+MOST_BYTES = 8 << 30
+# What a library's error text means in a user's words, most telling first.
+REASONS = (
+    ("NameResolution", "host name not found"),
+    ("IncompleteRead", "body cut short"),
+    ("InvalidChunkLength", "body cut short"),
+    ("Response ended prematurely", "body cut short"),
+    ("CERTIFICATE_VERIFY_FAILED", "TLS certificate not trusted"),
+    ("ProxyError", "proxy does not answer"),
+    ("onnection refused", "connection refused"),
+    ("onnection reset", "connection reset"),
+    ("unreachable", "network unreachable"),
+    ("RemoteDisconnected", "connection closed without an answer"),
+    ("timed out", "timed out"),
+)
+
+
+# Bytes of a text file that is asked for whole; lists of dependencies are far smaller.
+TEXT_LIMIT = 1 << 20
+
+
+class NotFound(UserError):
+    """No mirror has such a file (404 or 410), and all of them said so."""
+
+
+class _Failed(Exception):
+    """A mirror did not bring the file; a later try may."""
+
+
+class _Refused(_Failed):
+    """A mirror's answer that asking again will not change."""
+
+
+def download(
+    urls: Sequence[str],
+    final: Path,
+    *,
+    sha256: str,
+    offline: bool,
+    label: str,
+    redirects: Sequence[str] = (),
+    delays: Sequence[float] = DELAYS,
+    timeout: tuple[float, float] = TIMEOUT,
+) -> None:
+    """Make `final` the file whose sha256 (64 hex digits) is given, from the first of `urls` that has it.
+
+    Nothing is asked of the network if `final` is already that file.  `redirects`
+    are the hosts that mirrors may send us to (tasks/origins/http_session.py).  Raises
+    `UserError` with what every mirror answered if none brings the file, and if
+    `offline` is set and the cache does not hold it.
+    """
+    if _is_file(final, sha256):
+        return
+    part = final.with_name(final.name + ".part")
+    if offline and not (_owner(part) == sha256 and _is_file(part, sha256)):
+        what = "in the cache is damaged" if final.exists() else "is not in the cache"
+        message = f"{label}: {final.name} {what}, and offline=1 forbids to fetch it"
+        raise UserError(message, "run once without offline=1")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(final.parent, label):
+        if _is_file(final, sha256):  # another tcbuild brought it while this one waited
+            return
+        if _owner(part) != sha256:
+            part.unlink(missing_ok=True)
+            write_atomic(_owner_file(part), sha256 + "\n")
+        if not _is_file(part, sha256):
+            _from_mirrors(urls, part, sha256, label, redirects, delays, timeout)
+        os.replace(part, final)
+        _owner_file(part).unlink(missing_ok=True)
+
+
+def download_unverified(
+    urls: Sequence[str],
+    final: Path,
+    *,
+    label: str,
+    redirects: Sequence[str] = (),
+    delays: Sequence[float] | None = None,
+    timeout: tuple[float, float] | None = None,
+) -> str:
+    """Bring a file nobody knows the sha256 of; return which of `urls` it came from.
+
+    It is whole as far as http can tell.  Nothing is resumed: the rest could be of
+    another version.  Raises `NotFound`, or `UserError` as `download` does.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(final.name + ".part")
+    try:
+        waits = DELAYS if delays is None else delays
+        url = _from_mirrors(urls, part, "", label, redirects, waits, timeout or TIMEOUT)
+        os.replace(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+    return url
+
+
+def fetch_text(
+    url: str, *, label: str, redirects: Sequence[str] = (), delays: Sequence[float] | None = None
+) -> str | None:
+    """Return a small text file; None if the mirror says that it has none (404 or 410).
+
+    Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
+    """
+    problem = ""
+    for delay in (*(DELAYS if delays is None else delays), None):
+        try:
+            headers = {"Accept-Encoding": "identity"}
+            with (
+                Session(redirects) as session,
+                session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
+            ):
+                if answer.status_code in ABSENT:
+                    return None
+                if answer.status_code != 200:
+                    raise _refusal(answer)
+                body = answer.raw.read(TEXT_LIMIT + 1, decode_content=False)
+                length = answer.headers.get("Content-Length", "")
+                if length.isdecimal() and len(body) < min(int(length), TEXT_LIMIT):
+                    raise _Failed(f"body cut short at {len(body)} of {length} bytes")
+                if len(body) > TEXT_LIMIT:
+                    raise _Refused(f"more than {TEXT_LIMIT} bytes for a small text")
+                return bytes(body).decode(errors="replace")
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            problem = reason(error)
+        except RedirectRefused as refused:
+            problem = str(refused)
+            break
+        except _Failed as failure:
+            problem = str(failure)
+            if isinstance(failure, _Refused):
+                break
+        if delay is not None:
+            say(f"{label}: {url}: {problem}")
+            time.sleep(delay)
+    raise _gave_up(label, {url: problem}, resumable=False)
+
+
+def _from_mirrors(
+    urls: Sequence[str],
+    part: Path,
+    sha256: str,
+    label: str,
+    redirects: Sequence[str],
+    delays: Sequence[float],
+    timeout: tuple[float, float],
+) -> str:
+    """Go round the mirrors until `part` is whole; give up after `len(delays)` rounds without a new byte.
+
+    Returns the url it came from.  Without a `sha256`, whatever comes whole is right.
+    """
+    answers: dict[str, str] = {}
+    hopeful = list(urls)
+    idle, most = 0, _size(part)
+    with Session(redirects) as session:
+        # The file as it is stored: a compressed transfer has other lengths and offsets.
+        session.headers["Accept-Encoding"] = "identity"
+        while hopeful:
+            for url in list(hopeful):
+                try:
+                    _attempt(session, url, part, sha256, label, timeout)
+                    return url
+                except _Refused as refusal:
+                    hopeful.remove(url)
+                    answers[url] = str(refusal)
+                except _Failed as failure:
+                    answers[url] = str(failure)
+                say(f"{label}: {url}: {answers[url]}")
+            idle = 0 if _size(part) > most else idle + 1
+            most = max(most, _size(part))
+            if idle > len(delays) or not hopeful:
+                break
+            time.sleep(delays[max(idle, 1) - 1] if delays else 0)
+    raise _gave_up(label, answers, resumable=bool(sha256))
+
+
+def _gave_up(label: str, answers: dict[str, str], *, resumable: bool) -> UserError:
+    if not answers:
+        hint = "name one under `mirrors` in the profile"
+        return UserError(f"{label}: there is no mirror to download from", hint)
+    absent = all(answer.startswith(tuple(f"{status} " for status in ABSENT)) for answer in answers.values())
+    listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
+    if any("sha256" in answer for answer in answers.values()):
+        hint = "the mirrors serve another file than the locked one; "
+        hint += "find out why before locking it anew (./doit lock relock=1)"
+    elif any(answer.startswith("redirected ") for answer in answers.values()):
+        hint = "name the mirror that has the file, or list where it may send us under `redirects`"
+    elif all(re.match(r"4\d\d ", answer) for answer in answers.values()):
+        hint = "check `mirrors` and the file's path in the profile"
+    else:
+        again = "continues where this one stopped" if resumable else "begins anew"
+        hint = f"check the network and the proxy settings; the same command {again}"
+    return (NotFound if absent else UserError)(f"{label} could not be downloaded: {listing}", hint)
+
+
+def _attempt(
+    session: requests.Session,
+    url: str,
+    part: Path,
+    sha256: str,
+    label: str,
+    timeout: tuple[float, float],
+) -> None:
+    """Bring `part` to its end from one mirror and check it; raise `_Failed` or `_Refused`."""
+    if not sha256:
+        part.unlink(missing_ok=True)
+    offset = _size(part)
+    try:
+        status = _transfer(session, url, part, offset, label, timeout)
+        if status == 416 and offset:
+            # The part is as long as the mirror's file or longer, and it is not that file.
+            part.unlink()
+            offset = 0
+            status = _transfer(session, url, part, offset, label, timeout)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        kind = _Refused if isinstance(error, ValueError | requests.TooManyRedirects) else _Failed
+        raise kind(reason(error)) from error
+    except RedirectRefused as error:
+        raise _Refused(str(error)) from None
+    if status == 416:
+        raise _Refused("416 Range Not Satisfiable, though no range was asked for")
+    found = sha256_file(part) if sha256 else ""
+    if found != sha256:
+        part.unlink()
+        # A part begun at another mirror may be to blame; then this mirror gets another try.
+        raise (_Failed if status == 206 else _Refused)(f"wrong sha256: expected {sha256}, got {found}")
+
+
+def _transfer(
+    session: requests.Session,
+    url: str,
+    part: Path,
+    offset: int,
+    label: str,
+    timeout: tuple[float, float],
+) -> int:
+    """Ask for the file from `offset` on and write what comes; return the status (200, 206 or 416)."""
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with session.get(url, headers=headers, stream=True, timeout=timeout) as answer:
+        status = answer.status_code
+        if status == 416:
+            return status
+        if status == 206 and offset:
+            found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if not found or int(found[1]) != offset:
+                part.unlink()
+                raise _Failed("answered with another range than was asked for")
+        elif status == 200:
+            offset = 0  # this server ignores Range: the whole file comes
+        else:
+            raise _refusal(answer)
+        length = answer.headers.get("Content-Length", "")
+        total = offset + int(length) if length.isdecimal() else 0
+        with part.open("ab" if offset else "wb") as sink, Progress(label, "B", total, scale=True) as progress:
+            progress.advance(offset)
+            # The raw stream: requests would unpack a body sent as Content-Encoding: gzip.
+            for block in answer.raw.stream(BLOCK, decode_content=False):
+                sink.write(block)
+                progress.advance(len(block))
+                if progress.done > MOST_BYTES:
+                    raise _Refused(f"sends more than {MOST_BYTES:,} bytes")
+            sink.flush()
+            os.fsync(sink.fileno())
+            if total and progress.done != total:
+                raise _Failed(f"body cut short at {progress.done} of {total} bytes")
+    return status
+
+
+def _refusal(answer: requests.Response) -> _Failed:
+    status = answer.status_code
+    kind = _Failed if status >= 500 or status in PASSING else _Refused
+    return kind(f"{status} {answer.reason or 'unexpected answer'}")
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words what an error of requests means."""
+    text = f"{type(error).__name__}: {error}"
+    return next((words for sign, words in REASONS if sign in text), text.splitlines()[0])
+
+
+@contextmanager
+def _locked(folder: Path, label: str) -> Iterator[None]:
+    """Keep other tcbuild processes out of `folder`: the cache is shared by all checkouts."""
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{label}: waiting for another tcbuild that downloads it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _owner_file(part: Path) -> Path:
+    return part.with_name(part.name + ".sha256")
+
+
+def _owner(part: Path) -> str:
+    """Return the sha256 of the file that `part` is the beginning of, "" if nobody knows."""
+    try:
+        return _owner_file(part).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_file(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_file(path) == sha256

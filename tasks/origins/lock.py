@@ -1,0 +1,123 @@
+"""Locks: what an input is, byte for byte, and where it lies in the cache.
+
+A profile's lock is TOML: the arrays `package`, `file` and `extension`, each entry with a sha256.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.formats.tcz import EXTENSION_NAME
+from tasks.util import toml_schema
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class LockedPackage:
+    """An apt package as fetched: exact version and sha256 of the .deb."""
+
+    name: str
+    version: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the .deb lies in `cache`, if it was fetched."""
+        # An epoch's colon is written %3a in the file name, as apt does.
+        name = f"{self.name}_{self.version.replace(':', '%3a')}.deb"
+        return cached_path(cache, self.sha256, name)
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """A file below a mirror: its path there and sha256."""
+
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the file lies in `cache`, if it was fetched."""
+        return cached_path(cache, self.sha256, Path(self.path).name)
+
+
+@dataclass(frozen=True)
+class LockedExtension:
+    """An upstream extension: what its .tcz and its .dep were when it was locked.
+
+    name: without .tcz, `-KERNEL` resolved; size: bytes; deps: as its .dep names them,
+    without .tcz, `-KERNEL` left as it stands there.
+    """
+
+    name: str
+    sha256: str
+    md5: str
+    size: int
+    deps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.deps):
+            if not EXTENSION_NAME.fullmatch(name):
+                raise ValueError(f"name: expected an extension's name, got {name!r}")
+        for key, form in (("sha256", SHA256), ("md5", MD5)):
+            if not form.fullmatch(getattr(self, key)):
+                raise ValueError(f"{key}: expected hex digits, got {getattr(self, key)!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the .tcz lies in `cache`, if it was fetched."""
+        return cached_path(cache, self.sha256, f"{self.name}.tcz")
+
+
+def cached_path(cache: Path, sha256: str, name: str) -> Path:
+    """Return where a file of that sha256 and name lies in `cache`."""
+    # The hash in the path keeps files of one name but different content (the
+    # corepure64.gz of two releases) apart.
+    return cache / "downloads" / sha256[:16] / name
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What a profile's inputs are, byte for byte."""
+
+    package: tuple[LockedPackage, ...] = ()
+    file: tuple[LockedFile, ...] = ()
+    extension: tuple[LockedExtension, ...] = ()
+
+    def to_toml(self) -> str:
+        """Return the lock as TOML, in a stable order."""
+        lines = ["# Written by `doit lock`; every input of the profile, byte for byte.", ""]
+        for package in sorted(self.package, key=lambda item: item.name):
+            lines += toml_entry("package", name=package.name, version=package.version, sha256=package.sha256)
+        for file in sorted(self.file, key=lambda item: item.path):
+            lines += toml_entry("file", path=file.path, sha256=file.sha256)
+        for item in sorted(self.extension, key=lambda item: item.name):
+            about = {"sha256": item.sha256, "md5": item.md5, "size": item.size, "deps": item.deps}
+            lines += toml_entry("extension", name=item.name, **about)
+        return "\n".join(lines)
+
+
+def toml_entry(kind: str, **values: object) -> list[str]:
+    """Return the lines of one entry of a lock: a table of the array `kind`, and an empty line."""
+    return [f"[[{kind}]]", *(f"{key} = {_quoted(value)}" for key, value in values.items()), ""]
+
+
+def _quoted(value: object) -> str:
+    """Return a value as TOML: a basic string has JSON's escapes, and DEL, which JSON leaves bare."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def load_lock(path: Path) -> Lock:
+    """Return the lock at `path`, an empty one if there is none."""
+    return toml_schema.load(path, Lock) if path.exists() else Lock()

@@ -1,0 +1,97 @@
+"""What archives hold, member by member, as a manifest lists it."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.formats import cpio, initramfs_file
+from tasks.formats.squashfs import KINDS, XATTR
+from tasks.provenance.manifest_schema import CoreArchive, Part
+from tasks.util.errors import UserError
+from tasks.util.files import CHUNK
+from tasks.util.process import run
+
+UNPACKED = 8 << 30  # bytes; more than any extension has, less than a bomb would like
+
+
+def of_core(path: Path) -> tuple[CoreArchive, ...]:
+    """Return the archives of a core file, each with its members in their order.
+
+    Raises `UserError` as `core.read_core` does.
+    """
+    return tuple(
+        CoreArchive(archive.method, tuple(_part(member) for member in archive.members))
+        for archive in initramfs_file.read_core(path)
+    )
+
+
+def _part(member: cpio.Member) -> Part:
+    is_file, is_link = member.kind == stat.S_IFREG, member.kind == stat.S_IFLNK
+    is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
+    return Part(
+        path=member.name,
+        mode=stat.filemode(member.mode),
+        owner=f"{member.uid}:{member.gid}",
+        mtime=member.mtime,
+        size=len(member.data) if is_file else 0,
+        sha256=hashlib.sha256(member.data).hexdigest() if is_file else "",
+        target=cpio.decode(member.data) if is_link else "",
+        device=f"{member.rdevmajor}:{member.rdevminor}" if is_device else "",
+    )
+
+
+def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[Part, ...]:
+    """Return everything in a squashfs image, sorted by path; nothing of it is unpacked as a file.
+
+    Raises `UserError` for a damaged image, one with sockets, or one that holds more than
+    `limit` bytes.
+    """
+    with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
+        packed = Path(folder, "extension.tar")
+        hint = (
+            f"{path.name} must be a whole squashfs file without sockets, of at most {limit:,} bytes unpacked"
+        )
+        run(["prlimit", f"--fsize={limit}", "sqfs2tar", "--no-skip", path], stdout=packed, hint=hint)
+        try:
+            with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
+                return tuple(sorted(_entries(tar), key=lambda part: cpio.by_path(part.path)))
+        except tarfile.TarError as error:
+            raise UserError(f"{path.name}: sqfs2tar's output cannot be read: {error}") from None
+
+
+def _entries(tar: tarfile.TarFile) -> Iterator[Part]:
+    for entry in tar:
+        is_hard = entry.type == tarfile.LNKTYPE
+        kind = KINDS.get(tarfile.REGTYPE if entry.isreg() or is_hard else entry.type, 0)
+        mode = stat.filemode(kind | stat.S_IMODE(entry.mode))
+        size, digest = _content(tar, entry) if entry.isreg() else (0, "")
+        yield Part(
+            path=entry.name,
+            mode="h" + mode[1:] if is_hard else mode,
+            owner=f"{entry.uid}:{entry.gid}",
+            mtime=int(entry.mtime),
+            size=size,
+            sha256=digest,
+            target=entry.linkname,
+            device=f"{entry.devmajor}:{entry.devminor}" if entry.isdev() and not entry.isfifo() else "",
+            xattrs={
+                key.removeprefix(XATTR): hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+                for key, value in sorted(entry.pax_headers.items())
+                if key.startswith(XATTR)
+            },
+        )
+
+
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    stream = tar.extractfile(entry)
+    assert stream is not None
+    while block := stream.read(CHUNK):
+        digest.update(block)
+        size += len(block)
+    return size, digest.hexdigest()

@@ -1,0 +1,127 @@
+"""The licences of inputs, as they say themselves: SPDX expressions, or nothing.
+
+Of a .deb: its machine-readable copyright file (Debian's copyright-format 1.0), if it has one;
+of an npm package `license` in package.json; of a wheel `License-Expression`, or `License`, in
+METADATA (core metadata 2.4).  What is no SPDX id is called LicenseRef-...; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from license_expression import ExpressionError, get_spdx_licensing
+
+from tasks.provenance.manifest_schema import Input
+from tasks.util.process import run
+from tasks.util.toml_schema import read_toml
+
+FORMAT = "copyright-format/1.0"
+LARGE = 64 << 20  # bytes; only kernel sources are larger, and say it in COPYING
+MOST_TEXT = 1 << 20
+KERNEL_ID = re.compile(r"^\s*SPDX-License-Identifier:\s*(.+?)\s*$", re.MULTILINE)
+
+
+@functools.cache
+def _table() -> dict[str, str]:
+    table = read_toml(Path(__file__).with_name("licences.toml"))["spdx"]
+    return {str(name): str(spdx) for name, spdx in table.items()}
+
+
+def of(one: Input, path: Path) -> str:
+    """Return the SPDX expression for the input that lies at `path`, "" if it does not say one."""
+    if one.kind == "deb":
+        found = _of_deb(one.name, path)
+        return " AND ".join(f"({word})" if " " in word and len(found) > 1 else word for word in found)
+    if one.name.endswith(".whl"):
+        return _valid(_of_wheel(path))
+    if one.name.endswith(".tgz") and one.origin.startswith("npm:"):
+        return _valid(_of_npm(path))
+    return ""
+
+
+def of_kernel(tree: Path) -> str:
+    """Return what COPYING at the top of a kernel tree says, "" without one."""
+    copying = tree / "COPYING"
+    text = copying.read_text(errors="replace") if copying.is_file() else ""
+    found = KERNEL_ID.search(text)
+    return _valid(found[1]) if found else ""
+
+
+def from_debian(text: str) -> list[str]:
+    """Return the licences in a Debian copyright file as SPDX expressions, sorted; [] if it is free text."""
+    if FORMAT not in text[:2000]:
+        return []
+    names = re.findall(r"^License:[ \t]*(\S.*?)\s*$", text, re.MULTILINE)
+    return sorted({_spdx(name) for name in names})
+
+
+def _spdx(name: str) -> str:
+    known = _table()
+    if name.lower() in known:
+        return known[name.lower()]
+    for word in ("or", "and"):
+        parts = re.split(rf",?\s+{word}\s+", name.lower())
+        if len(parts) > 1 and all(part in known for part in parts):
+            return f" {word.upper()} ".join(known[part] for part in parts)
+    return "LicenseRef-Debian-" + re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+
+
+def _of_deb(name: str, path: Path) -> list[str]:
+    if path.stat().st_size > LARGE:
+        return []
+    with tempfile.TemporaryDirectory(prefix="tcbuild-licence-") as folder:
+        packed = Path(folder, "data.tar")
+        run(["dpkg-deb", "--fsys-tarfile", path], stdout=packed)
+        wanted = f"./usr/share/doc/{name}/copyright"
+        with tarfile.open(packed) as tar:
+            return from_debian(_first(_members(tar), lambda member: member == wanted))
+
+
+def _of_npm(path: Path) -> str:
+    with tarfile.open(path) as tar:
+        text = _first(_members(tar), lambda name: name.count("/") == 1 and name.endswith("/package.json"))
+    try:
+        said = json.loads(text).get("license", "") if text else ""
+    except (ValueError, AttributeError):
+        return ""
+    return said if isinstance(said, str) else ""
+
+
+def _of_wheel(path: Path) -> str:
+    with zipfile.ZipFile(path) as wheel:
+        names = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        text = wheel.read(names[0])[:MOST_TEXT].decode(errors="replace") if names else ""
+    found = re.search(r"^License-Expression: *(.+)$", text, re.MULTILINE)
+    found = found or re.search(r"^License: *(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], str]]]:
+    for member in tar:
+        if member.isreg():
+            yield member.name, functools.partial(_text, tar, member)
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    stream = tar.extractfile(member)
+    return stream.read(MOST_TEXT).decode(errors="replace") if stream else ""
+
+
+def _first(found: Iterator[tuple[str, Callable[[], str]]], fits: Callable[[str], bool]) -> str:
+    return next((read() for name, read in found if fits(name)), "")
+
+
+def _valid(text: str) -> str:
+    """Return `text` as a normal SPDX expression, "" if it is none."""
+    try:
+        parsed = get_spdx_licensing().parse(text, validate=True) if text else None
+    except ExpressionError:
+        return ""
+    return str(parsed) if parsed else ""

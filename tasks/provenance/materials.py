@@ -1,0 +1,282 @@
+"""What an image is made of, for its manifest: fetched inputs, the checkout's files, tools.
+
+Nothing here needs the network, and nothing has to be built yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+
+from tasks.config import inputs, plan, recipe, recipe_lock
+from tasks.config.recipe_lock import LockedFile
+from tasks.config.settings import Settings
+from tasks.kernel import kbuild
+from tasks.kernel.inputs import config_files, patch_files
+from tasks.origins.lock import LockedPackage, load_lock
+from tasks.provenance import redaction
+from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
+from tasks.toolchain import build_root
+from tasks.util import host
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
+from tasks.util.process import run
+
+# What of a checkout goes into every image, whatever the profile says.
+ALWAYS = ("doit", "dodo.py", "requirements.txt", "kconfig/modules.toml", "kconfig/notes.toml")
+FOLDERS = ("tasks",)
+CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
+
+
+def profile(settings: Settings) -> ProfileUsed:
+    """Return the profile as it is used, without secrets."""
+    given = {}
+    if settings.fragments != settings.profile.kernel.fragments:
+        given["fragments"] = ",".join(settings.fragments)
+    kernel = dataclasses.replace(settings.profile.kernel, fragments=settings.fragments)
+    resolved = dataclasses.asdict(dataclasses.replace(settings.profile, kernel=kernel))
+    return ProfileUsed(settings.name, given, redaction.table(resolved))
+
+
+def extensions(settings: Settings) -> list[str]:
+    """Return the extensions on the image or in its core, with all they need, in the plan's order."""
+    found = plan.plan(settings.profile, load_lock(settings.pinned_lock))
+    return found.closure(plan.placed(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
+
+
+def recipes(settings: Settings) -> list[str]:
+    """Return those of `extensions` that have a recipe."""
+    return [name for name in extensions(settings) if recipe.exists(name)]
+
+
+def collect(settings: Settings) -> tuple[Input, ...]:
+    """Return everything that was fetched for the profile, sorted.
+
+    What only other extensions of the checkout are made from is there too, used by them
+    alone: the lock covers it.  Nothing is fetched for it.  Raises `UserError` for a file of
+    the builder's own that is gone.
+    """
+    found = [*_debs(settings), *_below_mirrors(settings), *_local(settings), *_images(settings)]
+    for name in recipes(settings):
+        found += [_origin(name, file) for file in _origin_files(settings, name)]
+    return tuple(sorted(found, key=lambda item: (item.kind, item.name, item.sha256, item.used_by)))
+
+
+def _debs(settings: Settings) -> list[Input]:
+    users: dict[str, list[str]] = {}
+    source = settings.profile.kernel.source
+    for name in recipe.names():
+        for origin in plan.recipe_of(settings.profile, name).origin:
+            for package in origin.packages:
+                users.setdefault(package, []).append(name)
+    found = []
+    for locked in inputs.used_lock(settings).package:
+        kernel = source.kind == "apt" and fnmatch.fnmatchcase(locked.name, source.package)
+        core = locked.name in settings.profile.core.packages
+        used_by = [*(["kernel"] if kernel else []), *(["core"] if core else []), *users.get(locked.name, [])]
+        found.append(_deb(locked, locked.cached_in(settings.cache), used_by))
+    return found
+
+
+def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
+    """Return a package with what its control file says (deb-control(5)).
+
+    With a shared cache a .deb that nothing had to be made of was not fetched: then its lock
+    entry is all that is known.
+    """
+    fields = control(path, CONTROL) if path.is_file() else {}
+    section = fields.get("Section", "")
+    return Input(
+        kind="deb",
+        name=package.name,
+        sha256=package.sha256,
+        size=path.stat().st_size if fields else 0,
+        origin=f"apt: {package.name}={package.version}",
+        version=package.version,
+        architecture=fields.get("Architecture", ""),
+        component=(section.split("/")[0] if "/" in section else "main") if fields else "",
+        source=fields.get("Source", package.name) if fields else "",
+        used_by=tuple(dict.fromkeys(used_by)),
+    )
+
+
+@functools.cache
+def control(deb: Path, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return fields of a .deb's control file; those it does not have are left out.
+
+    Asked once a run: each manifest of it wants the same.
+    """
+    said = run(["dpkg-deb", "--field", deb, *fields], hint="remove it and run ./doit fetch again").stdout
+    return dict(re.findall(r"^([!-9;-~]+):[ \t]*(.*)$", said, re.MULTILINE))
+
+
+def _below_mirrors(settings: Settings) -> list[Input]:
+    lock = inputs.used_lock(settings)
+    used_by = {source.path: "core" for source in settings.profile.core.archives}
+    used_by |= {image.source.path: "iso" for image in settings.profile.images}
+    http = [source.path for source in inputs.sources(settings.profile) if source.kind == "http"]
+    found = []
+    for file in lock.file:
+        if file.path in http:
+            path = file.cached_in(settings.cache)
+            size = path.stat().st_size if path.is_file() else 0
+            by = (used_by.get(file.path, "kernel"),)
+            found.append(Input("mirror", file.path, file.sha256, size, f"mirrors: {file.path}", used_by=by))
+    tcz = settings.profile.tcz.strip("/")
+    for item in lock.extension:
+        where = f"mirrors: {tcz}/{item.name}.tcz"
+        more = {"md5": item.md5, "deps": item.deps, "used_by": (item.name,)}
+        found.append(Input("tcz", item.name, item.sha256, item.size, where, **more))  # type: ignore[arg-type]
+    return found
+
+
+def _local(settings: Settings) -> list[Input]:
+    """Return kernel source, base config and core archives that are files of the builder's own."""
+    found = []
+    core = settings.profile.core.archives
+    for source in inputs.sources(settings.profile):
+        path = ROOT / source.path
+        if source.kind != "file":
+            continue
+        by = ("core" if source in core else "kernel",)
+        if path.is_dir():
+            digest, size = _tree(path)
+        else:
+            digest, size = sha256_file(path), _size(path)
+        found.append(Input("local", path.name, digest, size, "a file of the builder's own", used_by=by))
+    return found
+
+
+def _tree(folder: Path) -> tuple[str, int]:
+    """Return the digest and the size in bytes of all files below a folder, .git left out."""
+    digest, size = hashlib.sha256(), 0
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(names):
+            path = Path(top, name)
+            content = f"-> {os.readlink(path)}" if path.is_symlink() else sha256_file(path)
+            size += 0 if path.is_symlink() else path.stat().st_size
+            line = f"{path.relative_to(folder)}\0{content}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest(), size
+
+
+def _images(settings: Settings) -> list[Input]:
+    found = []
+    for image in settings.profile.images:
+        path = inputs.source_file(settings, image.source)
+        where = (
+            f"mirrors: {image.source.path}" if image.source.kind == "http" else "a file of the builder's own"
+        )
+        found.append(
+            Input(
+                "image",
+                image.name,
+                sha256_file(path),
+                _size(path),
+                where,
+                version=image.digest,
+                used_by=("iso",),
+            )
+        )
+    return found
+
+
+def _origin_files(settings: Settings, name: str) -> tuple[LockedFile, ...]:
+    """Return what a recipe locks: as last fetched, or as it will be."""
+    used = recipe_lock.load(recipe_lock.used_path(settings, name))
+    committed = recipe_lock.load(recipe_lock.path(name))
+    origins = recipe_lock.to_lock(plan.recipe_of(settings.profile, name))
+    return tuple(
+        file for origin in origins for file in used.of(origin.identity()) or committed.of(origin.identity())
+    )
+
+
+def _origin(name: str, file: LockedFile) -> Input:
+    where = redaction.text(file.origin)
+    return Input("origin", file.name, file.sha256, file.size, where, used_by=(name,))
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise UserError(f"{path.name} is no longer there", "./doit fetch")
+    return path.stat().st_size
+
+
+def checkout(settings: Settings) -> Tcbuild:
+    """Return which tcbuild this is, and which of its files go into the image."""
+    paths = {ROOT / name for name in ALWAYS}
+    for folder in FOLDERS:
+        paths |= {path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
+    # Not the locks: what of them was used stands among the inputs.
+    paths |= {*settings.profile_files, *config_files(settings)}
+    paths |= set(patch_files(settings))
+    if settings.profile.core.rootfs:
+        paths |= set((ROOT / "rootfs").rglob("*"))
+    if settings.profile.system.mydata:
+        paths |= set((ROOT / settings.profile.system.mydata).rglob("*"))
+    for name in recipes(settings):
+        paths |= {*recipe.files(name), *recipe.own_files(name)}
+    files = [checkout_file(path) for path in sorted(paths) if path.is_symlink() or path.is_file()]
+    code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
+    commit, dirty = _git()
+    return Tcbuild(commit, dirty, hashlib.sha256(code.encode()).hexdigest(), tuple(files))
+
+
+def checkout_file(path: Path) -> CheckoutFile:
+    """Return a file of the checkout as a manifest has it."""
+    # A profile may name a folder outside the checkout; the way there is nobody's business.
+    name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    if path.is_symlink():
+        return CheckoutFile(name, target=os.readlink(path))
+    return CheckoutFile(name, sha256_file(path), recipe.executable(path))
+
+
+def _git() -> tuple[str, bool]:
+    """Return the checkout's commit and whether files differ from it; ("", True) without git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = run([*git, "rev-parse", "--verify", "HEAD"], check=False)
+        state = run([*git, "status", "--porcelain"], check=False)
+        top = run([*git, "rev-parse", "--show-toplevel"], check=False)
+    except UserError:  # no git on this machine
+        return "", True
+    if head.status or state.status or Path(top.stdout.strip()) != ROOT:
+        return "", True
+    return head.stdout.strip(), bool(state.stdout.strip())
+
+
+def tools(settings: Settings) -> Tools:
+    """Return the versions of what the machine brought, by its own package managers."""
+    groups = host.groups()
+    chosen = settings.profile.kernel.toolchain
+    wanted = set(groups["build"].values())
+    if chosen != "host":
+        wanted |= set(groups["toolchain"].values())
+    try:
+        argv = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n", *sorted(wanted)]
+        said = run(argv, check=False).stdout
+    except UserError:  # no Debian
+        said = ""
+    rows = [line.split(" ") for line in said.splitlines()]
+    debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    names = [line.split("==")[0] for line in lines if "==" in line]
+    python = {name: _python_package(name) for name in names}
+    # A build root that is not made yet takes minutes: the kernel makes it when it needs it.
+    there = chosen == "host" or build_root.root_folder(settings.cache, chosen).is_dir()
+    return Tools(debian, python, kbuild.fingerprint(settings) if there else chosen)
+
+
+def _python_package(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

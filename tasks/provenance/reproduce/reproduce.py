@@ -1,0 +1,298 @@
+"""`./doit reproduce`: prove that what is built does not depend on who builds it, where and when.
+
+The checkout is copied twice and each copy built by `./doit` itself, the second in other
+circumstances (tasks/provenance/reproduce/variations.py) and with a cache of its own, so that nothing of the
+first can be taken for a result.  Then every artefact is compared, and of one that differs
+the first member and offset is told (tasks/provenance/reproduce/compare.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.provenance.reproduce import compare, variations
+from tasks.provenance.reproduce.variations import Start
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tasks.util.files import remove_tree, write_atomic
+from tasks.util.process import TAIL_LINES, end_group, run, say
+
+GOALS = ("iso", "disk", "tcz")
+# Below the output folder: all that a person gets, and what it is made of.
+ARTEFACTS = (
+    *("*.iso", "*.img", "*.qcow2", "*.gz", "images.lst", "kernel/**/*", "tcz/*", "mirror/**/*"),
+    *("kconfig/config", "rootfs.index"),
+)
+# Links of `make modules_install` into the build machine; no image has them.
+LINKS = ("build", "source")
+LARGE = ("linux", "build")
+SHOWN = 10
+VIEWER = "diffoscope"
+VIEWER_SECONDS = "600"
+
+
+def reproduce(
+    settings: Settings,
+    goals: Sequence[str] = (),
+    only: str = "",
+    leave_out: str = "",
+    ccache: bool = False,
+    keep: bool = False,
+) -> None:
+    """Build `goals` (tasks; iso, disk, tcz) twice and compare what comes out.
+
+    only, leave_out: names with commas between: the variations to make, or not to make.
+    ccache: let both builds use the builder's; keep: leave both trees there.  Writes
+    `artifacts/PROFILE/reproduce/report.json`.  Raises `UserError` if anything differs.
+    """
+    top = settings.output / "reproduce"
+    first, second = Start(top / "a"), Start(top / "the-second-of-the-two-builds")
+    skipped = _words(leave_out)
+    if only:
+        wanted = _words(only)
+        unknown = [name for name in wanted if name not in (*variations.CHANGES, "folder")]
+        if unknown:
+            raise UserError(f"--only {unknown[0]}: no such variation", f"there are: {_all()}")
+        skipped += tuple(name for name in variations.CHANGES if name not in wanted)
+    _clear(top, first, second)
+    top.mkdir(parents=True)
+    variations.vary(second, skipped, ccache)
+    try:
+        words = list(goals) or list(GOALS)
+        one = _build(settings, first, words, None)
+        cache = None if ccache else _own_cache(settings, second)
+        # Both from the same inputs, even where the pinned ones are no longer offered.
+        locked = second.folder / one.relative_to(first.folder) / settings.used_lock.name
+        locked.parent.mkdir(parents=True, exist_ok=True)
+        if (one / locked.name).is_file():
+            shutil.copyfile(one / locked.name, locked)
+        other = _build(settings, second, words, cache)
+        names, differing = compare_trees(one, other)
+        _report(top, second, names, differing)
+        if differing:
+            raise _shown(top, one, other, differing)
+    finally:
+        if not keep:
+            for start in (first, second):
+                remove_tree(start.folder)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _all() -> str:
+    return ", ".join(variations.CHANGES)
+
+
+def _clear(top: Path, *starts: Start) -> None:
+    """Remove what an earlier run left, its mounts first: below one lies the other's tree."""
+    for start in starts:
+        variations.unmount(start.folder.with_name(f"{start.folder.name}-reversed"))
+    remove_tree(top)
+
+
+def copy_checkout(root: Path, start: Start) -> None:
+    """Copy a git checkout's files, those not ignored, as a clone with that umask would have them.
+
+    Raises `UserError` if `root` is no git checkout.
+    """
+    listed = run(
+        ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        hint="reproduce copies a git checkout",
+    ).stdout
+    names = sorted(filter(None, listed.split("\0")), reverse=True)
+    for name in names:
+        source, target = root / name, start.folder / name
+        if not os.path.lexists(source):
+            continue  # removed, and not committed yet
+        for parent in reversed(target.relative_to(start.folder).parents):
+            (start.folder / parent).mkdir(mode=0o777 & ~start.umask, exist_ok=True)
+        shutil.copyfile(source, target, follow_symlinks=False)
+        if not target.is_symlink():
+            target.chmod((0o777 if os.access(source, os.X_OK) else 0o666) & ~start.umask)
+
+
+def _own_cache(settings: Settings, start: Start) -> Path:
+    """Give a build a cache with the downloads and build roots, and nothing that was built."""
+    cache = start.folder / ".cache-of-the-second"
+    cache.mkdir(parents=True)
+    for path in sorted(settings.cache.iterdir()):
+        if path.name == "downloads" or path.name.startswith("toolchain"):
+            # No hard links: the other user could change the builder's own files.
+            shutil.copytree(path, cache / path.name, symlinks=True)
+    return cache
+
+
+def _build(settings: Settings, start: Start, goals: list[str], cache: Path | None) -> Path:
+    """Build in a copy of the checkout; return its output folder."""
+    copy_checkout(ROOT, start)
+    home = start.folder / "home"
+    home.mkdir()
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        **{
+            name: os.environ[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY") if name in os.environ
+        },
+        "CI": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": str(_packages(start)),
+        **start.environment,
+    }
+    if start.user is not None:
+        _give(start.folder, start.user)
+    started = time.monotonic()
+    with variations.place(start) as folder:
+        environment["HOME"] = str(folder / "home")
+        own = folder / cache.relative_to(start.folder) if cache else settings.cache
+        environment["TCBUILD_CACHE"] = str(own)
+        words = [start.python, "-m", "doit", *goals, f"profile={settings.name}", *_variables(settings)]
+        # The first build fetches what is lacking; the second must find it all.
+        words += ["offline=1"] if cache else []
+        log = start.folder.with_name(f"{start.folder.name}.log")
+        say(f"reproduce: building {' '.join(goals)} in {folder}")
+        _run(variations.command(start, words), folder, environment, log)
+    say(f"reproduce: built in {time.monotonic() - started:.0f} s")
+    output = start.folder / "artifacts" / settings.name
+    if start.user is not None:
+        _give(start.folder, os.geteuid())
+    for name in LARGE:
+        remove_tree(output / name)
+    return output
+
+
+def _variables(settings: Settings) -> list[str]:
+    """Return the variables of the command line that decide what is built."""
+    found = ["frozen=1"] if settings.frozen else []
+    if settings.fragments != settings.profile.kernel.fragments:
+        found.append(f"fragments={','.join(settings.fragments)}")
+    return found
+
+
+def _packages(start: Start) -> Path:
+    """Return a folder with the Python packages, one that the build's user can read."""
+    ours = Path(sysconfig.get_path("purelib"))
+    if start.user is None:
+        return ours
+    target = start.folder / ".packages"
+    shutil.copytree(ours, target, ignore=shutil.ignore_patterns("__pycache__", "mypy*", "pip", "selenium"))
+    return target
+
+
+def _give(folder: Path, user: int) -> None:
+    """Make all below `folder` somebody's own."""
+    for path in [folder, *folder.rglob("*")]:
+        os.chown(path, user, user, follow_symlinks=False)
+
+
+def _run(words: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    """Run a whole build: not by `run`, whose fixed environment is what shall be proved here."""
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait()
+        except BaseException:
+            end_group(process)
+            raise
+    if status != 0:
+        how = (
+            f"was ended by {signal.Signals(-status).name}"
+            if status < 0
+            else f"failed with exit status {status}"
+        )
+        tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        detail = "\n".join([f"  log: {log}", *(f"  | {line}" for line in tail)])
+        raise UserError(f"the build in {folder} {how}", "the log says why", detail)
+
+
+def artefacts(output: Path) -> dict[str, Path]:
+    """Return every artefact of a build by its path below the output folder."""
+    found = {path for pattern in ARTEFACTS for path in output.glob(pattern)}
+    return {
+        str(path.relative_to(output)): path
+        for path in found
+        if (path.is_file() or path.is_symlink()) and path.name not in LINKS
+    }
+
+
+def compare_trees(one: Path, other: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the names of all artefacts, and where those differ that do: name -> place.
+
+    Raises `UserError` if nothing was built: that would prove nothing.
+    """
+    a, b = artefacts(one), artefacts(other)
+    names = sorted(a.keys() | b.keys())
+    if not names:
+        raise UserError(
+            "neither build made anything that could be compared", "name tasks that build something"
+        )
+    differing = {}
+    for name in names:
+        if name not in a or name not in b:
+            differing[name] = f"only the {'first' if name in a else 'second'} build has it"
+        elif a[name].is_symlink() or b[name].is_symlink():
+            targets = [os.readlink(side[name]) if side[name].is_symlink() else "a file" for side in (a, b)]
+            if targets[0] != targets[1]:
+                differing[name] = f"leads to {targets[0]} and to {targets[1]}"
+        else:
+            place = compare.difference(a[name], b[name])
+            if place:
+                differing[name] = place
+    return names, differing
+
+
+def _report(top: Path, start: Start, names: list[str], differing: dict[str, str]) -> None:
+    for name, how in start.done.items():
+        say(f"reproduce: varied: {name}: {how}")
+    for name, why in start.not_done.items():
+        say(f"reproduce: not varied: {name}: {why}")
+    report = {
+        "artefacts": names,
+        "differing": differing,
+        "varied": start.done,
+        "not varied": start.not_done,
+    }
+    write_atomic(top / "report.json", json.dumps(report, indent=2) + "\n")
+    say(f"reproduce: {len(differing)} of {len(names)} artefacts differ over {len(start.done)} variations")
+
+
+def _shown(top: Path, one: Path, other: Path, differing: dict[str, str]) -> UserError:
+    """Return the error that names what differs; what does is kept, and looked into by diffoscope."""
+    # The smallest first: a module that differs is why the core and the ISO do.
+    sizes = {name: (one / name).stat().st_size if (one / name).is_file() else 0 for name in differing}
+    order = sorted(differing, key=lambda name: (sizes[name], name))
+    for side, output in (("first", one), ("second", other)):
+        for name in order:
+            target = top / "differing" / side / name
+            if (output / name).is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(output / name, target)
+    lines = [f"  {name}: {differing[name]}" for name in order[:SHOWN]]
+    lines += [f"  and {len(order) - SHOWN} more (report.json)"] if order[SHOWN:] else []
+    both = [name for name in order if all((side / name).is_file() for side in (one, other))]
+    if both and shutil.which(VIEWER):
+        text = top / f"{VIEWER}.txt"
+        pair = [top / "differing" / side / both[0] for side in ("first", "second")]
+        run(["timeout", VIEWER_SECONDS, VIEWER, "--text", text, *pair], check=False)
+        lines.append(f"  {VIEWER} of {both[0]}: {text}")
+    first = order[0]
+    message = f"{len(order)} artefacts are not the same in both builds: {first}: {differing[first]}"
+    return UserError(message, f"both are in {top / 'differing'}", "\n".join(lines))

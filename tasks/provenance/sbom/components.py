@@ -1,0 +1,126 @@
+"""What a bill of materials lists: kernel, core and extensions, each with what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packageurl import PackageURL
+
+from tasks.config import inputs
+from tasks.config.settings import Settings
+from tasks.kernel import installed
+from tasks.kernel.patches import series
+from tasks.origins.lock import cached_path
+from tasks.provenance import licences
+from tasks.provenance.manifest_schema import Input, Manifest
+from tasks.provenance.purl import of
+from tasks.util.errors import UserError
+
+
+@dataclass(frozen=True)
+class Material:
+    """A package that something was made from; licence: an SPDX expression, "" if it says none."""
+
+    purl: PackageURL
+    name: str
+    version: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the image.
+
+    name: `linux`, `core`, or an extension's; licence: as its .info says, in free words;
+    patches: text of each patch file by its name; needs: names of other parts.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    description: str
+    licence: str
+    materials: tuple[Material, ...]
+    needs: tuple[str, ...] = ()
+    patches: tuple[tuple[str, str], ...] = ()
+
+
+def collect(settings: Settings, made: Manifest) -> list[Part]:
+    """Return the parts of the image that the manifest describes, kernel and core first.
+
+    Raises `UserError` if what it was made from is no longer in the cache.
+    """
+    assert made.outputs is not None
+    out = made.outputs
+    names = [item.name for item in out.extensions]
+    materials = _materials(settings, made, {"kernel", "core", "iso", *names})
+    applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings))
+    core = next((file.sha256 for file in out.files if file.path.endswith("/corepure64.gz")), "")
+    kernel = Part(
+        name="linux",
+        version=out.kernel.release,
+        sha256=out.kernel.vmlinuz.sha256,
+        description="Linux kernel, with its modules",
+        licence="",
+        materials=materials["kernel"],
+        patches=applied,
+    )
+    parts = [kernel, Part("core", "", core, "initramfs (corepure64.gz)", "", materials["core"], ("linux",))]
+    for item in out.extensions:
+        about = _info(settings, item.name)
+        needs = tuple(name for name in _deps(settings, item.deps) if name in names)
+        materials_of = materials.get(item.name, ())
+        version, description, licence = about
+        parts.append(
+            Part(item.name, version, item.sha256, description, licence, materials_of, (*needs, "core"))
+        )
+    if materials["iso"]:
+        parts.append(Part("images", "", "", "container images, imported at boot", "", materials["iso"]))
+    return parts
+
+
+def _deps(settings: Settings, deps: Iterable[str]) -> list[str]:
+    release = installed.kernel_release(settings)
+    return [f"{dep.removesuffix('-KERNEL')}-{release}" if dep.endswith("-KERNEL") else dep for dep in deps]
+
+
+def _info(settings: Settings, name: str) -> tuple[str, str, str]:
+    """Return version, description and copying policy as an extension's .info has them."""
+    path = settings.tcz / f"{name}.tcz.info"
+    found: dict[str, str] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+        label, colon, value = line.partition(":")
+        if colon and label and not label[0].isspace():
+            found.setdefault(label.strip(), value.strip())
+    return found.get("Version", ""), found.get("Description", ""), found.get("Copying-policy", "")
+
+
+def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str, tuple[Material, ...]]:
+    found: dict[str, list[Material]] = {user: [] for user in users}
+    for one in made.inputs:
+        mine = [user for user in one.used_by if user in users]
+        if not mine:
+            continue
+        url = of(one)
+        licence = (
+            licences.of_kernel(settings.linux) if "kernel" in mine else licences.of(one, _path(settings, one))
+        )
+        name = f"{url.namespace}/{url.name}" if url.type == "npm" and url.namespace else url.name
+        material = Material(url, name, url.version or one.version, one.sha256, licence)
+        for user in mine:
+            found[user].append(material)
+    return {user: tuple(materials) for user, materials in found.items()}
+
+
+def _path(settings: Settings, one: Input) -> Path:
+    """Return where an input lies."""
+    if one.kind == "deb":
+        return inputs.package_files(settings)[one.name]
+    name = one.name.rpartition("/")[2]
+    path = cached_path(settings.cache, one.sha256, f"{name}.tcz" if one.kind == "tcz" else name)
+    if one.kind in ("mirror", "tcz", "origin") and not path.is_file():
+        raise UserError(f"{name} is no longer in the cache", "./doit fetch, or ./doit iso")
+    return path

@@ -1,0 +1,95 @@
+"""Provenance: an in-toto Statement v1 with a SLSA Provenance v1 predicate, made from a manifest.
+
+Formats: in-toto attestation framework, spec/v1/statement.md; SLSA v1.0, provenance.md.  The
+statement is a file of its own, with a detached signature beside it (tasks/provenance/signature.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tasks.config.settings import Settings
+from tasks.provenance import manifest, manifest_schema, signature
+from tasks.provenance.manifest_schema import Input, Manifest, Outputs
+from tasks.provenance.purl import purl
+from tasks.util.files import write_if_changed
+from tasks.util.process import say
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+# Tag URIs (RFC 4151) under a name that is reserved for nobody: there is no page about them.
+BUILD_TYPE = "tag:tcbuild.example,2026:doit-iso/v1"
+BUILDER = "tag:tcbuild.example,2026:own-machine"
+ENDING = ".provenance.json"
+
+
+def build(settings: Settings, key: str) -> None:
+    """Write ISO.provenance.json; with a `key` (file of a secret key), sign it and the manifest.
+
+    Raises `UserError` if the ISO has no manifest, or the key cannot be used.
+    """
+    where = manifest.path_of(settings.iso)
+    made = manifest_schema.load(where)
+    final = settings.iso.with_name(settings.iso.name + ENDING)
+    digest = manifest.file_of(where).sha256
+    write_if_changed(final, json.dumps(statement(made, where.name, digest), indent=1, sort_keys=True) + "\n")
+    say(f"{final.name}: {len(made.inputs)} inputs")
+    if not key:
+        return
+    for path in (where, final):
+        signed = signature.sign(path, Path(os.environ.get("TCBUILD_CWD") or ".") / Path(key).expanduser())
+        say(f"signed: {signed.name}")
+
+
+def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:
+    """Return the statement about a manifest's outputs; name and digest: of the manifest itself."""
+    assert made.outputs is not None
+    variables = made.profile.variables | {"profile": made.profile.name}
+    dependencies = [_tcbuild(made), *(_dependency(one) for one in made.inputs)]
+    return {
+        "_type": STATEMENT,
+        "subject": subjects(made.outputs),
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"task": "iso", "variables": variables},
+                "internalParameters": {
+                    "config": made.config,
+                    "tools": manifest_schema.plain(made.tools),
+                    "code": made.tcbuild.code,
+                },
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"tcbuild": made.tcbuild.commit or made.tcbuild.code}},
+                "byproducts": [{"name": name, "digest": {"sha256": digest}}],
+            },
+        },
+    }
+
+
+def subjects(outputs: Outputs) -> list[dict[str, Any]]:
+    """Return what the statement is about: the image, its kernel, its core, its extensions."""
+    found = {file.path: file.sha256 for file in outputs.images}
+    found["vmlinuz64"] = outputs.kernel.vmlinuz.sha256
+    for file in outputs.files:
+        if file.path.endswith("/corepure64.gz"):
+            found["corepure64.gz"] = file.sha256
+    found |= {f"{item.name}.tcz": item.sha256 for item in outputs.extensions}
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in found.items()]
+
+
+def _tcbuild(made: Manifest) -> dict[str, Any]:
+    about: dict[str, Any] = {"name": "tcbuild", "digest": {"sha256": made.tcbuild.code}}
+    if made.tcbuild.commit:
+        about["digest"]["gitCommit"] = made.tcbuild.commit
+    return about | {"annotations": {"dirty": made.tcbuild.dirty}}
+
+
+def _dependency(one: Input) -> dict[str, Any]:
+    found = {"name": one.name, "uri": purl(one), "digest": {"sha256": one.sha256}}
+    return found | {"annotations": {"kind": one.kind, "origin": one.origin, "usedBy": list(one.used_by)}}

@@ -1,0 +1,125 @@
+"""The tasks as a graph, the files that pass between them as its edges: `doit graph`.
+
+Formats: `dot` (Graphviz), `mermaid` (as in the README), `svg` (laid out by Graphviz).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from tasks.engine import explain
+from tasks.engine.explain import AllTasks
+from tasks.report import docs
+from tasks.util.errors import UserError
+from tasks.util.process import run
+
+SVG = "http://www.w3.org/2000/svg"
+# What Graphviz draws with, and all that a page may take from it.
+ELEMENTS = {"svg", "g", "title", "path", "polygon", "polyline", "ellipse", "text"}
+ATTRIBUTES = {
+    *("viewBox", "class", "transform", "d", "points", "x", "y", "cx", "cy", "rx", "ry"),
+    *("text-anchor", "font-size", "stroke-dasharray"),
+}
+FORMATS = ("dot", "mermaid", "svg")
+SHOWN = 3
+
+
+def selected(tasks: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    """Return the tasks `names` and all they need; all tasks if there are no names.
+
+    Raises `UserError` for a task that does not exist.
+    """
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"there is no task {name!r}", "./doit list --all")
+    if not names:
+        return list(tasks.values())
+    writers = {target: task.name for task in tasks.values() for target in task.targets}
+    return list(explain.in_order(tasks, writers, names))
+
+
+def grouped(tasks: Sequence[Any]) -> dict[tuple[str, str], list[str]]:
+    """Return (from, to) -> names of the files that pass, sorted; no names for files of the checkout."""
+    through: dict[tuple[str, str], list[str]] = {}
+    for source, to, name in docs.edges(list(tasks)):
+        through.setdefault((source, to), []).extend([name] if name else [])
+    return through
+
+
+def dot(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
+    """Return the graph in Graphviz' language; `marked` tasks get the class `ran`."""
+    through = grouped(tasks)
+    lines = [
+        "digraph tcbuild {",
+        "    rankdir=LR;",
+        '    node [shape=box, fontname="sans-serif", fontsize=12];',
+        '    edge [fontname="sans-serif", fontsize=10];',
+    ]
+    for node in sorted({node for pair in through for node in pair}):
+        shape = ", shape=note" if docs.is_file(node) else ""
+        kind = "file" if shape else "ran" if node in marked else "task"
+        lines.append(f'    {_quoted(node)} [class="{kind}"{shape}];')
+    for (source, to), names in sorted(through.items()):
+        label = f" [label={_quoted(files_text(names))}]" if names else ""
+        lines.append(f"    {_quoted(source)} -> {_quoted(to)}{label};")
+    return "\n".join([*lines, "}", ""])
+
+
+def files_text(names: Sequence[str]) -> str:
+    """Return a few names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _quoted(text: str) -> str:
+    # Backslashes begin escapes in labels.
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+
+
+def svg(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
+    """Return the graph as an SVG element with classes instead of colours, to be styled by a page.
+
+    Raises `UserError` if Graphviz is not installed.
+    """
+    said = run(["dot", "-Tsvg"], stdin=dot(tasks, marked).encode()).stdout
+    return _plain(ElementTree.fromstring(said))
+
+
+def _plain(root: ElementTree.Element) -> str:
+    """Return an SVG with nothing in it but shapes and text."""
+    ElementTree.register_namespace("", SVG)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.removeprefix(f"{{{SVG}}}") not in ELEMENTS:
+                parent.remove(child)
+    size = re.match(r"[\d.]+", root.get("width", ""))
+    for element in root.iter():
+        for name in set(element.attrib) - ATTRIBUTES:
+            del element.attrib[name]
+    if size:
+        root.set("width", f"{float(size[0]):.0f}pt")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def standalone(tasks: Sequence[Any]) -> str:
+    """Return the graph as an SVG file, as Graphviz writes it.  Raises `UserError` without Graphviz."""
+    return run(["dot", "-Tsvg"], stdin=dot(tasks).encode()).stdout.rstrip("\n")
+
+
+def print_graph(known: AllTasks, names: Sequence[str], format: str) -> None:
+    """Print the graph of the tasks `names` and what they need (of all) in a format.
+
+    Raises `UserError` for an unknown task or format, or if Graphviz is needed and not installed.
+    """
+    if format not in FORMATS:
+        raise UserError(f"there is no format {format!r}", "dot, mermaid or svg")
+    tasks = selected(known.tasks_dict, names)
+    if format == "svg":
+        print(standalone(tasks))
+    elif format == "mermaid":
+        print(docs.flowchart(tasks))
+    else:
+        print(dot(tasks), end="")

@@ -1,0 +1,321 @@
+"""How large what was built is, part by part, and how that changed: `doit size`.
+
+Sizes of now are read from the output folder, earlier ones from the records of runs
+(tasks/engine/run_history.py).  What a kernel's built-in code is made of is read from its objects.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.config.settings import Settings
+from tasks.engine import run_history
+from tasks.engine.run_history import Run
+from tasks.util.errors import UserError
+from tasks.util.process import run
+
+# kernel/modules/lib/modules/RELEASE/kernel/net/ipv6/ip6_udp_tunnel.ko(.gz)
+MODULE = re.compile(r"kernel/modules/lib/modules/[^/]+/(?:kernel/)?(?P<path>.+\.ko(?:\.gz|\.xz|\.zst)?)")
+MODULE_KEY, TCZ_KEY = "module:", "tcz/"
+CORE, BASE, MODULES = "corepure64.gz", "rootfs64.gz", "modules64.gz"
+REST, ALL_MODULES, ALL_TCZ = "core:rest", "modules", "extensions"
+LABELS = {
+    "kernel/vmlinuz64": "vmlinuz64",
+    BASE: "  base root (rootfs64.gz)",
+    MODULES: "  modules (modules64.gz)",
+    REST: "  extensions and settings in it",
+    ALL_MODULES: "kernel modules, all",
+    ALL_TCZ: "extensions, all",
+}
+# Folders of a kernel tree whose sub-folders are subsystems of their own.
+WIDE = ("arch", "drivers", "fs", "kernel", "net", "sound")
+OBJECT = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+\d+\s+[0-9a-f]+\s+(\S+\.o)\b")
+SHOWN = 15
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of one thing, in bytes.
+
+    key: its path below the output folder, or what else it is known by; group: `image`,
+    `kernel`, `core`, `module` or `extension`; history: what runs recorded, oldest first,
+    the size of now last.
+    """
+
+    key: str
+    label: str
+    group: str
+    bytes: int
+    history: tuple[int, ...]
+
+    @property
+    def before(self) -> int | None:
+        """The last recorded size that is another one than that of now, if any."""
+        return next((size for size in reversed(self.history) if size != self.bytes), None)
+
+    @property
+    def change(self) -> int | None:
+        """By how many bytes it grew since it had another size."""
+        return None if self.before is None else self.bytes - self.before
+
+    @property
+    def name(self) -> str:
+        """The label without its indent."""
+        return self.label.strip()
+
+
+def collect(settings: Settings, runs: Sequence[Run]) -> list[Size]:
+    """Return the sizes of all that is built, images first, with their history in `runs`."""
+    now = _measure(settings)
+    states, made = _replay(runs)
+    now |= _derived(now, now)
+    found = []
+    for key in _order(settings, now):
+        past = [state[key] for state, keys in zip(states, made, strict=True) if key in keys and key in state]
+        if key in (REST, ALL_MODULES, ALL_TCZ):
+            past = [sums[key] for state in states if key in (sums := _derived(state, now))]
+        history = past if past and past[-1] == now[key] else [*past, now[key]]
+        found.append(Size(key, _label(key), _group(key), now[key], tuple(history)))
+    return found
+
+
+def _measure(settings: Settings) -> dict[str, int]:
+    """Return key -> bytes of the files that are there now."""
+    output = settings.output
+    images = [settings.iso, *(settings.iso.with_suffix(ending) for ending in (".img", ".qcow2"))]
+    parts = [output / name for name in (CORE, BASE, MODULES)]
+    paths = [*images, settings.kernel / "vmlinuz64", settings.kernel / "modules", *parts]
+    paths += sorted(settings.tcz.glob("*.tcz"))
+    return _keyed(dict(run_history.sizes_of([str(path) for path in paths], output)))
+
+
+def _keyed(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Name modules without the kernel's release, so that a new release's can be compared."""
+    keyed = {}
+    for path, size in sizes.items():
+        module = MODULE.fullmatch(path)
+        if module or not path.startswith("kernel/modules/"):
+            keyed[MODULE_KEY + module["path"] if module else path] = size
+    return keyed
+
+
+def _replay(runs: Iterable[Run]) -> tuple[list[dict[str, int]], list[set[str]]]:
+    """Return what was known of all sizes after each run, and of which things the run made anew."""
+    state: dict[str, int] = {}
+    states, made = [], []
+    for one in runs:
+        keys: set[str] = set()
+        for task in one.tasks:
+            new = _keyed(task.sizes)
+            if any(key.startswith(MODULE_KEY) for key in new):
+                state = {key: size for key, size in state.items() if not key.startswith(MODULE_KEY)}
+            state = state | new
+            keys |= new.keys()
+        states.append(state)
+        made.append(keys)
+    return states, made
+
+
+def _derived(state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums that a state allows: all modules, all extensions, the rest of the core."""
+    sums = {}
+    modules = [size for key, size in state.items() if key.startswith(MODULE_KEY)]
+    if modules:
+        sums[ALL_MODULES] = sum(modules)
+    tcz = {key for key in now if _is_tcz(key)}
+    # A record may know only some extensions: their sum is no earlier size of all.
+    if tcz and tcz <= state.keys():
+        sums[ALL_TCZ] = sum(size for key, size in state.items() if _is_tcz(key))
+    if {CORE, BASE, MODULES} <= state.keys():
+        sums[REST] = max(0, state[CORE] - state[BASE] - state[MODULES])
+    return sums
+
+
+def _is_tcz(key: str) -> bool:
+    return key.startswith(TCZ_KEY) and key.endswith(".tcz")
+
+
+def _order(settings: Settings, now: Mapping[str, int]) -> Iterator[str]:
+    top = [f"{settings.iso.stem}{ending}" for ending in (".iso", ".img", ".qcow2")]
+    top += ["kernel/vmlinuz64", CORE, BASE, MODULES, REST, ALL_MODULES, ALL_TCZ]
+    yield from (key for key in top if key in now)
+    rest = [key for key in now if key not in top]
+    yield from sorted(rest, key=lambda key: (not _is_tcz(key), -now[key], key))
+
+
+def _label(key: str) -> str:
+    return LABELS.get(key) or key.removeprefix(MODULE_KEY).removeprefix(TCZ_KEY)
+
+
+def _group(key: str) -> str:
+    if key in (CORE, BASE, MODULES, REST):
+        return "core"
+    if _is_tcz(key) or key == ALL_TCZ:
+        return "extension"
+    if key.startswith(MODULE_KEY) or key == ALL_MODULES:
+        return "module"
+    return "kernel" if key.startswith("kernel/") else "image"
+
+
+# --- the kernel's built-in code --------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A subsystem or an object of the kernel image: bytes of code, of data, and zeroed at start."""
+
+    name: str
+    text: int
+    data: int
+    bss: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in memory."""
+        return self.text + self.data + self.bss
+
+
+def has_objects(settings: Settings) -> bool:
+    """Tell whether the build folder holds what the kernel was linked from."""
+    return bool(_archives(settings.build))
+
+
+def _archives(build: Path) -> list[str]:
+    """Return the archives of all built-in objects, relative to the build folder.
+
+    Since 6.1 there is one, vmlinux.a; before, one in each top folder (arch/ has none).
+    """
+    if (build / "vmlinux.a").is_file():
+        return ["vmlinux.a"]
+    found = [*build.glob("*/built-in.a"), *build.glob("arch/*/built-in.a"), *build.glob("lib/lib.a")]
+    return sorted(str(path.relative_to(build)) for path in found)
+
+
+def objects(settings: Settings) -> list[Part]:
+    """Return the objects built into the kernel, largest first.
+
+    Raises `UserError` if there are none, as when the kernel came from a cache.
+    """
+    archives = _archives(settings.build)
+    if not archives:
+        raise UserError(
+            f"{settings.build} holds no objects of a kernel",
+            "a kernel that came from the cache has none; without that, ./doit kernel makes them",
+        )
+    said = run(["size", *archives], cwd=settings.build).stdout
+    matches = [match for line in said.splitlines() if (match := OBJECT.match(line))]
+    parts = [Part(match[4], int(match[1]), int(match[2]), int(match[3])) for match in matches]
+    return sorted(parts, key=lambda part: (-part.total, part.name))
+
+
+def subsystems(parts: Iterable[Part]) -> list[Part]:
+    """Return the sums of objects by the folder of the kernel tree they are from, largest first."""
+    sums: dict[str, list[int]] = {}
+    for part in parts:
+        folders = part.name.split("/")[:-1]
+        name = "/".join(folders[: 2 if folders and folders[0] in WIDE else 1]) or "."
+        found = sums.setdefault(name, [0, 0, 0])
+        for index, size in enumerate((part.text, part.data, part.bss)):
+            found[index] += size
+    return sorted((Part(name, *found) for name, found in sums.items()), key=lambda part: -part.total)
+
+
+# --- the command -----------------------------------------------------------
+
+
+def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False) -> None:
+    """Print the sizes of what is built and their changes; `kernel`: of the kernel's built-in parts.
+
+    names: of files, also as patterns, or `modules` or `extensions` for all of these.
+    Raises `UserError` if nothing is built yet, or a name fits nothing.
+    """
+    if "kernel" in names:
+        _print_kernel(settings, as_json)
+        names = [name for name in names if name != "kernel"]
+        if not names:
+            return
+    runs, faults = run_history.load(settings.output)
+    found = chosen(collect(settings, runs), names)
+    if not found:
+        raise UserError("nothing is built yet", "./doit iso")
+    if as_json:
+        print(json.dumps({"profile": settings.name, "sizes": [_facts(size) for size in found]}, indent=2))
+        return
+    for fault in faults:
+        print(f"warning: {fault}")
+    rows = [(size.label, f"{size.bytes:,}", *change_text(size)) for size in found]
+    _print_table([("", "bytes", "change", ""), *rows])
+
+
+def chosen(found: Sequence[Size], names: Sequence[str]) -> list[Size]:
+    """Return the sizes that `names` ask for; of all, single modules left out, if there are none."""
+    if not names:
+        return [size for size in found if not size.key.startswith(MODULE_KEY)]
+    keep: dict[Size, None] = {}
+    for name in names:
+        group = {"modules": "module", "extensions": "extension"}.get(name)
+        fits = [size for size in found if size.group == group or (group is None and _fits(size, name))]
+        if not fits:
+            known = ", ".join(size.name for size in found if not size.key.startswith(MODULE_KEY))
+            raise UserError(f"nothing built is called {name!r}", f"kernel, modules, or: {known}")
+        keep |= dict.fromkeys(fits)
+    return list(keep)
+
+
+def _fits(size: Size, name: str) -> bool:
+    base = size.key.removeprefix(MODULE_KEY).rpartition("/")[2]
+    plain = {size.name, base, base.removesuffix(".tcz"), base.partition(".ko")[0], size.key}
+    return any(fnmatch.fnmatchcase(text, name) for text in plain) or name.endswith("/" + size.key)
+
+
+def _facts(size: Size) -> dict[str, Any]:
+    key = size.key.removeprefix(MODULE_KEY)
+    return {
+        "name": size.name,
+        "group": size.group,
+        "path": key,
+        "bytes": size.bytes,
+        "before": size.before,
+        "change": size.change,
+    }
+
+
+def change_text(size: Size) -> tuple[str, str]:
+    """Return a change for people, in bytes and per cent; empty if there is none."""
+    if size.change is None or not size.before:
+        return "", ""
+    return f"{size.change:+,}", f"{100 * size.change / size.before:+.1f} %"
+
+
+def _print_kernel(settings: Settings, as_json: bool) -> None:
+    parts = objects(settings)
+    by_folder = subsystems(parts)
+    if as_json:
+        facts = {"subsystems": by_folder, "objects": parts}
+        lists = {key: [vars(part) for part in value] for key, value in facts.items()}
+        print(json.dumps({"profile": settings.name, **lists}, indent=2))
+        return
+    head = ("text", "data", "bss", "in memory")
+    for title, some in (("subsystem", by_folder[:SHOWN]), ("object", parts[:SHOWN])):
+        rows = [
+            (part.name, *(f"{size:,}" for size in (part.text, part.data, part.bss, part.total)))
+            for part in some
+        ]
+        _print_table([(title, *head), *rows])
+        print()
+    total = sum(part.total for part in parts)
+    print(f"{len(parts):,} objects, {total:,} bytes in memory; all of them: ./doit size --json kernel")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())

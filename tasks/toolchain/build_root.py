@@ -1,0 +1,330 @@
+"""Which compiler builds the kernel: the machine's own, or one in a build root.
+
+`toolchains/NAME.toml` describes a toolchain.  A build root is a Debian release
+with an older compiler, unpacked once into the cache by mmdebstrap(1) from the
+machine's own package mirror and entered with bubblewrap (bwrap(1)): no network,
+nothing of the machine's files but the folders bound into it.  Both work as root
+and as an ordinary user, and need no mount to be undone afterwards.
+
+`toolchains/NAME.packages`, where there is one, pins every package of the root.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks.util import toml_schema
+from tasks.util.errors import UserError
+from tasks.util.files import atomic_dir
+from tasks.util.process import clean_env, run, say
+
+FOLDER = Path(__file__).with_name("toolchains")
+HOST = "host"
+HOST_ROOT = Path("/")
+PACKAGES = "packages"
+"""In a root's folder: what is installed in it.  Written last, so it marks a whole root."""
+MIRROR_VARIABLE = "TCBUILD_DEBIAN_MIRROR"
+
+# The folders of a root that hold programs and what they read.  /home, /srv, /var
+# and the like stay away: a bound folder often lies below a folder of that name.
+SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+# Made by bwrap itself; nothing can be bound below them.
+VIRTUAL = ("dev", "proc")
+# How to reach the mirror, as the machine's apt is configured (apt.conf(5)).
+APT_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Retries")
+# Documentation is a third of a build root.
+LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
+LICENCES = "/usr/share/doc/*/copyright"
+
+
+@dataclass(frozen=True)
+class BuildRoot:
+    """The Debian release a build root is made of, and the packages in it."""
+
+    suite: str
+    packages: tuple[str, ...]
+    keyring: str
+    architecture: str = "amd64"
+    components: tuple[str, ...] = ("main",)
+    variant: Literal["essential", "apt", "minbase", "buildd"] = "essential"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9.-]*", self.suite):
+            raise ValueError(f"suite: expected a release's code name, got {self.suite!r}")
+        for package in self.packages:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package):
+                raise ValueError(f"packages: {package!r} is no package name")
+        if not self.keyring.startswith("/"):
+            raise ValueError(f"keyring: expected an absolute path, got {self.keyring!r}")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """One `toolchains/NAME.toml`; without `root` it is the machine's own programs."""
+
+    description: str
+    compiler: str
+    """The C compiler's command, for CC= and HOSTCC=."""
+    root: BuildRoot | None = None
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A folder or file of this machine that a command in a build root sees at the same path."""
+
+    path: Path
+    writable: bool = False
+
+
+def names() -> list[str]:
+    """Return the names of all toolchains."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Toolchain:
+    """Return the toolchain `name`.  Raises `UserError` if there is none or it is malformed."""
+    if name not in names():
+        raise UserError(f"unknown toolchain {name!r}", f"toolchains: {', '.join(names())}")
+    return toml_schema.load(FOLDER / f"{name}.toml", Toolchain)
+
+
+def root_folder(cache: Path, name: str) -> Path:
+    """Return where the build root `name` lies in the cache.
+
+    The folder's name holds a digest of the toolchain's description and of its
+    pinned packages: another version of either is another root beside this one.
+    """
+    content = b"".join(file.read_bytes() for file in (FOLDER / f"{name}.toml", _pin(name)) if file.is_file())
+    return cache / "toolchains" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def has_program(folder: Path, name: str, program: str) -> bool:
+    """Tell whether toolchain `name`, whose root lies in `folder`, has `program`."""
+    if load(name).root is None:
+        return shutil.which(program, path=clean_env()["PATH"]) is not None
+    return (folder / "root/usr/bin" / program).is_file()
+
+
+def ensure_root(settings_cache: Path, name: str, *, offline: bool) -> Path:
+    """Return the root folder of toolchain `name`, made now if the cache has none.
+
+    `/` stands for the machine itself (a toolchain without a root).  Nothing is
+    downloaded if the root is in the cache.  Raises `UserError` if it is not and
+    `offline` is set, if no mirror is known, if it cannot be made or entered, and
+    if its packages are not the pinned ones.
+    """
+    toolchain = load(name)
+    if toolchain.root is None:
+        return HOST_ROOT
+    folder = root_folder(settings_cache, name)
+    with _one_at_a_time(folder):
+        if not (folder / PACKAGES).is_file():
+            if offline:
+                raise UserError(
+                    f"the build root of toolchain {name} is not in the cache",
+                    "run once without offline=1, or use toolchain = 'host'",
+                )
+            _make_root(folder, name, toolchain, toolchain.root)
+    return folder / "root"
+
+
+def command(root: Path, argv: Sequence[str | Path], binds: Sequence[Bind]) -> list[str]:
+    """Return the argument list that runs `argv` in `root`; `argv` itself if that is `/`.
+
+    The command sees the root's programs (read-only), an empty /tmp, and `binds`;
+    no network and no other process.  It starts in the caller's working directory
+    if that is bound.  Raises `UserError` for a bind below a folder of the root.
+    """
+    words = [str(word) for word in argv]
+    if root == HOST_ROOT:
+        return words
+    box = ["bwrap", "--unshare-all", "--die-with-parent", "--hostname", "tcbuild"]
+    box += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--setenv", "HOME", "/tmp"]
+    for folder in SYSTEM:
+        inside = root / folder
+        if inside.is_symlink():  # /bin -> usr/bin on a merged-/usr system
+            box += ["--symlink", os.readlink(inside), f"/{folder}"]
+        elif inside.is_dir():
+            box += ["--ro-bind", str(inside), f"/{folder}"]
+    # Outer folders first: a bind hides what was bound below it before.
+    for bind in sorted(binds, key=lambda bind: bind.path):
+        if len(bind.path.parts) < 2 or bind.path.parts[1] in (*SYSTEM, *VIRTUAL):
+            raise UserError(
+                f"{bind.path} cannot be shown in a build root: it would hide the root's own files",
+                "move the checkout, or choose other folders with out=DIR and TCBUILD_CACHE",
+            )
+        box += ["--bind" if bind.writable else "--ro-bind", str(bind.path), str(bind.path)]
+    return [*box, "--", *words]
+
+
+def fingerprint(name: str, root: Path) -> str:
+    """Return one line that differs whenever objects of two builds must not be mixed.
+
+    Toolchain, compiler, linker and C library versions; in a root, a digest of all
+    its packages too.  Objects and kbuild's host programs (which `make mrproper`
+    leaves in tools/) fit together only within one fingerprint.
+    """
+    compiler = load(name).compiler
+    gcc = run(command(root, [compiler, "-dumpfullversion"], ())).stdout
+    linker = run(command(root, ["ld", "-v"], ())).stdout
+    libc = run(command(root, ["getconf", "GNU_LIBC_VERSION"], ())).stdout
+    listing = root.parent / PACKAGES
+    packages = hashlib.sha256(listing.read_bytes()).hexdigest()[:16] if root != HOST_ROOT else ""
+    return describe(name, compiler, gcc, linker, libc, packages)
+
+
+def describe(name: str, compiler: str, gcc: str, linker: str, libc: str, packages: str = "") -> str:
+    """Return the fingerprint's text from what the programs print about themselves.
+
+    `gcc` is `-dumpfullversion`'s output, `linker` that of `ld -v` ("GNU ld (GNU
+    Binutils for Debian) 2.40"), `libc` getconf's ("glibc 2.36").
+    """
+    if not (gcc.strip() and linker.strip() and libc.strip()):
+        raise UserError(f"toolchain {name}: compiler, linker or C library do not say their version")
+    parts = [name, f"{compiler} {gcc.strip()}", f"ld {linker.split()[-1]}", libc.strip()]
+    return ", ".join([*parts, *([f"packages {packages}"] if packages else [])])
+
+
+def mirror() -> str:
+    """Return the address of the Debian mirror the machine's apt uses (any release will do).
+
+    `$TCBUILD_DEBIAN_MIRROR` goes first: a machine of another distribution has
+    none.  Raises `UserError` if neither names one.
+    """
+    chosen = os.environ.get(MIRROR_VARIABLE, "")
+    if chosen:
+        return chosen
+    fields = "$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)"
+    targets = run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]).stdout
+    return parse_mirror(targets)
+
+
+def parse_mirror(targets: str) -> str:
+    """Return the first Debian main archive in lines of `URI ORIGIN LABEL COMPONENT`.
+
+    Label `Debian` is the archive itself, `Debian-Security` is not.  Origin and
+    label are empty as long as apt has not fetched its lists.
+    """
+    for line in targets.splitlines():
+        if line.split(maxsplit=1)[1:] == ["Debian Debian main"]:
+            return line.split()[0]
+    raise UserError(
+        "the machine's apt knows no Debian mirror to make a build root from",
+        f"apt-get update; or set {MIRROR_VARIABLE} to the address of one",
+    )
+
+
+def _pin(name: str) -> Path:
+    return FOLDER / f"{name}.packages"
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    # Two builds that want the same root: the second waits for the first one's.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _make_root(folder: Path, name: str, toolchain: Toolchain, wanted: BuildRoot) -> None:
+    if not Path(wanted.keyring).is_file():
+        raise UserError(
+            f"{wanted.keyring} is missing: it holds the keys Debian signs its archive with",
+            "apt-get install debian-archive-keyring",
+        )
+    source = mirror()
+    say(f"making the build root of toolchain {name} (Debian {wanted.suite}; once)")
+    log = folder.parent / f"{name}.log"
+    log.unlink(missing_ok=True)
+    with atomic_dir(folder) as partial:
+        tarball, root = partial / "root.tar", partial / "root"
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as settings:
+            settings.write(_apt_settings())
+            settings.flush()
+            Path(settings.name).chmod(0o644)  # read by mmdebstrap's mapped user
+            argv = mmdebstrap(wanted, tarball, source, Path(settings.name))
+            run(argv, log=log, hint=_why_not())
+        root.mkdir()
+        # One owner for all files: a build root needs no others, and whoever made
+        # it can remove it.  Device nodes come from bwrap.
+        unpack = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", "--exclude=./dev/*"]
+        run([*unpack, "--file", tarball, "--directory", root], log=log)
+        tarball.unlink()
+        listing = installed(root)
+        check_pinned(name, listing)
+        run(command(root, [toolchain.compiler, "--version"], ()), hint=ENTER_HINT)
+        (partial / PACKAGES).write_text(listing)
+
+
+ENTER_HINT = (
+    "a build root is entered through user namespaces; a container or AppArmor may forbid them "
+    "(kernel.apparmor_restrict_unprivileged_userns). toolchain = 'host' needs none"
+)
+
+
+def _why_not() -> str:
+    mapping = "" if os.geteuid() == 0 else ", and has /etc/subuid a range for you (package uidmap)"
+    return f"is the Debian mirror reachable{mapping}?"
+
+
+def mmdebstrap(wanted: BuildRoot, tarball: Path, source: str, apt_settings: Path) -> list[str]:
+    """Return the command that writes a build root as a tar archive."""
+    argv = [
+        "mmdebstrap",
+        # chroot(2) as root; as a user, a user namespace with ids from /etc/subuid.
+        "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+        "--format=tar",
+        f"--variant={wanted.variant}",
+        f"--architectures={wanted.architecture}",
+        f"--components={','.join(wanted.components)}",
+        f"--include={','.join(sorted(wanted.packages))}",
+        f"--keyring={wanted.keyring}",
+        f"--aptopt={apt_settings}",
+        '--aptopt=Acquire::Languages "none"',
+    ]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    argv += [f"--dpkgopt=path-include={LICENCES}"]
+    # The machine's proxy and mirror are nobody's business inside.
+    own = '"$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"'
+    argv += [f'--customize-hook=rm -f {own} && rm -f "$1/etc/resolv.conf" "$1/etc/hostname"']
+    return [*argv, wanted.suite, str(tarball), source]
+
+
+def _apt_settings() -> str:
+    return run(["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *APT_SETTINGS]).stdout
+
+
+def installed(root: Path) -> str:
+    """Return the packages of `root`, sorted, one `NAME:ARCHITECTURE=VERSION` a line."""
+    database = f"--admindir={root / 'var/lib/dpkg'}"
+    shown = run(["dpkg-query", database, "-W", "-f", "${Package}:${Architecture}=${Version}\\n"]).stdout
+    return "".join(f"{line}\n" for line in sorted(shown.splitlines()))
+
+
+def check_pinned(name: str, listing: str) -> None:
+    """Compare a root's packages with the pinned ones, if there are any.
+
+    Raises `UserError` showing the packages that differ.
+    """
+    pin = _pin(name)
+    if not pin.is_file() or pin.read_text() == listing:
+        return
+    pinned, offered = pin.read_text().splitlines(), listing.splitlines()
+    lines = difflib.unified_diff(pinned, offered, "pinned", "offered", n=0, lineterm="")
+    raise UserError(
+        f"the mirror offers other packages than {pin.name} pins for toolchain {name}",
+        f"use a mirror that has them, or remove {pin} to accept what is offered",
+        "\n".join(f"  {line}" for line in lines if not line.startswith("@@")),
+    )

@@ -1,0 +1,206 @@
+"""A compile farm of icecc: a scheduler, a daemon on each host, and one here for the build.
+
+icecc sends its own copy of the compiler along, packed by icecc-create-env(1), so hosts need
+none that fits.  Its scheduler gives each job to the host that is free (iceccd(1)).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.toolchain.distcc import told
+from tasks.toolchain.farm import Farm, Object, compile_probe, difference
+from tasks.toolchain.identity import compiler as compiler_identity
+from tasks.util.errors import UserError
+from tasks.util.files import atomic_dir
+from tasks.util.parallel import each
+from tasks.util.process import end_group, run, say, spawn
+
+# The client compiles here, and asks no daemon (icecc --help).
+ENVIRONMENT = {"ICECC": "disable"}
+SECONDS = 30
+ANSWER_SECONDS = 10
+LONGEST_SOCKET = 100  # bytes; the kernel takes 107 (unix(7))
+LISTED = re.compile(r"^ (?P<name>\S+) \((?P<address>[^:)]+):(?P<port>\d+)\) .* jobs=\d+/(?P<slots>\d+) ")
+SENT = re.compile(r"Have to use host (\S+?):\d+ ")
+HERE = "<building_local>"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A daemon the scheduler knows: its name, its address, how many jobs it takes at a time."""
+
+    name: str
+    address: str
+    slots: int
+
+
+@contextmanager
+def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
+    """Yield the farm of the profile's scheduler; `folder` is for scratch files and exists.
+
+    If the scheduler cannot be reached or a host makes other bytes, all is compiled here:
+    the scheduler alone chooses hosts.
+    """
+    address = settings.profile.compiler.scheduler_address
+    try:
+        hosts = hosts_of(*address)
+    except OSError as error:
+        where = f"{address[0]}:{address[1] + 1}"
+        say(f"warning: farm: icecc's scheduler does not answer at {where}: {error.strerror or error}")
+        hosts = []
+    if not hosts:
+        say("warning: farm: there is no host to compile on, so all is compiled here")
+        yield Farm({}, 0, str)
+        return
+    packed = packed_compiler(settings)
+    with daemon(folder, address) as link:
+        log = folder / "icecc.log"
+        env = {
+            "ICECC": "",
+            "ICECC_TEST_SOCKET": str(link),
+            "ICECC_VERSION": str(packed),
+            "ICECC_DEBUG": "debug",  # the least that names the host
+            "ICECC_LOGFILE": str(log),
+            # Else what prints a warning is compiled here again, for the colours.
+            "ICECC_CARET_WORKAROUND": "0",
+        }
+        here = compile_probe(["gcc"], folder / "here", {})
+        made = each(lambda host: probe(host, folder, env), hosts, len(hosts))
+        if not _fit(hosts, made, here):
+            yield Farm({}, 0, str)
+            return
+        yield Farm(env, sum(host.slots for host in hosts), lambda: summary(log))
+
+
+def probe(host: Host, folder: Path, env: Mapping[str, str]) -> Object | None:
+    """Return the probe as `host` compiles it, None if it took no job (it may be busy)."""
+    log = folder / f"{host.name}.log"
+    one = {**env, "ICECC_PREFERRED_HOST": host.name, "ICECC_LOGFILE": str(log)}
+    made = compile_probe(["icecc", "gcc"], folder / f"probe-{host.name}", one)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    there = made.content and HERE not in text and SENT.findall(text) == [host.address]
+    return made if there else None
+
+
+def _fit(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
+    """Say what is wrong with the hosts; True if the farm can be used."""
+    differing = 0
+    for host, there in zip(hosts, made, strict=True):
+        if there is None:
+            say(f"warning: farm: {host.name} ({host.address}) took no job")
+        elif why := difference(here, there):
+            say(f"warning: farm: {host.name} ({host.address}): {why}")
+            differing += 1
+    if differing:
+        say("warning: farm: icecc cannot leave a host out, so all is compiled here")
+    elif not any(made):
+        say("warning: farm: there is no host to compile on, so all is compiled here")
+    return not differing and any(made)
+
+
+def hosts_of(address: str, port: int) -> list[Host]:
+    """Return the daemons that take jobs, as the scheduler lists them.
+
+    Raises `OSError` if it does not answer.
+    """
+    return parse_hosts(listing(address, port))
+
+
+def listing(address: str, port: int) -> str:
+    """Return what the scheduler's text port, one above its own, tells of all daemons.
+
+    Raises `OSError` if it does not answer.
+    """
+    text = b""
+    with socket.create_connection((address, port + 1), ANSWER_SECONDS) as link:
+        link.sendall(b"listcs\nquit\n")
+        while block := link.recv(4096):
+            text += block
+    return text.decode(errors="replace")
+
+
+def parse_hosts(text: str) -> list[Host]:
+    """Return the hosts in the scheduler's answer to `listcs`; daemons with port 0 take no jobs."""
+    found = (LISTED.match(line) for line in text.splitlines())
+    return [
+        Host(one["name"], one["address"], int(one["slots"]))
+        for one in found
+        if one and int(one["port"]) and int(one["slots"])
+    ]
+
+
+def packed_compiler(settings: Settings) -> Path:
+    """Return the archive of this machine's compiler for the hosts, packed once for each compiler."""
+    key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
+    folder = settings.cache / "icecc" / key
+    if not folder.is_dir():
+        say("icecc: packing the compiler for the farm (once)")
+        with atomic_dir(folder) as partial:
+            gcc, gxx = (shutil.which(tool) or tool for tool in ("gcc", "g++"))
+            log = settings.logs / "icecc-create-env.log"
+            run(["icecc-create-env", "--gcc", gcc, gxx], cwd=partial, log=log)
+    return next(folder.glob("*.tar.gz"))
+
+
+@contextmanager
+def daemon(folder: Path, scheduler: tuple[str, int]) -> Iterator[Path]:
+    """Yield the socket of a daemon for this build, which takes no jobs of others.
+
+    Raises `UserError` if it does not start.
+    """
+    link, log = folder / "iceccd", folder / "iceccd.log"
+    if len(os.fsencode(link)) > LONGEST_SOCKET:
+        raise UserError(
+            f"{link}: too long a path for the socket of icecc's daemon",
+            "choose a shorter folder with out=DIR, or use distcc",
+        )
+    address, name = f"{scheduler[0]}:{scheduler[1]}", f"tcbuild-{os.getpid()}"
+    argv: list[str | Path] = ["iceccd", "--no-remote", "-s", address, "-N", name, "-l", log, "-v"]
+    argv += ["-b", folder / "compilers"]
+    if os.geteuid() == 0:
+        # It refuses to be root, and turns into user icecc, who may not look into this folder.
+        argv = ["unshare", "--user", "--map-user=1000", "--map-group=1000", *argv]
+    with spawn(argv, env={"ICECC_TEST_SOCKET": str(link)}) as process:
+        try:
+            end = time.monotonic() + SECONDS
+            while not _knows(scheduler, name):
+                if process.poll() is not None or time.monotonic() > end:
+                    said = log.read_text(errors="replace") if log.exists() else ""
+                    hint = "launcher=ccache scheduler= on the command line compiles here"
+                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", hint, said)
+                time.sleep(0.1)
+            yield link
+        finally:
+            end_group(process)
+
+
+def _knows(scheduler: tuple[str, int], name: str) -> bool:
+    try:
+        return f" {name} (" in listing(*scheduler)
+    except OSError:
+        return False  # busy; it answered a moment ago
+
+
+def summary(log: Path) -> str:
+    """Return the line that says which host compiled how many files, from the clients' log."""
+    jobs: Counter[str] = Counter()
+    failed = 0
+    if log.exists():
+        with log.open(errors="replace") as stream:
+            for line in stream:
+                if found := SENT.search(line):
+                    jobs[found[1]] += 1
+                failed += HERE in line
+    return "icecc: " + told(jobs, failed)

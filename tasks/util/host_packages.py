@@ -1,0 +1,28 @@
+"""Debian packages of this machine: which are missing, and installing them by apt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tasks.util.process import run, say
+
+ARTIFACTS = ROOT / "artifacts"
+
+
+def install_packages(packages: list[str]) -> None:
+    """Install Debian packages by apt.
+
+    Raises `UserError` that lists all of them where there is no apt or no root.
+    """
+    command = f"apt-get install --no-install-recommends {' '.join(packages)}"
+    if shutil.which("apt-get") is None:
+        raise UserError(f"missing, and no apt here: {' '.join(packages)}", "install what provides these")
+    if os.geteuid() != 0:
+        raise UserError(f"missing: {' '.join(packages)}", f"as root: {command}")
+    say(f"installing: {' '.join(packages)}")
+    log = ARTIFACTS / "logs" / "setup.log"
+    run(["apt-get", "update"], log=log, hint="apt's sources cannot be reached")
+    run(["apt-get", "install", "-y", "--no-install-recommends", *packages], log=log)

@@ -1,0 +1,265 @@
+"""The one process runner.
+
+Every program tcbuild starts goes through `run`: an argument list (never a shell
+string), a fixed clean environment, its output in a log file, and on failure the
+command to copy and the log's tail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.util import host, jobserver
+from tasks.util.errors import DiskFull, UserError
+
+TAIL_LINES = 20
+# How programs say it; tar speaks of a short write alone.
+DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes")
+# What a child may see of the caller's environment: how to reach the machine's own
+# package sources, and nothing that could change what is built.
+PASSED = re.compile(
+    r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_(?!CACHE_KEY$)\w+)$"
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished program said: its exit status, stdout (text) and wall seconds."""
+
+    status: int
+    stdout: str
+    seconds: float
+
+
+CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
+
+
+def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the fixed environment children run in, with `extra` on top."""
+    env = {name: value for name, value in os.environ.items() if PASSED.match(name)}
+    env |= {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C",
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    if "TCBUILD_FAKETIME" in os.environ:
+        env |= faketime(os.environ["TCBUILD_FAKETIME"])
+    return env | dict(extra or {})
+
+
+def faketime(wanted: str) -> dict[str, str]:
+    """Return the environment that shows programs another time: `wanted` is "LIBRARY OFFSET".
+
+    For `./doit reproduce` alone.  Times of files stay true, or make would see all of them
+    in the past.
+    """
+    library, _, offset = wanted.rpartition(" ")
+    words = {"LD_PRELOAD": library, "FAKETIME": offset}
+    return words | {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+def require_tool(tool: str) -> str:
+    """Return the path of `tool`; raise `UserError` naming the package that brings it."""
+    found = shutil.which(tool, path=clean_env()["PATH"])
+    if found:
+        return found
+    package = host.package_of(tool)
+    hint = f"apt-get install {package}" if package else f"install a package that provides {tool}"
+    raise UserError(f"{tool} is not installed", hint)
+
+
+def copyable(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
+    """Return a command line a person can paste into a shell to do the same again.
+
+    What stands before the host in an address (user and password of a proxy or a package
+    index) is left out: the line goes into logs.
+    """
+    settings = [f"{name}={value}" for name, value in sorted((extra or {}).items())]
+    line = shlex.join([*(["env", *settings] if settings else []), *argv])
+    line = CREDENTIALS.sub("://***@", line)
+    return f"(cd {shlex.quote(str(cwd))} && {line})" if cwd else line
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    stdout: Path | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+    hint: str = "",
+    jobs: int = 0,
+) -> Result:
+    """Run a program to its end.
+
+    `log` receives the command and all its output (stdout and stderr together);
+    `stdout` instead sends standard output to that file, byte for byte.
+    `on_line` sees every output line as it comes.  Without `log` and `stdout`,
+    standard output is returned in `Result.stdout` and stderr is kept for errors.
+    `jobs` is for make, or what starts one: so many jobs at once, by the one jobserver.
+
+    Raises `UserError` if the program is missing, or if `check` is set and it
+    exits non-zero.  On any exception, Ctrl-C included, the whole process group
+    is ended before it leaves.
+    """
+    words = [str(word) for word in argv]
+    words[0] = words[0] if "/" in words[0] else require_tool(words[0])
+    extra = dict(env or {})
+    inherits: tuple[int, ...] = ()
+    command = copyable(words, cwd, extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {}))
+    if jobs:
+        extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
+    started = time.monotonic()
+    process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, apart=not log)
+    try:
+        out, err = _collect(process, command, log, on_line)
+    except BaseException:
+        # While its output still has a reader: make dies of SIGPIPE before it gives tokens back.
+        end_group(process)
+        raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+    seconds = time.monotonic() - started
+    if check and process.returncode != 0:
+        raise _failure(Path(words[0]).name, process.returncode, command, err or out, log, hint)
+    return Result(process.returncode, out, seconds)
+
+
+def _start(
+    words: Sequence[str],
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdin: bytes,
+    stdout: Path | None,
+    inherits: Sequence[int],
+    *,
+    apart: bool,
+) -> subprocess.Popen[bytes]:
+    """Start a program; `apart`: its stderr does not go where its stdout goes."""
+    # Input comes from a file: a pipe could fill up while the program waits for us to read.
+    with (
+        tempfile.TemporaryFile() as source,
+        stdout.open("wb") if stdout else nullcontext(subprocess.PIPE) as sink,
+    ):
+        source.write(stdin)
+        source.seek(0)
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=source,
+            stdout=sink,
+            stderr=subprocess.PIPE if apart or stdout else subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o022,
+            pass_fds=inherits,
+        )
+
+
+def _collect(
+    process: subprocess.Popen[bytes],
+    command: str,
+    log: Path | None,
+    on_line: Callable[[str], None] | None,
+) -> tuple[str, str]:
+    if log is None or process.stderr is not None:
+        out, err = process.communicate()
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as sink:
+                sink.write(f"+ {command}\n".encode() + (err or b""))
+        return (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=200)
+    with log.open("ab") as sink:
+        sink.write(f"+ {command}\n".encode())
+        sink.flush()
+        assert process.stdout is not None
+        for raw in process.stdout:
+            sink.write(raw)
+            line = raw.decode(errors="replace").rstrip("\n")
+            tail.append(line)
+            if on_line:
+                on_line(line)
+    process.wait()
+    return "\n".join(tail), ""
+
+
+def spawn(
+    argv: Sequence[str | Path], *, pipes: bool = True, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that is talked to while it runs, in the fixed environment.
+
+    With `pipes`, stdin and stdout (with stderr) are pipes and it leads a process
+    group of its own, to be ended by `end_group`; without, it shares the terminal.
+    Raises `UserError` if the program is missing.
+    """
+    words = [str(word) for word in argv]
+    words[0] = words[0] if "/" in words[0] else require_tool(words[0])
+    if not pipes:
+        return subprocess.Popen(words, env=clean_env(env))
+    return subprocess.Popen(
+        words,
+        env=clean_env(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all it started: SIGTERM, then SIGKILL after five seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _failure(name: str, status: int, command: str, output: str, log: Path | None, hint: str) -> UserError:
+    how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
+    tail = "\n".join(f"  | {line}" for line in output.splitlines()[-TAIL_LINES:])
+    detail = [f"  command: {command}"]
+    if log:
+        detail.append(f"  log: {log}")
+    if DISK_FULL.search(output):
+        hint = "free some space and run the same command again; finished work is kept"
+        return DiskFull(f"{name}: the disk is full", hint, "\n".join([*detail, tail]))
+    return UserError(f"{name} {how}", hint, "\n".join([*detail, tail]))
+
+
+def say(text: str) -> None:
+    """Print one line of progress for a person."""
+    # In one piece: several threads may have something to say.
+    print(f"{text}\n", end="", flush=True)
+
+
+def in_ci() -> bool:
+    """Tell whether progress should be plain lines instead of a moving bar."""
+    return bool(os.environ.get("CI")) or not sys.stderr.isatty()

@@ -1,0 +1,67 @@
+"""Progress of long work: a tqdm bar on a terminal, plain periodic lines in CI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from tasks.util.process import in_ci, say
+
+PLAIN_SECONDS = 30.0
+NOTE_SECONDS = 0.5
+
+note: Callable[[str], None] | None = None
+"""Where progress goes while the task's output is kept until its end (tasks.engine.worker)."""
+
+
+class Progress:
+    """Counts `unit`s of work under a label; use it as a context manager.
+
+    `total` may be 0 when nobody knows it: then only what is done is shown.
+    """
+
+    def __init__(self, label: str, unit: str, total: int = 0, *, scale: bool = False) -> None:
+        self.label = label
+        self.unit = unit
+        self.total = total
+        self.scale = scale
+        self.done = 0
+        self._started = self._last = time.monotonic()
+        self._bar: Any = None
+        if not in_ci():
+            self._bar = tqdm(
+                total=total or None, desc=label, unit=unit, unit_scale=scale, leave=False, dynamic_ncols=True
+            )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if kind is None:
+            say(f"{self.label}: {self._amount(self.done)} in {time.monotonic() - self._started:.0f} s")
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more units are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._last >= (NOTE_SECONDS if note else PLAIN_SECONDS):
+            self._last = time.monotonic()
+            of = f" of {self._amount(self.total)}" if self.total else ""
+            text = f"{self.label}: {self._amount(self.done)}{of}"
+            if note:
+                note(text)
+            else:
+                say(f"{text} after {self._last - self._started:.0f} s")
+
+    def _amount(self, count: int) -> str:
+        """Return `count` with its unit: `1.53GB` where it is scaled, `2041 objects` otherwise."""
+        return f"{tqdm.format_sizeof(count)}{self.unit}" if self.scale else f"{count} {self.unit}"

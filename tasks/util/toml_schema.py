@@ -1,0 +1,127 @@
+"""TOML files checked against frozen dataclasses, with errors that name file, key and expectation.
+
+A dataclass is the schema: its fields are the allowed keys, their annotations the
+expected types, and fields without a default are required.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import tomllib
+import types
+import typing
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tasks.util.errors import UserError
+
+T = TypeVar("T")
+
+NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's content.  Raises `UserError` if it is absent or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}", "the file must be valid TOML") from None
+    except RecursionError:  # tomllib calls itself for every bracket
+        raise UserError(f"{path}: nested too deeply", "the file must be valid TOML") from None
+
+
+def load(path: Path, schema: type[T]) -> T:
+    """Read `path` and return it as an instance of the dataclass `schema`.
+
+    Raises `UserError` naming the file, the key and what was expected.
+    """
+    loaded: T = build(read_toml(path), schema, str(path), "")
+    return loaded
+
+
+def build(data: Any, schema: Any, file: str, key: str) -> Any:
+    """Check `data` found at `key` of `file` against `schema` and return the typed value."""
+    if dataclasses.is_dataclass(schema) and isinstance(schema, type):
+        return _table(data, schema, file, key)
+    origin, args = typing.get_origin(schema), typing.get_args(schema)
+    if origin is typing.Literal:
+        if data not in args:
+            raise _wrong(file, key, _kind_name(schema), data)
+        return data
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise _wrong(file, key, "an array", data)
+        return tuple(build(item, args[0], file, f"{key}[{n}]") for n, item in enumerate(data))
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise _wrong(file, key, "a table", data)
+        return {name: build(item, args[1], file, _join(key, name)) for name, item in data.items()}
+    if origin in (typing.Union, types.UnionType):
+        kinds = [arg for arg in args if arg is not type(None)]
+        fitting = [kind for kind in kinds if _fits(data, kind)]
+        if not fitting:
+            raise _wrong(file, key, _kind_name(schema), data)
+        return build(data, fitting[0], file, key)
+    # bool is a subclass of int, and `epoch = true` is a mistake.
+    if not isinstance(data, schema) or (schema is int and isinstance(data, bool)):
+        raise _wrong(file, key, NAMES.get(schema, str(schema)), data)
+    return data
+
+
+def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise _wrong(file, key, "a table", data)
+    hints = _hints(schema)  # type: ignore[arg-type]  # classes are hashable
+    fields = {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
+    for name in data:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(fields)}"
+            raise UserError(f"{file}: unknown key {_join(key, name)!r}", hint)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[field.name] = build(data[name], hints[field.name], file, _join(key, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            expected = f"expected {_kind_name(hints[field.name])}"
+            raise UserError(f"{file}: missing key {_join(key, name)!r}", expected)
+    try:
+        return schema(**values)
+    except ValueError as error:  # a dataclass's own __post_init__ check
+        raise UserError(f"{file}: {_join(key, str(error))}") from None
+
+
+@functools.cache
+def _hints(schema: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(schema)  # reads the annotations' text each time
+
+
+def _fits(data: Any, kind: Any) -> bool:
+    if dataclasses.is_dataclass(kind):
+        return isinstance(data, Mapping)
+    return isinstance(data, typing.get_origin(kind) or kind)
+
+
+def _kind_name(kind: Any) -> str:
+    """Say in words what a value of the annotation `kind` looks like in TOML."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, args))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind_name(arg) for arg in args if arg is not type(None))
+    return NAMES.get(origin or kind, "a table")
+
+
+def _wrong(file: str, key: str, expected: str, data: Any) -> UserError:
+    return UserError(f"{file}: {key or 'the file'}: expected {expected}, got {data!r}")
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

@@ -1,0 +1,183 @@
+"""A running guest, driven over its serial console.
+
+What counts is what the guest says: every command's exit status comes from the
+guest's own shell.  A kernel panic, QEMU's end or the time limit stop the wait at
+once, and the error shows the console's tail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from tasks.util.errors import UserError
+from tasks.util.process import end_group, spawn
+from tasks.vm.machine import Machine, argv
+
+PROMPT = r"(tc|root)@\w+:[^\r\n]*[$#] "
+PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|Attempted to kill init|end Kernel panic")
+NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
+CUT = re.compile(rb"(\x1b(\[[0-9;?]*)?|[\xc2-\xf4][\x80-\xbf]{0,2})?\Z")
+TAIL_LINES = 25
+
+
+class GuestError(UserError):
+    """The guest did not do what was waited for; carries the console's tail."""
+
+
+class Guest:
+    """A QEMU process and its serial console; a context manager that ends it.
+
+    `limit` is the hard limit of the guest's whole life, in seconds.
+    """
+
+    def __init__(self, machine: Machine, log: Path, *, limit: float = 300.0) -> None:
+        self.machine = machine
+        self.log = log
+        self.deadline = time.monotonic() + limit
+        self.limit = limit
+        self._text = ""
+        self._seen = 0
+        self._changed = threading.Condition()
+        self._ended = False
+        self._token = 0
+
+    def __enter__(self) -> Guest:
+        self._scratch = tempfile.TemporaryDirectory(prefix="tcbuild-qemu-")
+        command = argv(self.machine, Path(self._scratch.name))
+        command += ["-display", "none", "-serial", "stdio", "-monitor", "none"]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text(f"+ {shlex.join(command)}\n")
+        self._process = spawn(command)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        end_group(self._process)
+        self._reader.join(timeout=5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._scratch.cleanup()
+
+    def _read(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        cut = b""
+        with self.log.open("ab") as sink:
+            while block := stdout.read(4096):
+                sink.write(block)
+                sink.flush()
+                # A colour or a letter may be cut in two by the end of a read.
+                block = cut + block
+                cut = CUT.search(block)[0]  # type: ignore[index]
+                with self._changed:
+                    self._text += NOISE.sub("", block[: len(block) - len(cut)].decode("utf-8", "replace"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def console(self) -> str:
+        """All that came over the serial line so far, without colours and carriage returns."""
+        with self._changed:
+            return self._text
+
+    def expect(self, pattern: str, timeout: float = 120.0) -> re.Match[str]:
+        """Wait until `pattern` (a regular expression) appears after what was matched last.
+
+        Raises `GuestError` on a kernel panic, when QEMU ends, or after `timeout` seconds.
+        """
+        until = min(time.monotonic() + timeout, self.deadline)
+        compiled = re.compile(pattern, re.MULTILINE)
+        with self._changed:
+            while True:
+                match = compiled.search(self._text, self._seen)
+                if match:
+                    self._seen = match.end()
+                    return match
+                panic = PANIC.search(self._text, self._seen)
+                if panic:
+                    raise self._error(f"the guest's kernel panicked: {panic.group()}")
+                if self._ended:
+                    raise self._error(f"the guest ended before {pattern!r} appeared")
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise self._error(f"no {pattern!r} on the console within {timeout:.0f} s")
+                self._changed.wait(left)
+
+    def send(self, line: str) -> None:
+        """Type one line into the console."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._error("the guest has ended") from None
+
+    def login(self, timeout: float = 180.0) -> None:
+        """Wait for the autologin shell and turn it into one that answers commands.
+
+        The loop reads lines without line editing, so that no echo or redrawing
+        mixes with the answers.
+        """
+        self.expect(PROMPT, timeout)
+        self.send('stty -echo; while IFS= read -r c; do eval "$c" </dev/null; echo "@@""END $?"; done 2>&1')
+        self.run("true", timeout=60)
+
+    def run(self, command: str, timeout: float = 60.0, *, check: bool = True) -> str:
+        """Run a shell command (one line) in the guest and return its output.
+
+        Raises `GuestError` if `check` is set and the guest reports a status other
+        than 0; with `check=False` the status is the last line of what is returned.
+        """
+        if "\n" in command:
+            raise ValueError("one line only")
+        start = self._seen
+        self.send(command)
+        match = self.expect(r"@@END (\d+)\n", timeout)
+        with self._changed:
+            output = self._text[start : match.start()]
+        status = int(match.group(1))
+        if not check:
+            return f"{output}{status}"
+        if status != 0:
+            raise self._error(f"in the guest, {command!r} exited with status {status}: {output.strip()}")
+        return output
+
+    def power_off(self, timeout: float = 60.0) -> None:
+        """Shut the guest down by `sudo poweroff` and wait until QEMU has ended by itself."""
+        self.send("sudo poweroff")
+        until = time.monotonic() + timeout
+        with self._changed:
+            while not self._ended:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise self._error(f"the guest did not power off within {timeout:.0f} s")
+                self._changed.wait(left)
+
+    def cut_power(self) -> None:
+        """End the guest as a power cut does: nothing of it has time to tidy up."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _error(self, text: str) -> GuestError:
+        tail = "\n".join(f"  | {line}" for line in self._text.splitlines()[-TAIL_LINES:])
+        return GuestError(
+            text,
+            "the console log is kept",
+            f"  log: {self.log}\n{tail}" if tail else f"  log: {self.log}",
+        )

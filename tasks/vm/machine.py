@@ -1,0 +1,145 @@
+"""What a virtual machine is made of, and the QEMU command line that says so."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tasks.util.errors import UserError
+
+Firmware = Literal["bios", "uefi", "direct"]
+Accelerator = Literal["kvm", "tcg"]
+
+LOOPBACK = "127.0.0.1"
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk image of the guest: `bus` decides its name there (vdX, sdX or srX)."""
+
+    path: Path
+    bus: Literal["virtio", "ahci", "cdrom"] = "virtio"
+    format: Literal["raw", "qcow2"] = "raw"
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A virtual PC.
+
+    firmware `bios` and `uefi` start from the first bootable disk; `direct` has
+    QEMU load `kernel`, `initrd` and `append` itself.  `memory` is in MiB.
+    `forward` maps host ports on the loopback address to guest ports.
+    """
+
+    firmware: Firmware
+    disks: tuple[Disk, ...] = ()
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    memory: int = 512
+    cpus: int = 1
+    accel: Accelerator = "tcg"
+    network: bool = False
+    forward: dict[int, int] = field(default_factory=dict)
+
+
+def argv(machine: Machine, scratch: Path) -> list[str]:
+    """Return the QEMU command line, without consoles.
+
+    `scratch` takes the UEFI variables, which the guest writes to.  Raises
+    `UserError` if OVMF is not installed or a file of the machine is missing.
+    """
+    words = [
+        *("qemu-system-x86_64", "-machine", f"q35,accel={machine.accel}", "-m", str(machine.memory)),
+        *("-smp", str(machine.cpus), "-no-reboot", "-nodefaults", "-vga", "std"),
+        *("-device", "virtio-rng-pci"),
+    ]
+    if machine.accel == "kvm":
+        words += ["-cpu", "host"]
+    if machine.firmware == "uefi":
+        words += _uefi(scratch)
+    if machine.firmware == "direct":
+        if machine.kernel is None or machine.initrd is None:
+            raise ValueError("direct boot needs a kernel and an initrd")
+        words += ["-kernel", _existing(machine.kernel), "-initrd", _existing(machine.initrd)]
+        words += ["-append", machine.append]
+    for number, disk in enumerate(machine.disks):
+        # With -kernel, QEMU gives boot index 0 to its own loader.
+        words += _disk(disk, number, number + (machine.firmware == "direct"))
+    if machine.network or machine.forward:
+        ports = "".join(
+            f",hostfwd=tcp:{LOOPBACK}:{host}-:{guest}" for host, guest in sorted(machine.forward.items())
+        )
+        words += ["-netdev", f"user,id=net0{ports}", "-device", "virtio-net-pci,netdev=net0"]
+    return words
+
+
+def forwards(words: Sequence[str]) -> dict[int, int]:
+    """Return `Machine.forward` for words HOSTPORT:GUESTPORT.
+
+    Raises `UserError` for anything else, for a host port named twice, and for one that
+    another program has.
+    """
+    found: dict[int, int] = {}
+    for word in words:
+        match = re.fullmatch(r"(\d{1,5}):(\d{1,5})", word)
+        host, guest = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not (0 < host < 1 << 16 and 0 < guest < 1 << 16):
+            raise UserError(f"--forward {word}: expected HOSTPORT:GUESTPORT, as 5000:5000")
+        if host in found:
+            raise UserError(f"--forward: host port {host} is named twice")
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+                probe.bind((LOOPBACK, host))
+        except OSError as error:
+            hint = f"use another one, as --forward {host % 50000 + 10000}:{guest}"
+            raise UserError(
+                f"--forward {word}: port {host} of this machine: {error.strerror}", hint
+            ) from None
+        found[host] = guest
+    return found
+
+
+def _uefi(scratch: Path) -> list[str]:
+    if not OVMF_CODE.is_file() or not OVMF_VARS.is_file():
+        raise UserError("the UEFI firmware for QEMU is not installed", "apt-get install ovmf")
+    variables = scratch / "OVMF_VARS.fd"
+    shutil.copyfile(OVMF_VARS, variables)
+    return [
+        *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+        *("-drive", f"if=pflash,format=raw,file={_quoted(variables)}"),
+    ]
+
+
+def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
+    options = f"file={_quoted(Path(_existing(disk.path)))},format={disk.format},if=none,id=disk{number}"
+    if disk.read_only or disk.bus == "cdrom":
+        options += ",readonly=on"
+    device = {"virtio": "virtio-blk-pci", "ahci": "ide-hd", "cdrom": "ide-cd"}[disk.bus]
+    where = "" if disk.bus == "virtio" else f",bus=ide.{number}"
+    return ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
+
+
+def _existing(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "build it first: ./doit iso")
+    return str(path)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace(",", ",,")  # QEMU's way of writing a comma inside an option
+
+
+def kvm_usable() -> bool:
+    """Tell whether /dev/kvm can be opened; a guest may hang under it all the same."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -1,0 +1,138 @@
+"""Boot what was built: `doit qemu` for a person, `doit qemu:test` for a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.util import toml_schema
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
+from tasks.util.process import run, say, spawn
+from tasks.vm.guest import Guest, GuestError
+from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, forwards, kvm_usable
+
+FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
+KVM_PROBE_SECONDS = 20.0
+BOOT_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a guest: a shell command whose exit status is the verdict."""
+
+    name: str
+    command: str
+    on: tuple[str, ...] = FIRMWARES
+
+
+@dataclass(frozen=True)
+class Checks:
+    """tasks/vm/checks.toml."""
+
+    check: tuple[Check, ...]
+
+
+def machine(settings: Settings, firmware: Firmware, accel: Accelerator, **changes: object) -> Machine:
+    """Return the machine that boots this profile's image by `firmware`."""
+    if firmware == "direct":
+        base = {
+            "kernel": settings.kernel / "vmlinuz64",
+            "initrd": settings.core,
+            "append": " ".join(settings.profile.boot.bootcodes),
+        }
+    else:
+        base = {"disks": (Disk(settings.iso, "cdrom"),)}
+    return Machine(firmware=firmware, accel=accel, **(base | changes))  # type: ignore[arg-type]
+
+
+def accelerator(settings: Settings) -> Accelerator:
+    """Return `kvm` if this kernel really boots under it here, else `tcg`, and say so.
+
+    /dev/kvm may open and a guest hang all the same (nested virtualization), so
+    only a boot decides.  The answer is kept until the machine is started anew.
+    """
+    record = settings.output / "accelerator.json"
+    here = {
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "qemu": run(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0],
+        "kvm": kvm_usable(),
+    }
+    if record.is_file():
+        try:
+            known = json.loads(record.read_text())
+            if known["here"] == here:
+                return "kvm" if known["accelerator"] == "kvm" else "tcg"
+        except (ValueError, KeyError, TypeError):
+            pass  # a damaged record costs a probe
+    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(settings) else "tcg"
+    write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
+    return chosen
+
+
+def _boots_under_kvm(settings: Settings) -> bool:
+    log = settings.logs / "kvm-probe.log"
+    try:
+        with Guest(machine(settings, "direct", "kvm"), log, limit=KVM_PROBE_SECONDS) as guest:
+            guest.expect("Linux version", KVM_PROBE_SECONDS)
+    except GuestError:
+        say(f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)")
+        return False
+    say("KVM works here")
+    return True
+
+
+def interactive(settings: Settings, firmware: str, memory: int, forward: Sequence[str] = ()) -> None:
+    """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
+
+    forward: words HOSTPORT:GUESTPORT; the host's ports are on the loopback address alone.
+    """
+    if firmware not in FIRMWARES:
+        raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
+    ports = forwards(forward)
+    changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
+    chosen = machine(settings, firmware, accelerator(settings), **changes)
+    for host, guest in ports.items():
+        say(f"{LOOPBACK}:{host} of this machine leads to port {guest} of the guest")
+    say("serial console of the guest; leave it by `sudo poweroff` there, or by Ctrl-A X")
+    scratch = settings.output / "qemu"
+    scratch.mkdir(parents=True, exist_ok=True)
+    command = [*argv(chosen, scratch), "-display", "none", "-serial", "mon:stdio"]
+    status = spawn(command, pipes=False).wait()
+    if status != 0:
+        raise UserError(f"qemu ended with exit status {status}")
+
+
+def test(settings: Settings, firmwares: tuple[Firmware, ...] = FIRMWARES) -> None:
+    """Boot by each firmware, ask the guest the questions of tasks/vm/checks.toml, power it off.
+
+    Raises `UserError` with the console's tail at the first wrong answer, panic or time-out.
+    """
+    checks = toml_schema.load(Path(__file__).with_name("checks.toml"), Checks).check
+    release = (settings.kernel / "release").read_text().strip()
+    accel = accelerator(settings)
+    for firmware in firmwares:
+        started = time.monotonic()
+        log = settings.logs / f"qemu-{firmware}.log"
+        with Guest(machine(settings, firmware, accel), log, limit=BOOT_SECONDS) as guest:
+            guest.login(BOOT_SECONDS)
+            booted = time.monotonic() - started
+            asked = [check for check in checks if firmware in check.on]
+            for check in asked:
+                _ask(guest, check, release)
+            guest.power_off()
+        total = time.monotonic() - started
+        times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
+        say(f"{firmware}: {len(asked)} checks passed, {times}")
+
+
+def _ask(guest: Guest, check: Check, release: str) -> None:
+    try:
+        guest.run(check.command.replace("@RELEASE@", release))
+    except GuestError as error:
+        raise GuestError(f"{check.name}: no. {error.message}", error.hint, error.detail) from None

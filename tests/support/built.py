@@ -1,0 +1,65 @@
+"""What the tests of the tools and vm tiers stand on: the image that `./doit` has built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.cli import variables
+from tasks.config.settings import Settings
+from tasks.util.checkout import ROOT
+
+
+def built() -> Settings:
+    """Return the settings of the image in artifacts/; fails if `./doit iso` has not been run."""
+    settings = variables.resolve({}, ROOT / "artifacts")
+    assert settings.iso.is_file(), "run these tests by ./doit test, which builds the image first"
+    return settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a `./doit` command ended: exit status, all its output, and the tasks that ran."""
+
+    status: int
+    output: str
+
+    @property
+    def ran(self) -> list[str]:
+        return [line[3:] for line in self.output.splitlines() if line.startswith("=> ")]
+
+
+def doit(folder: Path, *words: str, env: dict[str, str] | None = None) -> Outcome:
+    """Run `./doit WORDS` in a checkout, as a person would, and return how it ended."""
+    return outcome(["./doit", *words], folder, {**os.environ, **(env or {})})
+
+
+def outcome(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Outcome:
+    """Run a command without input in `folder`, and return how it ended."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout)
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy this checkout as it stands, committed or not, without anything git ignores."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listing.decode().split("\0")):
+        if not os.path.lexists(ROOT / name):
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    return target

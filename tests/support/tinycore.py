@@ -1,0 +1,137 @@
+"""What a Tiny Core mirror holds, in its real layout, with content made here.
+
+`TinyCore` fills a `Mirror`: what is not asked for is a 404, as there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.util.process import run
+from tests.support.built import Outcome, outcome
+from tests.support.mirror import Mirror, Page
+
+TCZ = "11.x/x86_64/tcz"
+DISTRIBUTION = "11.x/x86_64/release/distribution_files"
+KERNEL_SOURCE = "11.x/x86_64/release/src/kernel/linux-5.4.3-patched.txz"
+KERNEL_CONFIG = "11.x/x86_64/release/src/kernel/config-5.4.3-tinycore64"
+RELEASE = "5.4.3-tinycore64"
+
+
+def md5_text(name: str, content: bytes) -> bytes:
+    """Return NAME.md5.txt as `md5sum NAME` writes it."""
+    return f"{hashlib.md5(content).hexdigest()}  {name}\n".encode()
+
+
+def kernel_archive() -> bytes:
+    """Return an archive with the outlines of a kernel tree: enough to fetch and unpack, not to build."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+        for name in ("Makefile", "Kconfig", "arch/x86/Kbuild"):
+            tar.addfile(tarfile.TarInfo(f"linux-5.4.3/{name}"))
+    return packed.getvalue()
+
+
+def squashfs(folder: Path, files: dict[str, str], *, executable: tuple[str, ...] = ()) -> bytes:
+    """Return a real squashfs of `files` (path below `/`: text), made by mksquashfs in `folder`."""
+    tree = folder / "tree"
+    for path, text in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+        (tree / path).chmod(0o755 if path in executable else 0o644)
+    packed = folder / "packed.tcz"
+    run(["mksquashfs", tree, packed, "-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-no-progress"])
+    return packed.read_bytes()
+
+
+class TinyCore:
+    """A mirror of Tiny Core 11.x, x86_64; everything can be changed and broken in `mirror.pages`."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+
+    def file(self, path: str, content: bytes, *, md5: bool = True) -> bytes:
+        """Offer a file and, with `md5`, its .md5.txt; return the file."""
+        self.mirror.pages[path] = Page(content)
+        if md5:
+            self.mirror.pages[f"{path}.md5.txt"] = Page(md5_text(Path(path).name, content))
+        return content
+
+    def distribution(self, rootfs: bytes, modules: bytes = b"modules", vmlinuz: bytes = b"kernel") -> None:
+        """Offer the files of a release; corepure64.gz is rootfs64.gz and modules64.gz in one."""
+        files = {"rootfs64.gz": rootfs, "modules64.gz": modules, "vmlinuz64": vmlinuz}
+        for name, content in {**files, "corepure64.gz": rootfs + modules}.items():
+            self.file(f"{DISTRIBUTION}/{name}", content)
+
+    def kernel(self, config: bytes = b"CONFIG_64BIT=y\n") -> None:
+        """Offer the kernel's source and config, which have no .md5.txt there."""
+        self.file(KERNEL_SOURCE, kernel_archive(), md5=False)
+        self.file(KERNEL_CONFIG, config, md5=False)
+
+    def extension(self, name: str, dep: str | None = None, content: bytes | None = None) -> bytes:
+        """Offer NAME.tcz and what lies beside it; `dep`: the text of its .dep, None for no such file.
+
+        Without `content` it is a squashfs by its first bytes only.
+        """
+        tcz = b"hsqs" + name.encode() * 300 if content is None else content
+        path = f"{TCZ}/{name}.tcz"
+        self.file(path, tcz)
+        self.mirror.pages[f"{path}.info"] = Page(f"Title:          {name}.tcz\n".encode())
+        self.mirror.pages[f"{path}.list"] = Page(b"usr/local/share/x\n")
+        if dep is not None:
+            self.mirror.pages[f"{path}.dep"] = Page(dep.encode())
+        return tcz
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of a checkout with the profile `double`: tc11 on a mirror of ours."""
+
+    folder: Path
+    cache: Path
+    tiny: TinyCore
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "artifacts/double"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "profiles/double.lock.toml"
+
+    def write_profile(self, extensions: str, **values: str) -> None:
+        """Write profiles/double.toml: tc11's, its mirrors ours, `extensions` in place of its own.
+
+        values: key -> TOML of keys that stand there once, such as release='"6.12"'.
+        """
+        text = (self.folder / "profiles/tc11.toml").read_text()
+        text = text[: text.index("[[extensions]]")] + extensions
+        text = re.sub(r"(?s)mirrors = \[.*?\]", f'mirrors = ["{self.tiny.mirror.url}"]', text)
+        for key, value in values.items():
+            (old,) = re.findall(rf"(?m)^{key} = .*$", text)
+            text = text.replace(old, f"{key} = {value}")
+        (self.folder / "profiles/double.toml").write_text(text)
+
+    def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
+        env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
+        return [sys.executable, "-m", "doit", *words, "profile=double"], env
+
+    def doit(self, *words: str, before: tuple[str, ...] = ()) -> Outcome:
+        command, env = self.command(*words)
+        return outcome([*before, *command], self.folder, env)
+
+    def stages(self, *stages: str, words: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> str:
+        """Run some stages one by one, as the kernel's tasks cannot be; return all they said."""
+        said = ""
+        for stage in stages:
+            done = self.doit("run", "--single", stage, *words, before=before)
+            assert done.status == 0, done.output
+            said += done.output
+        return said

@@ -1,0 +1,184 @@
+"""The fetch stage of a profile that lives on apt, with the real apt and dpkg-deb."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import settings as config_settings
+from tasks.config.inputs import package_files, used_lock
+from tasks.config.profile import Boot, Kernel, Profile
+from tasks.config.settings import Settings
+from tasks.config.sources import Core, Source
+from tasks.fetch import inputs
+from tasks.kernel import source_tree
+from tasks.origins.lock import Lock, LockedPackage
+from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
+from tests.support.repository import Repository, serving
+
+
+def kernel_tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+        for name in ("Makefile", "Kconfig", "arch/x86/Kbuild"):
+            tar.addfile(tarfile.TarInfo(f"linux-source-6.1/{name}"))
+    return packed.getvalue()
+
+
+KERNEL_FILES = {"usr/src/linux-source-6.1.tar.xz": kernel_tar(), "usr/share/doc/linux-source-6.1/README": b""}
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    with serving(tmp_path / "apt", monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
+    (tmp_path / "profiles").mkdir()
+    repository.add("linux-source-6.1", "6.1.1-1", KERNEL_FILES)
+    repository.add("busybox", "1:1")
+    repository.add("attr", "1")
+    repository.publish()
+    mine = Profile(
+        description="made up",
+        source_date_epoch=1,
+        kernel=Kernel(Source("apt", package="linux-source-[0-9]*"), "base.config", "allnoconfig", ()),
+        core=Core(packages=("busybox",)),
+        boot=Boot(()),
+    )
+    return Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+
+
+def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
+    inputs.fetch(settings, ("attr",))
+    files = package_files(settings, ("attr",))
+    assert list(files) == ["attr", "busybox"], "the kernel's source is asked for by itself"
+    source_tree.unpack_linux(settings)
+    assert (settings.linux / "arch/x86/Kbuild").is_file()
+    assert repository.mirror.url not in settings.used_lock.read_text()
+    assert not settings.pinned_lock.exists()
+    assert {path.name for path in settings.output.iterdir()} == {"lock.toml", "linux"}
+
+
+def test_lock_pins_the_newest_and_frozen_keeps_it(
+    settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs.lock(settings)
+    first = settings.pinned_lock.read_bytes()
+    assert first == settings.used_lock.read_bytes()
+    repository.add("linux-source-6.2", "6.2.1-1")
+    repository.add("busybox", "1:2")
+    repository.publish()
+    inputs.fetch(settings)
+    assert settings.used_lock.read_bytes() == first
+    capsys.readouterr()
+    inputs.lock(settings)
+    said = capsys.readouterr().out
+    assert "lock: busybox 1:1 -> 1:2\n" in said
+    assert "lock: linux-source-6.2 (new) -> 6.2.1-1\n" in said
+    versions = {package.name: package.version for package in used_lock(settings).package}
+    assert versions == {"busybox": "1:2", "linux-source-6.2": "6.2.1-1"}
+    inputs.fetch(replace(settings, frozen=True, offline=True))
+
+
+def test_kernel_package_gone(
+    settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debian drops linux-source-6.11 for linux-source-6.12: another package, not another version."""
+    gone = LockedPackage("linux-source-6.0", "6.0.1-1", "0" * 64)
+    settings.pinned_lock.write_text(Lock((gone,)).to_toml())
+    inputs.fetch(settings)
+    said = capsys.readouterr().out
+    assert "linux-source-6.0 6.0.1-1 -> linux-source-6.1 6.1.1-1" in said
+    used = used_lock(settings).package
+    assert [package.name for package in used] == ["busybox", "linux-source-6.1"]
+    settings.pinned_lock.write_text(Lock((gone, used[0])).to_toml())
+    with pytest.raises(UserError, match=r"no package linux-source-6\.0 \(locked: 6\.0\.1-1\)") as caught:
+        inputs.fetch(replace(settings, frozen=True))
+    assert "./doit lock" in caught.value.hint
+
+
+@pytest.mark.parametrize("what", ["package", "pattern"])
+def test_lock_goes_back_only_when_told(settings: Settings, repository: Repository, what: str) -> None:
+    newer = {
+        "package": LockedPackage("busybox", "1:9", "0" * 64),
+        "pattern": LockedPackage("linux-source-6.9", "6.9.1-1", "0" * 64),
+    }[what]
+    settings.pinned_lock.write_text(Lock((newer,)).to_toml())
+    before = settings.pinned_lock.read_bytes()
+    with pytest.raises(UserError, match=f"which is older than the locked {newer.version}") as caught:
+        inputs.lock(settings)
+    assert "relock=1" in caught.value.hint
+    assert settings.pinned_lock.read_bytes() == before
+    inputs.lock(replace(settings, relock=True))
+    versions = {package.name: package.version for package in used_lock(settings).package}
+    assert versions == {"busybox": "1:1", "linux-source-6.1": "6.1.1-1"}
+
+
+def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository) -> None:
+    repository.add("linux-source-6.3", "6.3-1", {"usr/src/README": b""})
+    repository.publish()
+    inputs.fetch(settings)
+    with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
+        source_tree.unpack_linux(settings)
+    assert [path.name for path in settings.output.iterdir()] == ["lock.toml"]
+
+
+def fetched(settings: Settings) -> set[str]:
+    return {path.name for path in settings.cache.rglob("*.deb")}
+
+
+def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
+    settings: Settings, repository: Repository
+) -> None:
+    inputs.lock(settings, ("attr",))
+    lock = settings.used_lock.read_bytes()
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    settings.used_lock.unlink()
+    inputs.fetch(settings, ("attr",))
+    assert (settings.used_lock.read_bytes(), fetched(settings)) == (lock, set())
+    package_files(settings, ("attr",))
+    assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}
+    source_tree.unpack_linux(settings)
+    assert (settings.linux / "arch/x86/Kbuild").is_file()
+    assert (settings.linux / ".tcbuild/source").read_text() == source_tree.linux_identity(settings)
+
+
+def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
+    settings: Settings, repository: Repository
+) -> None:
+    inputs.lock(settings)
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    inputs.fetch(settings, ("attr",))
+    assert fetched(settings) == {"attr_1.deb"}
+    names = [package.name for package in used_lock(settings).package]
+    assert names == ["attr", "busybox", "linux-source-6.1"]
+
+
+def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository: Repository) -> None:
+    inputs.lock(settings)
+    locked = used_lock(settings)
+    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    inputs.fetch(settings)
+    with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):
+        package_files(replace(settings, offline=True))
+    deb = locked.package[0].cached_in(settings.cache)
+    deb.parent.mkdir(parents=True)
+    deb.write_bytes(b"damaged")
+    package_files(settings)
+    assert sha256_file(deb) == locked.package[0].sha256
+    del repository.records["linux-source-6.1", "6.1.1-1"]
+    repository.add("linux-source-6.1", "6.1.2-1", KERNEL_FILES)
+    repository.publish()
+    with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
+        source_tree.unpack_linux(settings)
+    assert caught.value.hint == "./doit lock takes what is offered now"

@@ -1,0 +1,127 @@
+"""The kernel tree with a shared cache: stamps at once, the tree when somebody needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.config.settings import Settings
+from tasks.config.sources import Source
+from tasks.kernel import patches, source_tree
+from tasks.util.errors import UserError
+from tests.tools.kernel.test_patches import ORIGINAL, make_patch
+
+CHANGED = ORIGINAL.replace("line 3\n", "LINE 3\n")
+
+
+@pytest.fixture
+def settings(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """A kernel of four files as a tar archive, a series of one patch, and a shared cache."""
+    monkeypatch.setattr(patches, "ROOT", tmp_path)
+    series = tmp_path / "patches" / "trial"
+    series.mkdir(parents=True)
+    make_patch(series, "one.patch", "a.c", ORIGINAL, CHANGED)
+    (series / "series").write_text("one.patch\n")
+    pack(tmp_path, "Makefile of one\n")
+    made = make_settings()
+    source = Source(kind="file", path=str(tmp_path / "linux.tar.xz"))
+    kernel = dataclasses.replace(made.profile.kernel, source=source, patches="trial")
+    profile = dataclasses.replace(made.profile, kernel=kernel)
+    return dataclasses.replace(made, profile=profile, shared_cache=str(tmp_path / "store"))
+
+
+def pack(folder: Path, makefile: str) -> None:
+    tree = folder / "linux-6.1"
+    (tree / "arch").mkdir(parents=True, exist_ok=True)
+    for name, text in (("Makefile", makefile), ("Kconfig", ""), ("arch/Kconfig", ""), ("a.c", ORIGINAL)):
+        (tree / name).write_text(text)
+    with tarfile.open(folder / "linux.tar.xz", "w:xz") as tar:
+        tar.add(tree, "linux-6.1")
+
+
+def files(settings: Settings) -> set[str]:
+    found = (path.relative_to(settings.linux) for path in settings.linux.rglob("*") if path.is_file())
+    return {str(path) for path in found}
+
+
+STUB = {source_tree.SOURCE, source_tree.SERIES, source_tree.DEFERRED}
+
+
+def stamps(settings: Settings) -> list[str]:
+    return [(settings.linux / name).read_text() for name in (source_tree.SOURCE, source_tree.SERIES)]
+
+
+def test_without_a_shared_cache_the_tree_is_made_at_once(settings: Settings) -> None:
+    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    assert (settings.linux / "a.c").read_text() == CHANGED
+    assert not (settings.linux / source_tree.DEFERRED).exists()
+
+
+def test_with_one_the_stamps_are_the_same_and_the_tree_comes_when_it_is_needed(settings: Settings) -> None:
+    plain = dataclasses.replace(settings, shared_cache="", output=settings.output.parent / "plain")
+    source_tree.prepare(plain)
+    source_tree.prepare(settings)
+    assert files(settings) == STUB
+    assert stamps(settings) == stamps(plain)
+    (settings.build).mkdir()
+    (settings.build / source_tree.BUILD_STAMP).write_text("of the same source, with other patches")
+    source_tree.ensure(settings)
+    assert files(settings) == files(plain)
+    assert (settings.linux / "a.c").read_text() == CHANGED
+    assert stamps(settings) == stamps(plain)
+    assert list(settings.build.iterdir()) == [], "its objects may be of another patch series"
+    (settings.build / source_tree.BUILD_STAMP).write_text("of this tree")
+    source_tree.ensure(settings)
+    assert (settings.build / source_tree.BUILD_STAMP).exists()
+
+
+def test_a_tree_that_is_there_is_patched_where_it_stands(settings: Settings, tmp_path: Path) -> None:
+    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    (tmp_path / "patches/trial/series").write_text("")
+    source_tree.prepare(settings)
+    assert (settings.linux / "a.c").read_text() == ORIGINAL
+    assert not (settings.linux / source_tree.DEFERRED).exists()
+
+
+def test_another_source_is_put_off_again(settings: Settings, tmp_path: Path) -> None:
+    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    pack(tmp_path, "Makefile of two\n")
+    source_tree.prepare(settings)
+    assert files(settings) == STUB
+    source_tree.ensure(settings)
+    assert (settings.linux / "Makefile").read_text() == "Makefile of two\n"
+
+
+def test_a_cache_that_is_given_up_unpacks_what_was_put_off(settings: Settings) -> None:
+    source_tree.prepare(settings)
+    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    assert (settings.linux / "a.c").read_text() == CHANGED
+
+
+def test_unpacking_that_fails_begins_with_the_stamps_again(settings: Settings, tmp_path: Path) -> None:
+    source_tree.prepare(settings)
+    good = (tmp_path / "linux.tar.xz").read_bytes()
+    (tmp_path / "linux.tar.xz").write_bytes(good[:-40])
+    with pytest.raises(UserError, match="damaged"):
+        source_tree.ensure(settings)
+    assert not (settings.linux / source_tree.SOURCE).exists(), "for doit, task linux is to be done again"
+    (tmp_path / "linux.tar.xz").write_bytes(good)
+    source_tree.prepare(settings)
+    source_tree.ensure(settings)
+    assert (settings.linux / "a.c").read_text() == CHANGED
+
+
+def test_a_tree_that_is_edited_in_place_is_never_put_off(settings: Settings, tmp_path: Path) -> None:
+    source = Source(kind="file", path=str(tmp_path / "linux-6.1"))
+    kernel = dataclasses.replace(settings.profile.kernel, source=source)
+    settings = dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
+    source_tree.prepare(settings)
+    assert (settings.linux / "a.c").read_text() == CHANGED
+    shutil.rmtree(tmp_path / "linux-6.1")

@@ -1,0 +1,156 @@
+"""The manifest, the bills of materials and the provenance of the image that `./doit` built."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import inputs
+from tasks.config.settings import Settings
+from tasks.kernel.inputs import config_files
+from tasks.provenance import manifest, manifest_schema, materials, signature, slsa, verify
+from tasks.provenance.manifest_schema import Manifest
+from tasks.provenance.sbom import components
+from tasks.provenance.sbom import cyclonedx as sbom_cyclonedx
+from tasks.provenance.sbom import spdx as sbom_spdx
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tests.support.built import built
+from tests.tools.provenance.test_signature import ssh_key
+
+
+@pytest.fixture(scope="module")
+def made() -> Manifest:
+    return manifest_schema.load(manifest.path_of(built().iso))
+
+
+def test_every_locked_input_is_there_with_what_it_is_used_for(made: Manifest) -> None:
+    found = {one.name: one for one in made.inputs}
+    for package in inputs.used_lock(built()).package:
+        one = found[package.name]
+        assert (one.version, one.sha256) == (package.version, package.sha256)
+        assert one.architecture in ("amd64", "all")
+        assert one.size == package.cached_in(built().cache).stat().st_size
+    assert "core" in found["busybox"].used_by
+    assert "attr" in found["attr"].used_by
+    kernel = [one for one in made.inputs if "kernel" in one.used_by]
+    assert [one.name.startswith("linux-source-") for one in kernel] == [True]
+
+
+def test_every_file_of_the_checkout_that_counts_is_there(made: Manifest) -> None:
+    found = {file.path: file for file in made.tcbuild.files}
+    expected = [
+        *config_files(built()),
+        *(ROOT / "tasks/image/boot").iterdir(),
+        *(ROOT / "tasks").rglob("*.py"),
+    ]
+    expected += [ROOT / "profiles/apt.toml", ROOT / "rootfs/rootfs.toml"]
+    expected += [ROOT / "extensions/attr/recipe.toml", ROOT / "dodo.py", ROOT / "doit"]
+    for path in expected:
+        name = str(path.relative_to(ROOT))
+        assert name in found
+        assert found[name].sha256
+    assert found["doit"].executable
+    assert not [name for name in found if "__pycache__" in name or name.startswith(("/", ".."))]
+    assert not [name for name in found if name.startswith("extensions/containerd")], "not on this image"
+
+
+def test_it_tells_tools_and_commands_without_folders_of_this_machine(made: Manifest) -> None:
+    assert {"gcc", "binutils", "squashfs-tools", "xorriso"} <= made.tools.debian.keys()
+    assert made.tools.python["doit"]
+    assert "gcc" in made.tools.toolchain
+    assert {"kconfig:base", "kconfig", "kernel", "iso", "tcz:attr"} <= made.commands.keys()
+    assert any(" bzImage modules" in line for line in made.commands["kernel"])
+    text = manifest_schema.to_json(made)
+    for folder in (ROOT, built().output, built().cache, Path.home() / "x"):
+        assert f"{folder}/" not in text
+
+
+def test_outputs_are_the_files_that_lie_there(made: Manifest) -> None:
+    assert made.outputs is not None
+    kernel = built().kernel
+    modules = {file.path: file.sha256 for file in made.outputs.kernel.modules}
+    for path in (kernel / "modules").rglob("*.ko"):
+        assert (
+            modules[str(path.relative_to(kernel / "modules"))]
+            == hashlib.sha256(path.read_bytes()).hexdigest()
+        )
+    assert made.config == hashlib.sha256(built().config.read_bytes()).hexdigest()
+    attr = next(item for item in made.outputs.extensions if item.name == "attr")
+    listed = (built().tcz / "attr.tcz.list").read_text().splitlines()
+    assert sorted(part.path for part in attr.members if part.mode[0] != "d") == listed
+    assert verify.differences(built().iso, made.outputs) == []
+
+
+def test_an_early_manifest_needs_nothing_that_is_built(
+    make_settings: Callable[..., Settings], made: Manifest
+) -> None:
+    settings = replace(make_settings("apt", offline=True), cache=built().cache)
+    settings.output.mkdir()
+    shutil.copyfile(built().used_lock, settings.used_lock)
+    manifest.write_early(settings)
+    early = manifest_schema.load(manifest.early_path(settings))
+    assert early.outputs is None
+    assert early.config == ""
+    assert early.inputs == made.inputs
+    bare = replace(settings, cache=make_settings().cache)  # with a shared cache, nothing may be fetched
+    manifest.write_early(bare)
+    known = {
+        one.name: (one.version, one.sha256) for one in manifest_schema.load(manifest.early_path(bare)).inputs
+    }
+    assert known == {one.name: (one.version, one.sha256) for one in made.inputs}
+
+
+def test_bills_of_materials_cover_every_package_and_are_valid(made: Manifest) -> None:
+    parts = components.collect(built(), made)
+    assert made.outputs is not None
+    when = datetime.datetime.fromtimestamp(built().profile.source_date_epoch, datetime.UTC)
+    image = made.outputs.images[0]
+    cyclonedx, spdx = sbom_cyclonedx.cyclonedx(parts, image, when), sbom_spdx.text(parts, image, when)
+    used = {"kernel", "core", "attr"}
+    wanted = {one.name for one in made.inputs if used & set(one.used_by)}
+    held = {one["name"]: one for part in json.loads(cyclonedx)["components"] for one in part["components"]}
+    assert held.keys() == wanted
+    assert wanted <= {one["name"] for one in json.loads(spdx)["packages"]}
+    assert "LGPL" in held["libattr1"]["licenses"][0]["expression"]
+    assert held["libc6"]["purl"].startswith("pkg:deb/debian/libc6@2.")
+
+
+def test_provenance_is_written_and_signed(made: Manifest, tmp_path: Path) -> None:
+    settings = replace(built(), output=tmp_path)
+    for path in (built().iso, manifest.path_of(built().iso)):
+        shutil.copyfile(path, tmp_path / path.name)
+    key = ssh_key(tmp_path / "key")
+    slsa.build(settings, str(key))
+    statement = settings.iso.with_name(settings.iso.name + slsa.ENDING)
+    subjects = {one["name"]: one["digest"]["sha256"] for one in json.loads(statement.read_text())["subject"]}
+    assert subjects[settings.iso.name] == hashlib.sha256(settings.iso.read_bytes()).hexdigest()
+    assert {"vmlinuz64", "corepure64.gz", "attr.tcz"} <= subjects.keys()
+    public = key.with_name("key.pub")
+    for path in (statement, manifest.path_of(settings.iso)):
+        assert signature.verify(path.read_bytes(), path.name, signature.found(path), public)
+        private = key.read_text().splitlines()[1]
+        assert private not in path.read_text()
+    verify.check(tmp_path, [settings.iso.name], "", str(public))
+    other = ssh_key(tmp_path / "other").with_name("other.pub")
+    with pytest.raises(UserError, match="is not right for other"):
+        verify.check(tmp_path, [settings.iso.name, "--key", str(other)], "", "")
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    commit, dirty = materials._git()
+    assert commit in (head.stdout.strip(), "")
+    assert dirty or commit
+    monkeypatch.setattr(materials, "ROOT", tmp_path)
+    assert materials._git() == ("", True)

@@ -1,0 +1,367 @@
+"""A second checkout: the same bytes, nothing to do twice, and each change its own chain.
+
+The compiler cache of the first build serves the second one, so that what is
+tested is which tasks run and what comes out, not how long gcc takes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.provenance import manifest, manifest_schema
+from tasks.util.files import sha256_file
+from tests.support import oci
+from tests.support.built import Outcome, built, copy_checkout, doit
+
+FOREIGN = {
+    "TZ": "Pacific/Auckland",
+    "LANG": "C.UTF-8",
+    "USER": "somebody",
+    "CFLAGS": "-O0",
+    "HOSTNAME": "else",
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the checkout to another folder and build its ISO under another umask and time zone."""
+    folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a-folder-of-another-name")
+    old = os.umask(0o077)
+    try:
+        done = doit(folder, "iso", "tcz:coreutils", f"profile={built().name}", env=FOREIGN)
+    finally:
+        os.umask(old)
+    assert done.status == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def run(clone: Path) -> Callable[..., Outcome]:
+    """Run a `./doit` command on the clone's profile."""
+
+    def call(*words: str, env: dict[str, str] | None = None) -> Outcome:
+        return doit(clone, *words, f"profile={built().name}", env=env)
+
+    return call
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Replace `old` by `new` in a file for a while; put it back with the old mtime."""
+    text, status = path.read_text(), path.stat()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_another_folder_time_and_user_settings_give_the_same_iso(clone: Path) -> None:
+    here = built()
+    there = clone / "artifacts" / here.name
+    for path in (here.kernel / "vmlinuz64", here.kernel / "modules.sha256", here.core, here.iso):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(here.output)), path.name
+
+
+def test_another_folder_gives_the_same_manifest(clone: Path) -> None:
+    there = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    # The one in artifacts/ may be of an older tcbuild that made the same image.
+    one, other = json.loads(manifest_schema.to_json(manifest.of_iso(built()))), json.loads(there.read_text())
+    for made in (one, other):  # a copy of a checkout is no git checkout
+        del made["tcbuild"]["commit"], made["tcbuild"]["dirty"]
+    for part in one:
+        assert one[part] == other[part], part
+    for word in (str(clone), str(built().output), str(built().cache), "somebody"):
+        assert word not in there.read_text()
+
+
+def test_an_image_is_rebuilt_from_its_manifest(clone: Path, tmp_path: Path) -> None:
+    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    done = doit(clone, "rebuild", "--from", str(made), "--out", str(tmp_path / "again"), env=FOREIGN)
+    assert done.status == 0, done.output
+    assert f"rebuild: equal: {built().iso.name}" in done.output
+    again = tmp_path / "again/result"
+    assert sha256_file(again / built().iso.name) == sha256_file(built().iso)
+    assert sha256_file(again / made.name) == sha256_file(made)
+
+
+def test_a_rebuild_says_what_is_not_what_it_was(clone: Path, tmp_path: Path) -> None:
+    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    with edited(clone / "kconfig/qemu.config", "# What", "# This"):
+        done = doit(clone, "rebuild", "--from", str(made))
+    assert done.status == 1
+    assert "kconfig/qemu.config differs" in done.output
+    other = tmp_path / "other.json"
+    gone = {"name": "attr", "version": "0:0.0-1", "sha256": "0" * 64, "origin": "apt: attr=0:0.0-1"}
+    found = json.loads(made.read_text())
+    found["inputs"] = [one | gone if one["name"] == "attr" else one for one in found["inputs"]]
+    other.write_text(json.dumps(found))
+    done = doit(clone, "rebuild", "--from", str(other))
+    assert done.status == 1
+    assert "attr 0:0.0-1 is locked, but apt offers only" in done.output
+    assert "Traceback" not in done.output
+    left = [path.name for path in (clone / "artifacts" / built().name).glob("rebuild-*")]
+    assert left == []
+
+
+def test_the_second_run_does_nothing(run: Callable[..., Outcome]) -> None:
+    done = run("iso")
+    assert (done.status, done.ran) == (0, [])
+    assert "everything is up to date" in done.output
+
+
+def test_another_output_folder_has_an_up_to_date_of_its_own(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    done = run("fetch", f"out={tmp_path}/out")
+    assert (done.status, done.ran) == (0, ["fetch"]), done.output
+    assert (tmp_path / "out" / "lock.toml").is_file()
+    assert run("fetch", f"out={tmp_path}/out").ran == []
+    assert run("iso").ran == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "tasks"),
+    [
+        ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
+        ("boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
+        ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["iso"]),
+        ("profiles/apt.toml", "[boot]", "# What boots.\n[boot]", []),
+        ("profiles/apt.toml", 'bootcodes = ["cde",', 'bootcodes = ["cde", "noicons",', ["iso"]),
+        ("profiles/apt.toml", "[boot]", '[system]\nhostname = "hut"\n\n[boot]', ["core", "iso"]),
+        (
+            "profiles/apt.toml",
+            "[[extensions]]",
+            '[[extensions]]\nname = "coreutils"\n\n[[extensions]]',
+            ["fetch", "iso"],
+        ),
+        ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
+        ("rootfs/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
+        (
+            "kconfig/qemu.config",
+            "CONFIG_SQUASHFS_XZ=y",
+            "CONFIG_SQUASHFS_XZ=y\nCONFIG_LOG_BUF_SHIFT=18",
+            ["kconfig", "kernel", "iso"],
+        ),
+        (
+            "kconfig/qemu.config",
+            "CONFIG_SQUASHFS_XZ=y",
+            "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=m",
+            ["kconfig", "kernel", "core", "iso"],
+        ),
+    ],
+    ids=[
+        "comment-of-a-fragment",
+        "boot-menu",
+        "menu-timeout",
+        "comment-of-a-profile",
+        "bootcode",
+        "host-name",
+        "extension-list",
+        "recipe",
+        "init-script",
+        "fragment",
+        "new-module",
+    ],
+)
+def test_a_change_rebuilds_its_own_chain_and_nothing_else(
+    clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, tasks: list[str]
+) -> None:
+    with edited(clone / file, old, new):
+        done = run("iso")
+        assert done.status == 0, done.output
+        assert done.ran == tasks
+        assert run("iso").ran == []
+    assert run("iso").ran == tasks, "taking the change back rebuilds the same"
+
+
+def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
+    clone: Path, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    tar = tmp_path / "tool.tar"
+    tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"1"})])))
+    profile = clone / "profiles" / f"{built().name}.toml"
+    image = f'[[images]]\nname = "localhost/tool:1"\nsource = {{ kind = "file", path = "{tar}" }}\n'
+    with edited(profile, "[[extensions]]", f'[[extensions]]\nname = "containerd"\n\n{image}\n[[extensions]]'):
+        done = run("iso", "disk")
+        assert done.status == 0, done.output
+        assert "images" in done.ran
+        assert set(done.ran[-2:]) == {"iso", "disk"}
+        assert "warning: containerd needs the bootcode noembed" in done.output
+        assert run("iso", "disk").ran == []
+        tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
+        assert sorted(run("iso", "disk").ran) == ["disk", "images", "iso"]
+        tar.touch()
+        assert run("iso", "disk").ran == []
+        with edited(profile, "localhost/tool:1", "localhost/tool:2"):
+            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
+        tar.write_bytes(b"no archive")
+        done = run("iso")
+        assert done.status != 0
+        assert f"image archive {tar}: it is damaged, cut short or no tar archive" in done.output
+        tar.unlink()
+        assert f"{tar} does not exist" in run("iso").output
+        with edited(profile, 'name = "containerd"', 'name = "coreutils"'):
+            done = run("iso")
+            assert "images (localhost/tool:1) but no extension that imports them" in done.output
+            assert (done.status, done.ran) == (1, [])
+    done = run("iso")
+    assert done.status == 0, done.output
+    assert set(done.ran) == {"fetch", "iso"}, "without images again"
+
+
+def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tree(
+    clone: Path, run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    store = f"cache={tmp_path / 'store'}"
+    assert run("forget", "--all").status == 0
+    done = run("iso", store)  # from the objects and the tree that are there
+    assert done.status == 0, done.output
+    tasks = {"kconfig:base", "kconfig", "kernel", "rootfs", "tcz:attr", "core"}
+    assert {task for task in tasks if f"{task}: stored in the shared cache" in done.output} == tasks
+    assert run("iso", store).ran == []
+    fresh = copy_checkout(tmp_path / "fresh")
+    done = doit(fresh, "iso", f"profile={built().name}", store)
+    assert done.status == 0, done.output
+    assert {task for task in tasks if f"{task}: from the shared cache" in done.output} == tasks
+    there = fresh / "artifacts" / built().name
+    for path in (built().kernel / "modules.sha256", built().core, built().iso):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(built().output)), path.name
+    assert [path.name for path in (there / "linux").iterdir()] == [".tcbuild"]
+    assert not (there / "build").exists()
+    listed = doit(fresh, "cache:list", f"profile={built().name}", store)
+    assert f"{len(tasks)} entries, " in listed.output, listed.output
+    # One changed line: what it touches is unpacked, configured and compiled; the rest is there.
+    with edited(fresh / "kconfig/qemu.config", "# What", "# This"):
+        done = doit(fresh, "explain", f"profile={built().name}", store)
+        assert "would come from the shared cache" not in done.output
+        done = doit(fresh, "iso", f"profile={built().name}", store)
+    assert (done.status, done.ran) == (0, ["kconfig"]), done.output
+    assert (there / "linux" / "Kconfig").is_file()
+
+
+def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    with edited(
+        clone / "kconfig/qemu.config", "CONFIG_SQUASHFS_XZ=y", "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=y"
+    ):
+        log = clone / "artifacts" / built().name / "logs" / "kernel.log"
+        log.unlink()
+        process = subprocess.Popen(
+            ["./doit", "kernel", f"profile={built().name}"],
+            cwd=clone,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while not (log.exists() and "  CC " in log.read_text()):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "run the same command again" in said
+        assert "Traceback" not in said
+        assert sha256_file(image) == before, "the old kernel stays until a new one is proved"
+        compiled = log.read_text().count("  CC ")
+        done = run("kernel")
+        assert done.status == 0, done.output
+        assert done.ran == ["kernel"], "the proven configuration of the cut run is kept"
+        assert compiled > 0
+        assert sha256_file(image) != before
+    assert run("iso").status == 0
+    assert sha256_file(image) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        (
+            "kconfig/ext3-xattr.config",
+            "CONFIG_EXT3_FS=y",
+            "CONFIG_EXT3_FS=y\nCONFIG_EXT3_FS_XATTR=y",
+            ["EXT3_FS_XATTR", "4.3", "EXT3_FS_SECURITY"],
+        ),
+        ("profiles/apt.toml", "[kernel]", "[kernel", ["apt.toml", "valid TOML"]),
+        ("profiles/apt.toml", "[boot]", "[boot]\ntimeuot = 3", ["apt.toml", "boot.timeuot", "timeout"]),
+        ("profiles/apt.toml", "timeout = 3", 'timeout = "3"', ["boot.timeout", "an integer", "'3'"]),
+        ("profiles/apt.toml", '"qemu", ', '"qemu", "nothing", ', ["nothing", "ext3-xattr"]),
+        ("profiles/apt.toml", '"attr"', '"att"', ["no recipe", "attr"]),
+    ],
+    ids=["unknown-symbol", "bad-toml", "unknown-key", "wrong-type", "no-fragment", "no-recipe"],
+)
+def test_bad_input_is_explained_and_leaves_what_was_built(
+    clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, says: list[str]
+) -> None:
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    with edited(clone / file, old, new):
+        done = run("iso")
+    assert done.status != 0
+    assert "Traceback" not in done.output
+    assert done.output.count("error: ") == 1
+    for word in says:
+        assert word in done.output
+    assert sha256_file(image) == before
+    assert run("iso").status == 0
+
+
+def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    linux = clone / "artifacts" / built().name / "linux"
+    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    old = (linux / "init/main.c").read_text()
+    new = old.replace('pr_info("Run %s as init process', 'pr_info("Start %s as init process')
+    assert old != new
+    series = clone / "patches" / "words"
+    series.mkdir(parents=True)
+    (series / "series").write_text("words.patch\n")
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True), new.splitlines(keepends=True), "a/init/main.c", "b/init/main.c"
+    )
+    (series / "words.patch").write_text("".join(lines))
+    chain = ["linux", "kconfig:base", "kconfig", "kernel", "iso"]
+    with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "words"'):
+        done = run("iso")
+        assert (done.status, done.ran) == (0, chain), done.output
+        compiled = (clone / "artifacts" / built().name / "logs/kernel.log").read_text()
+        # The decompressor is told anew where things lie in vmlinux (its voffset.h).
+        own = re.findall(r"  CC +(?!arch/x86/boot/)(\S+\.o)", compiled)
+        assert own == ["init/main.o"], "one C file"
+        assert run("iso").ran == []
+        with edited(series / "words.patch", "Start %s", "Launch %s"):
+            assert run("iso").ran == chain
+    assert run("iso").ran == chain
+    assert sha256_file(image) == before
+
+
+def test_a_patch_that_does_not_apply_is_named(clone: Path, run: Callable[..., Outcome]) -> None:
+    series = clone / "patches" / "trial"
+    series.mkdir(parents=True)
+    (series / "series").write_text("wrong.patch\n")
+    (series / "wrong.patch").write_text("--- a/Makefile\n+++ b/Makefile\n@@ -1,1 +1,1 @@\n-no\n+yes\n")
+    with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "trial"'):
+        done = run("kernel")
+    assert done.status != 0
+    assert "wrong.patch does not apply" in done.output
+    assert "Traceback" not in done.output
+    assert run("iso").status == 0

@@ -1,0 +1,277 @@
+"""Tasks that ask the shared cache: what a cache, good or bad, can do to a build."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doit.exceptions import TaskFailed
+
+from tasks.cache import entry
+from tasks.cache import task as cache_task
+from tasks.cache.store import Folder, Refused, Unreachable
+from tasks.cache.task import _off, shared
+from tasks.config.settings import Settings
+from tasks.engine import explain
+from tasks.engine.task import Task, changed
+from tasks.util.errors import UserError, action
+from tests.support.cacheentries import make_checkout, settings_of
+
+
+@pytest.fixture(autouse=True)
+def a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return make_checkout(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings], a_checkout: Path) -> Settings:
+    return settings_of(a_checkout, make_settings())
+
+
+@dataclasses.dataclass
+class Bench:
+    """A task that copies its input, counts how often, and fails on the input "bad"."""
+
+    settings: Settings
+    runs: int = 0
+
+    def work(self) -> None:
+        self.runs += 1
+        text = self.input.read_text()
+        if text == "bad":
+            raise UserError("it is bad", "make it good")
+        self.made.parent.mkdir(parents=True, exist_ok=True)
+        self.made.write_text(f"made of {text}")
+
+    @property
+    def input(self) -> Path:
+        return self.settings.output / "kconfig/config"
+
+    @property
+    def made(self) -> Path:
+        return self.settings.output / "tcz/attr.tcz"
+
+    def task(self) -> Task:
+        return shared(
+            self.settings,
+            {
+                "basename": "tcz",
+                "name": "attr",
+                "actions": [(action(self.work), [])],
+                "file_dep": [str(self.input)],
+                "targets": [str(self.made)],
+                "uptodate": changed(epoch=1),
+            },
+        )
+
+    def run(self) -> Any:
+        """Run the task as a new `./doit` would, and return what its action returned."""
+        _off.clear()
+        ((function, arguments),) = self.task()["actions"]
+        return function(*arguments)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Bench:
+    return Bench(settings)
+
+
+def test_the_second_time_it_comes_from_the_cache(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run() is None
+    assert re.search(
+        r"tcz:attr: stored in the shared cache \(\d+ bytes, key [0-9a-f]{12}\)", capsys.readouterr().out
+    )
+    bench.made.unlink()
+    assert bench.run() is None
+    assert re.search(r"tcz:attr: from the shared cache \(\d+ bytes, key", capsys.readouterr().out)
+    assert (bench.runs, bench.made.read_text()) == (1, "made of CONFIG_X=y\n")
+    bench.input.write_text("other")
+    bench.run()
+    assert (bench.runs, bench.made.read_text()) == (2, "made of other")
+
+
+def test_without_a_cache_the_task_is_what_it_was(bench: Bench) -> None:
+    bench.settings = dataclasses.replace(bench.settings, shared_cache="")
+    task: Task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
+    assert shared(bench.settings, task) is task
+
+
+def test_a_failure_stays_one_and_nothing_is_stored(bench: Bench, tmp_path: Path) -> None:
+    bench.input.write_text("bad")
+    failed = bench.run()
+    assert isinstance(failed, TaskFailed)
+    assert "it is bad" in failed.get_msg()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_poisoned_entry_is_said_built_and_replaced(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run()
+    (archive,) = (tmp_path / "store/archives").iterdir()
+    good = archive.read_bytes()
+    archive.write_bytes(good[:-9] + bytes(9))
+    bench.made.unlink()
+    capsys.readouterr()
+    assert bench.run() is None
+    said = capsys.readouterr().out
+    assert "warning: shared cache: the entry of tcz:attr is refused: its archive is damaged" in said
+    assert (bench.runs, archive.read_bytes()) == (2, good)
+    bench.run()
+    assert bench.runs == 2
+
+
+class Broken(Folder):
+    """A store that fails in one of its functions."""
+
+    failing: tuple[str, Exception] = ("", Refused())
+
+    def _fail(self, what: str) -> None:
+        if self.failing[0] == what:
+            raise self.failing[1]
+
+    def read(self, name: str, target: Path, limit: int) -> None:
+        self._fail("read")
+        super().read(name, target, limit)
+
+    def write(self, name: str, source: Path) -> None:
+        self._fail("write")
+        super().write(name, source)
+
+    def touch(self, name: str) -> None:
+        self._fail("touch")
+        super().touch(name)
+
+    def remove(self, name: str) -> None:
+        self._fail("remove")
+        super().remove(name)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
+    store = Broken(tmp_path / "store")
+    monkeypatch.setattr(cache_task, "open_store", lambda address: store)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("failing", "says"),
+    [
+        (
+            ("read", Unreachable("connection refused")),
+            "cannot be used (connection refused); going on without it",
+        ),
+        (
+            ("write", Refused("PUT: 403 Forbidden")),
+            "takes nothing (PUT: 403 Forbidden); it is only read from",
+        ),
+        (("write", Unreachable("timed out")), "cannot be used (timed out); going on without it"),
+    ],
+)
+def test_a_cache_that_fails_costs_one_line(
+    bench: Bench,
+    broken: Broken,
+    failing: tuple[str, Exception],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken.failing = failing
+    actions = [bench.task()["actions"][0][0] for _ in range(3)]
+    for function in actions:  # three tasks of one run
+        assert function() is None
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1, said
+    assert said[0].startswith("warning: shared cache ")
+    assert says in said[0]
+    assert bench.runs == 3
+    assert bench.made.read_text() == "made of CONFIG_X=y\n"
+
+
+@pytest.mark.parametrize("function", ["touch", "remove"])
+def test_a_cache_that_may_only_be_read_serves_all_the_same(
+    bench: Bench, broken: Broken, tmp_path: Path, function: str
+) -> None:
+    bench.run()
+    broken.failing = (function, Refused("Permission denied"))
+    bench.run()
+    assert bench.runs == 1
+    (archive,) = (tmp_path / "store/archives").iterdir()
+    archive.write_bytes(b"poison")
+    assert bench.run() is None
+    assert bench.runs == 2
+
+
+def test_offline_asks_no_other_machine(
+    bench: Bench, broken: Broken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken.failing = ("read", AssertionError("the network was asked"))
+    address = "https://host/cache"
+    bench.settings = dataclasses.replace(bench.settings, shared_cache=address, offline=True)
+    assert bench.run() is None
+    assert capsys.readouterr().out == "shared cache: not asked, offline=1 forbids it\n"
+    assert bench.runs == 1
+
+
+def test_offline_a_folder_serves(bench: Bench) -> None:
+    bench.settings = dataclasses.replace(bench.settings, offline=True)
+    bench.run()
+    bench.run()
+    assert bench.runs == 1
+
+
+def test_a_machine_without_dpkg_builds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> dict[str, str]:
+        raise UserError("dpkg-query is not installed")
+
+    monkeypatch.setattr(cache_task, "tools", missing)
+    bench.run()
+    bench.run()
+    assert bench.runs == 2
+    assert "warning: no shared cache: dpkg-query is not installed" in capsys.readouterr().out
+
+
+def test_a_missing_driver_fails_the_task_in_words(bench: Bench) -> None:
+    bench.settings = dataclasses.replace(bench.settings, shared_cache="s3://bucket/x")
+    failed = bench.run()
+    assert isinstance(failed, TaskFailed)
+    assert "pip install s3fs" in failed.get_msg()
+    assert bench.runs == 0
+
+
+def test_what_is_signed_with_another_secret_is_built(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run()
+    monkeypatch.setenv(entry.SECRET_VARIABLE, "s3cret")
+    bench.run()
+    assert bench.runs == 2
+    assert "not signed with the secret in $TCBUILD_CACHE_KEY" in capsys.readouterr().out
+    bench.run()
+    assert bench.runs == 2
+
+
+@dataclasses.dataclass
+class Doits:
+    """What explain looks at of one of doit's tasks."""
+
+    file_dep: list[str]
+    actions: list[Any]
+
+
+def test_explain_asks_only_where_the_inputs_are_there(bench: Bench) -> None:
+    @dataclasses.dataclass
+    class Action:
+        py_callable: Callable[[], Any]
+
+    task = Doits([str(bench.input)], [Action(bench.task()["actions"][0][0])])
+    assert not explain.in_shared_cache(task)
+    bench.run()
+    assert explain.in_shared_cache(task)
+    assert not explain.in_shared_cache(Doits([*task.file_dep, "/no/such/file"], task.actions))
+    assert not explain.in_shared_cache(Doits([], [Action(lambda: None)]))

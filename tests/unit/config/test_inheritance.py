@@ -1,0 +1,106 @@
+"""Profiles on top of other profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.cli import variables
+from tasks.config import inheritance, profile
+from tasks.origins.lock import Lock, LockedPackage
+from tasks.util.errors import UserError
+from tests.unit.config.test_profile import MINIMAL, checkout
+
+__all__ = ["checkout"]  # a fixture
+
+EXTENSIONS = """
+[[extensions]]
+name = "a"
+[[extensions]]
+name = "b"
+"""
+
+
+@pytest.fixture
+def profiles(checkout: Path) -> Path:
+    folder = checkout / "profiles"
+    (folder / "mine.toml").write_text(MINIMAL + EXTENSIONS)
+    return folder
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.toml").write_text(text)
+
+
+def test_tables_are_merged_and_extensions_added(profiles: Path) -> None:
+    text = (
+        'inherit = "mine"\n[kernel]\nlocalversion = "-x"\nfragments = ["three"]\n[system]\nhostname = "hut"\n'
+    )
+    text += '[[extensions]]\nname = "c"\n[[extensions]]\nname = "a"\nplace = "ondemand"\n'
+    write(profiles, "top", text)
+    made, below = profile.load("top"), profile.load("mine")
+    assert [(item.name, item.place) for item in made.extensions] == [
+        ("a", "ondemand"),
+        ("b", "onboot"),
+        ("c", "onboot"),
+    ]
+    assert made.kernel.localversion == "-x"
+    assert made.kernel.fragments == ("three",)
+    assert made.kernel.source == below.kernel.source
+    assert made.system.hostname == "hut"
+    assert made.boot == below.boot
+    assert [item.name for item in below.extensions] == ["a", "b"]
+
+
+def test_a_profile_may_inherit_from_one_that_inherits(profiles: Path) -> None:
+    write(profiles, "middle", 'inherit = "mine"\ndescription = "middle"\n[[extensions]]\nname = "c"\n')
+    write(profiles, "top", 'inherit = "middle"\n[[extensions]]\nname = "d"\n')
+    made = profile.load("top")
+    assert made.description == "middle"
+    assert [item.name for item in made.extensions] == ["a", "b", "c", "d"]
+    files = variables.resolve({"profile": "top"}, profiles / "artifacts").profile_files
+    assert [path.stem for path in files] == ["top", "middle", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('inherit = "nowhere"\n', r"top.toml: inherit: there is no profile 'nowhere'"),
+        ('inherit = "top"\n', r"top.toml: inherit: .*circle: top -> top"),
+        ('inherit = "ring"\n', r"ring.toml: inherit: .*circle: top -> ring -> top"),
+        ('inherit = ["mine"]\n', r"top.toml: inherit: expected a string"),
+        ('inherit = "mine"\n[kernal]\n', r"top.toml: unknown key 'kernal'"),
+        ('inherit = "mine"\n[kernel]\nbase_mode = "x"\n', r"top.toml: kernel.base_mode"),
+        ('inherit = "mine"\nextensions = "a"\n', r"top.toml: extensions: expected an array"),
+        ('inherit = "mine"\nextensions = ["a"]\n', r"top.toml: extensions\[0\]: expected a table"),
+        ('inherit = "mine"\nkernel = "x"\n', r"top.toml: kernel: expected a table"),
+        ('inherit = "broken"\n', r"broken.toml: missing key 'description'"),
+    ],
+)
+def test_mistakes_are_told_of_the_file_they_stand_in(profiles: Path, text: str, words: str) -> None:
+    write(profiles, "ring", 'inherit = "top"\n')
+    write(profiles, "broken", MINIMAL.replace("description", "# description"))
+    write(profiles, "top", text)
+    with pytest.raises(UserError, match=words) as caught:
+        profile.load("top")
+    if "nowhere" in text:
+        assert caught.value.hint == "profiles: broken, mine, ring, top"
+
+
+def test_an_inherited_lock_counts_until_there_is_an_own_one(profiles: Path) -> None:
+    write(profiles, "top", 'inherit = "mine"\n')
+    settings = variables.resolve({"profile": "top"}, profiles / "artifacts")
+    assert settings.pinned_lock == profiles / "mine.lock.toml"
+    assert settings.own_lock == profiles / "top.lock.toml"
+    settings.own_lock.write_text(Lock((LockedPackage("p", "1", "0" * 64),)).to_toml())
+    assert settings.pinned_lock == settings.own_lock
+    (profiles / "mine.lock.toml").unlink()
+    settings.own_lock.unlink()
+    assert settings.pinned_lock == settings.own_lock
+
+
+def test_merging_leaves_what_is_below_alone() -> None:
+    below = {"kernel": {"a": 1}, "extensions": [{"name": "a"}]}
+    inheritance.merged(below, {"kernel": {"a": 2}, "extensions": [{"name": "b"}]})
+    assert below == {"kernel": {"a": 1}, "extensions": [{"name": "a"}]}

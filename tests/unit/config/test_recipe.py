@@ -1,0 +1,246 @@
+"""Recipes: their schema, their files, and what they depend on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.config import plan, profile, recipe
+from tasks.origins.lock import Lock
+from tasks.util import toml_schema
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+
+
+@pytest.fixture
+def extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of its own, with extensions a -> b -> c, a -> c, and a ring x -> y -> x."""
+    deps = {"a": ["b", "c"], "b": ["c"], "c": [], "x": ["y"], "y": ["x"], "lost": ["nowhere"]}
+    for name, names in deps.items():
+        folder = tmp_path / "extensions" / name
+        folder.mkdir(parents=True)
+        listed = ", ".join(f'"{dep}"' for dep in names)
+        (folder / "recipe.toml").write_text(
+            f'deps = [{listed}]\n[info]\ntitle = "{name}"\ndescription = "d"\n'
+        )
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    return tmp_path / "extensions"
+
+
+def order(*names: str) -> list[str]:
+    """Return the order in which these recipes, and what they depend on, are built."""
+    nothing_else = replace(profile.load("apt"), extensions=())
+    return list(plan.plan(nothing_else, Lock(), also=names).nodes)
+
+
+@pytest.mark.usefixtures("extensions")
+def test_dependencies_come_first_and_once() -> None:
+    assert order("a") == ["c", "b", "a"]
+    assert order("c", "a") == ["c", "b", "a"]
+
+
+@pytest.mark.usefixtures("extensions")
+def test_a_circle_is_named() -> None:
+    with pytest.raises(UserError, match="x -> y -> x"):
+        order("x")
+
+
+@pytest.mark.usefixtures("extensions")
+def test_a_missing_dependency_is_named() -> None:
+    with pytest.raises(UserError, match="no recipe for extension 'nowhere'") as caught:
+        order("lost")
+    assert "a, b, c" in caught.value.hint
+
+
+def test_a_recipe_with_an_unknown_key_is_refused(extensions: Path) -> None:
+    path = extensions / "c" / "recipe.toml"
+    path.write_text(path.read_text().replace("deps", "dep"))
+    with pytest.raises(UserError, match="unknown key 'dep'"):
+        recipe.load("c")
+
+
+def test_the_readmes_examples_are_valid() -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    recipes = [block for block in blocks if "origin" in block]
+    assert {origin["kind"] for block in recipes for origin in block["origin"]} == set(recipe.FIELDS)
+    for block in recipes:
+        toml_schema.build(block, recipe.Recipe, "README.md", "")
+    for entry in (entry for block in blocks for entry in block.get("extensions", [])):
+        made = toml_schema.build(entry, profile.Extension, "README.md", "")
+        if made.alternative:
+            recipe.chosen(made.name, recipe.load(made.name), made.alternative)
+
+
+def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:
+    """A link that leads nowhere in the checkout is no file anybody could read."""
+    top = extensions / "c" / "files"
+    own = top / "usr" / "local" / "bin" / "tool"
+    own.parent.mkdir(parents=True)
+    own.touch(0o644)
+    (top / "link").symlink_to("/etc/no-such-file")
+    assert recipe.files("c") == [extensions / "c" / "recipe.toml", own]
+    assert recipe.layout("c") == ("link -> /etc/no-such-file", "usr/local/bin/tool")
+    own.chmod(0o744)
+    assert recipe.layout("c") == ("link -> /etc/no-such-file", "usr/local/bin/tool executable")
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_of_the_project_is_sound(name: str) -> None:
+    made = recipe.load(name)
+    assert made.info.description
+    assert order(name)[-1] == name
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_tells_of_a_circle_and_of_what_it_lacks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (ROOT / "extensions").iterdir():
+        shutil.copytree(folder, tmp_path / "extensions" / folder.name, symlinks=True)
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    path = tmp_path / "extensions" / name / "recipe.toml"
+    whole = path.read_text()
+    deps = ", ".join(f'"{dep}"' for dep in recipe.load(name).deps)
+    plain = re.sub(r"^deps = .*\n", "", whole, flags=re.MULTILINE)
+    path.write_text(f'deps = [{deps}{", " if deps else ""}"nowhere"]\n{plain}')
+    with pytest.raises(UserError, match="there is no recipe for extension 'nowhere'"):
+        order(name)
+    other = tmp_path / "extensions" / "other" / "recipe.toml"
+    other.parent.mkdir()
+    other.write_text(f'deps = ["{name}"]\n[info]\ntitle = "t"\ndescription = "d"\n')
+    path.write_text(f'deps = [{deps}{", " if deps else ""}"other"]\n{plain}')
+    with pytest.raises(UserError, match=f"circle: {name} -> other -> {name}"):
+        order(name)
+
+
+def test_packages_of_recipes_are_named_once_each() -> None:
+    def made(*packages: str) -> recipe.Recipe:
+        origin = recipe.Origin("apt", packages)
+        return recipe.Recipe(recipe.Info("t", "d"), (origin,))
+
+    assert recipe.packages({"x": made("b", "c"), "y": made("a", "b")}) == ("a", "b", "c")
+
+
+def archive(**more: Any) -> recipe.Origin:
+    return recipe.Origin("archive", **({"urls": ("http://h/a-{version}.tgz",), "version": "1.2"} | more))
+
+
+def wheel(**more: Any) -> recipe.Origin:
+    return recipe.Origin("wheel", **({"package": "a.b-C", "version": "1", "tag": "py3-none-any"} | more))
+
+
+@pytest.mark.parametrize(
+    ("made", "identity"),
+    [
+        (recipe.Origin("apt", ("p",)), ""),
+        (archive(urls=("http://h/v{version}/a-{version}.tgz", "http://i/a.tgz")), "http://h/v1.2/a-1.2.tgz"),
+        (wheel(), "a_b_C-1-py3-none-any.whl"),
+    ],
+)
+def test_what_an_origin_is_locked_by(made: recipe.Origin, identity: str) -> None:
+    assert made.identity() == identity
+
+
+BOTH = recipe.Recipe(
+    recipe.Info("t", "d"),
+    (
+        archive(alternative="new"),
+        recipe.Origin("apt", ("always",)),
+        archive(alternative="old", version="0.1"),
+        archive(alternative="new", urls=("http://h/more",)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("alternative", "taken"),
+    [("", (0, 1, 3)), ("new", (0, 1, 3)), ("old", (1, 2))],
+    ids=["first", "new", "old"],
+)
+def test_one_alternative_is_taken_and_what_belongs_to_none(alternative: str, taken: tuple[int, ...]) -> None:
+    assert recipe.chosen("x", BOTH, alternative).origin == tuple(BOTH.origin[number] for number in taken)
+
+
+@pytest.mark.parametrize(
+    ("made", "hint"),
+    [
+        (BOTH, "it has: new, old"),
+        (recipe.Recipe(recipe.Info("t", "d")), "it has none: leave out `alternative`"),
+    ],
+)
+def test_an_unknown_alternative_names_those_there_are(made: recipe.Recipe, hint: str) -> None:
+    with pytest.raises(UserError, match="recipe of x has no alternative 'odd'") as caught:
+        recipe.chosen("x", made, "odd")
+    assert caught.value.hint == hint
+
+
+def test_the_profile_chooses_the_alternative() -> None:
+    """Of the project's own recipe, and of nothing else."""
+    loaded = profile.load("apt")
+    entry = profile.Extension("buildkit", alternative="0.8")
+    by_profile = replace(loaded, extensions=(profile.Extension("attr"), entry))
+    assert [origin.version for origin in plan.recipe_of(by_profile, "buildkit").origin] == ["0.8.1"]
+    assert [origin.version for origin in plan.recipe_of(loaded, "buildkit").origin] == ["0.32.2"]
+    wrong = replace(loaded, extensions=(replace(entry, alternative="9"),))
+    with pytest.raises(UserError, match="has no alternative '9'"):
+        plan.recipe_of(wrong, "buildkit")
+    with pytest.raises(ValueError, match="alternative: only recipes"):
+        profile.Extension("attr", origin="upstream", alternative="x")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: recipe.Origin("apt"), "packages: needed"),
+        (lambda: recipe.Origin("archive", version="1"), "urls: needed by kind = 'archive'"),
+        (lambda: archive(version=""), "version: needed by kind = 'archive'"),
+        (lambda: recipe.Origin("wheel", package="p", version="1"), "tag: needed by kind = 'wheel'"),
+        (lambda: recipe.Origin("apt", ("p",), strip=1), "strip: not known to kind = 'apt'"),
+        (lambda: recipe.Origin("apt", ("p",), version="1"), "version: not known to kind = 'apt'"),
+        (lambda: archive(tag="py3-none-any"), "tag: not known to kind = 'archive'"),
+        (lambda: archive(urls=("ftp://h/a",)), "expected http"),
+        (lambda: archive(urls=("http://h/a/",)), "expected http"),
+        (lambda: archive(urls=("http://h/a?b=1",)), "expected http"),
+        (lambda: archive(checksums="h/a"), "expected http"),
+        (lambda: archive(version="1/../2"), "version: expected"),
+        (lambda: archive(version="-1"), "version: expected"),
+        (lambda: archive(alternative="One Two"), "alternative: expected"),
+        (lambda: archive(mode=0o755, strip=1), "not unpacked has no path components"),
+        (lambda: archive(mode=0o4755), "expected 0 to 0o755"),
+        (lambda: archive(strip=-1), "no number below 0"),
+        (lambda: archive(into="/usr"), "'/usr' must be a path below /"),
+        (lambda: archive(into="usr/../../x"), "must be a path below /"),
+        (lambda: wheel(tag="py3-none"), "tag: expected"),
+        (lambda: wheel(tag="py3-none-any/../x"), "tag: expected"),
+        (lambda: wheel(package="--index-url"), "package: expected"),
+        (lambda: recipe.Origin("apt", ("p",), rename={"a/": "b"}), "'a/' and 'b' must both end in /"),
+        (lambda: recipe.Origin("apt", ("p",), rename={"a": "/b"}), "'/b' must be a path below /"),
+        (lambda: recipe.Origin("apt", ("p",), rename={"a": "x/../../b"}), "must be a path below /"),
+        (lambda: recipe.Origin("apt", ("p",), join={"../b": "*"}), "must be a path below /"),
+        (lambda: recipe.Recipe(recipe.Info("t", "d"), deps=("a.tcz",)), "a name without .tcz"),
+        (lambda: recipe.Recipe(recipe.Info("t", "d"), deps=("../a",)), "a name without .tcz"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_refusals_name_file_and_key(extensions: Path) -> None:
+    path = extensions / "c" / "recipe.toml"
+    path.write_text(path.read_text() + '[[origin]]\nkind = "apt"\npackages = []\n')
+    with pytest.raises(UserError, match=r"c/recipe.toml: origin\[0\].packages: needed"):
+        recipe.load("c")
+    path.write_text(path.read_text().replace('"apt"', '"disk"'))
+    with pytest.raises(
+        UserError, match=r"origin\[0\].kind: expected one of 'apt', 'archive', 'wheel', 'npm', got 'disk'"
+    ):
+        recipe.load("c")

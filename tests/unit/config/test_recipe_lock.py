@@ -1,0 +1,118 @@
+"""The lock beside a recipe, and which recipes are left out for want of one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import plan, profile, recipe, recipe_lock
+from tasks.config.profile import Extension, Profile
+from tasks.config.recipe_lock import LockedFile, OriginLock
+from tasks.origins.lock import Lock
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+
+ONE = LockedFile("https://h/a.tgz", "a.tgz", "a" * 64, 3)
+TWO = LockedFile("https://h/a.tgz", "more.tgz", "b" * 64, 4)
+
+
+def test_a_lock_reads_as_it_was_written_in_a_stable_order(tmp_path: Path) -> None:
+    odd = LockedFile('https://h/"q".tgz', "q.tgz", "c" * 64, 5)
+    path = tmp_path / "lock.toml"
+    path.write_text(OriginLock((TWO, odd, ONE)).to_toml())
+    assert recipe_lock.load(path).file == (odd, ONE, TWO)
+    assert recipe_lock.load(path).to_toml() == path.read_text()
+    assert recipe_lock.load(path).of(ONE.origin) == (ONE, TWO)
+    assert recipe_lock.load(path).of("https://h/") == ()
+    assert recipe_lock.load(tmp_path / "none.toml") == OriginLock()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("a" * 64, "a" * 63, "file[0].sha256: expected 64 hex digits"),
+        ('name = "a.tgz"', 'name = "../a.tgz"', "file[0].name: expected a file's name"),
+        ('name = "a.tgz"', 'name = ".lock"', "file[0].name: expected a file's name"),
+        ("size = 3", 'size = "3"', "file[0].size: expected an integer"),
+        ("size = 3", "", "missing key 'file[0].size'"),
+    ],
+)
+def test_a_damaged_lock_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "lock.toml"
+    path.write_text(OriginLock((ONE,)).to_toml().replace(old, new))
+    with pytest.raises(UserError, match=re.escape(words)):
+        recipe_lock.load(path)
+
+
+def test_every_lock_of_the_project_is_of_its_recipe() -> None:
+    """An entry that no origin has is one nobody looks at any more."""
+    for path in (ROOT / "extensions").glob("*/lock.toml"):
+        made = recipe.load(path.parent.name)
+        known = {origin.identity() for origin in made.origin}
+        assert {file.origin for file in recipe_lock.load(path).file} <= known, path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    """Recipes: plain; new, of an archive; old or new; above -> new; top -> above, plain."""
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    archive = '[[origin]]\nkind = "archive"\nversion = "1"\nurls = ["https://h/{name}"]\n'
+    recipes = {
+        "plain": ("", ""),
+        "new": ("", archive.replace("{name}", "new.tgz")),
+        "both": ("", "".join(f'{archive}alternative = "{n}"\n'.replace("{name}", n) for n in ("a", "b"))),
+        "above": ('"new"', ""),
+        "top": ('"above", "plain"', ""),
+    }
+    for name, (deps, origins) in recipes.items():
+        (tmp_path / "extensions" / name).mkdir(parents=True)
+        text = f'deps = [{deps}]\n[info]\ntitle = "t"\ndescription = "d"\n{origins}'
+        (tmp_path / "extensions" / name / "recipe.toml").write_text(text)
+    return replace(profile.load("apt"), extensions=())
+
+
+def left_out(made: Profile) -> dict[str, str]:
+    return plan.left_out(made, plan.plan(made, Lock(), also=recipe.names()))
+
+
+def pin(name: str, identity: str) -> None:
+    recipe_lock.path(name).write_text(OriginLock((replace(ONE, origin=identity),)).to_toml())
+
+
+def test_what_is_not_locked_is_left_out_with_all_that_needs_it(
+    project: Profile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = left_out(project)
+    assert out == {
+        "above": "it needs new, which is left out",
+        "both": "no sha256 is locked for https://h/a (./doit lock:both)",
+        "new": "no sha256 is locked for https://h/new.tgz (./doit lock:new)",
+        "top": "it needs above, which is left out",
+    }
+    plan.tell_left_out(out)
+    assert capsys.readouterr().out.splitlines() == [
+        f"left out: {name}.tcz: {reason}" for name, reason in out.items()
+    ]
+    pin("new", "https://h/new.tgz")
+    assert list(left_out(project)) == ["both"]
+
+
+def test_another_version_in_the_recipe_is_not_locked_by_the_old_one(project: Profile) -> None:
+    pin("new", "https://h/old.tgz")
+    assert "new" in left_out(project)
+
+
+def test_what_the_profile_names_or_needs_is_never_left_out(project: Profile) -> None:
+    assert list(left_out(replace(project, extensions=(Extension("top"),)))) == ["both"]
+
+
+def test_the_chosen_alternative_is_what_must_be_locked(project: Profile) -> None:
+    pin("both", "https://h/b")
+    assert "both" in left_out(project)
+    found = plan.plan(project, Lock(), also=["both"])
+    chosen = replace(project, extensions=(Extension("both", alternative="b"),))
+    assert recipe_lock.unlocked("both", plan.recipe_of(chosen, "both")) == []
+    assert list(plan.left_out(project, found)) == ["both"]

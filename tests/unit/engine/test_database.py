@@ -1,0 +1,237 @@
+"""doit's memory task by task, and `explain`: a small dodo file, run as a person would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.engine import database
+from tasks.util.checkout import ROOT
+
+DODO = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tasks.engine.explain import AllTasks, explain
+from tasks.engine.targets import Intact
+from tasks.engine.reporter import Reporter
+from tasks.engine.database import Keys
+
+DOIT_CONFIG = {{"backend": "sqlite3", "reporter": Reporter, "default_tasks": ["third"], "verbosity": 2}}
+CHECKS = [Keys(eval(Path("keys").read_text())), Intact([Path("folder")])]
+
+def copy(before, after):
+    Path(after).write_text(Path(before).read_text())
+    Path("folder").mkdir(exist_ok=True)
+    Path("folder", "inside").write_text("as made")
+    while after == "two" and Path("hang").exists():
+        pass
+    assert not Path(f"fail-{{after}}").exists()
+
+def task_all():
+    known = AllTasks()
+    yield {{"basename": "explain", "actions": [(explain, [known, ["third"]])], "pos_arg": "names",
+           "uptodate": [known]}}
+    for name, before, after in map(str.split, ("first zero one", "second one two", "third two three")):
+        yield {{"basename": name, "actions": [(copy, [before, after])], "file_dep": [before],
+               "targets": [after], "uptodate": CHECKS if name == "second" else []}}
+"""
+
+
+class Project:
+    """A folder with the dodo file: first, second and third copy a file on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "dodo.py").write_text(DODO.format(root=str(ROOT)))
+        (folder / "zero").write_text("0")
+        (folder / "keys").write_text("{'level': 1}")
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        # Without bytecode files: two runs may be closer together than a second.
+        command = [sys.executable, "-B", "-m", "doit", *words]
+        return subprocess.Popen(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def doit(self, *words: str, status: int = 0) -> str:
+        process = self.start(*words)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == status, said
+        return said
+
+    def ran(self, *words: str) -> list[str]:
+        return [line[3:] for line in self.doit(*words).splitlines() if line.startswith("=> ")]
+
+    def why(self, *names: str) -> list[str]:
+        lines = self.doit("explain", *names).splitlines()
+        return [line for line in lines if "explain" not in line]
+
+    def hang_in_second(self) -> subprocess.Popen[str]:
+        """Start a run that stays in `second` while there is a file `hang`."""
+        (self.folder / "hang").touch()
+        (self.folder / "two").unlink(missing_ok=True)
+        process = self.start()
+        while not (self.folder / "two").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        return process
+
+    def kill_in_second(self) -> None:
+        process = self.hang_in_second()
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        (self.folder / "hang").unlink()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_what_a_killed_run_finished_stays_finished(project: Project) -> None:
+    project.kill_in_second()
+    assert project.ran() == ["second", "third"]
+    assert project.ran() == []
+
+
+def test_what_a_killed_run_left_half_done_is_removed(project: Project) -> None:
+    left = [".two.abcd_123.part", "folder/.two.abcd_123.old", ".linux-abcd_123"]
+    kept = [".config.old", "folder/two.part", ".two.part"]
+    (project.folder / "folder").mkdir()
+    for name in (*left, *kept):
+        (project.folder / name).touch()
+    (project.folder / left[0]).unlink()
+    (project.folder / left[0] / "full").mkdir(parents=True)
+    project.doit()
+    assert not [name for name in left if (project.folder / name).exists()]
+    assert not [name for name in kept if not (project.folder / name).exists()]
+
+
+def test_a_task_killed_in_the_middle_is_not_done_though_its_inputs_are_as_before(project: Project) -> None:
+    project.doit()
+    (project.folder / "zero").write_text("other")
+    project.kill_in_second()
+    (project.folder / "zero").write_text("0")
+    (project.folder / "two").write_text("half")
+    assert project.ran() == ["first", "second"]
+    assert (project.folder / "two").read_text() == "0"
+
+
+def test_a_failed_task_is_not_done_and_those_before_it_are(project: Project) -> None:
+    (project.folder / "fail-two").touch()
+    project.doit(status=2)
+    (project.folder / "fail-two").unlink()
+    assert project.ran() == ["second", "third"]
+
+
+def test_a_second_run_waits_for_the_first(project: Project) -> None:
+    first = project.hang_in_second()
+    second = project.start()
+    assert second.stdout is not None
+    waiting = f"waiting for another run here (process {first.pid})\n"
+    assert waiting in (second.stdout.readline(), second.stdout.readline())
+    assert second.poll() is None
+    (project.folder / "hang").unlink()
+    said, _ = first.communicate(timeout=60)
+    assert (first.returncode, said.count("=> ")) == (0, 3)
+    said, _ = second.communicate(timeout=60)
+    assert (second.returncode, "=> third" in said) == (0, False)
+    assert project.ran() == []
+
+
+@pytest.mark.parametrize("name", ["two", "folder/inside"])
+def test_what_was_changed_after_it_was_made_is_made_again(project: Project, name: str) -> None:
+    project.doit()
+    path = project.folder / name
+    made = path.read_text()
+    path.write_text("x" * len(made))
+    assert project.why() == [
+        *("second would run:", f"  no longer as it was made: {name}"),
+        *("third would run:", *(["  changed: two"] if name == "two" else []), "  after second"),
+    ]
+    assert project.ran() == ["second"]
+    assert path.read_text() == made
+    os.utime(path)
+    assert project.ran() == [], "a new time alone is no change"
+    path.unlink()
+    assert project.ran() == ["second"]
+    assert project.ran() == []
+
+
+def test_explain_names_what_changed(project: Project) -> None:
+    assert project.why() == [
+        *("first would run:", "  it has not been done yet"),
+        *("second would run:", "  it has not been done yet", "  after first"),
+        *("third would run:", "  it has not been done yet", "  after second"),
+    ]
+    project.doit()
+    assert project.why() == ["everything is up to date"]
+    (project.folder / "keys").write_text("{'level': 2, 'more': 'x'}")
+    assert project.why() == [
+        *("second would run:", "  level: 1 -> 2", "  more: nothing -> 'x'"),
+        *("third would run:", "  after second"),
+    ]
+    assert project.why("first") == ["everything is up to date"]
+    assert project.ran() == ["second"]  # which wrote the same: `after` says what may follow
+    (project.folder / "zero").write_text("other")
+    (project.folder / "three").unlink()
+    assert project.why() == [
+        *("first would run:", "  changed: zero"),
+        *("second would run:", "  after first"),
+        *("third would run:", "  missing: three", "  after second"),
+    ]
+
+
+def test_explain_runs_nothing_and_forgets_nothing(project: Project) -> None:
+    project.doit()
+    (project.folder / "zero").write_text("other")
+    project.why()
+    assert (project.folder / "one").read_text() == "0"
+    (project.folder / "zero").write_text("0")
+    assert project.ran() == []
+
+
+def test_an_unknown_task_is_one_line(project: Project) -> None:
+    process = project.start("explain", "fourth")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode
+    assert "there is no task 'fourth'" in said
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    level: str
+    parts: tuple[Part, ...] = ()
+
+
+def test_values_are_taken_apart_to_the_key_that_changes() -> None:
+    before = database.flat({"kernel": Whole("a", (Part("x", 1), Part("y", 2))), "epoch": 3})
+    assert before == {
+        "kernel.level": "'a'",
+        "kernel.parts": "['x', 'y']",
+        "kernel.parts.x.name": "'x'",
+        "kernel.parts.x.size": "1",
+        "kernel.parts.y.name": "'y'",
+        "kernel.parts.y.size": "2",
+        "epoch": "3",
+    }
+    now = database.Keys({"kernel": Whole("a", (Part("y", 9), Part("x", 1))), "epoch": 3})
+    assert now.differing({"keys": before}) == {
+        "kernel.parts": ("['x', 'y']", "['y', 'x']"),
+        "kernel.parts.y.size": ("2", "9"),
+    }
+    assert now.differing({})["epoch"] == ("nothing", "3")

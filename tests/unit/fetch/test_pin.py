@@ -1,0 +1,399 @@
+"""`./doit lock` and `./doit fetch` against a mirror laid out as Tiny Core's, sound and broken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import profile, recipe
+from tasks.config import settings as config_settings
+from tasks.config.inputs import source_file
+from tasks.config.profile import Extension
+from tasks.config.settings import Settings
+from tasks.fetch import inputs, pin
+from tasks.origins import http
+from tasks.origins.lock import load_lock
+from tasks.util import toml_schema
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.tinycore import (
+    DISTRIBUTION,
+    KERNEL_CONFIG,
+    KERNEL_SOURCE,
+    RELEASE,
+    TCZ,
+    TinyCore,
+    md5_text,
+)
+
+ROOTFS = f"{DISTRIBUTION}/rootfs64.gz"
+ZEROS = "0" * 32
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, and no waiting between tries."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(http, "DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(http, "TIMEOUT", (2.0, 1.0))
+    defaults = {"delays": (0.0, 0.0), "timeout": (2.0, 1.0)}
+    monkeypatch.setattr(http.download, "__kwdefaults__", defaults)
+
+
+def offering() -> Iterator[TinyCore]:
+    with Mirror() as mirror:
+        made = TinyCore(mirror)
+        made.kernel()
+        made.distribution(b"a root")
+        made.extension("a", "b.tcz\r\n\r\nipv6-netfilter-KERNEL.tcz \r\n")
+        made.extension("b", "c.tcz\nb2.tcz\n")
+        made.extension("b2", "a.tcz\n")
+        made.extension("c")
+        yield made
+
+
+@pytest.fixture
+def one() -> Iterator[TinyCore]:
+    yield from offering()
+
+
+@pytest.fixture
+def two() -> Iterator[TinyCore]:
+    yield from offering()
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Return a function that makes settings of the project's tc11 profile on made-up mirrors."""
+    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
+    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    (tmp_path / "profiles").mkdir()
+    tc11 = toml_schema.load(ROOT / "profiles/tc11.toml", profile.Profile)
+
+    def call(*mirrors: TinyCore, names: tuple[str, ...] = ("a",)) -> Settings:
+        extensions = tuple(Extension(name, origin="upstream") for name in names)
+        urls = tuple(tiny.mirror.url for tiny in mirrors)
+        mine = replace(tc11, mirrors=urls, extensions=extensions)
+        return Settings("tc11", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+
+    return call
+
+
+def left(settings: Settings) -> list[str]:
+    """Return all files in the cache that are no whole download, and locks."""
+    found = [path for path in settings.cache.rglob("*") if path.is_file() and path.name != ".lock"]
+    whole = {hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in found}
+    odd = [path.name for path in found if path.parent.name not in whole]
+    scratch = [path.name for path in settings.cache.rglob(".learn-*")]
+    locks = [path.name for path in (settings.pinned_lock, settings.used_lock) if path.exists()]
+    return [*odd, *scratch, *locks]
+
+
+def test_everything_is_learned_shown_and_pinned(
+    make: Callable[..., Settings], one: TinyCore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make(one)
+    inputs.lock(settings)
+    pinned = load_lock(settings.pinned_lock)
+    assert [file.path for file in pinned.file] == sorted([ROOTFS, KERNEL_CONFIG, KERNEL_SOURCE])
+    shown = {
+        line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("lock: ")
+    }
+    digest = hashlib.sha256(b"a root").hexdigest()
+    assert shown[ROOTFS] == f"lock: {ROOTFS}  6 bytes  md5 ok  sha256 {digest}"
+    assert "  no md5 published  " in shown[KERNEL_CONFIG]
+    assert "  md5 ok  " in shown[f"{TCZ}/a.tcz"]
+    content = one.mirror.pages[f"{TCZ}/a.tcz"].content
+    entry = next(item for item in pinned.extension if item.name == "a")
+    assert entry.sha256 == hashlib.sha256(content).hexdigest()
+    assert entry.md5 == hashlib.md5(content).hexdigest()
+    assert (entry.size, entry.deps) == (len(content), ("b", "ipv6-netfilter-KERNEL"))
+    assert [item.name for item in pinned.extension] == ["a", "b", "b2", "c"]
+    assert load_lock(settings.used_lock) == pinned
+    assert entry.cached_in(settings.cache).read_bytes() == content
+    # Nothing of the kernel's own modules is asked of a mirror, and nothing tce-load would not ask for.
+    asked = {request.path for request in one.mirror.requests}
+    assert not [path for path in asked if "netfilter" in path or path.endswith((".info", ".list"))]
+
+
+def test_circles_are_told(
+    make: Callable[..., Settings], one: TinyCore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs.lock(make(one))
+    said = capsys.readouterr().out.splitlines()
+    assert "warning: loop dependency a -> b -> b2 -> a; tce-load loads them all the same" in said
+
+
+def test_locking_again_asks_for_nothing_and_changes_nothing(
+    make: Callable[..., Settings], one: TinyCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(one)
+    inputs.lock(settings)
+    before = settings.pinned_lock.stat()
+    forbid_sockets(monkeypatch)
+    inputs.lock(settings)
+    inputs.fetch(settings)
+    inputs.fetch(replace(settings, offline=True, frozen=True))
+    assert settings.pinned_lock.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_fetch_brings_exactly_what_is_locked(
+    make: Callable[..., Settings], one: TinyCore, tmp_path: Path
+) -> None:
+    settings = make(one)
+    inputs.lock(settings)
+    elsewhere = replace(settings, cache=tmp_path / "other", output=tmp_path / "other-out")
+    asked = len(one.mirror.requests)
+    inputs.fetch(elsewhere)
+    names = {request.path for request in one.mirror.requests[asked:]}
+    pinned = load_lock(settings.pinned_lock)
+    assert names == {file.path for file in pinned.file} | {f"{TCZ}/{x.name}.tcz" for x in pinned.extension}
+    assert load_lock(elsewhere.used_lock) == pinned
+    one.mirror.pages.clear()
+    inputs.fetch(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [("extension", "for extension a, which the profile"), ("file", f"for {KERNEL_SOURCE} of profile tc11")],
+)
+def test_fetch_never_learns(make: Callable[..., Settings], one: TinyCore, lacking: str, says: str) -> None:
+    settings = make(one)
+    inputs.lock(settings)
+    full = load_lock(settings.pinned_lock)
+    cut = replace(full, **{lacking: ()})
+    settings.pinned_lock.write_text(cut.to_toml())
+    asked = len(one.mirror.requests)
+    with pytest.raises(UserError, match=f"no sha256 is locked {says}") as caught:
+        inputs.fetch(settings)
+    assert caught.value.hint == "./doit lock profile=tc11"
+    with pytest.raises(UserError, match="fetch never does") as caught:
+        inputs.fetch(replace(settings, relock=True))
+    assert caught.value.hint == "./doit lock relock=1"
+    assert len(one.mirror.requests) == asked
+    assert load_lock(settings.pinned_lock) == cut
+
+
+class TestRelock:
+    NEW = b"hsqs another b"
+
+    @pytest.fixture
+    def settings(self, make: Callable[..., Settings], one: TinyCore, tmp_path: Path) -> Settings:
+        """Everything is locked; then the mirror changes `b` and the root; the cache is empty."""
+        settings = make(one)
+        inputs.lock(settings)
+        one.extension("b", "c.tcz\n", self.NEW)
+        one.distribution(b"another root")
+        return replace(settings, cache=tmp_path / "empty")
+
+    @pytest.mark.parametrize("command", [inputs.lock, inputs.fetch])
+    def test_another_content_is_an_error_with_both_hashes(
+        self, settings: Settings, one: TinyCore, command: Callable[[Settings], None]
+    ) -> None:
+        before = settings.pinned_lock.read_bytes()
+        old = next(file.sha256 for file in load_lock(settings.pinned_lock).file if file.path == ROOTFS)
+        with pytest.raises(UserError) as caught:
+            command(settings)
+        assert f"expected {old}, got {hashlib.sha256(b'another root').hexdigest()}" in caught.value.message
+        assert "relock=1" in caught.value.hint
+        one.distribution(b"a root")
+        with pytest.raises(UserError, match=hashlib.sha256(self.NEW).hexdigest()):
+            command(settings)
+        assert settings.pinned_lock.read_bytes() == before
+
+    def test_relock_takes_it_and_says_so(
+        self, settings: Settings, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        old = {item.name: item for item in load_lock(settings.pinned_lock).extension}
+        inputs.lock(replace(settings, relock=True))
+        new = {item.name: item for item in load_lock(settings.pinned_lock).extension}
+        assert set(new) == {"a", "b", "c"}
+        assert (new["a"], new["c"]) == (old["a"], old["c"])
+        digest = hashlib.sha256(self.NEW).hexdigest()
+        assert new["b"].sha256 == digest
+        said = capsys.readouterr().out
+        assert f"lock: b.tcz changed: sha256 {old['b'].sha256} -> {digest}\n" in said
+        assert f"lock: {ROOTFS} changed: sha256 " in said
+        assert "a.tcz changed" not in said
+
+
+# What can be wrong with a mirror: which page is broken how, and what the one error says.
+FAULTS: list[tuple[str, Callable[[TinyCore], object], str]] = [
+    (
+        "no-such-extension",
+        lambda tiny: tiny.mirror.pages.pop(f"{TCZ}/b2.tcz"),
+        r"^b\.tcz wants b2\.tcz, which no mirror has",
+    ),
+    ("no-kernel", lambda tiny: tiny.mirror.pages.pop(KERNEL_SOURCE), r"linux-5\.4\.3-patched\.txz .*404"),
+    (
+        "cut",
+        lambda tiny: setattr(tiny.mirror.pages[ROOTFS], "cut", 3),
+        r"rootfs64\.gz could not be downloaded: .*cut short",
+    ),
+    (
+        "wrong-bytes",
+        lambda tiny: setattr(tiny.mirror.pages[f"{TCZ}/c.tcz"], "content", b"hsqs wrong"),
+        r"c\.tcz could not be checked: .* has md5 .*, its \.md5\.txt says ",
+    ),
+    (
+        "md5-of-another",
+        lambda tiny: tiny.mirror.pages.update({f"{ROOTFS}.md5.txt": Page(f"{ZEROS}  x\n".encode())}),
+        f"its .md5.txt says {ZEROS}",
+    ),
+    (
+        "md5-is-html",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/a.tcz.md5.txt": Page(b"<html>oops</html>")}),
+        r"a\.tcz\.md5\.txt is no md5sum output: '<html>oops</html>'",
+    ),
+    (
+        "md5-fails",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/a.tcz.md5.txt": Page(status=503)}),
+        r"a\.tcz could not be checked: .*503",
+    ),
+    (
+        "dep-is-html",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/c.tcz.dep": Page(b"<html>")}),
+        r"c\.tcz\.dep is no list of extensions: '<html>'",
+    ),
+    (
+        "dep-fails",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/c.tcz.dep": Page(status=500)}),
+        r"c\.tcz\.dep could not be downloaded: .*500",
+    ),
+    (
+        "dep-is-cut",
+        lambda tiny: setattr(tiny.mirror.pages[f"{TCZ}/b.tcz.dep"], "cut", 6),
+        r"b\.tcz\.dep could not be downloaded: .*cut short",
+    ),
+    (
+        "dep-is-endless",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/c.tcz.dep": Page(b"a.tcz\n" * 200_000)}),
+        r"c\.tcz\.dep could not be downloaded: .*more than 1048576 bytes",
+    ),
+    ("no-squashfs", lambda tiny: tiny.extension("c", content=b"PK a zip"), r"c\.tcz is no squashfs file"),
+    (
+        "stalls",
+        lambda tiny: tiny.mirror.pages.update({ROOTFS: Page(b"a root", cut=2, stall=True)}),
+        r"rootfs64\.gz could not be downloaded: .*timed out",
+    ),
+    (
+        "redirects-in-a-circle",
+        lambda tiny: tiny.mirror.pages.update({ROOTFS: Page(location=f"/{ROOTFS}")}),
+        r"rootfs64\.gz could not be downloaded: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
+)
+def test_a_broken_mirror_gives_one_line_and_leaves_nothing(
+    make: Callable[..., Settings], one: TinyCore, broken: Callable[[TinyCore], object], says: str
+) -> None:
+    settings = make(one)
+    broken(one)
+    with pytest.raises(UserError, match=says) as caught:
+        inputs.lock(settings)
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    assert "continues" not in caught.value.hint  # what nobody knows the hash of is not kept in part
+    assert left(settings) == []
+
+
+@pytest.mark.parametrize(
+    "broken", [fault[1] for fault in FAULTS[1:5]], ids=[fault[0] for fault in FAULTS[1:5]]
+)
+def test_the_next_mirror_is_asked(
+    make: Callable[..., Settings], one: TinyCore, two: TinyCore, broken: Callable[[TinyCore], object]
+) -> None:
+    broken(one)
+    settings = make(one, two)
+    inputs.lock(settings)
+    assert len(load_lock(settings.pinned_lock).extension) == 4
+    assert left(settings) == ["tc11.lock.toml", "lock.toml"]
+
+
+def test_what_passes_is_tried_again(make: Callable[..., Settings], one: TinyCore) -> None:
+    one.mirror.pages[ROOTFS].cut, one.mirror.pages[ROOTFS].times = 2, 1
+    one.mirror.pages[f"{TCZ}/a.tcz.dep"].status, one.mirror.pages[f"{TCZ}/a.tcz.dep"].times = 503, 2
+    one.mirror.pages[f"{TCZ}/c.tcz"].wait = 0.2
+    settings = make(one)
+    inputs.lock(settings)
+    assert source_file(settings, settings.profile.core.archives[0]).read_bytes() == b"a root"
+    # A cut file is not resumed: the rest might be of another one.
+    assert [request.range for request in one.mirror.asked(ROOTFS)] == ["", ""]
+
+
+def test_redirects_are_followed(make: Callable[..., Settings], one: TinyCore, two: TinyCore) -> None:
+    for path in (ROOTFS, f"{TCZ}/a.tcz"):
+        one.mirror.pages[path] = Page(location=f"{two.mirror.url}/{path}")
+    settings = make(one)
+    inputs.lock(settings)
+    assert {request.path for request in two.mirror.requests} == {ROOTFS, f"{TCZ}/a.tcz"}
+
+
+def test_a_missing_top_extension_is_wanted_by_the_profile(
+    make: Callable[..., Settings], one: TinyCore
+) -> None:
+    with pytest.raises(UserError, match=r"^the profile wants nowhere\.tcz, which no mirror has") as caught:
+        inputs.lock(make(one, names=("nowhere",)))
+    assert "`tcz`" in caught.value.hint
+    assert "404" in caught.value.detail
+
+
+def test_a_mirror_that_fails_is_not_taken_for_one_without_the_extension(
+    make: Callable[..., Settings], one: TinyCore, tmp_path: Path
+) -> None:
+    """A recipe stands in for what no mirror has, never for what could not be asked."""
+    (tmp_path / "extensions/c").mkdir(parents=True)
+    (tmp_path / "extensions/c/recipe.toml").write_text('[info]\ntitle = "c"\ndescription = "d"\n')
+    one.mirror.pages[f"{TCZ}/c.tcz"].status = 503
+    settings = make(one)
+    with pytest.raises(UserError, match=r"c\.tcz could not be downloaded: .*503"):
+        inputs.lock(settings)
+    del one.mirror.pages[f"{TCZ}/c.tcz"]
+    inputs.lock(settings)
+    assert [item.name for item in load_lock(settings.pinned_lock).extension] == ["a", "b", "b2"]
+
+
+def test_modules_of_another_build_are_warned_of(
+    make: Callable[..., Settings], one: TinyCore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one.extension(f"zfs-{RELEASE}")
+    inputs.lock(make(one, names=("zfs-KERNEL",)))
+    assert f"warning: zfs-{RELEASE}.tcz holds modules of Tiny Core's own kernel" in capsys.readouterr().out
+
+
+def test_without_a_mirror(make: Callable[..., Settings]) -> None:
+    with pytest.raises(UserError, match="there is no mirror to download from"):
+        inputs.lock(make())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{'a' * 32}  x.tcz\n", "a" * 32),
+        (f"{'A' * 32} *x.tcz\r\n", "a" * 32),
+        (f"{'a' * 32}  /tmp/built-under/another.tcz\n", "a" * 32),
+        (f"{'a' * 32}\n", "a" * 32),
+        (f"\n{'b' * 32}  y.tcz\n{'a' * 32}  x.tcz\n", "a" * 32),
+    ],
+)
+def test_md5sums_output_is_read(text: str, expected: str) -> None:
+    assert pin.parse_md5(text, "x.tcz", "x.md5.txt") == expected
+
+
+@pytest.mark.parametrize("text", ["", "\n", "<html>", f"{'a' * 31}  x", f"{'b' * 32}  y\n{'a' * 32}  z\n"])
+def test_what_is_no_md5sum_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"x\.md5\.txt is no md5sum output"):
+        pin.parse_md5(text, "x.tcz", "x.md5.txt")
+
+
+def test_md5_text_is_what_md5sum_writes(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"content")
+    assert pin.parse_md5(md5_text("f", b"content").decode(), "f", "") == hashlib.md5(b"content").hexdigest()

@@ -1,0 +1,194 @@
+"""The kconfig stage without a kernel tree: refusals, report and diff."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.config.settings import Settings
+from tasks.config.sources import Source
+from tasks.kernel import kconfig
+from tasks.kernel.fragments import FOLDER, Request
+from tasks.util.errors import UserError
+
+
+def request(symbol: str, value: str, line: int = 1, file: str = "f.config") -> Request:
+    return Request(symbol, value, file, line)
+
+
+def make_fragments(settings: Settings, folder: Path, *texts: str) -> Settings:
+    """Return `settings` with fragments of these texts, and what passes for a kernel tree."""
+    settings.linux.mkdir(parents=True)
+    (settings.linux / "Kconfig").write_text("")
+    paths = []
+    for number, text in enumerate(texts):
+        paths.append(folder / f"{number}.config")
+        paths[-1].write_text(text)
+    return dataclasses.replace(settings, fragments=tuple(map(str, paths)))
+
+
+def test_a_later_fragment_must_not_change_an_earlier_one(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_fragments(
+        make_settings(), tmp_path, "CONFIG_A=y\nCONFIG_B=y\n", "CONFIG_B=y\n# CONFIG_A is not set\n"
+    )
+    with pytest.raises(UserError, match="1 requested kernel option") as caught:
+        kconfig.merge(settings)
+    assert caught.value.detail == (
+        f"  {tmp_path}/0.config:1: CONFIG_A=y\n    overridden at {tmp_path}/1.config:2: # CONFIG_A is not set"
+    )
+    assert not settings.config.exists()
+
+
+def test_git_state_cannot_be_asked_into_the_release(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_fragments(make_settings(), tmp_path, "CONFIG_LOCALVERSION_AUTO=y\n")
+    with pytest.raises(UserError) as caught:
+        kconfig.merge(settings)
+    assert "no git state in the release: # CONFIG_LOCALVERSION_AUTO is not set" in caught.value.detail
+
+
+def test_without_a_kernel_tree_the_stage_says_what_to_run(make_settings: Callable[..., Settings]) -> None:
+    with pytest.raises(UserError, match="is not a kernel tree") as caught:
+        kconfig.merge(make_settings())
+    assert caught.value.hint == "./doit linux"
+
+
+def with_kernel(settings: Settings, **changes: object) -> Settings:
+    kernel = dataclasses.replace(settings.profile.kernel, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
+
+
+def test_the_profile_asks_for_its_localversion(make_settings: Callable[..., Settings]) -> None:
+    settings = with_kernel(make_settings(), localversion="-mine")
+    asked = {found.symbol: found.value for found in kconfig.implied_requests(settings)}
+    assert asked == {"LOCALVERSION": '"-mine"', "LOCALVERSION_AUTO": "n"}
+    silent = kconfig.implied_requests(with_kernel(settings, localversion=""))
+    assert [found.symbol for found in silent] == ["LOCALVERSION_AUTO"]
+
+
+@pytest.mark.parametrize("text", ['-a"b', "-a b", "-ä", "-a/b", "-a\n"])
+def test_a_localversion_that_is_no_part_of_a_release_is_refused(
+    make_settings: Callable[..., Settings], text: str
+) -> None:
+    with pytest.raises(UserError, match=r"apt\.toml: kernel\.localversion"):
+        kconfig.implied_requests(with_kernel(make_settings(), localversion=text))
+
+
+def test_the_base_is_a_name_in_kconfig_or_a_file(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_settings()
+    assert kconfig.base_file(settings) == FOLDER / "base-x86_64.config"
+    own = tmp_path / "own"
+    own.write_text("CONFIG_A=y\n")
+    assert kconfig.base_file(with_kernel(settings, base=Source("file", path=str(own)))) == own
+    with pytest.raises(UserError, match="base config 'none' does not exist") as caught:
+        kconfig.base_file(with_kernel(settings, base="none"))
+    assert "base-x86_64.config" in caught.value.hint
+
+
+def test_symbols_are_found_in_the_files_of_x86_alone(tmp_path: Path) -> None:
+    texts = {
+        "Kconfig": "config TOP\n\tbool\n",
+        "drivers/Kconfig.debug": "\tmenuconfig DEEP\n# config NOT_THIS\n\thelp\n\t  the config file\n",
+        "arch/x86/Kconfig": "config X86\n",
+        "arch/arm/Kconfig": "config ARM\n",
+        "scripts/kconfig/tests/Kconfig": "config TEST_DATA\n",
+        "drivers/notes.txt": "config TEXT\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert {"TOP", "DEEP", "X86"} == kconfig.defined_symbols(tmp_path) - {"file"}
+
+
+def test_the_report_says_how_each_line_came_to_hold() -> None:
+    base_requests = [request("A", "y", 1, "b"), request("XZ", "y", 2, "b"), request("C", "y", 3, "b")]
+    requests = [request("C", "m", 1), request("D", "y", 2), request("A", "y", 3), request("E", "n", 4)]
+    report = kconfig.format_report(
+        base_requests,
+        requests,
+        {found.symbol: found for found in requests} | {"XZ": request("GZIP", "y", 9)},
+        {"A": "y", "C": "y"},
+        {"A": "y", "C": "m", "D": "y"},
+        {"C": "m", "E": "n"},
+    )
+    assert report == (
+        "# where     asked                  got                     via\n"
+        "b:1         CONFIG_A=y             CONFIG_A=y              default, base\n"
+        "b:2         CONFIG_XZ=y            # CONFIG_XZ is not set  overridden at f.config:9\n"
+        "b:3         CONFIG_C=y             CONFIG_C=m              overridden at f.config:1\n"
+        "f.config:1  CONFIG_C=m             CONFIG_C=m              line\n"
+        "f.config:2  CONFIG_D=y             CONFIG_D=y              default\n"
+        "f.config:3  CONFIG_A=y             CONFIG_A=y              default, base\n"
+        "f.config:4  # CONFIG_E is not set  # CONFIG_E is not set   line, base\n"
+    )
+
+
+def test_the_diff_separates_what_was_asked_from_what_followed() -> None:
+    original = 'CONFIG_CC_VERSION_TEXT="gcc 9"\nCONFIG_LOGO=y\nCONFIG_A=y\n'
+    base = 'CONFIG_CC_VERSION_TEXT="gcc 12"\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_G=y\n# CONFIG_SAME is not set\n'
+    final = (
+        'CONFIG_CC_VERSION_TEXT="gcc 13"\n# CONFIG_A is not set\nCONFIG_B=y\nCONFIG_C=y\n'
+        "CONFIG_GCC_VERSION=130000\nCONFIG_CC_HAS_ASM_GOTO=y\n"
+    )
+    asked = [request("B", "y", 1), request("A", "n", 2), request("SAME", "n", 3)]
+    assert kconfig.format_diff(original, base, final, asked) == (
+        "# asked for\n"
+        "- CONFIG_A=y  (f.config:2)\n"
+        "~ CONFIG_B=m -> y  (f.config:1)\n"
+        "\n# followed by itself (select or default)\n"
+        "+ CONFIG_C=y\n"
+        "- CONFIG_G=y\n"
+        "\n# base file, as this kernel version reads it\n"
+        "+ CONFIG_B=m\n"
+        "+ CONFIG_G=y\n"
+        "- CONFIG_LOGO=y\n"
+    )
+    assert "base file" not in kconfig.format_diff("", base, final, asked)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "is_fact"),
+    [
+        ("CC_VERSION_TEXT", True),
+        ("CC_IS_GCC", True),
+        ("GCC_VERSION", True),
+        ("LD_IS_BFD", True),
+        ("LD_VERSION", True),
+        ("AS_TPAUSE", True),
+        ("CC_HAS_ASM_INLINE", True),
+        ("GCC10_NO_ARRAY_BOUNDS", True),
+        ("PAHOLE_VERSION", True),
+        ("TOOLS_SUPPORT_RELR", True),
+        ("RUSTC_LLVM_VERSION", True),
+        ("CC_OPTIMIZE_FOR_SIZE", False),
+        ("GCC_PLUGINS", False),
+        ("LD_DEAD_CODE_DATA_ELIMINATION", False),
+        ("ASN1", False),
+        ("SQUASHFS_XATTR", False),
+        ("RUST", False),
+        ("LOCALVERSION", False),
+    ],
+)
+def test_facts_about_the_toolchain_are_no_change(symbol: str, is_fact: bool) -> None:
+    text = kconfig.format_diff("", "", f"CONFIG_{symbol}=y\n", [])
+    assert (symbol not in text) is is_fact
+
+
+def test_print_diff_without_a_run_says_what_to_run(
+    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings()
+    with pytest.raises(UserError, match="does not exist"):
+        kconfig.print_diff(settings)
+    settings.config.parent.mkdir(parents=True)
+    (settings.config.parent / "diff.txt").write_text("# asked for\n+ CONFIG_A=y\n")
+    kconfig.print_diff(settings)
+    assert capsys.readouterr().out == "# asked for\n+ CONFIG_A=y\n"

@@ -1,0 +1,87 @@
+"""QEMU command lines."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tasks.util.errors import UserError
+from tasks.vm import machine
+from tasks.vm.machine import Disk, Machine
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image file with a comma in its name, which QEMU's options must survive."""
+    path = tmp_path / "a,b.img"
+    path.touch()
+    return path
+
+
+def test_disks_keep_their_order_and_bus(image: Path, tmp_path: Path) -> None:
+    disks = (Disk(image, "cdrom"), Disk(image), Disk(image, "ahci", read_only=True))
+    words = machine.argv(Machine("bios", disks=disks), tmp_path)
+    drives = [words[n + 1] for n, word in enumerate(words) if word == "-drive"]
+    assert [("readonly=on" in drive) for drive in drives] == [True, False, True]
+    assert all("a,,b.img" in drive for drive in drives)
+    devices = [word.split(",")[0] for word in words if ",drive=disk" in word]
+    assert devices == ["ide-cd", "virtio-blk-pci", "ide-hd"]
+    assert [word.split("bootindex=")[1] for word in words if "bootindex" in word] == ["0", "1", "2"]
+
+
+def test_direct_boot(image: Path, tmp_path: Path) -> None:
+    words = machine.argv(Machine("direct", kernel=image, initrd=image, append="noembed x=1"), tmp_path)
+    assert words[words.index("-append") + 1] == "noembed x=1"
+    assert words[words.index("-kernel") + 1] == str(image)
+
+
+def test_a_missing_image_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist") as caught:
+        machine.argv(Machine("bios", disks=(Disk(tmp_path / "no.iso", "cdrom"),)), tmp_path)
+    assert "./doit iso" in caught.value.hint
+
+
+def test_missing_uefi_firmware_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "OVMF_CODE", tmp_path / "absent.fd")
+    with pytest.raises(UserError) as caught:
+        machine.argv(Machine("uefi"), tmp_path)
+    assert "ovmf" in caught.value.hint
+
+
+def test_ports_are_forwarded_from_loopback_only(tmp_path: Path) -> None:
+    words = machine.argv(Machine("bios", forward={5000: 5000, 2222: 22}), tmp_path)
+    netdev = words[words.index("-netdev") + 1]
+    assert netdev == "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:5000-:5000"
+
+
+def test_ports_to_forward() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert machine.forwards([f"{port}:5000"]) == {port: 5000}
+    assert machine.forwards([]) == {}
+
+
+@pytest.mark.parametrize("word", ["5000", "0:80", "80:65536", "a:b", "127.0.0.1:80:80", "80:80 "])
+def test_a_forward_that_cannot_be_meant_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match="expected HOSTPORT:GUESTPORT"):
+        machine.forwards([word])
+
+
+def test_a_port_is_forwarded_once_and_only_if_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match="Address already in use"):
+            machine.forwards([f"{port}:80"])
+    with pytest.raises(UserError, match=f"host port {port} is named twice"):
+        machine.forwards([f"{port}:80", f"{port}:81"])
+
+
+def test_no_network_unless_asked(tmp_path: Path) -> None:
+    words = machine.argv(Machine("bios"), tmp_path)
+    assert "-nodefaults" in words
+    assert "-netdev" not in words
