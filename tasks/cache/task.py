@@ -26,11 +26,11 @@ from typing import Any
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.settings import Settings
 from tasks.engine.database import Keys, flat
-from tasks.engine.task import Task
+from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
 from tasks.util import host
 from tasks.util.checkout import ROOT
-from tasks.util.errors import UserError, action
+from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import PASSED, clean_env, run, say
 

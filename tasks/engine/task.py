@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from doit.exceptions import TaskFailed
+
 from tasks.engine.database import Keys
 from tasks.engine.targets import Intact
-from tasks.util.errors import action
+from tasks.util.errors import UserError, from_os_error
 
 Task = dict[str, Any]
 Action = tuple[Callable[..., Any], list[Any]]
 # A task's `meta`: its output is for programs, so the reporter adds nothing to it.
 QUIET = {"quiet": True}
+
+
+def action(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function as a doit action whose `UserError` fails the task without a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+        except UserError as error:
+            return TaskFailed(str(error))
+        except OSError as error:
+            return TaskFailed(str(from_os_error(error)))
+        # doit gives meaning to what an action returns; ours report through files.
+        return result if isinstance(result, dict | TaskFailed) else None
+
+    return wrapper
 
 
 def do(stage: str, function: str, *args: Any) -> Action:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -93,21 +92,3 @@ def install_signal_handlers() -> None:
 
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
-
-
-def action(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function as a doit action whose `UserError` fails the task without a traceback."""
-    from doit.exceptions import TaskFailed
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = function(*args, **kwargs)
-        except UserError as error:
-            return TaskFailed(str(error))
-        except OSError as error:
-            return TaskFailed(str(from_os_error(error)))
-        # doit gives meaning to what an action returns; ours report through files.
-        return result if isinstance(result, dict | TaskFailed) else None
-
-    return wrapper

@@ -18,7 +18,8 @@ import fcntl, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from tasks.util import jobserver; from tasks.engine import runner
-from tasks.util.errors import UserError, action, install_signal_handlers
+from tasks.engine.task import action
+from tasks.util.errors import UserError, install_signal_handlers
 from tasks.util.files import atomic_path
 from tasks.engine.reporter import Reporter
 from tasks.util.process import run, say

@@ -45,26 +45,6 @@ def test_files_and_functions_stay_short(path: Path) -> None:
             assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
 
 
-def test_stages_do_not_import_in_a_circle() -> None:
-    imports: dict[str, set[str]] = {}
-    for path in (ROOT / "tasks").glob("*.py"):
-        found: set[str] = set()
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and node.module == "tasks":
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks."):
-                found.add((node.module or "").split(".")[1])
-        imports[path.stem] = found
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " -> ".join([*path, name])
-        for other in imports.get(name, ()):
-            visit(other, (*path, name))
-
-    for name in imports:
-        visit(name, ())
-
-
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt", "tests/requirements-s3.txt"])
 def test_every_requirement_is_pinned(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
