@@ -17,8 +17,8 @@ from tasks.cache.store import Folder, Refused, Unreachable
 from tasks.cache.task import _off, shared
 from tasks.config.settings import Settings
 from tasks.engine import explain
-from tasks.engine.task import Task, changed
-from tasks.util.errors import UserError, action
+from tasks.engine.task import Task, action, changed
+from tasks.util.errors import UserError
 from tests.support.cacheentries import make_checkout, settings_of
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 import pytest
-from doit.exceptions import TaskFailed
 
 from tasks.util import errors
 from tasks.util.errors import UserError
@@ -30,25 +29,3 @@ def test_operating_system_faults_have_words(number: int, text: str, hint: str) -
     said = errors.from_os_error(OSError(number, __import__("os").strerror(number), "/x"))
     assert said.message == text
     assert hint in said.hint
-
-
-def test_action_turns_user_errors_into_failed_tasks() -> None:
-    def failing() -> None:
-        raise UserError("broken", "mend it")
-
-    result = errors.action(failing)()
-    assert isinstance(result, TaskFailed)
-    assert result.get_msg().rstrip("\n") == "broken\n  hint: mend it"
-
-
-def test_action_lets_programming_errors_through() -> None:
-    def wrong() -> None:
-        raise KeyError("bug")
-
-    with pytest.raises(KeyError):
-        errors.action(wrong)()
-
-
-def test_action_passes_values_on_and_nothing_else() -> None:
-    assert errors.action(lambda: {"a": 1})() == {"a": 1}
-    assert errors.action(lambda: "text")() is None
