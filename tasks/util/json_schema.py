@@ -1,0 +1,198 @@
+"""JSON Schemas of the dataclasses that tasks/util/toml_schema.py checks TOML files against.
+
+An editor with Taplo (in VS Code the extension Even Better TOML) reads such a schema and
+completes keys, explains them and underlines mistakes while a file is written.
+
+The draft is 07 (https://json-schema.org/draft-07).  Taplo documents full support of draft 04
+only and validates draft 07 too; from 07 the schemas take `const`, `if` and `else`.  No
+schema holds a `$ref`: Taplo ignores whatever stands beside one, a description for example.
+
+A schema says what a value looks like.  Rules that a dataclass checks in `__post_init__` are
+beyond it, but for regular expressions that a field names in its metadata
+(`field(metadata={"pattern": re.Pattern})`).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+PATTERN = "pattern"
+TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+Schema = dict[str, Any]
+
+
+def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
+    """Return the JSON Schema of a TOML file that is checked against the dataclass `schema`.
+
+    inherits: the key, if there is one, that names another file whose tables this file is merged
+    into, key by key.  A file with that key may leave out any key of its tables; the items of
+    its arrays must be whole.
+    Raises `TypeError` for an annotation that no schema is known for.
+    """
+    head = {"$schema": DRAFT, "title": title}
+    if not inherits:
+        return head | of(schema)
+    whole = _without_notes(of(schema))
+    return (
+        head
+        | of(schema, partial=True)
+        | {
+            "if": {"required": [inherits], "properties": {inherits: {"minLength": 1}}},
+            "else": {key: whole[key] for key in ("required", "properties")},
+        }
+    )
+
+
+def of(schema: Any, partial: bool = False) -> Schema:
+    """Return the JSON Schema of the annotation `schema`.
+
+    partial: tables may lack keys, for another file has them.
+    Raises `TypeError` for an annotation that no schema is known for.
+    """
+    if dataclasses.is_dataclass(schema) and isinstance(schema, type):
+        return _table(schema, partial)
+    origin, args = typing.get_origin(schema), typing.get_args(schema)
+    if origin is typing.Literal:
+        kinds = {TYPES[type(arg)] for arg in args}
+        kind = {"type": kinds.pop()} if len(kinds) == 1 else {}
+        return kind | ({"const": args[0]} if len(args) == 1 else {"enum": list(args)})
+    if origin is tuple:
+        return {"type": "array", "items": of(args[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": of(args[1], partial)}
+    if origin in (typing.Union, types.UnionType):
+        return _union([arg for arg in args if arg is not type(None)], partial)
+    if schema in TYPES:
+        return {"type": TYPES[schema]}
+    raise TypeError(f"no JSON Schema is known for {schema!r}")
+
+
+def _table(schema: type[Any], partial: bool, tag: str = "") -> Schema:
+    hints = typing.get_type_hints(schema)
+    class_text, notes = _docstrings(schema)
+    properties, required = {}, []
+    for field in dataclasses.fields(schema):
+        name = field.name.rstrip("_")
+        found = of(hints[field.name], partial) | _default(field)
+        if PATTERN in field.metadata:
+            strings = found["items"] if found["type"] == "array" else found
+            strings["pattern"] = _anchored(field.metadata[PATTERN], optional=field.default == "")
+        if field.name in notes:
+            found["description"] = notes[field.name]
+        properties[name] = found
+        if name == tag or not _has_default(field):
+            required.append(name)
+    result: Schema = {"description": class_text} if class_text else {}
+    result |= {"type": "object", "properties": properties, "additionalProperties": False}
+    return result if partial or not required else result | {"required": required}
+
+
+def _union(kinds: list[Any], partial: bool) -> Schema:
+    """Return the schema of a value of one of `kinds`; dataclasses are told apart by their tag.
+
+    The tag is the field that all of them have with a `Literal` of different values.
+    """
+    if len(kinds) == 1:
+        return of(kinds[0], partial)
+    tables = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    tag = _tag(tables) if len(tables) > 1 else ""
+    found = [_table(kind, partial, tag) if kind in tables else of(kind, partial) for kind in kinds]
+    # A part of a table may lack its tag, and fit several of the kinds.
+    return {"anyOf" if partial else "oneOf": found}
+
+
+def _tag(tables: list[Any]) -> str:
+    hints = [typing.get_type_hints(table) for table in tables]
+    for field in dataclasses.fields(tables[0]):
+        found = [hint.get(field.name) for hint in hints]
+        values = [value for hint in found for value in typing.get_args(hint)]
+        literal = all(typing.get_origin(hint) is typing.Literal for hint in found)
+        if literal and len(set(values)) == len(values):
+            return field.name
+    names = ", ".join(table.__name__ for table in tables)
+    raise TypeError(f"{names}: no field with a Literal of its own tells them apart")
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
+
+
+def _default(field: dataclasses.Field[Any]) -> Schema:
+    """Return the default as JSON has it; nothing if it is a table, or the key's absence."""
+    value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    if isinstance(value, tuple):
+        value = list(value)
+    return {"default": value} if isinstance(value, str | int | float | list | dict) else {}
+
+
+def _anchored(pattern: re.Pattern[str], optional: bool) -> str:
+    # A schema's pattern is searched for; a dataclass checks by fullmatch.
+    return f"^(?:{pattern.pattern}){'?' if optional else ''}$"
+
+
+def _without_notes(schema: Schema) -> Schema:
+    """Return `schema` with what it demands alone: no texts for the reader, no defaults."""
+    result: Schema = {}
+    for key, value in schema.items():
+        if key == "properties":
+            result[key] = {name: _without_notes(found) for name, found in value.items()}
+        elif isinstance(value, dict) and key != "default":
+            result[key] = _without_notes(value)
+        elif key in ("oneOf", "anyOf"):
+            result[key] = [_without_notes(found) for found in value]
+        elif key not in ("description", "default"):
+            result[key] = value
+    return result
+
+
+@functools.cache
+def _docstrings(schema: Hashable) -> tuple[str, dict[str, str]]:
+    """Return the docstring of a dataclass, and what it says of its fields, by their names.
+
+    A field is described by a string literal after it, or by a paragraph or line of the class's
+    docstring that begins with its name and a colon; several names have commas between.
+    Fields of base classes are described there.
+    """
+    assert isinstance(schema, type)
+    notes: dict[str, str] = {}
+    text = ""
+    for base in reversed([base for base in schema.__mro__ if dataclasses.is_dataclass(base)]):
+        node = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(node, ast.ClassDef)
+        text = ast.get_docstring(node) or ""
+        names = {field.name for field in dataclasses.fields(base)}
+        notes |= dict(_described_in(text, names)) | dict(_described_after(node))
+    return text, notes
+
+
+def _described_after(node: ast.ClassDef) -> Iterable[tuple[str, str]]:
+    """Yield the fields of a class that a string literal follows, and the literal."""
+    for field, after in zip(node.body, node.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            yield field.target.id, inspect.cleandoc(str(after.value.value))
+
+
+def _described_in(text: str, names: set[str]) -> Iterable[tuple[str, str]]:
+    """Yield the fields of `names` that lines of a docstring begin with, and what follows."""
+    for paragraph in text.split("\n\n"):
+        # One part for each line that begins with names and a colon, and one for what stands before.
+        parts = re.split(r"(?:^|(?<=; )|\n)([a-z_, ]+): ", paragraph)
+        for listed, said in zip(parts[1::2], parts[2::2], strict=True):
+            fields = listed.split(", ")
+            if names.issuperset(fields):
+                yield from ((name, said.rstrip().removesuffix(";")) for name in fields)
