@@ -17,14 +17,15 @@ from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
+from tasks.util.toml_schema import PATTERN
 
 
 @dataclass(frozen=True)
 class Kernel:
     """The kernel: its source, its base config, the fragments on top, its patch series.
 
-    modules `core`: all of them lie in core.gz; `split`: those needed to boot do, the
-    others become extensions, sorted as kconfig/modules.toml says.
+    modules: with `core`, all of them lie in core.gz; with `split`, those needed to boot do, and
+    the others become extensions, sorted as kconfig/modules.toml says.
     compress_modules: as NAME.ko.gz, which BusyBox's modprobe reads and Debian's kmod does not.
     release: what `uname -r` will say; tcbuild needs to know it before the kernel is built,
     to name module extensions (`NAME-KERNEL` is NAME-RELEASE).
@@ -57,7 +58,7 @@ class Extension:
     alternative: which of a recipe's alternative origins, if not its first.
     """
 
-    name: str
+    name: str = field(metadata={PATTERN: EXTENSION_NAME})
     place: Literal["onboot", "ondemand", "initrd", "copy2fs"] = "onboot"
     origin: Literal["recipe", "upstream"] = "recipe"
     alternative: str = ""

@@ -12,15 +12,17 @@ import gzip
 import io
 import re
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.formats.cpio import Member, directory, regular
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
+from tasks.util.toml_schema import PATTERN
 
 # crypt(5): what both BusyBox and glibc understand, SHA-256 and SHA-512.
 CRYPT = re.compile(r"\$[56]\$(rounds=[0-9]+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{43,86}|\*|!")
+HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 STAFF_GID = 50
 PASSWORD_FILES_MODE = {"etc/passwd": 0o644, "etc/shadow": 0o640}
@@ -33,8 +35,8 @@ class User:
     `password` is a crypt(5) hash, never the password itself; `*` locks it.
     """
 
-    name: str
-    password: str = "*"
+    name: str = field(metadata={PATTERN: NAME})
+    password: str = field(default="*", metadata={PATTERN: CRYPT})
     uid: int | None = None
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class System:
     checkout whose content is restored at boot, as paths below `/`.
     """
 
-    hostname: str = ""
+    hostname: str = field(default="", metadata={PATTERN: HOSTNAME})
     bootsync: tuple[str, ...] = ()
     bootlocal: tuple[str, ...] = ()
     backup: tuple[str, ...] = ()
@@ -62,7 +64,7 @@ class System:
     mydata: str = ""
 
     def __post_init__(self) -> None:
-        if self.hostname and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", self.hostname):
+        if self.hostname and not HOSTNAME.fullmatch(self.hostname):
             raise ValueError(f"hostname: expected letters, digits and -, got {self.hostname!r}")
         for path in self.backup:
             if path.startswith("/") or ".." in path.split("/"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from doit import loader
 
+from tasks.report import schemas
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
@@ -97,3 +98,4 @@ def write_docs() -> None:
     readme = ROOT / "README.md"
     changed = write_if_changed(readme, update(readme.read_text(), mermaid(declared())))
     say("README.md brought up to date" if changed else "README.md is up to date")
+    schemas.write_schemas()

@@ -25,8 +25,9 @@ import typing
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+from tasks.util.toml_schema import PATTERN
+
 DRAFT = "http://json-schema.org/draft-07/schema#"
-PATTERN = "pattern"
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 Schema = dict[str, Any]
@@ -43,15 +44,8 @@ def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
     head = {"$schema": DRAFT, "title": title}
     if not inherits:
         return head | of(schema)
-    whole = _without_notes(of(schema))
-    return (
-        head
-        | of(schema, partial=True)
-        | {
-            "if": {"required": [inherits], "properties": {inherits: {"minLength": 1}}},
-            "else": {key: whole[key] for key in ("required", "properties")},
-        }
-    )
+    names_another = {"required": [inherits], "properties": {inherits: {"minLength": 1}}}
+    return head | of(schema, partial=True) | {"if": names_another, "else": _demands(of(schema))}
 
 
 def of(schema: Any, partial: bool = False) -> Schema:
@@ -86,7 +80,7 @@ def _table(schema: type[Any], partial: bool, tag: str = "") -> Schema:
         name = field.name.rstrip("_")
         found = of(hints[field.name], partial) | _default(field)
         if PATTERN in field.metadata:
-            strings = found["items"] if found["type"] == "array" else found
+            strings = found.get("items", found)
             strings["pattern"] = _anchored(field.metadata[PATTERN], optional=field.default == "")
         if field.name in notes:
             found["description"] = notes[field.name]
@@ -143,18 +137,16 @@ def _anchored(pattern: re.Pattern[str], optional: bool) -> str:
     return f"^(?:{pattern.pattern}){'?' if optional else ''}$"
 
 
-def _without_notes(schema: Schema) -> Schema:
-    """Return `schema` with what it demands alone: no texts for the reader, no defaults."""
-    result: Schema = {}
-    for key, value in schema.items():
-        if key == "properties":
-            result[key] = {name: _without_notes(found) for name, found in value.items()}
-        elif isinstance(value, dict) and key != "default":
-            result[key] = _without_notes(value)
-        elif key in ("oneOf", "anyOf"):
-            result[key] = [_without_notes(found) for found in value]
-        elif key not in ("description", "default"):
-            result[key] = value
+def _demands(schema: Schema) -> Schema:
+    """Return what `schema` demands of a file that inherits nothing: whole tables, all the way down."""
+    if "oneOf" in schema:
+        return schema
+    tables = {name: found for name, part in schema.get("properties", {}).items() if (found := _demands(part))}
+    result = {"required": schema["required"]} if "required" in schema else {}
+    result |= {"properties": tables} if tables else {}
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict) and (found := _demands(others)):
+        result["additionalProperties"] = found
     return result
 
 
@@ -162,9 +154,9 @@ def _without_notes(schema: Schema) -> Schema:
 def _docstrings(schema: Hashable) -> tuple[str, dict[str, str]]:
     """Return the docstring of a dataclass, and what it says of its fields, by their names.
 
-    A field is described by a string literal after it, or by a paragraph or line of the class's
-    docstring that begins with its name and a colon; several names have commas between.
-    Fields of base classes are described there.
+    A field is described by a string literal after it, or in the class's docstring where a line
+    (or a clause, after a semicolon) begins with its name and a colon; several names have commas
+    between.  Fields of a base class are described in the base class.
     """
     assert isinstance(schema, type)
     notes: dict[str, str] = {}
@@ -189,10 +181,8 @@ def _described_after(node: ast.ClassDef) -> Iterable[tuple[str, str]]:
 
 def _described_in(text: str, names: set[str]) -> Iterable[tuple[str, str]]:
     """Yield the fields of `names` that lines of a docstring begin with, and what follows."""
+    any_name = "|".join(sorted(names, key=len, reverse=True))
     for paragraph in text.split("\n\n"):
-        # One part for each line that begins with names and a colon, and one for what stands before.
-        parts = re.split(r"(?:^|(?<=; )|\n)([a-z_, ]+): ", paragraph)
+        parts = re.split(rf"(?:^|\n|(?<=; ))((?:{any_name})(?:, (?:{any_name}))*): ", paragraph)
         for listed, said in zip(parts[1::2], parts[2::2], strict=True):
-            fields = listed.split(", ")
-            if names.issuperset(fields):
-                yield from ((name, said.rstrip().removesuffix(";")) for name in fields)
+            yield from ((name, said.rstrip().removesuffix(";")) for name in listed.split(", "))

@@ -20,6 +20,11 @@ from tasks.util.errors import UserError
 
 T = TypeVar("T")
 
+PATTERN = "pattern"
+"""Key of a field's metadata: the `re.Pattern` that its strings fit as a whole.
+
+The dataclass checks it in `__post_init__`; tasks/util/json_schema.py tells editors.
+"""
 NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
 
 

@@ -82,22 +82,23 @@ def test_lock_is_not_a_profile_either(checkout: Path) -> None:
         profile.load("mine.lock")
 
 
-@pytest.mark.parametrize(
-    "old, new, expected",
-    [
-        ('package = "linux-source-*"', 'path = "x"', "kernel.source.package: needed by kind = 'apt'"),
-        ('kind = "apt"', 'kind = "http"', "kernel.source.path: needed by kind = 'http'"),
-        ('kind = "apt"', 'kind = "ftp"', "kernel.source.kind: expected one of 'apt', 'http', 'file'"),
-        ('base = "base.config"', "base = 1", "kernel.base: expected a table or a string, got 1"),
-        ('base = "base.config"', 'base = { kind = "file" }', "kernel.base.path: needed by kind = 'file'"),
-        ('"allnoconfig"', '"defconfig"', "kernel.base_mode: expected one of"),
-        ("source_date_epoch = 1", 'source_date_epoch = "1"', "source_date_epoch: expected an integer"),
-        ("bootcodes = []", 'bootcodes = "cde"', "boot.bootcodes: expected an array"),
-        ("[core]", '[core]\narchives = ["x"]', "core.archives[0]: expected a table"),
-        ("[boot]", "[boto]", "unknown key 'boto'"),
-        ('description = "made up"', "", "missing key 'description'"),
-    ],
-)
+MISTAKES = [
+    ('package = "linux-source-*"', 'path = "x"', "kernel.source.package: needed by kind = 'apt'"),
+    ('kind = "apt"', 'kind = "http"', "kernel.source.path: needed by kind = 'http'"),
+    ('kind = "apt"', 'kind = "ftp"', "kernel.source.kind: expected one of 'apt', 'http', 'file'"),
+    ('base = "base.config"', "base = 1", "kernel.base: expected a table or a string, got 1"),
+    ('base = "base.config"', 'base = { kind = "file" }', "kernel.base.path: needed by kind = 'file'"),
+    ('"allnoconfig"', '"defconfig"', "kernel.base_mode: expected one of"),
+    ("source_date_epoch = 1", 'source_date_epoch = "1"', "source_date_epoch: expected an integer"),
+    ("bootcodes = []", 'bootcodes = "cde"', "boot.bootcodes: expected an array"),
+    ("[core]", '[core]\narchives = ["x"]', "core.archives[0]: expected a table"),
+    ("[boot]", "[boto]", "unknown key 'boto'"),
+    ('description = "made up"', "", "missing key 'description'"),
+]
+"""What is replaced in MINIMAL, by what, and what its author is told."""
+
+
+@pytest.mark.parametrize("old, new, expected", MISTAKES)
 def test_mistake_in_a_profile_names_file_and_key(checkout: Path, old: str, new: str, expected: str) -> None:
     path = checkout / "profiles/mine.toml"
     assert old in MINIMAL

@@ -1,0 +1,114 @@
+"""The committed schemas: up to date, named by every TOML file, and as strict as the reader."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft7Validator
+
+from tasks.config.recipe import Recipe
+from tasks.report import schemas
+from tasks.report.schemas import SCHEMAS, Described
+from tasks.util import toml_schema
+from tasks.util.checkout import ROOT
+from tasks.util.errors import UserError
+from tests.unit.config.test_profile import MINIMAL, MISTAKES
+
+FILES = [(described, path) for described in SCHEMAS for path in described.toml_files()]
+# Checked by the reader alone, for the key it names depends on another key's value.
+BEYOND = re.compile("needed by kind")
+RECIPE = """
+deps = ["attr"]
+[info]
+title = "t"
+description = "d"
+[[origin]]
+kind = "apt"
+packages = ["p"]
+"""
+
+
+def validator(name: str) -> Draft7Validator:
+    """Return a validator of the committed schema `name`."""
+    path = next(described.path for described in SCHEMAS if described.name == name)
+    return Draft7Validator(json.loads(path.read_text()))
+
+
+def accepts(name: str, text: str) -> bool:
+    return bool(validator(name).is_valid(tomllib.loads(text)))
+
+
+@pytest.mark.parametrize("described", SCHEMAS, ids=lambda described: described.name)
+def test_the_committed_schemas_are_up_to_date(described: Described) -> None:
+    assert described.path.read_text() == described.text(), "run ./doit docs"
+    Draft7Validator.check_schema(described.schema())
+    assert described.toml_files()
+
+
+def test_no_other_schema_is_committed() -> None:
+    assert set(schemas.FOLDER.iterdir()) == {described.path for described in SCHEMAS}
+
+
+@pytest.mark.parametrize(("described", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+def test_every_file_names_its_schema_and_fits_it(described: Described, path: Path) -> None:
+    text = path.read_text()
+    first = text.splitlines()[0]
+    assert first == schemas.directive(described, path)
+    assert (path.parent / first.removeprefix("#:schema ")).resolve() == described.path
+    errors = validator(described.name).iter_errors(tomllib.loads(text))
+    assert [error.message for error in errors] == []
+
+
+@pytest.mark.parametrize("old, new, expected", MISTAKES)
+def test_mistakes_in_a_profile_are_refused_but_for_those_beyond(old: str, new: str, expected: str) -> None:
+    assert accepts("profile", MINIMAL)
+    assert accepts("profile", MINIMAL.replace(old, new)) == bool(BEYOND.search(expected))
+
+
+@pytest.mark.parametrize(
+    ("table", "good"),
+    [
+        ('[[system.users]]\nname = "ann"\nuid = 1\n', True),
+        ('[[system.users]]\nname = "Ann"\n', False),
+        ('[[system.users]]\nname = "ann"\npassword = "secret"\n', False),
+        ('[system]\nhostname = ""\n', True),
+        ('[system]\nhostname = "a b"\n', False),
+        ('[[extensions]]\nname = "attr"\n', True),
+        ('[[extensions]]\nname = "../attr"\n', False),
+        ('[compiler]\nlauncher = "distccc"\n', False),
+    ],
+)
+def test_names_in_a_profile_have_their_form(table: str, good: bool) -> None:
+    assert accepts("profile", MINIMAL + table) == good
+
+
+@pytest.mark.parametrize(
+    "old, new, expected",
+    [
+        ("deps =", "dep =", "unknown key 'dep'"),
+        ('["attr"]', '"attr"', "deps: expected an array"),
+        ('["attr"]', "[1]", "deps[0]: expected a string"),
+        ('title = "t"', "", "missing key 'info.title'"),
+        ('title = "t"', "title = 1", "info.title: expected a string"),
+        ('title = "t"', 'title = "t"\nsize = "1M"', "unknown key 'info.size'"),
+        ("[info]", "[about]", "unknown key 'about'"),
+        ("[[origin]]", "[origin]", "origin: expected an array"),
+        ('"apt"', '"disk"', "origin[0].kind: expected one of"),
+        ('kind = "apt"', "", "missing key 'origin[0].kind'"),
+        ('["p"]', '"p"', "origin[0].packages: expected an array"),
+        ('["p"]', '["p"]\npackage_list = []', "unknown key 'origin[0].package_list'"),
+        ('["p"]', '["p"]\nrename = { a = 1 }', "origin[0].rename.a: expected a string"),
+        ('["p"]', '["p"]\nkeep = "*"', "origin[0].keep: expected an array"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_refused_by_reader_and_schema(old: str, new: str, expected: str) -> None:
+    assert accepts("recipe", RECIPE)
+    assert old in RECIPE
+    text = RECIPE.replace(old, new)
+    with pytest.raises(UserError, match=re.escape(f"recipe.toml: {expected}")):
+        toml_schema.build(tomllib.loads(text), Recipe, "recipe.toml", "")
+    assert not accepts("recipe", text)
