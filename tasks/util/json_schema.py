@@ -28,6 +28,8 @@ from typing import Any
 from tasks.util.toml_schema import PATTERN
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
+OTHERS_TOO = {"additionalProperties": True}
+"""What a schema says anyway if it is silent; but Tombi then warns of every other key."""
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 Schema = dict[str, Any]
@@ -44,7 +46,7 @@ def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
     head = {"$schema": DRAFT, "title": title}
     if not inherits:
         return head | of(schema)
-    names_another = {"required": [inherits], "properties": {inherits: {"minLength": 1}}}
+    names_another = {"required": [inherits], "properties": {inherits: {"minLength": 1}}} | OTHERS_TOO
     return head | of(schema, partial=True) | {"if": names_another, "else": _demands(of(schema))}
 
 
@@ -74,7 +76,7 @@ def of(schema: Any, partial: bool = False) -> Schema:
 
 def _table(schema: type[Any], partial: bool, tag: str = "") -> Schema:
     hints = typing.get_type_hints(schema)
-    class_text, notes = _docstrings(schema)
+    class_text, notes = _docstrings(schema)  # type: ignore[arg-type]  # classes are hashable
     properties, required = {}, []
     for field in dataclasses.fields(schema):
         name = field.name.rstrip("_")
@@ -145,9 +147,10 @@ def _demands(schema: Schema) -> Schema:
     result = {"required": schema["required"]} if "required" in schema else {}
     result |= {"properties": tables} if tables else {}
     others = schema.get("additionalProperties")
-    if isinstance(others, dict) and (found := _demands(others)):
-        result["additionalProperties"] = found
-    return result
+    more = _demands(others) if isinstance(others, dict) else {}
+    if more:
+        return result | {"additionalProperties": more}
+    return result | OTHERS_TOO if result else {}
 
 
 @functools.cache
