@@ -47,7 +47,7 @@ def declared(settings: Settings, default: Sequence[str]) -> Iterator[Task]:
     doc = "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
     bench = do("cli.testing", "bench", folder)
     yield command("bench", doc, bench, pos_arg="rows", params=variables.BENCH, io={"capture": False})
-    doc = "bring the generated parts of the README up to date"
+    doc = "bring the generated parts of the README, and the JSON Schemas, up to date"
     yield command("docs", doc, do("report.docs", "write_docs"))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
     yield command("report", doc, do("report.report", "build", settings, known), uptodate=[known])

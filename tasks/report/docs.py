@@ -94,7 +94,7 @@ def update(text: str, picture: str) -> str:
 
 
 def write_docs() -> None:
-    """Bring the README's generated parts up to date."""
+    """Bring the README's generated parts, and the JSON Schemas, up to date."""
     readme = ROOT / "README.md"
     changed = write_if_changed(readme, update(readme.read_text(), mermaid(declared())))
     say("README.md brought up to date" if changed else "README.md is up to date")

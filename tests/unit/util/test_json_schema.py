@@ -172,6 +172,7 @@ def test_what_no_schema_can_tell_is_refused(kind: type[Any], words: str) -> None
     [
         ({"inherit": "other"}, True),
         ({"inherit": "other", "source": {"path": "p"}}, True),
+        ({"inherit": "other", "source": {}}, True),  # of any kind
         ({"inherit": "other", "boxes": {"a": {}}}, True),
         ({"inherit": "other", "source": {"path": 1}}, False),
         ({"inherit": "other", "more": [{"path": "p"}]}, False),  # arrays are not merged
