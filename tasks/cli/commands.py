@@ -47,8 +47,8 @@ def declared(settings: Settings, default: Sequence[str]) -> Iterator[Task]:
     doc = "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
     bench = do("cli.testing", "bench", folder)
     yield command("bench", doc, bench, pos_arg="rows", params=variables.BENCH, io={"capture": False})
-    doc = "bring the generated parts of the README, and the JSON Schemas, up to date"
-    yield command("docs", doc, do("report.docs", "write_docs"))
+    doc = "write the generated parts of the documents and the JSON Schemas, and check the documents"
+    yield command("docs", doc, do("report.docs", "write_docs", variables.VARIABLES))
     doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
     yield command("report", doc, do("report.report", "build", settings, known), uptodate=[known])
     doc = "print how large all parts are (or FILE, modules, kernel), and how that changed"

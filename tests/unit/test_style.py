@@ -1,4 +1,4 @@
-"""The project's own rules, as tests: linters, types, sizes, documents, pins."""
+"""The project's own rules, as tests: linters, types, sizes, pins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.report import docs
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 
@@ -57,15 +56,3 @@ def test_every_locked_input_has_a_sha256() -> None:
     for path in (ROOT / "profiles").glob("*.lock.toml"):
         for entries in toml_schema.read_toml(path).values():
             assert all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in entries)
-
-
-def test_readme_names_only_tasks_that_exist() -> None:
-    known = {task.name for task in docs.declared()} | {"list", "clean", "help", "info"}
-    said = set(re.findall(r"\./doit ([a-z][a-z:-]*)", (ROOT / "README.md").read_text()))
-    assert said
-    assert said <= known, said - known
-
-
-def test_readme_picture_is_that_of_the_tasks() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert docs.update(text, docs.mermaid(docs.declared())) == text, "run ./doit docs"

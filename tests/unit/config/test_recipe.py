@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from tasks.config import plan, profile, recipe
 from tasks.origins.lock import Lock
-from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
@@ -64,19 +62,6 @@ def test_a_recipe_with_an_unknown_key_is_refused(extensions: Path) -> None:
     path.write_text(path.read_text().replace("deps", "dep"))
     with pytest.raises(UserError, match="unknown key 'dep'"):
         recipe.load("c")
-
-
-def test_the_readmes_examples_are_valid() -> None:
-    text = (ROOT / "README.md").read_text()
-    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
-    recipes = [block for block in blocks if "origin" in block]
-    assert {origin["kind"] for block in recipes for origin in block["origin"]} == set(recipe.FIELDS)
-    for block in recipes:
-        toml_schema.build(block, recipe.Recipe, "README.md", "")
-    for entry in (entry for block in blocks for entry in block.get("extensions", [])):
-        made = toml_schema.build(entry, profile.Extension, "README.md", "")
-        if made.alternative:
-            recipe.chosen(made.name, recipe.load(made.name), made.alternative)
 
 
 def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:
