@@ -128,10 +128,15 @@ def test_the_pages_list_every_key_kind_and_variable() -> None:
     assert rows == set(variables.VARIABLES)
 
 
-def test_the_architecture_lists_every_package() -> None:
+def test_the_architecture_lists_every_package_in_the_order_of_the_contract() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    listed = set(re.findall(r"^\| `([a-z]+)` \|", text, re.MULTILINE))
-    assert listed == {path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py")}
+    listed = re.findall(r"^\| `([a-z]+)` \|", text, re.MULTILINE)
+    assert set(listed) == {path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py")}
+    contract = toml_schema.read_toml(ROOT / "pyproject.toml")["tool"]["importlinter"]["contracts"][0]
+    for layer in reversed(contract["layers"]):
+        row = re.findall("[a-z]+", layer)
+        assert set(listed[: len(row)]) == set(row)
+        listed = listed[len(row) :]
 
 
 def test_troubleshooting_quotes_messages_that_exist() -> None:
