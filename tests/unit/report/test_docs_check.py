@@ -13,7 +13,7 @@ import pytest
 
 from tasks.checks import secrets
 from tasks.cli import variables
-from tasks.config import compiler, inheritance, profile, recipe
+from tasks.config import compiler, inheritance, profile, recipe, sources, system
 from tasks.report import docs, docs_check
 from tasks.report.docs_check import Block
 from tasks.util import toml_schema
@@ -115,9 +115,9 @@ def test_the_pages_list_every_key_kind_and_variable() -> None:
         names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
         return [name for name in names if not re.search(rf"`(\w+\.)?{name}\b", text)]
 
-    tables = (profile.Profile, profile.Kernel, profile.Core, profile.Extension, profile.Boot)
+    tables = (profile.Profile, profile.Kernel, sources.Core, profile.Extension, profile.Boot)
     ours = {"kernel", "core", "boot", "system", "disk", "compiler", "extensions", "images"}
-    assert set(lacking(profiles, *tables, profile.Disk, profile.System)) <= ours
+    assert set(lacking(profiles, *tables, profile.Disk, system.System)) <= ours
     assert all(re.search(rf"\[+{name}\]+", profiles) for name in ours)
     assert lacking(caches, compiler.Compiler) == []
     assert set(lacking(recipes, recipe.Recipe, recipe.Info, recipe.Origin)) <= {"kind"}
