@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.config import recipe
 from tasks.config.recipe import Origin, Recipe
 from tasks.config.settings import Settings
-from tasks.origins.lock import SHA256, cached_path, toml_entry
+from tasks.origins.lock import SHA256, cached_path, toml_arrays
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -64,12 +64,10 @@ class OriginLock:
 
     def to_toml(self) -> str:
         """Return the lock as TOML, in a stable order."""
-        lines = ["# Written by `doit lock:NAME`; what the recipe's origins are, byte for byte.", ""]
-        for file in sorted(self.file, key=lambda item: (item.origin, item.name)):
-            lines += toml_entry(
-                "file", origin=file.origin, name=file.name, sha256=file.sha256, size=file.size
-            )
-        return "\n".join(lines)
+        return toml_arrays(
+            "# Written by `doit lock:NAME`; what the recipe's origins are, byte for byte.",
+            file=sorted(self.file, key=lambda item: (item.origin, item.name)),
+        )
 
 
 def path(name: str) -> Path:

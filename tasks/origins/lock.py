@@ -5,10 +5,14 @@ A profile's lock is TOML: the arrays `package`, `file` and `extension`, each ent
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.util import toml_schema
@@ -97,25 +101,23 @@ class Lock:
 
     def to_toml(self) -> str:
         """Return the lock as TOML, in a stable order."""
-        lines = ["# Written by `doit lock`; every input of the profile, byte for byte.", ""]
-        for package in sorted(self.package, key=lambda item: item.name):
-            lines += toml_entry("package", name=package.name, version=package.version, sha256=package.sha256)
-        for file in sorted(self.file, key=lambda item: item.path):
-            lines += toml_entry("file", path=file.path, sha256=file.sha256)
-        for item in sorted(self.extension, key=lambda item: item.name):
-            about = {"sha256": item.sha256, "md5": item.md5, "size": item.size, "deps": item.deps}
-            lines += toml_entry("extension", name=item.name, **about)
-        return "\n".join(lines)
+        return toml_arrays(
+            "# Written by `doit lock`; every input of the profile, byte for byte.",
+            package=sorted(self.package, key=lambda item: item.name),
+            file=sorted(self.file, key=lambda item: item.path),
+            extension=sorted(self.extension, key=lambda item: item.name),
+        )
 
 
-def toml_entry(kind: str, **values: object) -> list[str]:
-    """Return the lines of one entry of a lock: a table of the array `kind`, and an empty line."""
-    return [f"[[{kind}]]", *(f"{key} = {_quoted(value)}" for key, value in values.items()), ""]
-
-
-def _quoted(value: object) -> str:
-    """Return a value as TOML: a basic string has JSON's escapes, and DEL, which JSON leaves bare."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+def toml_arrays(comment: str, **arrays: Iterable[Any]) -> str:
+    """Return a comment and arrays of tables as TOML: a table for each dataclass, a key for each field."""
+    # Table by table: of a whole array, tomli-w writes short tables inline and others not.
+    tables = [
+        f"[[{name}]]\n{tomli_w.dumps(dataclasses.asdict(item))}"
+        for name, items in arrays.items()
+        for item in items
+    ]
+    return "\n".join([f"{comment}\n", *tables])
 
 
 def load_lock(path: Path) -> Lock:
