@@ -14,7 +14,6 @@ import functools
 import hashlib
 import json
 import platform
-import re
 import shutil
 import stat
 import sys
@@ -246,6 +245,8 @@ def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
     listing: lines as `QUERY` has them (dpkg-query(1)); of alternatives and of packages that
     provide another one, all that are installed count.
     """
+    from tasks.formats.debian_control import related  # here, for a run with nothing to do needs it not
+
     versions: dict[str, str] = {}
     needs: dict[str, set[str]] = {}
     providers: dict[str, set[str]] = {}
@@ -255,8 +256,8 @@ def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
             continue
         label = f"{version}:{architecture}"
         versions[name] = f"{versions[name]} {label}" if name in versions else label
-        needs.setdefault(name, set()).update(_names(before) | _names(depends))
-        for provided in _names(provides):
+        needs.setdefault(name, set()).update(related(before), related(depends))
+        for provided in related(provides):
             providers.setdefault(provided, set()).add(name)
     found: dict[str, str] = {}
     todo = set(names)
@@ -268,9 +269,3 @@ def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
             found[name] = versions[name]
         todo |= (needs.get(name, set()) | providers.get(name, set())) - seen
     return found
-
-
-def _names(field: str) -> set[str]:
-    """Return the names in a relationship field (`a (>= 1) | b:any, c`), deb-control(5)."""
-    words = (part.split("(")[0].split(":")[0].strip() for part in re.split(r"[,|]", field))
-    return {word for word in words if word}

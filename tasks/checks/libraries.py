@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tasks.formats import cpio, elf
+from tasks.formats import cpio, debian_control, elf
 from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -85,9 +85,9 @@ def package_name(library: str) -> str:
 
 def dependencies(deb: Path) -> list[str]:
     """Return the names in a package's Depends and Pre-Depends, alternatives too, without versions."""
-    fields = run(["dpkg-deb", "--field", deb, "Depends", "Pre-Depends"]).stdout
-    values = re.sub(r"^(Pre-)?Depends:", ",", fields, flags=re.MULTILINE)
-    return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]+)", values)
+    said = run(["dpkg-deb", "--field", deb, "Depends", "Pre-Depends"]).stdout
+    fields = [value for stanza in debian_control.stanzas(said) for value in stanza.values()]
+    return [name for field in fields for name in debian_control.related(field)]
 
 
 def _owners_here(library: str) -> list[str]:

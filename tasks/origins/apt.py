@@ -8,7 +8,6 @@ deb-control(5).
 from __future__ import annotations
 
 import fnmatch
-import functools
 import os
 import re
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.formats import debian_control
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -50,7 +50,7 @@ def newest(pattern: str) -> tuple[str, str]:
     real = [offer for offer in offers.values() if not any(name in offers for name in offer.depends)]
     if not real:
         raise nothing_offered(pattern)
-    best = max(real, key=functools.cmp_to_key(_compare))
+    best = max(real, key=lambda offer: (debian_control.version(offer.version), offer.name))
     return best.name, best.version
 
 
@@ -82,9 +82,7 @@ def parse_offers(text: str, architecture: str) -> list[Offer]:
     A record without Filename or SHA256 is of an installed package no source offers.
     """
     offers = []
-    for stanza in re.split(r"\n\s*\n", text):
-        # A line that begins with a blank continues the field above it.
-        fields = dict(re.findall(r"^([!-9;-~]+):[ \t]*(.*)$", stanza, re.MULTILINE))
+    for fields in debian_control.stanzas(text):
         if not {"Package", "Version", "Filename", "SHA256"} <= fields.keys():
             continue
         if fields.get("Architecture") not in (architecture, "all"):
@@ -95,7 +93,7 @@ def parse_offers(text: str, architecture: str) -> list[Offer]:
                 version=fields["Version"],
                 sha256=fields["SHA256"],
                 size=int(fields.get("Size", "0")),
-                depends=tuple(re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9.+-]+)", fields.get("Depends", ""))),
+                depends=tuple(debian_control.related(fields.get("Depends", ""))),
             )
         )
     return offers
@@ -149,7 +147,7 @@ def refuse_older(name: str, locked: str, version: str) -> None:
     Sources that go backwards are old or replayed: apt itself refuses lists whose
     Valid-Until has passed, but not every source has one.
     """
-    if run(["dpkg", "--compare-versions", version, "lt", locked], check=False).status == 0:
+    if debian_control.version(version) < debian_control.version(locked):
         raise UserError(
             f"{name}: apt offers {version}, which is older than the locked {locked}",
             "apt-get update; if the older one is right: ./doit lock relock=1",
@@ -237,14 +235,6 @@ def _store(offer: Offer, scratch: Path, cache: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     arrived[0].chmod(0o644)
     os.replace(arrived[0], final)
-
-
-def _compare(one: Offer, other: Offer) -> int:
-    """Order two offers by Debian's version order, then by name."""
-    for operator, order in (("lt", -1), ("gt", 1)):
-        if run(["dpkg", "--compare-versions", one.version, operator, other.version], check=False).status == 0:
-            return order
-    return (one.name > other.name) - (one.name < other.name)
 
 
 def _architecture() -> str:

@@ -11,12 +11,13 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.config.recipe_lock import LockedFile
 from tasks.config.settings import Settings
+from tasks.formats import debian_control
 from tasks.kernel import kbuild
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import LockedPackage, load_lock
@@ -108,13 +109,13 @@ def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
 
 
 @functools.cache
-def control(deb: Path, fields: tuple[str, ...]) -> dict[str, str]:
+def control(deb: Path, fields: tuple[str, ...]) -> Mapping[str, str]:
     """Return fields of a .deb's control file; those it does not have are left out.
 
     Asked once a run: each manifest of it wants the same.
     """
     said = run(["dpkg-deb", "--field", deb, *fields], hint="remove it and run ./doit fetch again").stdout
-    return dict(re.findall(r"^([!-9;-~]+):[ \t]*(.*)$", said, re.MULTILINE))
+    return next(iter(debian_control.stanzas(said)), {})
 
 
 def _below_mirrors(settings: Settings) -> list[Input]:
