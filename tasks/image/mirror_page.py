@@ -1,19 +1,17 @@
 """A mirror's index.html: what it holds, for people, to browse and to search.
 
 The page needs nothing but itself: no network, no other file, and no script to show
-everything; the script in tasks/mirror.html only filters.  All that comes from an
+everything; the script in its template only filters.  All that comes from an
 extension is escaped, and the page's policy lets a browser run that one script alone.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
-from tasks.util.html import count, escape, fill, size_text
+from tasks.util.html import render
 
 TEMPLATE = Path(__file__).with_name("mirror.html")
 
@@ -56,15 +54,10 @@ def page(title: str, folder: str, entries: Sequence[Entry], images: Sequence[Ima
     """
     by_name = {item.name: item for item in entries}
     total = sum(item.size for item in entries) + sum(image.size for image in images)
-    values = {
-        "TITLE": escape(title),
-        "FOLDER": escape(folder),
-        "COUNT": count(len(entries), "extension"),
-        "TOTAL": size_text(total),
-        "EXTENSIONS": "\n".join(_article(item, folder, by_name) for item in entries),
-        "IMAGES": _images(images),
-    }
-    return fill(TEMPLATE, values)
+    closures = {item.name: [by_name[name].size for name in closure(item.name, by_name)] for item in entries}
+    return render(
+        TEMPLATE, title=title, folder=folder, entries=entries, images=images, total=total, closures=closures
+    )
 
 
 def closure(name: str, by_name: Mapping[str, Entry]) -> list[str]:
@@ -77,70 +70,3 @@ def closure(name: str, by_name: Mapping[str, Entry]) -> list[str]:
             found[one] = None
             todo += by_name[one].needs
     return list(found)
-
-
-def _article(item: Entry, folder: str, by_name: Mapping[str, Entry]) -> str:
-    info = item.info
-    tcz = f"{item.name}.tcz"
-    facts = [
-        ("Version", escape(info.get("Version", ""))),
-        ("Size", f"{size_text(item.size)} ({item.size:,} bytes){_with_deps(item, by_name)}"),
-        (
-            "Needs",
-            ", ".join(f'<a href="#ext-{escape(dep)}">{escape(dep)}</a>' for dep in item.needs)
-            or "nothing else",
-        ),
-        ("Tags", escape(info.get("Tags", ""))),
-        ("Licence", escape(info.get("Copying-policy", ""))),
-        ("From", _site(info.get("Original-site", ""))),
-        ("Comments", escape(info.get("Comments", "")).replace("\n", "<br>")),
-        ("MD5", f"<code>{item.md5}</code>"),
-        ("SHA-256", f"<code>{item.sha256}</code>"),
-        ("Files", " ".join(_link(folder, file, file) for file in item.files)),
-    ]
-    rows = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in facts if value)
-    paths = "".join(f"<li>{escape(path)}</li>" for path in item.paths)
-    return (
-        f'<article id="ext-{escape(item.name)}"><h3>{_link(folder, tcz, tcz)}</h3>'
-        f'<p class="about">{escape(info.get("Description", ""))}</p><dl>{rows}</dl>'
-        f"<details><summary>It brings {count(len(item.paths), 'file')}</summary>"
-        f'<ul class="paths">{paths}</ul></details></article>'
-    )
-
-
-def _with_deps(item: Entry, by_name: Mapping[str, Entry]) -> str:
-    needed = closure(item.name, by_name)
-    if len(needed) == 1:
-        return ""
-    whole = sum(by_name[name].size for name in needed)
-    return f"; {size_text(whole)} with all it needs ({count(len(needed), 'extension')})"
-
-
-def _images(images: Sequence[Image]) -> str:
-    if not images:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(image.name)}</th><td>{_link("images", image.file, image.file)}</td>'
-        f"<td>{size_text(image.size)}</td><td><code>{escape(image.sha256)}</code></td>"
-        f"<td><code>{escape(image.digest)}</code></td></tr>"
-        for image in images
-    )
-    head = "".join(
-        f'<th scope="col">{label}</th>' for label in ("Name", "Archive", "Size", "SHA-256", "Digest")
-    )
-    return (
-        '<section id="images"><h2>Container images</h2><p>For <code>ctr images import FILE</code>; '
-        '<a href="images/images.lst">images.lst</a> lists them.</p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></section>"
-    )
-
-
-def _site(address: str) -> str:
-    """Return a link for a web address, and the text alone for anything else."""
-    if re.match(r"https?://", address):
-        return f'<a href="{escape(address)}" rel="noreferrer">{escape(address)}</a>'
-    return escape(address)
-
-
-def _link(folder: str, file: str, label: str) -> str:
-    return f'<a href="{escape(quote(f"{folder}/{file}"))}" download>{escape(label)}</a>'

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from tasks.config.settings import Settings
 from tasks.engine import explain, run_history
 from tasks.engine.explain import AllTasks
@@ -23,7 +25,7 @@ from tasks.report.sizes import Part, Size
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
-from tasks.util.html import count, escape, fill, size_text
+from tasks.util.html import render, size_text
 from tasks.util.process import say
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -70,20 +72,23 @@ def page(
     last = runs[-1] if runs else None
     diff = settings.config.with_name("diff.txt")
     release = settings.kernel / "release"
-    values = {
-        "PROFILE": escape(settings.name),
-        "DESCRIPTION": escape(settings.profile.description),
-        "FACTS": _facts(release.read_text().strip() if release.is_file() else "", last, found),
-        "WATERFALL": _waterfall(last),
-        "WHY": _why(settings, last),
-        "RUNS": _runs(settings, runs),
-        "SIZES": _sizes(found),
-        "MODULES": _modules(found),
-        "KERNEL": _kernel(parts),
-        "CONFIG": _config(diff.read_text() if diff.is_file() else ""),
-        "GRAPH": _graph(tasks, {task.name.partition(":")[0] for task in last.tasks} if last else set()),
-    }
-    return fill(TEMPLATE, values)
+    return render(
+        TEMPLATE,
+        profile=settings.name,
+        description=settings.profile.description,
+        facts=_facts(release.read_text().strip() if release.is_file() else "", last, found),
+        last=last,
+        when=_when(last) if last else "",
+        waterfall=chart.waterfall(last.tasks, last.started, last.seconds) if last else "",
+        cause=_cause(settings, last) if last else "",
+        task_table=_task_table(settings, last) if last else "",
+        run_table=_run_table(settings, runs),
+        size_table=_size_table(found),
+        modules=_modules(found),
+        kernel=_kernel(parts),
+        changes=_changes(diff.read_text() if diff.is_file() else ""),
+        graph=_graph(tasks, {task.name.partition(":")[0] for task in last.tasks} if last else set()),
+    )
 
 
 # --- the last run ----------------------------------------------------------
@@ -122,20 +127,22 @@ def _cause(settings: Settings, one: Run) -> str:
     return _some(causes(settings, one), "; ") or "nothing is known of why"
 
 
-def _facts(release: str, last: Run | None, found: Sequence[Size]) -> str:
-    facts = [("Kernel", escape(release) or "not built")]
+def _facts(release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[str, str]]:
+    """Return (label, text or HTML) of what a reader wants to know first."""
+    facts = [("Kernel", release or "not built")]
     iso = next((size for size in found if size.group == "image"), None)
-    if iso:
-        facts.append((escape(iso.name), f"{size_text(iso.bytes)} {_change(iso)}"))
     core = next((size for size in found if size.key == sizes.CORE), None)
-    if core:
-        facts.append((escape(core.name), f"{size_text(core.bytes)} {_change(core)}"))
+    for size in (iso, core):
+        if size:
+            facts.append((size.name, Markup("{} {}").format(size_text(size.bytes), _change(size))))
     if last:
         cpu = total_cpu(last)
-        used = f" <small>{escape(chart.seconds_text(cpu))} of processor</small>" if cpu is not None else ""
-        facts.append(("Last build", f"{escape(chart.seconds_text(last.seconds))}{used}"))
-        facts.append(("Outcome", f'<span class="{_kind(last.outcome)}">{escape(last.outcome)}</span>'))
-    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
+        used = (
+            "" if cpu is None else Markup(" <small>{} of processor</small>").format(chart.seconds_text(cpu))
+        )
+        facts.append(("Last build", Markup("{}{}").format(chart.seconds_text(last.seconds), used)))
+        facts.append(("Outcome", _outcome(last.outcome)))
+    return facts
 
 
 def total_cpu(one: Run) -> float | None:
@@ -144,36 +151,24 @@ def total_cpu(one: Run) -> float | None:
     return None if None in used else sum(value for value in used if value is not None)
 
 
-def _kind(outcome: str) -> str:
-    return escape(outcome.replace(" ", "-"))
+def _outcome(outcome: str) -> Markup:
+    return Markup('<span class="{}">{}</span>').format(chart.kind(outcome), outcome)
 
 
-def _waterfall(last: Run | None) -> str:
-    if last is None:
-        return "<p>No build is recorded yet.</p>"
-    asked = f"<code>./doit {escape(' '.join(last.asked))}</code>, {_when(last)}: "
-    said = f"{count(len(last.tasks), 'task')} ran, {len(last.up_to_date)} had nothing to do."
-    return f"<p>{asked}{said}</p>{chart.waterfall(last.tasks, last.started, last.seconds)}"
-
-
-def _when(one: Run) -> str:
-    at = time.gmtime(one.started)
-    return f'<time datetime="{time.strftime("%Y-%m-%dT%H:%M:%SZ", at)}">{_day(one)}</time>'
+def _when(one: Run) -> Markup:
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.started))
+    return Markup('<time datetime="{}">{}</time>').format(at, _day(one))
 
 
 def _day(one: Run) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(one.started))
 
 
-def _why(settings: Settings, last: Run | None) -> str:
-    if last is None:
-        return ""
+def _task_table(settings: Settings, last: Run) -> Markup:
     makers = {str(settings.output / path): task.name for task in last.tasks for path in task.sizes}
     rows = [_task_row(task, last, makers) for task in last.tasks]
     heads = ("Task", "Why it ran", "Began", "Took", "Processor", "Outcome")
-    rest = f"<p>Nothing to do: {escape(', '.join(last.up_to_date))}.</p>" if last.up_to_date else ""
-    table = chart.table("What was rebuilt, and why", heads, rows)
-    return f"<p>{escape(_cause(settings, last))}</p>{table}{rest}"
+    return chart.table("What was rebuilt, and why", heads, rows)
 
 
 def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
@@ -181,57 +176,58 @@ def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
     for reason in task.reasons:
         path = _path(reason)
         maker = makers.get(str(path), "") if path else ""
-        by = f" <small>by {escape(maker)}</small>" if maker and maker != task.name else ""
-        lines.append(f"<li>{escape(reason)}{by}</li>")
+        by = Markup(" <small>by {}</small>").format(maker) if maker and maker != task.name else ""
+        lines.append(Markup("<li>{}{}</li>").format(reason, by))
+    reasons = Markup("<ul>{}</ul>").format(Markup("").join(lines))
     took = "" if task.seconds is None else chart.seconds_text(task.seconds)
     cpu = "" if task.cpu is None else chart.seconds_text(task.cpu)
     return [
-        chart.text(task.name),
-        Cell(f"<ul>{''.join(lines)}</ul>" if lines else "<small>not recorded</small>"),
+        Cell(task.name),
+        Cell(reasons if lines else Markup("<small>not recorded</small>")),
         chart.number(task.start - one.started, f"+{chart.seconds_text(max(0.0, task.start - one.started))}"),
         chart.number(task.seconds, took),
         chart.number(task.cpu, cpu),
-        Cell(f'<span class="{_kind(task.outcome)}">{escape(task.outcome)}</span>'),
+        Cell(_outcome(task.outcome)),
     ]
 
 
-def _runs(settings: Settings, runs: Sequence[Run]) -> str:
+def _run_table(settings: Settings, runs: Sequence[Run]) -> Markup:
     rows = [
         [
             Cell(_when(one), one.name),
-            chart.text(_cause(settings, one)),
+            Cell(_cause(settings, one)),
             chart.number(len(one.tasks), str(len(one.tasks))),
             chart.number(one.seconds, chart.seconds_text(one.seconds)),
             chart.number(cpu := total_cpu(one), "" if cpu is None else chart.seconds_text(cpu)),
-            Cell(f'<span class="{_kind(one.outcome)}">{escape(one.outcome)}</span>'),
+            Cell(_outcome(one.outcome)),
         ]
         for one in reversed(runs)
     ]
-    heads = ("Build", "Cause", "Tasks", "Took", "Processor", "Outcome")
-    return chart.table("Builds", heads, rows) if rows else "<p>No build is recorded yet.</p>"
+    return chart.table("Builds", ("Build", "Cause", "Tasks", "Took", "Processor", "Outcome"), rows)
 
 
 # --- sizes -----------------------------------------------------------------
 
 
-def _change(size: Size) -> str:
+def _change(size: Size) -> Markup:
     if size.change is None:
-        return ""
+        return Markup("")
     by, percent = sizes.change_text(size)
     kind = "grew" if size.change > 0 else "shrank"
-    return f'<small class="{kind}">{escape(f"{by} bytes {percent}".strip())}</small>'
+    return Markup('<small class="{}">{}</small>').format(kind, f"{by} bytes {percent}".strip())
 
 
 def _size_row(size: Size) -> list[Cell]:
     by, percent = sizes.change_text(size)
     kind = "" if size.change is None else "grew" if size.change > 0 else "shrank"
+    change = Markup('<span class="{}">{}</span>')
     share = size.change / size.before if size.change is not None and size.before else 0.0
-    indent = "&emsp;" if size.label != size.name else ""
+    in_bytes = Markup("<small>{}</small> {:,}").format(size_text(size.bytes), size.bytes)
     return [
-        Cell(indent + escape(size.name), size.name),
-        Cell(f"<small>{escape(size_text(size.bytes))}</small> {size.bytes:,}", size.bytes, number=True),
-        Cell(f'<span class="{kind}">{escape(by)}</span>', size.change or 0, number=True),
-        Cell(f'<span class="{kind}">{escape(percent)}</span>', share, number=True),
+        Cell(Markup("&emsp;{}").format(size.name) if size.label != size.name else size.name, size.name),
+        Cell(in_bytes, size.bytes, number=True),
+        Cell(change.format(kind, by), size.change or 0, number=True),
+        Cell(change.format(kind, percent), share, number=True),
         Cell(chart.sparkline(size.history)),
     ]
 
@@ -239,57 +235,76 @@ def _size_row(size: Size) -> list[Cell]:
 SIZE_HEADS = ("", "Bytes", "Change", "%", "Builds")
 
 
-def _sizes(found: Sequence[Size]) -> str:
+def _size_table(found: Sequence[Size]) -> Markup | None:
+    """Return the table of all but kernel modules, None if nothing is built yet."""
     shown = [size for size in found if not size.key.startswith(sizes.MODULE_KEY)]
-    if not shown:
-        return "<p>Nothing is built yet.</p>"
     heads = ("What", *SIZE_HEADS[1:])
-    return chart.table("Sizes", heads, [_size_row(size) for size in shown])
+    return chart.table("Sizes", heads, [_size_row(size) for size in shown]) if shown else None
 
 
-def _modules(found: Sequence[Size]) -> str:
+@dataclass(frozen=True)
+class Overview:
+    """Many parts by folder, and the largest of them.  Sizes in bytes.
+
+    count, total: of all parts; folders, largest: tables; shown: how many parts `largest`
+    has; rest, rest_total: how many the shortened table leaves out, and their sum.
+    """
+
+    count: int
+    total: int
+    folders: Markup
+    largest: Markup
+    shown: int
+    rest: int
+    rest_total: int
+
+
+def _modules(found: Sequence[Size]) -> Overview | None:
+    """Return what is known of the kernel's modules; None if none are installed."""
     modules = [size for size in found if size.key.startswith(sizes.MODULE_KEY)]
     if not modules:
-        return "<p>No kernel modules are installed.</p>"
+        return None
     sums: dict[str, int] = {}
     for size in modules:
         folder = "/".join(size.name.split("/")[:-1][:2]) or "."
         sums[folder] = sums.get(folder, 0) + size.bytes
     folders = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    shown = modules[:SHOWN_MODULES]
-    rest = modules[SHOWN_MODULES:]
-    more = f"<p>And {count(len(rest), 'smaller module')}: {sum(size.bytes for size in rest):,} bytes.</p>"
-    return (
-        f"<p>{count(len(modules), 'module')}, {sum(sums.values()):,} bytes as installed.</p>"
-        + chart.bars("Modules by folder", ("Folder", "Bytes"), [(*item, f"{item[1]:,}") for item in folders])
-        + f"<details><summary>{'The largest' if rest else 'All'} {count(len(shown), 'module')}</summary>"
-        + chart.table("Modules", ("Module", *SIZE_HEADS[1:]), [_size_row(size) for size in shown])
-        + f"{more if rest else ''}</details>"
+    rows = [(*item, f"{item[1]:,}") for item in folders]
+    shown, rest = modules[:SHOWN_MODULES], modules[SHOWN_MODULES:]
+    return Overview(
+        count=len(modules),
+        total=sum(sums.values()),
+        folders=chart.bars("Modules by folder", ("Folder", "Bytes"), rows),
+        largest=chart.table("Modules", ("Module", *SIZE_HEADS[1:]), [_size_row(size) for size in shown]),
+        shown=len(shown),
+        rest=len(rest),
+        rest_total=sum(size.bytes for size in rest),
     )
 
 
-def _kernel(parts: Sequence[Part]) -> str:
+def _kernel(parts: Sequence[Part]) -> Overview | None:
+    """Return what is known of the kernel's objects; None if it was not built here."""
     if not parts:
-        return "<p>No objects of a kernel are here: it was not built in this folder.</p>"
+        return None
     found = sizes.subsystems(parts)
-    total = sum(part.total for part in parts)
     heads = ("Object", "Text", "Data", "BSS", "In memory")
     rows = [
         [
-            chart.text(part.name),
+            Cell(part.name),
             *(chart.number(size, f"{size:,}") for size in (part.text, part.data, part.bss, part.total)),
         ]
         for part in parts[:SHOWN_OBJECTS]
     ]
     folders = [(part.name, part.total, f"{part.total:,}") for part in found[:SHOWN_FOLDERS]]
     rest = found[SHOWN_FOLDERS:]
-    more = f"<p>And {count(len(rest), 'smaller folder')}: {sum(part.total for part in rest):,} bytes.</p>"
-    return (
-        f"<p>{count(len(parts), 'object')}, {total:,} bytes in memory before compression.</p>"
-        + chart.bars("Kernel by folder", ("Folder", "Bytes in memory"), folders)
-        + (more if rest else "")
-        + f"<details><summary>The largest {count(len(rows), 'object')}</summary>"
-        + f"{chart.table('Objects', heads, rows)}</details>"
+    return Overview(
+        count=len(parts),
+        total=sum(part.total for part in parts),
+        folders=chart.bars("Kernel by folder", ("Folder", "Bytes in memory"), folders),
+        largest=chart.table("Objects", heads, rows),
+        shown=len(rows),
+        rest=len(rest),
+        rest_total=sum(part.total for part in rest),
     )
 
 
@@ -320,42 +335,50 @@ def read_diff(content: str) -> dict[str, list[Change]]:
     return groups
 
 
-def _config(content: str) -> str:
-    groups = read_diff(content)
-    if not groups:
-        return "<p>No difference is recorded: the configuration has not been made yet.</p>"
+@dataclass(frozen=True)
+class ChangeGroup:
+    """Changes that one fragment asks for, or that stand below one heading of diff.txt."""
+
+    name: str
+    count: int
+    is_asked_for: bool
+    table: Markup
+
+
+def _changes(content: str) -> list[ChangeGroup]:
     words = {"+": "on", "-": "off", "~": "changed"}
-    blocks = []
-    for name, changes in groups.items():
+    code = Markup("<code>{}</code>")
+    found = []
+    for name, changes in read_diff(content).items():
         rows = [
             [
-                Cell(f"<code>{escape(change.symbol)}</code>", change.symbol),
-                chart.text(words[change.sign]),
-                Cell(f"<code>{escape(change.value)}</code>", change.value),
-                chart.text(change.where),
+                Cell(code.format(change.symbol), change.symbol),
+                Cell(words[change.sign]),
+                Cell(code.format(change.value), change.value),
+                Cell(change.where),
             ]
             for change in changes
         ]
-        is_open = " open" if changes[0].where else ""
-        blocks.append(
-            f"<details{is_open}><summary>{escape(name)} <small>{count(len(changes), 'symbol')}</small>"
-            f"</summary>{chart.table(name, ('Symbol', 'Is', 'Value', 'Asked for at'), rows)}</details>"
-        )
-    return "\n".join(blocks)
+        table = chart.table(name, ("Symbol", "Is", "Value", "Asked for at"), rows)
+        found.append(ChangeGroup(name, len(changes), bool(changes[0].where), table))
+    return found
 
 
-def _graph(tasks: Sequence[Any], ran: set[str]) -> str:
+@dataclass(frozen=True)
+class TaskGraph:
+    """The graph of tasks as a picture, or why there is none, and as a table."""
+
+    picture: Markup
+    table: Markup
+
+
+def _graph(tasks: Sequence[Any], ran: set[str]) -> TaskGraph:
     try:
-        picture = graph.svg(tasks, ran)
+        picture = Markup(graph.svg(tasks, ran))  # nothing in it but shapes and escaped text
     except UserError as error:
-        picture = f"<p>No picture: {escape(f'{error.message}; {error.hint}')}</p>"
+        picture = Markup("<p>No picture: {}; {}</p>").format(error.message, error.hint)
     rows = [
-        [chart.text(source), chart.text(to), chart.text(", ".join(names))]
+        [Cell(source), Cell(to), Cell(", ".join(names))]
         for (source, to), names in sorted(graph.grouped(tasks).items())
     ]
-    return (
-        '<div class="scroll graph" tabindex="0" role="region" aria-label="Picture of the tasks">'
-        f"{picture}</div>"
-        "<details><summary>The same as a table</summary>"
-        f"{chart.table('Tasks and files', ('From', 'To', 'Files'), rows)}</details>"
-    )
+    return TaskGraph(picture, chart.table("Tasks and files", ("From", "To", "Files"), rows))

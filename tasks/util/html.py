@@ -1,26 +1,40 @@
-"""Pages that need nothing but themselves: a template with `@KEY@`s and a policy against all else."""
+"""HTML pages that need nothing but themselves: a Jinja template, and a policy against all else."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-import html
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-KEY = re.compile(r"@([A-Z_]+)@")
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def fill(template: Path, values: Mapping[str, str]) -> bytes:
-    """Return a template with `values` (HTML, escaped where need be) and its policy in place."""
-    content = template.read_text()
-    found = {**values, "POLICY": policy(content)}
-    # In one pass: nothing in a value is a key.
-    filled = KEY.sub(lambda match: found[match[1]], content)
+@functools.cache
+def templates(folder: Path) -> Environment:
+    """Return how the templates in `folder` are filled: all values are escaped, a missing one is an error."""
+    found = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"size": size_text, "count": count}
+    return found
+
+
+def render(template: Path, **values: object) -> bytes:
+    """Return a page from a template, with its policy in place (`policy` in the template)."""
+    allowed = Markup(policy(template.read_text()))  # made of hashes alone
+    page = templates(template.parent).get_template(template.name).render(values, policy=allowed)
     # Names of files may be no UTF-8; such a byte is shown as \udcXX.
-    return filled.encode(errors="backslashreplace")
+    return page.encode(errors="backslashreplace")
 
 
 def policy(content: str) -> str:
@@ -45,8 +59,3 @@ def size_text(size: int) -> str:
 def count(number: int, what: str) -> str:
     """Return a number with its noun, in the plural where it needs to be."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def escape(text: str) -> str:
-    """Return text as it may stand in an element or an attribute."""
-    return html.escape(text, quote=True)
