@@ -18,7 +18,7 @@ from tasks.engine import runner
 from tasks.engine.reporter import Reporter
 from tasks.engine.task import Task, changed, command, do, files
 from tasks.extensions import targets
-from tasks.formats.tcz import TCZ_ENDINGS, UPSTREAM_ENDINGS
+from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
 from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, inputs, installed
 from tasks.origins.lock import load_lock
@@ -230,7 +230,7 @@ def task_tcz() -> Iterator[Task]:
             "doc": "take a fetched upstream extension",
             "actions": [do("extensions.upstream", "install", S, name)],
             "file_dep": files(S.used_lock),
-            "targets": files(*(S.tcz / f"{name}{ending}" for ending in UPSTREAM_ENDINGS)),
+            "targets": files(*(S.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
     if LEFT_OUT:
@@ -254,7 +254,7 @@ def task_tcz() -> Iterator[Task]:
                 *BASE_INDEX,
                 *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
             ],
-            "targets": files(*(S.tcz / f"{name}{ending}" for ending in TCZ_ENDINGS)),
+            "targets": files(*(S.tcz / file for file in file_names(name))),
             "uptodate": changed(
                 layout=recipe.layout(name),
                 origins=made.origin,

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tasks.util.errors import UserError
 
 # Names of extensions are parts of paths and URLs.
 EXTENSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
-# An upstream extension and what lies beside it; tce-load fetches no .info either.
-UPSTREAM_ENDINGS = (".tcz", ".tcz.dep", ".tcz.list", ".tcz.md5.txt")
-
-# What lies beside the extensions on a mirror; tasks/image/mirror.py says what is in them.
+# The databases of a mirror, in the folder of its extensions; tasks/image/mirror.py describes them.
 DATABASES = ("dep.db", "info.lst", "md5.db", "provides.db", "sizelist", "tags.db")
 
+# The endings after NAME.tcz of the files beside an extension that we build; all of them go onto
+# the image.  The other lists name parts of this one.
 SIDE_FILES = (".dep", ".info", ".list", ".md5.txt")
+# An upstream extension has no .info: tce-load does not fetch it, and nobody reads it at boot.
+UPSTREAM_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending != ".info")
+# An initramfs costs memory, so it holds only what tce-load and its tools read: no .info, no .list.
+INITRAMFS_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending in (".dep", ".md5.txt"))
+# On a mirror every extension has these.  It has a .dep only if it depends on others, and an .info
+# only if we built it.
+MIRROR_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending not in (".dep", ".info"))
 
-# An extension and what lies beside it; all of it goes onto the image.
-TCZ_ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
+
+def file_names(name: str, side_files: Sequence[str] = SIDE_FILES) -> list[str]:
+    """Return the names of the files of extension `name`: NAME.tcz and its `side_files`."""
+    return [f"{name}.tcz", *(f"{name}.tcz{ending}" for ending in side_files)]
 
 
 def parse_dep(text: str, what: str) -> tuple[str, ...]:

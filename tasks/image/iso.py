@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.checks import conflicts, secrets
 from tasks.config import plan
 from tasks.config.settings import Settings
-from tasks.formats.tcz import SIDE_FILES
+from tasks.formats.tcz import file_names
 from tasks.image import container_images, grub
 from tasks.initramfs.embedded import with_dependencies
 from tasks.kernel import installed
@@ -88,10 +88,10 @@ def extensions(settings: Settings, folder: Path) -> None:
     optional = folder / "optional"
     optional.mkdir(parents=True)
     for name in with_dependencies(settings.tcz, outside, release):
-        tcz = settings.tcz / f"{name}.tcz"
-        if not tcz.is_file():
-            raise UserError(f"{tcz} does not exist", "build the extensions first: `doit tcz`")
-        for source in (tcz, *(tcz.with_name(tcz.name + ending) for ending in SIDE_FILES)):
+        squashfs, *beside = (settings.tcz / file for file in file_names(name))
+        if not squashfs.is_file():
+            raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
+        for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
     loaded = plan.placed(settings.profile, "initrd", "onboot", "copy2fs")

@@ -43,7 +43,6 @@ from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, sha256_file
 from tasks.util.process import say
 
-ENDINGS = (".tcz", ".tcz.dep", ".tcz.info", ".tcz.list", ".tcz.md5.txt")
 VERSION = re.compile(r'^VERSION_ID="?((\d+)(\.\d+)*)"?\s*$', re.MULTILINE)
 LOADER = "lib/ld-linux-x86-64.so.2"
 FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):\s*(.*)")
@@ -135,7 +134,7 @@ def entry(settings: Settings, name: str) -> Entry:
     deps = tcz.parse_dep(_text(path, ".dep"), f"{path}.dep")
     # Most of Tiny Core's extensions depend on none and have no .dep; an empty one would be
     # taken for a leftover by update-everything, which expects it in dep.db.
-    files = [f"{name}{ending}" for ending in ENDINGS if deps or ending != ".tcz.dep"]
+    files = [file for file in tcz.file_names(name) if deps or not file.endswith(".dep")]
     return Entry(
         name=name,
         size=len(content),

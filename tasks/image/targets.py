@@ -17,7 +17,7 @@ def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
     """
     top = mirror_layout.mirror(settings)
     folder = top / mirror_layout.mirror_folder(settings.profile)
-    found = [f"{name}{ending}" for name in names for ending in (".tcz", ".tcz.list", ".tcz.md5.txt")]
+    found = [file for name in names for file in tcz.file_names(name, tcz.MIRROR_SIDE_FILES)]
     found += [f"{name}{packed}" for name in tcz.DATABASES for packed in ("", ".gz")]
     tops = [top / name for name in (f"latest-{folder.parent.name}", "index.html", "SHA256SUMS")]
     carried = [top / "images" / image.file for image in settings.profile.images]

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.formats import cpio
+from tasks.formats import cpio, tcz
 from tasks.formats.cpio import Member
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
@@ -23,7 +23,6 @@ from tasks.util.errors import UserError
 INSTALLED = "usr/local/tce.installed"
 BUILTIN = "tmp/builtin"
 SETUP_LIST = "tmp/setup.lst"
-SIDE_FILES = (".dep", ".md5.txt")  # what tce-load and its tools read beside a .tcz
 
 
 def extension_members(squashfs: Path) -> list[Member]:
@@ -95,7 +94,8 @@ def builtin_members(tczs: Sequence[Path], onboot: Sequence[str]) -> list[Member]
         cpio.regular(f"{BUILTIN}/onboot.lst", "".join(f"{name}.tcz\n" for name in onboot).encode()),
     ]
     for path in sorted(tczs, key=lambda path: path.name):
-        for file in (path, *(path.with_name(path.name + suffix) for suffix in SIDE_FILES)):
+        name = path.name.removesuffix(".tcz")
+        for file in (path.with_name(one) for one in tcz.file_names(name, tcz.INITRAMFS_SIDE_FILES)):
             if file == path or file.is_file():
                 members.append(cpio.regular(f"{BUILTIN}/optional/{file.name}", file.read_bytes()))
     return members

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.formats.tcz import SIDE_FILES
+from tasks.formats.tcz import file_names
 from tasks.initramfs import embedded
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
@@ -88,8 +88,8 @@ def carry(image: Settings, tree: Path, names: Sequence[str]) -> None:
     release = (image.kernel / "release").read_text().strip()
     for name in embedded.with_dependencies(image.tcz, names, release):
         assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
-        for ending in ("", *SIDE_FILES):
-            shutil.copyfile(image.tcz / f"{name}.tcz{ending}", optional / f"{name}.tcz{ending}")
+        for file in file_names(name):
+            shutil.copyfile(image.tcz / file, optional / file)
     (tree / "cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
 
 
