@@ -139,7 +139,7 @@ def put(store: Store, key: str, task: str, output: Path, made: Sequence[Path], s
     Raises `Refused` and `Unreachable` as the store does, and `Refused` for what is
     neither a file nor a folder.
     """
-    with scratch_folder(output, ".shared-") as scratch:
+    with scratch_folder(output, "shared") as scratch:
         packed = scratch / "archive"
         with packed.open("wb") as sink, zstandard.ZstdCompressor(LEVEL).stream_writer(sink) as stream:
             files = tuple(_pack(stream, output, _files(made)))
@@ -195,7 +195,7 @@ def get(store: Store, key: str, output: Path, made: Sequence[Path], secret: byte
     A folder is replaced as a whole.  Returns None if there is no such entry.  Raises `Bad`,
     and leaves `output` as it was, if anything about it is wrong; `Unreachable` as the store does.
     """
-    with scratch_folder(output, ".shared-") as scratch:
+    with scratch_folder(output, "shared") as scratch:
         try:
             store.read(entry_name(key), scratch / "manifest", MANIFEST_LIMIT)
             manifest = read_manifest((scratch / "manifest").read_bytes(), key, secret)

@@ -12,7 +12,6 @@ nginx with `dav_methods PUT DELETE` and `create_full_put_path on` does, and any 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from tasks.util.errors import UserError
-from tasks.util.files import CHUNK, atomic_path
+from tasks.util.files import CHUNK, atomic_path, is_temporary
 from tasks.util.process import CREDENTIALS
 
 # Seconds to connect, seconds without a byte.
@@ -31,8 +30,6 @@ ABSENT = (404, 410)
 REFUSED = (401, 403, 405, 409, 413, 501, 507)
 # Where each driver of fsspec comes from; fsspec names others in its own message.
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-# How atomic_path names what it has not finished.
-PARTIAL = re.compile(r"\..+\.part")
 DAY = 86400
 
 
@@ -63,7 +60,7 @@ class Item:
     @property
     def partial(self) -> bool:
         """Tell whether a writer that was killed left this behind, or one at work is writing it."""
-        return PARTIAL.fullmatch(Path(self.name).name) is not None
+        return is_temporary(Path(self.name).name)
 
 
 class Store(Protocol):

@@ -40,20 +40,6 @@ NETWORK_SECONDS = 5.0
 OLD_DAYS = 60
 
 
-# What a killed run leaves behind, by its names.
-TEMPORARY = (
-    ".*.part",
-    ".*.old",
-    ".linux-*",
-    ".rootfs-*",
-    ".deb-*",
-    ".apt.*",
-    ".learn-*",
-    ".npm-*",
-    ".wheel-*",
-)
-
-
 @dataclass(frozen=True)
 class Verdict:
     """What a check found: what was looked at, how it is, and, if it is not well, how to mend it."""
@@ -67,7 +53,9 @@ class Verdict:
 def cache(settings: Settings) -> Iterator[Verdict]:
     """Compare every locked download with its sha256; the folder's name holds its beginning."""
     folder = settings.cache / "downloads"
-    entries = [path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith(".")]
+    # A temporary folder is not called after a sha256; `leftovers` tells of it.
+    folders = [path for path in folder.glob("*/") if not files.is_temporary(path.name)]
+    entries = [path for one in folders for path in one.iterdir() if path.is_file() and path.name[0] != "."]
     whole = [path for path in entries if not path.name.endswith((".part", ".sha256"))]
     bad = [path for path in whole if not files.sha256_file(path).startswith(path.parent.name)]
     for path in bad:
@@ -81,16 +69,12 @@ def cache(settings: Settings) -> Iterator[Verdict]:
 
 def leftovers(settings: Settings) -> Iterator[Verdict]:
     """Look for what killed runs left; young ones may belong to a run that is under way."""
-    places = [settings.output, settings.output / "tcz", settings.cache, settings.cache / "downloads"]
-    old = [
-        path
-        for place in places
-        for pattern in TEMPORARY
-        for path in place.glob(pattern)
-        if time.time() - path.lstat().st_mtime > STALE_SECONDS
-    ]
+    # Downloads lie one folder deeper than other results.
+    places = [settings.output, settings.cache, settings.cache / "downloads"]
+    found = {path for place in places if place.is_dir() for path in files.leftovers(place)}
+    old = sorted(path for path in found if time.time() - path.lstat().st_mtime > STALE_SECONDS)
     if old:
-        names = " ".join(str(path) for path in sorted(old)[:5]) + (" ..." if old[5:] else "")
+        names = " ".join(str(path) for path in old[:5]) + (" ..." if old[5:] else "")
         yield Verdict("leftovers", "warn", f"{len(old)} temporary files of killed runs", f"rm -r {names}")
     else:
         yield Verdict("leftovers", "ok", "none of killed runs")
@@ -360,8 +344,8 @@ def _file_systems(settings: Settings) -> Iterator[Verdict]:
                 label, "fail", f"{place} cannot be written to", f"use another place ({_MOVE[name]})"
             )
             continue
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as scratch:
-            problem = _unfit(Path(scratch))
+        with files.scratch_folder(place, "doctor") as scratch:
+            problem = _unfit(scratch)
         if problem:
             yield Verdict(label, "fail", f"{place} {problem}", f"use another place ({_MOVE[name]})")
         else:

@@ -11,7 +11,6 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.origins import npm, tarball, wheel
 from tasks.util.errors import UserError
-from tasks.util.files import remove_tree
+from tasks.util.files import remove_tree, scratch_folder
 
 Unpacked = Iterator[tuple[str, Path]]
 
@@ -52,10 +51,11 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
     """
     placer = Placer(origin, root)
     files = _fetched(settings, name, origin)
-    with _beside(root, "origin") as scratch:
-        for label, folder in KINDS[origin.kind].unpack(settings, origin, files, scratch):
+    with scratch_folder(root.parent, "origin") as scratch:
+        content = scratch / "content"
+        for label, folder in KINDS[origin.kind].unpack(settings, origin, files, content):
             placer.place(label, folder)
-            remove_tree(scratch)
+            remove_tree(content)
     placer.finish()
 
 
@@ -85,17 +85,6 @@ KINDS: dict[str, Kind] = {
     "wheel": Kind(wheel.unpack, wheel.learn, wheel.fetch),
     "npm": Kind(npm.unpack, npm.learn, npm.fetch),
 }
-
-
-@contextmanager
-def _beside(root: Path, what: str) -> Iterator[Path]:
-    """Yield the name of a scratch folder on the file system of `root`, gone afterwards."""
-    folder = root.with_name(f".{root.name}.{what}")
-    remove_tree(folder)
-    try:
-        yield folder
-    finally:
-        remove_tree(folder)
 
 
 @dataclass

@@ -11,10 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from tasks.origins.http import NotFound, download_unverified, fetch_text
 from tasks.origins.lock import MD5, Lock, LockedExtension, LockedFile
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.files import CHUNK, sha256_file
+from tasks.util.files import CHUNK, scratch_folder, sha256_file
 from tasks.util.process import say
 
 SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentation, filesystems/squashfs.rst)
@@ -51,7 +48,8 @@ def learn(settings: Settings, paths: list[str], old: Lock) -> Lock:
     """
     known = {} if settings.relock else {file.path: file for file in old.file}
     unknown = [path for path in dict.fromkeys(paths) if path not in known]
-    with _scratch(settings.cache) as scratch:
+    # Threads that Ctrl-C leaves behind may still write there.
+    with scratch_folder(settings.cache / "downloads", "lock", ignore_errors=True) as scratch:
         learned = parallel.each(lambda path: _file(settings, path, scratch), unknown)
         known |= {file.path: file for file in learned}
         extensions = _extensions(settings, old, scratch)
@@ -184,15 +182,3 @@ def _tell_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[Lo
     for name, sha256 in now.items():
         if before.get(name, sha256) != sha256:
             say(f"lock: {name} changed: sha256 {before[name]} -> {sha256}")
-
-
-@contextmanager
-def _scratch(cache: Path) -> Iterator[Path]:
-    """Yield a folder on the file system of the cache, gone afterwards."""
-    (cache / "downloads").mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".learn-", dir=cache / "downloads"))
-    try:
-        yield folder
-    finally:
-        # Threads that Ctrl-C leaves behind may still write there.
-        shutil.rmtree(folder, ignore_errors=True)

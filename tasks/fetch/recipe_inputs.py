@@ -65,7 +65,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
             continue
         learn = collect.KINDS[origin.kind].learn
         assert learn is not None
-        with scratch_folder(settings.cache / "downloads", ".learn-") as scratch, _about(name):
+        with scratch_folder(settings.cache / "downloads", "lock") as scratch, _about(name):
             found = learn(settings, origin, scratch)
         _tell_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config.settings import Settings
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
-from tasks.util.files import write_atomic
+from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.process import run
 
 BOOT = Path(__file__).with_name("boot")
@@ -76,8 +75,8 @@ def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
 def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None:
     """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
     # The ISO and the disk image may be made side by side.
-    with tempfile.TemporaryDirectory(prefix=".efi-", dir=settings.output) as work:
-        loader = Path(work, "BOOTX64.EFI")
+    with scratch_folder(settings.output, "efi") as work:
+        loader = work / "BOOTX64.EFI"
         mkimage(loaders().efi, embedded, loader, log)
         os.utime(loader, (settings.profile.source_date_epoch,) * 2)
         sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack

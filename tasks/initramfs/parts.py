@@ -18,7 +18,7 @@ from tasks.formats import compression, cpio
 from tasks.formats.cpio import LinkKey, Member, by_path
 from tasks.formats.initramfs_file import ALIGNMENT
 from tasks.util import jobserver, parallel
-from tasks.util.files import remove_tree
+from tasks.util.files import atomic_path, remove_tree
 
 HASHES = 1 << 32
 SIZES = {"xz": 8 << 20, "zstd": 8 << 20}
@@ -85,11 +85,9 @@ class Parts:
                 return data
         data = compression.compress(plain, self.method, self.level)
         name = _name(key, data)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # No fsync, as write_atomic would: what a crash has cut does not fit its name.
-        partial = self.folder / f".{name}.part"
-        partial.write_bytes(data)
-        os.replace(partial, self.folder / name)
+        # What a crash has cut short does not fit its name, so fsync would only cost time.
+        with atomic_path(self.folder / name, sync=False) as partial:
+            partial.write_bytes(data)
         self._used.add(name)
         self.made.append(name)
         return data

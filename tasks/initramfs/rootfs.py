@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from tasks.initramfs.parts import Parts, arranged
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file, write_atomic, write_if_changed
+from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
 from tasks.util.process import run, say
 
 RULES = ROOT / "rootfs" / "rootfs.toml"
@@ -320,8 +319,8 @@ def unpack_packages(rules: Rules, packages: Mapping[str, Path], root: Path) -> d
     """Fill the empty folder `root` from .debs (name -> file); return the set-id files, path -> package."""
     set_id: dict[str, str] = {}
     for package, deb in sorted(packages.items()):
-        with tempfile.TemporaryDirectory(prefix=".deb-", dir=root.parent) as folder:
-            unpacked = Path(folder) / "content"
+        with scratch_folder(root.parent, "deb") as folder:
+            unpacked = folder / "content"
             debian_package.unpack_deb(deb, unpacked)
             set_id |= dict.fromkeys(merge(rules, package, unpacked, root), package)
     return set_id
@@ -362,8 +361,8 @@ def build(settings: Settings) -> None:
     core = settings.profile.core
     epoch = settings.profile.source_date_epoch
     parts = Parts(settings.core_parts / "rootfs", core.compression, core.level, epoch)
-    with tempfile.TemporaryDirectory(prefix=".rootfs-", dir=settings.output) as scratch:
-        root = Path(scratch) / "root"
+    with scratch_folder(settings.output, "rootfs") as scratch:
+        root = scratch / "root"
         debs = {name: cached[name] for name in core.packages}
         assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
         found = arranged(members(rules, root))

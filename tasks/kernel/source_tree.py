@@ -104,7 +104,7 @@ def unpack_linux(settings: Settings) -> None:
     with suppress(OSError):
         if (settings.linux / stamp).read_text() == identity:
             return
-    with scratch_folder(settings.output, ".linux-") as scratch:
+    with scratch_folder(settings.output, "linux") as scratch:
         archive = origin
         if origin.suffix == ".deb":
             debian_package.unpack_deb(origin, scratch / "deb")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from tasks.formats import debian_control
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file
+from tasks.util.files import scratch_folder, sha256_file
 from tasks.util.process import run
 
 
@@ -203,22 +202,20 @@ def _pick(
 def _download(offers: Sequence[Offer], cache: Path, say: Callable[[str], None]) -> None:
     if not offers:
         return
-    folder = cache / "downloads"
-    folder.mkdir(parents=True, exist_ok=True)
     say(f"apt: downloading {len(offers)} packages, {sum(offer.size for offer in offers) / 1e6:.1f} MB")
     options = ["--quiet"]
     if os.geteuid() == 0:
         # apt's unprivileged user cannot write to root's cache folder; apt would say
         # so and download as root all the same.
         options += ["-o", "APT::Sandbox::User=root"]
-    with tempfile.TemporaryDirectory(prefix=".apt.", dir=folder) as scratch:
+    with scratch_folder(cache / "downloads", "apt") as scratch:
         run(
             ["apt-get", *options, "download", *(f"{offer.name}={offer.version}" for offer in offers)],
-            cwd=Path(scratch),
+            cwd=scratch,
             hint="check the network; if a version is gone from the mirror: apt-get update",
         )
         for offer in offers:
-            _store(offer, Path(scratch), cache)
+            _store(offer, scratch, cache)
 
 
 def _store(offer: Offer, scratch: Path, cache: Path) -> None:

@@ -36,7 +36,7 @@ from tasks.formats.archive import unpack_tar
 from tasks.origins import wheel
 from tasks.util import jobserver
 from tasks.util.errors import DiskFull, UserError
-from tasks.util.files import remove_tree
+from tasks.util.files import remove_tree, scratch_folder
 from tasks.util.process import run, say
 
 SHRINKWRAP = "npm-shrinkwrap.json"
@@ -102,13 +102,11 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
     missing = to_fetch(settings, files)
     if not missing:
         return
-    downloads = settings.cache / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
     with (
         _tools(settings, origin, fetch=True) as tools,
-        tempfile.TemporaryDirectory(prefix=".npm-", dir=downloads) as folder,
+        scratch_folder(settings.cache / "downloads", "npm") as folder,
     ):
-        found = tools.pack([_spec(file) for file in missing], Path(folder))
+        found = tools.pack([_spec(file) for file in missing], folder)
         for path, file in zip(found, missing, strict=True):
             keep_locked(settings, file, path, "npm's registry")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tasks.config.recipe_lock import LockedFile, entry_of, keep, keep_locked, to
 from tasks.config.settings import Settings
 from tasks.formats.archive import unpack_zip
 from tasks.util.errors import UserError
+from tasks.util.files import scratch_folder
 from tasks.util.process import run, say
 
 
@@ -38,9 +38,8 @@ def fetch(settings: Settings, origin: Origin, files: tuple[LockedFile, ...]) -> 
     """
     for file in to_fetch(settings, files):
         parent = file.cached_in(settings.cache).parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=parent) as folder:
-            keep_locked(settings, file, _download(origin, Path(folder)), "pip's index")
+        with scratch_folder(parent, "wheel") as folder:
+            keep_locked(settings, file, _download(origin, folder), "pip's index")
 
 
 def _download(origin: Origin, folder: Path) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.config.settings import Settings
 from tasks.util.checkout import ROOT
+from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
 
 # Words that come before a secret on a command line, in a header or a setting.
@@ -23,9 +24,6 @@ SECRET = re.compile(
     r"(?:bearer\s+|basic\s+)?|--(?:password|secret|token|api-key)\s+)[^\s'\",;]+"
 )
 LOCKED = ("", "*", "!")  # in place of a password: nobody can log in with it
-# tasks.files gives what is not finished yet such a name.
-PARTIAL = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
-SCRATCH = re.compile(r"/\.(deb|efi|linux|rootfs|shared)-[a-z0-9_]{8}(?=/)")
 # As many as were free at the time; the results do not depend on it.
 JOBS = re.compile(r"((?<=[\s=])-j|\s-processors )\d+(?=\s|$)")
 
@@ -54,8 +52,7 @@ def table(values: Any) -> Any:
 
 def command(settings: Settings, line: str) -> str:
     """Return a logged command without secrets, and with names for what differs between machines."""
-    # The name that a temporary file will get in the end, or no name at all.
-    line = SCRATCH.sub(r"/.\1", PARTIAL.sub(r"/\1", text(line)))
+    line = with_final_names(text(line))
     folders = {
         str(settings.output): "${OUTPUT}",
         str(settings.cache): "${CACHE}",

@@ -1,4 +1,11 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and the names of what is not finished.
+
+Each temporary file or folder in a folder of ours is called `.NAME.XXXXXXXX.part`: NAME is the
+final name or says what the scratch folder is for, and `tempfile` chooses the eight letters.
+`.old` in place of `.part` is the folder that a new one replaces.  A run that is killed leaves
+them; `is_temporary` recognises them.  What needs no such place lies in the system's temporary
+folder as `tcbuild-*`, and the system removes it.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +19,40 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHUNK = 1 << 20
-# What `atomic_path`, `atomic_dir` and the stages' scratch folders are called (tempfile's eight letters).
-LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.(part|old)|\.(deb|efi|linux|rootfs|shared)-[a-z0-9_]{8}")
+TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_]{8}\.(part|old)")
+TEMPORARY_IN_TEXT = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file or folder with this name (without a folder) is not finished."""
+    return TEMPORARY.fullmatch(name) is not None
+
+
+def with_final_names(text: str) -> str:
+    """Return `text` with the final name for each temporary name in its paths."""
+    return TEMPORARY_IN_TEXT.sub(r"/\1", text)
 
 
 @contextmanager
-def atomic_path(final: Path) -> Iterator[Path]:
+def atomic_path(final: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `final`; on success fsync it and rename it there.
 
-    On any exception, Ctrl-C included, the temporary file is removed and `final`
-    is left as it was.
+    Without `sync` a crash of the machine may leave `final` cut short: only for a file that is
+    compared with the digest in its name before it is used.  On any exception, Ctrl-C included,
+    the temporary file is removed and `final` is left as it was.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
     os.close(handle)
-    partial = Path(name)
+    partial = Path(temporary)
     try:
         yield partial
-        _fsync(partial)
+        if sync:
+            _fsync(partial)
         partial.chmod(0o644 if not os.access(partial, os.X_OK) else 0o755)
         os.replace(partial, final)
-        _fsync(final.parent)
+        if sync:
+            _fsync(final.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -64,7 +84,7 @@ def atomic_dir(final: Path) -> Iterator[Path]:
     as it was, whole.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    partial = _temporary_folder(final.parent, final.name)
     partial.chmod(0o755)
     # A folder can only be renamed onto an empty one, so the old one steps aside first:
     # removing it would take long, and could stop half-way.
@@ -93,26 +113,42 @@ def remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def scratch_folder(top: Path, prefix: str) -> Iterator[Path]:
-    """Yield an empty folder in `top`, on its file system, gone afterwards; `top` is made at need."""
+def scratch_folder(top: Path, name: str, *, ignore_errors: bool = False) -> Iterator[Path]:
+    """Yield an empty folder `.NAME.XXXXXXXX.part` in `top`, and remove it afterwards.
+
+    It is on the file system of `top`, so that a file can be renamed out of it.  `top` is made
+    if it does not exist.  `ignore_errors` is for a folder to which threads that were left behind
+    may still write while it is removed.
+    """
     top.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=top))
+    folder = _temporary_folder(top, name)
     try:
         yield folder
     finally:
-        remove_tree(folder)
+        if ignore_errors:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            remove_tree(folder)
+
+
+def _temporary_folder(top: Path, name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=top))
+
+
+def leftovers(top: Path) -> list[Path]:
+    """Return the temporary files and folders in `top` and in the folders in it, sorted.
+
+    They are of killed runs, or of a run that is still at work.
+    """
+    inside = [path for path in top.iterdir() if path.is_dir() and not path.is_symlink()]
+    found = [path for folder in (top, *inside) for path in folder.iterdir() if is_temporary(path.name)]
+    return sorted(path for path in found if not is_temporary(path.parent.name))
 
 
 def remove_leftovers(top: Path) -> None:
-    """Remove the partial files and folders that killed runs have left in `top` and the folders in it.
-
-    Only for who knows that nobody else works there.
-    """
-    inside = [path for path in top.iterdir() if path.is_dir() and not path.is_symlink()]
-    for folder in (*inside, top):
-        for path in list(folder.iterdir()):
-            if LEFTOVER.fullmatch(path.name):
-                remove_tree(path)
+    """Remove the `leftovers` of `top`.  The caller knows that no other run works there."""
+    for path in leftovers(top):
+        remove_tree(path)
 
 
 def sha256_file(path: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.files import LEFTOVER, sha256_file
+from tasks.util.files import is_temporary, sha256_file
 from tests.faults.faults import FAULTS, NEED_MOUNT, can_mount
 from tests.faults.world import World
 from tests.support.built import built
@@ -61,5 +61,5 @@ def test_one_plain_run_makes_everything_good(world: World, mounted: tuple[Path, 
         assert sha256_file(world.iso) == world.reference, f"fault {number} of seed {SEED}: {what}\n{said}"
         survived[fault.__name__] += 1
     print(f"{survived.total()} of {COUNT} faults survived: {dict(survived)}")
-    left = [path for path in world.output.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    left = [path for path in world.output.rglob(".*") if is_temporary(path.name)]
     assert not left, "what killed runs left is removed by the next"

@@ -69,10 +69,10 @@ def test_what_is_not_there(store: Store, tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_leaves_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "entries").mkdir()
-    for name in (".a.json.x1y2.part", "a.json", ".hidden"):
+    for name in (".a.json.x1y2_3z4.part", "a.json", ".hidden"):
         (tmp_path / "entries" / name).write_text("")
     found = {item.name: item.partial for item in Folder(tmp_path).items("entries")}
-    assert found == {"entries/.a.json.x1y2.part": True, "entries/a.json": False, "entries/.hidden": False}
+    assert found == {"entries/.a.json.x1y2_3z4.part": True, "entries/a.json": False, "entries/.hidden": False}
 
 
 def test_an_object_is_written_anew_to_say_that_it_was_used(

@@ -171,10 +171,23 @@ def test_damaged_download_is_named(settings: Settings) -> None:
     assert verdict.mend.startswith(f"rm {bad}")
 
 
+def test_a_scratch_folder_of_a_killed_run_is_no_damaged_download(settings: Settings) -> None:
+    good = download(settings, "good", b"good")
+    for folder in (good.parent.parent, good.parent):
+        scratch = folder / ".apt.abcd_123.part"
+        scratch.mkdir()
+        (scratch / "half.deb").write_bytes(b"half")
+        os.utime(scratch, (0, 0))
+    (verdict,) = found_by(doctor.cache, settings)
+    assert (verdict.state, verdict.said.split(",")[0]) == ("ok", "1 downloads are whole")
+    (verdict,) = found_by(doctor.leftovers, settings)
+    assert verdict.said == "2 temporary files of killed runs"
+
+
 def test_leftovers_of_killed_runs(settings: Settings) -> None:
     folder = settings.cache / "downloads"
     folder.mkdir(parents=True)
-    old, young = folder / ".learn-old", folder / ".learn-young"
+    old, young = folder / ".lock.abcd_123.part", folder / ".lock.abcd_124.part"
     for path in (old, young):
         path.mkdir()
     assert [verdict.state for verdict in found_by(doctor.leftovers, settings)] == ["ok"]

@@ -103,7 +103,7 @@ def test_what_a_killed_run_finished_stays_finished(project: Project) -> None:
 
 
 def test_what_a_killed_run_left_half_done_is_removed(project: Project) -> None:
-    left = [".two.abcd_123.part", "folder/.two.abcd_123.old", ".linux-abcd_123"]
+    left = [".two.abcd_123.part", "folder/.two.abcd_123.old", ".linux.abcd_123.part"]
     kept = [".config.old", "folder/two.part", ".two.part"]
     (project.folder / "folder").mkdir()
     for name in (*left, *kept):

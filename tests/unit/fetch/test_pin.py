@@ -89,7 +89,7 @@ def left(settings: Settings) -> list[str]:
     found = [path for path in settings.cache.rglob("*") if path.is_file() and path.name != ".lock"]
     whole = {hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in found}
     odd = [path.name for path in found if path.parent.name not in whole]
-    scratch = [path.name for path in settings.cache.rglob(".learn-*")]
+    scratch = [path.name for path in settings.cache.rglob(".lock.*.part")]
     locks = [path.name for path in (settings.pinned_lock, settings.used_lock) if path.exists()]
     return [*odd, *scratch, *locks]
 

@@ -66,7 +66,7 @@ def test_the_profile_of_a_manifest_holds_no_hash_and_no_credentials(
         ("cat {root}-other/x", "cat {root}-other/x"),
         ("mksquashfs a b -processors 2", "mksquashfs a b -processors ${{JOBS}}"),
         ("env MAKEFLAGS=-j3 make", "env MAKEFLAGS=-j${{JOBS}} make"),
-        ("mcopy {output}/.efi-ab_12345/x", "mcopy ${{OUTPUT}}/.efi/x"),
+        ("mcopy {output}/.efi.ab_12345.part/x", "mcopy ${{OUTPUT}}/efi/x"),
         ("CCACHE_DIR={cache}/ccache make -j16 all", "CCACHE_DIR=${{CACHE}}/ccache make -j${{JOBS}} all"),
         ("x -o {output}/.t.iso.ab_3x9Z0.part y", "x -o ${{OUTPUT}}/t.iso y"),
         ("x -pf /tmp/tmp3sz0zbaj.pseudo", "x -pf ${{TMP}}"),

@@ -106,6 +106,29 @@ def test_remove_tree_follows_no_link_and_takes_read_only_folders(tmp_path: Path)
     assert outside.is_dir()
 
 
+def test_all_temporary_names_are_recognised(tmp_path: Path) -> None:
+    final = tmp_path / "final"
+    final.mkdir()
+    (final / "is kept").touch()
+    with (
+        files.atomic_path(tmp_path / ".config") as path,
+        files.atomic_dir(final) as folder,
+        files.scratch_folder(tmp_path / "made", "efi") as scratch,
+    ):
+        made = [path, folder, scratch]
+        assert files.leftovers(tmp_path) == sorted(made)
+        said = files.with_final_names(" ".join(f"--x={one}/y" for one in made))
+        assert said == " ".join(f"--x={tmp_path}/{name}/y" for name in (".config", "final", "made/efi"))
+    assert files.leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["file.part", ".file.part", ".config.old", ".x.abcd123.part", "a.abcd_123.part"]
+)
+def test_other_names_are_not_temporary(name: str) -> None:
+    assert not files.is_temporary(name)
+
+
 def test_sha256_of_known_bytes(tmp_path: Path) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")
