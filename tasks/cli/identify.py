@@ -166,9 +166,11 @@ def identify(path: Path) -> Verdict:
     except UserError as error:
         return Verdict(path, "damaged", error.message, hint=error.hint)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        said = from_os_error(error) if isinstance(error, OSError) else UserError(str(error))
-        hint = said.hint or "check the path and its permissions"
-        return Verdict(path, "unreadable", f"not readable ({said.message.split(':')[0]})", hint=hint)
+        why, hint = str(error), ""
+        if isinstance(error, OSError):
+            why, hint = error.strerror or why, from_os_error(error).hint
+        hint = hint or "check the path and its permissions"
+        return Verdict(path, "unreadable", f"not readable ({why})", hint=hint)
 
 
 def _identify(path: Path) -> Verdict:
@@ -225,7 +227,8 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
     except UserError as error:
         message = error.message.removeprefix(f"{path}: ")
         kind, words = found or DAMAGED_IMAGE
-        if kind == "truncated" and not message.startswith(kind):  # the sizes themselves are damaged
+        # If nothing is cut off, the sizes in the header are damaged.
+        if kind == "truncated" and not isinstance(error, bzimage.Truncated):
             kind, words = DAMAGED_IMAGE
         return Verdict(path, kind, words, (message, *grub), hint=use(path, error.hint))
     title = f"a bootable x86-64 Linux kernel {image.release} (bzImage)"

@@ -18,7 +18,7 @@ from tasks.config.recipe import Origin, Recipe
 from tasks.config.settings import Settings
 from tasks.origins.lock import SHA256, cached_path, toml_arrays
 from tasks.util import toml_schema
-from tasks.util.errors import UserError
+from tasks.util.errors import UserError, WrongSha256
 from tasks.util.files import sha256_file
 
 FILE_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+!~-]*")
@@ -135,9 +135,9 @@ def keep(settings: Settings, file: LockedFile, found: Path) -> None:
 
 
 def keep_locked(settings: Settings, file: LockedFile, found: Path, server: str) -> None:
-    """Move a file into the cache.  Raises `UserError`, naming the `server`, if it is not the locked one."""
+    """Move a file into the cache.  Raises `WrongSha256`, naming the `server`, if it is another one."""
     digest = sha256_file(found)
     if digest != file.sha256:
         message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
-        raise UserError(message, f"{server} serves another file than the locked one")
+        raise WrongSha256(message, f"{server} serves another file than the locked one")
     keep(settings, file, found)

@@ -13,7 +13,7 @@ from tasks.config import plan, recipe, recipe_lock
 from tasks.config.recipe_lock import LockedFile, OriginLock
 from tasks.config.settings import Settings
 from tasks.extensions import collect
-from tasks.util.errors import UserError
+from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import scratch_folder, write_if_changed
 from tasks.util.process import say
 
@@ -88,9 +88,9 @@ def _about(name: str) -> Iterator[None]:
         yield
     except UserError as error:
         message, hint = f"extension {name}: {error.message}", error.hint
-        if "wrong sha256" in message:
+        if isinstance(error, WrongSha256):
             hint = "upstream serves another file than the locked one; find out why before locking it anew "
             hint += f"(./doit lock:{name} relock=1)"
-        elif "in the profile" in hint:
+        elif isinstance(error, WrongAddress):
             hint = f"check the urls in extensions/{name}/recipe.toml"
         raise type(error)(message, hint, error.detail) from None

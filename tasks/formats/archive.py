@@ -54,7 +54,10 @@ TEXTS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
-UNTRUSTED = "the archive is not one to trust; nothing of it was unpacked"
+
+
+class UntrustedArchive(UserError):
+    """An archive that was not unpacked because of what is in it."""
 
 
 class _Refusal(Exception):
@@ -95,7 +98,7 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
         with _decompressed(archive, program) as stream:
             count = _check(stream, strip, Meter(archive.stat().st_size))
     except (_Refusal, TooMuch) as refusal:
-        raise UserError(f"{archive.name}: {refusal}", UNTRUSTED) from None
+        raise _untrusted(archive, refusal) from None
     checked = time.monotonic()
     with atomic_dir(into) as folder:
         options = ["--no-same-owner", "--no-same-permissions", f"--strip-components={strip}"]
@@ -122,9 +125,10 @@ def check_package(deb: Path) -> None:
         with _piped(["dpkg-deb", "--fsys-tarfile", deb], deb) as stream:
             _check(stream, 0, Meter(deb.stat().st_size), links_anywhere=True)
     except (_Refusal, TooMuch) as refusal:
-        raise UserError(f"{deb.name}: {refusal}", UNTRUSTED) from None
+        raise _untrusted(deb, refusal) from None
     except UserError as error:
-        raise UserError(error.message, error.hint, f"  dpkg-deb --fsys-tarfile: {error.detail}") from None
+        detail = f"  dpkg-deb --fsys-tarfile: {error.detail}"
+        raise type(error)(error.message, error.hint, detail) from None
 
 
 def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
@@ -158,7 +162,7 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
                 target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
             count = len(packed.infolist())
     except (_Refusal, TooMuch) as refusal:
-        raise UserError(f"{archive.name}: {refusal}", UNTRUSTED) from None
+        raise _untrusted(archive, refusal) from None
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_ZIP_ERRNOS:
             raise  # a full disk, for one
@@ -212,6 +216,11 @@ def _read(stream: IO[bytes], archive: Path) -> Iterator[IO[bytes]]:
         yield stream
     except (tarfile.TarError, EOFError) as error:
         raise _damaged(archive, f"  {error}") from None
+
+
+def _untrusted(archive: Path, why: Exception) -> UntrustedArchive:
+    hint = "the archive is not one to trust; nothing of it was unpacked"
+    return UntrustedArchive(f"{archive.name}: {why}", hint)
 
 
 def _damaged(archive: Path, detail: str = "") -> UserError:

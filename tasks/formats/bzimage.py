@@ -76,6 +76,10 @@ def at(offset: int, form: str, since: int = 0) -> Any:
     return dataclasses.field(metadata={"offset": offset, "form": "<" + form, "since": since})
 
 
+class Truncated(UserError):
+    """A file that ends before the sizes in its headers say so."""
+
+
 @dataclass(frozen=True)
 class PeHeader:
     """The PE header that EFI firmware reads when the kernel has the EFI stub."""
@@ -344,7 +348,7 @@ def check_size(header: BootHeader, pe: PeHeader | None, size: int) -> int:
     Up to 4,095 bytes of padding are allowed; `check_bzimage` proves that they are zero.
     """
     if size < header.image_size:
-        raise UserError(
+        raise Truncated(
             f"truncated: the file has {size:,} bytes, its header says {header.image_size:,} "
             f"(setup {header.setup_size:,} + syssize {header.syssize:,} * 16): "
             f"{header.image_size - size:,} bytes are missing",
@@ -352,7 +356,7 @@ def check_size(header: BootHeader, pe: PeHeader | None, size: int) -> int:
         )
     offset, length = pe.certificates if pe else (0, 0)
     if length and not (header.image_size <= offset and length < MOST_SIGNATURE and offset + length <= size):
-        raise UserError(f"truncated: the PE header puts {length:,} bytes of signature at {offset:,}", DAMAGED)
+        raise Truncated(f"truncated: the PE header puts {length:,} bytes of signature at {offset:,}", DAMAGED)
     end = max(header.image_size, offset + length)
     if size - end >= MOST_PADDING:
         raise UserError(
@@ -466,7 +470,7 @@ def check_bzimage(path: Path, *, release: str | None = None) -> BzImage:
     try:
         return _check(path, release)
     except UserError as error:
-        raise UserError(f"{path}: {error.message}", error.hint, error.detail) from None
+        raise type(error)(f"{path}: {error.message}", error.hint, error.detail) from None
 
 
 def _check(path: Path, release: str | None) -> BzImage:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.formats.archive import UNTRUSTED, check_package
-from tasks.util.errors import DiskFull, UserError
+from tasks.formats.archive import UntrustedArchive, check_package
+from tasks.util.errors import DiskFull, ToolMissing, UserError
 from tasks.util.process import run
 
 
@@ -18,10 +18,8 @@ def unpack_deb(deb: Path, into: Path) -> None:
     try:
         check_package(deb)
         run(["dpkg-deb", "--extract", deb, into])
-    except DiskFull:
+    except (DiskFull, ToolMissing, UntrustedArchive):
         raise
     except UserError as error:
-        if "is not installed" in error.message or error.hint == UNTRUSTED:
-            raise
         hint = "remove it and run ./doit fetch again"
         raise UserError(f"{deb}: the package is damaged or cut short", hint, error.detail) from None

@@ -6,19 +6,23 @@ asks for the rest only (RFC 9110, section 14: Range, 206, 416).
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import http.client
 import os
 import re
+import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 import urllib3
 
 from tasks.origins.http_session import RedirectRefused, Session
-from tasks.util.errors import UserError
+from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import sha256_file, write_atomic
 from tasks.util.process import say
 from tasks.util.progress import Progress
@@ -35,36 +39,47 @@ ABSENT = (404, 410)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 # More than any input of an image has: a mirror that sends without end must not fill the disk.
 MOST_BYTES = 8 << 30
-# What a library's error text means in a user's words, most telling first.
-REASONS = (
-    ("NameResolution", "host name not found"),
-    ("IncompleteRead", "body cut short"),
-    ("InvalidChunkLength", "body cut short"),
-    ("Response ended prematurely", "body cut short"),
-    ("CERTIFICATE_VERIFY_FAILED", "TLS certificate not trusted"),
-    ("ProxyError", "proxy does not answer"),
-    ("onnection refused", "connection refused"),
-    ("onnection reset", "connection reset"),
-    ("unreachable", "network unreachable"),
-    ("RemoteDisconnected", "connection closed without an answer"),
-    ("timed out", "timed out"),
+# What a library's error means in a user's words, most telling first.
+REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((urllib3.exceptions.NameResolutionError,), "host name not found"),
+    ((http.client.IncompleteRead,), "body cut short"),
+    ((ssl.SSLCertVerificationError,), "TLS certificate not trusted"),
+    ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), "proxy does not answer"),
+    ((ConnectionRefusedError,), "connection refused"),
+    ((http.client.RemoteDisconnected,), "connection closed without an answer"),
+    ((ConnectionResetError,), "connection reset"),
+    ((TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout), "timed out"),
 )
-
-
 # Bytes of a text file that is asked for whole; lists of dependencies are far smaller.
 TEXT_LIMIT = 1 << 20
 
 
-class NotFound(UserError):
+class NotFound(WrongAddress):
     """No mirror has such a file (404 or 410), and all of them said so."""
 
 
 class _Failed(Exception):
-    """A mirror did not bring the file; a later try may."""
+    """A mirror did not bring the file; a later try may.  status: of its answer, 0 if that is not why."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class _Refused(_Failed):
     """A mirror's answer that asking again will not change."""
+
+
+class _Redirected(_Refused):
+    """A mirror sent the download where it must not go."""
+
+
+class _OtherFile(_Refused):
+    """A mirror has another file than the locked one."""
+
+
+class _OtherPart(_Failed):
+    """A file begun at one mirror and ended at another is not the locked one."""
 
 
 def download(
@@ -137,7 +152,7 @@ def fetch_text(
 
     Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
     """
-    problem = ""
+    problem = _Failed("")
     for delay in (*(DELAYS if delays is None else delays), None):
         try:
             headers = {"Accept-Encoding": "identity"}
@@ -157,14 +172,13 @@ def fetch_text(
                     raise _Refused(f"more than {TEXT_LIMIT} bytes for a small text")
                 return bytes(body).decode(errors="replace")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            problem = reason(error)
-        except RedirectRefused as refused:
-            problem = str(refused)
-            break
+            problem = _Failed(reason(error))
+        except RedirectRefused as error:
+            problem = _Redirected(str(error))
         except _Failed as failure:
-            problem = str(failure)
-            if isinstance(failure, _Refused):
-                break
+            problem = failure
+        if isinstance(problem, _Refused):
+            break
         if delay is not None:
             say(f"{label}: {url}: {problem}")
             time.sleep(delay)
@@ -184,7 +198,7 @@ def _from_mirrors(
 
     Returns the url it came from.  Without a `sha256`, whatever comes whole is right.
     """
-    answers: dict[str, str] = {}
+    answers: dict[str, _Failed] = {}
     hopeful = list(urls)
     idle, most = 0, _size(part)
     with Session(redirects) as session:
@@ -195,11 +209,10 @@ def _from_mirrors(
                 try:
                     _attempt(session, url, part, sha256, label, timeout)
                     return url
-                except _Refused as refusal:
-                    hopeful.remove(url)
-                    answers[url] = str(refusal)
                 except _Failed as failure:
-                    answers[url] = str(failure)
+                    answers[url] = failure
+                    if isinstance(failure, _Refused):
+                        hopeful.remove(url)
                 say(f"{label}: {url}: {answers[url]}")
             idle = 0 if _size(part) > most else idle + 1
             most = max(most, _size(part))
@@ -209,23 +222,26 @@ def _from_mirrors(
     raise _gave_up(label, answers, resumable=bool(sha256))
 
 
-def _gave_up(label: str, answers: dict[str, str], *, resumable: bool) -> UserError:
+def _gave_up(label: str, answers: Mapping[str, _Failed], *, resumable: bool) -> UserError:
     if not answers:
         hint = "name one under `mirrors` in the profile"
-        return UserError(f"{label}: there is no mirror to download from", hint)
-    absent = all(answer.startswith(tuple(f"{status} " for status in ABSENT)) for answer in answers.values())
+        return WrongAddress(f"{label}: there is no mirror to download from", hint)
+    kind = UserError
     listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
-    if any("sha256" in answer for answer in answers.values()):
+    if any(isinstance(answer, _OtherFile | _OtherPart) for answer in answers.values()):
+        kind = WrongSha256
         hint = "the mirrors serve another file than the locked one; "
         hint += "find out why before locking it anew (./doit lock relock=1)"
-    elif any(answer.startswith("redirected ") for answer in answers.values()):
+    elif any(isinstance(answer, _Redirected) for answer in answers.values()):
         hint = "name the mirror that has the file, or list where it may send us under `redirects`"
-    elif all(re.match(r"4\d\d ", answer) for answer in answers.values()):
+    elif all(400 <= answer.status < 500 for answer in answers.values()):
+        absent = all(answer.status in ABSENT for answer in answers.values())
+        kind = NotFound if absent else WrongAddress
         hint = "check `mirrors` and the file's path in the profile"
     else:
         again = "continues where this one stopped" if resumable else "begins anew"
         hint = f"check the network and the proxy settings; the same command {again}"
-    return (NotFound if absent else UserError)(f"{label} could not be downloaded: {listing}", hint)
+    return kind(f"{label} could not be downloaded: {listing}", hint)
 
 
 def _attempt(
@@ -251,14 +267,14 @@ def _attempt(
         kind = _Refused if isinstance(error, ValueError | requests.TooManyRedirects) else _Failed
         raise kind(reason(error)) from error
     except RedirectRefused as error:
-        raise _Refused(str(error)) from None
+        raise _Redirected(str(error)) from None
     if status == 416:
-        raise _Refused("416 Range Not Satisfiable, though no range was asked for")
+        raise _Refused("416 Range Not Satisfiable, though no range was asked for", status)
     found = sha256_file(part) if sha256 else ""
     if found != sha256:
         part.unlink()
         # A part begun at another mirror may be to blame; then this mirror gets another try.
-        raise (_Failed if status == 206 else _Refused)(f"wrong sha256: expected {sha256}, got {found}")
+        raise (_OtherPart if status == 206 else _OtherFile)(f"wrong sha256: expected {sha256}, got {found}")
 
 
 def _transfer(
@@ -304,13 +320,33 @@ def _transfer(
 def _refusal(answer: requests.Response) -> _Failed:
     status = answer.status_code
     kind = _Failed if status >= 500 or status in PASSING else _Refused
-    return kind(f"{status} {answer.reason or 'unexpected answer'}")
+    return kind(f"{status} {answer.reason or 'unexpected answer'}", status)
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words what an error of requests means."""
-    text = f"{type(error).__name__}: {error}"
-    return next((words for sign, words in REASONS if sign in text), text.splitlines()[0])
+    """Return in a few words what an error of requests or urllib3 means."""
+    causes = _causes(error)
+    for kinds, words in REASONS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return words
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENETUNREACH for cause in causes):
+        return "network unreachable"
+    # urllib3 has no type of its own for a chunked body without its end: it names no cause.
+    if any(type(cause) is urllib3.exceptions.ProtocolError and len(cause.args) == 1 for cause in causes):
+        return "body cut short"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return `error` and all that lead to it: as its arguments, as `reason`, or by `raise ... from`."""
+    found: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            todo += [*one.args, getattr(one, "reason", None), one.__cause__]
+    return found
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tasks.util.errors import UserError
+from tasks.util.errors import ToolMissing, UserError
 from tasks.util.files import atomic_path
 from tasks.util.process import run
 
@@ -56,9 +56,9 @@ def _run(argv: list[str | Path], key: Path, hint: str) -> None:
     agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if os.environ.get(name)}
     try:
         run(argv, env=agent)
+    except ToolMissing:
+        raise
     except UserError as error:
-        if "is not installed" in error.message:
-            raise
         lines = [line.removeprefix("  | ").strip() for line in error.detail.splitlines() if "  | " in line]
         said = next((line for line in lines if "UNPROTECTED" in line or "permissions" in line.lower()), "")
         why = "other users can read it (chmod 600)" if said else (lines[-1] if lines else error.message)

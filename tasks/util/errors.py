@@ -40,6 +40,18 @@ class DiskFull(UserError):
     """A file system has no room left: never a fault of the file that was being read."""
 
 
+class ToolMissing(UserError):
+    """A program that is needed is not installed on this machine."""
+
+
+class WrongSha256(UserError):
+    """A server sends another file than the locked one."""
+
+
+class WrongAddress(UserError):
+    """No server has such a file, or there is none to ask: the addresses must be checked."""
+
+
 class Interrupted(SystemExit):
     """Ctrl-C or SIGTERM: leaves through every `finally`, without a traceback."""
 

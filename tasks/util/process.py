@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util import host, jobserver
-from tasks.util.errors import DiskFull, UserError
+from tasks.util.errors import DiskFull, ToolMissing, UserError
 
 TAIL_LINES = 20
 # How programs say it; tar speaks of a short write alone.
@@ -74,13 +74,13 @@ def faketime(wanted: str) -> dict[str, str]:
 
 
 def require_tool(tool: str) -> str:
-    """Return the path of `tool`; raise `UserError` naming the package that brings it."""
+    """Return the path of `tool`; raise `ToolMissing` naming the package that brings it."""
     found = shutil.which(tool, path=clean_env()["PATH"])
     if found:
         return found
     package = host.package_of(tool)
     hint = f"apt-get install {package}" if package else f"install a package that provides {tool}"
-    raise UserError(f"{tool} is not installed", hint)
+    raise ToolMissing(f"{tool} is not installed", hint)
 
 
 def copyable(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:

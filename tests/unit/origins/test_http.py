@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -300,6 +301,70 @@ def test_unreachable_and_nonsense_mirrors_are_named(final: Path) -> None:
         download(urls, final, sha256=SHA256, offline=False, label="kernel", delays=())
     assert f"{urls[0]}: connection refused; {urls[1]}: InvalidSchema" in caught.value.message
     assert "HTTPConnectionPool" not in caught.value.message
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "connection closed without an answer"),
+        (b"RESET", "connection reset"),
+        (b"WAIT", "timed out"),
+        (CHUNKED + b"5\r\nabc", "body cut short"),
+        (CHUNKED, "body cut short"),
+        (CHUNKED + b"no number\r\nabc", "body cut short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "body cut short"),
+    ],
+)
+def test_what_a_broken_connection_is_called(
+    answer: bytes, said: str, final: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                if answer == b"RESET":  # socket(7), SO_LINGER: closed without waiting, so by a reset
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                elif answer == b"WAIT":
+                    connection.recv(1)
+                else:
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(UserError):
+            download([url], final, sha256=SHA256, offline=False, label="x", delays=(), timeout=(0.5, 0.5))
+        thread.join()
+    assert f"x: {url}: {said}\n" in capsys.readouterr().out
+
+
+def test_a_name_that_does_not_resolve_and_a_proxy_that_does_not_answer(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def said() -> str:
+        with pytest.raises(UserError) as caught:
+            download(["http://mirror.invalid/x"], final, sha256=SHA256, offline=False, label="x", delays=())
+        return caught.value.message
+
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    assert "mirror.invalid/x: proxy does not answer" in said()
+
+    def unknown(*args: object, **more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert "mirror.invalid/x: host name not found" in said()
 
 
 def test_no_mirror(final: Path) -> None:
