@@ -10,14 +10,13 @@ from doit.dependency import UptodateCalculator
 from doit.globals import Globals
 
 from tasks.engine.database import Keys
+from tasks.engine.reason import Kind, Reason
 from tasks.engine.targets import Intact
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
 SHOWN = 5
 WIDTH = 60
-NOT_DONE = "it has not been done yet"
-NOT_KNOWN = "nothing is known of an earlier success"
 
 
 class AllTasks(UptodateCalculator):  # type: ignore[misc]
@@ -38,10 +37,10 @@ def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> No
         if name not in tasks:
             raise UserError(f"there is no task {name!r}", "./doit list --all")
     writers = {target: task.name for task in tasks.values() for target in task.targets}
-    stale: dict[str, list[str]] = {}
+    stale: dict[str, list[object]] = {}
     for task in in_order(tasks, writers, names or default):
         after = [name for name in needs(task, writers) if name in stale]
-        found = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
+        found: list[object] = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
         if found and task.actions and not after and in_shared_cache(task):
             found.append("it would come from the shared cache")
         if found and task.actions:
@@ -83,47 +82,50 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def reasons(task: Any, tasks: Mapping[str, Any]) -> list[str]:
-    """Return why `task` would run by itself, a line each; none if it is up to date."""
+def reasons(task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
+    """Return why `task` would run by itself; nothing if it is up to date."""
     status = Globals.dep_manager.get_status(task, tasks, get_log=True)
     return [] if status.status == "up-to-date" else told(task, status)
 
 
-def told(task: Any, status: Any) -> list[str]:
-    """Return a line for each reason in `status`, which doit gave for `task` (with `get_log`)."""
+def told(task: Any, status: Any) -> list[Reason]:
+    """Return the reasons in `status`, which doit gave for `task` (with `get_log`)."""
     manager = Globals.dep_manager
     if manager.backend.get(task.name, "checker:") is None and task.file_dep:
         missing = status.reasons.get("missing_target", [])
-        return [NOT_DONE if missing else NOT_KNOWN]
-    lines = []
+        return [Reason(Kind.NOT_DONE if missing else Kind.NO_RECORD)]
+    found: list[Reason] = []
     for check, _, _ in status.reasons.get("uptodate_false", []):
         if isinstance(check, Keys):
             changes = check.differing(manager.get_values(task.name))
-            lines += [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+            texts = [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+            found += [Reason(Kind.VALUE, text=text) for text in texts]
         elif isinstance(check, Intact):
             lost = check.differing(task, manager.get_values(task.name))
-            lines += [f"no longer as it was made: {text}" for text in _some(lost)]
+            found += _of_files(Kind.DAMAGED, lost)
         else:
-            lines.append("it runs every time")
-    words = {
-        "missing_target": "missing",
-        "changed_file_dep": "changed",
-        "missing_file_dep": "missing input",
-        "added_file_dep": "new input",
-        "removed_file_dep": "no longer an input",
+            found.append(Reason(Kind.EVERY_TIME))
+    kinds = {
+        "missing_target": Kind.MISSING,
+        "changed_file_dep": Kind.CHANGED,
+        "missing_file_dep": Kind.MISSING_INPUT,
+        "added_file_dep": Kind.NEW_INPUT,
+        "removed_file_dep": Kind.FORMER_INPUT,
     }
-    for reason, word in words.items():
-        lines += [f"{word}: {text}" for text in _some(status.reasons.get(reason, []))]
-    return lines
+    for reason, kind in kinds.items():
+        found += _of_files(kind, status.reasons.get(reason, []))
+    return found
 
 
-def _some(paths: Iterable[str]) -> list[str]:
+def _of_files(kind: Kind, paths: Iterable[str]) -> list[Reason]:
+    """Return reasons of one kind for the first `SHOWN` of `paths`, and one for how many more there are."""
     names = [
         str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path) for path in map(Path, paths)
     ]
     names.sort()
     more = len(names) - SHOWN
-    return [*names[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    found = [Reason(kind, name) for name in names[:SHOWN]]
+    return [*found, *([Reason(kind, more=more)] if more > 0 else [])]
 
 
 def _short(text: str) -> str:

@@ -25,7 +25,8 @@ from typing import Any
 
 from doit.globals import Globals
 
-from tasks.engine import explain
+from tasks.engine import explain, reason
+from tasks.engine.reason import Reason
 
 VERSION = 1
 KEPT = 20
@@ -39,7 +40,7 @@ class TaskRun:
 
     start: seconds since the epoch; seconds: wall time, None if it never ended; cpu: processor
     seconds with those of its programs, None where they cannot be told from another task's;
-    outcome: `ok`, `failed`, `from cache` or `cut`; reasons: why it ran, a line each;
+    outcome: `ok`, `failed`, `from cache` or `cut`; reasons: why it ran;
     sizes: path below the output folder -> bytes, of what it made.
     """
 
@@ -48,7 +49,7 @@ class TaskRun:
     seconds: float | None = None
     cpu: float | None = None
     outcome: str = CUT
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -90,7 +91,7 @@ class Recorder:
         self._file: int | None = None
         self._broken = False
         self._open: dict[str, _Open] = {}
-        self._why: dict[str, list[str]] = {}
+        self._why: dict[str, list[Reason]] = {}
         self._up_to_date: list[str] = []
         self._failed = False
         self._lock = threading.RLock()  # reporters may be called from several threads
@@ -183,7 +184,7 @@ class Recorder:
 
 
 def _line(facts: Mapping[str, Any]) -> bytes:
-    return json.dumps(facts, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(facts, separators=(",", ":"), default=Reason.record).encode() + b"\n"
 
 
 def _create(folder: Path, now: float) -> int:
@@ -252,7 +253,8 @@ def read(path: Path) -> Run:
         last = max(last, _seconds(event["at"]))
         if event["event"] == "begin":
             name = _text(event["task"])
-            tasks[name] = TaskRun(name, _seconds(event["at"]), reasons=_texts(event["reasons"]))
+            reasons = tuple(map(reason.read, event["reasons"]))
+            tasks[name] = TaskRun(name, _seconds(event["at"]), reasons=reasons)
         elif event["event"] == "end":
             begun = tasks[event["task"]]
             tasks[begun.name] = TaskRun(

@@ -16,8 +16,9 @@ from typing import Any
 from markupsafe import Markup
 
 from tasks.config.settings import Settings
-from tasks.engine import explain, run_history
+from tasks.engine import run_history
 from tasks.engine.explain import AllTasks
+from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import chart, graph, sizes
 from tasks.report.chart import Cell
@@ -29,9 +30,8 @@ from tasks.util.html import render, size_text
 from tasks.util.process import say
 
 TEMPLATE = Path(__file__).with_name("report.html")
-PATH_REASON = re.compile(
-    r"(?:changed|missing|missing input|new input|no longer as it was made): (?P<path>.+)"
-)
+# The kinds of reasons that another task of the same run may have caused, by writing the file.
+WRITTEN = (Kind.CHANGED, Kind.MISSING, Kind.MISSING_INPUT, Kind.NEW_INPUT, Kind.DAMAGED)
 # A line of kconfig/diff.txt (tasks/kernel/kconfig.py).
 VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s"]+)'
 CHANGE = re.compile(
@@ -100,22 +100,21 @@ def causes(settings: Settings, one: Run) -> list[str]:
     roots: dict[str, None] = {}
     fresh = []
     for task in one.tasks:
-        if explain.NOT_DONE in task.reasons or explain.NOT_KNOWN in task.reasons:
+        if any(reason.kind in (Kind.NOT_DONE, Kind.NO_RECORD) for reason in task.reasons):
             fresh.append(task.name)
             continue
         for reason in task.reasons:
             path = _path(reason)
             if path is None or str(path) not in made:
-                roots[reason] = None
+                roots[str(reason)] = None
     if fresh and not one.up_to_date and not roots:
         return ["built from scratch"]
     return [*roots, *([f"not built before: {_some(fresh)}"] if fresh else [])]
 
 
-def _path(reason: str) -> Path | None:
-    """Return the file that a reason names, if it names one."""
-    match = PATH_REASON.fullmatch(reason)
-    return ROOT / match["path"] if match else None
+def _path(reason: Reason) -> Path | None:
+    """Return the file whose change is a reason, if it is one."""
+    return ROOT / reason.path if reason.path and reason.kind in WRITTEN else None
 
 
 def _some(names: Sequence[str], between: str = ", ") -> str:
@@ -177,7 +176,7 @@ def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
         path = _path(reason)
         maker = makers.get(str(path), "") if path else ""
         by = Markup(" <small>by {}</small>").format(maker) if maker and maker != task.name else ""
-        lines.append(Markup("<li>{}{}</li>").format(reason, by))
+        lines.append(Markup("<li>{}{}</li>").format(str(reason), by))
     reasons = Markup("<ul>{}</ul>").format(Markup("").join(lines))
     took = "" if task.seconds is None else chart.seconds_text(task.seconds)
     cpu = "" if task.cpu is None else chart.seconds_text(task.cpu)

@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tasks.config.settings import Settings
 from tasks.engine import run_history
+from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import docs, graph, report, sizes
 from tasks.util.checkout import ROOT
@@ -57,11 +58,13 @@ def run_of(settings: Settings) -> Run:
         "failed",
         ("iso",),
         (
-            TaskRun("kernel", 1767323045.0, 80.0, 150.5, "ok", ("changed: kconfig/qemu.config",)),
-            TaskRun("tcz:attr", 1767323055.0, 2.0, None, "from cache", ("it has not been done yet",)),
-            TaskRun(EVIL, 1767323065.0, 30.0, None, "failed", (f"changed: {EVIL}",)),
-            TaskRun(LONG, 1767323075.0, 9.0, None, "ok", (f"changed: {LONG}/{LONG}",)),
-            TaskRun("iso", 1767323140.0, None, None, "cut", ("missing: the.iso",), iso),
+            TaskRun(
+                "kernel", 1767323045.0, 80.0, 150.5, "ok", (Reason(Kind.CHANGED, "kconfig/qemu.config"),)
+            ),
+            TaskRun("tcz:attr", 1767323055.0, 2.0, None, "from cache", (Reason(Kind.NOT_DONE),)),
+            TaskRun(EVIL, 1767323065.0, 30.0, None, "failed", (Reason(Kind.CHANGED, EVIL),)),
+            TaskRun(LONG, 1767323075.0, 9.0, None, "ok", (Reason(Kind.CHANGED, f"{LONG}/{LONG}"),)),
+            TaskRun("iso", 1767323140.0, None, None, "cut", (Reason(Kind.MISSING, "the.iso"),), iso),
         ),
         ("fetch", EVIL),
     )

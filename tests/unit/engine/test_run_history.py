@@ -13,6 +13,7 @@ import pytest
 from doit.globals import Globals
 
 from tasks.engine import run_history
+from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Recorder, Run
 from tasks.util.checkout import ROOT
 from tests.unit.engine.test_database import Project
@@ -41,14 +42,17 @@ def test_a_run_leaves_a_record_of_what_ran_why_and_what_it_made(project: Project
     first, second = runs(project.folder)
     assert (first.outcome, first.asked, first.up_to_date) == ("ok", ("third",), ())
     assert outcomes(first) == {"first": "ok", "second": "ok", "third": "ok"}
-    assert {task.reasons for task in first.tasks} == {("it has not been done yet",)}
+    assert {task.reasons for task in first.tasks} == {(Reason(Kind.NOT_DONE),)}
     assert second.asked == ("first", "third")
     assert [(task.name, task.reasons, dict(task.sizes)) for task in second.tasks] == [
-        ("first", ("changed: " + _shown(project.folder / "zero"),), {"one": 6}),
-        ("second", ("changed: " + _shown(project.folder / "one"),), {"two": 6}),
+        ("first", (Reason(Kind.CHANGED, _shown(project.folder / "zero")),), {"one": 6}),
+        ("second", (Reason(Kind.CHANGED, _shown(project.folder / "one")),), {"two": 6}),
         (
             "third",
-            ("missing: " + _shown(project.folder / "three"), "changed: " + _shown(project.folder / "two")),
+            (
+                Reason(Kind.MISSING, _shown(project.folder / "three")),
+                Reason(Kind.CHANGED, _shown(project.folder / "two")),
+            ),
             {"three": 6},
         ),
     ]
@@ -70,7 +74,7 @@ def test_the_key_that_changed_is_in_the_record(project: Project) -> None:
     (project.folder / "keys").write_text("{'level': 2}")
     project.doit()
     (task,) = runs(project.folder)[-1].tasks
-    assert (task.name, task.reasons) == ("second", ("level: 1 -> 2",))
+    assert (task.name, task.reasons) == ("second", (Reason(Kind.VALUE, text="level: 1 -> 2"),))
     assert runs(project.folder)[-1].up_to_date == ("first", "third")
 
 
@@ -154,6 +158,21 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str) ->
     assert [one.name for one in found] == ["20260101T000001.000Z"]
     assert len(faults) == 1
     assert "20260101T000000.000Z.jsonl is damaged" in faults[0]
+
+
+def test_a_record_of_an_earlier_version_has_its_reasons_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "20260101T000000.000Z.jsonl"
+    path.write_text(HEAD + BEGIN.replace("[]", '["changed: boot/x","it has not been done yet"]'))
+    (task,) = run_history.read(path).tasks
+    assert [str(reason) for reason in task.reasons] == ["changed: boot/x", "it has not been done yet"]
+
+
+@pytest.mark.parametrize("reasons", ["[7]", '[{"kind":"mood"}]', '[{"kind":"changed","path":7}]', "[{}]"])
+def test_reasons_that_are_none_make_a_damaged_record(tmp_path: Path, reasons: str) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/20260101T000000.000Z.jsonl").write_text(HEAD + BEGIN.replace("[]", reasons))
+    found, faults = run_history.load(tmp_path)
+    assert (found, len(faults)) == ([], 1)
 
 
 @pytest.mark.parametrize("cut", range(1, len(BEGIN)))

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.cli import completion, variables
 from tasks.config.settings import Settings
+from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.kernel import kconfig
 from tasks.kernel.fragments import Request
@@ -22,14 +23,19 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
 EVIL = "<script>alert('x')</script>\"&"
-NOT_DONE = "it has not been done yet"
+NOT_DONE = Reason(Kind.NOT_DONE)
+BASE = Reason(Kind.VALUE, text="kernel.base: 'a' -> 'b'")
+
+
+def changed(path: str) -> Reason:
+    return Reason(Kind.CHANGED, path)
 
 
 def run_of(*tasks: TaskRun, up_to_date: tuple[str, ...] = (), seconds: float = 10.0) -> Run:
     return Run("20260101T000000.000Z", 1000.0, seconds, "ok", ("iso",), tasks, up_to_date)
 
 
-def task(name: str, *reasons: str, made: str = "", start: float = 1000.0) -> TaskRun:
+def task(name: str, *reasons: Reason, made: str = "", start: float = 1000.0) -> TaskRun:
     return TaskRun(name, start, 1.0, 0.5, "ok", reasons, {made: 1} if made else {})
 
 
@@ -40,9 +46,9 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:
     one = run_of(
-        task("kconfig", "changed: kconfig/qemu.config", "kernel.base: 'a' -> 'b'", made="kconfig/config"),
-        task("kernel", "changed: artifacts/apt/kconfig/config", made="kernel/vmlinuz64"),
-        task("iso", "changed: artifacts/apt/kernel/vmlinuz64", "changed: kconfig/qemu.config"),
+        task("kconfig", changed("kconfig/qemu.config"), BASE, made="kconfig/config"),
+        task("kernel", changed("artifacts/apt/kconfig/config"), made="kernel/vmlinuz64"),
+        task("iso", changed("artifacts/apt/kernel/vmlinuz64"), changed("kconfig/qemu.config")),
     )
     assert report.causes(settings, one) == ["changed: kconfig/qemu.config", "kernel.base: 'a' -> 'b'"]
 
@@ -53,7 +59,7 @@ def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:
         ([task("kernel", NOT_DONE), task("iso", NOT_DONE)], (), ["built from scratch"]),
         ([task("iso", NOT_DONE)], ("kernel",), ["not built before: iso"]),
         (
-            [task("a", NOT_DONE), task("b", "changed: boot/x")],
+            [task("a", NOT_DONE), task("b", changed("boot/x"))],
             (),
             ["changed: boot/x", "not built before: a"],
         ),
@@ -194,7 +200,11 @@ def test_names_of_all_kinds_are_shown_as_text(make_settings: Callable[..., Setti
                     10.0,
                     word,
                     (word,),
-                    (replace(task(word, word, made=word), outcome=word),),
+                    (
+                        replace(
+                            task(word, Reason(Kind.TEXT, text=word), changed(word), made=word), outcome=word
+                        ),
+                    ),
                     (word,),
                 )
             ],

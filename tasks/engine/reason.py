@@ -1,0 +1,75 @@
+"""Why a task runs, as data: what `explain` prints, run records keep and the report counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What makes a task run.  The value stands in run records; `WORDS` has what a person reads."""
+
+    NOT_DONE = "not-done"
+    NO_RECORD = "no-record"
+    EVERY_TIME = "every-time"
+    VALUE = "value"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+    CHANGED = "changed"
+    MISSING_INPUT = "missing-input"
+    NEW_INPUT = "new-input"
+    FORMER_INPUT = "former-input"
+    TEXT = "text"
+
+
+WORDS = {
+    Kind.NOT_DONE: "it has not been done yet",
+    Kind.NO_RECORD: "nothing is known of an earlier success",
+    Kind.EVERY_TIME: "it runs every time",
+    Kind.DAMAGED: "no longer as it was made",
+    Kind.MISSING: "missing",
+    Kind.CHANGED: "changed",
+    Kind.MISSING_INPUT: "missing input",
+    Kind.NEW_INPUT: "new input",
+    Kind.FORMER_INPUT: "no longer an input",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason.  `str` of it is the line that a person reads.
+
+    path: the file it is about, below the checkout if it lies there; more: how many further files
+    it is about, which are not named; text: of a value, `NAME: OLD -> NEW`, and of a record that
+    an earlier version of tcbuild wrote, the whole line.
+    """
+
+    kind: Kind
+    path: str = ""
+    more: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        about = f"and {self.more} more" if self.more else self.path
+        return ": ".join(filter(None, (WORDS.get(self.kind), about, self.text)))
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run record keeps of it."""
+        facts = {"kind": str(self.kind), "path": self.path, "more": self.more, "text": self.text}
+        return {name: value for name, value in facts.items() if value}
+
+
+def read(value: Any) -> Reason:
+    """Return the reason of a run record; a record of an earlier version has lines of text instead.
+
+    Raises `ValueError` or `KeyError` for anything else.
+    """
+    if isinstance(value, str):
+        return Reason(Kind.TEXT, text=value)
+    if not isinstance(value, dict):
+        raise ValueError(f"no reason: {value!r}")
+    path, more, text = value.get("path", ""), value.get("more", 0), value.get("text", "")
+    if not isinstance(path, str) or not isinstance(text, str) or not isinstance(more, int):
+        raise ValueError(f"no reason: {value!r}")
+    return Reason(Kind(value["kind"]), path, more, text)
