@@ -311,7 +311,7 @@ def discard(store: Store, names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEntry:
     """An entry as it lies in a store; manifest: None if that is damaged; size: bytes of both files."""
 
     key: str
@@ -320,7 +320,7 @@ class Entry:
     used: float
 
 
-def entries(store: Store) -> tuple[list[Entry], dict[str, Item], list[Item]]:
+def entries(store: Store) -> tuple[list[StoredEntry], dict[str, Item], list[Item]]:
     """Return all entries, the one used last first; all archives by sha256; what killed writers left.
 
     Files with other names are none of ours, and not returned.  Raises `UserError` if the
@@ -340,7 +340,7 @@ def entries(store: Store) -> tuple[list[Entry], dict[str, Item], list[Item]]:
             continue
         archive = found.get(manifest.archive) if manifest else None
         whole = manifest if manifest and archive and archive.size == manifest.size else None
-        listed.append(Entry(match[1], whole, item.size + (archive.size if archive else 0), item.used))
+        listed.append(StoredEntry(match[1], whole, item.size + (archive.size if archive else 0), item.used))
     left = [item for item in (*manifests, *archives) if item.partial]
     return sorted(listed, key=lambda entry: (-entry.used, entry.key)), found, left
 

@@ -28,7 +28,7 @@ FOLDER = "images"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageLine:
     """A line of images.lst."""
 
     name: str
@@ -52,7 +52,7 @@ def build(settings: Settings) -> None:
     write_if_changed(settings.images_list, list_text(entries))
 
 
-def _checked(settings: Settings, image: Image) -> Entry:
+def _checked(settings: Settings, image: Image) -> ImageLine:
     path = inputs.source_file(settings, image.source)
     found = container_archive.read(path)
     if image.digest not in ("", found.digest):
@@ -63,18 +63,18 @@ def _checked(settings: Settings, image: Image) -> Entry:
     if image.source.kind == "file":  # others are published already
         secrets.refuse_in_image(f"image {image.name}", path)
     say(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
-    return Entry(image.name, image.file, sha256_file(path), found.digest, image.namespace)
+    return ImageLine(image.name, image.file, sha256_file(path), found.digest, image.namespace)
 
 
-def list_text(entries: Iterable[Entry]) -> str:
+def list_text(entries: Iterable[ImageLine]) -> str:
     """Return images.lst."""
     return "# name file sha256 digest namespace\n" + "".join(entry.line() for entry in entries)
 
 
-def parse_list(text: str) -> list[Entry]:
+def parse_list(text: str) -> list[ImageLine]:
     """Return the entries of an images.lst that `list_text` wrote."""
     lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
-    return [Entry(*words) for words in lines]
+    return [ImageLine(*words) for words in lines]
 
 
 def lay_out(settings: Settings, folder: Path) -> None:

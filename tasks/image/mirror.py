@@ -38,7 +38,7 @@ from tasks.extensions.build import base_root
 from tasks.formats import compression, tcz
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.image import container_images, mirror_page
-from tasks.image.mirror_page import Entry, Image
+from tasks.image.mirror_page import Image, MirrorExtension
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, sha256_file
 from tasks.util.process import say
@@ -115,7 +115,7 @@ def release_of(root: RootFs) -> tuple[str, str]:
     return found[1], f"{found[2]}.x/{arch}/tcz"
 
 
-def entry(settings: Settings, name: str) -> Entry:
+def entry(settings: Settings, name: str) -> MirrorExtension:
     """Return what the mirror says of a built extension.
 
     Raises `UserError` if it is not built, or not what its .md5.txt says.
@@ -135,7 +135,7 @@ def entry(settings: Settings, name: str) -> Entry:
     # Most of Tiny Core's extensions depend on none and have no .dep; an empty one would be
     # taken for a leftover by update-everything, which expects it in dep.db.
     files = [file for file in tcz.file_names(name) if deps or not file.endswith(".dep")]
-    return Entry(
+    return MirrorExtension(
         name=name,
         size=len(content),
         md5=md5,
@@ -172,7 +172,7 @@ def md5_line(name: str, md5: str) -> str:
     return f"{md5}  {name}.tcz\n"
 
 
-def databases(entries: Iterable[Entry]) -> dict[str, bytes]:
+def databases(entries: Iterable[MirrorExtension]) -> dict[str, bytes]:
     """Return the databases by file name, in the formats the module's head lists.
 
     search.sh takes a line of tags.db apart at white space; provides.sh and depends-on.sh
@@ -180,7 +180,7 @@ def databases(entries: Iterable[Entry]) -> dict[str, bytes]:
     takes the second word of the line that `grep -w "^NAME.tcz"` finds in sizelist.
     Extensions that depend on none are not in dep.db.
     """
-    lines: dict[str, Callable[[Entry], str]] = {
+    lines: dict[str, Callable[[MirrorExtension], str]] = {
         "info.lst": lambda item: f"{item.name}.tcz\n",
         "md5.db": lambda item: md5_line(item.name, item.md5),
         "sizelist": lambda item: f"{item.name}.tcz {item.size}\n",
@@ -196,7 +196,7 @@ def _paragraph(name: str, lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in (f"{name}.tcz", *lines, "")) if lines else ""
 
 
-def _refuse_missing(entries: Sequence[Entry]) -> None:
+def _refuse_missing(entries: Sequence[MirrorExtension]) -> None:
     """Raise `UserError` if tce-load would be sent for what is not there."""
     there = {item.name for item in entries}
     lacking = [

@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("mirror.html")
 
 
 @dataclass(frozen=True)
-class Entry:
+class MirrorExtension:
     """An extension of a mirror.
 
     name: without .tcz; size: bytes; deps: as its .dep names them, without .tcz; needs: the
@@ -47,7 +47,7 @@ class Image:
     digest: str
 
 
-def page(title: str, folder: str, entries: Sequence[Entry], images: Sequence[Image] = ()) -> bytes:
+def page(title: str, folder: str, entries: Sequence[MirrorExtension], images: Sequence[Image] = ()) -> bytes:
     """Return index.html.
 
     title: says what the mirror is of; folder: where the extensions lie, relative to the page.
@@ -60,7 +60,7 @@ def page(title: str, folder: str, entries: Sequence[Entry], images: Sequence[Ima
     )
 
 
-def closure(name: str, by_name: Mapping[str, Entry]) -> list[str]:
+def closure(name: str, by_name: Mapping[str, MirrorExtension]) -> list[str]:
     """Return an extension and all it needs, each once, as tce-load would fetch them."""
     found: dict[str, None] = {}
     todo = [name]

@@ -40,7 +40,7 @@ SETID = stat.S_ISUID | stat.S_ISGID
 
 
 @dataclass(frozen=True)
-class Entry:
+class Permissions:
     """Permissions and owner ("user:group", by the names in the root's own etc/passwd)."""
 
     mode: int
@@ -76,8 +76,8 @@ class Rules:
     keep: dict[str, tuple[str, ...]]
     busybox: Busybox
     links: dict[str, str]
-    folders: dict[str, Entry]
-    files: dict[str, Entry]
+    folders: dict[str, Permissions]
+    files: dict[str, Permissions]
     devices: dict[str, Device] = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.formats import cpio, initramfs_file
 from tasks.formats.squashfs import KINDS, XATTR
-from tasks.provenance.manifest_schema import CoreArchive, Part
+from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive
 from tasks.util.errors import UserError
 from tasks.util.files import CHUNK
 from tasks.util.process import run
@@ -30,10 +30,10 @@ def of_core(path: Path) -> tuple[CoreArchive, ...]:
     )
 
 
-def _part(member: cpio.Member) -> Part:
+def _part(member: cpio.Member) -> ArchiveMember:
     is_file, is_link = member.kind == stat.S_IFREG, member.kind == stat.S_IFLNK
     is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
-    return Part(
+    return ArchiveMember(
         path=member.name,
         mode=stat.filemode(member.mode),
         owner=f"{member.uid}:{member.gid}",
@@ -45,7 +45,7 @@ def _part(member: cpio.Member) -> Part:
     )
 
 
-def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[Part, ...]:
+def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[ArchiveMember, ...]:
     """Return everything in a squashfs image, sorted by path; nothing of it is unpacked as a file.
 
     Raises `UserError` for a damaged image, one with sockets, or one that holds more than
@@ -64,13 +64,13 @@ def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[Part, ...]:
             raise UserError(f"{path.name}: sqfs2tar's output cannot be read: {error}") from None
 
 
-def _entries(tar: tarfile.TarFile) -> Iterator[Part]:
+def _entries(tar: tarfile.TarFile) -> Iterator[ArchiveMember]:
     for entry in tar:
         is_hard = entry.type == tarfile.LNKTYPE
         kind = KINDS.get(tarfile.REGTYPE if entry.isreg() or is_hard else entry.type, 0)
         mode = stat.filemode(kind | stat.S_IMODE(entry.mode))
         size, digest = _content(tar, entry) if entry.isreg() else (0, "")
-        yield Part(
+        yield ArchiveMember(
             path=entry.name,
             mode="h" + mode[1:] if is_hard else mode,
             owner=f"{entry.uid}:{entry.gid}",

@@ -87,7 +87,7 @@ class ProfileUsed:
 
 
 @dataclass(frozen=True)
-class Part:
+class ArchiveMember:
     """A member of an archive.
 
     mode: as `ls -l` has it, `h` first for a further name of the file `target`; owner: UID:GID;
@@ -112,7 +112,7 @@ class CoreArchive:
     """One cpio archive of the core, in order, and how it is compressed."""
 
     method: str
-    members: tuple[Part, ...]
+    members: tuple[ArchiveMember, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Extension:
     size: int
     sha256: str
     deps: tuple[str, ...]
-    members: tuple[Part, ...]
+    members: tuple[ArchiveMember, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.formats import bzimage, iso_layout
 from tasks.formats.iso_layout import File, Layout
 from tasks.provenance import archive_members, manifest_schema, signature
-from tasks.provenance.manifest_schema import CoreArchive, Manifest, Outputs, Part
+from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Manifest, Outputs
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import say
@@ -215,7 +215,7 @@ def core_differences(actual: Sequence[CoreArchive], expected: Sequence[CoreArchi
     return found
 
 
-def part_differences(actual: Sequence[Part], expected: Sequence[Part]) -> list[str]:
+def part_differences(actual: Sequence[ArchiveMember], expected: Sequence[ArchiveMember]) -> list[str]:
     """Return how the members of two archives differ: added, missing, changed, or in another order."""
     now, before = {part.path: part for part in actual}, {part.path: part for part in expected}
     found = []
@@ -231,7 +231,7 @@ def part_differences(actual: Sequence[Part], expected: Sequence[Part]) -> list[s
     return found
 
 
-def _changed(now: Part, before: Part) -> str:
+def _changed(now: ArchiveMember, before: ArchiveMember) -> str:
     if replace(now, sha256="", size=0) == replace(before, sha256="", size=0):
         return _sizes(now.size, before.size)
     names = ("mode", "owner", "mtime", "size", "target", "device", "xattrs", "sha256")

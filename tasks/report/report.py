@@ -22,7 +22,7 @@ from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import chart, graph, sizes
 from tasks.report.chart import Cell
-from tasks.report.sizes import Part, Size
+from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
@@ -65,7 +65,7 @@ def page(
     settings: Settings,
     runs: Sequence[Run],
     found: Sequence[Size],
-    parts: Sequence[Part],
+    parts: Sequence[CodeSize],
     tasks: Sequence[Any],
 ) -> bytes:
     """Return the page.  runs: oldest first; parts: the kernel's objects, if known."""
@@ -281,7 +281,7 @@ def _modules(found: Sequence[Size]) -> Overview | None:
     )
 
 
-def _kernel(parts: Sequence[Part]) -> Overview | None:
+def _kernel(parts: Sequence[CodeSize]) -> Overview | None:
     """Return what is known of the kernel's objects; None if it was not built here."""
     if not parts:
         return None

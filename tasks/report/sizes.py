@@ -167,7 +167,7 @@ def _group(key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class CodeSize:
     """A subsystem or an object of the kernel image: bytes of code, of data, and zeroed at start."""
 
     name: str
@@ -197,7 +197,7 @@ def _archives(build: Path) -> list[str]:
     return sorted(str(path.relative_to(build)) for path in found)
 
 
-def objects(settings: Settings) -> list[Part]:
+def objects(settings: Settings) -> list[CodeSize]:
     """Return the objects built into the kernel, largest first.
 
     Raises `UserError` if there are none, as when the kernel came from a cache.
@@ -210,11 +210,11 @@ def objects(settings: Settings) -> list[Part]:
         )
     said = run(["size", *archives], cwd=settings.build).stdout
     matches = [match for line in said.splitlines() if (match := OBJECT.match(line))]
-    parts = [Part(match[4], int(match[1]), int(match[2]), int(match[3])) for match in matches]
+    parts = [CodeSize(match[4], int(match[1]), int(match[2]), int(match[3])) for match in matches]
     return sorted(parts, key=lambda part: (-part.total, part.name))
 
 
-def subsystems(parts: Iterable[Part]) -> list[Part]:
+def subsystems(parts: Iterable[CodeSize]) -> list[CodeSize]:
     """Return the sums of objects by the folder of the kernel tree they are from, largest first."""
     sums: dict[str, list[int]] = {}
     for part in parts:
@@ -223,7 +223,7 @@ def subsystems(parts: Iterable[Part]) -> list[Part]:
         found = sums.setdefault(name, [0, 0, 0])
         for index, size in enumerate((part.text, part.data, part.bss)):
             found[index] += size
-    return sorted((Part(name, *found) for name, found in sums.items()), key=lambda part: -part.total)
+    return sorted((CodeSize(name, *found) for name, found in sums.items()), key=lambda part: -part.total)
 
 
 # --- the command -----------------------------------------------------------

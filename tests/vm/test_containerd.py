@@ -78,7 +78,7 @@ def offline_image(folder: Path, layer: bytes) -> None:
     saved = folder / "saved.tar"
     saved.write_bytes(oci.tar(oci.docker_image([layer])))
     hashes = sha256_file(saved), container_archive.read(saved).digest
-    (folder / "images.lst").write_text(container_images.Entry(SAVED, saved.name, *hashes, "other").line())
+    (folder / "images.lst").write_text(container_images.ImageLine(SAVED, saved.name, *hashes, "other").line())
 
 
 @contextmanager

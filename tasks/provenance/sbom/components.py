@@ -31,7 +31,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Part:
+class ImagePart:
     """A part of the image.
 
     name: `linux`, `core`, or an extension's; licence: as its .info says, in free words;
@@ -48,7 +48,7 @@ class Part:
     patches: tuple[tuple[str, str], ...] = ()
 
 
-def collect(settings: Settings, made: Manifest) -> list[Part]:
+def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     """Return the parts of the image that the manifest describes, kernel and core first.
 
     Raises `UserError` if what it was made from is no longer in the cache.
@@ -59,7 +59,7 @@ def collect(settings: Settings, made: Manifest) -> list[Part]:
     materials = _materials(settings, made, {"kernel", "core", "iso", *names})
     applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings))
     core = next((file.sha256 for file in out.files if file.path.endswith("/corepure64.gz")), "")
-    kernel = Part(
+    kernel = ImagePart(
         name="linux",
         version=out.kernel.release,
         sha256=out.kernel.vmlinuz.sha256,
@@ -68,17 +68,20 @@ def collect(settings: Settings, made: Manifest) -> list[Part]:
         materials=materials["kernel"],
         patches=applied,
     )
-    parts = [kernel, Part("core", "", core, "initramfs (corepure64.gz)", "", materials["core"], ("linux",))]
+    parts = [
+        kernel,
+        ImagePart("core", "", core, "initramfs (corepure64.gz)", "", materials["core"], ("linux",)),
+    ]
     for item in out.extensions:
         about = _info(settings, item.name)
         needs = tuple(name for name in _deps(settings, item.deps) if name in names)
         materials_of = materials.get(item.name, ())
         version, description, licence = about
         parts.append(
-            Part(item.name, version, item.sha256, description, licence, materials_of, (*needs, "core"))
+            ImagePart(item.name, version, item.sha256, description, licence, materials_of, (*needs, "core"))
         )
     if materials["iso"]:
-        parts.append(Part("images", "", "", "container images, imported at boot", "", materials["iso"]))
+        parts.append(ImagePart("images", "", "", "container images, imported at boot", "", materials["iso"]))
     return parts
 
 

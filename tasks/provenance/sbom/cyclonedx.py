@@ -31,7 +31,7 @@ from tasks.config.settings import Settings
 from tasks.formats import iso_layout
 from tasks.provenance import manifest, manifest_schema
 from tasks.provenance.sbom import spdx
-from tasks.provenance.sbom.components import Material, Part, collect
+from tasks.provenance.sbom.components import ImagePart, Material, collect
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.process import say
@@ -59,7 +59,7 @@ def build(settings: Settings) -> None:
         say(f"{path.name}: valid, {len(parts)} parts made from {count} packages")
 
 
-def cyclonedx(parts: Iterable[Part], image: iso_layout.File, when: datetime.datetime) -> str:
+def cyclonedx(parts: Iterable[ImagePart], image: iso_layout.File, when: datetime.datetime) -> str:
     """Return the CycloneDX document as JSON.  Raises `UserError` if the official schema refuses it."""
     top = Component(
         name=image.path,
@@ -92,7 +92,7 @@ def check_cyclonedx(text: str) -> None:
         raise UserError("the CycloneDX document is not valid", detail=f"  {str(error.message)[:400]}")
 
 
-def _part(part: Part) -> Component:
+def _part(part: ImagePart) -> Component:
     diffs = [
         Patch(
             type=PatchClassification.UNOFFICIAL,
@@ -117,7 +117,7 @@ def _part(part: Part) -> Component:
     )
 
 
-def _material(part: Part, material: Material) -> Component:
+def _material(part: ImagePart, material: Material) -> Component:
     return Component(
         name=material.purl.name,
         group=material.purl.namespace if material.purl.type == "npm" else None,

@@ -29,14 +29,14 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from spdx_tools.spdx.writer.json import json_writer
 
 from tasks.formats.iso_layout import File
-from tasks.provenance.sbom.components import Material, Part
+from tasks.provenance.sbom.components import ImagePart, Material
 from tasks.util.errors import UserError
 
 LICENCE_REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 SHOWN = 5
 
 
-def text(parts: Sequence[Part], image: File, when: datetime.datetime) -> str:
+def text(parts: Sequence[ImagePart], image: File, when: datetime.datetime) -> str:
     """Return the document as JSON.  Raises `UserError` if spdx-tools' validator refuses it."""
     document = _document(parts, image, when)
     check(document)
@@ -53,7 +53,7 @@ def check(document: Document) -> None:
         raise UserError(f"the SPDX document is not valid in {len(wrong)} places", detail=lines)
 
 
-def _document(parts: Sequence[Part], image: File, when: datetime.datetime) -> Document:
+def _document(parts: Sequence[ImagePart], image: File, when: datetime.datetime) -> Document:
     top = _package("SPDXRef-image", image.path, "", image.sha256, purpose=PackagePurpose.OPERATING_SYSTEM)
     packages = {top.spdx_id: top}
     relations = [("SPDXRef-DOCUMENT", RelationshipType.DESCRIBES, top.spdx_id)]
@@ -97,7 +97,7 @@ def _document(parts: Sequence[Part], image: File, when: datetime.datetime) -> Do
     )
 
 
-def _comment(part: Part) -> str | None:
+def _comment(part: ImagePart) -> str | None:
     said = [f"Licence by its .info: {part.licence}"] if part.licence else []
     said += [f"Patched by {name}" for name, _ in part.patches]
     return "\n".join(said) or None

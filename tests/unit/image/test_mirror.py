@@ -23,7 +23,7 @@ from tasks.config.sources import Core
 from tasks.formats import cpio, initramfs_file, tcz
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.image import container_images, mirror, mirror_page
-from tasks.image.mirror_page import Entry, Image
+from tasks.image.mirror_page import Image, MirrorExtension
 from tasks.initramfs import core
 from tasks.util.errors import UserError
 from tests.support import oci
@@ -87,9 +87,11 @@ def test_info_fields() -> None:
 
 def test_databases_in_tiny_cores_formats() -> None:
     entries = [
-        Entry("a", 5, "0" * 32, "", info={"Tags": "cli\tgood"}, paths=("usr/bin/a", "usr/bin/\udcff")),
-        Entry("b", 12, "1" * 32, "", deps=("a", "net-KERNEL"), paths=("etc/b",)),
-        Entry("empty", 7, "2" * 32, ""),
+        MirrorExtension(
+            "a", 5, "0" * 32, "", info={"Tags": "cli\tgood"}, paths=("usr/bin/a", "usr/bin/\udcff")
+        ),
+        MirrorExtension("b", 12, "1" * 32, "", deps=("a", "net-KERNEL"), paths=("etc/b",)),
+        MirrorExtension("empty", 7, "2" * 32, ""),
     ]
     found = mirror.databases(entries)
     assert set(found) == set(tcz.DATABASES)
@@ -257,7 +259,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-PLAIN = Entry(
+PLAIN = MirrorExtension(
     "a", 1, "m", "s", info={"Description": "d", "Tags": "t", "Comments": "c"}, paths=("p",), files=("a.tcz",)
 )
 
@@ -318,9 +320,9 @@ def test_the_policy_allows_the_pages_own_script_and_style_alone() -> None:
 
 def test_sizes_and_closures() -> None:
     entries = {
-        "a": Entry("a", 3 << 20, "", "", needs=("b", "c")),
-        "b": Entry("b", 1 << 20, "", "", needs=("a",)),
-        "c": Entry("c", 100, "", ""),
+        "a": MirrorExtension("a", 3 << 20, "", "", needs=("b", "c")),
+        "b": MirrorExtension("b", 1 << 20, "", "", needs=("a",)),
+        "c": MirrorExtension("c", 100, "", ""),
     }
     assert sorted(mirror_page.closure("a", entries)) == ["a", "b", "c"]
     page = Reader(mirror_page.page("t", "f", list(entries.values())))

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.formats import cpio
 from tasks.initramfs import rootfs
-from tasks.initramfs.rootfs import Busybox, Device, Entry, Rules
+from tasks.initramfs.rootfs import Busybox, Device, Permissions, Rules
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
@@ -22,8 +22,8 @@ GROUP = "root:x:0:\nstaff:x:50:\nshadow:x:42:\n"
 def make_rules(
     drop: tuple[str, ...] = (),
     keep: Mapping[str, tuple[str, ...]] | None = None,
-    folders: Mapping[str, Entry] | None = None,
-    files: Mapping[str, Entry] | None = None,
+    folders: Mapping[str, Permissions] | None = None,
+    files: Mapping[str, Permissions] | None = None,
     devices: Mapping[str, Device] | None = None,
 ) -> Rules:
     return Rules(
@@ -132,8 +132,8 @@ def test_members_have_owners_modes_and_devices(root: Path) -> None:
     fill(root, {"bin/su": "x", "etc/shadow": "x", "bin/link": "-> su"}, 0o700)
     (root / "tmp").mkdir(0o700)
     rules = make_rules(
-        folders={".": Entry(0o755), "tmp": Entry(0o1777)},
-        files={"*bin/su": Entry(0o4755), "etc/shadow": Entry(0o640, "root:shadow")},
+        folders={".": Permissions(0o755), "tmp": Permissions(0o1777)},
+        files={"*bin/su": Permissions(0o4755), "etc/shadow": Permissions(0o640, "root:shadow")},
         devices={"dev/console": Device("c", 5, 1, 0o600, "root:staff")},
     )
     found = {member.name: member for member in rootfs.members(rules, root)}
@@ -150,11 +150,11 @@ def test_members_have_owners_modes_and_devices(root: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (make_rules(files={"bin/gone": Entry(0o4755)}), "files: 'bin/gone' fits no file"),
-        (make_rules(files={"etc/passwd": Entry(0o644, "root:wheel")}), "unknown owner 'root:wheel'"),
-        (make_rules(files={"etc/passwd": Entry(0o644, "root")}), "unknown owner 'root'"),
-        (make_rules(folders={"etc": Entry(0o755, "nobody:staff")}), r"folders\.etc: unknown owner"),
-        (make_rules(folders={"gone": Entry(0o755)}), "gone"),
+        (make_rules(files={"bin/gone": Permissions(0o4755)}), "files: 'bin/gone' fits no file"),
+        (make_rules(files={"etc/passwd": Permissions(0o644, "root:wheel")}), "unknown owner 'root:wheel'"),
+        (make_rules(files={"etc/passwd": Permissions(0o644, "root")}), "unknown owner 'root'"),
+        (make_rules(folders={"etc": Permissions(0o755, "nobody:staff")}), r"folders\.etc: unknown owner"),
+        (make_rules(folders={"gone": Permissions(0o755)}), "gone"),
     ],
 )
 def test_rules_that_fit_nothing(root: Path, rules: Rules, message: str) -> None:
@@ -163,7 +163,7 @@ def test_rules_that_fit_nothing(root: Path, rules: Rules, message: str) -> None:
 
 
 def test_set_id_files_must_be_ruled() -> None:
-    rules = make_rules(files={"*bin/su": Entry(0o4755)})
+    rules = make_rules(files={"*bin/su": Permissions(0o4755)})
     rootfs.check_set_id(rules, {"usr/bin/su": "util-linux"})
     with pytest.raises(UserError, match="package passwd: usr/bin/chfn is set-uid"):
         rootfs.check_set_id(rules, {"usr/bin/su": "util-linux", "usr/bin/chfn": "passwd"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.formats.iso_layout import File
 from tasks.provenance import manifest_schema
-from tasks.provenance.manifest_schema import CoreArchive, Extension, Kernel, Manifest, Outputs, Part
+from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Extension, Kernel, Manifest, Outputs
 from tasks.util.errors import UserError
 from tests.support.smallimage import manifest_of
 
@@ -20,8 +20,8 @@ ODD = "na\udcffme'\" \n\u20ac"
 
 
 def outputs() -> Outputs:
-    part = Part(ODD, "-rw-r--r--", "0:0", 1, 3, "c" * 64, xattrs={"security.capability": "d" * 64})
-    link = Part("l", "lrwxrwxrwx", "0:0", 1, target=ODD)
+    part = ArchiveMember(ODD, "-rw-r--r--", "0:0", 1, 3, "c" * 64, xattrs={"security.capability": "d" * 64})
+    link = ArchiveMember("l", "lrwxrwxrwx", "0:0", 1, target=ODD)
     file = File("boot/x", 3, "e" * 64)
     return Outputs(
         images=(file,),

@@ -12,7 +12,7 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
 from tasks.provenance import purl, rebuild, slsa
-from tasks.provenance.manifest_schema import CoreArchive, Outputs, Part
+from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Outputs
 from tests.support.smallimage import manifest_of
 from tests.unit.provenance.test_manifest_schema import outputs
 
@@ -85,7 +85,7 @@ def test_the_first_difference_of_two_builds_is_named(made: Outputs, first: str) 
     [("mode", "-rwsr-xr-x"), ("owner", "1:0"), ("mtime", 2), ("target", "x"), ("device", "1:1")],
 )
 def test_every_property_of_a_member_counts(field: str, value: object) -> None:
-    part = Part("p", "-rw-r--r--", "0:0", 1, 3, "c" * 64)
+    part = ArchiveMember("p", "-rw-r--r--", "0:0", 1, 3, "c" * 64)
     other = replace(part, **{field: value})  # type: ignore[arg-type]
     made = changed(core=(CoreArchive("gzip", (other,)),))
     wanted = changed(core=(CoreArchive("gzip", (part,)),))

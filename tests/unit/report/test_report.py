@@ -18,7 +18,7 @@ from tasks.engine.run_history import Run, TaskRun
 from tasks.kernel import kconfig
 from tasks.kernel.fragments import Request
 from tasks.report import chart, graph, report
-from tasks.report.sizes import Part, Size
+from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
@@ -212,7 +212,7 @@ def test_names_of_all_kinds_are_shown_as_text(make_settings: Callable[..., Setti
                 Size(word, word, "image", 2, (1, 2)),
                 Size(f"module:{word}/{word}", f"{word}/{word}", "module", 2, (1, 2)),
             ],
-            [Part(f"{word}/{word}.o", 1, 2, 3)],
+            [CodeSize(f"{word}/{word}.o", 1, 2, 3)],
             [node(word, ("/o/f",)), node("two", ("/o/g",), ("/o/f",))],
         ).decode()
         found: list[tuple[str, tuple[str, ...]]] = []

@@ -11,7 +11,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import sizes
-from tasks.report.sizes import Part, Size
+from tasks.report.sizes import CodeSize, Size
 from tasks.util.errors import UserError
 
 MODULES = "kernel/modules/lib/modules"
@@ -205,18 +205,18 @@ def test_the_table_and_json(
 
 def test_objects_are_summed_by_the_folder_of_their_subsystem() -> None:
     parts = [
-        Part("fs/ext4/inode.o", 100, 10, 1),
-        Part("fs/ext4/namei.o", 200, 20, 2),
-        Part("fs/read_write.o", 50, 0, 0),
-        Part("mm/kasan/deep.o", 5, 0, 0),
-        Part("mm/slub.o", 6, 0, 0),
-        Part("arch/x86/kernel/cpu/amd.o", 7, 0, 0),
+        CodeSize("fs/ext4/inode.o", 100, 10, 1),
+        CodeSize("fs/ext4/namei.o", 200, 20, 2),
+        CodeSize("fs/read_write.o", 50, 0, 0),
+        CodeSize("mm/kasan/deep.o", 5, 0, 0),
+        CodeSize("mm/slub.o", 6, 0, 0),
+        CodeSize("arch/x86/kernel/cpu/amd.o", 7, 0, 0),
     ]
     assert sizes.subsystems(parts) == [
-        Part("fs/ext4", 300, 30, 3),
-        Part("fs", 50, 0, 0),
-        Part("mm", 11, 0, 0),
-        Part("arch/x86", 7, 0, 0),
+        CodeSize("fs/ext4", 300, 30, 3),
+        CodeSize("fs", 50, 0, 0),
+        CodeSize("mm", 11, 0, 0),
+        CodeSize("arch/x86", 7, 0, 0),
     ]
 
 

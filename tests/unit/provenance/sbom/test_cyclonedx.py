@@ -15,7 +15,7 @@ from tasks.formats.iso_layout import File
 from tasks.provenance import licences
 from tasks.provenance.sbom import cyclonedx
 from tasks.provenance.sbom import spdx as sbom_spdx
-from tasks.provenance.sbom.components import Material, Part
+from tasks.provenance.sbom.components import ImagePart, Material
 from tasks.util.errors import UserError
 
 WHEN = datetime.datetime.fromtimestamp(1_700_000_000, datetime.UTC)
@@ -26,10 +26,10 @@ LIBC = Material(
 )
 NPM = Material(PackageURL("npm", "@a", "b", "1.0"), "@a/b", "1.0", "c" * 64, "MIT OR Apache-2.0")
 PARTS = [
-    Part("linux", "6.1", "d" * 64, "kernel", "", (), patches=(("0001-x.patch", "--- a\n+++ b\n"),)),
-    Part("core", "", "e" * 64, "initramfs", "", (LIBC,), ("linux",)),
-    Part("tool", "1", "f" * 64, "", "GPLv2", (LIBC, NPM), ("core",)),
-    Part("more", "1", "0" * 64, "", "", (NPM,), ("tool", "core")),
+    ImagePart("linux", "6.1", "d" * 64, "kernel", "", (), patches=(("0001-x.patch", "--- a\n+++ b\n"),)),
+    ImagePart("core", "", "e" * 64, "initramfs", "", (LIBC,), ("linux",)),
+    ImagePart("tool", "1", "f" * 64, "", "GPLv2", (LIBC, NPM), ("core",)),
+    ImagePart("more", "1", "0" * 64, "", "", (NPM,), ("tool", "core")),
 ]
 
 
