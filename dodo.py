@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.cache.task import shared
+from tasks.cache.task import SharedCache, shared
 from tasks.cli import commands, variables
 from tasks.config import plan, recipe, recipe_lock
 from tasks.engine import runner
@@ -44,6 +44,7 @@ with edge():
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
     LOCKABLE = [name for name in recipe.names() if recipe_lock.to_lock(recipe.load(name))]
 
+CACHE = SharedCache(S.shared_cache, S.offline)
 DEFAULT = ["iso"]
 DOIT_CONFIG = {
     "default_tasks": DEFAULT,
@@ -149,7 +150,7 @@ def task_kconfig() -> Iterator[Task]:
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
         ),
     }
-    yield shared(S, complete)
+    yield shared(CACHE, S, complete)
     merge = {
         "basename": "kconfig",
         "doc": "merge the fragments onto the base config and prove every line of them",
@@ -161,7 +162,9 @@ def task_kconfig() -> Iterator[Task]:
         ),
     }
     # diff.txt names lines by the profile's file, and its notes stand in kconfig/.
-    yield shared(S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()})
+    yield shared(
+        CACHE, S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()}
+    )
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S), reads=files(DIFF))
     doc = "print what each line asked of the kernel's config became, and by what"
@@ -182,7 +185,7 @@ def task_kernel() -> Task:
             S.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
         ),
     }
-    return shared(S, compile_it, made=[S.kernel])
+    return shared(CACHE, S, compile_it, made=[S.kernel])
 
 
 def task_rootfs() -> Task:
@@ -196,7 +199,7 @@ def task_rootfs() -> Task:
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
-    return shared(S, make_it, also={"links": variables.links(ROOT / "rootfs")})
+    return shared(CACHE, S, make_it, also={"links": variables.links(ROOT / "rootfs")})
 
 
 def task_modules() -> Task:
@@ -214,7 +217,7 @@ def task_modules() -> Task:
             epoch=S.profile.source_date_epoch,
         ),
     }
-    return shared(S, split, made=[*map(Path, MODULES), installed.core_modules(S)])
+    return shared(CACHE, S, split, made=[*map(Path, MODULES), installed.core_modules(S)])
 
 
 def task_tcz() -> Iterator[Task]:
@@ -262,7 +265,7 @@ def task_tcz() -> Iterator[Task]:
                 modules=S.profile.kernel.modules,
             ),
         }
-        yield shared(S, make_it)
+        yield shared(CACHE, S, make_it)
 
 
 def task_core() -> Iterator[Task]:
@@ -276,7 +279,7 @@ def task_core() -> Iterator[Task]:
         "meta": {"sizes": files(S.output / "modules64.gz")},
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
-    yield shared(S, join, made=[S.core, S.output / "modules64.gz"])
+    yield shared(CACHE, S, join, made=[S.core, S.output / "modules64.gz"])
     doc = "list what corepure64.gz holds, as the kernel will unpack it"
     yield command("core:list", doc, do("formats.initramfs_file", "list_core", S.core), reads=files(S.core))
 

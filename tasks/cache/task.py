@@ -19,6 +19,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,49 @@ OF_KERNEL_TREE = ("kconfig:base", "kconfig", "kernel")
 FIELDS = ("db:Status-Status", "Package", "Architecture", "Version", "Pre-Depends", "Depends", "Provides")
 QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 
-_off: dict[str, str] = {}
-"""What is not tried again in this run: an address, or `put ADDRESS` -> why."""
+
+@dataclass
+class SharedCache:
+    """The shared cache of one run.
+
+    address: "" for none; offline: whether only a folder may be asked; unusable, read_only: why it
+    is not asked any more, or nothing more is put into it, in the rest of this run ("" if it is).
+    """
+
+    address: str
+    offline: bool
+    unusable: str = ""
+    read_only: str = ""
+
+    def store(self) -> Store | None:
+        """Return the place where entries lie, None if it cannot be used."""
+        if self.unusable:
+            return None
+        if self.offline and not is_folder(self.address):
+            self.unusable = "offline=1"
+            say("shared cache: not asked, offline=1 forbids it")
+            return None
+        try:
+            tools()
+        except UserError as error:
+            self.unusable = str(error)
+            say(f"warning: no shared cache: {error.message}, and versions of tools cannot be told without it")
+            return None
+        return open_store(self.address)
+
+    def give_up(self, store: Store, why: str) -> None:
+        """Leave the cache alone for the rest of this run."""
+        self.unusable = why
+        say(f"warning: shared cache {store.shown} cannot be used ({why}); going on without it")
 
 
 def shared(
-    settings: Settings, task: Task, *, made: Sequence[Path] = (), also: Mapping[str, Any] | None = None
+    cache: SharedCache,
+    settings: Settings,
+    task: Task,
+    *,
+    made: Sequence[Path] = (),
+    also: Mapping[str, Any] | None = None,
 ) -> Task:
     """Return `task` so that its actions are done only if the shared cache does not have what they make.
 
@@ -55,7 +93,7 @@ def shared(
     and where its inputs cannot be told from those of another machine, `task` itself.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
-    if not settings.shared_cache or (name in OF_KERNEL_TREE and not has_one_source(settings)):
+    if not cache.address or (name in OF_KERNEL_TREE and not has_one_source(settings)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
@@ -67,17 +105,17 @@ def shared(
         return key(settings, name, task["file_dep"], keys, values)
 
     def run_or_restore() -> Any:
-        if restore(settings, name, task_key, outputs):
+        if restore(cache, settings.output, name, task_key, outputs):
             return None
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):
                 return result  # a failure, as doit knows it
-        upload(settings, name, task_key, outputs)
+        upload(cache, settings.output, name, task_key, outputs)
         return None
 
     wrapped = action(run_or_restore)
-    wrapped.in_shared_cache = lambda: is_there(settings, task_key)  # type: ignore[attr-defined]
+    wrapped.in_shared_cache = lambda: is_there(cache, task_key)  # type: ignore[attr-defined]
     # What is read beforehand is for who builds; what comes from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "beforehand"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
@@ -94,21 +132,23 @@ def has_one_source(settings: Settings) -> bool:
 # --- using the cache ---------------------------------------------------------
 
 
-def restore(settings: Settings, name: str, task_key: Callable[[], str], made: Sequence[Path]) -> bool:
-    """Bring what task `name` makes from the shared cache, if it is there and whole."""
+def restore(
+    cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
+) -> bool:
+    """Take what task `name` makes below `output` from the shared cache, if it is there and whole."""
     from tasks.cache import entry
 
-    store = _store(settings)
+    store = cache.store()
     if store is None:
         return False
     try:
-        found = entry.get(store, task_key(), settings.output, made, entry.signing_secret())
+        found = entry.get(store, task_key(), output, made, entry.signing_secret())
     except entry.Bad as error:
         say(f"warning: shared cache: the entry of {name} is refused: {error}; building it")
         entry.discard(store, error.names)
         return False
     except Unreachable as error:
-        _give_up(settings, store, str(error))
+        cache.give_up(store, str(error))
         return False
     if found is None:
         return False
@@ -116,57 +156,38 @@ def restore(settings: Settings, name: str, task_key: Callable[[], str], made: Se
     return True
 
 
-def upload(settings: Settings, name: str, task_key: Callable[[], str], made: Sequence[Path]) -> None:
+def upload(
+    cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
+) -> None:
     """Put what task `name` has made into the shared cache."""
     from tasks.cache import entry
 
-    store = _store(settings)
-    if store is None or f"put {settings.shared_cache}" in _off:
+    store = cache.store()
+    if store is None or cache.read_only:
         return
     try:
-        size = entry.put(store, task_key(), name, settings.output, made, entry.signing_secret())
+        size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
     except Refused as error:
-        _off[f"put {settings.shared_cache}"] = str(error)
+        cache.read_only = str(error)
         say(f"warning: shared cache {store.shown} takes nothing ({error}); it is only read from")
     except Unreachable as error:
-        _give_up(settings, store, str(error))
+        cache.give_up(store, str(error))
     else:
         say(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
 
 
-def is_there(settings: Settings, task_key: Callable[[], str]) -> bool:
+def is_there(cache: SharedCache, task_key: Callable[[], str]) -> bool:
     """Tell whether the shared cache has an entry; what is in it is not looked at."""
     from tasks.cache import entry
 
-    store = _store(settings)
+    store = cache.store()
     if store is None:
         return False
     try:
         return entry.has(store, task_key(), entry.signing_secret())
     except Unreachable as error:
-        _give_up(settings, store, str(error))
+        cache.give_up(store, str(error))
         return False
-
-
-def _store(settings: Settings) -> Store | None:
-    if settings.shared_cache in _off:
-        return None
-    if settings.offline and not is_folder(settings.shared_cache):
-        _off[settings.shared_cache] = "offline=1"
-        say("shared cache: not asked, offline=1 forbids it")
-        return None
-    try:
-        tools()
-    except UserError as error:
-        _off[settings.shared_cache] = str(error)
-        say(f"warning: no shared cache: {error.message}, and versions of tools cannot be told without it")
-        return None
-    return open_store(settings.shared_cache)
-
-
-def _give_up(settings: Settings, store: Store, why: str) -> None:
-    _off[settings.shared_cache] = why
-    say(f"warning: shared cache {store.shown} cannot be used ({why}); going on without it")
 
 
 # --- keys --------------------------------------------------------------------

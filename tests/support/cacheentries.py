@@ -66,7 +66,6 @@ def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(task, "ROOT", top)
     monkeypatch.setattr(task, "tools", lambda: TOOLS)
     task.machine.cache_clear()
-    task._off.clear()
     return top
 
 

@@ -29,7 +29,7 @@ DODO = """
 from pathlib import Path
 from doit import get_var
 from tasks.cli import variables as commandline
-from tasks.cache.task import shared
+from tasks.cache.task import SharedCache, shared
 from tasks.engine.task import changed, command, do
 from tasks.util.errors import edge
 from tasks.util.files import atomic_path, sha256_file
@@ -39,6 +39,7 @@ from tasks.util.process import run, say
 HERE = Path(__file__).parent
 with edge():
     S = commandline.settings(HERE / "artifacts")
+CACHE = SharedCache(S.shared_cache, S.offline)
 DOIT_CONFIG = {"reporter": Reporter, "dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
 TCZ, SUM = S.tcz / "x.tcz", S.output / "sum"
 
@@ -56,16 +57,16 @@ def digest():
 
 def task_tcz():
     inputs = [str(path) for path in sorted((S.output / "in").iterdir())]
-    yield shared(S, {"basename": "tcz", "name": "x", "actions": [(squash, [])], "file_dep": inputs,
+    yield shared(CACHE, S, {"basename": "tcz", "name": "x", "actions": [(squash, [])], "file_dep": inputs,
                      "targets": [str(TCZ)], "uptodate": changed(epoch=1)})
 
 def task_sum():
-    actions = [(digest, [])]
-    return shared(S, {"basename": "sum", "actions": actions, "file_dep": [str(TCZ)], "targets": [str(SUM)]})
+    made = {"actions": [(digest, [])], "file_dep": [str(TCZ)], "targets": [str(SUM)]}
+    return shared(CACHE, S, {"basename": "sum", **made})
 
 def task_admin():
-    yield command("cache:list", "", do("cacheadmin", "print_list", S))
-    yield command("cache:prune", "", do("cacheadmin", "prune", S), params=[commandline.MAX_SIZE])
+    yield command("cache:list", "", do("cache.admin", "print_list", S))
+    yield command("cache:prune", "", do("cache.admin", "prune", S), params=[commandline.MAX_SIZE])
 """
 
 

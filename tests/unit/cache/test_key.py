@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasks.cache import task as cache_task
-from tasks.cache.task import closure, has_one_source, machine, shared
+from tasks.cache.task import SharedCache, closure, has_one_source, machine, shared
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
 from tasks.engine.database import Keys
@@ -174,8 +174,9 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
     tree = with_kernel(settings, source=Source(kind="file", path="tree"))
     assert not has_one_source(tree)
     task = {"basename": "kernel", "actions": [], "file_dep": [], "targets": ["x"]}
-    assert shared(tree, task) is task
-    assert shared(tree, {**task, "basename": "core"})["actions"] != []
+    cache = SharedCache(settings.shared_cache, offline=False)
+    assert shared(cache, tree, task) is task
+    assert shared(cache, tree, {**task, "basename": "core"})["actions"] != []
     pinned = with_kernel(settings, toolchain="debian11")
     assert has_one_source(pinned)
     shutil.copytree(build_root.FOLDER, tmp_path / "toolchains")
@@ -187,6 +188,6 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
 def test_what_comes_from_the_cache_waits_for_nothing_read_beforehand(settings: Settings) -> None:
     task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
     meta = {"beforehand": [(print, [])], "sizes": ["corepure64.gz"]}
-    with_cache = dataclasses.replace(settings, shared_cache="folder")
-    assert shared(with_cache, {**task, "meta": meta})["meta"] == {"sizes": ["corepure64.gz"]}
-    assert shared(dataclasses.replace(settings, shared_cache=""), {**task, "meta": meta})["meta"] == meta
+    cache, none = (SharedCache(address, offline=False) for address in ("folder", ""))
+    assert shared(cache, settings, {**task, "meta": meta})["meta"] == {"sizes": ["corepure64.gz"]}
+    assert shared(none, settings, {**task, "meta": meta})["meta"] == meta

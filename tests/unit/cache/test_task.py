@@ -14,7 +14,7 @@ from doit.exceptions import TaskFailed
 from tasks.cache import entry
 from tasks.cache import task as cache_task
 from tasks.cache.store import Folder, Refused, Unreachable
-from tasks.cache.task import _off, shared
+from tasks.cache.task import SharedCache, shared
 from tasks.config.settings import Settings
 from tasks.engine import explain
 from tasks.engine.task import Task, action, changed
@@ -55,8 +55,12 @@ class Bench:
     def made(self) -> Path:
         return self.settings.output / "tcz/attr.tcz"
 
-    def task(self) -> Task:
+    def cache(self) -> SharedCache:
+        return SharedCache(self.settings.shared_cache, self.settings.offline)
+
+    def task(self, cache: SharedCache | None = None) -> Task:
         return shared(
+            cache or self.cache(),
             self.settings,
             {
                 "basename": "tcz",
@@ -70,7 +74,6 @@ class Bench:
 
     def run(self) -> Any:
         """Run the task as a new `./doit` would, and return what its action returned."""
-        _off.clear()
         ((function, arguments),) = self.task()["actions"]
         return function(*arguments)
 
@@ -97,7 +100,7 @@ def test_the_second_time_it_comes_from_the_cache(bench: Bench, capsys: pytest.Ca
 def test_without_a_cache_the_task_is_what_it_was(bench: Bench) -> None:
     bench.settings = dataclasses.replace(bench.settings, shared_cache="")
     task: Task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
-    assert shared(bench.settings, task) is task
+    assert shared(SharedCache("", offline=False), bench.settings, task) is task
 
 
 def test_a_failure_stays_one_and_nothing_is_stored(bench: Bench, tmp_path: Path) -> None:
@@ -180,7 +183,8 @@ def test_a_cache_that_fails_costs_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     broken.failing = failing
-    actions = [bench.task()["actions"][0][0] for _ in range(3)]
+    cache = bench.cache()
+    actions = [bench.task(cache)["actions"][0][0] for _ in range(3)]
     for function in actions:  # three tasks of one run
         assert function() is None
     said = capsys.readouterr().out.splitlines()
