@@ -18,7 +18,8 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import edge, install_signal_handlers
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.host_packages import ARTIFACTS, install_packages
-from tasks.util.process import clean_env, run, say
+from tasks.util.log import logger
+from tasks.util.process import clean_env, run
 
 # Each need includes the ones before it.
 NEEDS = {
@@ -48,7 +49,7 @@ def refresh_apt_lists() -> None:
     if any(Path("/var/lib/apt/lists").glob("*_Packages*")):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        say("fetching apt's package lists")
+        logger.info("fetching apt's package lists")
         run(["apt-get", "update"], log=ARTIFACTS / "logs" / "setup.log")
 
 
@@ -63,7 +64,7 @@ def make_venv(cache: Path, requirements: list[str]) -> Path:
     venv = cache / f"venv-{key.hexdigest()[:16]}"
     if (venv / "ready").is_file() and (venv / "bin" / "doit").exists():
         return venv
-    say(f"setting up Python packages: {', '.join(requirements)}")
+    logger.info(f"setting up Python packages: {', '.join(requirements)}")
     remove_tree(venv)
     log = ARTIFACTS / "logs" / "setup.log"
     run([sys.executable, "-m", "venv", venv], log=log)

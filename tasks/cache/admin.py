@@ -10,7 +10,6 @@ from tasks.cache.entry import entries
 from tasks.cache.store import Refused, Store, Unreachable, open_store
 from tasks.config.settings import SHARED_VARIABLE, Settings
 from tasks.util.errors import UserError
-from tasks.util.process import say
 
 # As IEC 80000-13 has them; a bare letter stands for the power of 1024, as with ls and dd.
 UNITS = {"": 1, "B": 1} | {
@@ -33,15 +32,15 @@ def print_list(settings: Settings) -> None:
     now = time.time()
     for entry in found:
         task = entry.manifest.task if entry.manifest else "(damaged)"
-        say(f"{entry.key[:12]}  {shown_size(entry.size):>10}  {shown_age(now - entry.used):>9}  {task}")
+        print(f"{entry.key[:12]}  {shown_size(entry.size):>10}  {shown_age(now - entry.used):>9}  {task}")
     total = sum(item.size for item in archives.values())
     more = f", {len(left)} unfinished files" if left else ""
-    say(f"{store.shown}: {len(found)} entries, {shown_size(total)} in {len(archives)} archives{more}")
+    print(f"{store.shown}: {len(found)} entries, {shown_size(total)} in {len(archives)} archives{more}")
 
 
 def prune(settings: Settings, max_size: str) -> None:
     """Remove what was used least recently until `max_size` is kept, and what is damaged or left behind."""
-    cache_entry.prune(_store(settings), parse_size(max_size), say)
+    cache_entry.prune(_store(settings), parse_size(max_size))
 
 
 def _store(settings: Settings) -> Store:

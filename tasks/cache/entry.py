@@ -24,7 +24,7 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -35,6 +35,7 @@ from tasks.cache.store import Absent, Item, Refused, Store, TooLarge, Unreachabl
 from tasks.origins.lock import SHA256
 from tasks.util.errors import UserError
 from tasks.util.files import CHUNK, atomic_dir, atomic_path, scratch_folder, sha256_file
+from tasks.util.log import logger
 
 MAGIC = "tcbuild-cache 1"
 SECRET_VARIABLE = "TCBUILD_CACHE_KEY"
@@ -354,7 +355,7 @@ def _load(store: Store, key: str) -> Manifest | None:
             return None
 
 
-def prune(store: Store, max_size: int, say: Callable[[str], None], now: float | None = None) -> None:
+def prune(store: Store, max_size: int, now: float | None = None) -> None:
     """Remove what is damaged or left behind, then the least recently used, until `max_size` bytes stay.
 
     Raises `UserError` if the store cannot list or does not let us remove.
@@ -384,4 +385,4 @@ def prune(store: Store, max_size: int, say: Callable[[str], None], now: float | 
                 store.remove(item.name)
     except (Refused, Unreachable) as error:
         raise UserError(f"shared cache {store.shown}: {error}") from None
-    say(f"shared cache: {count} entries kept, {total:,} bytes; {len(found) - count} removed")
+    logger.info(f"shared cache: {count} entries kept, {total:,} bytes; {len(found) - count} removed")

@@ -32,7 +32,8 @@ from tasks.util import host
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
-from tasks.util.process import PASSED, clean_env, run, say
+from tasks.util.log import logger
+from tasks.util.process import PASSED, clean_env, run
 
 # Part of every key: to be raised when entries of before must not be taken any more.
 FORMAT = 1
@@ -62,20 +63,21 @@ class SharedCache:
             return None
         if self.offline and not is_folder(self.address):
             self.unusable = "offline=1"
-            say("shared cache: not asked, offline=1 forbids it")
+            logger.info("shared cache: not asked, offline=1 forbids it")
             return None
         try:
             tools()
         except UserError as error:
             self.unusable = str(error)
-            say(f"warning: no shared cache: {error.message}, and versions of tools cannot be told without it")
+            text = f"no shared cache: {error.message}, and versions of tools cannot be told without it"
+            logger.warning(text)
             return None
         return open_store(self.address)
 
     def give_up(self, store: Store, why: str) -> None:
         """Leave the cache alone for the rest of this run."""
         self.unusable = why
-        say(f"warning: shared cache {store.shown} cannot be used ({why}); going on without it")
+        logger.warning(f"shared cache {store.shown} cannot be used ({why}); going on without it")
 
 
 def shared(
@@ -144,7 +146,7 @@ def restore(
     try:
         found = entry.get(store, task_key(), output, made, entry.signing_secret())
     except entry.Bad as error:
-        say(f"warning: shared cache: the entry of {name} is refused: {error}; building it")
+        logger.warning(f"shared cache: the entry of {name} is refused: {error}; building it")
         entry.discard(store, error.names)
         return False
     except Unreachable as error:
@@ -152,7 +154,7 @@ def restore(
         return False
     if found is None:
         return False
-    say(f"{name}: from the shared cache ({found.size:,} bytes, key {found.key[:12]})")
+    logger.info(f"{name}: from the shared cache ({found.size:,} bytes, key {found.key[:12]})")
     return True
 
 
@@ -169,11 +171,11 @@ def upload(
         size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
     except Refused as error:
         cache.read_only = str(error)
-        say(f"warning: shared cache {store.shown} takes nothing ({error}); it is only read from")
+        logger.warning(f"shared cache {store.shown} takes nothing ({error}); it is only read from")
     except Unreachable as error:
         cache.give_up(store, str(error))
     else:
-        say(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
+        logger.info(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
 
 
 def is_there(cache: SharedCache, task_key: Callable[[], str]) -> bool:

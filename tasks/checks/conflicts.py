@@ -16,7 +16,7 @@ from tasks.formats.cpio import Member
 from tasks.formats.squashfs import squashfs_members
 from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
-from tasks.util.process import say
+from tasks.util.log import logger
 
 SHOWN = 5
 
@@ -61,7 +61,7 @@ def check(settings: Settings, names: Sequence[str]) -> None:
             continue
         clash = replace(clash, paths=paths)
         if {clash.first, clash.second} <= upstream:
-            say(f"warning: {clash}, and they differ; the one that is loaded first wins")
+            logger.warning(f"{clash}, and they differ; the one that is loaded first wins")
         else:
             bad.append(clash)
     if bad:

@@ -21,7 +21,7 @@ from tasks.origins.lock import Lock, load_lock
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-from tasks.util.process import say
+from tasks.util.log import logger
 
 KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
@@ -253,7 +253,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
 def tell_left_out(out: Mapping[str, str]) -> None:
     """Say in one line each what `left_out` found."""
     for name, reason in out.items():
-        say(f"left out: {name}.tcz: {reason}")
+        logger.info(f"left out: {name}.tcz: {reason}")
 
 
 def require_importer(profile: Profile, found: Plan) -> None:
@@ -280,4 +280,4 @@ def needed_by(settings: Settings, name: str) -> list[str]:
 def tell_loops(found: Plan) -> None:
     """Warn of circles, as tce-load does when it meets them."""
     for loop in found.loops:
-        say(f"warning: loop dependency {loop}; tce-load loads them all the same")
+        logger.warning(f"loop dependency {loop}; tce-load loads them all the same")

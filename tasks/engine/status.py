@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Iterable
 
-from tasks.util.process import in_ci, say
+from tasks.util.log import logger
+from tasks.util.process import in_ci
 from tasks.util.progress import PLAIN_SECONDS
 
 LIVE_SECONDS = 1.0
@@ -35,7 +36,7 @@ class Status:
             f"{name} {seconds:.0f} s" + (f" ({doing})" if doing else "") for name, seconds, doing in running
         )
         if self._plain:
-            say(text)
+            logger.info(text)
             return
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(f"\r\033[K{text[:width]}")

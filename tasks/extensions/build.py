@@ -29,7 +29,8 @@ from tasks.initramfs import core
 from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, atomic_path, remove_tree, write_atomic
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 INSTALLED = "usr/local/tce.installed"
 STAFF = 50  # Tiny Core's group: those who may install extensions
@@ -135,7 +136,7 @@ def _check_set_id(name: str, made: Recipe, root: Path) -> None:
 def _note_hidden(name: str, listing: Sequence[str], base: RootFs) -> None:
     hidden = [path for path in listing if base.find(path) is not None]
     if hidden:
-        say(f"{name}.tcz: the base has {_some(hidden)} already, and tce-load keeps what is there")
+        logger.info(f"{name}.tcz: the base has {_some(hidden)} already, and tce-load keeps what is there")
 
 
 def pack(
@@ -175,7 +176,7 @@ def pack(
     write_atomic(settings.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
     info = info_text(name, made, version, size, settings.profile.source_date_epoch)
     write_atomic(settings.tcz / f"{name}.tcz.info", info)
-    say(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
+    logger.info(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
 
 
 def owner_lines(root: Path, base: RootFs) -> list[str]:

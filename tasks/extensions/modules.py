@@ -27,7 +27,8 @@ from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
 # What depmod reads beside the modules themselves (depmod(8), modules_install of the kernel).
@@ -128,8 +129,8 @@ def split(settings: Settings) -> None:
     _write_core(settings, source, release, found)
     base = build.base_root(settings)
     if settings.profile.kernel.compress_modules and uses_kmod(base):
-        say("warning: the base's modprobe is kmod, which finds no .ko.gz unless it was built with zlib")
-        say("  hint: leave out kernel.compress_modules")
+        logger.warning("the base's modprobe is kmod, which finds no .ko.gz unless it was built with zlib")
+        logger.info("  hint: leave out kernel.compress_modules")
     deps = group_deps(found, needs)
     for group in sorting.group:
         about = f"Kernel modules: {group.description}"
@@ -138,11 +139,11 @@ def split(settings: Settings) -> None:
     about = "All kernel modules that are not in core.gz"
     _write_group(settings, source, release, (plan.ORIGINAL, about), (), everything, base)
     outside = sum(map(len, found.groups.values()))
-    say(f"modules for {release}: {len(found.core)} in the core, {outside} in extensions")
+    logger.info(f"modules for {release}: {len(found.core)} in the core, {outside} in extensions")
     if found.moved:
         names = ", ".join(PurePosixPath(path).name for path in found.moved[:SHOWN])
         more = f" and {len(found.moved) - SHOWN} more" if len(found.moved) > SHOWN else ""
-        say(f"modules: the core needs {names}{more}, so it has them")
+        logger.info(f"modules: the core needs {names}{more}, so it has them")
 
 
 def uses_kmod(base: RootFs) -> bool:

@@ -10,7 +10,7 @@ from tasks.config.settings import Settings
 from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 
 
 def install(settings: Settings, name: str) -> None:
@@ -34,7 +34,7 @@ def install(settings: Settings, name: str) -> None:
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
     paths, special = listing(final)
     if special:
-        say(f"warning: {final.name} brings {', '.join(special)}")
+        logger.warning(f"{final.name} brings {', '.join(special)}")
     write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in paths))
     write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
     write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")

@@ -21,7 +21,7 @@ from tasks.origins.lock import Lock, LockedExtension, LockedFile, load_lock
 from tasks.util import parallel
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 
 def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
@@ -41,8 +41,8 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     used = locked or _gather(settings, pinned, extra)
     write_if_changed(settings.used_lock, used.to_toml())
     if locked:
-        count = len(used.package) + len(used.file)
-        say(f"fetch: {count} packages and files are locked, and fetched when something must be made of them")
+        count = f"{len(used.package) + len(used.file)} packages and files"
+        logger.info(f"fetch: {count} are locked, and fetched when something must be made of them")
         return
     counts = {
         "packages": len(used.package),
@@ -50,7 +50,7 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
         "upstream extensions": len(used.extension),
     }
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    say(f"fetched: {said or 'nothing'} ({settings.used_lock})")
+    logger.info(f"fetched: {said or 'nothing'} ({settings.used_lock})")
 
 
 def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
@@ -73,7 +73,7 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
-            say(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
+            logger.info(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
     write_if_changed(settings.used_lock, new.to_toml())
     write_if_changed(settings.own_lock, new.to_toml())
 
@@ -103,7 +103,6 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
         frozen=settings.frozen,
         offline=settings.offline,
         cache=settings.cache,
-        say=say,
     )
     tcz = settings.profile.tcz.strip("/")
     remote: list[tuple[str, LockedFile | LockedExtension]] = [(file.path, file) for file in files]
@@ -133,7 +132,6 @@ def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) ->
         frozen=settings.frozen,
         offline=settings.offline,
         cache=settings.cache,
-        say=say,
     )
     packages |= {package.name: package for package, _ in unlocked}
     return Lock(tuple(packages.values()), tuple(known.values()))
@@ -188,7 +186,8 @@ def _resolve(settings: Settings, pinned: Lock, pattern: str) -> str:
     name, version = apt.newest(pattern)
     if locked is not None:
         apt.refuse_older(pattern, locked.version, version)
-        say(f"{locked.name} {locked.version} -> {name} {version} (the locked package is no longer offered)")
+        text = f"{locked.name} {locked.version} -> {name} {version} (the locked package is no longer offered)"
+        logger.info(text)
     return name
 
 

@@ -11,7 +11,6 @@ from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.process import say
 
 _checked: set[tuple[Path, int, int]] = set()
 """Path, size and mtime of what `bring` has found whole in this run."""
@@ -34,7 +33,6 @@ def bring(settings: Settings, entries: Iterable[LockedPackage | LockedFile]) -> 
             frozen=True,
             offline=settings.offline,
             cache=settings.cache,
-            say=say,
         )
     except UserError as error:
         other = "./doit lock takes what is offered now"

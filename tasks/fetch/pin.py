@@ -23,7 +23,7 @@ from tasks.origins.lock import MD5, Lock, LockedExtension, LockedFile
 from tasks.util import parallel
 from tasks.util.errors import UserError
 from tasks.util.files import CHUNK, scratch_folder, sha256_file
-from tasks.util.process import say
+from tasks.util.log import logger
 
 SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentation, filesystems/squashfs.rst)
 
@@ -107,8 +107,8 @@ def _extension(
     _show(path, found)
     release = settings.profile.kernel.release
     if release and name.endswith(f"-{release}"):
-        say(
-            f"warning: {name}.tcz holds modules of Tiny Core's own kernel; the one built here has the same "
+        logger.warning(
+            f"{name}.tcz holds modules of Tiny Core's own kernel; the one built here has the same "
             "release but another configuration, and may crash with them"
         )
     return entry
@@ -132,7 +132,7 @@ def _bring(settings: Settings, path: str, scratch: Path) -> _Found:
                 size, sha256 = target.stat().st_size, sha256_file(target)
                 return _Found(target, url, size, md5, sha256, expected is not None)
             wrong.append(f"{url} has md5 {md5}, its .md5.txt says {expected}")
-        say(f"{label}: {wrong[-1]}")
+        logger.info(f"{label}: {wrong[-1]}")
         urls.remove(url)
     hint = "the file or its .md5.txt is damaged there; try again later, or name another mirror"
     raise UserError(f"{label} could not be checked: {'; '.join(wrong)}", hint)
@@ -172,7 +172,7 @@ def _keep(found: _Found, final: Path) -> None:
 
 def _show(path: str, found: _Found) -> None:
     md5 = "md5 ok" if found.published else "no md5 published"
-    say(f"lock: {path}  {found.size:,} bytes  {md5}  sha256 {found.sha256}")
+    logger.info(f"lock: {path}  {found.size:,} bytes  {md5}  sha256 {found.sha256}")
 
 
 def _tell_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[LockedExtension, ...]) -> None:
@@ -181,4 +181,4 @@ def _tell_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[Lo
     now = {file.path: file.sha256 for file in files} | {f"{e.name}.tcz": e.sha256 for e in extensions}
     for name, sha256 in now.items():
         if before.get(name, sha256) != sha256:
-            say(f"lock: {name} changed: sha256 {before[name]} -> {sha256}")
+            logger.info(f"lock: {name} changed: sha256 {before[name]} -> {sha256}")

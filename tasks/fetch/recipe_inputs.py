@@ -15,7 +15,7 @@ from tasks.config.settings import Settings
 from tasks.extensions import collect
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import scratch_folder, write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 
 def fetch(settings: Settings, name: str) -> None:
@@ -43,7 +43,7 @@ def fetch(settings: Settings, name: str) -> None:
             bring(settings, origin, files)
         used += files
     write_if_changed(recipe_lock.used_path(settings, name), OriginLock(tuple(used)).to_toml())
-    say(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
+    logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
@@ -61,7 +61,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     kept = {identity: old.of(identity) for identity in there}
     for origin in {one.identity(): one for made in taken for one in recipe_lock.to_lock(made)}.values():
         if kept[origin.identity()] and not settings.relock:
-            say(f"lock: {origin.identity()} is locked already")
+            logger.info(f"lock: {origin.identity()} is locked already")
             continue
         learn = collect.KINDS[origin.kind].learn
         assert learn is not None
@@ -71,14 +71,14 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))
     if write_if_changed(recipe_lock.path(name), new.to_toml()):
-        say(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
+        logger.info(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
 
 
 def _tell_changes(before: Sequence[LockedFile], now: Sequence[LockedFile]) -> None:
     known = {file.name: file.sha256 for file in before}
     for file in now:
         if known.get(file.name, file.sha256) != file.sha256:
-            say(f"lock: {file.name} changed: sha256 {known[file.name]} -> {file.sha256}")
+            logger.info(f"lock: {file.name} changed: sha256 {known[file.name]} -> {file.sha256}")
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from tasks.formats.unpack_limits import MOST_HEADER, Meter, TooMuch
 from tasks.util import jobserver
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import CHUNK, atomic_dir
-from tasks.util.process import end_group, require_tool, run, say, spawn
+from tasks.util.log import logger
+from tasks.util.process import end_group, require_tool, run, spawn
 
 # First bytes of a compressed file, and the program that reads it.
 COMPRESSIONS = (
@@ -112,7 +113,7 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
             raise _damaged(archive, error.detail) from None
     times = f"checked in {checked - started:.1f} s, unpacked in {time.monotonic() - checked:.1f} s"
     if label:
-        say(f"{label}: {count} members {times}")
+        logger.info(f"{label}: {count} members {times}")
 
 
 def check_package(deb: Path) -> None:
@@ -169,7 +170,7 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
         hint = "remove it and fetch it again"
         message = f"{archive}: the archive is damaged, cut short or not a zip archive"
         raise UserError(message, hint, f"  {error}") from None
-    say(f"{label}: {count} members unpacked in {time.monotonic() - started:.1f} s")
+    logger.info(f"{label}: {count} members unpacked in {time.monotonic() - started:.1f} s")
 
 
 def _decompressor(archive: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.origins.lock import load_lock
 from tasks.util import toml_schema
-from tasks.util.process import say
+from tasks.util.log import logger
 
 FILE = Path(__file__).with_name("bootcodes.toml")
 
@@ -39,7 +39,7 @@ def known() -> dict[str, Bootcode]:
 
 
 def lacking(profile: Profile, plan: Plan) -> list[str]:
-    """Return a warning for every bootcode that extensions of the profile need and its menu lacks.
+    """Return a line for every bootcode that extensions of the profile need and its menu lacks.
 
     An extension counts wherever it is placed, and when another one depends on it.
     """
@@ -57,11 +57,11 @@ def lacking(profile: Profile, plan: Plan) -> list[str]:
         if code not in profile.boot.bootcodes:
             why = f": {table[code].why}" if code in table else ""
             who = f"{', '.join(names)} need{'s' if len(names) == 1 else ''}"
-            lines.append(f"warning: {who} the bootcode {code}, which boot.bootcodes lacks{why}")
+            lines.append(f"{who} the bootcode {code}, which boot.bootcodes lacks{why}")
     return lines
 
 
 def warn(settings: Settings) -> None:
     """Say which bootcodes the profile should have and has not."""
     for line in lacking(settings.profile, config_plan.plan(settings.profile, load_lock(settings.used_lock))):
-        say(line)
+        logger.warning(line)

@@ -21,7 +21,7 @@ from tasks.config.sources import Image
 from tasks.formats import container_archive
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 LIST = "images.lst"
 FOLDER = "images"
@@ -62,7 +62,7 @@ def _checked(settings: Settings, image: Image) -> ImageLine:
         )
     if image.source.kind == "file":  # others are published already
         secrets.refuse_in_image(f"image {image.name}", path)
-    say(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
+    logger.info(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
     return ImageLine(image.name, image.file, sha256_file(path), found.digest, image.namespace)
 
 

@@ -18,7 +18,8 @@ from tasks.config.settings import Settings
 from tasks.image import grub, iso
 from tasks.util.checkout import ROOT
 from tasks.util.files import CHUNK, atomic_path, remove_tree, write_atomic
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 MIB = 1 << 20
 FIRST = 2048  # sectors: 1 MiB for the MBR and GRUB's core image
@@ -58,7 +59,7 @@ def build(settings: Settings) -> None:
     with atomic_path(qcow2(settings)) as partial:
         run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(settings), partial], log=log)
     remove_tree(work)
-    say(f"{raw(settings).name}: {raw(settings).stat().st_size // MIB} MiB, and as qcow2")
+    logger.info(f"{raw(settings).name}: {raw(settings).stat().st_size // MIB} MiB, and as qcow2")
 
 
 def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work: Path, log: Path) -> None:

@@ -22,7 +22,8 @@ from tasks.initramfs.embedded import with_dependencies
 from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path, remove_tree, write_atomic
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 
 def build(settings: Settings) -> None:
@@ -45,7 +46,7 @@ def build(settings: Settings) -> None:
         run([*_xorriso(settings), "-o", partial, tree], log=log)
         size = partial.stat().st_size
     remove_tree(tree)
-    say(f"{settings.iso.name}: {size:,} bytes")
+    logger.info(f"{settings.iso.name}: {size:,} bytes")
 
 
 def menu_values(settings: Settings) -> dict[str, str]:

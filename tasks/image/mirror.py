@@ -41,7 +41,7 @@ from tasks.image import container_images, mirror_page
 from tasks.image.mirror_page import Image, MirrorExtension
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, sha256_file
-from tasks.util.process import say
+from tasks.util.log import logger
 
 VERSION = re.compile(r'^VERSION_ID="?((\d+)(\.\d+)*)"?\s*$', re.MULTILINE)
 LOADER = "lib/ld-linux-x86-64.so.2"
@@ -84,7 +84,7 @@ def build(settings: Settings, names: Sequence[str]) -> None:
         _normalize(tree, settings.profile.source_date_epoch)
     size = sum(path.stat().st_size for path in top.rglob("*") if path.is_file())
     carried = f", images: {len(settings.profile.images)}" if settings.profile.images else ""
-    say(f"{top}: {len(entries)} extensions{carried}, {size:,} bytes")
+    logger.info(f"{top}: {len(entries)} extensions{carried}, {size:,} bytes")
 
 
 def carried_images(tree: Path) -> list[Image]:

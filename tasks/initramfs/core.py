@@ -25,7 +25,7 @@ from tasks.initramfs.parts import Parts, arranged, joined
 from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 
 MODULE = re.compile(r"(usr/)?lib/modules/.")
 SHOWN = 5
@@ -180,7 +180,7 @@ def build(settings: Settings) -> None:
     write_atomic(settings.core, joined([*base, modules_gz, added_gz, own_gz]))
     parts.tidy()
     size, count = settings.core.stat().st_size, len(root.members())
-    say(
+    logger.info(
         f"{settings.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
         f"extensions: {' '.join(names) or '-'}"
     )
@@ -195,7 +195,7 @@ def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[st
         new, kept = overlay(root, embedded.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")
         added += _renumbered(new, len(added))
         if kept:
-            say(f"core: {name}.tcz: kept the base's {_some(kept)}")
+            logger.info(f"core: {name}.tcz: kept the base's {_some(kept)}")
     conflicts.check(settings, names)
     if names:
         new, kept = overlay(root, embedded.boot_files(root, names, release), "the boot files")
@@ -245,12 +245,13 @@ def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]],
     base = [stream for path in base_files(settings) for stream in streams(path)]
     root = unpacked(archive for _, archives in base for archive in archives)
     if root.lost:
-        say(f"core: the kernel loses {len(root.lost)} members of the base:\n{_lines(root.lost)}")
+        logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_lines(root.lost)}")
     dropped = drop_modules(root)
     if dropped:
         # Modules of another release cannot be loaded; of the same one, built with
         # another configuration, they could crash the kernel.
-        say(f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}")
+        text = f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}"
+        logger.info(text)
         _explain(root, dropped, release)
     everything = arranged(root.members().values())
     # Nothing may follow lz4: it has no end mark, and kernels such as 5.4 take what comes
@@ -283,19 +284,20 @@ def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:
     """Say what of a base made for another kernel will not do what it did."""
     if release in dropped:
         # Without CONFIG_MODVERSIONS a kernel loads all that its release was written into.
-        say(
+        logger.info(
             f"core: the mirrors' NAME-{release}.tcz are of the base's own kernel, whose configuration "
             "differs: take the modules built here"
         )
         return
-    say(f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have")
+    text = f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have"
+    logger.info(text)
     scripts = [
         name
         for name, member in root.members().items()
         if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
     ]
     if scripts:
-        say(f"core: scripts of the base that name its own kernel's release: {_some(scripts)}")
+        logger.info(f"core: scripts of the base that name its own kernel's release: {_some(scripts)}")
 
 
 def _check_init(settings: Settings, root: RootFs) -> None:

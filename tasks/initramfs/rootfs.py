@@ -30,7 +30,8 @@ from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 RULES = ROOT / "rootfs" / "rootfs.toml"
 OVERLAY = ROOT / "rootfs" / "files"
@@ -373,7 +374,7 @@ def build(settings: Settings) -> None:
     parts.tidy()
     write_if_changed(settings.output / "rootfs.index", index(found))
     count = f"{len(found)} members from {len(core.packages)} packages"
-    say(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
+    logger.info(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
 
 
 def index(found: Iterable[Member]) -> str:

@@ -18,7 +18,7 @@ from tasks.formats import bzimage, compression, elf
 from tasks.kernel import kbuild, killed_build, source_tree
 from tasks.toolchain import launcher
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic, write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 from tasks.util.progress import Progress
 
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
@@ -38,7 +38,7 @@ def fresh_build_folder(settings: Settings) -> None:
     if stamp.is_file() and stamp.read_text() == made_by:
         return
     if settings.build.exists():
-        say("kernel: source or toolchain changed, starting from an empty build folder")
+        logger.info("kernel: source or toolchain changed, starting from an empty build folder")
     remove_tree(settings.build)
     settings.build.mkdir(parents=True)
     write_atomic(stamp, made_by)
@@ -105,8 +105,8 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "modules.sha256", _digests(modules))
         formats = compression.unpackable((folder / "config").read_text())
         write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
-    say(str(replace(image, path=settings.kernel / "vmlinuz64")))
-    say(f"{count} modules for {release}")
+    logger.info(str(replace(image, path=settings.kernel / "vmlinuz64")))
+    logger.info(f"{count} modules for {release}")
 
 
 def _make_install(settings: Settings, folder: Path, log: Path) -> None:

@@ -18,7 +18,7 @@ from tasks.config.settings import Settings
 from tasks.kernel import patches
 from tasks.util.checkout import ROOT
 from tasks.util.files import atomic_dir, remove_tree, write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 
 SOURCE = ".tcbuild/source"
 FILES = ".tcbuild/files"
@@ -68,7 +68,7 @@ def sync(settings: Settings, origin: Path) -> None:
         if path in now:
             _copy(origin / path, tree / path)
     _note(tree, now, f"{first}\n{line}\n")
-    say(f"linux: took over {len(stale)} changed file(s) of {origin}")
+    logger.info(f"linux: took over {len(stale)} changed file(s) of {origin}")
 
 
 def scan(origin: Path) -> dict[str, str]:

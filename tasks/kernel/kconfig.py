@@ -34,7 +34,7 @@ from tasks.kernel.fragments import (
 from tasks.toolchain import build_root
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 from tasks.util.verified_digests import digest
 
 __all__ = [
@@ -89,7 +89,7 @@ def merge(settings: Settings) -> None:
         (shop.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
         for name in ("config", "diff.txt"):
             write_if_changed(settings.config.with_name(name), (shop.work / name).read_bytes())
-    say(f"kconfig: {len(asked)} requested lines hold")
+    logger.info(f"kconfig: {len(asked)} requested lines hold")
 
 
 def print_report(settings: Settings) -> None:
@@ -112,7 +112,7 @@ def print_report(settings: Settings) -> None:
         needed = parse_config((kconfig_explain.build_folder(settings) / "defconfig").read_text())
         final = parse_config(settings.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
-    say(report.rstrip("\n"))
+    print(report.rstrip("\n"))
 
 
 def _requests(settings: Settings) -> list[Request]:
@@ -390,4 +390,4 @@ def print_diff(settings: Settings) -> None:
     path = settings.config.with_name("diff.txt")
     if not path.is_file():
         raise UserError(f"{path} does not exist", "./doit kconfig")
-    say(path.read_text().rstrip("\n"))
+    print(path.read_text().rstrip("\n"))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.util.files import write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 
 MARK = ".tcbuild.running"
 SECONDS = 20.0
@@ -29,7 +29,7 @@ def watched(build: Path) -> Iterator[None]:
     mark = build / MARK
     if mark.exists():
         count = drop_last(build)
-        say(f"kernel: the last build was killed; its last {count} files are made again")
+        logger.info(f"kernel: the last build was killed; its last {count} files are made again")
     write_atomic(mark, "")
     try:
         yield

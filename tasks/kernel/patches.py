@@ -14,7 +14,8 @@ from tasks.config.settings import Settings
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic, write_if_changed
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 APPLIED = ".tcbuild/applied"
 
@@ -72,7 +73,7 @@ def sync(tree: Path, wanted: list[Path], log: Path) -> None:
         # A run killed between patching and noting it down left the patch applied.
         if _try(tree, want, reverse=False):
             _patch(tree, want, log, reverse=False)
-            say(f"applied {want.name}")
+            logger.info(f"applied {want.name}")
         elif not _try(tree, want, reverse=True):
             raise _does_not_apply(tree, want)
         write_atomic(folder / f"{number:04}-{want.name}", want.read_bytes())

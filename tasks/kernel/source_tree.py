@@ -19,7 +19,7 @@ from tasks.formats.archive import unpack_tar
 from tasks.kernel import edited_tree
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, sha256_file, write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 
 SOURCE = ".tcbuild/source"
 SERIES = ".tcbuild/series"
@@ -39,7 +39,7 @@ def prepare(settings: Settings) -> None:
                 write_atomic(folder / SOURCE, identity)
                 write_atomic(folder / SERIES, patches.listing(patches.series(settings)))
                 write_atomic(folder / DEFERRED, "")
-            say("linux: not unpacked yet; whatever the shared cache does not have will do so")
+            logger.info("linux: not unpacked yet; whatever the shared cache does not have will do so")
             return
     _make(settings)
 
@@ -47,7 +47,7 @@ def prepare(settings: Settings) -> None:
 def ensure(settings: Settings) -> None:
     """Make the kernel tree if that was put off."""
     if (settings.linux / DEFERRED).exists():
-        say("linux: unpacking the source, which was put off")
+        logger.info("linux: unpacking the source, which was put off")
         _make(settings)
 
 

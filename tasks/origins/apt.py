@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tasks.formats import debian_control
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file
+from tasks.util.log import logger
 from tasks.util.process import run
 
 
@@ -105,13 +106,12 @@ def fetch_packages(
     frozen: bool,
     offline: bool,
     cache: Path,
-    say: Callable[[str], None],
 ) -> list[tuple[LockedPackage, Path]]:
     """Bring the packages `names` into `cache`; return each with its .deb, sorted by name.
 
-    The version `pinned` names is taken.  If no source offers it any more, `say`
-    is told and the newest is taken, unless `frozen`.  apt is not asked at all if
-    every pinned .deb is in the cache.  Raises `UserError` if a package is not
+    The version `pinned` names is taken.  If no source offers it any more, the
+    newest is taken, unless `frozen`.  apt is not asked at all if every pinned .deb
+    is in the cache.  Raises `UserError` if a package is not
     offered, if `offline` and not in the cache, and if a .deb is not the pinned one.
     """
     wanted = sorted(set(names))
@@ -128,8 +128,8 @@ def fetch_packages(
     if missing:
         offers = offered(missing)
         preferred = candidates(missing)
-        picks = [_pick(name, offers, preferred.get(name), pins.get(name), frozen, say) for name in missing]
-        _download([pick for pick in picks if not is_cached(pick.locked(), cache)], cache, say)
+        picks = [_pick(name, offers, preferred.get(name), pins.get(name), frozen) for name in missing]
+        _download([pick for pick in picks if not is_cached(pick.locked(), cache)], cache)
         chosen |= {pick.name: pick.locked() for pick in picks}
     return [(chosen[name], chosen[name].cached_in(cache)) for name in wanted]
 
@@ -171,7 +171,6 @@ def _pick(
     preferred: Offer | None,
     pin: LockedPackage | None,
     frozen: bool,
-    say: Callable[[str], None],
 ) -> Offer:
     """Return the pinned version if it is offered, else apt's preferred one."""
     mine = [offer for offer in offers if offer.name == name]
@@ -188,7 +187,7 @@ def _pick(
                 "./doit lock takes the newest versions, or leave out frozen=1",
             )
         refuse_older(name, pin.version, latest.version)
-        say(f"{name}: {pin.version} -> {latest.version} (the locked version is no longer offered)")
+        logger.info(f"{name}: {pin.version} -> {latest.version} (the locked version is no longer offered)")
         return latest
     exact = [offer for offer in same if offer.sha256 == pin.sha256]
     if not exact:
@@ -199,10 +198,12 @@ def _pick(
     return exact[0]
 
 
-def _download(offers: Sequence[Offer], cache: Path, say: Callable[[str], None]) -> None:
+def _download(offers: Sequence[Offer], cache: Path) -> None:
     if not offers:
         return
-    say(f"apt: downloading {len(offers)} packages, {sum(offer.size for offer in offers) / 1e6:.1f} MB")
+    logger.info(
+        f"apt: downloading {len(offers)} packages, {sum(offer.size for offer in offers) / 1e6:.1f} MB"
+    )
     options = ["--quiet"]
     if os.geteuid() == 0:
         # apt's unprivileged user cannot write to root's cache folder; apt would say

@@ -24,7 +24,7 @@ import urllib3
 from tasks.origins.http_session import RedirectRefused, Session
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import sha256_file, write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 from tasks.util.progress import Progress
 
 # Seconds to wait between rounds over the mirrors, growing.
@@ -180,7 +180,7 @@ def fetch_text(
         if isinstance(problem, _Refused):
             break
         if delay is not None:
-            say(f"{label}: {url}: {problem}")
+            logger.info(f"{label}: {url}: {problem}")
             time.sleep(delay)
     raise _gave_up(label, {url: problem}, resumable=False)
 
@@ -213,7 +213,7 @@ def _from_mirrors(
                     answers[url] = failure
                     if isinstance(failure, _Refused):
                         hopeful.remove(url)
-                say(f"{label}: {url}: {answers[url]}")
+                logger.info(f"{label}: {url}: {answers[url]}")
             idle = 0 if _size(part) > most else idle + 1
             most = max(most, _size(part))
             if idle > len(delays) or not hopeful:
@@ -356,7 +356,7 @@ def _locked(folder: Path, label: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{label}: waiting for another tcbuild that downloads it")
+            logger.info(f"{label}: waiting for another tcbuild that downloads it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

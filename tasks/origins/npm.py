@@ -37,7 +37,8 @@ from tasks.origins import wheel
 from tasks.util import jobserver
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import remove_tree, scratch_folder
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 SHRINKWRAP = "npm-shrinkwrap.json"
 NODE_MODULES = "node_modules"
@@ -89,8 +90,9 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
         keep(settings, entry, path)
     # npm compares a package with the sha512 in its registry's description of it.
     size = sum(entry.size for entry in entries)
-    say(f"lock: {names[0]}  {entries[0].size:,} bytes  checked by npm  sha256 {entries[0].sha256}")
-    say(f"lock: {len(found)} packages it depends on, {size:,} bytes in all, checked by its {SHRINKWRAP}")
+    logger.info(f"lock: {names[0]}  {entries[0].size:,} bytes  checked by npm  sha256 {entries[0].sha256}")
+    text = f"lock: {len(found)} packages it depends on, {size:,} bytes in all, checked by its {SHRINKWRAP}"
+    logger.info(text)
     return tuple(entries)
 
 
@@ -127,7 +129,7 @@ def unpack(
             message = f"{origin.identity()} needs {package.name}@{package.version}, which is not locked"
             raise UserError(message, "lock it anew: ./doit lock:NAME relock=1")
         unpack_tar(cached[package.file_name], tree / package.folder, strip=1)
-    say(f"{origin.identity()}: {len(packages)} packages unpacked")
+    logger.info(f"{origin.identity()}: {len(packages)} packages unpacked")
     # Tarballs of a registry have any mode; npm itself gives these (and not those of the umask).
     for path in tree.rglob("*"):
         if not path.is_symlink():
@@ -151,7 +153,7 @@ def _compile(settings: Settings, origin: Origin, tree: Path, packages: Sequence[
             # Node.js lets no child inherit the jobserver's pipe: make gets a number of its own.
             with jobserver.tokens() as jobs:
                 built = tools.compile(tree / package.folder, log, jobs)
-            say(f"{package.name}: {', '.join(path.name for path in built)} compiled")
+            logger.info(f"{package.name}: {', '.join(path.name for path in built)} compiled")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tasks.formats.archive import unpack_tar
 from tasks.origins.http import download, download_unverified, fetch_text
 from tasks.origins.lock import SHA256
 from tasks.util.errors import UserError
-from tasks.util.process import say
+from tasks.util.log import logger
 
 
 def file_name(origin: Origin) -> str:
@@ -43,7 +43,7 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
         if expected in (None, entry.sha256):
             keep(settings, entry, target)
             checked = "as published" if expected else "no checksum published"
-            say(f"lock: {url}  {entry.size:,} bytes  {checked}  sha256 {entry.sha256}")
+            logger.info(f"lock: {url}  {entry.size:,} bytes  {checked}  sha256 {entry.sha256}")
             return (entry,)
         wrong.append(f"{url} has sha256 {entry.sha256}, {origin.checksums} says {expected}")
         urls.remove(url)

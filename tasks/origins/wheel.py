@@ -18,7 +18,8 @@ from tasks.config.settings import Settings
 from tasks.formats.archive import unpack_zip
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 
 def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile, ...]:
@@ -27,7 +28,7 @@ def learn(settings: Settings, origin: Origin, scratch: Path) -> tuple[LockedFile
     entry = entry_of(origin, found.name, found)
     keep(settings, entry, found)
     # pip compares a file with the hash in its index's page, where that has one.
-    say(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
+    logger.info(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
     return (entry,)
 
 

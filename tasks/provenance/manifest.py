@@ -21,7 +21,7 @@ from tasks.kernel import installed
 from tasks.provenance import archive_members, materials, redaction
 from tasks.provenance.manifest_schema import ENDING, FORMAT, Extension, Kernel, Manifest, Outputs, write
 from tasks.util.files import sha256_file
-from tasks.util.process import say
+from tasks.util.log import logger
 
 COMMAND = re.compile(r"^\+ (.*)$", re.MULTILINE)
 # Which task writes which log.
@@ -75,7 +75,7 @@ def _tell(path: Path, manifest: Manifest) -> None:
     write(path, manifest)
     assert manifest.outputs is not None
     counts = f"{len(manifest.inputs)} inputs, {len(manifest.tcbuild.files)} files of tcbuild"
-    say(f"{path.name}: {counts}, {len(manifest.outputs.extensions)} extensions")
+    logger.info(f"{path.name}: {counts}, {len(manifest.outputs.extensions)} extensions")
 
 
 def _manifest(settings: Settings, image_logs: Sequence[str], outputs: Outputs | None) -> Manifest:

@@ -21,7 +21,8 @@ from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 # All that a checkout needs to build; what git ignores, tests and documents stay here.
 COPIED = (
@@ -53,7 +54,7 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
         words = [f"{name}={value}" for name, value in sorted(wanted.profile.variables.items())]
         words += [f"profile={wanted.profile.name}", "frozen=1", f"out={top / 'result'}"]
         words += ["offline=1"] if settings.offline else []
-        say(f"rebuild: ./doit iso {' '.join(words)} in {checkout}")
+        logger.info(f"rebuild: ./doit iso {' '.join(words)} in {checkout}")
         _build(checkout, words, settings, top / "rebuild.log")
         made = manifest_schema.load(
             top / "result" / f"{wanted.outputs.images[0].path}{manifest_schema.ENDING}"
@@ -61,7 +62,7 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
         assert made.outputs is not None
         _compare(made.outputs, wanted.outputs)
         image = wanted.outputs.images[0]
-        say(f"rebuild: equal: {image.path}, {image.size:,} bytes, sha256 {image.sha256}")
+        logger.info(f"rebuild: equal: {image.path}, {image.size:,} bytes, sha256 {image.sha256}")
 
 
 def _refuse_odd(wanted: Manifest, source: str) -> None:
@@ -81,7 +82,7 @@ def _refuse_unless_same(settings: Settings, wanted: Manifest, anyway: bool) -> N
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     detail = "\n".join(f"  {line}" for line in [*found[:SHOWN], *more])
     if anyway:
-        say(f"rebuild: not the tcbuild or the tools of the manifest, --anyway goes on:\n{detail}")
+        logger.info(f"rebuild: not the tcbuild or the tools of the manifest, --anyway goes on:\n{detail}")
         return
     commit = wanted.tcbuild.commit
     hint = "take that tcbuild and those versions, or see with --anyway what comes out"
@@ -193,7 +194,7 @@ def _build(checkout: Path, words: Sequence[str], settings: Settings, log: Path) 
     def on_line(line: str) -> None:
         lines.append(line)
         if line.startswith(("=> ", "   ")):
-            say(line)
+            logger.info(line)
 
     result = run(
         ["./doit", "iso", *words], cwd=checkout, env=environment, log=log, on_line=on_line, check=False

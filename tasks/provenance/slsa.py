@@ -16,7 +16,7 @@ from tasks.provenance import manifest, manifest_schema, signature
 from tasks.provenance.manifest_schema import Input, Manifest, Outputs
 from tasks.provenance.purl import purl
 from tasks.util.files import write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -36,12 +36,12 @@ def build(settings: Settings, key: str) -> None:
     final = settings.iso.with_name(settings.iso.name + ENDING)
     digest = manifest.file_of(where).sha256
     write_if_changed(final, json.dumps(statement(made, where.name, digest), indent=1, sort_keys=True) + "\n")
-    say(f"{final.name}: {len(made.inputs)} inputs")
+    logger.info(f"{final.name}: {len(made.inputs)} inputs")
     if not key:
         return
     for path in (where, final):
         signed = signature.sign(path, Path(os.environ.get("TCBUILD_CWD") or ".") / Path(key).expanduser())
-        say(f"signed: {signed.name}")
+        logger.info(f"signed: {signed.name}")
 
 
 def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:

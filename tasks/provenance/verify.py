@@ -18,7 +18,7 @@ from tasks.provenance import archive_members, manifest_schema, signature
 from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Manifest, Outputs
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import sha256_file
-from tasks.util.process import say
+from tasks.util.log import logger
 
 KERNEL, CORE = "boot/vmlinuz64", "boot/corepure64.gz"
 OPTIONAL = "cde/optional/"
@@ -73,12 +73,12 @@ def _one(iso: Path, where: Path | None, key: Path | None) -> None:
         hint = "it is not the image that the manifest describes; do not boot it"
         raise UserError(f"{iso.name} differs from {where.name}", hint, "\n".join([*lines, *more]))
     out = manifest.outputs
-    say(f"{iso.name}: {out.images[0].size:,} bytes, sha256 {out.images[0].sha256}")
+    logger.info(f"{iso.name}: {out.images[0].size:,} bytes, sha256 {out.images[0].sha256}")
     count = sum(len(archive.members) for archive in out.core)
     inside = sum(len(item.members) for item in out.extensions)
     extensions = f"{len(out.extensions)} extensions with {inside}"
-    say(f"  {len(out.files)} files, {count} members of the core, {extensions}")
-    say(f"  all as {where.name} says; {signed}")
+    logger.info(f"  {len(out.files)} files, {count} members of the core, {extensions}")
+    logger.info(f"  all as {where.name} says; {signed}")
 
 
 def read_signed(where: Path, key: Path | None) -> tuple[Manifest, str]:

@@ -19,7 +19,7 @@ from tasks.report.docs_check import FAMILIES, options
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 PICTURE, COMMANDS = "pipeline", "commands"
 # Where the generated parts are.
@@ -142,10 +142,10 @@ def write_docs(variables: Sequence[str]) -> None:
     tasks = declared()
     for path, text in generated(tasks).items():
         changed = write_if_changed(path, text)
-        say(f"{path.relative_to(ROOT)} {'brought' if changed else 'is'} up to date")
+        logger.info(f"{path.relative_to(ROOT)} {'brought' if changed else 'is'} up to date")
     schemas.write_schemas()
     texts = {path: path.read_text() for path in docs_check.pages()}
     found = docs_check.mistakes(texts, tasks, variables)
     if found:
         raise UserError(f"{len(found)} mistakes in the documents", "correct each line", "\n".join(found))
-    say(f"{len(texts)} pages checked: links, commands, variables, paths, code blocks")
+    logger.info(f"{len(texts)} pages checked: links, commands, variables, paths, code blocks")

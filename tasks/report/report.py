@@ -27,7 +27,7 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.html import render, size_text
-from tasks.util.process import say
+from tasks.util.log import logger
 
 TEMPLATE = Path(__file__).with_name("report.html")
 # The kinds of reasons that another task of the same run may have caused, by writing the file.
@@ -50,7 +50,7 @@ def build(settings: Settings, known: AllTasks) -> None:
     """
     runs, faults = run_history.load(settings.output)
     for fault in faults:
-        say(f"warning: record {fault}")
+        logger.warning(f"record {fault}")
     found = sizes.collect(settings, runs)
     if not runs and not found:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
@@ -58,7 +58,7 @@ def build(settings: Settings, known: AllTasks) -> None:
     tasks = graph.selected(known.tasks_dict, [])
     path = settings.output / "report.html"
     write_atomic(path, page(settings, runs, found, parts, tasks))
-    say(str(path))
+    logger.info(str(path))
 
 
 def page(

@@ -24,7 +24,7 @@ from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema
 from tasks.util.checkout import ROOT
 from tasks.util.files import write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 from tasks.vm.qemu import Checks
 
 FOLDER = ROOT / "tasks" / "config" / "schemas"
@@ -86,4 +86,5 @@ def write_schemas() -> None:
     FOLDER.mkdir(exist_ok=True)
     changed = [one.name for one in SCHEMAS if write_if_changed(one.path, one.text())]
     folder = FOLDER.relative_to(ROOT)
-    say(f"{folder}: {', '.join(changed)} brought up to date" if changed else f"{folder} is up to date")
+    text = f"{folder}: {', '.join(changed)} brought up to date" if changed else f"{folder} is up to date"
+    logger.info(text)

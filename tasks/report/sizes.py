@@ -18,6 +18,7 @@ from tasks.config.settings import Settings
 from tasks.engine import run_history
 from tasks.engine.run_history import Run
 from tasks.util.errors import UserError
+from tasks.util.log import logger
 from tasks.util.process import run
 
 # kernel/modules/lib/modules/RELEASE/kernel/net/ipv6/ip6_udp_tunnel.ko(.gz)
@@ -248,7 +249,7 @@ def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False)
         print(json.dumps({"profile": settings.name, "sizes": [_facts(size) for size in found]}, indent=2))
         return
     for fault in faults:
-        print(f"warning: {fault}")
+        logger.warning(fault)
     rows = [(size.label, f"{size.bytes:,}", *change_text(size)) for size in found]
     _print_table([("", "bytes", "change", ""), *rows])
 

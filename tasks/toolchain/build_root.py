@@ -27,7 +27,8 @@ from typing import Literal
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir
-from tasks.util.process import clean_env, run, say
+from tasks.util.log import logger
+from tasks.util.process import clean_env, run
 
 FOLDER = Path(__file__).with_name("toolchains")
 HOST = "host"
@@ -245,7 +246,7 @@ def _make_root(folder: Path, name: str, toolchain: Toolchain, wanted: BuildRoot)
             "apt-get install debian-archive-keyring",
         )
     source = mirror()
-    say(f"making the build root of toolchain {name} (Debian {wanted.suite}; once)")
+    logger.info(f"making the build root of toolchain {name} (Debian {wanted.suite}; once)")
     log = folder.parent / f"{name}.log"
     log.unlink(missing_ok=True)
     with atomic_dir(folder) as partial:

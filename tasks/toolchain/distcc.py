@@ -17,8 +17,8 @@ from tasks.config.compiler import Host
 from tasks.config.settings import Settings
 from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.util.files import write_atomic
+from tasks.util.log import logger
 from tasks.util.parallel import each
-from tasks.util.process import say
 
 HERE = "localhost"
 DONE = re.compile(r"^distcc\[\d+\] compile (?!\(null\))\S+ on (\S+?)(?::\d+)?(?:/\d+)? completed ok")
@@ -57,12 +57,12 @@ def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
     troubles = each(lambda host: trouble(host, here, folder), hosts, len(hosts))
     for host, why in zip(hosts, troubles, strict=True):
         if why:
-            say(f"warning: farm: {host.address} is not used: {why}")
+            logger.warning(f"farm: {host.address} is not used: {why}")
         else:
             usable.append(host)
     elsewhere = [host for host in usable if host.address != HERE]
     if not elsewhere:
-        say("warning: farm: there is no host to compile on, so all is compiled here")
+        logger.warning("farm: there is no host to compile on, so all is compiled here")
     raw, kept = folder / "distcc.raw", settings.logs / "distcc.log"
     env = {"DISTCC_HOSTS": hosts_line(usable), "DISTCC_LOG": str(raw), "DISTCC_VERBOSE": "1"}
     slots = sum(host.slots for host in usable) if elsewhere else 0

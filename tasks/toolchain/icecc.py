@@ -24,8 +24,9 @@ from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.toolchain.identity import compiler as compiler_identity
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir
+from tasks.util.log import logger
 from tasks.util.parallel import each
-from tasks.util.process import end_group, run, say, spawn
+from tasks.util.process import end_group, run, spawn
 
 # The client compiles here, and asks no daemon (icecc --help).
 ENVIRONMENT = {"ICECC": "disable"}
@@ -58,10 +59,10 @@ def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
         hosts = hosts_of(*address)
     except OSError as error:
         where = f"{address[0]}:{address[1] + 1}"
-        say(f"warning: farm: icecc's scheduler does not answer at {where}: {error.strerror or error}")
+        logger.warning(f"farm: icecc's scheduler does not answer at {where}: {error.strerror or error}")
         hosts = []
     if not hosts:
-        say("warning: farm: there is no host to compile on, so all is compiled here")
+        logger.warning("farm: there is no host to compile on, so all is compiled here")
         yield Farm({}, 0, str)
         return
     packed = packed_compiler(settings)
@@ -99,14 +100,14 @@ def _fit(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
     differing = 0
     for host, there in zip(hosts, made, strict=True):
         if there is None:
-            say(f"warning: farm: {host.name} ({host.address}) took no job")
+            logger.warning(f"farm: {host.name} ({host.address}) took no job")
         elif why := difference(here, there):
-            say(f"warning: farm: {host.name} ({host.address}): {why}")
+            logger.warning(f"farm: {host.name} ({host.address}): {why}")
             differing += 1
     if differing:
-        say("warning: farm: icecc cannot leave a host out, so all is compiled here")
+        logger.warning("farm: icecc cannot leave a host out, so all is compiled here")
     elif not any(made):
-        say("warning: farm: there is no host to compile on, so all is compiled here")
+        logger.warning("farm: there is no host to compile on, so all is compiled here")
     return not differing and any(made)
 
 
@@ -146,7 +147,7 @@ def packed_compiler(settings: Settings) -> Path:
     key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
     folder = settings.cache / "icecc" / key
     if not folder.is_dir():
-        say("icecc: packing the compiler for the farm (once)")
+        logger.info("icecc: packing the compiler for the farm (once)")
         with atomic_dir(folder) as partial:
             gcc, gxx = (shutil.which(tool) or tool for tool in ("gcc", "g++"))
             log = settings.logs / "icecc-create-env.log"

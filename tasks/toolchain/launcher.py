@@ -20,7 +20,8 @@ from tasks.toolchain import build_root, distcc, icecc, sccache
 from tasks.util import host, host_packages
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
-from tasks.util.process import clean_env, run, say
+from tasks.util.log import logger
+from tasks.util.process import clean_env, run
 
 FARMS = {"distcc": distcc.farm, "icecc": icecc.farm}
 STORAGE_SECONDS = 3
@@ -131,7 +132,7 @@ def session(settings: Settings) -> Iterator[Session]:
             env |= server.env
             reports.append(server.report)
         if table.farm and settings.offline:
-            say(f"warning: farm: offline=1 opens no connection, so {table.farm} compiles here")
+            logger.warning(f"farm: offline=1 opens no connection, so {table.farm} compiles here")
         elif table.farm:
             (folder / "tmp").mkdir(parents=True)
             stack.callback(remove_tree, folder)
@@ -146,20 +147,20 @@ def session(settings: Settings) -> Iterator[Session]:
         yield Session(env, jobs)
         line = "; ".join(report() for report in reports)
         if line:
-            say(line)
+            logger.info(line)
 
 
 def _reachable(settings: Settings) -> bool:
     """Tell whether ccache's remote storage answers; else ccache would wait for it at every file."""
     address = storage_address(settings.profile.compiler.remote_storage)
     if settings.offline or address is None:
-        say("warning: ccache: offline=1 opens no connection, so its remote storage is not used")
+        logger.warning("ccache: offline=1 opens no connection, so its remote storage is not used")
         return False
     try:
         socket.create_connection(address, STORAGE_SECONDS).close()
     except OSError as error:
         host, port = address
-        say(f"warning: ccache: its remote storage at {host}:{port} is not used: {error.strerror or error}")
+        logger.warning(f"ccache: its remote storage at {host}:{port} is not used: {error.strerror or error}")
         return False
     return True
 

@@ -7,7 +7,8 @@ import shutil
 
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 ARTIFACTS = ROOT / "artifacts"
 
@@ -22,7 +23,7 @@ def install_packages(packages: list[str]) -> None:
         raise UserError(f"missing, and no apt here: {' '.join(packages)}", "install what provides these")
     if os.geteuid() != 0:
         raise UserError(f"missing: {' '.join(packages)}", f"as root: {command}")
-    say(f"installing: {' '.join(packages)}")
+    logger.info(f"installing: {' '.join(packages)}")
     log = ARTIFACTS / "logs" / "setup.log"
     run(["apt-get", "update"], log=log, hint="apt's sources cannot be reached")
     run(["apt-get", "install", "-y", "--no-install-recommends", *packages], log=log)

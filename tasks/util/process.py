@@ -254,12 +254,6 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
     return UserError(f"{name} {how}", hint, "\n".join([*detail, tail]))
 
 
-def say(text: str) -> None:
-    """Print one line of progress for a person."""
-    # In one piece: several threads may have something to say.
-    print(f"{text}\n", end="", flush=True)
-
-
 def in_ci() -> bool:
     """Tell whether progress should be plain lines instead of a moving bar."""
     return bool(os.environ.get("CI")) or not sys.stderr.isatty()

@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tasks.util.process import in_ci, say
+from tasks.util.log import logger
+from tasks.util.process import in_ci
 
 PLAIN_SECONDS = 30.0
 NOTE_SECONDS = 0.5
@@ -46,7 +47,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         if kind is None:
-            say(f"{self.label}: {self._amount(self.done)} in {time.monotonic() - self._started:.0f} s")
+            text = f"{self.label}: {self._amount(self.done)} in {time.monotonic() - self._started:.0f} s"
+            logger.info(text)
 
     def advance(self, count: int = 1) -> None:
         """Say that `count` more units are done."""
@@ -60,7 +62,7 @@ class Progress:
             if note:
                 note(text)
             else:
-                say(f"{text} after {self._last - self._started:.0f} s")
+                logger.info(f"{text} after {self._last - self._started:.0f} s")
 
     def _amount(self, count: int) -> str:
         """Return `count` with its unit: `1.53GB` where it is scaled, `2041 objects` otherwise."""

@@ -13,7 +13,8 @@ from tasks.config.settings import Settings
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
-from tasks.util.process import run, say, spawn
+from tasks.util.log import logger
+from tasks.util.process import run, spawn
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, forwards, kvm_usable
 
@@ -81,9 +82,10 @@ def _boots_under_kvm(settings: Settings) -> bool:
         with Guest(machine(settings, "direct", "kvm"), log, limit=KVM_PROBE_SECONDS) as guest:
             guest.expect("Linux version", KVM_PROBE_SECONDS)
     except GuestError:
-        say(f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)")
+        text = f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)"
+        logger.info(text)
         return False
-    say("KVM works here")
+    logger.info("KVM works here")
     return True
 
 
@@ -98,8 +100,8 @@ def interactive(settings: Settings, firmware: str, memory: int, forward: Sequenc
     changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
     chosen = machine(settings, firmware, accelerator(settings), **changes)
     for host, guest in ports.items():
-        say(f"{LOOPBACK}:{host} of this machine leads to port {guest} of the guest")
-    say("serial console of the guest; leave it by `sudo poweroff` there, or by Ctrl-A X")
+        logger.info(f"{LOOPBACK}:{host} of this machine leads to port {guest} of the guest")
+    logger.info("serial console of the guest; leave it by `sudo poweroff` there, or by Ctrl-A X")
     scratch = settings.output / "qemu"
     scratch.mkdir(parents=True, exist_ok=True)
     command = [*argv(chosen, scratch), "-display", "none", "-serial", "mon:stdio"]
@@ -128,7 +130,7 @@ def test(settings: Settings, firmwares: tuple[Firmware, ...] = FIRMWARES) -> Non
             guest.power_off()
         total = time.monotonic() - started
         times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
-        say(f"{firmware}: {len(asked)} checks passed, {times}")
+        logger.info(f"{firmware}: {len(asked)} checks passed, {times}")
 
 
 def _ask(guest: Guest, check: Check, release: str) -> None:

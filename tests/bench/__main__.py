@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError, edge, install_signal_handlers
 from tasks.util.files import remove_tree, write_atomic
-from tasks.util.process import say
+from tasks.util.log import logger
 from tests.bench import growth, images, kernels, machine, measure, table, workplace
 from tests.bench.measure import Row
 from tests.bench.workplace import Workplace
@@ -47,7 +47,7 @@ def main(words: list[str] | None = None) -> None:
     if given.json:
         result = {"about": about, "config": given.config, **table.as_json(outcomes, grown)}
         write_atomic(Path(given.json), json.dumps(result, indent=2) + "\n")
-        say(f"written: {given.json}")
+        logger.info(f"written: {given.json}")
 
 
 def _rows(place: Workplace) -> dict[str, Callable[[], Row]]:

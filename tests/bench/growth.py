@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.util.process import say
+from tasks.util.log import logger
 from tests.bench.measure import Sample, meter
 from tests.bench.workplace import PROFILE, Workplace
 
@@ -99,7 +99,7 @@ def measure(
             step.prepare(place)
             sample = meter(place.doit(*step.words), place.checkout, place.env)
             found[step.name].samples.setdefault(count, []).append(sample)
-            say(f"growth {step.name}, {count}: {sample.cpu:.2f} s CPU, {sample.wall:.2f} s")
+            logger.info(f"growth {step.name}, {count}: {sample.cpu:.2f} s CPU, {sample.wall:.2f} s")
     return list(found.values())
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.util.errors import UserError
-from tasks.util.process import TAIL_LINES, end_group, say
+from tasks.util.log import logger
+from tasks.util.process import TAIL_LINES, end_group
 
 METER = Path(__file__).with_name("meter.py")
 OURS = "tcbuild"
@@ -165,5 +166,6 @@ def measure(row: Row, runs: int) -> Outcome:
             outcome.samples.setdefault(case.who, []).append(
                 Sample(sample.cpu, sample.wall, sample.peak, size)
             )
-            say(f"{row.name}, {number}/{runs}, {case.who}: {sample.cpu:.2f} s CPU, {sample.wall:.2f} s")
+            text = f"{row.name}, {number}/{runs}, {case.who}: {sample.cpu:.2f} s CPU, {sample.wall:.2f} s"
+            logger.info(text)
     return outcome

@@ -22,7 +22,8 @@ from tasks.engine.task import action
 from tasks.util.errors import UserError, install_signal_handlers
 from tasks.util.files import atomic_path
 from tasks.engine.reporter import Reporter
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 install_signal_handlers()
 runner.install()

@@ -24,7 +24,8 @@ from tasks.provenance.reproduce.variations import Start
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
-from tasks.util.process import TAIL_LINES, end_group, run, say
+from tasks.util.log import logger
+from tasks.util.process import TAIL_LINES, end_group, run
 
 GOALS = ("iso", "disk", "tcz")
 # Below the output folder: all that a person gets, and what it is made of.
@@ -160,9 +161,9 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
         # The first build fetches what is lacking; the second must find it all.
         words += ["offline=1"] if cache else []
         log = start.folder.with_name(f"{start.folder.name}.log")
-        say(f"reproduce: building {' '.join(goals)} in {folder}")
+        logger.info(f"reproduce: building {' '.join(goals)} in {folder}")
         _run(variations.command(start, words), folder, environment, log)
-    say(f"reproduce: built in {time.monotonic() - started:.0f} s")
+    logger.info(f"reproduce: built in {time.monotonic() - started:.0f} s")
     output = start.folder / "artifacts" / settings.name
     if start.user is not None:
         _give(start.folder, os.geteuid())
@@ -261,9 +262,9 @@ def compare_trees(one: Path, other: Path) -> tuple[list[str], dict[str, str]]:
 
 def _report(top: Path, start: Start, names: list[str], differing: dict[str, str]) -> None:
     for name, how in start.done.items():
-        say(f"reproduce: varied: {name}: {how}")
+        logger.info(f"reproduce: varied: {name}: {how}")
     for name, why in start.not_done.items():
-        say(f"reproduce: not varied: {name}: {why}")
+        logger.info(f"reproduce: not varied: {name}: {why}")
     report = {
         "artefacts": names,
         "differing": differing,
@@ -271,7 +272,8 @@ def _report(top: Path, start: Start, names: list[str], differing: dict[str, str]
         "not varied": start.not_done,
     }
     write_atomic(top / "report.json", json.dumps(report, indent=2) + "\n")
-    say(f"reproduce: {len(differing)} of {len(names)} artefacts differ over {len(start.done)} variations")
+    text = f"reproduce: {len(differing)} of {len(names)} artefacts differ over {len(start.done)} variations"
+    logger.info(text)
 
 
 def _shown(top: Path, one: Path, other: Path, differing: dict[str, str]) -> UserError:

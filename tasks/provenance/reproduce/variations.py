@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.util.errors import UserError
-from tasks.util.process import clean_env, faketime, run, say
+from tasks.util.log import logger
+from tasks.util.process import clean_env, faketime, run
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 NOBODY = 65534
@@ -212,7 +213,7 @@ def place(start: Start) -> Iterator[Path]:
     if mounted.status != 0:
         start.done.pop("file order")
         start.not_done["file order"] = "disorderfs could not be mounted"
-        say("reproduce: disorderfs could not be mounted")
+        logger.info("reproduce: disorderfs could not be mounted")
         yield start.folder
         return
     try:

@@ -34,7 +34,7 @@ from tasks.provenance.sbom import spdx
 from tasks.provenance.sbom.components import ImagePart, Material, collect
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
-from tasks.util.process import say
+from tasks.util.log import logger
 
 NAMESPACE = uuid.UUID("54434f52-4520-4c49-4e55-580000000001")
 ENDINGS = (".cdx.json", ".spdx.json")
@@ -56,7 +56,7 @@ def build(settings: Settings) -> None:
         path = settings.iso.with_name(settings.iso.name + ending)
         write_if_changed(path, text)
         count = sum(len(part.materials) for part in parts)
-        say(f"{path.name}: valid, {len(parts)} parts made from {count} packages")
+        logger.info(f"{path.name}: valid, {len(parts)} parts made from {count} packages")
 
 
 def cyclonedx(parts: Iterable[ImagePart], image: iso_layout.File, when: datetime.datetime) -> str:

@@ -34,7 +34,8 @@ from tasks.engine.task import changed, command, do
 from tasks.util.errors import edge
 from tasks.util.files import atomic_path, sha256_file
 from tasks.engine.reporter import Reporter
-from tasks.util.process import run, say
+from tasks.util.log import logger
+from tasks.util.process import run
 
 HERE = Path(__file__).parent
 with edge():
@@ -44,7 +45,7 @@ DOIT_CONFIG = {"reporter": Reporter, "dep_file": ".doit", "verbosity": 2, "defau
 TCZ, SUM = S.tcz / "x.tcz", S.output / "sum"
 
 def squash():
-    say("really squashing")
+    logger.info("really squashing")
     S.tcz.mkdir(parents=True, exist_ok=True)
     with atomic_path(TCZ) as partial:
         partial.unlink()
@@ -52,7 +53,7 @@ def squash():
         run(["mksquashfs", HERE / "files", partial, *how])
 
 def digest():
-    say("really summing")
+    logger.info("really summing")
     SUM.write_text(sha256_file(TCZ))
 
 def task_tcz():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -37,13 +38,11 @@ def get(
     cache: Path, names: list[str], *pinned: LockedPackage, frozen: bool = False, offline: bool = False
 ) -> tuple[list[LockedPackage], list[str]]:
     """Fetch, check that every .deb is what it should be, return the packages and what was said."""
-    said: list[str] = []
-    got = apt.fetch_packages(
-        names, pinned=Lock(pinned), frozen=frozen, offline=offline, cache=cache, say=said.append
-    )
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        got = apt.fetch_packages(names, pinned=Lock(pinned), frozen=frozen, offline=offline, cache=cache)
     for package, deb in got:
         assert hashlib.sha256(deb.read_bytes()).hexdigest() == package.sha256
-    return [package for package, _ in got], said
+    return [package for package, _ in got], said.getvalue().splitlines()
 
 
 def files_in(cache: Path) -> list[str]:
@@ -111,9 +110,7 @@ def test_apt_is_quiet_about_its_sandbox(
     offer = apt.parse_offers(repository.records["attr", "1"], "all")[0]
     monkeypatch.setattr(apt, "offered", lambda names: [offer])
     monkeypatch.setattr(apt, "candidates", lambda names: {"attr": offer})
-    apt.fetch_packages(
-        ["attr"], pinned=Lock(), frozen=False, offline=False, cache=folder, say=lambda text: None
-    )
+    apt.fetch_packages(["attr"], pinned=Lock(), frozen=False, offline=False, cache=folder)
     said = log.read_text()
     assert "Get:1" in said
     assert "W:" not in said

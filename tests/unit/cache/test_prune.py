@@ -24,10 +24,6 @@ def store(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "store")
 
 
-def quiet(text: str) -> None:
-    """What is said is no matter here."""
-
-
 # --- several writers, killed writers -----------------------------------------
 
 
@@ -89,12 +85,11 @@ def test_a_writer_killed_in_the_middle_leaves_no_entry(store: Folder, tmp_path: 
         writer.send_signal(signal.SIGKILL)
         writer.wait()
     assert taken(store, tmp_path / "two") is None
-    said: list[str] = []
-    prune(store, 1 << 30, said.append)
+    prune(store, 1 << 30)
     assert len(content(store.top)) == (1 if stop == "archives" else 2), "it may still be at work"
     for path in store.top.rglob("*"):
         os.utime(path, (1, 1))
-    prune(store, 1 << 30, said.append)
+    prune(store, 1 << 30)
     assert content(store.top) == {}
 
 
@@ -115,25 +110,26 @@ def names_left(store: Folder, keys: dict[str, str]) -> set[str]:
     return {name for name, key in keys.items() if (store.top / entry_name(key)).exists()}
 
 
-def test_pruning_drops_what_was_used_least_recently(store: Folder, tmp_path: Path) -> None:
+def test_pruning_drops_what_was_used_least_recently(
+    store: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keys = aged(store, tmp_path, {"old": 1, "middle": 2, "new": 3})
     sizes = [entry.size for entry in entries(store)[0]]
-    said: list[str] = []
-    prune(store, sum(sizes), said.append)
+    prune(store, sum(sizes))
     assert names_left(store, keys) == {"old", "middle", "new"}
     taken(store, tmp_path / "two", keys["old"])  # a hit makes it the newest
-    prune(store, sum(sizes) - 1, said.append)
+    prune(store, sum(sizes) - 1)
     assert names_left(store, keys) == {"old", "new"}
-    assert said[-1].startswith("shared cache: 2 entries kept, ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("shared cache: 2 entries kept, ")
     assert len(list((store.top / "archives").iterdir())) == 2
-    prune(store, 0, said.append)
+    prune(store, 0)
     assert content(store.top) == {}
 
 
 def test_an_older_entry_that_would_fit_does_not_outlive_a_newer_one(store: Folder, tmp_path: Path) -> None:
     keys = aged(store, tmp_path, {"tiny": 1, "x" * 9000: 2, "new": 3})
     by_key = {entry.key: entry.size for entry in entries(store)[0]}
-    prune(store, by_key[keys["new"]] + by_key[keys["tiny"]], quiet)
+    prune(store, by_key[keys["new"]] + by_key[keys["tiny"]])
     assert names_left(store, keys) == {"new"}
 
 
@@ -143,7 +139,7 @@ def test_an_archive_of_two_entries_stays_while_one_of_them_does(store: Folder, t
     stored(store, tmp_path / "one", OTHER)
     newest = entries(store)[0][0]
     assert newest.key == OTHER
-    prune(store, newest.size, quiet)
+    prune(store, newest.size)
     assert taken(store, tmp_path / "two", KEY) is None
     assert taken(store, tmp_path / "two", OTHER) is not None
 
@@ -158,7 +154,7 @@ def test_pruning_removes_what_is_damaged_and_nothing_of_others(store: Folder, tm
     for path in foreign:
         path.write_text("mine")
         os.utime(path, (1, 1))
-    prune(store, 1 << 40, quiet)
+    prune(store, 1 << 40)
     assert names_left(store, keys) == {"good"}
     assert all(path.exists() for path in foreign)
     assert len(content(store.top)) == 2 + len(foreign), "the archive that nobody names is old, and gone"
@@ -174,4 +170,4 @@ def test_pruning_what_may_not_be_written_is_an_error_in_words(
 
     monkeypatch.setattr(store, "remove", refuse)
     with pytest.raises(UserError, match=r"shared cache .*Permission denied"):
-        prune(store, 0, quiet)
+        prune(store, 0)

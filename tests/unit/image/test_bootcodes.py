@@ -48,13 +48,13 @@ def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 @pytest.mark.parametrize("name", ["runtime", "top"])
 def test_it_is_said_wherever_it_stands(warned: Callable[..., list[str]], name: str, place: str) -> None:
     (line,) = warned(Extension(name, place))  # type: ignore[arg-type]
-    assert line.startswith(f"warning: runtime needs the bootcode noembed, which boot.bootcodes lacks: {WHY}")
+    assert line.startswith(f"runtime needs the bootcode noembed, which boot.bootcodes lacks: {WHY}")
     assert "\n" not in line
 
 
 def test_one_line_for_all_who_need_it(warned: Callable[..., list[str]]) -> None:
     (line,) = warned(Extension("top"), Extension("other"))
-    assert line.startswith("warning: runtime, other need the bootcode noembed")
+    assert line.startswith("runtime, other need the bootcode noembed")
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,12 @@ def test_what_is_not_on_the_image_needs_nothing(warned: Callable[..., list[str]]
 
 def test_upstream_extensions_are_known_by_name(warned: Callable[..., list[str]]) -> None:
     (line,) = warned(Extension("docker", origin="upstream"))
-    assert line.startswith("warning: docker needs the bootcode noembed")
+    assert line.startswith("docker needs the bootcode noembed")
     assert warned(Extension("nano", origin="upstream")) == []
 
 
 def test_a_bootcode_without_a_reason(warned: Callable[..., list[str]]) -> None:
-    assert warned(Extension("odd")) == [
-        "warning: odd needs the bootcode unheard-of, which boot.bootcodes lacks"
-    ]
+    assert warned(Extension("odd")) == ["odd needs the bootcode unheard-of, which boot.bootcodes lacks"]
 
 
 def test_recipes_of_the_project_need_known_bootcodes() -> None:

@@ -91,9 +91,7 @@ def cached(cache: Path, name: str, content: bytes = b"deb", version: str = "1:1-
 def fetch(
     cache: Path, names: list[str], *pinned: LockedPackage, frozen: bool = False, offline: bool = False
 ) -> list[tuple[LockedPackage, Path]]:
-    return apt.fetch_packages(
-        names, pinned=Lock(pinned), frozen=frozen, offline=offline, cache=cache, say=lambda text: None
-    )
+    return apt.fetch_packages(names, pinned=Lock(pinned), frozen=frozen, offline=offline, cache=cache)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
