@@ -2,18 +2,22 @@
 
 System packages come from the machine's own apt sources, Python packages from
 its own pip configuration, into a venv in the cache folder that all checkouts
-with the same requirements share.
+with the same lock share.  pip takes nothing whose sha256 requirements.lock does not name.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.util import host
+from tasks.util import host, python_packages
 from tasks.util.checkout import ROOT
 from tasks.util.errors import edge, install_signal_handlers
 from tasks.util.files import remove_tree, write_atomic
@@ -21,21 +25,36 @@ from tasks.util.host_packages import ARTIFACTS, install_packages
 from tasks.util.log import logger
 from tasks.util.process import clean_env, run
 
-# Each need includes the ones before it.
+
+@dataclass(frozen=True)
+class Need:
+    """What a command needs of the machine: groups of host.toml, extras of pyproject.toml."""
+
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+
+
+TESTS = ("docs", "sbom", "test")
+# A command has one or more of these; `./doit` tells which.
 NEEDS = {
-    "python": [],
-    "build": ["build"],
-    "vm": ["build", "vm"],
-    "test": ["build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"],
-    "bench": ["build", "vm", "bench"],
+    "python": Need(),
+    "build": Need(("build",)),
+    "vm": Need(("build", "vm")),
+    "sbom": Need(("build",), ("sbom",)),
+    "s3": Need((), ("s3",)),
+    "unit": Need((), TESTS),
+    "fuzz": Need(("build",), TESTS),
+    "faults": Need(("build",), TESTS),
+    "test": Need(("build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"), TESTS),
+    "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
-REQUIREMENTS = ("requirements.txt", "requirements-test.txt")
+VENV = ARTIFACTS / ".venv"
 
 
-def missing_packages(need: str) -> list[str]:
-    """Return the Debian packages that `need` lacks on this machine, sorted."""
+def missing_packages(wanted: Collection[str]) -> list[str]:
+    """Return the Debian packages of the groups `wanted` that this machine lacks, sorted."""
     groups = host.groups()
-    tools = {tool: package for group in NEEDS[need] for tool, package in groups[group].items()}
+    tools = {tool: package for group in wanted for tool, package in groups[group].items()}
     venv = [] if _has_venv() else ["python3-venv"]
     return sorted({*host.lacking(tools, clean_env()["PATH"]), *venv})
 
@@ -53,49 +72,101 @@ def refresh_apt_lists() -> None:
         run(["apt-get", "update"], log=ARTIFACTS / "logs" / "setup.log")
 
 
-def make_venv(cache: Path, requirements: list[str]) -> Path:
-    """Return the venv for `requirements`, made at need.
+def make_venv(cache: Path, extras: Collection[str]) -> Path:
+    """Return a venv that has what building needs, and `extras`: one that is there, or a new one.
 
-    It is marked ready last, so a cut installation is started anew.
+    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python and the lock.  It is marked
+    ready last, so a cut installation is started anew, and never changed once it is ready.
     """
-    key = hashlib.sha256(f"{sys.executable} {sys.version}".encode())
-    for name in requirements:
-        key.update((ROOT / name).read_bytes())
-    venv = cache / f"venv-{key.hexdigest()[:16]}"
-    if (venv / "ready").is_file() and (venv / "bin" / "doit").exists():
+    key = _key()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(cache / ".venv.lock"):
+        ready = [path.parent for path in cache.glob(f"venv-{key}*/ready")]
+        found = [venv for venv in ready if (venv / "bin/doit").exists()]
+        enough = [venv for venv in found if extras_in(venv).issuperset(extras)]
+        if enough:
+            return min(enough, key=lambda venv: (len(extras_in(venv)), venv.name))
+        names = sorted(extras)
+        venv = cache / "+".join([f"venv-{key}", *names])
+        logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
+        remove_tree(venv)
+        log = ARTIFACTS / "logs" / "setup.log"
+        run([sys.executable, "-m", "venv", venv], log=log)
+        _install(venv, python_packages.pins(ROOT, names), log)
+        write_atomic(venv / "ready", "")
         return venv
-    logger.info(f"setting up Python packages: {', '.join(requirements)}")
-    remove_tree(venv)
-    log = ARTIFACTS / "logs" / "setup.log"
-    run([sys.executable, "-m", "venv", venv], log=log)
+
+
+def _key() -> str:
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {python_packages.direct(ROOT)}".encode())
+    digest.update((ROOT / python_packages.LOCK).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def extras_in(venv: Path) -> set[str]:
+    """Return the extras that the venv at this path has; it need not be there any more."""
+    return set(venv.name.split("+")[1:]) if venv.name.startswith("venv-") else set()
+
+
+def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None:
+    wanted = venv / "requirements.txt"
+    wanted.write_text("".join(pin.text for pin in pins), encoding="utf-8")
     # How the machine reaches its package index is its own affair: pass pip's settings on.
     pip_env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    wanted = [word for name in requirements for word in ("-r", ROOT / name)]
-    run([venv / "bin/pip", "install", "--no-input", "--quiet", *wanted], env=pip_env, log=log)
-    write_atomic(venv / "ready", "")
-    return venv
+    # Wheels alone: what a build from source fetches, no hash is known of.
+    checked = ["--require-hashes", "--only-binary", ":all:", "-r", wanted]
+    hint = f"the package index cannot be reached, or has not what {python_packages.LOCK} names"
+    run([venv / "bin/pip", "install", "--no-input", "--quiet", *checked], env=pip_env, log=log, hint=hint)
 
 
-def main(need: str) -> None:
-    """Make the machine ready for `need` (a key of `NEEDS`) and remember that it is."""
-    from tasks.util.checkout import cache_folder
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel takes it back when this process ends (flock(2))
+        yield
 
-    lacking = missing_packages(need)
-    if lacking:
-        install_packages(lacking)
-    if need != "python":
-        refresh_apt_lists()
-    # `test:unit` needs no system packages, but the test requirements: one venv serves all.
-    venv = make_venv(cache_folder(), list(REQUIREMENTS))
+
+def link_venv(cache: Path, extras: Collection[str]) -> None:
+    """Let artifacts/.venv be a venv with `extras` and with all extras that it had before.
+
+    So it only ever gains packages, and two commands that need different ones do not take turns
+    in replacing it.  Where it is gone, what was remembered of earlier setups is forgotten.
+    """
     ARTIFACTS.mkdir(exist_ok=True)
-    link = ARTIFACTS / ".venv"
-    if not link.is_symlink() or link.readlink() != venv:
+    with _one_at_a_time(ARTIFACTS / ".setup.lock"):
+        before = VENV.readlink() if VENV.is_symlink() else Path()
+        kept = extras_in(before) & python_packages.direct(ROOT).keys()
+        venv = make_venv(cache, kept.union(extras))
+        if venv == before:
+            return
+        if before == Path() or not extras_in(venv).issuperset(extras_in(before)):
+            for stamp in ARTIFACTS.glob(".setup-*"):
+                stamp.unlink()
+        # Replaced at once: another command here may just be starting.
+        link = ARTIFACTS / ".venv.new"
         remove_tree(link)
         link.symlink_to(venv)
-    write_atomic(ARTIFACTS / f".setup-{need}", "")
+        if not VENV.is_symlink():
+            remove_tree(VENV)
+        os.replace(link, VENV)
+
+
+def main(needs: Sequence[str]) -> None:
+    """Make the machine ready for `needs` (keys of `NEEDS`) and remember that it is."""
+    from tasks.util.checkout import cache_folder
+
+    groups = {group for need in needs for group in NEEDS[need].groups}
+    lacking = missing_packages(groups)
+    if lacking:
+        install_packages(lacking)
+    if groups:
+        refresh_apt_lists()
+    link_venv(cache_folder(), {extra for need in needs for extra in NEEDS[need].extras})
+    for need in needs:
+        write_atomic(ARTIFACTS / f".setup-{need}", "")
 
 
 if __name__ == "__main__":
     install_signal_handlers()
     with edge():
-        main(sys.argv[1])
+        main(sys.argv[1:])

@@ -232,6 +232,8 @@ class Remote:
         except ImportError as error:
             package = DRIVERS.get(scheme, "")
             hint = f"artifacts/.venv/bin/pip install {package}" if package else str(error)
+            if package == "s3fs":
+                hint = f"start tcbuild by ./doit, which installs it, or {hint}"
             raise UserError(f"cache={self.shown}: the driver for {scheme} is not installed", hint) from None
         except ValueError as error:
             hint = "a folder, http://, https://, s3:// or another address that fsspec knows"

@@ -28,7 +28,7 @@ from tasks.config.settings import Settings
 from tasks.engine.database import Keys, flat
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
-from tasks.util import host
+from tasks.util import host, python_packages
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -238,10 +238,12 @@ def machine() -> dict[str, Any]:
 
 
 def code() -> str:
-    """Return a digest of tcbuild's own code and of the Python packages it is pinned to."""
+    """Return a digest of tcbuild's own code and of the Python packages it is locked to for building."""
     digest = hashlib.sha256()
-    for path in (*sorted((ROOT / "tasks").rglob("*.py")), ROOT / "requirements.txt"):
+    for path in sorted((ROOT / "tasks").rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
+    for pin in python_packages.pins(ROOT):
+        digest.update(pin.text.encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ def faults(count: int, seed: str) -> None:
 
 
 def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
+    if importlib.util.find_spec("pytest") is None:
+        hint = "start the tests by ./doit, which installs what they need"
+        raise UserError("the Python package pytest is not installed", hint)
     # The tests make fresh clones and set them up: they need the caller's pip settings.
     command = [sys.executable, "-m", "pytest", *paths]
     status = spawn(command, pipes=False, env={**os.environ, **more}).wait()

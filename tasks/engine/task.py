@@ -40,11 +40,18 @@ def action(function: Callable[..., Any]) -> Callable[..., Any]:
 def do(stage: str, function: str, *args: Any) -> Action:
     """Return a doit action that calls `tasks.STAGE.FUNCTION(*args)`.
 
-    The module is imported when the action runs.
+    The module is imported when the action runs.  A Python package that it lacks is a `UserError`.
     """
 
     def call(*call_args: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(f"tasks.{stage}"), function)(*call_args, **options)
+        try:
+            module = importlib.import_module(f"tasks.{stage}")
+        except ModuleNotFoundError as error:
+            if (error.name or "tasks").startswith("tasks"):
+                raise
+            hint = "start tcbuild by ./doit, which installs what a command needs"
+            raise UserError(f"the Python package {error.name} is not installed", hint) from None
+        return getattr(module, function)(*call_args, **options)
 
     call.__name__ = f"{stage}.{function}"
     return action(call), list(args)

@@ -24,14 +24,17 @@ from tasks.origins.lock import LockedPackage, load_lock
 from tasks.provenance import redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
-from tasks.util import host
+from tasks.util import host, python_packages
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 
 # What of a checkout goes into every image, whatever the profile says.
-ALWAYS = ("doit", "dodo.py", "requirements.txt", "kconfig/modules.toml", "kconfig/notes.toml")
+ALWAYS = (
+    *("doit", "dodo.py", python_packages.PROJECT, python_packages.LOCK),
+    *("kconfig/modules.toml", "kconfig/notes.toml"),
+)
 FOLDERS = ("tasks",)
 CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
@@ -268,9 +271,7 @@ def tools(settings: Settings) -> Tools:
         said = ""
     rows = [line.split(" ") for line in said.splitlines()]
     debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    names = [line.split("==")[0] for line in lines if "==" in line]
-    python = {name: _python_package(name) for name in names}
+    python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(ROOT)}
     # A build root that is not made yet takes minutes: the kernel makes it when it needs it.
     there = chosen == "host" or build_root.root_folder(settings.cache, chosen).is_dir()
     return Tools(debian, python, kbuild.fingerprint(settings) if there else chosen)

@@ -26,7 +26,7 @@ from tasks.util.process import run
 
 # All that a checkout needs to build; what git ignores, tests and documents stay here.
 COPIED = (
-    *("doit", "dodo.py", "requirements.txt", "requirements-test.txt", "secrets.toml"),
+    *("doit", "dodo.py", "pyproject.toml", "requirements.lock", "secrets.toml"),
     *("extensions", "kconfig", "patches", "profiles", "rootfs", "tasks"),
 )
 SHOWN = 10

@@ -16,6 +16,7 @@ from tasks.config.settings import Settings
 KEY = "ab" * 32
 OTHER = "cd" * 32
 SECRET = b"between us"
+PYPROJECT = '[project]\ndependencies = ["doit"]\noptional-dependencies.test = ["pytest"]\n'
 TOOLS = {"gcc": "4:12.2.0-3:amd64"}
 
 
@@ -46,6 +47,11 @@ def taken(store: Folder, folder: Path, key: str = KEY, secret: bytes = b"") -> M
     return entry.get(store, key, folder, [folder / "kernel", folder / "list"], secret)
 
 
+def locked(name: str, version: str) -> str:
+    """Return the entry of a package in requirements.lock."""
+    return f"{name}=={version} \\\n    --hash=sha256:{'0' * 64}\n    # via tcbuild (pyproject.toml)\n"
+
+
 def damage(path: Path, how: str, at: float) -> None:
     """Cut a file, or flip a bit of it, at a fraction of its length."""
     data = bytearray(path.read_bytes())
@@ -60,9 +66,11 @@ def damage(path: Path, how: str, at: float) -> None:
 def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a checkout in `folder`, on a machine with one tool; nothing is remembered of other tests."""
     top = folder / "checkout"
-    for name in ("tasks/one.py", "tasks/two.py", "requirements.txt", "kconfig/a.config", "tool"):
+    for name in ("tasks/one.py", "tasks/two.py", "kconfig/a.config", "tool"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(f"# {name}\n")
+    (top / "pyproject.toml").write_text(PYPROJECT)
+    (top / "requirements.lock").write_text(locked("doit", "1") + locked("pytest", "1"))
     monkeypatch.setattr(task, "ROOT", top)
     monkeypatch.setattr(task, "tools", lambda: TOOLS)
     task.machine.cache_clear()

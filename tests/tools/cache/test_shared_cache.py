@@ -144,7 +144,7 @@ def webdav(top: Path, *options: str) -> Iterator[str]:
 @contextlib.contextmanager
 def s3() -> Iterator[Place]:
     """Run moto's S3 server with a bucket; driver and server live in a venv of their own."""
-    venv = bootstrap.make_venv(cache_folder(), ["requirements.txt", "tests/requirements-s3.txt"])
+    venv = bootstrap.make_venv(cache_folder(), ["s3", "s3-server"])
     port = free_port()
     server = f"http://127.0.0.1:{port}"
     with serving([str(venv / "bin/moto_server"), "-p", str(port)], server):

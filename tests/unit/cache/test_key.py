@@ -17,7 +17,7 @@ from tasks.config.settings import Settings
 from tasks.config.sources import Source
 from tasks.engine.database import Keys
 from tasks.toolchain import build_root
-from tests.support.cacheentries import make_checkout, settings_of
+from tests.support.cacheentries import locked, make_checkout, settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def executable(settings: Settings, top: Path) -> None:
         edit("artifacts/apt/kconfig/config", "other"),
         edit("tasks/two.py", "other"),
         edit("tasks/three.py", "new"),
-        edit("requirements.txt", "other"),
+        edit("requirements.lock", locked("doit", "2")),
         executable,
     ],
     ids=["input", "input-of-output", "code", "new-code", "requirements", "executable"],
@@ -67,6 +67,12 @@ def test_every_file_that_counts_changes_the_key(
     before = key(settings, a_checkout)
     change(settings, a_checkout)
     assert key(settings, a_checkout) != before
+
+
+def test_packages_that_building_does_not_need_change_no_key(settings: Settings, a_checkout: Path) -> None:
+    before = key(settings, a_checkout)
+    (a_checkout / "requirements.lock").write_text(locked("doit", "1") + locked("pytest", "2"))
+    assert key(settings, a_checkout) == before
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,7 +120,10 @@ def test_addresses(address: str, kind: type) -> None:
         ("s4://bucket/x", "cache=s4://bucket/x: .*s4", "s3://"),
     ],
 )
-def test_a_driver_that_is_missing_is_named(address: str, message: str, hint: str) -> None:
+def test_a_driver_that_is_missing_is_named(
+    address: str, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # this venv may have it
     with pytest.raises(UserError, match=message) as error:
         open_store(address)
     assert hint in error.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,8 @@ def test_a_machine_without_dpkg_builds(
     assert "warning: no shared cache: dpkg-query is not installed" in capsys.readouterr().out
 
 
-def test_a_missing_driver_fails_the_task_in_words(bench: Bench) -> None:
+def test_a_missing_driver_fails_the_task_in_words(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # this venv may have it
     bench.settings = dataclasses.replace(bench.settings, shared_cache="s3://bucket/x")
     failed = bench.run()
     assert isinstance(failed, TaskFailed)
