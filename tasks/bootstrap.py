@@ -114,7 +114,7 @@ def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None
     # How the machine reaches its package index is its own affair: pass pip's settings on.
     pip_env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     # Wheels alone: what a build from source fetches, no hash is known of.
-    checked = ["--require-hashes", "--only-binary", ":all:", "-r", wanted]
+    checked = ["--require-hashes", "--only-binary", ":all:", "-r", str(wanted)]
     hint = f"the package index cannot be reached, or has not what {python_packages.LOCK} names"
     run([venv / "bin/pip", "install", "--no-input", "--quiet", *checked], env=pip_env, log=log, hint=hint)
 
