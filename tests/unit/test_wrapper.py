@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ program.chmod(0o755)
 for need in sys.argv[1:]:
     Path(f"artifacts/.setup-{need}").touch()
 """
+PATH = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin"}
+INPUTS = ("tasks/util/host.toml", "pyproject.toml", "requirements.lock", "tasks/bootstrap.py")
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def wrapper(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "doit", tmp_path / "doit")
     (tmp_path / "tasks/util").mkdir(parents=True)
     (tmp_path / "tasks/bootstrap.py").write_text(SETUP)
-    for name in ("tasks/util/host.toml", "pyproject.toml", "requirements.lock"):
+    for name in INPUTS[:-1]:
         (tmp_path / name).write_text("")
     age(tmp_path)
     return tmp_path
@@ -49,7 +52,7 @@ def lines(folder: Path, *words: str, **env: str) -> list[str]:
     """Return what `./doit WORDS` says."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TCBUILD_")}
     done = subprocess.run(
-        [folder / "doit", *words], env=clean | env, capture_output=True, text=True, check=True, cwd="/"
+        [folder / "doit", *words], env=clean | PATH | env, capture_output=True, text=True, check=True, cwd="/"
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -96,9 +99,7 @@ def test_what_was_set_up_is_not_set_up_again(wrapper: Path) -> None:
     assert lines(wrapper, "iso", "sbom") == ["setup build sbom", "doit iso sbom"]
 
 
-@pytest.mark.parametrize(
-    "name", ["tasks/util/host.toml", "pyproject.toml", "requirements.lock", "tasks/bootstrap.py"]
-)
+@pytest.mark.parametrize("name", INPUTS)
 def test_a_change_sets_up_again(wrapper: Path, name: str) -> None:
     lines(wrapper, "iso")
     age(wrapper)
@@ -117,7 +118,7 @@ def test_every_task_that_needs_more_than_building_is_known_by_name(wrapper: Path
     """The wrapper knows no tasks: a new one of these stages must be named in it."""
     more = {
         "cli.testing": {"unit", "test", "fuzz", "faults", "bench"},
-        "provenance.sbom": {"sbom"},
+        "provenance.sbom.cyclonedx": {"sbom"},
         "vm.qemu": {"vm"},
     }
     asked = []
