@@ -78,15 +78,13 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
     A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python and the lock.  It is marked
     ready last, so a cut installation is started anew, and never changed once it is ready.
     """
-    key = _key()
+    key, names = _key(), sorted(extras)
+    if found := _ready_venv(cache, key, extras):  # needs no right to write there
+        return found
     cache.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(cache / ".venv.lock"):
-        ready = [path.parent for path in cache.glob(f"venv-{key}*/ready")]
-        found = [venv for venv in ready if (venv / "bin/doit").exists()]
-        enough = [venv for venv in found if extras_in(venv).issuperset(extras)]
-        if enough:
-            return min(enough, key=lambda venv: (len(extras_in(venv)), venv.name))
-        names = sorted(extras)
+        if found := _ready_venv(cache, key, extras):  # made by whom we waited for
+            return found
         venv = cache / "+".join([f"venv-{key}", *names])
         logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
         remove_tree(venv)
@@ -95,6 +93,14 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
         _install(venv, python_packages.pins(ROOT, names), log)
         write_atomic(venv / "ready", "")
         return venv
+
+
+def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
+    """Return the venv with the fewest packages of those that have `extras`, if there is one."""
+    ready = [path.parent for path in cache.glob(f"venv-{key}*/ready")]
+    found = [venv for venv in ready if (venv / "bin/doit").exists()]
+    enough = [venv for venv in found if extras_in(venv).issuperset(extras)]
+    return min(enough, key=lambda venv: (len(extras_in(venv)), venv.name), default=None)
 
 
 def _key() -> str:
@@ -121,8 +127,13 @@ def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
+    # The kernel takes it back when this process ends (flock(2)).
     with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel takes it back when this process ends (flock(2))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another setup")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

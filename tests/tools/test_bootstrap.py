@@ -62,6 +62,9 @@ def test_each_command_installs_what_it_needs_and_the_venv_only_grows(checkout: P
 def test_a_venv_that_has_more_serves_who_needs_less(checkout: Path, cache: Path, tmp_path: Path) -> None:
     run(checkout, cache, "sbom")
     other = make_checkout(tmp_path / "other")
+    # Also where the cache is not ours to write to: then the lock cannot be taken.
+    (cache / ".venv.lock").unlink()
+    (cache / ".venv.lock").mkdir()
     assert run(other, cache, "list").output == "doit list\n"
     assert packages(other) == {"doit", "parts", "licences"}
 
