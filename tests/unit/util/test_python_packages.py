@@ -22,7 +22,8 @@ DIRECT = python_packages.direct(ROOT)
 LOCKED = python_packages.read_lock(ROOT / python_packages.LOCK)
 EXTRAS = sorted(DIRECT.keys() - {""})
 # Only run, never imported.
-PROGRAMS = {"mkdocs", "moto", "flask", "flask-cors", "import-linter", "mypy", "ruff", "s3fs", "tuxmake"}
+PROGRAMS = {"import-linter", "mypy", "ruff", "taplo"}
+PROGRAMS |= {"flask", "flask-cors", "mkdocs", "moto", "s3fs", "tuxmake"}
 
 
 @pytest.mark.parametrize("extra", DIRECT, ids=lambda extra: extra or "building")
