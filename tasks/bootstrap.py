@@ -132,7 +132,7 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another setup")
+            logger.info("waiting for another setup")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -23,7 +23,7 @@ LOCKED = python_packages.read_lock(ROOT / python_packages.LOCK)
 EXTRAS = sorted(DIRECT.keys() - {""})
 # Only run, never imported.
 PROGRAMS = {"import-linter", "mypy", "ruff", "taplo"}
-PROGRAMS |= {"flask", "flask-cors", "mkdocs", "moto", "s3fs", "tuxmake"}
+PROGRAMS |= {"flask", "flask-cors", "moto", "properdocs", "properdocs-theme-readthedocs", "s3fs", "tuxmake"}
 
 
 @pytest.mark.parametrize("extra", DIRECT, ids=lambda extra: extra or "building")
