@@ -58,6 +58,16 @@ DOIT_CONFIG = {
 }
 
 
+# The inputs of a stage are brought and its tools made ready by the first actions of its task.
+# Inside `shared` they are left out if the shared cache has what the stage makes.
+KERNEL_INPUTS = [
+    do("fetch.bring", "kernel_source", S),
+    do("kernel.source_tree", "ensure", S),  # task `linux` may have put it off
+    do("toolchain.prepare", "prepare", S),
+]
+KCONFIG = [*KERNEL_INPUTS, do("fetch.bring", "base_config", S)]
+IMAGES = [do("fetch.bring", "images", S)] if S.profile.images else []
+
 SOURCE = S.linux / ".tcbuild" / "source"
 SERIES = S.linux / ".tcbuild" / "series"
 BASE_CONFIG, DIFF = (S.config.with_name(name) for name in ("base.config", "diff.txt"))
@@ -131,7 +141,11 @@ def task_lock() -> Iterator[Task]:
 def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
     return {
-        "actions": [do("kernel.source_tree", "prepare", S)],
+        "actions": [
+            # With a shared cache the tree is not made of it before a stage needs it.
+            *([] if S.shared_cache else [do("fetch.bring", "kernel_source", S)]),
+            do("kernel.source_tree", "prepare", S),
+        ],
         "file_dep": files(S.used_lock, *inputs.patch_files(S)),
         "targets": files(SOURCE, SERIES),
         "uptodate": [*changed(patches=S.profile.kernel.patches), (edited_tree.is_current, [S])],
@@ -143,7 +157,7 @@ def task_kconfig() -> Iterator[Task]:
     complete = {
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel's tree",
-        "actions": [do("kernel.kconfig", "complete_base", S)],
+        "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
         "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
@@ -154,7 +168,7 @@ def task_kconfig() -> Iterator[Task]:
     merge = {
         "basename": "kconfig",
         "doc": "merge the fragments onto the base config and prove every line of them",
-        "actions": [do("kernel.kconfig", "merge", S)],
+        "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
         "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S)),
         "targets": files(S.config, DIFF),
         "uptodate": changed(
@@ -168,14 +182,20 @@ def task_kconfig() -> Iterator[Task]:
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S), reads=files(DIFF))
     doc = "print what each line asked of the kernel's config became, and by what"
-    yield command("kconfig:report", doc, do("kernel.kconfig", "print_report", S), reads=files(S.config))
+    report = do("kernel.kconfig", "print_report", S)
+    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.config))
 
 
 def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
     compile_it = {
         "basename": "kernel",
-        "actions": [do("provenance.manifest", "write_early", S), do("kernel.build", "build", S)],
+        "actions": [
+            do("provenance.manifest", "write_early", S),
+            *KERNEL_INPUTS,
+            do("kernel.build", "build", S),
+            do("kernel.install", "install", S),
+        ],
         "file_dep": files(
             S.config, SOURCE, SERIES, ROOT / "tasks/kernel/installkernel", ROOT / "tasks/kernel/kbuild.py"
         ),
@@ -194,7 +214,7 @@ def task_rootfs() -> Task:
         return {"actions": None, "uptodate": [True]}
     make_it = {
         "basename": "rootfs",
-        "actions": [do("initramfs.rootfs", "build", S)],
+        "actions": [do("fetch.bring", "core_packages", S), do("initramfs.rootfs", "build", S)],
         "file_dep": files(S.used_lock, *variables.tree(ROOT / "rootfs")),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
@@ -231,7 +251,10 @@ def task_tcz() -> Iterator[Task]:
             "basename": "tcz",
             "name": name if name != "tree" else "tree.tcz",  # which is a task of its own
             "doc": "take a fetched upstream extension",
-            "actions": [do("extensions.upstream", "install", S, name)],
+            "actions": [
+                do("fetch.bring", "extension", S, name),
+                do("extensions.upstream", "install", S, name),
+            ],
             "file_dep": files(S.used_lock),
             "targets": files(*(S.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
             "uptodate": changed(modules=S.profile.kernel.modules),
@@ -249,7 +272,7 @@ def task_tcz() -> Iterator[Task]:
         make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
-            "actions": [do("extensions.build", "build", S, name)],
+            "actions": [do("fetch.bring", "recipe", S, name), do("extensions.build", "build", S, name)],
             "meta": {"beforehand": [do("extensions.build", "base_root", S)]},
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
@@ -273,7 +296,7 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
-        "actions": [do("initramfs.core", "build", S)],
+        "actions": [do("fetch.bring", "core_archives", S), do("initramfs.core", "build", S)],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
         "meta": {"sizes": files(S.output / "modules64.gz")},
@@ -289,7 +312,7 @@ def task_images() -> Task:
     if not S.profile.images:
         return {"actions": None, "uptodate": [True]}
     return {
-        "actions": [do("image.container_images", "build", S)],
+        "actions": [*IMAGES, do("image.container_images", "build", S)],
         "file_dep": files(*image_files(S)),
         "targets": files(S.images_list),
         "uptodate": changed(images=S.profile.images),
@@ -303,6 +326,7 @@ def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
         "actions": [
+            *IMAGES,
             do("image.bootcodes", "warn", S),
             do("image.iso", "build", S),
             do("provenance.manifest", "write_iso", S),
@@ -318,6 +342,7 @@ def task_disk() -> Task:
     mydata = variables.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
         "actions": [
+            *IMAGES,
             do("image.bootcodes", "warn", S),
             do("image.disk", "build", S),
             do("provenance.manifest", "write_disk", S),
@@ -334,7 +359,7 @@ def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
-        "actions": [do("image.mirror", "build", S, names)],
+        "actions": [*IMAGES, do("image.mirror", "build", S, names)],
         "file_dep": [
             *tcz_files(names),
             *BASE,

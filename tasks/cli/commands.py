@@ -39,7 +39,8 @@ def declared(settings: Settings, default: Sequence[str]) -> Iterator[Task]:
     yield command("rebuild", doc, do("provenance.rebuild", "rebuild", settings, folder), **variables.REBUILD)
     made = files(settings.iso, settings.iso.with_name(f"{settings.iso.name}.manifest.json"))
     doc = "list all the image is made of, as CycloneDX and as SPDX"
-    yield command("sbom", doc, do("provenance.sbom.cyclonedx", "build", settings), reads=made)
+    bring = do("fetch.bring", "packages", settings)  # their licences are read
+    yield command("sbom", doc, bring, do("provenance.sbom.cyclonedx", "build", settings), reads=made)
     doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
     yield command(
         "provenance", doc, do("provenance.slsa", "build", settings, variables.sign_key()), reads=made

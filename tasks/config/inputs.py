@@ -1,15 +1,18 @@
-"""The inputs of a profile, as the last fetch left them in the cache."""
+"""The inputs of a profile, as the last fetch locked them, and where they lie in the cache.
+
+Nothing here uses the network: `tasks/fetch/bring.py` brings what is missing.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
-from tasks.fetch import on_demand
-from tasks.origins.lock import Lock, LockedFile, LockedPackage, load_lock
+from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
@@ -26,6 +29,9 @@ def sources(profile: Profile) -> list[Source]:
     ]
 
 
+# --- what is locked ----------------------------------------------------------
+
+
 def used_lock(settings: Settings) -> Lock:
     """Return what the last fetch used.  Raises `UserError` if nothing was fetched yet."""
     if not settings.used_lock.exists():
@@ -33,59 +39,97 @@ def used_lock(settings: Settings) -> Lock:
     return load_lock(settings.used_lock)
 
 
-def package_files(settings: Settings, extra: tuple[str, ...] = ()) -> dict[str, Path]:
-    """Return the .deb of every package in the used lock, by package name; no network.
+def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPackage]:
+    """Return the lock's entries of the packages `names`, sorted.
 
-    The kernel's source is none of them.  Raises `UserError` if one of them, a package of
-    the core or of `extra` is not there.
+    Raises `UserError` for a package that the last fetch did not lock.
     """
     packages = {package.name: package for package in used_lock(settings).package}
-    source = settings.profile.kernel.source
-    if source.kind == "apt":  # `source_file` has it, and it is the largest by far
-        packages = {
-            n: package for n, package in packages.items() if not fnmatch.fnmatchcase(n, source.package)
-        }
-    found = {name: package.cached_in(settings.cache) for name, package in packages.items()}
-    for name in (*settings.profile.core.packages, *extra):
-        if name not in found:
+    wanted = sorted(set(names))
+    for name in wanted:
+        if name not in packages:
             raise UserError(f"package {name} was not fetched yet", "./doit fetch")
-    on_demand.bring(settings, packages.values())
-    return found
+    return [packages[name] for name in wanted]
 
 
-def source_file(settings: Settings, source: Source) -> Path:
-    """Return the fetched file of `source` (for kind `apt` the .deb); no network.
+def locked_source(settings: Settings, source: Source) -> LockedPackage | LockedFile:
+    """Return the lock's entry of `source`.  Raises `UserError` if the last fetch did not lock it."""
+    used = used_lock(settings)
+    entry = match_package(source.package, used) if source.kind == "apt" else find_file(source.path, used)
+    if entry is None:
+        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
+    return entry
 
-    Raises `UserError` if it was not fetched.
+
+def locked_extension(settings: Settings, name: str) -> LockedExtension:
+    """Return the lock's entry of an upstream extension.
+
+    Raises `UserError` if the last fetch did not lock it.
     """
-    if source.kind == "file":
-        return _local(source)
-    entry = _entry(source, used_lock(settings))
-    on_demand.bring(settings, [entry])
-    return entry.cached_in(settings.cache)
+    used = {item.name: item for item in load_lock(settings.used_lock).extension}
+    if name not in used:
+        raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
+    return used[name]
 
 
-def _match(pattern: str, known: Lock) -> LockedPackage | None:
-    found = [package for package in known.package if fnmatch.fnmatchcase(package.name, pattern)]
+def match_package(pattern: str, lock: Lock) -> LockedPackage | None:
+    """Return the one package of `lock` that fits a shell pattern, None if there is none.
+
+    Raises `UserError` if several fit.
+    """
+    found = [package for package in lock.package if fnmatch.fnmatchcase(package.name, pattern)]
     if len(found) > 1:
         names = ", ".join(package.name for package in found)
         raise UserError(f"{pattern} matches several locked packages: {names}", "use a narrower pattern")
     return found[0] if found else None
 
 
-def _entry(source: Source, used: Lock) -> LockedPackage | LockedFile:
-    entry = _match(source.package, used) if source.kind == "apt" else _file_entry(source.path, used)
-    if entry is None:
-        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
-    return entry
+def find_file(path: str, lock: Lock) -> LockedFile | None:
+    """Return the entry of `lock` for a file below the mirrors, None if there is none."""
+    return next((file for file in lock.file if file.path == path), None)
 
 
-def _file_entry(path: str, known: Lock) -> LockedFile | None:
-    return next((file for file in known.file if file.path == path), None)
+# --- where it lies -----------------------------------------------------------
 
 
-def _local(source: Source) -> Path:
+def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
+    """Return the .deb of each of the packages `names`, by package name.
+
+    Raises `UserError` for one that was not fetched, and for one that the cache has not.
+    """
+    return {
+        package.name: _in_cache(settings, package.cached_in(settings.cache))
+        for package in locked_packages(settings, names)
+    }
+
+
+def source_file(settings: Settings, source: Source) -> Path:
+    """Return the fetched file of `source` (for kind `apt` the .deb).
+
+    Raises `UserError` if it was not fetched, and if the cache has it not.
+    """
+    if source.kind == "file":
+        return local_file(source)
+    return _in_cache(settings, locked_source(settings, source).cached_in(settings.cache))
+
+
+def extension_file(settings: Settings, name: str) -> Path:
+    """Return the fetched .tcz of an upstream extension.
+
+    Raises `UserError` if it was not fetched, and if the cache has it not.
+    """
+    return _in_cache(settings, locked_extension(settings, name).cached_in(settings.cache))
+
+
+def local_file(source: Source) -> Path:
+    """Return the file or folder of this machine that `source` names.  Raises `UserError` if it is gone."""
     path = ROOT / source.path
     if not path.exists():
         raise UserError(f"{path} does not exist", "check the path in the profile")
+    return path
+
+
+def _in_cache(settings: Settings, path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path.name} is not in the cache {settings.cache}", "run the same command again")
     return path

@@ -114,8 +114,8 @@ def _check_libraries(
         for dep in deps:
             members = squashfs_members(settings.tcz / f"{dep}.tcz")
             below = libraries.mapped(members, Path(folder, dep)) | below
-        debs = inputs.package_files(settings)
         packages = {package for origin in made.origin for package in origin.packages}
+        debs = inputs.package_files(settings, packages) if packages else {}
         libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from tasks.config import inputs
 from tasks.config.plan import dep_text
 from tasks.config.settings import Settings
-from tasks.origins.lock import load_lock
-from tasks.util.errors import UserError
-from tasks.util.files import sha256_file, write_atomic
+from tasks.util.files import write_atomic
 from tasks.util.log import logger
 
 
@@ -17,20 +16,11 @@ def install(settings: Settings, name: str) -> None:
     """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
 
     Says which device nodes and set-id programs it brings: whoever loads it gets them.
-    What the cache has lost since it was fetched is fetched again.  Raises `UserError` if it
-    was not fetched, cannot be had any more, or is a bomb.
+    Raises `UserError` if it was not fetched, is not in the cache, or is a bomb.
     """
-    used = {item.name: item for item in load_lock(settings.used_lock).extension}
-    item = used.get(name)
-    if item is None:
-        raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
-    cached = item.cached_in(settings.cache)
-    if not cached.is_file() or sha256_file(cached) != item.sha256:
-        from tasks.fetch.on_demand import from_mirrors  # imports requests
-
-        from_mirrors(settings, f"{settings.profile.tcz.strip('/')}/{name}.tcz", item)
+    item = inputs.locked_extension(settings, name)
     final = settings.tcz / f"{name}.tcz"
-    write_atomic(final, cached.read_bytes())
+    write_atomic(final, inputs.extension_file(settings, name).read_bytes())
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
     paths, special = listing(final)
     if special:

@@ -1,8 +1,8 @@
-"""The fetch stage: the only one that uses the network.
+"""The fetch stage: the inputs of a profile come into the cache, verified.
 
-Everything a profile is made from is brought into the cache and verified; what
-was used, byte for byte, is written to the used lock (`artifacts/PROFILE/lock.toml`),
-and later stages find their inputs by that lock alone.
+What was used, byte for byte, is written to the used lock (`artifacts/PROFILE/lock.toml`), and
+later stages find their inputs by that lock alone.  What the cache lacks when a stage begins,
+`tasks/fetch/bring.py` brings.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import dataclasses
 from pathlib import Path
 
 from tasks.config import plan
-from tasks.config.inputs import _file_entry, _local, _match, sources
+from tasks.config.inputs import find_file, local_file, match_package, sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
-from tasks.fetch import on_demand
+from tasks.fetch import bring
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, load_lock
 from tasks.util import parallel
@@ -82,11 +82,12 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
     """Raise `UserError` if a package, or what a pattern stands for, has gone backwards."""
     before = {package.name: package for package in old.package}
     pairs = [(before.get(package.name), package) for package in new.package]
-    patterns = [source.package for source in sources(profile) if source.kind == "apt"]
-    pairs += [(_match(pattern, old), found) for pattern in patterns if (found := _match(pattern, new))]
-    for locked, found in pairs:
+    for source in sources(profile):
+        if source.kind == "apt" and (found := match_package(source.package, new)):
+            pairs.append((match_package(source.package, old), found))
+    for locked, offered in pairs:
         if locked is not None:
-            apt.refuse_older(found.name, locked.version, found.version)
+            apt.refuse_older(offered.name, locked.version, offered.version)
 
 
 def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
@@ -107,7 +108,7 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     tcz = settings.profile.tcz.strip("/")
     remote: list[tuple[str, LockedFile | LockedExtension]] = [(file.path, file) for file in files]
     remote += [(f"{tcz}/{item.name}.tcz", item) for item in extensions]
-    parallel.each(lambda one: on_demand.from_mirrors(settings, *one), remote)
+    parallel.each(lambda one: bring.from_mirrors(settings, *one), remote)
     known = {file.path: file for file in [*files, *(file for file in local if file)]}
     return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
 
@@ -116,7 +117,7 @@ def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) ->
     """Return the lock that fetching ends with if all that is pinned can be had, or None; fetch the rest."""
     wanted = sources(settings.profile)
     patterns = [source.package for source in wanted if source.kind == "apt"]
-    sources_of = [_match(pattern, pinned) for pattern in patterns]
+    sources_of = [match_package(pattern, pinned) for pattern in patterns]
     if None in sources_of or plan.plan(settings.profile, pinned).of_kind("upstream"):
         return None
     files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
@@ -149,7 +150,7 @@ def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtensio
 
 
 def _pinned_file(settings: Settings, pinned: Lock, source: Source) -> LockedFile:
-    entry = _file_entry(source.path, pinned)
+    entry = find_file(source.path, pinned)
     if entry is None:
         hint = f"./doit lock profile={settings.name}"
         raise UserError(f"no sha256 is locked for {source.path} of profile {settings.name}", hint)
@@ -158,11 +159,11 @@ def _pinned_file(settings: Settings, pinned: Lock, source: Source) -> LockedFile
 
 def _pinned_local(pinned: Lock, source: Source) -> LockedFile | None:
     """Return the lock's entry for a file of this machine; None for a tree, which has no one hash."""
-    path = _local(source)
+    path = local_file(source)
     if path.is_dir():
         return None
     entry = LockedFile(source.path, sha256_file(path))
-    locked = _file_entry(source.path, pinned)
+    locked = find_file(source.path, pinned)
     if locked is not None and locked != entry:
         message = f"{path}: expected sha256 {locked.sha256}, got {entry.sha256}"
         raise UserError(message, "./doit lock takes it as it is now")
@@ -171,7 +172,7 @@ def _pinned_local(pinned: Lock, source: Source) -> LockedFile | None:
 
 def _resolve(settings: Settings, pinned: Lock, pattern: str) -> str:
     """Return the package a pattern stands for: the locked one while it can be had, else the newest."""
-    locked = _match(pattern, pinned)
+    locked = match_package(pattern, pinned)
     if locked is not None and (
         settings.frozen
         or settings.offline

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.checks import conflicts, secrets
-from tasks.config import plan, system
+from tasks.config import inputs, plan, system
 from tasks.config.settings import Settings
 from tasks.formats import compression, cpio
 from tasks.formats.cpio import Member
@@ -228,10 +228,7 @@ def base_files(settings: Settings) -> list[Path]:
     """Return the archives a profile's core is made from, in order."""
     core = settings.profile.core
     files = [settings.output / "rootfs64.gz"] if core.rootfs else []
-    if core.archives:
-        from tasks.config import inputs  # imports requests: only for profiles that download
-
-        files += [inputs.source_file(settings, source) for source in core.archives]
+    files += [inputs.source_file(settings, source) for source in core.archives]
     if not files:
         raise UserError(
             f"profile {settings.name} has no base for its core",

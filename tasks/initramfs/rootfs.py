@@ -358,13 +358,12 @@ def build(settings: Settings) -> None:
     Raises `UserError` as `assemble` does, and for a package that was not fetched.
     """
     rules = toml_schema.load(RULES, Rules)
-    cached = inputs.package_files(settings)
     core = settings.profile.core
     epoch = settings.profile.source_date_epoch
+    debs = inputs.package_files(settings, core.packages)
     parts = Parts(settings.core_parts / "rootfs", core.compression, core.level, epoch)
     with scratch_folder(settings.output, "rootfs") as scratch:
         root = scratch / "root"
-        debs = {name: cached[name] for name in core.packages}
         assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
         found = arranged(members(rules, root))
     secrets.refuse_private("the base root", OVERLAY, RULES)

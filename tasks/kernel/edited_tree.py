@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Settings
 from tasks.kernel import patches
 from tasks.util.checkout import ROOT
 from tasks.util.files import atomic_dir, remove_tree, write_atomic
 from tasks.util.log import logger
 
-SOURCE = ".tcbuild/source"
 FILES = ".tcbuild/files"
 OURS = (".git", ".tcbuild")  # of the folder's top: not copied, not looked at
 UNKNOWN = ""
@@ -32,7 +32,7 @@ def is_current(settings: Settings) -> bool:
     if source.kind != "file" or not (ROOT / source.path).is_dir():
         return True
     try:
-        known = (settings.linux / SOURCE).read_text()
+        known = (settings.linux / STAMP).read_text()
     except OSError:
         return False
     return known.splitlines()[-1:] == [_line(ROOT / source.path, scan(ROOT / source.path))]
@@ -58,7 +58,7 @@ def sync(settings: Settings, origin: Path) -> None:
     if not stale:
         return
     patches.sync(tree, [], settings.logs / "patches.log")
-    first = (tree / SOURCE).read_text().splitlines()[0]
+    first = (tree / STAMP).read_text().splitlines()[0]
     # Until they are copied, nothing is known of them: this run may be cut, and the edit undone.
     _note(tree, {**before, **dict.fromkeys(stale, UNKNOWN)}, f"{first}\n{UNKNOWN}\n")
     for path in stale:
@@ -100,7 +100,7 @@ def _line(origin: Path, state: Mapping[str, str]) -> str:
 def _known(tree: Path, origin: Path) -> dict[str, str] | None:
     """Return the state of `origin` when it was copied; None if it never was, or something is damaged."""
     try:
-        if not (tree / SOURCE).read_text().startswith(f"{origin} "):
+        if not (tree / STAMP).read_text().startswith(f"{origin} "):
             return None
         return dict(json.loads((tree / FILES).read_text()))
     except (OSError, ValueError):
@@ -109,7 +109,7 @@ def _known(tree: Path, origin: Path) -> dict[str, str] | None:
 
 def _note(tree: Path, state: Mapping[str, str], source: str) -> None:
     write_atomic(tree / FILES, json.dumps(state))
-    write_atomic(tree / SOURCE, source)
+    write_atomic(tree / STAMP, source)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config.settings import Settings
 from tasks.toolchain import build_root, launcher
-from tasks.toolchain.build_root import Bind
+from tasks.toolchain.build_root import Bind, ReadyToolchain
+from tasks.toolchain.launcher import Launcher
 from tasks.util import jobserver
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
@@ -21,11 +23,74 @@ from tasks.util.process import Result, run
 ARCH = "x86_64"
 
 
-def make_args(settings: Settings) -> list[str]:
-    """Return `make` and the arguments common to all calls; `make` adds goals and environment.
+@dataclass(frozen=True)
+class Kbuild:
+    """The kernel's make of one profile: put together once, and then run for one goal after the other.
 
-    Raises `UserError` if the output
-    folder's path holds a character kbuild cannot live with.
+    argv: make and the arguments common to all calls; env: the environment of all calls;
+    tree: the kernel's; binds: what a build root sees of the machine.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    tree: Path
+    toolchain: ReadyToolchain
+    binds: tuple[Bind, ...]
+    launcher: Launcher
+
+    def run(
+        self,
+        goals: Sequence[str],
+        *,
+        log: Path | None = None,
+        sees: Sequence[Path] = (),
+        env: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        hint: str = "",
+        jobs: int = 0,
+    ) -> Result:
+        """Run make for `goals`, one job at a time or `jobs`.
+
+        `sees` are further paths a build root must show; `env` goes on top of the common one.
+        Raises `UserError` as `process.run` does.
+        """
+        argv = self.in_toolchain([*self.argv, *goals], sees)
+        more = {**self.env, **(env or {})}
+        return run(argv, env=more, log=log, on_line=on_line, hint=hint, jobs=jobs)
+
+    def in_toolchain(self, argv: Sequence[str | Path], sees: Sequence[Path] = ()) -> list[str]:
+        """Return the argument list that runs `argv` with the toolchain; a build root sees also `sees`."""
+        return build_root.command(self.toolchain.root, argv, [*self.binds, *(Bind(path) for path in sees)])
+
+
+def of_profile(settings: Settings) -> Kbuild:
+    """Return the kernel's make for the profile, whose toolchain is ready (`toolchain.prepare`).
+
+    A build root sees the output folder, the launcher's and kconfig/; the kernel tree and those
+    of the checkout read-only.  Raises `UserError` if the build root is not made, and if the
+    output folder's path holds a character that kbuild cannot live with.
+    """
+    arguments = _common_arguments(settings)
+    toolchain = build_root.ready(settings.cache, settings.profile.kernel.toolchain)
+    before = launcher.of_profile(settings)
+    words = before.words(toolchain.compiler, has_ccache=toolchain.has("ccache"))
+    writable = (settings.output, before.folder)
+    read_only = (settings.linux, ROOT / "kconfig")
+    return Kbuild(
+        argv=(*arguments, f"CC={words}", f"HOSTCC={words}"),
+        env=settings.epoch_env | before.environment(),
+        tree=settings.linux,
+        toolchain=toolchain,
+        binds=(*(Bind(path, writable=True) for path in writable), *map(Bind, read_only)),
+        launcher=before,
+    )
+
+
+def _common_arguments(settings: Settings) -> list[str]:
+    """Return `make` and its arguments but for the compiler.
+
+    That belongs to every call, too: kbuild compares $(CC) with that of the last one, and
+    reads the whole configuration again if it differs.
     """
     linux, build = settings.linux, settings.build
     if any(character.isspace() or character in ":'\"$#\\" for character in str(settings.output)):
@@ -58,68 +123,9 @@ def make_args(settings: Settings) -> list[str]:
         # Set, though empty: scripts/setlocalversion then appends no "+" even if the
         # tree is the top of a git checkout.
         "LOCALVERSION=",
-        *compiler_args(settings),
     ]
-
-
-def compiler_args(settings: Settings) -> list[str]:
-    """Return make's compiler arguments: the toolchain's, behind the profile's launcher.
-
-    They belong to every call: kbuild compares $(CC) with that of the last one, and
-    reads the whole configuration again if it differs.
-    """
-    compiler = launcher.words(settings)
-    return [f"CC={compiler}", f"HOSTCC={compiler}"]
-
-
-def make_env(settings: Settings) -> dict[str, str]:
-    """Return the environment of every call of make: the epoch, and the launcher's settings."""
-    return settings.epoch_env | launcher.environment(settings)
 
 
 def jobs() -> int:
     """Return how many jobs make may run at once: the processors this process may use, or `jobs=N`."""
     return jobserver.slots()
-
-
-def in_toolchain(settings: Settings, argv: Sequence[str | Path], sees: Sequence[Path] = ()) -> list[str]:
-    """Return the argument list that runs `argv` with the profile's toolchain.
-
-    A build root sees the output folder, ccache's, kconfig/ and `sees`; the kernel
-    tree and those of the checkout read-only.
-    """
-    chosen = settings.profile.kernel.toolchain
-    root = build_root.ensure_root(settings.cache, chosen, offline=settings.offline)
-    ccache = settings.cache / "ccache"
-    ccache.mkdir(parents=True, exist_ok=True)
-    binds = [Bind(path, writable=True) for path in (settings.output, ccache)]
-    binds += [Bind(path) for path in (settings.linux, ROOT / "kconfig", *sees)]
-    return build_root.command(root, argv, binds)
-
-
-def make(
-    settings: Settings,
-    goals: Sequence[str],
-    *,
-    log: Path | None = None,
-    sees: Sequence[Path] = (),
-    env: Mapping[str, str] | None = None,
-    on_line: Callable[[str], None] | None = None,
-    hint: str = "",
-    jobs: int = 0,
-) -> Result:
-    """Run the kernel's make for `goals` with the profile's toolchain, one job at a time or `jobs`.
-
-    `sees` are further paths a build root must show; `env` goes on top of `make_env`.
-    Raises `UserError` as `run` does.
-    """
-    argv = in_toolchain(settings, [*make_args(settings), *goals], sees)
-    more = make_env(settings) | dict(env or {})
-    return run(argv, env=more, log=log, on_line=on_line, hint=hint, jobs=jobs)
-
-
-def fingerprint(settings: Settings) -> str:
-    """Return one line that differs whenever objects of two builds must not be mixed."""
-    chosen = settings.profile.kernel.toolchain
-    root = build_root.ensure_root(settings.cache, chosen, offline=settings.offline)
-    return build_root.fingerprint(chosen, root)

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config import inputs
 from tasks.config.settings import Settings
-from tasks.kernel import kbuild, kconfig_explain, source_tree
+from tasks.kernel import kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     FOLDER,
     Request,
@@ -31,7 +32,7 @@ from tasks.kernel.fragments import (
     same_value,
     shown,
 )
-from tasks.toolchain import build_root
+from tasks.kernel.kbuild import Kbuild
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
@@ -109,7 +110,7 @@ def print_report(settings: Settings) -> None:
         shop.make("config", "savedefconfig")
         overridden = {request.symbol: request for request in requests}
         overridden |= _outvoted(shop, asked, base_requests)
-        needed = parse_config((kconfig_explain.build_folder(settings) / "defconfig").read_text())
+        needed = parse_config((shop.build / "defconfig").read_text())
         final = parse_config(settings.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
     print(report.rstrip("\n"))
@@ -151,19 +152,22 @@ def _foreign(settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where configs are made: `work` holds them, `log` is the stage's."""
+    """Where configs are made: `work` holds them, `log` is the stage's.
 
-    settings: Settings
+    kbuild: the kernel's make; build: the folder in which it has `conf` compiled.
+    """
+
+    kbuild: Kbuild
+    build: Path
     work: Path
     log: Path
 
     def make(self, config: str, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:
         """Run the kernel's make for `goal` on the file `config` of `work`."""
-        folder = kconfig_explain.build_folder(self.settings)
-        where = [f"O={folder}", f"KCONFIG_CONFIG={self.work / config}"]
+        where = [f"O={self.build}", f"KCONFIG_CONFIG={self.work / config}"]
         # Kconfig's hundred questions to the compiler compile nothing: a launcher only costs time.
-        where.append(f"CC={build_root.load(self.settings.profile.kernel.toolchain).compiler}")
-        kbuild.make(self.settings, [*where, *arguments, goal], log=self.log, sees=sees)
+        where.append(f"CC={self.kbuild.toolchain.compiler}")
+        self.kbuild.run([*where, *arguments, goal], log=self.log, sees=sees)
 
 
 @contextmanager
@@ -172,15 +176,19 @@ def _workshop(settings: Settings, stage: str) -> Iterator[Workshop]:
 
     What a cut run or another tree has left is not used.  Raises `UserError` if there is no tree.
     """
-    source_tree.ensure(settings)
     if not (settings.linux / "Kconfig").is_file():
         raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
-    shop = Workshop(settings, settings.config.with_name(".work"), settings.logs / f"{stage}.log")
+    shop = Workshop(
+        kbuild.of_profile(settings),
+        build=settings.config.with_name(".build"),
+        work=settings.config.with_name(".work"),
+        log=settings.logs / f"{stage}.log",
+    )
     remove_tree(shop.work)
     shop.work.mkdir(parents=True)
     shop.log.unlink(missing_ok=True)
-    state = _tree_state(settings)
-    stamp = _build_folder(settings, state)
+    state = _tree_state(shop.kbuild)
+    stamp = _prepare_build_folder(shop.build, state)
     try:
         yield shop
     finally:
@@ -188,20 +196,19 @@ def _workshop(settings: Settings, stage: str) -> Iterator[Workshop]:
     write_atomic(stamp, state)
 
 
-def _tree_state(settings: Settings) -> str:
+def _tree_state(make: Kbuild) -> str:
     """Return what tells one kernel tree and toolchain from another."""
-    stamps = [settings.linux / ".tcbuild" / name for name in ("source", "series")]
+    stamps = [make.tree / ".tcbuild" / name for name in ("source", "series")]
     known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # not in a tree put there by hand
-    return digest(str(settings.linux).encode(), *known, kbuild.fingerprint(settings).encode())
+    return digest(str(make.tree).encode(), *known, make.toolchain.fingerprint.encode())
 
 
-def _build_folder(settings: Settings, state: str) -> Path:
+def _prepare_build_folder(build: Path, state: str) -> Path:
     """Make the folder in which make has `conf` compiled; return the stamp it gets when all went well.
 
     Not the kernel's own: there `conf` could be one of an older source, and would leave an
     auto.conf of a config not yet final.  What a cut run or another tree has left is not used.
     """
-    build = kconfig_explain.build_folder(settings)
     stamp = build / ".tcbuild.state"
     if not stamp.is_file() or stamp.read_text() != state:
         remove_tree(build)
@@ -234,9 +241,7 @@ def base_file(settings: Settings) -> Path:
     """
     base = settings.profile.kernel.base
     if not isinstance(base, str):
-        from tasks.config import inputs  # only a profile with a fetched base needs that stage
-
-        return Path(inputs.source_file(settings, base))
+        return inputs.source_file(settings, base)
     path = FOLDER / base
     if not path.is_file():
         known = ", ".join(sorted(file.name for file in FOLDER.glob("base-*.config")))
@@ -266,12 +271,12 @@ def _outvoted(
     Raises `UserError` with an explanation of each other line that does not hold in `work/config`.
     """
     final = parse_config((shop.work / "config").read_text())
-    missed = {*find_misses(asked, final), *_unknown_unset(shop.settings.linux, asked, final)}
+    missed = {*find_misses(asked, final), *_unknown_unset(shop.kbuild.tree, asked, final)}
     if not missed:
         return {}
     misses = [request for request in asked if request in missed]
     merged = shop.work / "merged.config"
-    symbols, names = kconfig_explain.ask(shop.settings, merged, misses, shop.work, shop.log)
+    symbols, names = kconfig_explain.ask(shop.kbuild, shop.build, merged, misses, shop.work, shop.log)
     by_symbol = {request.symbol: request for request in asked}
     outvoted = {}
     for miss in misses:

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.config.settings import Settings
-from tasks.kernel import kbuild
 from tasks.kernel.fragments import FOLDER, Request
-from tasks.toolchain import build_root
+from tasks.kernel.kbuild import Kbuild
 from tasks.util.errors import UserError
 from tasks.util.process import run
 
@@ -131,19 +129,13 @@ def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
             raise ValueError(f"unexpected record {key!r}")
 
 
-def build_folder(settings: Settings) -> Path:
-    """Return the folder in which make has `conf` compiled."""
-    return settings.config.parent / ".build"
-
-
-def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
+def ask_engine(make: Kbuild, build: Path, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
     """Return explain's records on the symbols `names` under the configuration `config`.
 
-    `conf` must have been made in `build_folder`; `work` receives files.  Raises
+    `conf` must have been made in `build`; `work` receives files.  Raises
     `UserError` if the program cannot be compiled against this tree or fails.
     """
-    build = build_folder(settings)
-    program = _compile(settings, build, log)
+    program = _compile(make, build, log)
     hook, asked, out = work / "explain.kconfig", work / "asked", work / "records"
     hook.write_text(HOOK)
     asked.write_text("".join(f"{name}\n" for name in names))
@@ -157,22 +149,22 @@ def ask_engine(settings: Settings, config: Path, names: Iterable[str], work: Pat
         f"TCBUILD_OUT={out}",
         "listnewconfig",  # reads, and writes no file
     ]
-    kbuild.make(settings, arguments, log=log)
+    make.run(arguments, log=log)
     return out.read_text(errors="replace") if out.is_file() else ""
 
 
-def _compile(settings: Settings, build: Path, log: Path) -> Path:
+def _compile(make: Kbuild, build: Path, log: Path) -> Path:
     folder = build / "scripts" / "kconfig"
-    sources = settings.linux / "scripts"
+    sources = make.tree / "scripts"
     program = folder / "explain"
     # What kbuild linked `conf` from: the set of objects changes from release to release.
     words = (folder / ".conf.cmd").read_text().splitlines()[0].split()
     objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
     includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
-    compiler = build_root.load(settings.profile.kernel.toolchain).compiler
-    command: list[str | Path] = [compiler, "-O1", *includes, "-o", program, FOLDER / "explain.c", *objects]
+    command: list[str | Path] = [make.toolchain.compiler, "-O1", *includes, "-o", program]
+    command += [FOLDER / "explain.c", *objects]
     run(
-        kbuild.in_toolchain(settings, command),
+        make.in_toolchain(command),
         cwd=build,
         log=log,
         hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",
@@ -181,7 +173,7 @@ def _compile(settings: Settings, build: Path, log: Path) -> Path:
 
 
 def ask(
-    settings: Settings, config: Path, misses: Iterable[Request], work: Path, log: Path
+    make: Kbuild, build: Path, config: Path, misses: Iterable[Request], work: Path, log: Path
 ) -> tuple[dict[str, Symbol], list[str]]:
     """Return what the engine says of the missed symbols, and the names of all symbols.
 
@@ -189,7 +181,7 @@ def ask(
     """
     names = sorted({miss.symbol for miss in misses})
     try:
-        return parse_records(ask_engine(settings, config, names, work, log))
+        return parse_records(ask_engine(make, build, config, names, work, log))
     except ValueError as error:
         raise UserError(f"kconfig/explain.c gave no answer: {error}", f"its messages are in {log}") from None
 

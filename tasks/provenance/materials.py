@@ -18,7 +18,6 @@ from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.config.recipe_lock import LockedFile
 from tasks.config.settings import Settings
 from tasks.formats import debian_control
-from tasks.kernel import kbuild
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import LockedPackage, load_lock
 from tasks.provenance import redaction
@@ -175,21 +174,17 @@ def _tree(folder: Path) -> tuple[str, int]:
 def _images(settings: Settings) -> list[Input]:
     found = []
     for image in settings.profile.images:
-        path = inputs.source_file(settings, image.source)
-        where = (
-            f"mirrors: {image.source.path}" if image.source.kind == "http" else "a file of the builder's own"
-        )
-        found.append(
-            Input(
-                "image",
-                image.name,
-                sha256_file(path),
-                _size(path),
-                where,
-                version=image.digest,
-                used_by=("iso",),
-            )
-        )
+        if image.source.kind == "http":
+            locked = inputs.locked_source(settings, image.source)
+            path, sha256 = locked.cached_in(settings.cache), locked.sha256
+            size = path.stat().st_size if path.is_file() else 0
+            where = f"mirrors: {image.source.path}"
+        else:
+            path = inputs.local_file(image.source)
+            sha256, size = sha256_file(path), _size(path)
+            where = "a file of the builder's own"
+        about = {"version": image.digest, "used_by": ("iso",)}
+        found.append(Input("image", image.name, sha256, size, where, **about))  # type: ignore[arg-type]
     return found
 
 
@@ -273,8 +268,9 @@ def tools(settings: Settings) -> Tools:
     debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
     python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(ROOT)}
     # A build root that is not made yet takes minutes: the kernel makes it when it needs it.
-    there = chosen == "host" or build_root.root_folder(settings.cache, chosen).is_dir()
-    return Tools(debian, python, kbuild.fingerprint(settings) if there else chosen)
+    if not build_root.is_made(settings.cache, chosen):
+        return Tools(debian, python, chosen)
+    return Tools(debian, python, build_root.ready(settings.cache, chosen).fingerprint)
 
 
 def _python_package(name: str) -> str:

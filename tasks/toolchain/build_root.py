@@ -81,6 +81,25 @@ class Toolchain:
 
 
 @dataclass(frozen=True)
+class ReadyToolchain:
+    """A toolchain that can compile now.
+
+    compiler: the C compiler's command; root: the build root's folder, `/` for the machine
+    itself; fingerprint: a line that differs whenever objects must not be mixed.
+    """
+
+    compiler: str
+    root: Path
+    fingerprint: str
+
+    def has(self, program: str) -> bool:
+        """Tell whether the toolchain has `program`."""
+        if self.root == HOST_ROOT:
+            return shutil.which(program, path=clean_env()["PATH"]) is not None
+        return (self.root / "usr/bin" / program).is_file()
+
+
+@dataclass(frozen=True)
 class Bind:
     """A folder or file of this machine that a command in a build root sees at the same path."""
 
@@ -110,14 +129,24 @@ def root_folder(cache: Path, name: str) -> Path:
     return cache / "toolchains" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def has_program(folder: Path, name: str, program: str) -> bool:
-    """Tell whether toolchain `name`, whose root lies in `folder`, has `program`."""
-    if load(name).root is None:
-        return shutil.which(program, path=clean_env()["PATH"]) is not None
-    return (folder / "root/usr/bin" / program).is_file()
+def is_made(cache: Path, name: str) -> bool:
+    """Tell whether toolchain `name` is ready: its build root is in the cache, or it needs none."""
+    return load(name).root is None or (root_folder(cache, name) / PACKAGES).is_file()
 
 
-def ensure_root(settings_cache: Path, name: str, *, offline: bool) -> Path:
+def ready(cache: Path, name: str) -> ReadyToolchain:
+    """Return toolchain `name`, whose build root `ensure_root` has made if it has one.
+
+    Raises `UserError` if the root is not in the cache.
+    """
+    toolchain = load(name)
+    if not is_made(cache, name):
+        raise UserError(f"the build root of toolchain {name} is not in the cache", "./doit kernel makes it")
+    root = root_folder(cache, name) / "root" if toolchain.root else HOST_ROOT
+    return ReadyToolchain(toolchain.compiler, root, fingerprint(name, root))
+
+
+def ensure_root(cache: Path, name: str, *, offline: bool) -> Path:
     """Return the root folder of toolchain `name`, made now if the cache has none.
 
     `/` stands for the machine itself (a toolchain without a root).  Nothing is
@@ -128,9 +157,9 @@ def ensure_root(settings_cache: Path, name: str, *, offline: bool) -> Path:
     toolchain = load(name)
     if toolchain.root is None:
         return HOST_ROOT
-    folder = root_folder(settings_cache, name)
+    folder = root_folder(cache, name)
     with _one_at_a_time(folder):
-        if not (folder / PACKAGES).is_file():
+        if not is_made(cache, name):
             if offline:
                 raise UserError(
                     f"the build root of toolchain {name} is not in the cache",
@@ -177,9 +206,8 @@ def fingerprint(name: str, root: Path) -> str:
     leaves in tools/) fit together only within one fingerprint.
     """
     compiler = load(name).compiler
-    gcc = run(command(root, [compiler, "-dumpfullversion"], ())).stdout
-    linker = run(command(root, ["ld", "-v"], ())).stdout
-    libc = run(command(root, ["getconf", "GNU_LIBC_VERSION"], ())).stdout
+    asked = ([compiler, "-dumpfullversion"], ["ld", "-v"], ["getconf", "GNU_LIBC_VERSION"])
+    gcc, linker, libc = (run(command(root, argv, ())).stdout for argv in asked)
     listing = root.parent / PACKAGES
     packages = hashlib.sha256(listing.read_bytes()).hexdigest()[:16] if root != HOST_ROOT else ""
     return describe(name, compiler, gcc, linker, libc, packages)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.config.compiler import Host
-from tasks.config.settings import Settings
 from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
@@ -45,14 +44,13 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
-    """Yield the farm of the profile's hosts, those left out that cannot be used.
+def farm(hosts: Sequence[Host], folder: Path, logs: Path) -> Iterator[Farm]:
+    """Yield the farm of `hosts`, those left out that cannot be used.
 
     `folder` is for scratch files and exists.  What each host did, and what went wrong, is
-    in logs/distcc.log afterwards.
+    in distcc.log of the folder `logs` afterwards.
     """
     here = compile_probe(["gcc"], folder / "here", {})
-    hosts = settings.profile.compiler.distcc_hosts
     usable = []
     troubles = each(lambda host: trouble(host, here, folder), hosts, len(hosts))
     for host, why in zip(hosts, troubles, strict=True):
@@ -63,7 +61,7 @@ def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
     elsewhere = [host for host in usable if host.address != HERE]
     if not elsewhere:
         logger.warning("farm: there is no host to compile on, so all is compiled here")
-    raw, kept = folder / "distcc.raw", settings.logs / "distcc.log"
+    raw, kept = folder / "distcc.raw", logs / "distcc.log"
     env = {"DISTCC_HOSTS": hosts_line(usable), "DISTCC_LOG": str(raw), "DISTCC_VERBOSE": "1"}
     slots = sum(host.slots for host in usable) if elsewhere else 0
     try:

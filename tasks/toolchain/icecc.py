@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
 from tasks.toolchain.distcc import told
 from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.toolchain.identity import compiler as compiler_identity
@@ -48,13 +47,14 @@ class Host:
 
 
 @contextmanager
-def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
-    """Yield the farm of the profile's scheduler; `folder` is for scratch files and exists.
+def farm(address: tuple[str, int], folder: Path, logs: Path, packed: Path) -> Iterator[Farm]:
+    """Yield the farm of the scheduler at `address` (with its port).
+
+    `folder` is for scratch files and exists; `packed` is where packed compilers are kept.
 
     If the scheduler cannot be reached or a host makes other bytes, all is compiled here:
     the scheduler alone chooses hosts.
     """
-    address = settings.profile.compiler.scheduler_address
     try:
         hosts = hosts_of(*address)
     except OSError as error:
@@ -65,13 +65,13 @@ def farm(settings: Settings, folder: Path) -> Iterator[Farm]:
         logger.warning("farm: there is no host to compile on, so all is compiled here")
         yield Farm({}, 0, str)
         return
-    packed = packed_compiler(settings)
+    compiler = pack_compiler(packed, logs)
     with daemon(folder, address) as link:
         log = folder / "icecc.log"
         env = {
             "ICECC": "",
             "ICECC_TEST_SOCKET": str(link),
-            "ICECC_VERSION": str(packed),
+            "ICECC_VERSION": str(compiler),
             "ICECC_DEBUG": "debug",  # the least that names the host
             "ICECC_LOGFILE": str(log),
             # Else what prints a warning is compiled here again, for the colours.
@@ -142,15 +142,18 @@ def parse_hosts(text: str) -> list[Host]:
     ]
 
 
-def packed_compiler(settings: Settings) -> Path:
-    """Return the archive of this machine's compiler for the hosts, packed once for each compiler."""
+def pack_compiler(packed: Path, logs: Path) -> Path:
+    """Pack this machine's compiler for the hosts, unless that is done, and return the archive.
+
+    packed: where the archives are kept; logs: the folder of icecc-create-env.log.
+    """
     key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
-    folder = settings.cache / "icecc" / key
+    folder = packed / key
     if not folder.is_dir():
         logger.info("icecc: packing the compiler for the farm (once)")
         with atomic_dir(folder) as partial:
             gcc, gxx = (shutil.which(tool) or tool for tool in ("gcc", "g++"))
-            log = settings.logs / "icecc-create-env.log"
+            log = logs / "icecc-create-env.log"
             run(["icecc-create-env", "--gcc", gcc, gxx], cwd=partial, log=log)
     return next(folder.glob("*.tar.gz"))
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, run, spawn
 
@@ -45,8 +44,8 @@ def wrapper() -> Path:
 
 
 @contextmanager
-def server(settings: Settings, folder: Path) -> Iterator[Server]:
-    """Yield a server that keeps its objects in the cache folder; scratch files lie in `folder`.
+def server(kept: Path, folder: Path) -> Iterator[Server]:
+    """Yield a server that keeps its objects in the folder `kept`; scratch files lie in `folder`.
 
     Raises `UserError` if it does not start.
     """
@@ -60,7 +59,7 @@ def server(settings: Settings, folder: Path) -> Iterator[Server]:
     }
     log = folder / "sccache.log"
     own = clients | {
-        "SCCACHE_DIR": str(settings.cache / "sccache"),
+        "SCCACHE_DIR": str(kept),
         "SCCACHE_CACHE_SIZE": "2G",
         "SCCACHE_CONF": str(folder / "no.config"),  # the user's is for another cache
         "SCCACHE_IDLE_TIMEOUT": "0",

@@ -39,7 +39,7 @@ class Peer:
         ours = place.settings
         self.build = self.folder / "build"
         # make's environment is ours but for the ccache.
-        self.env = kbuild.make_env(replace(ours, cache=self.folder)) | {
+        self.env = {**kbuild.of_profile(replace(ours, cache=self.folder)).env} | {
             "PATH": f"{Path(sys.prefix, 'bin')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.folder / "home"),
             "LC_ALL": "C",
@@ -80,7 +80,7 @@ class Make(Peer):
     def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
         """Return the commands: [olddefconfig,] the goals[, install and modules_install]."""
         ours = str(self.place.settings.build)
-        make = [word.replace(ours, str(self.build)) for word in kbuild.make_args(self.place.settings)]
+        make = [word.replace(ours, str(self.build)) for word in kbuild.of_profile(self.place.settings).argv]
         commands: list[list[str]] = [[*make, "olddefconfig"]] if configure else []
         commands.append([*make, f"-j{kbuild.jobs()}", *GOALS])
         if install:
@@ -115,7 +115,7 @@ class Tuxmake(Peer):
         which cost no time, are left out.
         """
         ours = self.place.settings
-        wrapped = any("ccache" in word for word in kbuild.make_args(ours))
+        wrapped = any("ccache" in word for word in kbuild.of_profile(ours).argv)
         return [
             *("tuxmake", "-C", str(ours.linux), "-b", str(self.build), "-o", str(self.folder / "out")),
             *("--runtime", "null", "-a", "x86_64", "-t", "gcc", "-w", "ccache" if wrapped else "none"),

@@ -25,7 +25,6 @@ import pytest
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
-from tasks.toolchain import launcher
 from tasks.util.files import sha256_file
 from tasks.util.process import clean_env, run
 
@@ -82,8 +81,8 @@ def with_compiler(settings: Settings, table: Compiler) -> Settings:
 def build(settings: Settings, jobs: int = 4) -> None:
     """Build the project in the output folder from nothing, in a session of the launcher."""
     clear(settings)
-    words = launcher.words(settings)
-    with launcher.session(settings) as session:
+    make = kbuild.of_profile(settings)
+    with make.launcher.session() as session:
         argv: list[str | Path] = [
             "make",
             "-C",
@@ -92,8 +91,8 @@ def build(settings: Settings, jobs: int = 4) -> None:
             settings.linux / "Makefile",
             f"SRC={settings.linux}",
         ]
-        argv += [word for word in kbuild.make_args(settings) if word.startswith("KCFLAGS=")]
-        run([*argv, f"CC={words}", f"-j{session.jobs or jobs}"], env=session.env, log=settings.logs / "make")
+        argv += [word for word in make.argv if word.startswith(("KCFLAGS=", "CC="))]
+        run([*argv, f"-j{session.jobs or jobs}"], env=session.env, log=settings.logs / "make")
 
 
 def clear(settings: Settings) -> None:

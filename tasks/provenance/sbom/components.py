@@ -121,7 +121,7 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
 def _path(settings: Settings, one: Input) -> Path:
     """Return where an input lies."""
     if one.kind == "deb":
-        return inputs.package_files(settings)[one.name]
+        return inputs.package_files(settings, [one.name])[one.name]
     name = one.name.rpartition("/")[2]
     path = cached_path(settings.cache, one.sha256, f"{name}.tcz" if one.kind == "tcz" else name)
     if one.kind in ("mirror", "tcz", "origin") and not path.is_file():

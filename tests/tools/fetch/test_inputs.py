@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config import kernel_source
 from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Core, Source
-from tasks.fetch import inputs
+from tasks.fetch import bring, inputs
 from tasks.kernel import source_tree
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
@@ -60,8 +61,9 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
     inputs.fetch(settings, ("attr",))
-    files = package_files(settings, ("attr",))
-    assert list(files) == ["attr", "busybox"], "the kernel's source is asked for by itself"
+    bring.packages(settings)
+    files = package_files(settings, ("busybox", "attr"))
+    assert list(files) == ["attr", "busybox"]
     source_tree.unpack_linux(settings)
     assert (settings.linux / "arch/x86/Kbuild").is_file()
     assert repository.mirror.url not in settings.used_lock.read_text()
@@ -146,11 +148,12 @@ def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     settings.used_lock.unlink()
     inputs.fetch(settings, ("attr",))
     assert (settings.used_lock.read_bytes(), fetched(settings)) == (lock, set())
-    package_files(settings, ("attr",))
-    assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}
+    bring.packages(settings)
+    assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}, "not the kernel's source"
+    bring.kernel_source(settings)
     source_tree.unpack_linux(settings)
     assert (settings.linux / "arch/x86/Kbuild").is_file()
-    assert (settings.linux / ".tcbuild/source").read_text() == source_tree.linux_identity(settings)
+    assert (settings.linux / ".tcbuild/source").read_text() == kernel_source.identity(settings)
 
 
 def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
@@ -170,15 +173,15 @@ def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository:
     settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings)
     with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):
-        package_files(replace(settings, offline=True))
+        bring.core_packages(replace(settings, offline=True))
     deb = locked.package[0].cached_in(settings.cache)
     deb.parent.mkdir(parents=True)
     deb.write_bytes(b"damaged")
-    package_files(settings)
+    bring.core_packages(settings)
     assert sha256_file(deb) == locked.package[0].sha256
     del repository.records["linux-source-6.1", "6.1.1-1"]
     repository.add("linux-source-6.1", "6.1.2-1", KERNEL_FILES)
     repository.publish()
     with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
-        source_tree.unpack_linux(settings)
+        bring.kernel_source(settings)
     assert caught.value.hint == "./doit lock takes what is offered now"

@@ -248,7 +248,7 @@ def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> Non
 
 
 def packages_without(image: Settings, *absent: str) -> dict[str, Path]:
-    cached = inputs.package_files(image)
+    cached = inputs.package_files(image, image.profile.core.packages)
     return {name: cached[name] for name in image.profile.core.packages if name not in absent}
 
 

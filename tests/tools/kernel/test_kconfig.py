@@ -22,8 +22,8 @@ from tasks.cli import variables
 from tasks.config import profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
-from tasks.fetch import inputs
-from tasks.kernel import build, kbuild, kconfig, source_tree
+from tasks.fetch import bring, inputs
+from tasks.kernel import install, kbuild, kconfig, source_tree
 from tasks.kernel.fragments import FOLDER, parse_config, read_fragment
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
@@ -65,6 +65,7 @@ def apt_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scratch = tmp_path_factory.mktemp("fetched")
         settings = variables.resolve({"profile": "apt", "out": str(scratch)}, scratch)
         inputs.fetch(settings)
+        bring.kernel_source(settings)
         source_tree.unpack_linux(settings)
         tree = settings.linux
     return kconfig_part(tree, tmp_path_factory.mktemp("linux"))
@@ -124,8 +125,8 @@ def configure(settings: Settings) -> None:
 
 def release(settings: Settings) -> str:
     """Return the release of the config in the build folder."""
-    kbuild.make(settings, ["include/config/kernel.release"])
-    return build.built_release(settings)
+    kbuild.of_profile(settings).run(["include/config/kernel.release"])
+    return install.built_release(settings)
 
 
 def report(settings: Settings, capsys: pytest.CaptureFixture[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_source import DEFERRED, STAMP
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
 from tasks.kernel import patches, source_tree
@@ -51,17 +52,17 @@ def files(settings: Settings) -> set[str]:
     return {str(path) for path in found}
 
 
-STUB = {source_tree.SOURCE, source_tree.SERIES, source_tree.DEFERRED}
+STUB = {STAMP, source_tree.SERIES, DEFERRED}
 
 
 def stamps(settings: Settings) -> list[str]:
-    return [(settings.linux / name).read_text() for name in (source_tree.SOURCE, source_tree.SERIES)]
+    return [(settings.linux / name).read_text() for name in (STAMP, source_tree.SERIES)]
 
 
 def test_without_a_shared_cache_the_tree_is_made_at_once(settings: Settings) -> None:
     source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
     assert (settings.linux / "a.c").read_text() == CHANGED
-    assert not (settings.linux / source_tree.DEFERRED).exists()
+    assert not (settings.linux / DEFERRED).exists()
 
 
 def test_with_one_the_stamps_are_the_same_and_the_tree_comes_when_it_is_needed(settings: Settings) -> None:
@@ -87,7 +88,7 @@ def test_a_tree_that_is_there_is_patched_where_it_stands(settings: Settings, tmp
     (tmp_path / "patches/trial/series").write_text("")
     source_tree.prepare(settings)
     assert (settings.linux / "a.c").read_text() == ORIGINAL
-    assert not (settings.linux / source_tree.DEFERRED).exists()
+    assert not (settings.linux / DEFERRED).exists()
 
 
 def test_another_source_is_put_off_again(settings: Settings, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_unpacking_that_fails_begins_with_the_stamps_again(settings: Settings, t
     (tmp_path / "linux.tar.xz").write_bytes(good[:-40])
     with pytest.raises(UserError, match="damaged"):
         source_tree.ensure(settings)
-    assert not (settings.linux / source_tree.SOURCE).exists(), "for doit, task linux is to be done again"
+    assert not (settings.linux / STAMP).exists(), "for doit, task linux is to be done again"
     (tmp_path / "linux.tar.xz").write_bytes(good)
     source_tree.prepare(settings)
     source_tree.ensure(settings)

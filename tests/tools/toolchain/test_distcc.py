@@ -11,7 +11,7 @@ import pytest
 
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
-from tasks.toolchain import launcher
+from tasks.toolchain import prepare
 from tests.support import farm
 from tests.support.farm import Machine
 
@@ -43,7 +43,7 @@ def jobs_done(log: Path) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
-    launcher.ensure("distcc", offline=False)
+    prepare.install_programs("distcc", offline=False)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
-from tasks.toolchain import icecc, launcher
+from tasks.toolchain import icecc, prepare
 from tests.support import farm
 from tests.support.farm import Machine
 
@@ -36,7 +36,7 @@ exec "$@"
 
 @pytest.fixture
 def two() -> Iterator[list[Machine]]:
-    launcher.ensure("icecc", offline=False)
+    prepare.install_programs("icecc", offline=False)
     if os.geteuid() != 0:
         pytest.skip("iceccd needs root to take jobs: it runs the compiler in a chroot")
     with farm.machines(2) as machines:
@@ -114,7 +114,7 @@ def test_work_reaches_both_hosts_and_one_may_die(
 def test_without_a_scheduler_the_build_goes_on(
     make_settings: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    launcher.ensure("icecc", offline=False)
+    prepare.install_programs("icecc", offline=False)
     settings = make_settings()
     farm.write_project(settings.output, 2)
     ours = farm.built_here(settings, tmp_path / "here")

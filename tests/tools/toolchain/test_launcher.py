@@ -13,7 +13,7 @@ import pytest
 
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
-from tasks.toolchain import launcher
+from tasks.toolchain import prepare
 from tasks.util.files import remove_tree
 from tests.support import farm
 
@@ -96,7 +96,7 @@ def elsewhere(settings: Settings, output: Path) -> Settings:
 def test_hits_survive_another_folder(
     settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    launcher.ensure(name, offline=False)
+    prepare.install_programs(name, offline=False)
     settings = farm.with_compiler(settings, Compiler(name))  # type: ignore[arg-type]
     farm.build(settings)
     first = capfd.readouterr().out.splitlines()[-1]

@@ -59,19 +59,18 @@ class Bench:
     def cache(self) -> SharedCache:
         return SharedCache(self.settings.shared_cache, self.settings.offline)
 
+    def plain(self) -> Task:
+        return {
+            "basename": "tcz",
+            "name": "attr",
+            "actions": [(action(self.work), [])],
+            "file_dep": [str(self.input)],
+            "targets": [str(self.made)],
+            "uptodate": changed(epoch=1),
+        }
+
     def task(self, cache: SharedCache | None = None) -> Task:
-        return shared(
-            cache or self.cache(),
-            self.settings,
-            {
-                "basename": "tcz",
-                "name": "attr",
-                "actions": [(action(self.work), [])],
-                "file_dep": [str(self.input)],
-                "targets": [str(self.made)],
-                "uptodate": changed(epoch=1),
-            },
-        )
+        return shared(cache or self.cache(), self.settings, self.plain())
 
     def run(self) -> Any:
         """Run the task as a new `./doit` would, and return what its action returned."""
@@ -96,6 +95,24 @@ def test_the_second_time_it_comes_from_the_cache(bench: Bench, capsys: pytest.Ca
     bench.input.write_text("other")
     bench.run()
     assert (bench.runs, bench.made.read_text()) == (2, "made of other")
+
+
+def test_what_comes_from_the_cache_needs_no_input(bench: Bench) -> None:
+    """The first actions of a task bring its inputs: with a hit they are not done either."""
+    done: list[str] = []
+
+    def run() -> None:
+        before = [(action(done.append), [word]) for word in ("bring", "prepare")]
+        task = {**bench.plain(), "actions": [*before, *bench.plain()["actions"]]}
+        ((function, arguments),) = shared(bench.cache(), bench.settings, task)["actions"]
+        assert function(*arguments) is None
+
+    run()
+    assert (done, bench.runs) == (["bring", "prepare"], 1)
+    bench.made.unlink()
+    run()
+    assert (done, bench.runs) == (["bring", "prepare"], 1)
+    assert bench.made.read_text() == "made of CONFIG_X=y\n"
 
 
 def test_without_a_cache_the_task_is_what_it_was(bench: Bench) -> None:

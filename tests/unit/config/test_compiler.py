@@ -119,32 +119,23 @@ def test_the_address_of_a_remote_storage(url: str, address: tuple[str, int] | No
     assert storage_address(url) == address
 
 
-def test_the_launcher_is_the_first_word_and_the_root_toolchains_have_no_network(
-    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+def test_the_launcher_is_the_first_word(
+    make_settings: Callable[..., Settings],
 ) -> None:
     settings = make_settings()
-    monkeypatch.setattr(launcher, "ensure", lambda group, offline: None)
 
-    def with_table(table: Compiler, toolchain: str = "host") -> Settings:
-        kernel = replace(settings.profile.kernel, toolchain=toolchain)
-        return replace(settings, profile=replace(settings.profile, compiler=table, kernel=kernel))
+    def with_table(table: Compiler) -> Settings:
+        return replace(settings, profile=replace(settings.profile, compiler=table))
 
-    assert launcher.words(with_table(Compiler("none"))) == "gcc"
-    assert launcher.words(with_table(Compiler("distcc", hosts=("a",)))) == "distcc gcc"
-    assert kbuild.compiler_args(with_table(Compiler("icecc", scheduler="a")))[1] == "HOSTCC=icecc gcc"
-    wrapper = launcher.words(with_table(Compiler("sccache"))).split()[0]
+    def words(table: Compiler) -> str:
+        return launcher.of_profile(with_table(table)).words("gcc", has_ccache=False)
+
+    assert words(Compiler("none")) == words(Compiler("ccache")) == "gcc"
+    assert words(Compiler("distcc", hosts=("a",))) == "distcc gcc"
+    icecc = with_table(Compiler("icecc", scheduler="a"))
+    assert kbuild.of_profile(icecc).argv[-1] == "HOSTCC=icecc gcc"
+    wrapper = words(Compiler("sccache")).split()[0]
     assert Path(wrapper).is_file() and wrapper.startswith(str(ROOT))
-    for table in (Compiler("sccache"), Compiler(hosts=("a",)), Compiler(remote_storage="redis://a")):
-        with pytest.raises(UserError, match="toolchain debian11 is a build root without a network"):
-            launcher.words(with_table(table, "debian11"))
-
-
-def test_what_is_missing_is_named_when_nothing_may_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda tool, path: None)
-    with pytest.raises(UserError, match="launcher icecc needs packages that are missing: icecc") as caught:
-        launcher.ensure("icecc", offline=True)
-    assert caught.value.hint == "apt-get install icecc"
-    launcher.ensure("none", offline=True)
 
 
 HERE = Object(b"\0GCC: (Debian 12.2.0-14) 12.2.0\0", "GNU assembler version 2.40 (x86_64-linux-gnu)\n")

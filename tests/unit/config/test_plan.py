@@ -15,6 +15,7 @@ from tasks.config import plan, profile, recipe
 from tasks.config.profile import Extension, Profile
 from tasks.config.settings import Settings
 from tasks.extensions import dependency_tree, upstream
+from tasks.fetch import bring
 from tasks.formats.tcz import parse_dep
 from tasks.kernel import installed
 from tasks.origins.lock import Lock, LockedExtension, load_lock
@@ -224,10 +225,12 @@ def test_an_extension_that_was_not_fetched(make_settings: Callable[..., Settings
     settings = make_settings("apt")
     settings.output.mkdir(parents=True)
     with pytest.raises(UserError, match="extension a was not fetched yet"):
-        upstream.install(settings, "a")
+        bring.extension(settings, "a")
     settings.used_lock.write_text(locked(a="").to_toml())
     with pytest.raises(UserError, match="offline=1"):
-        upstream.install(replace(settings, offline=True), "a")
+        bring.extension(replace(settings, offline=True), "a")
+    with pytest.raises(UserError, match=r"a\.tcz is not in the cache"):
+        upstream.install(settings, "a")
 
 
 def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[..., Settings]) -> None:
@@ -239,7 +242,7 @@ def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"hsqs but another")
     with pytest.raises(UserError, match=r"a\.tcz.*offline=1"):
-        upstream.install(settings, "a")
+        bring.extension(settings, "a")
     assert not settings.tcz.exists()
 
 

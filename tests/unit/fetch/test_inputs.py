@@ -17,7 +17,7 @@ from tasks.config.inputs import package_files, source_file, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Core, Image, Source
-from tasks.fetch import inputs
+from tasks.fetch import bring, inputs
 from tasks.kernel import source_tree
 from tasks.origins import apt, lock
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
@@ -182,7 +182,7 @@ def test_before_the_first_fetch(made: Settings, ask: str) -> None:
         if ask == "file":
             source_file(made, KERNEL)
         elif ask == "packages":
-            package_files(made)
+            package_files(made, ("busybox",))
         else:
             used_lock(made)
     assert caught.value.hint == "./doit fetch"
@@ -195,12 +195,16 @@ def test_a_file_the_cache_has_lost_or_damaged_is_fetched_again(made: Settings, m
     cached = source_file(made, BASE)
     whole = cached.read_bytes()
     cached.write_bytes(whole.swapcase())
+    bring.base_config(made)
     assert source_file(made, BASE).read_bytes() == whole
     cached.unlink()
+    with pytest.raises(UserError, match="config is not in the cache"):
+        source_file(made, BASE)
+    bring.base_config(made)
     assert source_file(made, BASE).read_bytes() == whole
     cached.unlink()
     with pytest.raises(UserError, match="offline=1"):
-        source_file(replace(made, offline=True), BASE)
+        bring.base_config(replace(made, offline=True))
     with pytest.raises(UserError, match="src/other was not fetched yet"):
         source_file(made, Source("http", path="src/other"))
 
@@ -221,7 +225,7 @@ class TestPackages:
         pin(settings, *packages, LockedPackage("unused", "1", "0" * 64))
         inputs.fetch(settings, ("attr",))
         assert used_lock(settings).package == tuple(packages)
-        files = package_files(settings, ("attr",))
+        files = package_files(settings, ("attr", "busybox"))
         assert {name: path.read_bytes() for name, path in files.items()} == {
             "attr": b"attr 1",
             "busybox": b"busybox 1",
@@ -240,7 +244,7 @@ class TestPackages:
         inputs.fetch(settings)
         busybox.cached_in(settings.cache).unlink()
         with pytest.raises(UserError, match="not in the cache, and offline=1 forbids to fetch: busybox"):
-            package_files(replace(settings, offline=True))
+            bring.core_packages(replace(settings, offline=True))
 
     def test_frozen_without_a_locked_kernel(self, settings: Settings) -> None:
         pin(settings, deb(settings, "busybox"))

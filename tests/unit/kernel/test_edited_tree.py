@@ -11,7 +11,7 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.config.sources import Source
-from tasks.kernel import build, edited_tree, kbuild, patches, source_tree
+from tasks.kernel import build, edited_tree, patches, source_tree
 
 OLD = 1_000_000_000
 
@@ -116,20 +116,17 @@ def test_a_cut_run_is_made_up_for(origin: Path, settings: Settings, monkeypatch:
     assert (settings.linux / "fs/dir.c").read_text() == "fs/dir.c\n"
 
 
-def test_objects_are_kept_over_edits_but_not_over_another_copy(
-    origin: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kbuild, "fingerprint", lambda settings: "gcc")
-    build.fresh_build_folder(settings)
+def test_objects_are_kept_over_edits_but_not_over_another_copy(origin: Path, settings: Settings) -> None:
+    build.fresh_build_folder(settings, "gcc")
     made = settings.build / "dir.o"
     made.write_text("object")
     edit(origin / "fs/dir.c")
     source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings)
+    build.fresh_build_folder(settings, "gcc")
     assert made.exists()
     (settings.linux / ".tcbuild/files").unlink()  # copied as a whole: the mtimes are old ones
     source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings)
+    build.fresh_build_folder(settings, "gcc")
     assert not made.exists()
 
 

@@ -15,15 +15,16 @@ from tasks.util.errors import UserError
 
 def test_make_gets_fixed_values(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
-    arguments = kbuild.make_args(settings)
+    make = kbuild.of_profile(settings)
+    arguments = make.argv
     given = dict(word.split("=", 1) for word in arguments if "=" in word)
     assert arguments[0] == "make"
     assert given["O"] == str(settings.build)
     assert given["KBUILD_BUILD_TIMESTAMP"] == "Tue Nov 14 22:13:20 UTC 2023"
     assert given["LOCALVERSION"] == ""
     assert {"ARCH", "KBUILD_BUILD_USER", "KBUILD_BUILD_HOST", "KBUILD_BUILD_VERSION"} <= given.keys()
-    assert kbuild.make_env(settings)["SOURCE_DATE_EPOCH"] == "1700000000"
-    assert kbuild.make_env(settings)["CCACHE_DIR"].startswith(str(settings.cache))
+    assert make.env["SOURCE_DATE_EPOCH"] == "1700000000"
+    assert make.env["CCACHE_DIR"].startswith(str(settings.cache))
     assert kbuild.jobs() >= 1
 
 
@@ -32,4 +33,4 @@ def test_a_path_that_kbuild_cannot_live_with_is_refused(
     make_settings: Callable[..., Settings], tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match="cannot handle"):
-        kbuild.make_args(dataclasses.replace(make_settings(), output=tmp_path / name))
+        kbuild.of_profile(dataclasses.replace(make_settings(), output=tmp_path / name))

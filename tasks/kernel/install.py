@@ -1,0 +1,72 @@
+"""Install what was built below the output folder, and prove it.
+
+The kernel's own `make install` and `make modules_install` do the installing,
+with INSTALL_PATH, INSTALL_MOD_PATH and INSTALLKERNEL set so that nothing of the
+machine we build on is touched (kernel Documentation, kbuild/kbuild.rst).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.formats import bzimage, compression, elf
+from tasks.kernel import kbuild
+from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
+from tasks.util.log import logger
+
+INSTALLER = Path(__file__).with_name("installkernel")
+INSTALLED_AS = "tcbuild-installkernel"
+
+
+def built_release(settings: Settings) -> str:
+    """Return the release of the kernel in the build folder, as `uname -r` says it.
+
+    It is what `make kernelrelease` prints; every build brings the file up to date.
+    """
+    return (settings.build / "include/config/kernel.release").read_text().strip()
+
+
+def install(settings: Settings) -> None:
+    """Run `make install` and `modules_install` into `kernel/` and check the result there.
+
+    `artifacts/PROFILE/kernel/` appears only when every check has passed.
+    """
+    make = kbuild.of_profile(settings)
+    release = built_release(settings)
+    log = settings.logs / "kernel-install.log"
+    log.unlink(missing_ok=True)
+    home = settings.output / "home"
+    _make_home(home)
+    with atomic_dir(settings.kernel) as folder:
+        where = [f"HOME={home}", f"INSTALL_PATH={folder}", f"INSTALLKERNEL={INSTALLED_AS}"]
+        make.run(["install", *where], log=log)
+        image = bzimage.check_bzimage(folder / "vmlinuz64", release=release)
+        modules = folder / "modules"
+        goals = ["modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"]
+        make.run(goals, log=log, jobs=kbuild.jobs())
+        for link in ("build", "source"):  # they point into this machine's folders
+            (modules / "lib/modules" / release / link).unlink(missing_ok=True)
+        count = elf.check_modules(modules, release)
+        write_atomic(folder / "release", release + "\n")
+        write_atomic(folder / "config", (settings.build / ".config").read_bytes())
+        write_atomic(folder / "modules.sha256", _digests(modules))
+        formats = compression.unpackable((folder / "config").read_text())
+        write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
+    logger.info(str(replace(image, path=settings.kernel / "vmlinuz64")))
+    logger.info(f"{count} modules for {release}")
+
+
+def _make_home(home: Path) -> None:
+    """Make the home folder in which the kernel's make finds our installer."""
+    # The kernel looks for $HOME/bin/$INSTALLKERNEL before /sbin/$INSTALLKERNEL.
+    remove_tree(home)
+    (home / "bin").mkdir(parents=True)
+    shutil.copy2(INSTALLER, home / "bin" / INSTALLED_AS)
+
+
+def _digests(root: Path) -> str:
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    return "".join(f"{sha256_file(path)}  {path.relative_to(root)}\n" for path in files)

@@ -1,0 +1,39 @@
+"""Make the profile's compiler ready: the step before the kernel's make is called.
+
+It alone installs programs and makes build roots; all else in this package looks at what is there.
+"""
+
+from __future__ import annotations
+
+from tasks.config.settings import Settings
+from tasks.toolchain import build_root, launcher
+from tasks.util import host, host_packages
+from tasks.util.errors import UserError
+from tasks.util.process import clean_env
+
+
+def prepare(settings: Settings) -> None:
+    """Install the launcher's programs, and make the toolchain's build root and the launcher's folder.
+
+    Raises `UserError` if something cannot be installed or made, and if the toolchain has no
+    such launcher.
+    """
+    table, toolchain = settings.profile.compiler, settings.profile.kernel.toolchain
+    launcher.refuse_unfit(table, toolchain)
+    for group in dict.fromkeys([table.launcher, table.farm]):
+        install_programs(group, offline=settings.offline)
+    build_root.ensure_root(settings.cache, toolchain, offline=settings.offline)
+    launcher.of_profile(settings).folder.mkdir(parents=True, exist_ok=True)
+
+
+def install_programs(group: str, *, offline: bool) -> None:
+    """Install what is missing of the programs of host.toml's `group`; no such group is fine."""
+    lacking = host.lacking(host.groups().get(group, {}), clean_env()["PATH"])
+    if not lacking:
+        return
+    if offline:
+        raise UserError(
+            f"launcher {group} needs packages that are missing: {' '.join(lacking)}",
+            f"apt-get install {' '.join(lacking)}",
+        )
+    host_packages.install_packages(lacking)

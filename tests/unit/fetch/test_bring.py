@@ -1,0 +1,162 @@
+"""What a stage needs is brought by one step before it, and only what is missing; no apt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import inputs as config_inputs
+from tasks.config.inputs import package_files, source_file
+from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_unpacked
+from tasks.config.profile import Boot, Kernel, Profile
+from tasks.config.settings import Settings
+from tasks.config.sources import Core, Image, Source
+from tasks.fetch import bring
+from tasks.origins import apt
+from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.util.errors import UserError
+from tests.support.mirror import Mirror, Page, forbid_sockets
+
+CONTENTS = {path: path.encode() for path in ("linux.tar", "base.config", "core.gz", "tool.tar")}
+KERNEL, BASE, CORE, TOOL = (Source("http", path=path) for path in CONTENTS)
+
+
+def locked(path: str) -> LockedFile:
+    return LockedFile(path, hashlib.sha256(CONTENTS[path]).hexdigest())
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with Mirror() as running:
+        running.pages |= {path: Page(content) for path, content in CONTENTS.items()}
+        yield running
+
+
+@pytest.fixture
+def settings(mirror: Mirror, tmp_path: Path) -> Settings:
+    """All inputs are locked, and none is fetched: so `fetch` leaves it with a shared cache."""
+    mine = Profile(
+        description="made up",
+        source_date_epoch=1,
+        kernel=Kernel(KERNEL, BASE, "olddefconfig", ()),
+        core=Core(archives=(CORE,)),
+        boot=Boot(()),
+        mirrors=(mirror.url,),
+        images=(Image("localhost/tool:1", TOOL),),
+    )
+    made = Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+    made.output.mkdir()
+    made.used_lock.write_text(Lock(file=tuple(map(locked, CONTENTS))).to_toml())
+    return made
+
+
+def asked(mirror: Mirror) -> list[str]:
+    return [request.path for request in mirror.requests]
+
+
+@pytest.mark.parametrize(
+    ("step", "source"),
+    [
+        (bring.kernel_source, KERNEL),
+        (bring.base_config, BASE),
+        (bring.core_archives, CORE),
+        (bring.images, TOOL),
+    ],
+)
+def test_each_step_brings_what_its_stage_needs_once(
+    settings: Settings, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, step: object, source: Source
+) -> None:
+    assert callable(step)
+    with pytest.raises(UserError, match=f"{source.path} is not in the cache") as caught:
+        source_file(settings, source)
+    assert caught.value.hint == "run the same command again"
+    assert asked(mirror) == [], "a getter only looks"
+    step(settings)
+    assert asked(mirror) == [source.path]
+    assert source_file(settings, source).read_bytes() == CONTENTS[source.path]
+    forbid_sockets(monkeypatch)
+    step(settings)
+
+
+def test_the_source_of_an_unpacked_tree_is_not_brought_again(settings: Settings, mirror: Mirror) -> None:
+    (settings.linux / STAMP).parent.mkdir(parents=True)
+    (settings.linux / STAMP).write_text(identity(settings))
+    assert is_unpacked(settings)
+    bring.kernel_source(settings)
+    assert asked(mirror) == []
+    (settings.linux / DEFERRED).write_text("")
+    assert not is_unpacked(settings)
+    bring.kernel_source(settings)
+    assert asked(mirror) == [KERNEL.path]
+
+
+def test_a_tree_of_another_source_is_not_the_one_wanted(settings: Settings) -> None:
+    assert not is_unpacked(settings)
+    (settings.linux / STAMP).parent.mkdir(parents=True)
+    (settings.linux / STAMP).write_text(f"linux.tar {'0' * 64}\n")
+    assert not is_unpacked(settings)
+
+
+def test_a_file_of_this_machine_is_never_brought(
+    settings: Settings, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_inputs, "ROOT", tmp_path)
+    kernel = replace(settings.profile.kernel, source=Source("file", path="linux.tgz"), base="base.config")
+    images = (Image("localhost/tool:1", Source("file", path="tool.tar")),)
+    settings = replace(settings, profile=replace(settings.profile, kernel=kernel, images=images))
+    for step in (bring.kernel_source, bring.base_config, bring.images):
+        step(settings)
+    assert asked(mirror) == []
+
+
+class TestPackages:
+    @pytest.fixture
+    def names(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """What apt is asked for, call by call."""
+        calls: list[list[str]] = []
+        monkeypatch.setattr(apt, "fetch_packages", lambda names, **_: calls.append(list(names)))
+        return calls
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        """`there` is in the cache; the packages of recipe attr are libattr1 and attr."""
+        content = b"there"
+        there = LockedPackage("there", "1", hashlib.sha256(content).hexdigest())
+        others = ("attr", "busybox", "libattr1", "linux-source-6.1")
+        packages = (there, *(LockedPackage(name, "1", "0" * 64) for name in others))
+        settings.used_lock.write_text(Lock(packages, (locked(CORE.path),)).to_toml())
+        there.cached_in(settings.cache).parent.mkdir(parents=True)
+        there.cached_in(settings.cache).write_bytes(content)
+        kernel = replace(settings.profile.kernel, source=Source("apt", package="linux-source-[0-9]*"))
+        core = Core(packages=("busybox", "there"), archives=(CORE,))
+        return replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
+
+    def test_apt_is_asked_for_what_is_missing(self, settings: Settings, names: list[list[str]]) -> None:
+        bring.core_packages(settings)
+        bring.kernel_source(settings)
+        bring.packages(settings)
+        assert names == [["busybox"], ["linux-source-6.1"], ["attr", "busybox", "libattr1"]]
+
+    def test_a_recipe_brings_its_packages_and_the_base_it_is_checked_against(
+        self, settings: Settings, names: list[list[str]], mirror: Mirror
+    ) -> None:
+        bring.recipe(settings, "attr")
+        assert set(names[0]) <= {"attr", "libattr1"} and "attr" in names[0]
+        assert asked(mirror) == [CORE.path]
+
+    def test_the_lock_has_the_last_word(self, settings: Settings, names: list[list[str]]) -> None:
+        core = replace(settings.profile.core, packages=("busybox", "other"))
+        settings = replace(settings, profile=replace(settings.profile, core=core))
+        with pytest.raises(UserError, match="package other was not fetched yet"):
+            bring.core_packages(settings)
+        assert names == []
+
+    def test_the_getter_says_which_package_is_not_there(self, settings: Settings) -> None:
+        assert list(package_files(settings, ["there"])) == ["there"]
+        with pytest.raises(UserError, match=r"busybox_1\.deb is not in the cache"):
+            package_files(settings, ["there", "busybox"])
