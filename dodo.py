@@ -272,7 +272,11 @@ def task_tcz() -> Iterator[Task]:
         make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
-            "actions": [do("fetch.bring", "recipe", S, name), do("extensions.build", "build", S, name)],
+            "actions": [
+                do("fetch.bring", "recipe", S, name),
+                *([do("fetch.recipe_inputs", "bring", S, name)] if fetched else []),
+                do("extensions.build", "build", S, name),
+            ],
             "meta": {"beforehand": [do("extensions.build", "base_root", S)]},
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [

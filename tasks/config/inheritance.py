@@ -1,8 +1,8 @@
 """Profiles that say only what they change: `inherit = "NAME"` at the top of one.
 
-Tables are merged key by key.  What the profile itself says replaces what it inherits, with
-one exception: its `extensions` are added to the inherited ones, and one that is there
-already, by name, takes the place of the inherited entry.
+Tables are merged key by key, but a table of another `kind` replaces the inherited one.  What
+the profile itself says replaces what it inherits, with one exception: its `extensions` are added
+to the inherited ones, and one that is there already, by name, takes the place of the inherited entry.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.util.errors import UserError
-from tasks.util.toml_schema import build, read_toml
+from tasks.util.toml_schema import KIND, build, read_toml
 
 T = TypeVar("T")
 KEY = "inherit"
@@ -71,7 +71,9 @@ def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         old = below.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = _tables(old, value) if both else value  # type: ignore[arg-type]
+        # The keys of one kind mean nothing to another (toml_schema's unions).
+        same = both and value.get(KIND, old.get(KIND)) == old.get(KIND)  # type: ignore[union-attr]
+        result[key] = _tables(old, value) if same else value  # type: ignore[arg-type]
     return result
 
 

@@ -12,9 +12,10 @@ from typing import Literal
 
 from tasks.config import inheritance
 from tasks.config.compiler import Compiler
-from tasks.config.sources import Core, Image, Source, check_hosts, check_images
+from tasks.config.sources import Core, Image, Source, check_images
 from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
+from tasks.origins.redirects import check_hosts
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +13,6 @@ REFERENCE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 )
 NAMESPACE = re.compile(r"[A-Za-z0-9]+([_.-][A-Za-z0-9]+)*")
-
-HOST = re.compile(
-    r"(http://)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
-)
 
 
 @dataclass(frozen=True)
@@ -98,10 +93,3 @@ def check_images(images: tuple[Image, ...]) -> None:
         if image.file in seen:
             raise ValueError(f"images: {seen[image.file]!r} and {image.name!r} are the same or too alike")
         seen[image.file] = image.name
-
-
-def check_hosts(hosts: Iterable[str]) -> None:
-    """Raise `ValueError` unless every item of a `redirects` array is HOST or http://HOST."""
-    for host in hosts:
-        if not HOST.fullmatch(host):
-            raise ValueError(f"redirects: expected HOST or http://HOST, got {host!r}")

@@ -114,7 +114,7 @@ def _check_libraries(
         for dep in deps:
             members = squashfs_members(settings.tcz / f"{dep}.tcz")
             below = libraries.mapped(members, Path(folder, dep)) | below
-        packages = {package for origin in made.origin for package in origin.packages}
+        packages = {package for origin in made.origin for package in origin.apt_packages()}
         debs = inputs.package_files(settings, packages) if packages else {}
         libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
 
@@ -208,11 +208,11 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
 
 def _version(settings: Settings, made: Recipe) -> str:
     """Return the version of what the recipe names first: a package's, or what its origin says."""
-    if made.origin and made.origin[0].version:
-        return made.origin[0].version
-    first = next((origin.packages[0] for origin in made.origin if origin.packages), "")
+    if made.origin and made.origin[0].stated_version():
+        return made.origin[0].stated_version()
+    packages = [package for origin in made.origin for package in origin.apt_packages()]
     versions = {package.name: package.version for package in inputs.used_lock(settings).package}
-    return versions.get(first, "1")
+    return versions.get(packages[0], "1") if packages else "1"
 
 
 def _some(items: Sequence[str]) -> str:

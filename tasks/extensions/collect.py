@@ -1,8 +1,5 @@
-"""Where an extension's files come from: each kind of origin unpacks them into a folder, and
-what the recipe says of them (`keep`, `drop`, `rename`, `join`) decides what goes on from there.
-
-A new kind is a name in `recipe.Origin.kind`, its fields in `recipe.FIELDS`, what
-`Origin.identity` says of it, and its functions in `KINDS`.
+"""What of an extension's origins goes into it, and where: each origin unpacks itself into a folder,
+and what the recipe says of it (`keep`, `drop`, `rename`, `join`) decides what goes on from there.
 """
 
 from __future__ import annotations
@@ -10,81 +7,43 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.config import inputs, recipe_lock
-from tasks.config.recipe import Origin
-from tasks.config.recipe_lock import LockedFile
+from tasks.config import recipe_lock
 from tasks.config.settings import Settings
-from tasks.formats import debian_package
-from tasks.origins import npm, tarball, wheel
+from tasks.origins.kinds.base import LockedOrigin, Origin
+from tasks.origins.origin_lock import OriginFile
 from tasks.util.errors import UserError
-from tasks.util.files import remove_tree, scratch_folder
-
-Unpacked = Iterator[tuple[str, Path]]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What one kind of origin can do.
-
-    unpack(settings, origin, files, scratch): yield (label, folder) of what it brings, below
-    `scratch`, an absent folder that is removed between two; no network.
-    Kinds that recipes lock also have learn(settings, origin, scratch), which brings what
-    nobody has verified yet into the cache and returns its lock entries, and
-    fetch(settings, origin, files), which brings those of the lock there.
-    """
-
-    unpack: Callable[[Settings, Origin, tuple[LockedFile, ...], Path], Unpacked]
-    learn: Callable[[Settings, Origin, Path], tuple[LockedFile, ...]] | None = None
-    fetch: Callable[[Settings, Origin, tuple[LockedFile, ...]], None] | None = None
+from tasks.util.files import remove_tree
 
 
 def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
     """Put what `origin` of the recipe `name` brings below `root`, which other origins may have filled.
 
-    No network.  Raises `UserError` if something was not fetched, if a path comes a
-    second time, and if what the recipe wants by `keep`, `rename` or `join` fits no file at
-    all: then a package is not what the recipe was written for.
+    No network.  Raises `UserError` if something was not fetched or is no longer whole in the
+    cache, if a path comes a second time, and if what the recipe wants by `keep`, `rename` or
+    `join` fits no file at all: then a package is not what the recipe was written for.
     """
     placer = Placer(origin, root)
-    files = _fetched(settings, name, origin)
+    files = _fetched(settings, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
-        for label, folder in KINDS[origin.kind].unpack(settings, origin, files, content):
+        for label, folder in origin.unpack(recipe_lock.resources(settings), files, content):
             placer.place(label, folder)
             remove_tree(content)
     placer.finish()
 
 
-def _fetched(settings: Settings, name: str, origin: Origin) -> tuple[LockedFile, ...]:
-    """Return what the last fetch of `name` brought of an origin; what the cache has lost is fetched again."""
-    if not origin.identity():
-        return ()
-    files = recipe_lock.load(recipe_lock.used_path(settings, name)).of(origin.identity())
-    if not files:
-        raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
-    again = KINDS[origin.kind].fetch
-    if again and not all(file.is_whole_in(settings.cache) for file in files):
-        again(settings, origin, files)
+def _fetched(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
+    """Return what the last fetch of `name` brought of an origin, whole in the cache."""
+    files = recipe_lock.fetched_files(settings, name, origin)
+    for file in files:
+        if not file.is_whole_in(settings.cache):
+            there = file.cached_in(settings.cache).exists()
+            what = "in the cache is damaged" if there else "is not in the cache"
+            raise UserError(f"{file.name} {what}", f"./doit fetch:{name}")
     return files
-
-
-def _from_apt(settings: Settings, origin: Origin, files: tuple[LockedFile, ...], scratch: Path) -> Unpacked:
-    cached = inputs.package_files(settings, origin.packages)
-    for package in origin.packages:
-        debian_package.unpack_deb(cached[package], scratch)
-        yield package, scratch
-
-
-KINDS: dict[str, Kind] = {
-    "apt": Kind(_from_apt),
-    "archive": Kind(tarball.unpack, tarball.learn, tarball.fetch),
-    "wheel": Kind(wheel.unpack, wheel.learn, wheel.fetch),
-    "npm": Kind(npm.unpack, npm.learn, npm.fetch),
-}
 
 
 @dataclass
@@ -122,11 +81,9 @@ class Placer:
         wanted = [*self.origin.keep, *self.origin.rename, *self.origin.join.values()]
         idle = [pattern for pattern in wanted if pattern not in self.used]
         if idle:
-            what = " ".join(self.origin.packages) or Path(self.origin.identity()).name
-            lister = "dpkg-deb --contents FILE.deb" if self.origin.packages else "tar -tf, or unzip -l"
             raise UserError(
-                f"no file of {what} fits {', '.join(map(repr, idle))} in the recipe",
-                f"list what is in it by: {lister}",
+                f"no file of {self.origin.label()} fits {', '.join(map(repr, idle))} in the recipe",
+                f"list what is in it by: {self.origin.lister}",
             )
 
     def _taken(self, name: str) -> bool:

@@ -57,7 +57,7 @@ def images(settings: Settings) -> None:
 def recipe(settings: Settings, name: str) -> None:
     """Bring the apt packages of an extension, and the archives it is checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
-    packages = [package for origin in origins for package in origin.packages]
+    packages = [package for origin in origins for package in origin.apt_packages()]
     _bring(settings, inputs.locked_packages(settings, packages) if packages else [])
     core_archives(settings)
 

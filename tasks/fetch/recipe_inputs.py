@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tasks.config import plan, recipe, recipe_lock
-from tasks.config.recipe_lock import LockedFile, OriginLock
 from tasks.config.settings import Settings
-from tasks.extensions import collect
+from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import scratch_folder, write_if_changed
 from tasks.util.log import logger
@@ -33,17 +32,28 @@ def fetch(settings: Settings, name: str) -> None:
         which = f" {origin.alternative}" if origin.alternative else ""
         message = f"no sha256 is locked for {origin.identity()}, which extension {name} is made of"
         raise UserError(message, f"./doit lock:{name}{which} fetches it once and shows what to pin")
-    known = recipe_lock.load(recipe_lock.path(name))
-    used: list[LockedFile] = []
+    known = recipe_lock.committed(name)
+    used: list[OriginFile] = []
     for origin in recipe_lock.to_lock(made):
         files = known.of(origin.identity())
-        bring = collect.KINDS[origin.kind].fetch
-        assert bring is not None
         with _about(name):
-            bring(settings, origin, files)
+            origin.fetch(recipe_lock.resources(settings), files)
         used += files
     write_if_changed(recipe_lock.used_path(settings, name), OriginLock(tuple(used)).to_toml())
     logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
+
+
+def bring(settings: Settings, name: str) -> None:
+    """Fetch again what the last fetch of `name` used and the cache does not hold whole.
+
+    This is the step before an extension is built: the build itself only reads the cache.
+    Raises `UserError` if something was not fetched yet, and as `fetch` does.
+    """
+    for origin in recipe_lock.to_lock(plan.recipe_of(settings.profile, name)):
+        files = recipe_lock.fetched_files(settings, name, origin)
+        if not all(file.is_whole_in(settings.cache) for file in files):
+            with _about(name):
+                origin.fetch(recipe_lock.resources(settings), files)
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
@@ -56,17 +66,15 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
         raise UserError("lock asks the origins themselves, which offline=1 forbids", "leave out offline=1")
     whole = recipe.load(name)
     taken = [recipe.chosen(name, whole, word) for word in wanted] or [plan.recipe_of(settings.profile, name)]
-    old = recipe_lock.load(recipe_lock.path(name))
+    old = recipe_lock.committed(name)
     there = {origin.identity() for origin in recipe_lock.to_lock(whole)}
     kept = {identity: old.of(identity) for identity in there}
     for origin in {one.identity(): one for made in taken for one in recipe_lock.to_lock(made)}.values():
         if kept[origin.identity()] and not settings.relock:
             logger.info(f"lock: {origin.identity()} is locked already")
             continue
-        learn = collect.KINDS[origin.kind].learn
-        assert learn is not None
         with scratch_folder(settings.cache / "downloads", "lock") as scratch, _about(name):
-            found = learn(settings, origin, scratch)
+            found = origin.learn(recipe_lock.resources(settings), scratch)
         _tell_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))
@@ -74,7 +82,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
         logger.info(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
 
 
-def _tell_changes(before: Sequence[LockedFile], now: Sequence[LockedFile]) -> None:
+def _tell_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> None:
     known = {file.name: file.sha256 for file in before}
     for file in now:
         if known.get(file.name, file.sha256) != file.sha256:

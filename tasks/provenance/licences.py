@@ -1,23 +1,22 @@
 """The licences of inputs, as they say themselves: SPDX expressions, or nothing.
 
 Of a .deb: its machine-readable copyright file (Debian's copyright-format 1.0), if it has one;
-of an npm package `license` in package.json; of a wheel `License-Expression`, or `License`, in
-METADATA (core metadata 2.4).  What is no SPDX id is called LicenseRef-...; nothing is guessed.
+of an origin's file: what its kind reads there (tasks/origins/kinds/).  What is no SPDX id is
+called LicenseRef-...; nothing is guessed.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import re
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from license_expression import ExpressionError, get_spdx_licensing
 
+from tasks.origins import kinds
 from tasks.provenance.manifest_schema import Input
 from tasks.util.process import run
 from tasks.util.toml_schema import read_toml
@@ -39,11 +38,8 @@ def of(one: Input, path: Path) -> str:
     if one.kind == "deb":
         found = _of_deb(one.name, path)
         return " AND ".join(f"({word})" if " " in word and len(found) > 1 else word for word in found)
-    if one.name.endswith(".whl"):
-        return _valid(_of_wheel(path))
-    if one.name.endswith(".tgz") and one.origin.startswith("npm:"):
-        return _valid(_of_npm(path))
-    return ""
+    kind = kinds.kind_of(one.origin) if one.kind == "origin" else None
+    return _valid(kind.stated_licence(path)) if kind else ""
 
 
 def of_kernel(tree: Path) -> str:
@@ -82,25 +78,6 @@ def _of_deb(name: str, path: Path) -> list[str]:
         wanted = f"./usr/share/doc/{name}/copyright"
         with tarfile.open(packed) as tar:
             return from_debian(_first(_members(tar), lambda member: member == wanted))
-
-
-def _of_npm(path: Path) -> str:
-    with tarfile.open(path) as tar:
-        text = _first(_members(tar), lambda name: name.count("/") == 1 and name.endswith("/package.json"))
-    try:
-        said = json.loads(text).get("license", "") if text else ""
-    except (ValueError, AttributeError):
-        return ""
-    return said if isinstance(said, str) else ""
-
-
-def _of_wheel(path: Path) -> str:
-    with zipfile.ZipFile(path) as wheel:
-        names = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
-        text = wheel.read(names[0])[:MOST_TEXT].decode(errors="replace") if names else ""
-    found = re.search(r"^License-Expression: *(.+)$", text, re.MULTILINE)
-    found = found or re.search(r"^License: *(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -97,14 +97,13 @@ def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, 
     images: the tasks `iso` or `disk` whose log counts.  A task that logs none is left out.
     """
     logs = LOGS | {image: (image,) for image in images}
-    native = set()
+    compiled: list[str] = []
     for name in materials.extensions(settings):
         logs[f"tcz:{name}"] = (f"tcz-{name}",)
         if recipe.exists(name):
-            native |= {
-                package for one in plan.recipe_of(settings.profile, name).origin for package in one.build
-            }
-    logs["npm"] = tuple(f"npm-{package.replace('/', '+')}" for package in sorted(native))
+            for origin in plan.recipe_of(settings.profile, name).origin:
+                compiled += origin.log_names()
+    logs["npm"] = tuple(sorted(set(compiled)))
     found = {}
     for task, names in logs.items():
         texts = [path.read_text(errors="replace") for path in _logs(settings, names)]

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.config import inputs, plan, recipe, recipe_lock
-from tasks.config.recipe_lock import LockedFile
 from tasks.config.settings import Settings
 from tasks.formats import debian_control
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import LockedPackage, load_lock
+from tasks.origins.origin_lock import OriginFile
 from tasks.provenance import redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
@@ -77,7 +77,7 @@ def _debs(settings: Settings) -> list[Input]:
     source = settings.profile.kernel.source
     for name in recipe.names():
         for origin in plan.recipe_of(settings.profile, name).origin:
-            for package in origin.packages:
+            for package in origin.apt_packages():
                 users.setdefault(package, []).append(name)
     found = []
     for locked in inputs.used_lock(settings).package:
@@ -188,17 +188,17 @@ def _images(settings: Settings) -> list[Input]:
     return found
 
 
-def _origin_files(settings: Settings, name: str) -> tuple[LockedFile, ...]:
+def _origin_files(settings: Settings, name: str) -> tuple[OriginFile, ...]:
     """Return what a recipe locks: as last fetched, or as it will be."""
-    used = recipe_lock.load(recipe_lock.used_path(settings, name))
-    committed = recipe_lock.load(recipe_lock.path(name))
+    used = recipe_lock.used(settings, name)
+    committed = recipe_lock.committed(name)
     origins = recipe_lock.to_lock(plan.recipe_of(settings.profile, name))
     return tuple(
         file for origin in origins for file in used.of(origin.identity()) or committed.of(origin.identity())
     )
 
 
-def _origin(name: str, file: LockedFile) -> Input:
+def _origin(name: str, file: OriginFile) -> Input:
     where = redaction.text(file.origin)
     return Input("origin", file.name, file.sha256, file.size, where, used_by=(name,))
 

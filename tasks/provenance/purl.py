@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from packageurl import PackageURL
 
+from tasks.origins import kinds
 from tasks.provenance.manifest_schema import Input
-
-NPM = re.compile(r"(?:(@[^+]+)\+)?([^+]+)@([^@]+)\.tgz")  # as tasks/origins/npm.py names tarballs
-WHEEL = re.compile(r"([^-]+)-([^-]+)-[^-]+-[^-]+-[^-]+\.whl")  # PEP 427
 
 
 def of(one: Input) -> PackageURL:
@@ -17,11 +13,10 @@ def of(one: Input) -> PackageURL:
     if one.kind == "deb":
         qualifiers = {"arch": one.architecture} if one.architecture else {}
         return PackageURL("deb", "debian", one.name, one.version, qualifiers)
-    if one.kind == "origin" and one.origin.startswith("npm:") and (found := NPM.fullmatch(one.name)):
-        return PackageURL("npm", found[1], found[2], found[3])
-    if one.kind == "origin" and (found := WHEEL.fullmatch(one.name)):
-        name = re.sub(r"[-_.]+", "-", found[1]).lower()  # PEP 503
-        return PackageURL("pypi", None, name, found[2], {"file_name": one.name})
+    kind = kinds.kind_of(one.origin) if one.kind == "origin" else None
+    registered = kind.package_name(one.origin, one.name) if kind else None
+    if registered:
+        return PackageURL(*registered)
     more = {"download_url": one.origin} if one.origin.startswith("http") else {}
     name = one.name.rpartition("/")[2].partition(":")[0]
     return PackageURL("generic", None, name, one.version or None, more | {"checksum": f"sha256:{one.sha256}"})

@@ -25,7 +25,7 @@ SECRET = re.compile(
 )
 LOCKED = ("", "*", "!")  # in place of a password: nobody can log in with it
 # As many as were free at the time; the results do not depend on it.
-JOBS = re.compile(r"((?<=[\s=])-j|\s-processors )\d+(?=\s|$)")
+JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
 
 
 def text(value: str) -> str:

@@ -1,7 +1,8 @@
 """TOML files checked against frozen dataclasses, with errors that name file, key and expectation.
 
 A dataclass is the schema: its fields are the allowed keys, their annotations the
-expected types, and fields without a default are required.
+expected types, and fields without a default are required.  A union of dataclasses is told
+apart by their field `kind`, a Literal: the one that a table names is its schema.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import functools
 import tomllib
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ PATTERN = "pattern"
 
 The dataclass checks it in `__post_init__`; tasks/util/json_schema.py tells editors.
 """
+KIND = "kind"
+"""The field that tells the dataclasses of a union apart."""
+
 NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
 
 
@@ -69,10 +73,12 @@ def build(data: Any, schema: Any, file: str, key: str) -> Any:
             raise _wrong(file, key, "a table", data)
         return {name: build(item, args[1], file, _join(key, name)) for name, item in data.items()}
     if origin in (typing.Union, types.UnionType):
-        kinds = [arg for arg in args if arg is not type(None)]
-        fitting = [kind for kind in kinds if _fits(data, kind)]
+        members = [arg for arg in args if arg is not type(None)]
+        fitting = [member for member in members if _fits(data, member)]
         if not fitting:
             raise _wrong(file, key, _kind_name(schema), data)
+        if len(fitting) > 1 and isinstance(data, Mapping):
+            return _tagged(data, fitting, file, key)
         return build(data, fitting[0], file, key)
     # bool is a subclass of int, and `epoch = true` is a mistake.
     if not isinstance(data, schema) or (schema is int and isinstance(data, bool)):
@@ -80,11 +86,49 @@ def build(data: Any, schema: Any, file: str, key: str) -> Any:
     return data
 
 
+def kinds(schemas: Sequence[type[Any]]) -> dict[str, type[Any]]:
+    """Return the dataclasses of a union by what their field `kind` may be, in the union's order."""
+    hints = {schema: _hints(schema) for schema in schemas}  # type: ignore[arg-type]  # classes are hashable
+    return {kind: schema for schema in schemas for kind in typing.get_args(hints[schema][KIND])}
+
+
+def _tagged(data: Mapping[str, Any], schemas: Sequence[type[Any]], file: str, key: str) -> Any:
+    """Return the table `data` as an instance of that one of `schemas` which its `kind` names."""
+    known = kinds(schemas)
+    expected = "one of " + ", ".join(map(repr, known))
+    where = _join(key, KIND)
+    if KIND not in data:
+        raise UserError(f"{file}: missing key {where!r}", f"expected {expected}")
+    kind = data[KIND]
+    if not isinstance(kind, str) or kind not in known:
+        raise _wrong(file, where, expected, kind)
+    fields = _fields(known[kind])
+    for name in data:
+        others = [repr(other) for other, schema in known.items() if name in _fields(schema)]
+        if name not in fields and others:
+            hint = f"kind = {' or '.join(others)} has it; expected one of: {', '.join(fields)}"
+            raise UserError(f"{file}: {_join(key, name)}: not known to kind = {kind!r}", hint)
+    for name, field in fields.items():
+        if name not in data and _is_required(field):
+            hint = f"expected {_kind_name(_hints(known[kind])[field.name])}"  # type: ignore[arg-type]
+            raise UserError(f"{file}: {_join(key, name)}: needed by kind = {kind!r}", hint)
+    return _table(data, known[kind], file, key)
+
+
+def _fields(schema: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields of a dataclass by their keys in TOML."""
+    return {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
     if not isinstance(data, Mapping):
         raise _wrong(file, key, "a table", data)
     hints = _hints(schema)  # type: ignore[arg-type]  # classes are hashable
-    fields = {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
+    fields = _fields(schema)
     for name in data:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
@@ -94,7 +138,7 @@ def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
     for name, field in fields.items():
         if name in data:
             values[field.name] = build(data[name], hints[field.name], file, _join(key, name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        elif _is_required(field):
             expected = f"expected {_kind_name(hints[field.name])}"
             raise UserError(f"{file}: missing key {_join(key, name)!r}", expected)
     try:
@@ -120,7 +164,7 @@ def _kind_name(kind: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, args))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_kind_name(arg) for arg in args if arg is not type(None))
+        return " or ".join(dict.fromkeys(_kind_name(arg) for arg in args if arg is not type(None)))
     return NAMES.get(origin or kind, "a table")
 
 

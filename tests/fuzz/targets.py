@@ -15,7 +15,6 @@ from typing import Any
 from tasks.cli import identify
 from tasks.config import plan, profile
 from tasks.config.recipe import Recipe
-from tasks.config.recipe_lock import OriginLock
 from tasks.fetch import pin
 from tasks.formats import (
     archive,
@@ -28,11 +27,14 @@ from tasks.formats import (
     magic,
     tcz,
 )
+from tasks.formats.shrinkwrap import read_shrinkwrap
 from tasks.image import grub
 from tasks.image.bootcodes import Bootcodes
 from tasks.initramfs import rootfs
 from tasks.kernel import fragments, patches
-from tasks.origins import lock, npm, tarball
+from tasks.origins import lock
+from tasks.origins.kinds.archive import parse_sha256
+from tasks.origins.origin_lock import OriginLock
 from tasks.provenance import manifest_schema
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
@@ -230,7 +232,7 @@ TARGETS = [
     Target(
         "SHA256SUMS",
         [DIGEST.encode() * 2 + b"  a.tar.gz\n"],
-        on_text(lambda text: tarball.parse_sha256(text, "a.tar.gz", "x")),
+        on_text(lambda text: parse_sha256(text, "a.tar.gz", "x")),
     ),
-    Target("npm-shrinkwrap.json", [_shrinkwrap()], lambda data, _: npm.read_shrinkwrap(data, ("b*",), "x")),
+    Target("npm-shrinkwrap.json", [_shrinkwrap()], lambda data, _: read_shrinkwrap(data, ("b*",), "x")),
 ]

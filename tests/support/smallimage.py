@@ -117,6 +117,9 @@ def make(folder: Path) -> SmallImage:
     return SmallImage(tree, iso)
 
 
+WHEEL = "Node_js-1.2-py3-none-any.whl"
+
+
 def manifest_of(outputs: Outputs | None) -> Manifest:
     """Return a manifest with one input of every kind."""
     inputs = (
@@ -136,7 +139,7 @@ def manifest_of(outputs: Outputs | None) -> Manifest:
             used_by=("attr",),
         ),
         Input("origin", "@a+b@1.2.tgz", "5" * 64, 5, "npm:c@1", used_by=("tool",)),
-        Input("origin", "Node_js-1.2-py3-none-any.whl", "6" * 64, 5, "Node_js-1.2", used_by=("tool",)),
+        Input("origin", WHEEL, "6" * 64, 5, WHEEL, used_by=("tool",)),  # a wheel is locked by its name
         Input("image", "localhost/tool:1", "7" * 64, 5, "a file of the builder's own", used_by=("iso",)),
         Input("local", "linux", "8" * 64, 5, "a file of the builder's own", used_by=("kernel",)),
     )

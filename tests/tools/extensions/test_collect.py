@@ -17,6 +17,7 @@ from tasks.config.recipe import load
 from tasks.extensions import build
 from tasks.fetch import recipe_inputs
 from tasks.formats.squashfs import squashfs_members
+from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
 from tests.support.built import Outcome, copy_checkout, doit
 from tests.support.images import shared
@@ -66,7 +67,7 @@ class Index:
 
     @property
     def cached(self) -> Path:
-        (file,) = recipe_lock.load(recipe_lock.path("node")).file
+        (file,) = recipe_lock.committed("node").file
         return file.cached_in(self.workshop.settings.cache)
 
 
@@ -219,11 +220,11 @@ def test_fetching_again_only_when_something_is_gone(
     content = b"stand-in"
     digest = hashlib.sha256(content).hexdigest()
     files = tuple(
-        recipe_lock.LockedFile(origin.identity(), origin.identity().rsplit("/", 1)[1], digest, len(content))
-        for origin in load("faasd").origin
+        OriginFile(origin.identity(), origin.identity().rsplit("/", 1)[1], digest, len(content))
+        for origin in recipe_lock.to_lock(load("faasd"))
     )
     lock = clone / "extensions/faasd/lock.toml"
-    lock.write_text(recipe_lock.OriginLock(files).to_toml())
+    lock.write_text(OriginLock(files).to_toml())
     cache = tmp_path / "cache"
     for file in files:
         file.cached_in(cache).parent.mkdir(parents=True, exist_ok=True)

@@ -104,3 +104,15 @@ def test_merging_leaves_what_is_below_alone() -> None:
     below = {"kernel": {"a": 1}, "extensions": [{"name": "a"}]}
     inheritance.merged(below, {"kernel": {"a": 2}, "extensions": [{"name": "b"}]})
     assert below == {"kernel": {"a": 1}, "extensions": [{"name": "a"}]}
+
+
+def test_a_table_of_another_kind_replaces_the_inherited_one() -> None:
+    below = {"kernel": {"source": {"kind": "apt", "package": "linux-source"}, "patches": "p"}}
+    above = {"kernel": {"source": {"kind": "file", "path": "linux"}}}
+    expected = {"source": {"kind": "file", "path": "linux"}, "patches": "p"}
+    assert inheritance.merged(below, above)["kernel"] == expected
+    same = {"kernel": {"source": {"package": "linux-source-6.1"}}}
+    assert inheritance.merged(below, same)["kernel"]["source"] == {
+        "kind": "apt",
+        "package": "linux-source-6.1",
+    }

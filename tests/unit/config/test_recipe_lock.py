@@ -1,8 +1,7 @@
-"""The lock beside a recipe, and which recipes are left out for want of one."""
+"""Which recipes are locked, and which are left out for want of a lock."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,49 +9,20 @@ import pytest
 
 from tasks.config import plan, profile, recipe, recipe_lock
 from tasks.config.profile import Extension, Profile
-from tasks.config.recipe_lock import LockedFile, OriginLock
+from tasks.origins import origin_lock
 from tasks.origins.lock import Lock
+from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.checkout import ROOT
-from tasks.util.errors import UserError
 
-ONE = LockedFile("https://h/a.tgz", "a.tgz", "a" * 64, 3)
-TWO = LockedFile("https://h/a.tgz", "more.tgz", "b" * 64, 4)
-
-
-def test_a_lock_reads_as_it_was_written_in_a_stable_order(tmp_path: Path) -> None:
-    odd = LockedFile('https://h/"q".tgz', "q.tgz", "c" * 64, 5)
-    path = tmp_path / "lock.toml"
-    path.write_text(OriginLock((TWO, odd, ONE)).to_toml())
-    assert recipe_lock.load(path).file == (odd, ONE, TWO)
-    assert recipe_lock.load(path).to_toml() == path.read_text()
-    assert recipe_lock.load(path).of(ONE.origin) == (ONE, TWO)
-    assert recipe_lock.load(path).of("https://h/") == ()
-    assert recipe_lock.load(tmp_path / "none.toml") == OriginLock()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("a" * 64, "a" * 63, "file[0].sha256: expected 64 hex digits"),
-        ('name = "a.tgz"', 'name = "../a.tgz"', "file[0].name: expected a file's name"),
-        ('name = "a.tgz"', 'name = ".lock"', "file[0].name: expected a file's name"),
-        ("size = 3", 'size = "3"', "file[0].size: expected an integer"),
-        ("size = 3", "", "missing key 'file[0].size'"),
-    ],
-)
-def test_a_damaged_lock_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
-    path = tmp_path / "lock.toml"
-    path.write_text(OriginLock((ONE,)).to_toml().replace(old, new))
-    with pytest.raises(UserError, match=re.escape(words)):
-        recipe_lock.load(path)
+ONE = OriginFile("https://h/a.tgz", "a.tgz", "a" * 64, 3)
 
 
 def test_every_lock_of_the_project_is_of_its_recipe() -> None:
     """An entry that no origin has is one nobody looks at any more."""
     for path in (ROOT / "extensions").glob("*/lock.toml"):
         made = recipe.load(path.parent.name)
-        known = {origin.identity() for origin in made.origin}
-        assert {file.origin for file in recipe_lock.load(path).file} <= known, path
+        known = {origin.identity() for origin in recipe_lock.to_lock(made)}
+        assert {file.origin for file in origin_lock.load(path).file} <= known, path
 
 
 @pytest.fixture

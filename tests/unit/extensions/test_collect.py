@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import recipe, recipe_lock
-from tasks.config.recipe import Origin
-from tasks.config.recipe_lock import LockedFile, OriginLock
+from tasks.config import recipe_lock
 from tasks.config.settings import Settings
 from tasks.extensions import collect
 from tasks.extensions.collect import Placer
+from tasks.origins.kinds.apt import AptOrigin
+from tasks.origins.kinds.archive import ArchiveOrigin
+from tasks.origins.kinds.base import LockedOrigin, Origin
+from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 
@@ -48,15 +50,17 @@ def placed(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("origin", "expected"),
     [
-        (Origin("apt", ("p",), keep=("usr/bin/*",)), ["usr/bin/deep/one", "usr/bin/link", "usr/bin/other"]),
         (
-            Origin("apt", ("p",), keep=("usr/bin/*", "etc/tool.conf"), drop=("*/deep/*", "*.no-such")),
+            AptOrigin(packages=("p",), keep=("usr/bin/*",)),
+            ["usr/bin/deep/one", "usr/bin/link", "usr/bin/other"],
+        ),
+        (
+            AptOrigin(packages=("p",), keep=("usr/bin/*", "etc/tool.conf"), drop=("*/deep/*", "*.no-such")),
             ["etc/tool.conf", "usr/bin/link", "usr/bin/other"],
         ),
         (
-            Origin(
-                "apt",
-                ("p",),
+            AptOrigin(
+                packages=("p",),
                 keep=("usr/*bin/*",),
                 rename={
                     "usr/sbin/tool": "usr/local/bin/renamed",
@@ -78,7 +82,7 @@ def test_keep_drop_and_rename(tree: Path, tmp_path: Path, origin: Origin, expect
 
 def test_modes_and_links_stay(tree: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    Placer(Origin("apt", ("p",)), root).place("p", tree)
+    Placer(AptOrigin(packages=("p",)), root).place("p", tree)
     assert (root / "etc/tool.conf").stat().st_mode & 0o777 == 0o600
     assert (root / "usr/sbin/tool").stat().st_mode & 0o777 == 0o755
     assert os.readlink(root / "usr/bin/link") == "../sbin/tool"
@@ -90,7 +94,7 @@ def test_join_sorts_over_all_packages_and_ends_every_part(tree: Path, tmp_path: 
     (second / "usr/share/certs/aa.crt").write_text("of the second\n")
     root = tmp_path / "root"
     pattern = "usr/share/certs/*"
-    placer = Placer(Origin("apt", ("p", "q"), keep=(pattern,), join={"etc/bundle": pattern}), root)
+    placer = Placer(AptOrigin(packages=("p", "q"), keep=(pattern,), join={"etc/bundle": pattern}), root)
     placer.place("p", tree)
     placer.place("q", second)
     placer.finish()
@@ -103,7 +107,7 @@ def test_join_sorts_over_all_packages_and_ends_every_part(tree: Path, tmp_path: 
 def test_the_umask_does_not_show_in_a_joined_file(tree: Path, tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
-        placer = Placer(Origin("apt", ("p",), join={"etc/bundle": "*.crt"}), tmp_path / "root")
+        placer = Placer(AptOrigin(packages=("p",), join={"etc/bundle": "*.crt"}), tmp_path / "root")
         placer.place("p", tree)
         placer.finish()
     finally:
@@ -114,10 +118,10 @@ def test_the_umask_does_not_show_in_a_joined_file(tree: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("origin", "idle"),
     [
-        (Origin("apt", ("p",), keep=("usr/bin/*", "usr/bim/*")), "'usr/bim/*'"),
-        (Origin("apt", ("p",), rename={"usr/sbin/gone": "x"}), "'usr/sbin/gone'"),
-        (Origin("apt", ("p",), join={"x": "*.pem"}), "'*.pem'"),
-        (Origin("apt", ("p",), drop=("usr/*",), keep=("etc/*", "usr/bin/*")), "'usr/bin/*'"),
+        (AptOrigin(packages=("p",), keep=("usr/bin/*", "usr/bim/*")), "'usr/bim/*'"),
+        (AptOrigin(packages=("p",), rename={"usr/sbin/gone": "x"}), "'usr/sbin/gone'"),
+        (AptOrigin(packages=("p",), join={"x": "*.pem"}), "'*.pem'"),
+        (AptOrigin(packages=("p",), drop=("usr/*",), keep=("etc/*", "usr/bin/*")), "'usr/bin/*'"),
     ],
 )
 def test_what_fits_nothing_is_refused(tree: Path, tmp_path: Path, origin: Origin, idle: str) -> None:
@@ -138,7 +142,7 @@ def test_what_fits_nothing_is_refused(tree: Path, tmp_path: Path, origin: Origin
 def test_places_that_are_taken_are_refused(
     tree: Path, tmp_path: Path, rename: dict[str, str], words: str
 ) -> None:
-    placer = Placer(Origin("apt", ("p",), rename=rename), tmp_path / "root")
+    placer = Placer(AptOrigin(packages=("p",), rename=rename), tmp_path / "root")
     with pytest.raises(UserError, match=words):
         placer.place("p", tree)
 
@@ -149,19 +153,13 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tree: Path, tmp_pat
     (tmp_path / "outside").mkdir()
     (root / "etc").symlink_to(tmp_path / "outside")
     with pytest.raises(UserError, match=r"p brings etc/tool\.conf, but etc is no folder"):
-        Placer(Origin("apt", ("p",)), root).place("p", tree)
+        Placer(AptOrigin(packages=("p",)), root).place("p", tree)
     assert not list((tmp_path / "outside").iterdir())
 
 
-def test_every_kind_of_the_schema_can_be_built_and_locked() -> None:
-    assert set(collect.KINDS) == set(recipe.FIELDS)
-    for name, kind in collect.KINDS.items():
-        assert (kind.learn is None) == (kind.fetch is None) == (name == "apt")
-
-
-def fetched(settings: Settings, origin: Origin, content: Path) -> Path:
+def fetched(settings: Settings, origin: LockedOrigin, content: Path) -> Path:
     """Put a file into the cache as the last fetch of extension `x` would have; return where it is."""
-    file = LockedFile(origin.identity(), content.name, sha256_file(content), content.stat().st_size)
+    file = OriginFile(origin.identity(), content.name, sha256_file(content), content.stat().st_size)
     cached = file.cached_in(settings.cache)
     cached.parent.mkdir(parents=True)
     content.rename(cached)
@@ -184,22 +182,26 @@ URLS = ("https://h/tool-{version}.tar.xz",)
     ("origin", "expected"),
     [
         (
-            Origin("archive", version="1.0", urls=URLS, strip=2, keep=("*bin/*", "*/one"), drop=("*/link",)),
+            ArchiveOrigin(version="1.0", urls=URLS, strip=2, keep=("*bin/*", "*/one"), drop=("*/link",)),
             ["bin/deep/one", "bin/other", "sbin/tool"],
         ),
         (
-            Origin("archive", version="1.0", urls=URLS, into="opt/x", keep=("*.conf",)),
+            ArchiveOrigin(version="1.0", urls=URLS, into="opt/x", keep=("*.conf",)),
             ["opt/x/tool-1.0/etc/tool.conf"],
         ),
         (
-            Origin("archive", version="1.0", urls=URLS, mode=0o755, into="usr/bin"),
+            ArchiveOrigin(version="1.0", urls=URLS, mode=0o755, into="usr/bin"),
             ["usr/bin/tool-1.0.tar.xz"],
         ),
     ],
     ids=["strip", "into", "a single file"],
 )
 def test_an_archive(
-    tree: Path, tmp_path: Path, make_settings: Callable[..., Settings], origin: Origin, expected: list[str]
+    tree: Path,
+    tmp_path: Path,
+    make_settings: Callable[..., Settings],
+    origin: ArchiveOrigin,
+    expected: list[str],
 ) -> None:
     settings = make_settings()
     cached = fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
@@ -216,24 +218,29 @@ def test_an_archive(
 def test_what_was_not_fetched_is_said(
     tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
-    """Also for the same recipe in another version, and when the cache was emptied and is all there is."""
-    settings = make_settings(offline=True)
-    origin = Origin("archive", version="1.0", urls=URLS)
+    """Also for the same recipe in another version, and what the cache has lost or holds damaged."""
+    settings = make_settings()
+    origin = ArchiveOrigin(version="1.0", urls=URLS)
     cached = fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
-    newer = Origin("archive", version="2.0", urls=URLS)
+    newer = ArchiveOrigin(version="2.0", urls=URLS)
     with pytest.raises(UserError, match=r"https://h/tool-2\.0\.tar\.xz was not fetched yet") as caught:
         collect.collect(settings, "x", newer, tmp_path / "root")
     assert caught.value.hint == "./doit fetch:x"
-    cached.unlink()
-    with pytest.raises(UserError, match=r"tool-1\.0\.tar\.xz is not in the cache, and offline=1"):
+    cached.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"tool-1\.0\.tar\.xz in the cache is damaged") as caught:
         collect.collect(settings, "x", origin, tmp_path / "root")
+    assert caught.value.hint == "./doit fetch:x"
+    cached.unlink()
+    with pytest.raises(UserError, match=r"tool-1\.0\.tar\.xz is not in the cache") as caught:
+        collect.collect(settings, "x", origin, tmp_path / "root")
+    assert caught.value.hint == "./doit fetch:x"
 
 
 def test_a_pattern_that_fits_nothing_in_an_archive(
     tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
     settings = make_settings()
-    origin = Origin("archive", version="1.0", urls=URLS, keep=("*/gone",))
+    origin = ArchiveOrigin(version="1.0", urls=URLS, keep=("*/gone",))
     fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
     with pytest.raises(UserError, match=r"no file of tool-1\.0\.tar\.xz fits '\*/gone'") as caught:
         collect.collect(settings, "x", origin, tmp_path / "root")

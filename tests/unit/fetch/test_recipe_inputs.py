@@ -13,7 +13,8 @@ from tasks.config import recipe, recipe_lock
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.fetch import recipe_inputs
-from tasks.origins import http, tarball
+from tasks.origins import http
+from tasks.origins.kinds.archive import parse_sha256
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
@@ -53,7 +54,7 @@ class Project:
 
     @property
     def locked(self) -> dict[str, str]:
-        return {file.origin: file.sha256 for file in recipe_lock.load(recipe_lock.path("tool")).file}
+        return {file.origin: file.sha256 for file in recipe_lock.committed("tool").file}
 
     def lock(self, *wanted: str, relock: bool = False) -> None:
         recipe_inputs.lock(replace(self.settings, relock=relock), "tool", wanted)
@@ -61,7 +62,7 @@ class Project:
     def fetch(self, offline: bool = False) -> Path:
         """Fetch, and return the file in the cache that was used."""
         recipe_inputs.fetch(replace(self.settings, offline=offline), "tool")
-        (file,) = recipe_lock.load(recipe_lock.used_path(self.settings, "tool")).file
+        (file,) = recipe_lock.used(self.settings, "tool").file
         return file.cached_in(self.settings.cache)
 
 
@@ -239,6 +240,30 @@ def test_whether_all_is_still_in_the_cache(project: Project) -> None:
     assert not recipe_lock.is_cached(project.settings, "tool")
 
 
+@pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
+def test_what_the_cache_has_lost_is_fetched_again_before_a_build(
+    project: Project, lost: Callable[[Path], None]
+) -> None:
+    project.lock()
+    kept = project.fetch()
+    content = kept.read_bytes()
+    project.mirror.requests.clear()
+    recipe_inputs.bring(project.settings, "tool")
+    assert project.mirror.requests == []
+    lost(kept)
+    with pytest.raises(UserError, match=r"^extension tool: .*, and offline=1 forbids to fetch it"):
+        recipe_inputs.bring(replace(project.settings, offline=True), "tool")
+    recipe_inputs.bring(project.settings, "tool")
+    assert kept.read_bytes() == content
+
+
+def test_what_was_never_fetched_is_not_brought(project: Project) -> None:
+    project.lock()
+    with pytest.raises(UserError, match="was not fetched yet") as caught:
+        recipe_inputs.bring(project.settings, "tool")
+    assert caught.value.hint == "./doit fetch:tool"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -255,7 +280,7 @@ def test_whether_all_is_still_in_the_cache(project: Project) -> None:
 )
 def test_checksum_files(text: str, found: str) -> None:
     if found:
-        assert tarball.parse_sha256(text, "tool", "URL") == found
+        assert parse_sha256(text, "tool", "URL") == found
     else:
         with pytest.raises(UserError, match="URL has no sha256 of tool"):
-            tarball.parse_sha256(text, "tool", "URL")
+            parse_sha256(text, "tool", "URL")

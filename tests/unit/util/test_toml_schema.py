@@ -188,6 +188,68 @@ def test_absent_file(tmp_path: Path) -> None:
         toml_schema.load(tmp_path / "some.toml", Outer)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    path: str
+    size: int = 0
+    kind: Literal["near"] = "near"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Far:
+    url: str
+    size: int = 0
+    kind: Literal["far"] = "far"
+
+
+@dataclass(frozen=True)
+class Places:
+    one: Near | Far
+    either: Near | Far | str = ""
+    many: tuple[Near | Far, ...] = ()
+
+
+def test_the_kind_of_a_table_chooses_its_schema(tmp_path: Path) -> None:
+    text = """
+        one = { kind = "far", url = "u", size = 2 }
+        either = { kind = "near", path = "p" }
+        many = [{ kind = "near", path = "q" }, { kind = "far", url = "v" }]
+    """
+    assert toml_schema.load(write(tmp_path, text), Places) == Places(
+        one=Far(url="u", size=2), either=Near(path="p"), many=(Near(path="q"), Far(url="v"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "message", "hint"),
+    [
+        ("1", "one: expected a table, got 1", ""),
+        ('{ path = "p" }', "missing key 'one.kind'", "expected one of 'near', 'far'"),
+        ('{ kind = "odd" }', "one.kind: expected one of 'near', 'far', got 'odd'", ""),
+        ("{ kind = ['near'] }", "one.kind: expected one of 'near', 'far', got ['near']", ""),
+        ('{ kind = "near" }', "one.path: needed by kind = 'near'", "expected a string"),
+        (
+            '{ kind = "near", path = "p", url = "u" }',
+            "one.url: not known to kind = 'near'",
+            "kind = 'far' has it; expected one of: path, size, kind",
+        ),
+        ('{ kind = "near", path = "p", sise = 1 }', "unknown key 'one.sise'", "did you mean 'size'?"),
+        ('{ kind = "near", path = 1 }', "one.path: expected a string, got 1", ""),
+    ],
+)
+def test_a_mistake_in_a_table_with_a_kind(tmp_path: Path, one: str, message: str, hint: str) -> None:
+    path = write(tmp_path, f"one = {one}")
+    with pytest.raises(UserError) as caught:
+        toml_schema.load(path, Places)
+    assert (caught.value.message, caught.value.hint) == (f"{path}: {message}", hint)
+
+
+def test_a_table_with_a_kind_or_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path, 'one = { kind = "near", path = "p" }\neither = 1')
+    with pytest.raises(UserError, match="either: expected a table or a string, got 1"):
+        toml_schema.load(path, Places)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.origins import npm
+from tasks.formats.shrinkwrap import read_shrinkwrap
 from tasks.util.errors import UserError
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
@@ -24,7 +24,7 @@ def shrinkwrap(root: dict[str, Any], **entries: dict[str, Any]) -> bytes:
 
 
 def folders(content: bytes, *skip: str) -> list[str]:
-    return [package.folder for package in npm.read_shrinkwrap(content, skip, "lock")]
+    return [package.folder for package in read_shrinkwrap(content, skip, "lock")]
 
 
 def test_what_the_root_depends_on_is_taken_parents_first() -> None:
@@ -36,7 +36,7 @@ def test_what_the_root_depends_on_is_taken_parents_first() -> None:
         c={},
         tool={"dev": True},
     )
-    found = npm.read_shrinkwrap(content, (), "lock")
+    found = read_shrinkwrap(content, (), "lock")
     assert [(package.folder, package.name, package.version) for package in found] == [
         ("node_modules/a", "a", "1.0.0"),
         ("node_modules/a/node_modules/c", "c", "2.0.0"),
@@ -93,7 +93,7 @@ def test_what_a_package_brings_itself_is_not_fetched() -> None:
 
 def test_an_alias_is_fetched_by_its_name() -> None:
     content = shrinkwrap({"dependencies": {"a": "npm:real@1"}}, a={"name": "@scope/real"})
-    package = npm.read_shrinkwrap(content, (), "lock")[0]
+    package = read_shrinkwrap(content, (), "lock")[0]
     assert (package.folder, package.name) == ("node_modules/a", "@scope/real")
     assert package.file_name == "@scope+real@1.0.0.tgz"
 

@@ -17,18 +17,19 @@ from typing import Any
 import pytest
 
 from tasks.config import recipe, recipe_lock
-from tasks.config.recipe import Origin
 from tasks.config.settings import Settings
-from tasks.extensions.collect import KINDS, Placer
-from tasks.origins import npm, wheel
+from tasks.extensions.collect import Placer
+from tasks.origins.kinds.npm import NpmOrigin
+from tasks.origins.kinds.wheel import WheelOrigin
+from tasks.origins.origin_lock import OriginFile
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
 from tasks.util.process import run
 from tests.support.mirror import Mirror, Page
 
 TOP = "top"
-ORIGIN = Origin(
-    "npm", package=TOP, version="1.0.0", node="nodejs", build=("@here/native",), into="opt/top", drop=("*.c",)
+ORIGIN = NpmOrigin(
+    package=TOP, version="1.0.0", node="nodejs", build=("@here/native",), into="opt/top", drop=("*.c",)
 )
 # A native module in the smallest form (Node-API), that would have its own path in it.
 NATIVE = """
@@ -118,28 +119,28 @@ def publish_top(registry: Registry, packages: dict[str, Any]) -> None:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """With the wheel of Node.js in its cache; it is fetched once for all."""
     made = make_settings()
-    origin = next(one for one in recipe.load("nodejs").origin if one.kind == "wheel")
-    (file,) = recipe_lock.load(recipe_lock.path("nodejs")).of(origin.identity())
+    origin = next(one for one in recipe.load("nodejs").origin if isinstance(one, WheelOrigin))
+    (file,) = recipe_lock.committed("nodejs").of(origin.identity())
     common = replace(made, cache=cache_folder())
-    wheel.fetch(common, origin, (file,))
+    origin.fetch(recipe_lock.resources(common), (file,))
     target = file.cached_in(made.cache)
     target.parent.mkdir(parents=True)
     shutil.copyfile(file.cached_in(common.cache), target)
     return made
 
 
-def learn(settings: Settings, folder: Path, origin: Origin = ORIGIN) -> tuple[recipe_lock.LockedFile, ...]:
+def learn(settings: Settings, folder: Path, origin: NpmOrigin = ORIGIN) -> tuple[OriginFile, ...]:
     folder.mkdir(exist_ok=True)
     (settings.cache / "downloads").mkdir(parents=True, exist_ok=True)
-    return npm.learn(settings, origin, folder)
+    return origin.learn(recipe_lock.resources(settings), folder)
 
 
-def unpacked(settings: Settings, files: tuple[recipe_lock.LockedFile, ...], folder: Path) -> Path:
+def unpacked(settings: Settings, files: tuple[OriginFile, ...], folder: Path) -> Path:
     """Return a root with what the recipe takes of the package, made with `folder` as scratch."""
     root = folder / "root"
     root.mkdir(parents=True)
     placer = Placer(ORIGIN, root)
-    for label, tree in KINDS["npm"].unpack(settings, ORIGIN, files, folder / "scratch"):
+    for label, tree in ORIGIN.unpack(recipe_lock.resources(settings), files, folder / "scratch"):
         placer.place(label, tree)
     placer.finish()
     return root
@@ -155,7 +156,7 @@ def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Setting
     files = learn(settings, tmp_path / "learn")
     assert [file.name for file in files] == ["top@1.0.0.tgz", "@here+native@1.0.0.tgz", "deep@1.0.0.tgz"]
     offline = replace(settings, offline=True)
-    npm.fetch(offline, ORIGIN, files)
+    ORIGIN.fetch(recipe_lock.resources(offline), files)
     before = os.umask(0o077)
     try:
         first = content(unpacked(offline, files, tmp_path / "a"))
@@ -176,7 +177,7 @@ def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Setting
     }
     assert str(tmp_path).encode() not in first[module][1]
     assert not Path("/tmp/tcbuild-ran").exists(), "an install script was run"
-    with npm._tools(settings, ORIGIN, fetch=False) as tools:
+    with ORIGIN._tools(recipe_lock.resources(settings), fetch=False) as tools:
         assert tools.node(tmp_path / "a/root/opt/top/index.js") == "42 from ../native.c\n"
     assert b"debug_info" not in run(["readelf", "-S", tmp_path / "a/root" / module]).stdout.encode()
 
@@ -188,10 +189,10 @@ def test_another_tarball_than_the_locked_one_is_refused(
     deep = next(file for file in files if file.name.startswith("deep"))
     deep.cached_in(settings.cache).unlink()
     with pytest.raises(UserError, match=r"deep@1.0.0.tgz is not in the cache, and offline=1"):
-        npm.fetch(replace(settings, offline=True), ORIGIN, files)
+        ORIGIN.fetch(recipe_lock.resources(replace(settings, offline=True)), files)
     registry.publish("deep", tarball({"index.js": "evil", "package.json": '{"name": "deep"}'}))
     with pytest.raises(UserError, match=rf"deep@1.0.0.tgz: wrong sha256: expected {deep.sha256}"):
-        npm.fetch(settings, ORIGIN, files)
+        ORIGIN.fetch(recipe_lock.resources(settings), files)
     assert not deep.cached_in(settings.cache).exists()
 
 
@@ -223,6 +224,6 @@ def test_what_the_recipe_cannot_mean_is_told(settings: Settings, tmp_path: Path)
         ]
     ):
         with pytest.raises(UserError, match=words):
-            list(npm.unpack(settings, origin, files, tmp_path / f"scratch-{number}"))
+            list(origin.unpack(recipe_lock.resources(settings), files, tmp_path / f"scratch-{number}"))
     with pytest.raises(UserError, match=r"needs deep@1.0.0, which is not locked"):
-        list(npm.unpack(settings, ORIGIN, files[:2], tmp_path / "scratch"))
+        list(ORIGIN.unpack(recipe_lock.resources(settings), files[:2], tmp_path / "scratch"))

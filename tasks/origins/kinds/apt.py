@@ -1,0 +1,39 @@
+"""Origins of kind `apt`: files of Debian packages, from the machine's own apt sources.
+
+The profile's lock has the packages; `./doit fetch` brings them (tasks/origins/apt.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tasks.formats import debian_package
+from tasks.origins.kinds.base import Origin, Resources, Unpacked
+from tasks.origins.origin_lock import OriginFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class AptOrigin(Origin):
+    """The files of apt packages, by their paths below `/`, without a leading slash.
+
+    packages: their names.
+    """
+
+    packages: tuple[str, ...]
+    kind: Literal["apt"] = "apt"
+
+    lister: ClassVar[str] = "dpkg-deb --contents FILE.deb"
+
+    def label(self) -> str:
+        return " ".join(self.packages)
+
+    def apt_packages(self) -> tuple[str, ...]:
+        return self.packages
+
+    def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
+        debs = resources.debs(self.packages)
+        for package in self.packages:
+            debian_package.unpack_deb(debs[package], scratch)
+            yield package, scratch

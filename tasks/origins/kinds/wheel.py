@@ -1,0 +1,119 @@
+"""Origins of kind `wheel`: a Python wheel, taken for the files in it.
+
+pip brings it, as this machine is set up for pip (its configuration and PIP_ variables):
+which index that is, is the machine's affair.  No code of it is run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tasks.formats.archive import unpack_zip
+from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked, check_form
+from tasks.origins.origin_lock import OriginFile, entry_of, keep, keep_locked, to_fetch
+from tasks.util.errors import UserError
+from tasks.util.files import scratch_folder
+from tasks.util.log import logger
+from tasks.util.process import run
+
+TAG = re.compile(r"[a-z0-9_.]+-[a-z0-9_.]+-[a-z0-9_.]+")
+FILE = re.compile(r"([^-/:]+)-([^-/]+)-[^-/]+-[^-/]+-[^-/]+\.whl")  # PEP 427
+MOST_TEXT = 1 << 20  # bytes of METADATA that are read
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelOrigin(LockedOrigin):
+    """What the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
+
+    package: the name of its project.
+    tag: which of the version's wheels it is: Python, ABI and platform, as py3-none-any.
+    """
+
+    package: str
+    tag: str
+    kind: Literal["wheel"] = "wheel"
+
+    lister: ClassVar[str] = "unzip -l"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_form("package", PACKAGE, self.package)
+        check_form("tag", TAG, self.tag)
+
+    def identity(self) -> str:
+        # As the binary distribution format writes a name in a file name (PEP 427).
+        return f"{re.sub('[-_.]+', '_', self.package)}-{self.version}-{self.tag}.whl"
+
+    @classmethod
+    def owns(cls, identity: str) -> bool:
+        return FILE.fullmatch(identity) is not None
+
+    @classmethod
+    def package_name(cls, identity: str, file_name: str) -> PackageName | None:
+        found = FILE.fullmatch(file_name)
+        if found is None:
+            return None
+        name = re.sub(r"[-_.]+", "-", found[1]).lower()  # PEP 503
+        return PackageName("pypi", None, name, found[2], {"file_name": file_name})
+
+    @classmethod
+    def stated_licence(cls, path: Path) -> str:
+        """Return `License-Expression`, or `License`, in METADATA (core metadata 2.4)."""
+        with zipfile.ZipFile(path) as wheel:
+            names = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+            text = wheel.read(names[0])[:MOST_TEXT].decode(errors="replace") if names else ""
+        found = re.search(r"^License-Expression: *(.+)$", text, re.MULTILINE)
+        found = found or re.search(r"^License: *(.+)$", text, re.MULTILINE)
+        return found[1].strip() if found else ""
+
+    def learn(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
+        """Bring the wheel into the cache, and say what it is.  Raises `UserError` if pip finds none."""
+        found = self._download(scratch)
+        entry = entry_of(self.identity(), found.name, found)
+        keep(resources.cache, entry, found)
+        # pip compares a file with the hash in its index's page, where that has one.
+        logger.info(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
+        return (entry,)
+
+    def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
+        """Bring the locked wheel into the cache.
+
+        Raises `UserError` if pip finds none or another one, and with `offline` if it is not there.
+        """
+        for file in to_fetch(files, resources.cache, offline=resources.offline):
+            parent = file.cached_in(resources.cache).parent
+            with scratch_folder(parent, "wheel") as folder:
+                keep_locked(resources.cache, file, self._download(folder), "pip's index")
+
+    def _download(self, folder: Path) -> Path:
+        python, abi, platforms = self.tag.split("-")
+        # Of "py2.py3" any will do: what pip must find is this one file.
+        interpreter = re.fullmatch(r"([a-z]+)([0-9_]*)", python.split(".")[-1])
+        if interpreter is None:
+            raise UserError(f"{self.tag}: {python} is no Python tag", "expected one as py3-none-any")
+        argv: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+        argv += ["--no-deps", "--dest", folder]
+        argv += ["--only-binary=:all:", "--ignore-requires-python", "--implementation", interpreter[1]]
+        argv += ["--python-version", interpreter[2] or "3", "--abi", abi.split(".")[0]]
+        for platform in platforms.split("."):
+            argv += ["--platform", platform]
+        env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        hint = f"pip finds no {self.identity()}: check version and tag, and pip's settings on this machine"
+        run([*argv, f"{self.package}=={self.version}"], env=env, hint=hint)
+        found = folder / self.identity()
+        if not found.is_file():
+            names = ", ".join(sorted(path.name for path in folder.glob("*.whl"))) or "nothing"
+            raise UserError(f"pip brought {names} instead of {found.name}", "correct `tag` in the recipe")
+        return found
+
+    def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
+        """Yield the wheel's name and a folder of what is in it."""
+        for file in files:
+            unpack_zip(file.cached_in(resources.cache), scratch / self.into, label=file.name)
+            yield file.name, scratch

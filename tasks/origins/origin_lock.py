@@ -1,0 +1,106 @@
+"""What the origins of a recipe are, byte for byte: the content of `extensions/NAME/lock.toml`.
+
+TOML: the array `file`, each entry with the identity of its origin, a name, a sha256 and a size.
+Origins of kind `apt` stand in the profile's lock (tasks/origins/lock.py), for apt vouches for them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.origins.lock import SHA256, cached_path, toml_arrays
+from tasks.util import toml_schema
+from tasks.util.errors import UserError, WrongSha256
+from tasks.util.files import sha256_file
+
+FILE_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+!~-]*")
+
+
+@dataclass(frozen=True)
+class OriginFile:
+    """One file of an origin (an archive and a wheel are one each).
+
+    origin: the identity of the origin it belongs to; name: its file name; size: bytes.
+    """
+
+    origin: str
+    name: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+        if not FILE_NAME.fullmatch(self.name):
+            raise ValueError(f"name: expected a file's name, got {self.name!r}")
+
+    def cached_in(self, cache: Path) -> Path:
+        """Return where the file lies in `cache`, if it was fetched."""
+        return cached_path(cache, self.sha256, self.name)
+
+    def is_whole_in(self, cache: Path) -> bool:
+        """Tell whether the file lies in `cache` and is the locked one."""
+        path = self.cached_in(cache)
+        return path.is_file() and sha256_file(path) == self.sha256
+
+
+@dataclass(frozen=True)
+class OriginLock:
+    """The files of a recipe's origins."""
+
+    file: tuple[OriginFile, ...] = ()
+
+    def of(self, identity: str) -> tuple[OriginFile, ...]:
+        """Return the files of one origin, in the lock's order; none if it is not locked."""
+        return tuple(file for file in self.file if file.origin == identity)
+
+    def to_toml(self) -> str:
+        """Return the lock as TOML, in a stable order."""
+        return toml_arrays(
+            "# Written by `doit lock:NAME`; what the recipe's origins are, byte for byte.",
+            file=sorted(self.file, key=lambda item: (item.origin, item.name)),
+        )
+
+
+def load(path: Path) -> OriginLock:
+    """Return the lock at `path`, an empty one if there is none.  Raises `UserError` if it is malformed."""
+    return toml_schema.load(path, OriginLock) if path.exists() else OriginLock()
+
+
+def entry_of(identity: str, name: str, found: Path) -> OriginFile:
+    """Return the lock's entry for the file `found` of the origin with that identity."""
+    return OriginFile(identity, name, sha256_file(found), found.stat().st_size)
+
+
+def keep(cache: Path, file: OriginFile, found: Path) -> None:
+    """Move the file `found`, which is on the cache's file system, to its place in `cache`."""
+    final = file.cached_in(cache)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(found, final)
+
+
+def keep_locked(cache: Path, file: OriginFile, found: Path, server: str) -> None:
+    """Move `found` into `cache`.  Raises `WrongSha256`, naming the `server`, if it is another file."""
+    digest = sha256_file(found)
+    if digest != file.sha256:
+        message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
+        raise WrongSha256(message, f"{server} serves another file than the locked one")
+    keep(cache, file, found)
+
+
+def to_fetch(files: Sequence[OriginFile], cache: Path, *, offline: bool) -> list[OriginFile]:
+    """Return which of `files` are not whole in `cache`.
+
+    Raises `UserError` if there is one and `offline` forbids to fetch it.
+    """
+    missing = [file for file in files if not file.is_whole_in(cache)]
+    if missing and offline:
+        there = missing[0].cached_in(cache).exists()
+        what = "in the cache is damaged" if there else "is not in the cache"
+        message = f"{missing[0].name} {what}, and offline=1 forbids to fetch it"
+        raise UserError(message, "run once without offline=1")
+    return missing
