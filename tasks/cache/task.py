@@ -126,7 +126,7 @@ def shared(
 def has_one_source(settings: Settings) -> bool:
     """Tell whether source and toolchain of the kernel have a digest: a tree edited in place has none."""
     source, chosen = settings.profile.kernel.source, settings.profile.kernel.toolchain
-    if source.kind == "file" and (ROOT / source.path).is_dir():
+    if source.tree() is not None:
         return False
     return build_root.load(chosen).root is None or (build_root.FOLDER / f"{chosen}.packages").is_file()
 

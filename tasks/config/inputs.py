@@ -5,15 +5,14 @@ Nothing here uses the network: `tasks/fetch/bring.py` brings what is missing.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
-from tasks.util.checkout import ROOT
+from tasks.origins.lock import Lock, LockedExtension, LockedPackage, load_lock
+from tasks.origins.mirrors import Mirrors
+from tasks.origins.sources.base import Access, Entry, Source
 from tasks.util.errors import UserError
 
 
@@ -22,10 +21,10 @@ def sources(profile: Profile) -> list[Source]:
     base = profile.kernel.base
     return [
         profile.kernel.source,
-        *([base] if isinstance(base, Source) else []),
+        *([base] if not isinstance(base, str) else []),
         *profile.core.archives,
         # One that is a file of this machine may change at any time: its digest can be declared.
-        *(image.source for image in profile.images if image.source.kind == "http"),
+        *(image.source for image in profile.images if not image.source.is_local),
     ]
 
 
@@ -52,12 +51,11 @@ def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPack
     return [packages[name] for name in wanted]
 
 
-def locked_source(settings: Settings, source: Source) -> LockedPackage | LockedFile:
+def locked_source(settings: Settings, source: Source) -> Entry:
     """Return the lock's entry of `source`.  Raises `UserError` if the last fetch did not lock it."""
-    used = used_lock(settings)
-    entry = match_package(source.package, used) if source.kind == "apt" else find_file(source.path, used)
+    entry = source.locked_in(used_lock(settings))
     if entry is None:
-        raise UserError(f"{source.package or source.path} was not fetched yet", "./doit fetch")
+        raise UserError(f"{source.label()} was not fetched yet", "./doit fetch")
     return entry
 
 
@@ -72,24 +70,18 @@ def locked_extension(settings: Settings, name: str) -> LockedExtension:
     return used[name]
 
 
-def match_package(pattern: str, lock: Lock) -> LockedPackage | None:
-    """Return the one package of `lock` that fits a shell pattern, None if there is none.
-
-    Raises `UserError` if several fit.
-    """
-    found = [package for package in lock.package if fnmatch.fnmatchcase(package.name, pattern)]
-    if len(found) > 1:
-        names = ", ".join(package.name for package in found)
-        raise UserError(f"{pattern} matches several locked packages: {names}", "use a narrower pattern")
-    return found[0] if found else None
-
-
-def find_file(path: str, lock: Lock) -> LockedFile | None:
-    """Return the entry of `lock` for a file below the mirrors, None if there is none."""
-    return next((file for file in lock.file if file.path == path), None)
-
-
 # --- where it lies -----------------------------------------------------------
+
+
+def access(settings: Settings) -> Access:
+    """Return what sources may use to be fetched in this run."""
+    return Access(
+        profile=settings.name,
+        cache=settings.cache,
+        offline=settings.offline,
+        frozen=settings.frozen,
+        mirrors=Mirrors(settings.profile.mirrors, settings.profile.redirects),
+    )
 
 
 def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
@@ -108,8 +100,8 @@ def source_file(settings: Settings, source: Source) -> Path:
 
     Raises `UserError` if it was not fetched, and if the cache has it not.
     """
-    if source.kind == "file":
-        return local_file(source)
+    if source.is_local:
+        return source.local_file()
     return _in_cache(settings, locked_source(settings, source).cached_in(settings.cache))
 
 
@@ -119,14 +111,6 @@ def extension_file(settings: Settings, name: str) -> Path:
     Raises `UserError` if it was not fetched, and if the cache has it not.
     """
     return _in_cache(settings, locked_extension(settings, name).cached_in(settings.cache))
-
-
-def local_file(source: Source) -> Path:
-    """Return the file or folder of this machine that `source` names.  Raises `UserError` if it is gone."""
-    path = ROOT / source.path
-    if not path.exists():
-        raise UserError(f"{path} does not exist", "check the path in the profile")
-    return path
 
 
 def _in_cache(settings: Settings, path: Path) -> Path:

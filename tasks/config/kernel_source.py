@@ -9,7 +9,7 @@ import os
 
 from tasks.config import inputs
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
+from tasks.origins.sources.base import Source
 from tasks.util.files import sha256_file
 
 STAMP = ".tcbuild/source"
@@ -20,14 +20,14 @@ DEFERRED = ".tcbuild/deferred"
 
 def is_tree(source: Source) -> bool:
     """Tell whether `source` is a tree of this machine, which may be edited in place at any time."""
-    return source.kind == "file" and inputs.local_file(source).is_dir()
+    return source.is_local and source.local_file().is_dir()
 
 
 def identity(settings: Settings) -> str:
     """Return the stamp of the tree that is unpacked from the profile's archive: file name and sha256."""
     source = settings.profile.kernel.source
-    if source.kind == "file":
-        path = inputs.local_file(source)
+    if source.is_local:
+        path = source.local_file()
         return f"{path.name} {sha256_file(path)}\n"
     entry = inputs.locked_source(settings, source)
     return f"{entry.cached_in(settings.cache).name} {entry.sha256}\n"

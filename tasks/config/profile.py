@@ -12,10 +12,11 @@ from typing import Literal
 
 from tasks.config import inheritance
 from tasks.config.compiler import Compiler
-from tasks.config.sources import Core, Image, Source, check_images
+from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.origins.redirects import check_hosts
+from tasks.origins.sources import AnySource
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN
@@ -32,8 +33,8 @@ class Kernel:
     to name module extensions (`NAME-KERNEL` is NAME-RELEASE).
     """
 
-    source: Source
-    base: Source | str
+    source: AnySource
+    base: AnySource | str
     base_mode: Literal["allnoconfig", "olddefconfig"]
     fragments: tuple[str, ...]
     patches: str = ""

@@ -1,4 +1,4 @@
-"""What a profile takes from elsewhere: files, what the core is made of, container images."""
+"""What a profile makes of its sources: the core, container images."""
 
 from __future__ import annotations
 
@@ -7,32 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.formats.container_archive import DIGEST
+from tasks.origins.sources import ALL, AnySource
+from tasks.util import toml_schema
 
 # A reference as containerd stores it: a host (or localhost), a path, a tag.
 REFERENCE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 )
 NAMESPACE = re.compile(r"[A-Za-z0-9]+([_.-][A-Za-z0-9]+)*")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a file comes from.
-
-    kind `apt`: `package` (a shell pattern: the newest match by version is taken)
-    from the machine's apt sources, verified by apt's signatures.
-    kind `http`: `path` below each of the profile's `mirrors` in order.
-    kind `file`: `path` on this machine (a file or an unpacked tree).
-    """
-
-    kind: Literal["apt", "http", "file"]
-    package: str = ""
-    path: str = ""
-
-    def __post_init__(self) -> None:
-        needed = "package" if self.kind == "apt" else "path"
-        if not getattr(self, needed):
-            raise ValueError(f"{needed}: needed by kind = {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +28,7 @@ class Core:
 
     packages: tuple[str, ...] = ()
     rootfs: bool = False
-    archives: tuple[Source, ...] = ()
+    archives: tuple[AnySource, ...] = ()
     compression: Literal["gzip", "zopfli", "xz", "zstd", "plain"] = "gzip"
     level: int | None = None
     recompress: bool = False
@@ -64,15 +46,18 @@ class Image:
     """
 
     name: str
-    source: Source
+    source: AnySource
     digest: str = ""
     namespace: str = "default"
 
     def __post_init__(self) -> None:
         if not REFERENCE.fullmatch(self.name):
             raise ValueError(f"name: expected a full reference like localhost/tool:1, got {self.name!r}")
-        if self.source.kind == "apt":
-            raise ValueError("source.kind: expected 'http' or 'file', an image is no package")
+        if self.source.is_package:
+            kinds = " or ".join(
+                repr(kind) for kind, one in toml_schema.kinds(ALL).items() if not one.is_package
+            )
+            raise ValueError(f"source.kind: expected {kinds}, an image is no package")
         if self.digest and not DIGEST.fullmatch(self.digest):
             raise ValueError(f"digest: expected sha256: and 64 hex digits, got {self.digest!r}")
         if not NAMESPACE.fullmatch(self.namespace):

@@ -15,7 +15,7 @@ from tasks.config.settings import Settings
 from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.origin_lock import OriginFile
 from tasks.util.errors import UserError
-from tasks.util.files import remove_tree
+from tasks.util.files import remove_tree, scratch_folder
 
 
 def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:

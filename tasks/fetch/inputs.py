@@ -8,19 +8,19 @@ later stages find their inputs by that lock alone.  What the cache lacks when a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
-from tasks.config import plan
-from tasks.config.inputs import find_file, local_file, match_package, sources
+from tasks.config import inputs, plan
+from tasks.config.inputs import sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.fetch import bring
 from tasks.origins import apt
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, load_lock
+from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file, write_if_changed
+from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 
 
@@ -65,8 +65,7 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     from tasks.fetch import pin
 
     old = load_lock(settings.pinned_lock)
-    paths = [source.path for source in sources(settings.profile) if source.kind == "http"]
-    learned = pin.learn(settings, paths, old)
+    learned = pin.learn(settings, old)
     new = _gather(dataclasses.replace(settings, frozen=False), learned, extra)
     if not settings.relock:
         _refuse_older(settings.profile, old, new)
@@ -83,8 +82,9 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
     before = {package.name: package for package in old.package}
     pairs = [(before.get(package.name), package) for package in new.package]
     for source in sources(profile):
-        if source.kind == "apt" and (found := match_package(source.package, new)):
-            pairs.append((match_package(source.package, old), found))
+        was, now = source.locked_in(old), source.locked_in(new)
+        if isinstance(was, LockedPackage) and isinstance(now, LockedPackage):
+            pairs.append((was, now))
     for locked, offered in pairs:
         if locked is not None:
             apt.refuse_older(offered.name, locked.version, offered.version)
@@ -92,12 +92,12 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
 
 def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     """Fetch everything and return it as a lock.  What is not locked is refused before the first byte."""
-    wanted = sources(settings.profile)
-    files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
-    local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
+    access = inputs.access(settings)
+    pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
+    files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
     extensions = _pinned_extensions(settings, pinned)
     names = [*settings.profile.core.packages, *extra]
-    names += [_resolve(settings, pinned, source.package) for source in wanted if source.kind == "apt"]
+    names += [name for source, _ in pinned_sources for name in source.packages(pinned, access)]
     packages = apt.fetch_packages(
         names,
         pinned=pinned,
@@ -105,27 +105,28 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
         offline=settings.offline,
         cache=settings.cache,
     )
-    tcz = settings.profile.tcz.strip("/")
-    remote: list[tuple[str, LockedFile | LockedExtension]] = [(file.path, file) for file in files]
-    remote += [(f"{tcz}/{item.name}.tcz", item) for item in extensions]
-    parallel.each(lambda one: bring.from_mirrors(settings, *one), remote)
-    known = {file.path: file for file in [*files, *(file for file in local if file)]}
+    remote = [
+        functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
+    ]
+    remote += [functools.partial(bring.fetch_extension, settings, item) for item in extensions]
+    parallel.each(lambda fetch_one: fetch_one(), remote)
+    known = {entry.path: entry for _, entry in files}
     return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
 
 
 def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
     """Return the lock that fetching ends with if all that is pinned can be had, or None; fetch the rest."""
+    access = inputs.access(settings)
     wanted = sources(settings.profile)
-    patterns = [source.package for source in wanted if source.kind == "apt"]
-    sources_of = [match_package(pattern, pinned) for pattern in patterns]
-    if None in sources_of or plan.plan(settings.profile, pinned).of_kind("upstream"):
+    if any(source.is_package and source.locked_in(pinned) is None for source in wanted):
         return None
-    files = [_pinned_file(settings, pinned, source) for source in wanted if source.kind == "http"]
-    local = [_pinned_local(pinned, source) for source in wanted if source.kind == "file"]
-    known = {file.path: file for file in [*files, *(file for file in local if file)]}
+    if plan.plan(settings.profile, pinned).of_kind("upstream"):
+        return None
+    entries = [source.pinned_in(pinned, access) for source in wanted]
+    known = {entry.path: entry for entry in entries if isinstance(entry, LockedFile)}
     pins = {package.name: package for package in pinned.package}
     names = {*settings.profile.core.packages, *extra}
-    packages = {entry.name: entry for entry in sources_of if entry}
+    packages = {entry.name: entry for entry in entries if isinstance(entry, LockedPackage)}
     packages |= {name: pins[name] for name in names if name in pins}
     unlocked = apt.fetch_packages(
         names - pins.keys(),
@@ -147,49 +148,6 @@ def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtensio
     plan.tell_loops(found)
     locked = {item.name: item for item in pinned.extension}
     return tuple(locked[name] for name in sorted(found.of_kind("upstream")))
-
-
-def _pinned_file(settings: Settings, pinned: Lock, source: Source) -> LockedFile:
-    entry = find_file(source.path, pinned)
-    if entry is None:
-        hint = f"./doit lock profile={settings.name}"
-        raise UserError(f"no sha256 is locked for {source.path} of profile {settings.name}", hint)
-    return entry
-
-
-def _pinned_local(pinned: Lock, source: Source) -> LockedFile | None:
-    """Return the lock's entry for a file of this machine; None for a tree, which has no one hash."""
-    path = local_file(source)
-    if path.is_dir():
-        return None
-    entry = LockedFile(source.path, sha256_file(path))
-    locked = find_file(source.path, pinned)
-    if locked is not None and locked != entry:
-        message = f"{path}: expected sha256 {locked.sha256}, got {entry.sha256}"
-        raise UserError(message, "./doit lock takes it as it is now")
-    return entry
-
-
-def _resolve(settings: Settings, pinned: Lock, pattern: str) -> str:
-    """Return the package a pattern stands for: the locked one while it can be had, else the newest."""
-    locked = match_package(pattern, pinned)
-    if locked is not None and (
-        settings.frozen
-        or settings.offline
-        or apt.is_cached(locked, settings.cache)
-        or apt.offered([locked.name])
-    ):
-        return locked.name
-    if settings.frozen:
-        raise UserError(f"frozen=1, but no version is locked for {pattern}", "./doit lock")
-    if settings.offline:
-        raise UserError(f"nothing in the cache is known to match {pattern}", "run once without offline=1")
-    name, version = apt.newest(pattern)
-    if locked is not None:
-        apt.refuse_older(pattern, locked.version, version)
-        text = f"{locked.name} {locked.version} -> {name} {version} (the locked package is no longer offered)"
-        logger.info(text)
-    return name
 
 
 def _prefer_cached(pinned: Lock, used: Lock, cache: Path) -> Lock:

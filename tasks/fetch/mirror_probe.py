@@ -96,7 +96,7 @@ def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtens
     """Return what a profile downloads from mirrors: as locked, and what is not locked yet."""
     lock = load_lock(_lock_file(name))
     files = {file.path: file for file in lock.file}
-    needed = [source.path for source in inputs.sources(profile) if source.kind == "http"]
+    needed = [path for source in inputs.sources(profile) if (path := source.mirror_path())]
     plan = config_plan.plan(profile, lock)
     upstream = set(plan.of_kind("upstream"))
     entries: list[LockedFile | LockedExtension] = [

@@ -1,69 +1,47 @@
-"""Learn what nobody has verified yet: files and extensions below plain http mirrors.
+"""Learn what nobody has verified yet: a profile's sources and upstream extensions.
 
-Only `./doit lock` comes here.  What a mirror serves is checked against the md5 it
-publishes (Tiny Core has FILE.md5.txt beside its extensions and distribution files),
-shown to the person who asked for it, and pinned by its sha256: from then on that hash
-decides, and a mirror that serves something else is refused.
+Only `./doit lock` comes here.  How a file below the mirrors is checked, says
+tasks/origins/mirrors.py; from then on its sha256 decides.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config import plan, recipe
+from tasks.config import inputs, plan, recipe
 from tasks.config.settings import Settings
 from tasks.formats import tcz
-from tasks.origins.http import NotFound, download_unverified, fetch_text
-from tasks.origins.lock import MD5, Lock, LockedExtension, LockedFile
+from tasks.origins.http import NotFound, fetch_text
+from tasks.origins.lock import Lock, LockedExtension, LockedFile
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.files import CHUNK, scratch_folder, sha256_file
+from tasks.util.files import scratch_folder
 from tasks.util.log import logger
 
 SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentation, filesystems/squashfs.rst)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file as a mirror served it; it lies at `path` for a while."""
-
-    path: Path
-    url: str
-    size: int
-    md5: str
-    sha256: str
-    published: bool
-
-
-def learn(settings: Settings, paths: list[str], old: Lock) -> Lock:
-    """Return `paths` and all upstream extensions of the profile, as `old` has them or newly learned.
+def learn(settings: Settings, old: Lock) -> Lock:
+    """Return the sources and upstream extensions of the profile, as `old` has them or newly learned.
 
     With `relock` all are learned, and what changed is said.  Everything learned lies in
     the cache.  Raises `UserError` for what no mirror has, or what is damaged.
     """
-    known = {} if settings.relock else {file.path: file for file in old.file}
-    unknown = [path for path in dict.fromkeys(paths) if path not in known]
+    # A file of this machine is taken as it is, whatever is locked.
+    wanted = dict.fromkeys(one for one in inputs.sources(settings.profile) if not one.is_local)
+    known = {one: None if settings.relock else one.locked_in(old) for one in wanted}
+    unknown = [one for one in wanted if known[one] is None]
+    access = inputs.access(settings)
     # Threads that Ctrl-C leaves behind may still write there.
     with scratch_folder(settings.cache / "downloads", "lock", ignore_errors=True) as scratch:
-        learned = parallel.each(lambda path: _file(settings, path, scratch), unknown)
-        known |= {file.path: file for file in learned}
+        found = parallel.each(lambda one: one.learn(access, scratch), unknown)
+        known |= dict(zip(unknown, found, strict=True))
         extensions = _extensions(settings, old, scratch)
-    files = tuple(known[path] for path in dict.fromkeys(paths))
+    files = tuple(entry for entry in known.values() if isinstance(entry, LockedFile))
     _tell_changes(old, files, extensions)
     return Lock(file=files, extension=extensions)
-
-
-def _file(settings: Settings, path: str, scratch: Path) -> LockedFile:
-    found = _bring(settings, path, scratch)
-    entry = LockedFile(path, found.sha256)
-    _keep(found, entry.cached_in(settings.cache))
-    _show(path, found)
-    return entry
 
 
 def _extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
@@ -88,8 +66,9 @@ def _extension(
 ) -> LockedExtension | str:
     """Learn one extension; return its name alone if only a recipe has it."""
     path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
+    mirrors = inputs.access(settings).mirrors
     try:
-        found = _bring(settings, path, scratch)
+        found = mirrors.learn(path, scratch)
     except NotFound as error:
         if name in recipe.names():
             return name
@@ -103,8 +82,7 @@ def _extension(
     text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep", redirects=settings.profile.redirects) or ""
     deps = tcz.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)
-    _keep(found, entry.cached_in(settings.cache))
-    _show(path, found)
+    found.keep(entry.cached_in(settings.cache), path)
     release = settings.profile.kernel.release
     if release and name.endswith(f"-{release}"):
         logger.warning(
@@ -112,67 +90,6 @@ def _extension(
             "release but another configuration, and may crash with them"
         )
     return entry
-
-
-def _bring(settings: Settings, path: str, scratch: Path) -> _Found:
-    """Bring a file from the first mirror that has it and whose .md5.txt, if any, agrees."""
-    label = Path(path).name
-    urls = [f"{mirror.rstrip('/')}/{path}" for mirror in settings.profile.mirrors]
-    target = scratch / hashlib.sha256(path.encode()).hexdigest()[:16] / label
-    wrong: list[str] = []
-    while urls or not wrong:
-        url = download_unverified(urls, target, label=label, redirects=settings.profile.redirects)
-        md5 = _md5_file(target)
-        try:
-            expected = _published_md5(settings, url, label)
-        except UserError as error:
-            wrong.append(error.message)
-        else:
-            if expected in (None, md5):
-                size, sha256 = target.stat().st_size, sha256_file(target)
-                return _Found(target, url, size, md5, sha256, expected is not None)
-            wrong.append(f"{url} has md5 {md5}, its .md5.txt says {expected}")
-        logger.info(f"{label}: {wrong[-1]}")
-        urls.remove(url)
-    hint = "the file or its .md5.txt is damaged there; try again later, or name another mirror"
-    raise UserError(f"{label} could not be checked: {'; '.join(wrong)}", hint)
-
-
-def _published_md5(settings: Settings, url: str, label: str) -> str | None:
-    text = fetch_text(f"{url}.md5.txt", label=f"{label}.md5.txt", redirects=settings.profile.redirects)
-    return None if text is None else parse_md5(text, label, f"{url}.md5.txt")
-
-
-def parse_md5(text: str, name: str, what: str) -> str:
-    """Return the md5 (32 hex digits) of `name` in md5sum's output `text`.
-
-    A single line counts whatever file it names: Tiny Core's are made under other
-    names now and then.  Raises `UserError`, with `what` in it, for anything else.
-    """
-    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
-    sums = {line[1].lstrip("*").strip() if len(line) > 1 else "": line[0].lower() for line in lines}
-    found = sums.get(name) or next(iter(sums.values()), "") if name in sums or len(sums) == 1 else ""
-    if not MD5.fullmatch(found):
-        raise UserError(f"{what} is no md5sum output: {text.strip()[:60]!r}", "try again, or another mirror")
-    return found
-
-
-def _md5_file(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _keep(found: _Found, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(found.path, final)
-
-
-def _show(path: str, found: _Found) -> None:
-    md5 = "md5 ok" if found.published else "no md5 published"
-    logger.info(f"lock: {path}  {found.size:,} bytes  {md5}  sha256 {found.sha256}")
 
 
 def _tell_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[LockedExtension, ...]) -> None:

@@ -60,7 +60,7 @@ def _checked(settings: Settings, image: Image) -> ImageLine:
             f"image {image.name}: {path} has the digest {found.digest}, the profile expects {image.digest}",
             "it is another image, or another version of it",
         )
-    if image.source.kind == "file":  # others are published already
+    if image.source.is_local:  # others are published already
         secrets.refuse_in_image(f"image {image.name}", path)
     logger.info(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
     return ImageLine(image.name, image.file, sha256_file(path), found.digest, image.namespace)

@@ -31,6 +31,6 @@ def image_files(settings: Settings) -> list[Path]:
     A tar that does not exist is the images stage's to explain.
     """
     sources = [image.source for image in settings.profile.images]
-    fetched = any(source.kind == "http" for source in sources)
-    local = [ROOT / source.path for source in sources if source.kind == "file"]
+    fetched = any(not source.is_local for source in sources)
+    local = [ROOT / source.local_name() for source in sources if source.is_local]
     return [*([settings.used_lock] if fetched else []), *(path for path in local if path.is_file())]

@@ -17,7 +17,6 @@ from pathlib import Path
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Settings
 from tasks.kernel import patches
-from tasks.util.checkout import ROOT
 from tasks.util.files import atomic_dir, remove_tree, write_atomic
 from tasks.util.log import logger
 
@@ -28,14 +27,14 @@ UNKNOWN = ""
 
 def is_current(settings: Settings) -> bool:
     """Tell whether the kernel tree has all edits; true where the source is no folder."""
-    source = settings.profile.kernel.source
-    if source.kind != "file" or not (ROOT / source.path).is_dir():
+    tree = settings.profile.kernel.source.tree()
+    if tree is None:
         return True
     try:
         known = (settings.linux / STAMP).read_text()
     except OSError:
         return False
-    return known.splitlines()[-1:] == [_line(ROOT / source.path, scan(ROOT / source.path))]
+    return known.splitlines()[-1:] == [_line(tree, scan(tree))]
 
 
 def sync(settings: Settings, origin: Path) -> None:

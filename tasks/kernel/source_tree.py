@@ -66,7 +66,7 @@ def unpack_linux(settings: Settings) -> None:
     """
     source = settings.profile.kernel.source
     if is_tree(source):
-        origin = inputs.local_file(source)
+        origin = source.local_file()
         _refuse_unless_kernel(origin, origin)
         edited_tree.sync(settings, origin)
         return

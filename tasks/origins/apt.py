@@ -134,6 +134,20 @@ def fetch_packages(
     return [(chosen[name], chosen[name].cached_in(cache)) for name in wanted]
 
 
+def fetch_locked(packages: Iterable[LockedPackage], *, offline: bool, frozen: bool, cache: Path) -> None:
+    """Bring exactly these packages into `cache`.  Raises `UserError` as `fetch_packages` does.
+
+    frozen: whether the user has said so; the hint of an error depends on it.
+    """
+    wanted = tuple(packages)
+    names = [package.name for package in wanted]
+    try:
+        fetch_packages(names, pinned=Lock(wanted), frozen=True, offline=offline, cache=cache)
+    except UserError as error:
+        hint = error.hint if frozen or offline else "./doit lock takes what is offered now"
+        raise UserError(error.message, hint, error.detail) from None
+
+
 def is_cached(package: LockedPackage, cache: Path) -> bool:
     """Tell whether `cache` holds exactly this .deb."""
     deb = package.cached_in(cache)

@@ -99,6 +99,10 @@ class Lock:
     file: tuple[LockedFile, ...] = ()
     extension: tuple[LockedExtension, ...] = ()
 
+    def find_file(self, path: str) -> LockedFile | None:
+        """Return the entry of a file below the mirrors or of this machine, None if there is none."""
+        return next((file for file in self.file if file.path == path), None)
+
     def to_toml(self) -> str:
         """Return the lock as TOML, in a stable order."""
         return toml_arrays(

@@ -6,7 +6,6 @@ Nothing here needs the network, and nothing has to be built yet.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import importlib.metadata
@@ -66,7 +65,7 @@ def collect(settings: Settings) -> tuple[Input, ...]:
     alone: the lock covers it.  Nothing is fetched for it.  Raises `UserError` for a file of
     the builder's own that is gone.
     """
-    found = [*_debs(settings), *_below_mirrors(settings), *_local(settings), *_images(settings)]
+    found = [*_debs(settings), *_sources(settings), *_upstream_extensions(settings), *_images(settings)]
     for name in recipes(settings):
         found += [_origin(name, file) for file in _origin_files(settings, name)]
     return tuple(sorted(found, key=lambda item: (item.kind, item.name, item.sha256, item.used_by)))
@@ -74,16 +73,17 @@ def collect(settings: Settings) -> tuple[Input, ...]:
 
 def _debs(settings: Settings) -> list[Input]:
     users: dict[str, list[str]] = {}
-    source = settings.profile.kernel.source
+    lock = inputs.used_lock(settings)
+    kernel = settings.profile.kernel.source.locked_in(lock)
     for name in recipe.names():
         for origin in plan.recipe_of(settings.profile, name).origin:
             for package in origin.apt_packages():
                 users.setdefault(package, []).append(name)
     found = []
-    for locked in inputs.used_lock(settings).package:
-        kernel = source.kind == "apt" and fnmatch.fnmatchcase(locked.name, source.package)
+    for locked in lock.package:
         core = locked.name in settings.profile.core.packages
-        used_by = [*(["kernel"] if kernel else []), *(["core"] if core else []), *users.get(locked.name, [])]
+        used_by = ["kernel"] if locked == kernel else []
+        used_by += [*(["core"] if core else []), *users.get(locked.name, [])]
         found.append(_deb(locked, locked.cached_in(settings.cache), used_by))
     return found
 
@@ -120,71 +120,48 @@ def control(deb: Path, fields: tuple[str, ...]) -> Mapping[str, str]:
     return next(iter(debian_control.stanzas(said)), {})
 
 
-def _below_mirrors(settings: Settings) -> list[Input]:
+def _sources(settings: Settings) -> list[Input]:
+    """Return the sources of kernel and core, and the fetched images, but for packages."""
     lock = inputs.used_lock(settings)
-    used_by = {source.path: "core" for source in settings.profile.core.archives}
-    used_by |= {image.source.path: "iso" for image in settings.profile.images}
-    http = [source.path for source in inputs.sources(settings.profile) if source.kind == "http"]
+    users = dict.fromkeys(inputs.sources(settings.profile), "kernel")
+    users |= dict.fromkeys(settings.profile.core.archives, "core")
+    users |= {image.source: "iso" for image in settings.profile.images if image.source in users}
     found = []
-    for file in lock.file:
-        if file.path in http:
-            path = file.cached_in(settings.cache)
-            size = path.stat().st_size if path.is_file() else 0
-            by = (used_by.get(file.path, "kernel"),)
-            found.append(Input("mirror", file.path, file.sha256, size, f"mirrors: {file.path}", used_by=by))
+    for source, user in users.items():
+        material = source.material(lock, settings.cache)
+        if material:
+            found.append(Input(*material, used_by=(user,)))
+    return found
+
+
+def _upstream_extensions(settings: Settings) -> list[Input]:
+    found = []
     tcz = settings.profile.tcz.strip("/")
-    for item in lock.extension:
+    for item in inputs.used_lock(settings).extension:
         where = f"mirrors: {tcz}/{item.name}.tcz"
         more = {"md5": item.md5, "deps": item.deps, "used_by": (item.name,)}
         found.append(Input("tcz", item.name, item.sha256, item.size, where, **more))  # type: ignore[arg-type]
     return found
 
 
-def _local(settings: Settings) -> list[Input]:
-    """Return kernel source, base config and core archives that are files of the builder's own."""
-    found = []
-    core = settings.profile.core.archives
-    for source in inputs.sources(settings.profile):
-        path = ROOT / source.path
-        if source.kind != "file":
-            continue
-        by = ("core" if source in core else "kernel",)
-        if path.is_dir():
-            digest, size = _tree(path)
-        else:
-            digest, size = sha256_file(path), _size(path)
-        found.append(Input("local", path.name, digest, size, "a file of the builder's own", used_by=by))
-    return found
-
-
-def _tree(folder: Path) -> tuple[str, int]:
-    """Return the digest and the size in bytes of all files below a folder, .git left out."""
-    digest, size = hashlib.sha256(), 0
-    for top, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != ".git")
-        for name in sorted(names):
-            path = Path(top, name)
-            content = f"-> {os.readlink(path)}" if path.is_symlink() else sha256_file(path)
-            size += 0 if path.is_symlink() else path.stat().st_size
-            line = f"{path.relative_to(folder)}\0{content}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest(), size
-
-
 def _images(settings: Settings) -> list[Input]:
+    lock = inputs.used_lock(settings)
     found = []
     for image in settings.profile.images:
-        if image.source.kind == "http":
-            locked = inputs.locked_source(settings, image.source)
-            path, sha256 = locked.cached_in(settings.cache), locked.sha256
-            size = path.stat().st_size if path.is_file() else 0
-            where = f"mirrors: {image.source.path}"
-        else:
-            path = inputs.local_file(image.source)
-            sha256, size = sha256_file(path), _size(path)
-            where = "a file of the builder's own"
-        about = {"version": image.digest, "used_by": ("iso",)}
-        found.append(Input("image", image.name, sha256, size, where, **about))  # type: ignore[arg-type]
+        material = image.source.material(lock, settings.cache)
+        if material is None:
+            raise UserError(f"{image.source.label()} was not fetched yet", "./doit fetch")
+        found.append(
+            Input(
+                "image",
+                image.name,
+                material.sha256,
+                material.size,
+                material.origin,
+                version=image.digest,
+                used_by=("iso",),
+            )
+        )
     return found
 
 
@@ -201,12 +178,6 @@ def _origin_files(settings: Settings, name: str) -> tuple[OriginFile, ...]:
 def _origin(name: str, file: OriginFile) -> Input:
     where = redaction.text(file.origin)
     return Input("origin", file.name, file.sha256, file.size, where, used_by=(name,))
-
-
-def _size(path: Path) -> int:
-    if not path.is_file():
-        raise UserError(f"{path.name} is no longer there", "./doit fetch")
-    return path.stat().st_size
 
 
 def checkout(settings: Settings) -> Tcbuild:

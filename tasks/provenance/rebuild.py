@@ -142,11 +142,12 @@ def _copy(wanted: Manifest, checkout: Path) -> None:
         elif (ROOT / name).is_file():
             shutil.copy2(ROOT / name, checkout / name)
     for one in inputs.sources(profile.load(wanted.profile.name)):
-        target = Path(os.path.normpath(checkout / one.path))
-        there = one.kind == "file" and (ROOT / one.path).exists()
+        name = one.local_name()
+        target = Path(os.path.normpath(checkout / name))
+        there = name and (ROOT / name).exists()
         if there and not target.exists() and target.is_relative_to(checkout.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to((ROOT / one.path).resolve())
+            target.symlink_to((ROOT / name).resolve())
 
 
 def _pin(wanted: Manifest, checkout: Path) -> None:

@@ -13,7 +13,7 @@ import functools
 import tomllib
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,16 +103,28 @@ def _tagged(data: Mapping[str, Any], schemas: Sequence[type[Any]], file: str, ke
     if not isinstance(kind, str) or kind not in known:
         raise _wrong(file, where, expected, kind)
     fields = _fields(known[kind])
-    for name in data:
-        others = [repr(other) for other, schema in known.items() if name in _fields(schema)]
-        if name not in fields and others:
-            hint = f"kind = {' or '.join(others)} has it; expected one of: {', '.join(fields)}"
-            raise UserError(f"{file}: {_join(key, name)}: not known to kind = {kind!r}", hint)
+    having = {name: [other for other, schema in known.items() if name in _fields(schema)] for name in data}
+    _refuse_unknown([name for name in data if not having[name]], fields, file, key)
     for name, field in fields.items():
         if name not in data and _is_required(field):
             hint = f"expected {_kind_name(_hints(known[kind])[field.name])}"  # type: ignore[arg-type]
             raise UserError(f"{file}: {_join(key, name)}: needed by kind = {kind!r}", hint)
+    for name in data:
+        if name not in fields:
+            hint = (
+                f"kind = {' or '.join(map(repr, having[name]))} has it; expected one of: {', '.join(fields)}"
+            )
+            raise UserError(f"{file}: {_join(key, name)}: not known to kind = {kind!r}", hint)
     return _table(data, known[kind], file, key)
+
+
+def _refuse_unknown(names: Iterable[str], fields: Mapping[str, Any], file: str, key: str) -> None:
+    """Raise `UserError` for the first of `names` that is none of `fields`."""
+    for name in names:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(fields)}"
+            raise UserError(f"{file}: unknown key {_join(key, name)!r}", hint)
 
 
 def _fields(schema: type[Any]) -> dict[str, dataclasses.Field[Any]]:
@@ -129,11 +141,7 @@ def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
         raise _wrong(file, key, "a table", data)
     hints = _hints(schema)  # type: ignore[arg-type]  # classes are hashable
     fields = _fields(schema)
-    for name in data:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(fields)}"
-            raise UserError(f"{file}: unknown key {_join(key, name)!r}", hint)
+    _refuse_unknown(data, fields, file, key)
     values = {}
     for name, field in fields.items():
         if name in data:

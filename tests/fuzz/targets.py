@@ -15,7 +15,6 @@ from typing import Any
 from tasks.cli import identify
 from tasks.config import plan, profile
 from tasks.config.recipe import Recipe
-from tasks.fetch import pin
 from tasks.formats import (
     archive,
     bzimage,
@@ -34,6 +33,7 @@ from tasks.initramfs import rootfs
 from tasks.kernel import fragments, patches
 from tasks.origins import lock
 from tasks.origins.kinds.archive import parse_sha256
+from tasks.origins.mirrors import parse_md5
 from tasks.origins.origin_lock import OriginLock
 from tasks.provenance import manifest_schema
 from tasks.toolchain import build_root
@@ -227,7 +227,7 @@ TARGETS = [
     Target(
         ".md5.txt",
         [DIGEST.encode() + b"  a.tcz\n"],
-        on_text(lambda text: pin.parse_md5(text, "a.tcz", "x")),
+        on_text(lambda text: parse_md5(text, "a.tcz", "x")),
     ),
     Target(
         "SHA256SUMS",

@@ -17,12 +17,13 @@ import pytest
 from tasks.config import system
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.config.sources import Image, Source
+from tasks.config.sources import Image
 from tasks.config.system import System
 from tasks.formats import initramfs_file
 from tasks.formats.initramfs_file import Archive
 from tasks.image import container_images, disk, iso
 from tasks.initramfs import core
+from tasks.origins.sources.file import FileSource
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
@@ -60,8 +61,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             settings.profile,
             extensions=(Extension("containerd"),),
             images=(
-                Image(OCI, Source("file", path=str(folder / "layout.tar"))),
-                Image(DOCKER, Source("file", path=str(folder / "saved.tar"))),
+                Image(OCI, FileSource(path=str(folder / "layout.tar"))),
+                Image(DOCKER, FileSource(path=str(folder / "saved.tar"))),
             ),
             boot=replace(settings.profile.boot, bootcodes=("cde", "noembed")),
         ),
@@ -178,7 +179,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
     """Lay out what may go wrong, to be put on the data disk: big/, wrong/ and lines/."""
     for name in ("big", "wrong", "lines"):
         (folder / name).mkdir(parents=True)
-    layout = image.profile.images[0].source.path
+    layout = image.profile.images[0].source.local_name()
     entry = container_images.parse_list(image.images_list.read_text())[0]
     other = replace(entry, name="localhost/wrong:1", file=layout, digest=f"sha256:{'0' * 64}")
     (folder / "wrong/layout.tar").write_bytes(Path(layout).read_bytes())
@@ -190,9 +191,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
     settings = replace(
         image,
         output=folder / "big",
-        profile=replace(
-            image.profile, images=(Image(BIG, Source("file", path=str(folder / "big/big.tar"))),)
-        ),
+        profile=replace(image.profile, images=(Image(BIG, FileSource(path=str(folder / "big/big.tar"))),)),
     )
     container_images.build(settings)
     text = settings.images_list.read_text()
@@ -202,7 +201,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
 def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path: Path) -> None:
     """From the disk image, one tar of which was damaged; then by hand what else may happen."""
     disk.build(image)
-    saved = Path(image.profile.images[1].source.path).read_bytes()
+    saved = image.profile.images[1].source.local_file().read_bytes()
     damaged = tmp_path / "damaged.tar"
     damaged.write_bytes(saved.replace(b"layer", b"later", 1))
     offset = (disk.FIRST + disk.EFI_SECTORS) * 512

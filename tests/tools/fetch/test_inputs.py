@@ -15,10 +15,11 @@ from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Core, Source
+from tasks.config.sources import Core
 from tasks.fetch import bring, inputs
 from tasks.kernel import source_tree
 from tasks.origins.lock import Lock, LockedPackage
+from tasks.origins.sources.apt import AptSource
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.repository import Repository, serving
@@ -52,7 +53,7 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
     mine = Profile(
         description="made up",
         source_date_epoch=1,
-        kernel=Kernel(Source("apt", package="linux-source-[0-9]*"), "base.config", "allnoconfig", ()),
+        kernel=Kernel(AptSource(package="linux-source-[0-9]*"), "base.config", "allnoconfig", ()),
         core=Core(packages=("busybox",)),
         boot=Boot(()),
     )

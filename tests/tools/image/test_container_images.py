@@ -10,9 +10,10 @@ import pytest
 
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.config.sources import Image, Source
+from tasks.config.sources import Image
 from tasks.formats import container_archive
 from tasks.image import container_images, disk, iso
+from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
@@ -30,7 +31,7 @@ def carried(tmp_path: Path) -> Settings:
     (tmp_path / "a.tar").write_bytes(oci.tar(oci.oci_image(LAYERS)))
     (tmp_path / "b.tar").write_bytes(oci.tar(oci.docker_image(LAYERS)))
     declared = tuple(
-        Image(name, Source("file", path=str(tmp_path / f"{letter}.tar")))
+        Image(name, FileSource(path=str(tmp_path / f"{letter}.tar")))
         for name, letter in zip(NAMES, "ab", strict=True)
     )
     profile = replace(settings.profile, images=declared, extensions=(Extension("attr"),))

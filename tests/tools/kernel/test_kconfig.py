@@ -21,10 +21,10 @@ import pytest
 from tasks.cli import variables
 from tasks.config import profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.fetch import bring, inputs
 from tasks.kernel import install, kbuild, kconfig, source_tree
 from tasks.kernel.fragments import FOLDER, parse_config, read_fragment
+from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
@@ -95,7 +95,7 @@ def make(tree: Path, output: Path, *fragments: str, base: Path | None = None, mo
     if base:
         kernel = dataclasses.replace(
             loaded.kernel,
-            base=Source("file", path=str(base)),
+            base=FileSource(path=str(base)),
             base_mode=mode or "allnoconfig",  # type: ignore[arg-type]
             localversion="",
         )

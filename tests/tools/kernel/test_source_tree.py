@@ -12,8 +12,8 @@ import pytest
 
 from tasks.config.kernel_source import DEFERRED, STAMP
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.kernel import patches, source_tree
+from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tests.tools.kernel.test_patches import ORIGINAL, make_patch
 
@@ -32,7 +32,7 @@ def settings(
     (series / "series").write_text("one.patch\n")
     pack(tmp_path, "Makefile of one\n")
     made = make_settings()
-    source = Source(kind="file", path=str(tmp_path / "linux.tar.xz"))
+    source = FileSource(path=str(tmp_path / "linux.tar.xz"))
     kernel = dataclasses.replace(made.profile.kernel, source=source, patches="trial")
     profile = dataclasses.replace(made.profile, kernel=kernel)
     return dataclasses.replace(made, profile=profile, shared_cache=str(tmp_path / "store"))
@@ -120,7 +120,7 @@ def test_unpacking_that_fails_begins_with_the_stamps_again(settings: Settings, t
 
 
 def test_a_tree_that_is_edited_in_place_is_never_put_off(settings: Settings, tmp_path: Path) -> None:
-    source = Source(kind="file", path=str(tmp_path / "linux-6.1"))
+    source = FileSource(path=str(tmp_path / "linux-6.1"))
     kernel = dataclasses.replace(settings.profile.kernel, source=source)
     settings = dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
     source_tree.prepare(settings)

@@ -14,8 +14,8 @@ import pytest
 from tasks.cache import task as cache_task
 from tasks.cache.task import SharedCache, closure, has_one_source, machine, shared
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.engine.database import Keys
+from tasks.origins.sources.file import FileSource
 from tasks.toolchain import build_root
 from tests.support.cacheentries import locked, make_checkout, settings_of
 
@@ -176,8 +176,8 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
 ) -> None:
     (a_checkout / "tree").mkdir()
     assert has_one_source(settings)
-    assert has_one_source(with_kernel(settings, source=Source(kind="file", path="tool")))
-    tree = with_kernel(settings, source=Source(kind="file", path="tree"))
+    assert has_one_source(with_kernel(settings, source=FileSource(path="tool")))
+    tree = with_kernel(settings, source=FileSource(path="tree"))
     assert not has_one_source(tree)
     task = {"basename": "kernel", "actions": [], "file_dep": [], "targets": ["x"]}
     cache = SharedCache(settings.shared_cache, offline=False)

@@ -16,9 +16,9 @@ from tasks.cli.variables import resolve
 from tasks.config import profile
 from tasks.config import settings as config_settings
 from tasks.config.profile import Profile
-from tasks.config.sources import Source
 from tasks.fetch import mirror_probe
 from tasks.origins.lock import Lock, LockedFile, LockedPackage, load_lock
+from tasks.origins.sources.file import FileSource
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
@@ -60,10 +60,10 @@ def test_tc11_is_all_from_mirrors() -> None:
     """What `profile=auto` needs to know it can be fetched: mirrors, and a path to ask them for."""
     tc11 = profile.load("tc11")
     assert len(set(tc11.mirrors)) == len(tc11.mirrors) >= 2
-    assert isinstance(tc11.kernel.base, Source)
+    assert not isinstance(tc11.kernel.base, str)
     wanted = [tc11.kernel.source, tc11.kernel.base, *tc11.core.archives]
     assert {source.kind for source in wanted} == {"http"}
-    assert tc11.probe in {source.path for source in wanted}
+    assert tc11.probe in {source.mirror_path() for source in wanted}
     assert tc11.kernel.base_mode == "olddefconfig"
 
 
@@ -112,7 +112,7 @@ def test_base_may_be_a_name_or_a_source(checkout: Path) -> None:
     assert profile.load("mine").kernel.base == "base.config"
     text = MINIMAL.replace('"base.config"', '{ kind = "file", path = "kept.config" }')
     (checkout / "profiles/mine.toml").write_text(text)
-    assert profile.load("mine").kernel.base == Source("file", path="kept.config")
+    assert profile.load("mine").kernel.base == FileSource(path="kept.config")
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -9,20 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import inputs as config_inputs
 from tasks.config.inputs import package_files, source_file
 from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_unpacked
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Core, Image, Source
+from tasks.config.sources import Core, Image
 from tasks.fetch import bring
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.origins.sources import file as file_source
+from tasks.origins.sources.apt import AptSource
+from tasks.origins.sources.file import FileSource
+from tasks.origins.sources.http import HttpSource
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
 CONTENTS = {path: path.encode() for path in ("linux.tar", "base.config", "core.gz", "tool.tar")}
-KERNEL, BASE, CORE, TOOL = (Source("http", path=path) for path in CONTENTS)
+KERNEL, BASE, CORE, TOOL = (HttpSource(path=path) for path in CONTENTS)
 
 
 def locked(path: str) -> LockedFile:
@@ -69,7 +72,7 @@ def asked(mirror: Mirror) -> list[str]:
     ],
 )
 def test_each_step_brings_what_its_stage_needs_once(
-    settings: Settings, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, step: object, source: Source
+    settings: Settings, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, step: object, source: HttpSource
 ) -> None:
     assert callable(step)
     with pytest.raises(UserError, match=f"{source.path} is not in the cache") as caught:
@@ -105,9 +108,9 @@ def test_a_tree_of_another_source_is_not_the_one_wanted(settings: Settings) -> N
 def test_a_file_of_this_machine_is_never_brought(
     settings: Settings, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config_inputs, "ROOT", tmp_path)
-    kernel = replace(settings.profile.kernel, source=Source("file", path="linux.tgz"), base="base.config")
-    images = (Image("localhost/tool:1", Source("file", path="tool.tar")),)
+    monkeypatch.setattr(file_source, "ROOT", tmp_path)
+    kernel = replace(settings.profile.kernel, source=FileSource(path="linux.tgz"), base="base.config")
+    images = (Image("localhost/tool:1", FileSource(path="tool.tar")),)
     settings = replace(settings, profile=replace(settings.profile, kernel=kernel, images=images))
     for step in (bring.kernel_source, bring.base_config, bring.images):
         step(settings)
@@ -132,7 +135,7 @@ class TestPackages:
         settings.used_lock.write_text(Lock(packages, (locked(CORE.path),)).to_toml())
         there.cached_in(settings.cache).parent.mkdir(parents=True)
         there.cached_in(settings.cache).write_bytes(content)
-        kernel = replace(settings.profile.kernel, source=Source("apt", package="linux-source-[0-9]*"))
+        kernel = replace(settings.profile.kernel, source=AptSource(package="linux-source-[0-9]*"))
         core = Core(packages=("busybox", "there"), archives=(CORE,))
         return replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
 

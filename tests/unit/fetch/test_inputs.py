@@ -11,23 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import inputs as config_inputs
 from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, source_file, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Core, Image, Source
+from tasks.config.sources import Core, Image
 from tasks.fetch import bring, inputs
 from tasks.kernel import source_tree
 from tasks.origins import apt, lock
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.origins.sources import AnySource
+from tasks.origins.sources import file as file_source
+from tasks.origins.sources.apt import AptSource
+from tasks.origins.sources.file import FileSource
+from tasks.origins.sources.http import HttpSource
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
-KERNEL = Source("http", path="src/linux.tar")
-BASE = Source("http", path="src/config")
-CORE = Source("http", path="release/core.gz")
+KERNEL = HttpSource(path="src/linux.tar")
+BASE = HttpSource(path="src/config")
+CORE = HttpSource(path="release/core.gz")
 CONTENTS = {"src/linux.tar": b"a kernel", "src/config": b"CONFIG_X=y\n", "release/core.gz": b"core"}
 
 
@@ -55,7 +59,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a profile `mine` that lives on mirrors, with everything in `tmp_path`."""
     monkeypatch.setattr(config_settings, "ROOT", tmp_path)
-    monkeypatch.setattr(config_inputs, "ROOT", tmp_path)
+    monkeypatch.setattr(file_source, "ROOT", tmp_path)
     (tmp_path / "profiles").mkdir()
     mine = Profile(
         description="made up",
@@ -72,7 +76,7 @@ def with_mirror(made: Settings, mirror: Mirror) -> Settings:
     return replace(made, profile=replace(made.profile, mirrors=(mirror.url + "/",)))
 
 
-def with_kernel(made: Settings, source: Source) -> Settings:
+def with_kernel(made: Settings, source: AnySource) -> Settings:
     kernel = replace(made.profile.kernel, source=source, base="base.config")
     return replace(made, profile=replace(made.profile, kernel=kernel, core=Core()))
 
@@ -113,7 +117,7 @@ def test_every_file_is_fetched_and_recorded(made: Settings, mirror: Mirror) -> N
 
 
 def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: Mirror) -> None:
-    source = Source("http", path="images/tool.tar")
+    source = HttpSource(path="images/tool.tar")
     mirror.pages[source.path] = Page(b"an image")
     made = with_mirror(made, mirror)
     made = replace(made, profile=replace(made.profile, images=(Image("localhost/tool:1", source),)))
@@ -206,13 +210,13 @@ def test_a_file_the_cache_has_lost_or_damaged_is_fetched_again(made: Settings, m
     with pytest.raises(UserError, match="offline=1"):
         bring.base_config(replace(made, offline=True))
     with pytest.raises(UserError, match="src/other was not fetched yet"):
-        source_file(made, Source("http", path="src/other"))
+        source_file(made, HttpSource(path="src/other"))
 
 
 class TestPackages:
     """Pinned packages that the cache holds: apt is not needed."""
 
-    SOURCE = Source("apt", package="linux-source-[0-9]*")
+    SOURCE = AptSource(package="linux-source-[0-9]*")
 
     @pytest.fixture
     def settings(self, made: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -293,7 +297,7 @@ class TestLocalFiles:
     @pytest.fixture
     def settings(self, made: Settings, tmp_path: Path) -> Settings:
         (tmp_path / "linux.tgz").write_bytes(archive(list(TREE)))
-        return with_kernel(made, Source("file", path="linux.tgz"))
+        return with_kernel(made, FileSource(path="linux.tgz"))
 
     def test_archive_is_recorded_and_unpacked(self, settings: Settings, tmp_path: Path) -> None:
         inputs.fetch(settings)
@@ -356,7 +360,7 @@ class TestLocalFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("")
         (tmp_path / "linux-5.4/link").symlink_to("arch/x86")
-        settings = with_kernel(settings, Source("file", path="linux-5.4"))
+        settings = with_kernel(settings, FileSource(path="linux-5.4"))
         inputs.fetch(settings)
         source_tree.unpack_linux(settings)
         assert (settings.linux / "link").readlink() == Path("arch/x86")
@@ -369,7 +373,7 @@ class TestLocalFiles:
         for name in TREE:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("")
-        settings = with_kernel(settings, Source("file", path="linux-5.4"))
+        settings = with_kernel(settings, FileSource(path="linux-5.4"))
         source_tree.unpack_linux(settings)
         (settings.linux / "Makefile").write_text("patched")
         source_tree.unpack_linux(settings)

@@ -11,9 +11,9 @@ import pytest
 
 from tasks.config import profile
 from tasks.config.profile import Extension, Profile
-from tasks.config.sources import Source
 from tasks.fetch import mirror_probe
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
+from tasks.origins.sources.http import HttpSource
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
@@ -46,8 +46,8 @@ def mirrors() -> Iterator[list[Mirror]]:
 def profiles(*urls: str) -> dict[str, Profile]:
     """The project's apt profile, and one that lives on mirrors."""
     apt = profile.load("apt")
-    kernel = replace(apt.kernel, source=Source("http", path=SOURCE.path), base=Source("http", path=BASE.path))
-    core = replace(apt.core, archives=(Source("http", path=CORE.path),), packages=(), rootfs=False)
+    kernel = replace(apt.kernel, source=HttpSource(path=SOURCE.path), base=HttpSource(path=BASE.path))
+    core = replace(apt.core, archives=(HttpSource(path=CORE.path),), packages=(), rootfs=False)
     return {
         "apt": apt,
         "tc": replace(apt, kernel=kernel, core=core, mirrors=urls, probe="11.x/probe", extensions=()),

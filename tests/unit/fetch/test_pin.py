@@ -14,7 +14,7 @@ from tasks.config import settings as config_settings
 from tasks.config.inputs import source_file
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.fetch import inputs, pin
+from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
 from tasks.util import toml_schema
@@ -28,7 +28,6 @@ from tests.support.tinycore import (
     RELEASE,
     TCZ,
     TinyCore,
-    md5_text,
 )
 
 ROOTFS = f"{DISTRIBUTION}/rootfs64.gz"
@@ -372,28 +371,3 @@ def test_modules_of_another_build_are_warned_of(
 def test_without_a_mirror(make: Callable[..., Settings]) -> None:
     with pytest.raises(UserError, match="there is no mirror to download from"):
         inputs.lock(make())
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (f"{'a' * 32}  x.tcz\n", "a" * 32),
-        (f"{'A' * 32} *x.tcz\r\n", "a" * 32),
-        (f"{'a' * 32}  /tmp/built-under/another.tcz\n", "a" * 32),
-        (f"{'a' * 32}\n", "a" * 32),
-        (f"\n{'b' * 32}  y.tcz\n{'a' * 32}  x.tcz\n", "a" * 32),
-    ],
-)
-def test_md5sums_output_is_read(text: str, expected: str) -> None:
-    assert pin.parse_md5(text, "x.tcz", "x.md5.txt") == expected
-
-
-@pytest.mark.parametrize("text", ["", "\n", "<html>", f"{'a' * 31}  x", f"{'b' * 32}  y\n{'a' * 32}  z\n"])
-def test_what_is_no_md5sum_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.md5\.txt is no md5sum output"):
-        pin.parse_md5(text, "x.tcz", "x.md5.txt")
-
-
-def test_md5_text_is_what_md5sum_writes(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"content")
-    assert pin.parse_md5(md5_text("f", b"content").decode(), "f", "") == hashlib.md5(b"content").hexdigest()

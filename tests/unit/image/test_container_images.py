@@ -12,9 +12,11 @@ import pytest
 from tasks.config import inputs, plan, profile, recipe
 from tasks.config.profile import Extension, Profile
 from tasks.config.settings import Settings
-from tasks.config.sources import Image, Source, check_images
+from tasks.config.sources import Image, check_images
 from tasks.image import container_images, iso, targets
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
+from tasks.origins.sources.file import FileSource
+from tasks.origins.sources.http import HttpSource
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
@@ -28,7 +30,7 @@ TAR = oci.tar(oci.oci_image([oci.tar({"a": b"b"})]))
     ["localhost/tool:1", "docker.io/library/busybox:latest", "registry.example.org:5000/a/b-c_d:v1.2_3-x"],
 )
 def test_names_of_images(name: str) -> None:
-    image = Image(name, Source("file", path="x.tar"))
+    image = Image(name, FileSource(path="x.tar"))
     assert set(image.file) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
     assert image.file.endswith(".tar")
 
@@ -70,7 +72,7 @@ def test_mistakes_in_a_declaration_are_named(old: str, new: str, says: str, tmp_
 
 
 def test_one_name_may_stand_in_two_namespaces() -> None:
-    source = Source("file", path="x")
+    source = FileSource(path="x")
     check_images((Image("localhost/a:1", source), Image("localhost/a:1", source, namespace="k8s.io")))
 
 
@@ -85,8 +87,8 @@ def made(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     settings.output.mkdir()
     settings.used_lock.write_text(Lock(file=(entry,)).to_toml())
     declared = (
-        Image("localhost/near:1", Source("file", path=str(tmp_path / "local.tar"))),
-        Image("localhost/far:1", Source("http", path="images/far.tar"), namespace="openfaas"),
+        Image("localhost/near:1", FileSource(path=str(tmp_path / "local.tar"))),
+        Image("localhost/far:1", HttpSource(path="images/far.tar"), namespace="openfaas"),
     )
     return replace(settings, profile=replace(settings.profile, images=declared))
 
@@ -139,9 +141,9 @@ def test_the_declared_digest_decides(made: Settings) -> None:
 
 def test_a_tar_that_is_not_there(made: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.tar does not exist"):
-        container_images.build(with_image(made, source=Source("file", path="nowhere.tar")))
+        container_images.build(with_image(made, source=FileSource(path="nowhere.tar")))
     with pytest.raises(UserError, match=r"images/other\.tar was not fetched yet"):
-        container_images.build(with_image(made, source=Source("http", path="images/other.tar")))
+        container_images.build(with_image(made, source=HttpSource(path="images/other.tar")))
     assert not made.images_list.exists()
 
 
@@ -176,7 +178,7 @@ class TestImporter:
 
     def check(self, *extensions: Extension, name: str = "apt", lock: Lock | None = None) -> None:
         loaded = profile.load(name)
-        image = Image("localhost/a:1", Source("file", path="x"))
+        image = Image("localhost/a:1", FileSource(path="x"))
         with_images = replace(loaded, images=(image,), extensions=extensions)
         plan.require_importer(with_images, plan.plan(with_images, lock or Lock(), also=recipe.names()))
 

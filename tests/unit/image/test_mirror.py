@@ -25,6 +25,7 @@ from tasks.formats.initramfs_unpacker import RootFs
 from tasks.image import container_images, mirror, mirror_page
 from tasks.image.mirror_page import Image, MirrorExtension
 from tasks.initramfs import core
+from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tests.support import oci
 
@@ -161,7 +162,7 @@ def test_the_tree(shop: Settings) -> None:
 def test_container_images_and_their_list(shop: Settings, tmp_path: Path) -> None:
     tar = tmp_path / "local.tar"
     tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"b"})])))
-    declared = (sources.Image("localhost/tool:1", sources.Source("file", path=str(tar))),)
+    declared = (sources.Image("localhost/tool:1", FileSource(path=str(tar))),)
     shop = replace(shop, profile=replace(shop.profile, images=declared))
     put(shop, "a")
     with pytest.raises(UserError, match=r"images\.lst does not exist"):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.kernel import build, edited_tree, patches, source_tree
+from tasks.origins.sources.file import FileSource
 
 OLD = 1_000_000_000
 
@@ -30,7 +30,7 @@ def origin(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(origin: Path, make_settings: Callable[..., Settings]) -> Settings:
     made = make_settings()
-    linux = replace(made.profile.kernel, source=Source("file", path=str(origin)))
+    linux = replace(made.profile.kernel, source=FileSource(path=str(origin)))
     made = replace(made, profile=replace(made.profile, kernel=linux))
     source_tree.unpack_linux(made)
     return made

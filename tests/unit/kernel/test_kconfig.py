@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.config.sources import Source
 from tasks.kernel import kconfig
 from tasks.kernel.fragments import FOLDER, Request
+from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_the_base_is_a_name_in_kconfig_or_a_file(
     assert kconfig.base_file(settings) == FOLDER / "base-x86_64.config"
     own = tmp_path / "own"
     own.write_text("CONFIG_A=y\n")
-    assert kconfig.base_file(with_kernel(settings, base=Source("file", path=str(own)))) == own
+    assert kconfig.base_file(with_kernel(settings, base=FileSource(path=str(own)))) == own
     with pytest.raises(UserError, match="base config 'none' does not exist") as caught:
         kconfig.base_file(with_kernel(settings, base="none"))
     assert "base-x86_64.config" in caught.value.hint

@@ -234,6 +234,8 @@ def test_the_kind_of_a_table_chooses_its_schema(tmp_path: Path) -> None:
             "kind = 'far' has it; expected one of: path, size, kind",
         ),
         ('{ kind = "near", path = "p", sise = 1 }', "unknown key 'one.sise'", "did you mean 'size'?"),
+        ('{ kind = "near", paht = "p" }', "unknown key 'one.paht'", "did you mean 'path'?"),
+        ('{ kind = "near", url = "u" }', "one.path: needed by kind = 'near'", "expected a string"),
         ('{ kind = "near", path = 1 }', "one.path: expected a string, got 1", ""),
     ],
 )

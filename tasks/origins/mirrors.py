@@ -1,0 +1,126 @@
+"""Files below plain http mirrors: brought as they are locked, or learnt when nothing is locked.
+
+Only `./doit lock` learns.  What a mirror serves is checked against the md5 it publishes (Tiny
+Core has FILE.md5.txt beside its extensions and distribution files), shown to the person who
+asked for it, and pinned by its sha256: from then on that hash decides, and a mirror that
+serves something else is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.origins.lock import MD5
+from tasks.util.errors import UserError
+from tasks.util.files import CHUNK, sha256_file
+from tasks.util.log import logger
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file as a mirror served it; it lies at `path` for a while.
+
+    url: where it came from; size: bytes; md5, sha256: hex digits; published: the mirror has its md5.
+    """
+
+    path: Path
+    url: str
+    size: int
+    md5: str
+    sha256: str
+    published: bool
+
+    def keep(self, final: Path, path: str) -> None:
+        """Move it to `final` in the cache, and say what `path` below the mirror is."""
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.path, final)
+        md5 = "md5 ok" if self.published else "no md5 published"
+        logger.info(f"lock: {path}  {self.size:,} bytes  {md5}  sha256 {self.sha256}")
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Servers that have the same files.
+
+    urls: of their tops, in the order they are asked; redirects: hosts they may send us to.
+    """
+
+    urls: tuple[str, ...]
+    redirects: tuple[str, ...] = ()
+
+    def urls_of(self, path: str) -> list[str]:
+        """Return the addresses of the file at `path` below each mirror."""
+        return [f"{mirror.rstrip('/')}/{path}" for mirror in self.urls]
+
+    def download(self, path: str, final: Path, *, sha256: str, offline: bool) -> None:
+        """Make `final` the file at `path` whose sha256 is given.  Raises `UserError` as `http.download`."""
+        from tasks.origins.http import download  # imports requests, and most runs need nothing
+
+        download(
+            self.urls_of(path),
+            final,
+            sha256=sha256,
+            offline=offline,
+            label=Path(path).name,
+            redirects=self.redirects,
+        )
+
+    def learn(self, path: str, scratch: Path) -> Found:
+        """Bring a file from the first mirror that has it and whose .md5.txt, if any, agrees.
+
+        It lies below the folder `scratch`.  Raises `http.NotFound` if no mirror has it, and
+        `UserError` if it cannot be had or checked.
+        """
+        from tasks.origins.http import download_unverified
+
+        label = Path(path).name
+        urls = self.urls_of(path)
+        target = scratch / hashlib.sha256(path.encode()).hexdigest()[:16] / label
+        wrong: list[str] = []
+        while urls or not wrong:
+            url = download_unverified(urls, target, label=label, redirects=self.redirects)
+            md5 = _md5_file(target)
+            try:
+                expected = self._published_md5(url, label)
+            except UserError as error:
+                wrong.append(error.message)
+            else:
+                if expected in (None, md5):
+                    size, sha256 = target.stat().st_size, sha256_file(target)
+                    return Found(target, url, size, md5, sha256, expected is not None)
+                wrong.append(f"{url} has md5 {md5}, its .md5.txt says {expected}")
+            logger.info(f"{label}: {wrong[-1]}")
+            urls.remove(url)
+        hint = "the file or its .md5.txt is damaged there; try again later, or name another mirror"
+        raise UserError(f"{label} could not be checked: {'; '.join(wrong)}", hint)
+
+    def _published_md5(self, url: str, label: str) -> str | None:
+        from tasks.origins.http import fetch_text
+
+        text = fetch_text(f"{url}.md5.txt", label=f"{label}.md5.txt", redirects=self.redirects)
+        return None if text is None else parse_md5(text, label, f"{url}.md5.txt")
+
+
+def parse_md5(text: str, name: str, what: str) -> str:
+    """Return the md5 (32 hex digits) of `name` in md5sum's output `text`.
+
+    A single line counts whatever file it names: Tiny Core's are made under other
+    names now and then.  Raises `UserError`, with `what` in it, for anything else.
+    """
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    sums = {line[1].lstrip("*").strip() if len(line) > 1 else "": line[0].lower() for line in lines}
+    found = sums.get(name) or next(iter(sums.values()), "") if name in sums or len(sums) == 1 else ""
+    if not MD5.fullmatch(found):
+        raise UserError(f"{what} is no md5sum output: {text.strip()[:60]!r}", "try again, or another mirror")
+    return found
+
+
+def _md5_file(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
