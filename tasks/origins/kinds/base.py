@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from tasks.origins.origin_lock import OriginFile
+from tasks.util.toml_schema import PATTERN
 
 # Parts of file names and command lines.
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_~-]*")
@@ -58,11 +59,11 @@ class Origin(ABC):
     join: path -> pattern; writes the files that fit the pattern one after the other, sorted by
     path, into the file at that path.
 
-    A field without a default must not be empty.
+    A field without a default must not be empty, and one with a `PATTERN` must fit it.
     """
 
     kind: str
-    alternative: str = ""
+    alternative: str = field(default="", metadata={PATTERN: ALTERNATIVE})
     keep: tuple[str, ...] = ("*",)
     drop: tuple[str, ...] = ()
     rename: dict[str, str] = field(default_factory=dict)
@@ -74,9 +75,11 @@ class Origin(ABC):
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
             required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-            if required and not getattr(self, one.name):
+            value, form = getattr(self, one.name), one.metadata.get(PATTERN)
+            if required and not value:
                 raise ValueError(f"{one.name}: needed by kind = {self.kind!r}")
-        check_form("alternative", ALTERNATIVE, self.alternative)
+            if form and value and not form.fullmatch(value):
+                raise ValueError(f"{one.name}: expected {form.pattern}, got {value!r}")
         for old, new in self.rename.items():
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
@@ -124,12 +127,8 @@ class LockedOrigin(Origin):
     and `join` have that folder in front.
     """
 
-    version: str
+    version: str = field(metadata={PATTERN: VERSION})
     into: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_form("version", VERSION, self.version)
 
     def _places(self) -> list[str]:
         return [*super()._places(), *filter(None, [self.into])]
@@ -173,9 +172,3 @@ class LockedOrigin(Origin):
     def stated_licence(cls, path: Path) -> str:
         """Return the licence expression that the file at `path` states, "" if it states none."""
         return ""
-
-
-def check_form(name: str, form: re.Pattern[str], text: str) -> None:
-    """Raise `ValueError`, naming the field, unless `text` is empty or has that form."""
-    if text and not form.fullmatch(text):
-        raise ValueError(f"{name}: expected {form.pattern}, got {text!r}")

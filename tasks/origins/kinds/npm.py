@@ -21,13 +21,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from tasks.formats.archive import unpack_tar
 from tasks.formats.shrinkwrap import NODE_MODULES, SHRINKWRAP, Package, file_name, flat, read_shrinkwrap
-from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked, check_form
+from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.origins.origin_lock import OriginFile, entry_of, keep, keep_locked, to_fetch
 from tasks.util import jobserver
@@ -35,6 +35,7 @@ from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import remove_tree, scratch_folder
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.toml_schema import PATTERN
 
 FILE = re.compile(r"(?:(@[^+]+)\+)?([^+]+)@([^@]+)\.tgz")  # as `file_name` names tarballs
 MOST_TEXT = 1 << 20  # bytes of package.json that are read
@@ -54,17 +55,13 @@ class NpmOrigin(LockedOrigin):
     skip: shell patterns of packages' names; they, and what only they need, are not installed.
     """
 
-    package: str
+    package: str = field(metadata={PATTERN: PACKAGE})
     node: str
     build: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     kind: Literal["npm"] = "npm"
 
     lister: ClassVar[str] = "tar -tf"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_form("package", PACKAGE, self.package)
 
     def identity(self) -> str:
         return f"npm:{self.package}@{self.version}"

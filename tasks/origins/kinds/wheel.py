@@ -10,17 +10,18 @@ import os
 import re
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from tasks.formats.archive import unpack_zip
-from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked, check_form
+from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.origin_lock import OriginFile, entry_of, keep, keep_locked, to_fetch
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.toml_schema import PATTERN
 
 TAG = re.compile(r"[a-z0-9_.]+-[a-z0-9_.]+-[a-z0-9_.]+")
 FILE = re.compile(r"([^-/:]+)-([^-/]+)-[^-/]+-[^-/]+-[^-/]+\.whl")  # PEP 427
@@ -35,16 +36,11 @@ class WheelOrigin(LockedOrigin):
     tag: which of the version's wheels it is: Python, ABI and platform, as py3-none-any.
     """
 
-    package: str
-    tag: str
+    package: str = field(metadata={PATTERN: PACKAGE})
+    tag: str = field(metadata={PATTERN: TAG})
     kind: Literal["wheel"] = "wheel"
 
     lister: ClassVar[str] = "unzip -l"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_form("package", PACKAGE, self.package)
-        check_form("tag", TAG, self.tag)
 
     def identity(self) -> str:
         # As the binary distribution format writes a name in a file name (PEP 427).
