@@ -14,6 +14,7 @@ import pytest
 from tasks.checks import secrets
 from tasks.cli import variables
 from tasks.config import compiler, inheritance, profile, recipe, sources, system
+from tasks.origins import kinds
 from tasks.report import docs, docs_check
 from tasks.report.docs_check import Block
 from tasks.util import toml_schema
@@ -111,8 +112,8 @@ def test_the_pages_list_every_key_kind_and_variable() -> None:
     profiles, recipes = ((ROOT / f"docs/{name}.md").read_text() for name in ("profiles", "recipes"))
     caches, reference = ((ROOT / f"docs/{name}.md").read_text() for name in ("caches", "reference"))
 
-    def lacking(text: str, *kinds: type) -> list[str]:
-        names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+    def lacking(text: str, *schemas: type) -> list[str]:
+        names = [field.name for schema in schemas for field in dataclasses.fields(schema)]
         return [name for name in names if not re.search(rf"`(\w+\.)?{name}\b", text)]
 
     tables = (profile.Profile, profile.Kernel, sources.Core, profile.Extension, profile.Boot)
@@ -120,10 +121,10 @@ def test_the_pages_list_every_key_kind_and_variable() -> None:
     assert set(lacking(profiles, *tables, profile.Disk, system.System)) <= ours
     assert all(re.search(rf"\[+{name}\]+", profiles) for name in ours)
     assert lacking(caches, compiler.Compiler) == []
-    assert set(lacking(recipes, recipe.Recipe, recipe.Info, recipe.Origin)) <= {"kind"}
+    assert set(lacking(recipes, recipe.Recipe, recipe.Info, *kinds.ALL)) <= {"kind"}
     used = [tomllib.loads(block.text) for _, block in blocks_with("check", "recipe")]
-    kinds = {origin["kind"] for made in used for origin in made["origin"]}
-    assert kinds == set(recipe.FIELDS)
+    told = {origin["kind"] for made in used for origin in made["origin"]}
+    assert told == set(toml_schema.kinds(kinds.ALL))
     rows = set(re.findall(r"^\| `([a-z_]+)=", reference, re.MULTILINE))
     assert rows == set(variables.VARIABLES)
 
