@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
-from tasks.cli import commands, variables
+from tasks.cli import variables
 from tasks.config import plan, recipe, recipe_lock
-from tasks.engine import runner
-from tasks.engine.reporter import Reporter
 from tasks.engine.task import Task, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
@@ -25,14 +23,10 @@ from tasks.origins.lock import load_lock
 from tasks.toolchain import identity
 from tasks.util import jobserver
 from tasks.util.checkout import ROOT
-from tasks.util.errors import edge, install_signal_handlers
+from tasks.util.errors import edge
 
-ARTIFACTS = ROOT / "artifacts"
-
-install_signal_handlers()
-runner.install()
 with edge():
-    S = variables.settings(ARTIFACTS)
+    S = variables.settings()
     # Recipes take files from the machine's own packages, which fit a root made of those.
     # On another root only what the profile names is built.
     PLAN = plan.plan(
@@ -50,8 +44,6 @@ DOIT_CONFIG = {
     "default_tasks": DEFAULT,
     # One database an output folder: what is up to date in one is not so in another.
     "dep_file": str(S.output / ".doit.sqlite"),
-    "backend": "sqlite3",
-    "reporter": Reporter,
     "verbosity": 2,
     "num_process": jobserver.slots(),  # tasks side by side, if -n does not say otherwise
     "action_string_formatting": "new",
@@ -412,6 +404,11 @@ def task_test() -> Iterator[Task]:
     yield command("faults", doc, faults, params=variables.FAULTS, task_dep=["iso"], io={"capture": False})
 
 
-def task_commands() -> Iterator[Task]:
-    """commands that make nothing of the image"""
-    yield from commands.declared(S, DEFAULT)
+def task_inventory() -> Iterator[Task]:
+    """say what the ISO is made of"""
+    made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
+    doc = "list all the image is made of, as CycloneDX and as SPDX"
+    bring = do("fetch.bring", "packages", S)  # their licences are read
+    yield command("sbom", doc, bring, do("provenance.sbom.cyclonedx", "build", S), reads=made)
+    doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
+    yield command("provenance", doc, do("provenance.slsa", "build", S, variables.sign_key()), reads=made)

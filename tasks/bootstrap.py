@@ -49,6 +49,16 @@ NEEDS = {
     "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
 VENV = ARTIFACTS / ".venv"
+# The venv's `doit`: in a checkout it is that checkout's main program, elsewhere doit's own.
+PLAIN_DOIT = """#!{python}
+import os, sys
+if os.path.exists("tasks/cli/main.py"):
+    sys.path.insert(0, os.getcwd())
+    from tasks.cli.main import main
+else:
+    from doit.__main__ import main
+sys.exit(main())
+"""
 
 
 def missing_packages(wanted: Collection[str]) -> list[str]:
@@ -75,7 +85,7 @@ def refresh_apt_lists() -> None:
 def make_venv(cache: Path, extras: Collection[str]) -> Path:
     """Return a venv that has what building needs, and `extras`: one that is there, or a new one.
 
-    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python and the lock.  It is marked
+    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python, the lock and PLAIN_DOIT.  It is marked
     ready last, so a cut installation is started anew, and never changed once it is ready.
     """
     key, names = _key(), sorted(extras)
@@ -91,6 +101,7 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
         log = ARTIFACTS / "logs" / "setup.log"
         run([sys.executable, "-m", "venv", venv], log=log)
         _install(venv, python_packages.pins(ROOT, names), log)
+        (venv / "bin/doit").write_text(PLAIN_DOIT.format(python=venv / "bin/python3"))
         write_atomic(venv / "ready", "")
         return venv
 
@@ -105,7 +116,7 @@ def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
 
 def _key() -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {python_packages.direct(ROOT)}".encode())
-    digest.update((ROOT / python_packages.LOCK).read_bytes())
+    digest.update((ROOT / python_packages.LOCK).read_bytes() + PLAIN_DOIT.encode())
     return digest.hexdigest()[:16]
 
 

@@ -1,71 +1,259 @@
-"""Commands that make nothing of the image: they look, compare and explain."""
+"""The commands of tcbuild: they look, compare and explain, and make nothing of the image.
+
+What depends on what tasks build (`qemu`, `sbom`) is a task, in dodo.py.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from doit import get_initial_workdir
+from doit.cmd_base import Command
+from doit.task import Task
 
 from tasks.cli import variables
 from tasks.config.settings import Settings
-from tasks.engine.task import QUIET, Task, command, do, files
+from tasks.engine import command
+from tasks.engine.command import Edge, TaskCommand
+from tasks.engine.run import Run as EngineRun
 
 
-def declared(settings: Settings, default: Sequence[str]) -> Iterator[Task]:
-    """Yield the commands that look at what there is; `default`: the tasks of a plain `./doit`."""
-    from tasks.engine.explain import AllTasks
+def caller() -> Path:
+    """Return the folder in which the command was typed; the wrapper has left it."""
+    return Path(os.environ.get("TCBUILD_CWD") or ".")
 
-    folder = Path(os.environ.get("TCBUILD_CWD") or get_initial_workdir() or ".")
-    doc = "say what a kernel image (or any other FILE) is, and whether it can be booted"
-    yield command("check", doc, do("cli.identify", "check_files", folder), pos_arg="paths")
-    known = AllTasks()
-    doc = "say for each task that NAME (iso) needs whether it would run, and why"
-    explain = do("engine.explain", "explain", known, default)
-    yield command("explain", doc, explain, pos_arg="names", uptodate=[known])
-    doc = "build twice, with all varied that may vary (user, clock, cores ...), and compare every artefact"
-    twice = do("provenance.reproduce.reproduce", "reproduce", settings)
-    yield command("reproduce", doc, twice, params=variables.REPRODUCE, pos_arg="goals")
-    doc = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
-    look = do("cli.doctor", "doctor", settings)
-    yield command("doctor", doc, look, params=[variables.AS_JSON], meta=QUIET)
-    yield command("cache:list", "list what the shared cache holds", do("cache.admin", "print_list", settings))
-    doc = "remove what was used least recently from the shared cache, and what is damaged"
-    yield command("cache:prune", doc, do("cache.admin", "prune", settings), params=[variables.MAX_SIZE])
-    doc = "check an ISO against its manifest from its parts up; offline, without root"
-    yield command("verify", doc, do("provenance.verify", "check", folder), **variables.VERIFY)
-    doc = "build an image again from its manifest (--from), and compare"
-    yield command("rebuild", doc, do("provenance.rebuild", "rebuild", settings, folder), **variables.REBUILD)
-    made = files(settings.iso, settings.iso.with_name(f"{settings.iso.name}.manifest.json"))
-    doc = "list all the image is made of, as CycloneDX and as SPDX"
-    bring = do("fetch.bring", "packages", settings)  # their licences are read
-    yield command("sbom", doc, bring, do("provenance.sbom.cyclonedx", "build", settings), reads=made)
-    doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
-    yield command(
-        "provenance", doc, do("provenance.slsa", "build", settings, variables.sign_key()), reads=made
+
+class CheckoutCommand(Edge, Command):  # type: ignore[misc]
+    """A command that needs no tasks: it works while dodo.py or a recipe is broken."""
+
+    builds = False
+    """Whether it starts builds: then `profile=auto` is decided first."""
+
+    def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
+        """Do it."""
+        self.do(pos_args, **{option["name"]: opt_values[option["name"]] for option in self.cmd_options})
+        return 0
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Do what the command is for; options: as declared.  Implemented by each command."""
+        raise NotImplementedError
+
+    def settings(self) -> Settings:
+        """Return what the command line's variables ask for."""
+        if self.builds:
+            variables.decide_profile()
+        return variables.settings()
+
+
+class Run(EngineRun):
+    """`./doit TASK`: the profile is decided before dodo.py declares the tasks."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Decide on the profile, load the tasks, run them."""
+        variables.decide_profile()
+        return super().execute(params, args)
+
+
+class Help(command.Help):
+    """`./doit help`, with the variables."""
+
+    variables = variables.VARIABLES
+
+
+class Check(CheckoutCommand):
+    """`./doit check`."""
+
+    doc_purpose = "say what a kernel image (or any other FILE) is, and whether it can be booted"
+    doc_usage = "FILE ..."
+    takes_files = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Check files."""
+        from tasks.cli import identify
+
+        identify.check_files(caller(), list(names))
+
+
+class Doctor(CheckoutCommand):
+    """`./doit doctor`."""
+
+    doc_purpose = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
+    cmd_options = (variables.AS_JSON,)
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Check the machine."""
+        from tasks.cli import doctor
+
+        doctor.doctor(self.settings(), **options)
+
+
+class CacheList(CheckoutCommand):
+    """`./doit cache:list`."""
+
+    name = "cache:list"
+    doc_purpose = "list what the shared cache holds"
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """List the entries."""
+        from tasks.cache import admin
+
+        admin.print_list(self.settings())
+
+
+class CachePrune(CheckoutCommand):
+    """`./doit cache:prune`."""
+
+    name = "cache:prune"
+    doc_purpose = "remove what was used least recently from the shared cache, and what is damaged"
+    cmd_options = (variables.MAX_SIZE,)
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Remove entries."""
+        from tasks.cache import admin
+
+        admin.prune(self.settings(), **options)
+
+
+class Verify(CheckoutCommand):
+    """`./doit verify`."""
+
+    doc_purpose = "check an ISO against its manifest from its parts up; offline, without root"
+    doc_usage = "ISO ..."
+    cmd_options = variables.VERIFY
+    takes_files = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Check ISOs."""
+        from tasks.provenance import verify
+
+        verify.check(caller(), list(names), **options)
+
+
+class Rebuild(CheckoutCommand):
+    """`./doit rebuild`."""
+
+    doc_purpose = "build an image again from its manifest (--from), and compare"
+    cmd_options = variables.REBUILD
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Build and compare."""
+        from tasks.provenance import rebuild
+
+        rebuild.rebuild(self.settings(), caller(), **options)
+
+
+class Reproduce(CheckoutCommand):
+    """`./doit reproduce`."""
+
+    doc_purpose = (
+        "build twice, with all varied that may vary (user, clock, cores ...), and compare every artefact"
     )
-    doc = "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
-    bench = do("cli.testing", "bench", folder)
-    yield command("bench", doc, bench, pos_arg="rows", params=variables.BENCH, io={"capture": False})
-    doc = "write the generated parts of the documents and the JSON Schemas, and check the documents"
-    yield command("docs", doc, do("report.docs", "write_docs", variables.VARIABLES))
-    doc = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
-    yield command("report", doc, do("report.report", "build", settings, known), uptodate=[known])
-    doc = "print how large all parts are (or FILE, modules, kernel), and how that changed"
-    sizes = do("report.sizes", "print_sizes", settings)
-    yield command("size", doc, sizes, pos_arg="names", params=[variables.AS_JSON], meta=QUIET)
-    doc = "print the tasks that NAME (all) needs and their files as a graph"
-    graph = do("report.graph", "print_graph", known)
-    yield command(
-        "graph", doc, graph, pos_arg="names", params=[variables.GRAPH], uptodate=[known], meta=QUIET
+    doc_usage = "[TASK ...]"
+    cmd_options = variables.REPRODUCE
+    builds = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Build twice and compare."""
+        from tasks.provenance.reproduce import reproduce
+
+        reproduce.reproduce(self.settings(), list(names), **options)
+
+
+class Bench(CheckoutCommand):
+    """`./doit bench`."""
+
+    doc_purpose = (
+        "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
     )
-    doc = "print a completion script for SHELL, bash or zsh: source <(./doit completion bash)"
-    yield command(
-        "completion",
-        doc,
-        do("cli.completion", "print_for", known),
-        pos_arg="words",
-        uptodate=[known],
-        meta=QUIET,
-    )
+    doc_usage = "[PART ...]"
+    cmd_options = variables.BENCH
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Measure."""
+        from tasks.cli import testing
+
+        testing.bench(caller(), list(names), **options)
+
+
+class Docs(CheckoutCommand):
+    """`./doit docs`."""
+
+    doc_purpose = "write the generated parts of the documents and the JSON Schemas, and check the documents"
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Write what is generated, and check the documents."""
+        from tasks.report import docs
+
+        docs.write_docs(variables.VARIABLES, documented())
+
+
+class Sizes(CheckoutCommand):
+    """`./doit size`."""
+
+    name = "size"
+    doc_purpose = "print how large all parts are (or FILE, modules, kernel), and how that changed"
+    doc_usage = "[FILE|modules|extensions|kernel ...]"
+    cmd_options = (variables.AS_JSON,)
+    takes_files = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Print sizes."""
+        from tasks.report import sizes
+
+        sizes.print_sizes(self.settings(), list(names), **options)
+
+
+class Report(TaskCommand):
+    """`./doit report`."""
+
+    doc_purpose = "write report.html: times, reasons, sizes, configuration and tasks of what was built"
+
+    def _execute(self) -> int:
+        from tasks.report import report
+
+        report.build(variables.settings(), list(self.tasks().values()))
+        return 0
+
+
+class Graph(TaskCommand):
+    """`./doit graph`."""
+
+    doc_purpose = "print the tasks that NAME (all) needs and their files as a graph"
+    doc_usage = "[NAME ...]"
+    cmd_options = (variables.GRAPH,)
+
+    def _execute(self, pos_args: list[str], format: str) -> int:
+        from tasks.report import graph
+
+        graph.print_graph(self.tasks(), pos_args, format)
+        return 0
+
+
+class Completion(TaskCommand):
+    """`./doit completion`."""
+
+    doc_purpose = "print a completion script for SHELL, bash or zsh: source <(./doit completion bash)"
+    doc_usage = "SHELL"
+
+    def _execute(self, pos_args: list[str]) -> int:
+        from tasks.cli import completion
+
+        completion.print_for(pos_args, self.tasks(), self.cmds.to_dict())
+        return 0
+
+
+COMMANDS: tuple[type[Edge], ...] = (
+    *(Run, Help, Check, Doctor, CacheList, CachePrune, Verify, Rebuild, Reproduce, Bench, Docs),
+    *(Sizes, Report, Graph, Completion),
+)
+
+
+def documented() -> list[Task]:
+    """Return the commands of tcbuild for the documents, as tasks without actions."""
+    all_of_them: tuple[type[Edge], ...] = (command.Explain, *COMMANDS)
+    shown = [made for made in all_of_them if made not in (Run, Help)]
+    return [
+        Task(made.get_name(), None, doc=made.doc_purpose, params=list(made.cmd_options)) for made in shown
+    ]

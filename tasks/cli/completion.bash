@@ -4,7 +4,7 @@
 
 _tcbuild_list() { # TOP: bring the list up to date
     local list=$1/artifacts/.completion file
-    for file in "$1"/{dodo.py,tasks/commandline.py,tasks/completion.py,artifacts/profile.json} \
+    for file in "$1"/{dodo.py,tasks/cli/variables.py,tasks/cli/commands.py,artifacts/profile.json} \
         "$1"/{kconfig,profiles,extensions} "$1"/profiles/*.toml "$1"/extensions/*/recipe.toml; do
         [[ ! -e $list || $file -nt $list ]] || continue
         (cd -- "$1" && artifacts/.venv/bin/doit completion words >"artifacts/.completion.$$" &&
@@ -17,7 +17,7 @@ _tcbuild_list() { # TOP: bring the list up to date
 _tcbuild() {
     local top=${COMP_WORDS[0]/#\~\//$HOME/}
     [[ $top == */* ]] && top=${top%/*} || top=.
-    [[ -f $top/dodo.py && -f $top/tasks/completion.py ]] || return
+    [[ -f $top/dodo.py && -f $top/tasks/cli/completion.py ]] || return
     _tcbuild_list "$top"
     [[ -f $top/artifacts/.completion ]] || return
 

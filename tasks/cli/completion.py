@@ -8,45 +8,20 @@ from typing import Any
 
 from tasks.cli import variables
 from tasks.config import profile
-from tasks.engine.explain import AllTasks
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
 SHELLS = ("bash", "zsh")
-# doit's own commands that people need here.
-COMMANDS = {
-    "list": "list the tasks",
-    "help": "say what a task or command does",
-    "info": "print all that is declared of a task",
-    "clean": "remove what tasks made",
-    "forget": "make tasks run again, whatever they depend on",
-}
-VARIABLES = {
-    "profile": "what is built",
-    "fragments": "these fragments instead of the profile's",
-    "out": "results there instead of in artifacts/",
-    "frozen": "1: fail if an input is not the locked one",
-    "offline": "1: open no connection",
-    "relock": "1: lock takes what the mirrors serve now",
-    "jobs": "how many jobs all makes and tools may run at once",
-    "sign": "a key file: provenance signs with it",
-    "cache": "a shared cache: a folder or an address",
-    "launcher": "what starts the compiler: ccache, sccache, distcc, icecc or none",
-    "hosts": "of a compile farm: HOST/SLOTS, separated by commas",
-    "scheduler": "of an icecc farm",
-    "remote_storage": "where ccache shares its entries: http://… or redis://…",
-}
-TAKES_FILES = ("check", "size")
 
 
-def print_for(known: AllTasks, words: Sequence[str]) -> None:
+def print_for(words: Sequence[str], tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
     """Print the script for a shell; for `words`, the list that the scripts read.
 
     Raises `UserError` for any other shell.
     """
     asked = list(words)
     if asked == ["words"]:
-        print("\n".join("\t".join(line) for line in lines(known.tasks_dict)))
+        print("\n".join("\t".join(line) for line in lines(tasks, commands)))
     elif len(asked) == 1 and asked[0] in SHELLS:
         print(Path(__file__).with_name(f"completion.{asked[0]}").read_text(), end="")
     else:
@@ -54,34 +29,38 @@ def print_for(known: AllTasks, words: Sequence[str]) -> None:
         raise UserError(f"completion is for bash and zsh, not {given}", "source <(./doit completion bash)")
 
 
-def lines(tasks: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield what may be said on the command line.
+def lines(tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield what may be said on the command line, as tasks and commands declare it.
 
     ("task", NAME, about), ("variable", NAME, about), ("option", TASK, --NAME, about),
-    ("value", VARIABLE, value), ("values", VARIABLE, one of several), ("files", TASK).
+    ("value", VARIABLE or --OPTION, value), ("values", VARIABLE, one of several), ("files", TASK).
     """
     for name, task in sorted(tasks.items()):
-        yield "task", name, _one_line(task.doc or "")
-        for param in task.params:
-            if param.get("long"):
-                yield "option", name, f"--{param['long']}", _one_line(param.get("help", ""))
-    for name, about in COMMANDS.items():
-        yield "task", name, about
-    for name in variables.VARIABLES:
-        yield "variable", name, VARIABLES.get(name, "")
+        yield from _of_one(name, task.doc or "", task.params)
+    for name, command in sorted(commands.items()):
+        yield from _of_one(name, command.doc_purpose, command.cmd_options)
+        if command.takes_files:
+            yield "files", name
+    for name, about in variables.VARIABLES.items():
+        yield "variable", name, about
     for name in ("auto", *profile.names()):
         yield "value", "profile", name
-    for name in ("frozen", "offline", "relock"):
+    for name in variables.FLAGS:
         yield "value", name, "1"
     for path in sorted((ROOT / "kconfig").glob("*.config")):
         if not path.name.startswith("base-"):
             yield "values", "fragments", path.stem
-    for option in (variables.GRAPH, variables.FIRMWARE):
-        for value in str(option["help"]).replace(" or ", ", ").split("(")[0].split(","):
-            if value.strip():
-                yield "value", f"--{option['long']}", value.strip()
-    for name in TAKES_FILES:
-        yield "files", name
+
+
+def _of_one(name: str, about: str, options: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yield a task or command, its options, and the values they may have."""
+    yield "task", name, _one_line(about)
+    for option in options:
+        if not option.get("long"):
+            continue
+        yield "option", name, f"--{option['long']}", _one_line(option.get("help", ""))
+        for value, _ in option.get("choices", ()):
+            yield "value", f"--{option['long']}", value
 
 
 def _one_line(text: str) -> str:

@@ -5,32 +5,48 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from doit import doit_cmd
+from doit import get_var
 
 from tasks.config import compiler as config_compiler
 from tasks.config import profile
-from tasks.config.profile import load, names
+from tasks.config.profile import FALLBACK, load, names
 from tasks.config.settings import SHARED_VARIABLE, Settings
 from tasks.util import jobserver
 from tasks.util.checkout import ROOT, cache_folder
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 
-VARIABLES = (
-    *("profile", "fragments", "out", "frozen", "offline", "relock", "jobs", "cache", "sign"),
-    *config_compiler.VARIABLES,
-)
+ARTIFACTS = ROOT / "artifacts"
+# The `name=value` words of the command line, and what each is for.
+VARIABLES = {
+    "profile": "what is built",
+    "fragments": "these fragments instead of the profile's",
+    "out": "results there instead of in artifacts/",
+    "frozen": "1: fail if an input is not the locked one",
+    "offline": "1: open no connection",
+    "relock": "1: lock takes what the mirrors serve now",
+    "jobs": "how many jobs all makes and tools may run at once",
+    "cache": "a shared cache: a folder or an address",
+    "sign": "a key file: provenance signs with it",
+    "launcher": "what starts the compiler: ccache, sccache, distcc, icecc or none",
+    "hosts": "of a compile farm: HOST/SLOTS, separated by commas",
+    "scheduler": "of an icecc farm",
+    "remote_storage": "where ccache shares its entries: http://… or redis://…",
+}
+FLAGS = ("frozen", "offline", "relock")
 MOST_JOBS = 1024
+RECORD = "profile.json"  # in artifacts/: what profile=auto was decided to be
 # Options of commands, as doit declares them.
 FIRMWARE = {
     "name": "firmware",
     "long": "firmware",
     "default": "bios",
-    "help": "bios, uefi, or direct (QEMU loads kernel and core.gz itself)",
+    "choices": [("bios", ""), ("uefi", ""), ("direct", "")],
+    "help": "what boots the ISO; direct: QEMU loads kernel and core.gz itself",
 }
 MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
 FORWARD = {
@@ -46,14 +62,20 @@ FAULTS = [
     {"name": "seed", "long": "seed", "default": "", "help": "which ones, as an earlier run said"},
 ]
 AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
-GRAPH = {"name": "format", "long": "format", "default": "dot", "help": "dot, mermaid or svg (by Graphviz)"}
+GRAPH = {
+    "name": "format",
+    "long": "format",
+    "default": "dot",
+    "choices": [("dot", ""), ("mermaid", ""), ("svg", "")],
+    "help": "of the graph; svg: drawn by Graphviz",
+}
 # Options of `./doit reproduce`.
-REPRODUCE = [
+REPRODUCE = (
     {"name": "only", "long": "only", "default": "", "help": "variations to make, commas between (all)"},
     {"name": "leave_out", "long": "leave-out", "default": "", "help": "variations not to make"},
     {"name": "ccache", "long": "ccache", "type": bool, "default": False, "help": "share one ccache: quick"},
     {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "leave both trees there"},
-]
+)
 
 MAX_SIZE = {
     "name": "max_size",
@@ -62,65 +84,89 @@ MAX_SIZE = {
     "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
 }
 # Options of `./doit bench`.
-BENCH = [
+BENCH = (
     {"name": "runs", "long": "runs", "type": int, "default": 3, "help": "how often each command is measured"},
     {"name": "config", "long": "config", "default": "small", "help": "kernel: small, or profile (apt's)"},
     {"name": "counts", "long": "counts", "default": "10,100,1000", "help": "numbers of extensions"},
     {"name": "json", "long": "json", "default": "", "help": "file for all samples"},
     {"name": "folder", "long": "folder", "default": "", "help": "measure there, and keep what is built"},
-]
+)
 
 # Of `./doit verify` and `./doit rebuild`.
-VERIFY: dict[str, Any] = {
-    "pos_arg": "paths",
-    "params": [
-        {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
-        {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
-    ],
-}
-REBUILD: dict[str, Any] = {
-    "params": [
-        {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
-        {"name": "out", "long": "out", "default": "", "help": "an empty folder to build in and to keep"},
-        {
-            "name": "anyway",
-            "long": "anyway",
-            "type": bool,
-            "default": False,
-            "help": "go on with another tcbuild, other tools",
-        },
-    ]
-}
+VERIFY = (
+    {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
+    {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
+)
+REBUILD = (
+    {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
+    {"name": "out", "long": "out", "default": "", "help": "an empty folder to build in and to keep"},
+    {
+        "name": "anyway",
+        "long": "anyway",
+        "type": bool,
+        "default": False,
+        "help": "go on with another tcbuild, other tools",
+    },
+)
 
 
-def sign_key() -> str:
-    """Return the file of the secret key to sign with: `sign=` or $TCBUILD_SIGN; "" for none."""
-    return str((doit_cmd._CMDLINE_VARS or {}).get("sign") or os.environ.get("TCBUILD_SIGN", ""))
+def check(names: Iterable[str]) -> None:
+    """Raise `UserError` for a name that is no variable.
 
-
-def settings(artifacts: Path) -> Settings:
-    """Return the settings that `name=value` words of the command line ask for.
-
-    Raises `UserError` for an unknown variable: one that is silently ignored
-    builds something else than was asked for.
+    One that is silently ignored builds something else than was asked for.
     """
-    given: dict[str, str] = dict(doit_cmd._CMDLINE_VARS or {})
-    for name in given:
+    for name in names:
         if name not in VARIABLES:
             near = difflib.get_close_matches(name, VARIABLES, n=1)
             raise UserError(
                 f"unknown variable {name}=",
                 f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
             )
-    jobs = given.pop("jobs", None)
+
+
+def given() -> dict[str, str]:
+    """Return the variables of the command line."""
+    values = {name: get_var(name) for name in VARIABLES}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def sign_key() -> str:
+    """Return the file of the secret key to sign with: `sign=` or $TCBUILD_SIGN; "" for none."""
+    return given().get("sign") or os.environ.get("TCBUILD_SIGN", "")
+
+
+def settings(artifacts: Path = ARTIFACTS) -> Settings:
+    """Return the settings that the variables of the command line ask for.
+
+    It makes no file and opens no connection: while `profile=auto` is not decided
+    (`decide_profile`), it stands for the profile that every machine can build.
+    Raises `UserError` for an unknown value or profile.
+    """
+    variables = given()
+    jobs = variables.pop("jobs", None)
     if jobs is not None:
         if not (jobs.isdecimal() and 0 < int(jobs) <= MOST_JOBS):
             raise UserError(f"jobs={jobs}: expected a number from 1 to {MOST_JOBS}")
         jobserver.set_slots(int(jobs))
-    artifacts.mkdir(exist_ok=True)
-    chosen = resolve(given, artifacts)
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    return chosen
+    name = variables.get("profile", "auto")
+    if name == "auto":
+        variables["profile"] = recorded(artifacts) or assumed()
+    return resolve(variables, artifacts)
+
+
+def decide_profile(artifacts: Path = ARTIFACTS) -> None:
+    """Decide what `profile=auto` stands for, if the command line says so, and record it."""
+    variables = given()
+    resolve_name(variables.get("profile", "auto"), artifacts, _flag(variables, "offline"))
+
+
+def assumed() -> str:
+    """Return the profile that commands which only look show while `profile=auto` is not decided.
+
+    It is the one that the choice falls back to; to make the choice, mirrors must be asked.
+    """
+    known = names()
+    return FALLBACK if FALLBACK in known else known[0]
 
 
 def fetched(whole: profile.Profile) -> dict[str, object]:
@@ -175,17 +221,26 @@ def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
     A recorded choice is used again until `profile=NAME` says otherwise or
     `artifacts/` is removed, so that a mirror's outage never changes what is built.
     """
-    record = artifacts / "profile.json"
     if asked != "auto":
         return asked
-    if record.is_file():
-        try:
-            return str(json.loads(record.read_text())["profile"])
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{record} is damaged", "remove it, or say profile=NAME") from None
+    if chosen := recorded(artifacts):
+        return chosen
     from tasks.fetch import mirror_probe  # imports requests: only when a choice must be made
 
     name, reason = mirror_probe.choose({name: load(name) for name in names()}, offline)
+    record = artifacts / RECORD
+    artifacts.mkdir(exist_ok=True)
     write_if_changed(record, json.dumps({"profile": name, "reason": reason}, indent=2) + "\n")
     print(f"profile=auto chose {name}: {reason} (recorded in {record.name})")
     return name
+
+
+def recorded(artifacts: Path) -> str:
+    """Return what `profile=auto` was decided to be; "" if it is not.  Raises `UserError` for a bad record."""
+    record = artifacts / RECORD
+    if not record.is_file():
+        return ""
+    try:
+        return str(json.loads(record.read_text())["profile"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{record} is damaged", "remove it, or say profile=NAME") from None

@@ -21,6 +21,9 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN
 
+FALLBACK = "apt"
+"""The profile that every machine with apt's mirrors can build: `auto`, where no other one can be."""
+
 
 @dataclass(frozen=True)
 class Kernel:

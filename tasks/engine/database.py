@@ -1,53 +1,87 @@
-"""What doit remembers of finished tasks, kept task by task, and why a task would run again.
+"""doit's database of finished tasks, as a backend that opens late, and the values a task depends on.
 
 doit writes its database when a run ends.  A run that is killed (out of memory, a CI job's
-time limit) would forget all it had finished; here every task's record is on the disk as soon
-as the task is done, and gone as soon as it begins again.
+time limit) would forget all it had finished; with `flush` every task's record is on the disk
+as soon as the task is done, and gone as soon as it begins again (tasks/engine/dependencies.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from doit.globals import Globals
+from doit.dependency import DatabaseException, SqliteDB
 
-from tasks.engine import run_lock
+from tasks.util.errors import UserError
 
 MISSING = "nothing"
-_making: set[str] = set()
-"""Tasks with targets that run."""
 
 
-def begin(task: Any) -> None:
-    """Forget a task's last success: it is about to write its targets anew.
+class Backend(SqliteDB):  # type: ignore[misc]
+    """doit's SQLite backend.  The file is opened when it is first needed, and made by the first write.
 
-    Else a run killed in the middle, and inputs put back as they were, would look done.
-    A task that makes something waits for other runs in this output folder.
+    So a command that only looks (`list`, `help`) makes no file and no folder.
+    Raises `UserError` if the file is no database.
     """
-    if task.targets:
-        run_lock.hold(Path(Globals.dep_manager.backend.name).with_name(".doit.lock"))
-    elif not _making:
-        run_lock.release()  # `./doit qemu` may take hours
-    if task.targets:
-        _making.add(task.name)
-    Globals.dep_manager.remove(task.name)
-    _flush()
 
+    def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
+        # doit's own __init__ would open the file.
+        self.name = name
+        self.codec = codec
+        self._cache: dict[str, Any] = {}
+        self._dirty: set[str] = set()
 
-def finish(task: Any) -> None:
-    """Put the records of all finished tasks on the disk, that of `task` among them."""
-    _making.discard(task.name)
-    _flush()
+    @functools.cached_property
+    def _conn(self) -> Any:
+        Path(self.name).absolute().parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._sqlite3(self.name)
+        except DatabaseException:
+            raise UserError(f"{self.name} is damaged", "remove it; then every task runs again") from None
 
+    def _exists(self) -> bool:
+        return "_conn" in self.__dict__ or os.path.exists(self.name)
 
-def _flush() -> None:
-    backend = Globals.dep_manager.backend
-    backend.dump()
-    # `dump` closes the database: doit has no other use for it after its only one.
-    type(backend).__init__(backend, backend.name, codec=backend.codec)
+    def _get_task_data(self, task_id: str) -> Any:
+        return super()._get_task_data(task_id) if self._exists() else {}
+
+    def in_(self, task_id: str) -> bool:
+        """Tell whether there is a record of a task."""
+        return task_id in self._cache or (self._exists() and bool(super().in_(task_id)))
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task."""
+        if self._exists():
+            super().remove(task_id)
+        else:
+            self._cache.pop(task_id, None)
+            self._dirty.discard(task_id)
+
+    def remove_all(self) -> None:
+        """Forget all tasks."""
+        if self._exists():
+            super().remove_all()
+
+    def flush(self) -> None:
+        """Put all changes on the disk, and stay open."""
+        if not self._exists() and not self._dirty:
+            return
+        for task_id in self._dirty:
+            record = (task_id, self.codec.encode(self._cache[task_id]))
+            self._conn.execute("insert or replace into doit values (?,?)", record)
+        self._conn.commit()
+        self._dirty.clear()
+
+    def dump(self) -> None:
+        """Put all changes on the disk, and close the file."""
+        self.flush()
+        if "_conn" in self.__dict__:
+            self._conn.close()
+            del self._conn
 
 
 class Keys:

@@ -6,41 +6,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from doit.dependency import UptodateCalculator
-from doit.globals import Globals
-
 from tasks.engine.database import Keys
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.targets import Intact
 from tasks.util.checkout import ROOT
-from tasks.util.errors import UserError
 
 SHOWN = 5
 WIDTH = 60
 
 
-class AllTasks(UptodateCalculator):  # type: ignore[misc]
-    """Gives an action all tasks: doit hands them to `uptodate` checks of this class alone."""
+def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Print for each task that the tasks `names` need whether it would run, and why.
 
-    def __call__(self) -> bool:
-        """Be never up to date."""
-        return False
-
-
-def explain(known: AllTasks, default: Sequence[str], names: Sequence[str]) -> None:
-    """Print for each task that NAMES (the default ones) need whether it would run, and why.
-
-    Nothing is run.  Raises `UserError` for a task that does not exist.
+    Nothing is run.  manager: doit's dependency manager; tasks: all tasks, by name.
     """
-    tasks: Mapping[str, Any] = known.tasks_dict
-    for name in names:
-        if name not in tasks:
-            raise UserError(f"there is no task {name!r}", "./doit list --all")
     writers = {target: task.name for task in tasks.values() for target in task.targets}
     stale: dict[str, list[object]] = {}
-    for task in in_order(tasks, writers, names or default):
+    for task in in_order(tasks, writers, names):
         after = [name for name in needs(task, writers) if name in stale]
-        found: list[object] = [*reasons(task, tasks), *([f"after {', '.join(after)}"] if after else [])]
+        found: list[object] = [
+            *reasons(manager, task, tasks),
+            *([f"after {', '.join(after)}"] if after else []),
+        ]
         if found and task.actions and not after and in_shared_cache(task):
             found.append("it would come from the shared cache")
         if found and task.actions:
@@ -82,15 +69,14 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def reasons(task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
+def reasons(manager: Any, task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
     """Return why `task` would run by itself; nothing if it is up to date."""
-    status = Globals.dep_manager.get_status(task, tasks, get_log=True)
-    return [] if status.status == "up-to-date" else told(task, status)
+    status = manager.get_status(task, tasks, get_log=True)
+    return [] if status.status == "up-to-date" else told(manager, task, status)
 
 
-def told(task: Any, status: Any) -> list[Reason]:
+def told(manager: Any, task: Any, status: Any) -> list[Reason]:
     """Return the reasons in `status`, which doit gave for `task` (with `get_log`)."""
-    manager = Globals.dep_manager
     if manager.backend.get(task.name, "checker:") is None and task.file_dep:
         missing = status.reasons.get("missing_target", [])
         return [Reason(Kind.NOT_DONE if missing else Kind.NO_RECORD)]

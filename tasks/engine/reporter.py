@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from doit.reporter import ConsoleReporter
-
-from tasks.engine import database, run_history
 
 EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 
@@ -24,11 +21,6 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         super().__init__(outstream, options)
         self._started: dict[str, float] = {}
         self._ran = 0
-        self._record = run_history.Recorder()
-
-    def initialize(self, tasks: Mapping[str, Any], selected_tasks: Sequence[str]) -> None:
-        """Start to watch a run, so that a record of it can be kept."""
-        self._record.watch(selected_tasks)
 
     def write(self, text: str) -> None:
         """Print; leave quietly if nobody reads any more, as in `./doit core:list | head`."""
@@ -43,17 +35,13 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def execute_task(self, task: Any) -> None:
         """Say that a task starts."""
         if task.actions:
-            if not _is_quiet(task):
-                self.block(task)
+            self.block(task)
             self.begin(task)
 
     def begin(self, task: Any) -> None:
         """Take note that a task starts; what it says will come as a `block`."""
         self._ran += 1
-        if not _is_quiet(task):
-            self._started[task.name] = time.monotonic()
-        database.begin(task)  # which may wait for another run
-        self._record.begin(task)
+        self._started[task.name] = time.monotonic()
 
     def block(self, task: Any, text: str = "") -> None:
         """Write all that a task said beside others, in one piece."""
@@ -61,33 +49,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self.write(f"=> {task.name}\n{text}{end}")
 
     def add_success(self, task: Any) -> None:
-        """Say how long a task took, and remember that it is done."""
-        database.finish(task)
-        self._record.end(task, run_history.OK)
+        """Say how long a task took."""
         if task.name in self._started:
             self.write(f"   {task.name} done in {time.monotonic() - self._started[task.name]:.1f} s\n")
 
-    def add_failure(self, task: Any, fail: Any) -> None:
-        """Say what went wrong, and keep it in the record."""
-        self._record.end(task, run_history.FAILED)
-        super().add_failure(task, fail)
-
     def skip_uptodate(self, task: Any) -> None:
         """An up-to-date task is not worth a line."""
-        self._record.skip(task)
 
     def _write_failure(self, result: Any, write_exception: bool = True) -> None:
         self.write(f"error: {result['task'].name}: {result['exception'].get_msg().strip()}\n")
 
     def complete_run(self) -> None:
         """Say it when there was nothing to do; errors have been shown where they happened."""
-        self._record.finish()
         for message in self.runtime_errors:
             self.write(f"error: {message}\n")
         if not self._ran and not self.failures and not self.runtime_errors:
             self.write("everything is up to date\n")
-
-
-def _is_quiet(task: Any) -> bool:
-    """Tell whether what a command prints is for programs, and must stand alone."""
-    return bool((task.meta or {}).get("quiet"))

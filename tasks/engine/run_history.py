@@ -9,7 +9,6 @@ short lines.  A run that has nothing to do leaves no record, and neither do comm
 
 from __future__ import annotations
 
-import functools
 import json
 import multiprocessing
 import os
@@ -23,9 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doit.globals import Globals
-
-from tasks.engine import explain, reason
+from tasks.engine import reason
 from tasks.engine.reason import Reason
 
 VERSION = 1
@@ -85,45 +82,25 @@ class _Open:
 class Recorder:
     """Writes the record of this run.  A record is a help: no fault in writing it ends a build."""
 
-    def __init__(self) -> None:
-        self._output = Path()
-        self._asked: list[str] = []
+    def __init__(self, output: Path, asked: Sequence[str]) -> None:
+        """output: the folder to keep records in; asked: the tasks of the command line."""
+        self._output = output.absolute()
+        self._asked = list(asked)
         self._file: int | None = None
         self._broken = False
         self._open: dict[str, _Open] = {}
-        self._why: dict[str, list[Reason]] = {}
         self._up_to_date: list[str] = []
         self._failed = False
-        self._lock = threading.RLock()  # reporters may be called from several threads
+        self._lock = threading.RLock()
         self._clock = time.time() - time.monotonic()  # a clock set anew must not bend times
-
-    def watch(self, asked: Sequence[str]) -> None:
-        """Keep the reasons with which doit finds tasks not up to date, from now on.
-
-        It asks before a task begins, and forgets them; asked with `get_log`, it goes
-        through the same checks and names them all.
-        """
-        manager = Globals.dep_manager
-        self._output = Path(manager.backend.name).absolute().parent
-        self._asked = list(asked)
-        status_of = manager.get_status
-
-        @functools.wraps(status_of)
-        def get_status(task: Any, tasks: Mapping[str, Any], get_log: bool = False) -> Any:
-            status = status_of(task, tasks, get_log=True)
-            if status.status == "run" and task.targets:
-                self._why[task.name] = explain.told(task, status)
-            return status
-
-        manager.get_status = get_status
 
     def skip(self, task: Any) -> None:
         """Note that there was nothing to do for a task."""
         if task.targets:
             self._up_to_date.append(task.name)
 
-    def begin(self, task: Any) -> None:
-        """Note that a task begins."""
+    def begin(self, task: Any, reasons: Sequence[Reason] = ()) -> None:
+        """Note that a task begins, and why."""
         if not task.targets or self._broken:
             return
         with self._lock:
@@ -131,7 +108,7 @@ class Recorder:
             if not alone:
                 self._share()
             self._open[task.name] = _Open(_cpu() if alone else None)
-            self._append("begin", task=task.name, reasons=self._why.get(task.name, []))
+            self._append("begin", task=task.name, reasons=list(reasons))
 
     def end(self, task: Any, outcome: str) -> None:
         """Note how a task that has begun ended.

@@ -10,36 +10,39 @@ from typing import TextIO
 
 from tasks.util.files import remove_leftovers
 
-_held: TextIO | None = None
 
+class RunLock:
+    """The lock of an output folder.  path: of the lock's file in that folder."""
 
-def hold(lock: Path) -> None:
-    """Wait until no other run holds `lock`, and hold it until `release` or the end of this process.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: TextIO | None = None
 
-    The kernel takes it back when a run is killed (flock(2)); what that one has left half
-    done in the lock's folder is removed.
-    """
-    global _held
-    if _held is not None:
-        return
-    handle = lock.open("a+")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.seek(0)
-        other = handle.read().strip()
-        print(f"waiting for another run here{f' (process {other})' if other else ''}", file=sys.stderr)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
-    _held = handle
-    remove_leftovers(lock.parent)
+    def hold(self) -> None:
+        """Wait until no other run holds the lock, and hold it until `release` or the end of this process.
 
+        The kernel takes it back when a run is killed (flock(2)); what that one has left half
+        done in the lock's folder is removed.
+        """
+        if self._held is not None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle = self._path.open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            other = handle.read().strip()
+            print(f"waiting for another run here{f' (process {other})' if other else ''}", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        self._held = handle
+        remove_leftovers(self._path.parent)
 
-def release() -> None:
-    """Let others run."""
-    global _held
-    if _held is not None:
-        _held.close()
-        _held = None
+    def release(self) -> None:
+        """Let others run."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None

@@ -1,10 +1,10 @@
 """Runs tasks side by side, at most as many as `-n` says and the jobserver has slots.
 
 doit's own parallel runners mix the output of tasks, forget which tasks have begun, and
-leave workers behind when they are killed; this one takes their place (doit has no option
-for that).  What can only run alone runs in this process, as in a run one after the other:
-what makes nothing (`./doit qemu`), and any task while no other is ready.  All others are
-forked (tasks.engine.worker), and their output is shown as one block each when they end.
+leave workers behind when they are killed; our `run` command uses this one instead.
+What can only run alone runs in this process, as in a run one after the other: what makes
+nothing (`./doit qemu`), and any task while no other is ready.  All others are forked
+(tasks.engine.worker), and their output is shown as one block each when they end.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from __future__ import annotations
 import selectors
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doit import cmd_run
-from doit.runner import MRunner
+from doit import runner
 
+from tasks.engine import run_history
+from tasks.engine.dependencies import Dependencies
+from tasks.engine.run_history import Recorder
+from tasks.engine.run_lock import RunLock
 from tasks.util import jobserver
 
 if TYPE_CHECKING:  # imported when the first task runs beside another one
@@ -26,21 +30,33 @@ if TYPE_CHECKING:  # imported when the first task runs beside another one
 END_SECONDS = 30.0
 
 
-def install() -> None:
-    """Make doit run tasks side by side with this runner."""
-    cmd_run.MRunner = cmd_run.MThreadRunner = Runner
-
-
-class Runner(MRunner):  # type: ignore[misc]
-    """doit's runner for `-n N`.
+class Runner(runner.Runner):  # type: ignore[misc]
+    """doit's runner for `-n N`.  It owns the lock of the output folder, and writes the run's record.
 
     Each running task has a slot of the jobserver: the first one this process's own, each
     further one a token.  A slot that a task leaves goes to the next task before any make
     gets it: else a long make could keep all of them.
     """
 
+    def __init__(
+        self,
+        dependencies: Dependencies,
+        reporter: Any,
+        continue_: bool,
+        always: bool,
+        stream: Any,
+        count: int,
+    ) -> None:
+        """count: of tasks side by side; the others: as doit's runner has them."""
+        super().__init__(dependencies, reporter, continue_, always, stream)
+        self.num_process = max(1, count)
+        self._folder = Path(dependencies.name).absolute().parent
+        self._lock = RunLock(self._folder / ".doit.lock")
+        self._making: set[str] = set()
+        """Tasks with targets that run."""
+
     def run_tasks(self, task_dispatcher: Any) -> None:
-        """Run all that `task_dispatcher` says.  On any exception the workers are ended first."""
+        """Run the tasks side by side.  On any exception the workers are ended first."""
         self.task_dispatcher, self.tasks = task_dispatcher, task_dispatcher.tasks
         self._ended: deque[Any] = deque()
         """Nodes whose end doit's dispatcher has not been told yet."""
@@ -59,6 +75,55 @@ class Runner(MRunner):  # type: ignore[misc]
         finally:
             self._clear()
             self._give_back(len(self._held))
+
+    def run_all(self, task_dispatcher: Any) -> Any:
+        """Run all that `task_dispatcher` says, and keep a record of it.  Returns doit's exit code."""
+        self._history = Recorder(self._folder, task_dispatcher.selected_tasks)
+        return super().run_all(task_dispatcher)
+
+    def finish(self) -> Any:
+        """Close the database, say how the run ended, and end its record."""
+        self._history.finish()
+        return super().finish()
+
+    def execute_task(self, task: Any) -> Any:
+        """Run a task in this process.  Returns doit's failure or None."""
+        if task.teardown:
+            self.teardown_list.append(task)
+        self.reporter.execute_task(task)
+        if task.actions:
+            self._begin(task)  # which may wait for another run
+        return task.execute(self.stream)
+
+    def process_task_result(self, node: Any, base_fail: Any) -> None:
+        """Record how a task has ended."""
+        try:
+            super().process_task_result(node, base_fail)
+        finally:
+            if node.run_status == "successful":
+                self._end(node.task, run_history.OK)
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        self._end(node.task, run_history.FAILED)
+        super()._handle_task_error(node, base_fail)
+
+    def _begin(self, task: Any) -> None:
+        """Forget a task's last success: it is about to write its targets anew.
+
+        Else a run killed in the middle, and inputs put back as they were, would look done.
+        A task that makes something waits for other runs in this output folder.
+        """
+        if task.targets:
+            self._lock.hold()
+            self._making.add(task.name)
+        elif not self._making:
+            self._lock.release()  # `./doit qemu` may take hours
+        self.dep_manager.remove_success(task)
+        self._history.begin(task, self.dep_manager.reasons.get(task.name, ()))
+
+    def _end(self, task: Any, outcome: str) -> None:
+        self._making.discard(task.name)
+        self._history.end(task, outcome)
 
     def _step(self) -> bool:
         """Start what can be started, and wait until something ends.  False if nothing is left."""
@@ -89,6 +154,8 @@ class Runner(MRunner):  # type: ignore[misc]
                     continue
                 return
             if not self.select_task(node, self.tasks):
+                if node.run_status == "up-to-date":
+                    self._history.skip(node.task)
                 self._ended.append(node)
             elif not node.task.actions:
                 self._run_here(node)
@@ -114,6 +181,7 @@ class Runner(MRunner):  # type: ignore[misc]
             # What most others wait for, one after the other, goes first: the kernel before extensions.
             node = max(self._ready, key=lambda node: chain(node, self._chains))
             self._ready.remove(node)
+            self._begin(node.task)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
             # What many tasks read is read once, here: each fork has it then.  If it fails, the task says so.
             for function, arguments in (node.task.meta or {}).get("beforehand", ()):

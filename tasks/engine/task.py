@@ -16,8 +16,6 @@ from tasks.util.errors import UserError, from_os_error
 
 Task = dict[str, Any]
 Action = tuple[Callable[..., Any], list[Any]]
-# A task's `meta`: its output is for programs, so the reporter adds nothing to it.
-QUIET = {"quiet": True}
 
 
 def action(function: Callable[..., Any]) -> Callable[..., Any]:

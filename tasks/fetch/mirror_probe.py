@@ -12,13 +12,12 @@ import requests
 
 from tasks.config import inputs
 from tasks.config import plan as config_plan
-from tasks.config.profile import Profile
+from tasks.config.profile import FALLBACK, Profile
 from tasks.origins.http_session import RedirectRefused, Session
 from tasks.origins.lock import LockedExtension, LockedFile, load_lock
 from tasks.util.checkout import ROOT, cache_folder
 from tasks.util.errors import UserError
 
-FALLBACK = "apt"
 # Seconds for all mirrors together: a person is waiting.
 BUDGET = 5.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,14 @@ def update(text: str, name: str, content: str, page: str = "the page") -> str:
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
-def write_docs(variables: Sequence[str]) -> None:
+def write_docs(variables: Collection[str], commands: Sequence[Any]) -> None:
     """Bring the generated parts of the documents and the JSON Schemas up to date, and check all of them.
 
-    variables: the names that may stand as `name=` on the command line.  Raises `UserError`
+    variables: the names that may stand as `name=` on the command line; commands: those that are
+    no tasks of dodo.py, as doit's Task objects.  Raises `UserError`
     that names each mistake by page and line.
     """
-    tasks = declared()
+    tasks = [*declared(), *commands]
     for path, text in generated(tasks).items():
         changed = write_if_changed(path, text)
         logger.info(f"{path.relative_to(ROOT)} {'brought' if changed else 'is'} up to date")

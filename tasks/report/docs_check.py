@@ -8,7 +8,7 @@ docs/contributing.md explains them.  Markdown: CommonMark, as far as the documen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\s-]", "", title).replace(" ", "-") for title in titles}
 
 
-def mistakes(texts: dict[Path, str], tasks: list[Any], variables: Sequence[str]) -> list[str]:
+def mistakes(texts: dict[Path, str], tasks: list[Any], variables: Collection[str]) -> list[str]:
     """Return a line for each mistake in the documents `texts` (path -> content), in their order."""
     there = {path for path, text in texts.items() for path in map(Path, _files(text))}
     known = Known(tasks, variables, there)
@@ -143,7 +143,7 @@ class Known:
     files: paths that code blocks of the documents make.
     """
 
-    def __init__(self, tasks: list[Any], variables: Sequence[str], files: set[Path]) -> None:
+    def __init__(self, tasks: list[Any], variables: Collection[str], files: set[Path]) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.variables = variables
         # A profile's lock is made by a command, which the page shows.

@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from tasks.engine import explain
-from tasks.engine.explain import AllTasks
+from tasks.engine import explain, words
 from tasks.report import docs
 from tasks.util.errors import UserError
 from tasks.util.process import run
@@ -34,7 +33,7 @@ def selected(tasks: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     """
     for name in names:
         if name not in tasks:
-            raise UserError(f"there is no task {name!r}", "./doit list --all")
+            raise words.unknown(name, tasks)
     if not names:
         return list(tasks.values())
     writers = {target: task.name for task in tasks.values() for target in task.targets}
@@ -109,17 +108,17 @@ def standalone(tasks: Sequence[Any]) -> str:
     return run(["dot", "-Tsvg"], stdin=dot(tasks).encode()).stdout.rstrip("\n")
 
 
-def print_graph(known: AllTasks, names: Sequence[str], format: str) -> None:
+def print_graph(tasks: Mapping[str, Any], names: Sequence[str], format: str) -> None:
     """Print the graph of the tasks `names` and what they need (of all) in a format.
 
     Raises `UserError` for an unknown task or format, or if Graphviz is needed and not installed.
     """
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}", "dot, mermaid or svg")
-    tasks = selected(known.tasks_dict, names)
+    chosen = selected(tasks, names)
     if format == "svg":
-        print(standalone(tasks))
+        print(standalone(chosen))
     elif format == "mermaid":
-        print(docs.flowchart(tasks))
+        print(docs.flowchart(chosen))
     else:
-        print(dot(tasks), end="")
+        print(dot(chosen), end="")

@@ -17,7 +17,6 @@ from markupsafe import Markup
 
 from tasks.config.settings import Settings
 from tasks.engine import run_history
-from tasks.engine.explain import AllTasks
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import chart, graph, sizes
@@ -43,8 +42,8 @@ SHOWN_OBJECTS = 50
 SHOWN_FOLDERS = 20
 
 
-def build(settings: Settings, known: AllTasks) -> None:
-    """Write artifacts/PROFILE/report.html and print its path.
+def build(settings: Settings, tasks: Sequence[Any]) -> None:
+    """Write artifacts/PROFILE/report.html and print its path.  tasks: all there are.
 
     Raises `UserError` if nothing has been built yet.
     """
@@ -55,7 +54,6 @@ def build(settings: Settings, known: AllTasks) -> None:
     if not runs and not found:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
     parts = sizes.objects(settings) if sizes.has_objects(settings) else []
-    tasks = graph.selected(known.tasks_dict, [])
     path = settings.output / "report.html"
     write_atomic(path, page(settings, runs, found, parts, tasks))
     logger.info(str(path))

@@ -161,7 +161,7 @@ class World:
             self.mirror.pages[f"{path}.md5.txt"] = Page(md5_text(Path(path).name, content))
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "doit", *words, "profile=small"]
+        return [sys.executable, "-m", "tasks.cli.main", *words, "profile=small"]
 
     def start(self, *words: str, before: tuple[str, ...] = ()) -> Run:
         """Start a `./doit` command; `before`: a command that starts it."""

@@ -17,19 +17,15 @@ HEAD = f"""
 import fcntl, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from tasks.util import jobserver; from tasks.engine import runner
+from tasks.util import jobserver
 from tasks.engine.task import action
-from tasks.util.errors import UserError, install_signal_handlers
+from tasks.util.errors import UserError
 from tasks.util.files import atomic_path
-from tasks.engine.reporter import Reporter
 from tasks.util.log import logger
 from tasks.util.process import run
 
-install_signal_handlers()
-runner.install()
 jobserver.set_slots(int(os.environ.get("SLOTS", "4")))
-DOIT_CONFIG = {{"backend": "sqlite3", "reporter": Reporter, "default_tasks": ["last"], "verbosity": 2,
-               "num_process": 8}}
+DOIT_CONFIG = {{"default_tasks": ["last"], "verbosity": 2, "num_process": 8}}
 
 def wait_for(*names):
     "Wait until the files `names` are there; a test that waits in vain fails by it."
@@ -79,9 +75,9 @@ class Project:
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start doit as the leader of a process group of its own, as a shell does."""
         return subprocess.Popen(
-            [sys.executable, "-B", "-m", "doit", *words],
+            [sys.executable, "-B", "-m", "tasks.engine.main", *words],
             cwd=self.folder,
-            env={**os.environ, "CI": "1", **(env or {})},
+            env={**os.environ, "CI": "1", "PYTHONPATH": str(ROOT), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

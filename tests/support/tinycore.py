@@ -121,7 +121,7 @@ class Checkout:
 
     def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
         env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
-        return [sys.executable, "-m", "doit", *words, "profile=double"], env
+        return [sys.executable, "-m", "tasks.cli.main", *words, "profile=double"], env
 
     def doit(self, *words: str, before: tuple[str, ...] = ()) -> Outcome:
         command, env = self.command(*words)

@@ -15,7 +15,7 @@ from tests.support.built import copy_checkout, doit
 def checkout(tmp_path: Path) -> Path:
     """A copy of this checkout that anybody may write to, on a machine that lacks two packages."""
     folder = copy_checkout(tmp_path / "copy")
-    host = folder / "host.toml"
+    host = folder / "tasks/util/host.toml"
     host.write_text(
         host.read_text().replace("[build]", '[build]\nno-such-tool = "zzz-tool"\n"/no/such.h" = "zzz-dev"')
     )

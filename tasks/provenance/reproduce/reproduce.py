@@ -157,7 +157,8 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
         environment["HOME"] = str(folder / "home")
         own = folder / cache.relative_to(start.folder) if cache else settings.cache
         environment["TCBUILD_CACHE"] = str(own)
-        words = [start.python, "-m", "doit", *goals, f"profile={settings.name}", *_variables(settings)]
+        program = [start.python, "-m", "tasks.cli.main"]
+        words = [*program, *goals, f"profile={settings.name}", *_variables(settings)]
         # The first build fetches what is lacking; the second must find it all.
         words += ["offline=1"] if cache else []
         log = start.folder.with_name(f"{start.folder.name}.log")

@@ -30,10 +30,9 @@ from pathlib import Path
 from doit import get_var
 from tasks.cli import variables as commandline
 from tasks.cache.task import SharedCache, shared
-from tasks.engine.task import changed, command, do
+from tasks.engine.task import changed
 from tasks.util.errors import edge
 from tasks.util.files import atomic_path, sha256_file
-from tasks.engine.reporter import Reporter
 from tasks.util.log import logger
 from tasks.util.process import run
 
@@ -41,7 +40,7 @@ HERE = Path(__file__).parent
 with edge():
     S = commandline.settings(HERE / "artifacts")
 CACHE = SharedCache(S.shared_cache, S.offline)
-DOIT_CONFIG = {"reporter": Reporter, "dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
+DOIT_CONFIG = {"dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
 TCZ, SUM = S.tcz / "x.tcz", S.output / "sum"
 
 def squash():
@@ -64,10 +63,6 @@ def task_tcz():
 def task_sum():
     made = {"actions": [(digest, [])], "file_dep": [str(TCZ)], "targets": [str(SUM)]}
     return shared(CACHE, S, {"basename": "sum", **made})
-
-def task_admin():
-    yield command("cache:list", "", do("cache.admin", "print_list", S))
-    yield command("cache:prune", "", do("cache.admin", "prune", S), params=[commandline.MAX_SIZE])
 """
 
 
@@ -90,7 +85,7 @@ class Place:
         return folder
 
     def doit(self, folder: Path, *words: str) -> Outcome:
-        command = [str(self.python), "-m", "doit", *words, "profile=apt", f"cache={self.address}"]
+        command = [str(self.python), "-m", "tasks.cli.main", *words, "profile=apt", f"cache={self.address}"]
         return outcome(command, folder, {**os.environ, "PYTHONPATH": str(ROOT), **self.env})
 
 

@@ -62,8 +62,8 @@ def bash(checkout: Path, line: str, cwd: Path | None = None) -> list[str]:
         ("./doit qemu --m", ["--memory"]),
         ("./doit --m", []),
         ("./doit graph --format=mer", ["mermaid"]),
-        ("./doit check rootfs.t", ["rootfs.toml"]),
-        ("./doit iso rootfs.t", []),
+        ("./doit check pyproject.t", ["pyproject.toml"]),
+        ("./doit iso pyproject.t", []),
         ("./doit nothing-like-it", []),
     ],
 )
@@ -166,7 +166,7 @@ def zsh(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
         ("./doit iso fragments=ext3-xattr,qe", "./doit iso fragments=ext3-xattr,qemu"),
         ("./doit iso out=ou", "./doit iso out=out/"),
         ("./doit qemu --m", "./doit qemu --memory "),
-        ("./doit check rootfs.t", "./doit check rootfs.toml "),
+        ("./doit check pyproject.t", "./doit check pyproject.toml "),
         ("./doit nothing-like-it", "./doit nothing-like-it"),
     ],
 )

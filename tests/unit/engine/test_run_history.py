@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from doit.globals import Globals
 
 from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
@@ -123,7 +123,12 @@ def test_the_oldest_records_go(project: Project) -> None:
 def test_a_record_that_cannot_be_written_ends_no_build(project: Project) -> None:
     (project.folder / "runs").write_text("a file")
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "doit"], cwd=project.folder, capture_output=True, text=True, check=False
+        [sys.executable, "-B", "-m", "tasks.engine.main"],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0
     assert done.stderr.count("warning: no record of this run") == 1
@@ -185,13 +190,8 @@ def test_a_last_line_cut_anywhere_costs_that_line_alone(tmp_path: Path, cut: int
 
 
 @pytest.fixture
-def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    manager = SimpleNamespace(backend=SimpleNamespace(name=str(tmp_path / "db")), get_status=None)
-    manager.get_status = lambda task, tasks, get_log=False: None
-    monkeypatch.setattr(Globals, "dep_manager", manager)
-    made = Recorder()
-    made.watch(["x"])
-    return made
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(tmp_path, ["x"])
 
 
 def task(name: str, **more: Any) -> SimpleNamespace:
@@ -248,8 +248,6 @@ DODO = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from tasks.engine.reporter import Reporter
-DOIT_CONFIG = {{"backend": "sqlite3", "reporter": Reporter}}
 
 def meet(own, other):
     Path(own).touch()
@@ -267,8 +265,11 @@ def task_two():
 def test_tasks_side_by_side_overlap_in_the_record(tmp_path: Path) -> None:
     """By doit's own -n: each task waits for the other to have begun."""
     (tmp_path / "dodo.py").write_text(DODO.format(root=str(ROOT)))
-    command = [sys.executable, "-B", "-m", "doit", "-n", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-B", "-m", "tasks.engine.main", "-n", "2"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     (one,) = runs(tmp_path)
     assert outcomes(one) == {"one": "ok", "two": "ok"}

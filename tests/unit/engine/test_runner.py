@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.util.checkout import ROOT
 from tests.support.sidebyside import Project, interrupt, processes, soon
 
 MANY_LINES = """
@@ -304,9 +305,9 @@ def waits(name):
     ours, theirs = pty.openpty()
     env = {name: value for name, value in os.environ.items() if name != "CI"}
     process = subprocess.Popen(
-        [sys.executable, "-B", "-m", "doit"],
+        [sys.executable, "-B", "-m", "tasks.engine.main"],
         cwd=project.folder,
-        env={**env, "COLUMNS": "200"},
+        env={**env, "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.checks import secrets
 from tasks.cli import variables
+from tasks.cli.commands import documented
 from tasks.config import compiler, inheritance, profile, recipe, sources, system
 from tasks.origins import kinds
 from tasks.report import docs, docs_check
@@ -40,7 +41,7 @@ def blocks_with(mark: str, about: str = "") -> list[tuple[Path, Block]]:
 
 def test_the_documents_are_true() -> None:
     texts = {path: path.read_text() for path in PAGES}
-    assert docs_check.mistakes(texts, docs.declared(), variables.VARIABLES) == []
+    assert docs_check.mistakes(texts, [*docs.declared(), *documented()], variables.VARIABLES) == []
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
@@ -160,7 +161,7 @@ NO_MARK = "a code block without a mark: one of run, not run, file, check, output
 def wrong(text: str) -> list[str]:
     """Return what is wrong with a page of that text, without page and line."""
     page = ROOT / "docs/page.md"
-    found = docs_check.mistakes({page: text}, docs.declared(), variables.VARIABLES)
+    found = docs_check.mistakes({page: text}, [*docs.declared(), *documented()], variables.VARIABLES)
     return [line.split(": ", 1)[1] for line in found]
 
 

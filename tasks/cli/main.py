@@ -1,0 +1,44 @@
+"""The one entry: `./doit`, `doit` and `python -m doit` in a checkout all run `main`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doit.cmd_base import DodoTaskLoader
+
+from tasks.cli import commands, variables
+from tasks.engine import main as engine
+
+
+class Main(engine.Main):
+    """The engine's main program with the commands and the variables of tcbuild."""
+
+    DOIT_CMDS = (*engine.Main.DOIT_CMDS, *commands.COMMANDS)
+
+    def run(self, all_args: Sequence[str]) -> Any:
+        """Do what the words say; without any, list the tasks."""
+        return super().run(all_args or ["list"])
+
+    def process_args(self, cmd_args: Sequence[str]) -> list[str]:
+        """Take `name=value` words out, for `doit.get_var`.  Raises `UserError` for an unknown name."""
+        others: list[str] = super().process_args(cmd_args)
+        variables.check(word.partition("=")[0] for word in cmd_args if word not in others)
+        return others
+
+
+class Handover(DodoTaskLoader):  # type: ignore[misc]
+    """The loader that pyproject.toml names for doit's own main program: it runs ours instead."""
+
+    def __init__(self) -> None:
+        raise SystemExit(main())
+
+
+def main() -> Any:
+    """Run the words of the command line.  Returns an exit code."""
+    return Main().run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""What all commands of `./doit` have in common, and doit's own commands with it.
+
+A subclass of doit's `Command` or `DoitCmdBase` gets from `Edge`: options before and after
+names, `--help`, and errors as one line with an exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from doit import cmd_base, cmd_clean, cmd_forget, cmd_ignore, cmd_info, cmd_list, cmd_resetdep
+from doit.cmd_base import Command, DoitCmdBase
+from doit.cmdparse import CmdParseError
+from doit.control import TaskControl
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+
+from tasks.engine import explain, words
+from tasks.engine.database import Backend
+from tasks.engine.words import EXIT_USAGE, UsageError
+from tasks.util.errors import EXIT_FAILED, UserError, from_os_error
+
+EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
+BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
+
+
+class Edge(Command):  # type: ignore[misc]
+    """A command at the edge: what goes wrong in it becomes one line and an exit code."""
+
+    takes_files = False
+    """Whether its names are files, which a shell completes."""
+
+    def __init__(self, **made_with: Any) -> None:
+        super().__init__(**made_with)
+        self.made_with = made_with
+        self.cmds: Any = made_with.get("cmds") or {}
+
+    def parse_execute(self, in_args: Sequence[str]) -> Any:
+        """Do what the words after the command's name say.  Returns an exit code."""
+        with edge():
+            if any(word in words.HELP for word in in_args):
+                return self.show_help(in_args)
+            try:
+                return super().parse_execute(self.arranged(in_args))
+            except InvalidCommand as error:
+                self.check_names(in_args)
+                raise UsageError(" ".join(str(error).split())) from None
+
+    def arranged(self, in_args: Sequence[str]) -> list[str]:
+        """Return the words with all options first: doit takes none after a name."""
+        options = self.cmdparser.options
+        found, names = words.split(options, in_args, self.name, names_between=True)
+        return [*words.joined(found, options), "--", *names]
+
+    def check_names(self, in_args: Sequence[str]) -> None:
+        """Raise `UsageError` for the first word that is no task, if the tasks are known."""
+        tasks = {task.name for task in getattr(self, "task_list", ())}
+        for word in in_args:
+            if tasks and not word.startswith("-") and word not in tasks:
+                raise words.unknown(word, tasks, self.cmds)
+
+    def show_help(self, in_args: Sequence[str]) -> int:
+        """Print the help text.  Returns the exit code."""
+        print(self.help())
+        return 0
+
+    def help(self) -> str:
+        """Return the help text: doit's options for its database and its loader are left out."""
+        about = self.doc_purpose
+        return words.usage(self.name, self.doc_usage, about, words.declared(self.cmd_options))
+
+
+class TaskCommand(Edge, DoitCmdBase):  # type: ignore[misc]
+    """A command that has all tasks.  It runs none of them, and makes neither a file nor a folder."""
+
+    dep_manager: Any
+    base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, cmd_base.opt_check_file_uptodate)
+
+    def get_backends(self) -> dict[str, type[Any]]:
+        """Return the one backend there is."""
+        return {"sqlite3": Backend}
+
+    def tasks(self) -> dict[str, Any]:
+        """Return all tasks by name, each with the tasks it needs."""
+        known: dict[str, Any] = TaskControl(self.task_list).tasks
+        return known
+
+
+class List(TaskCommand, cmd_list.List):  # type: ignore[misc]
+    """`./doit list`."""
+
+    doc_purpose = "list the tasks"
+
+
+class Info(TaskCommand, cmd_info.Info):  # type: ignore[misc]
+    """`./doit info`."""
+
+    doc_purpose = "print all that is declared of a task"
+    doc_usage = "TASK"
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
+        self.check_names(pos_args)
+        return super()._execute(pos_args, hide_status)
+
+
+class Clean(TaskCommand, cmd_clean.Clean):  # type: ignore[misc]
+    """`./doit clean`."""
+
+    doc_purpose = "remove what tasks made"
+
+
+class Forget(TaskCommand, cmd_forget.Forget):  # type: ignore[misc]
+    """`./doit forget`."""
+
+    doc_purpose = "make tasks run again, whatever they depend on"
+
+
+class Ignore(TaskCommand, cmd_ignore.Ignore):  # type: ignore[misc]
+    """`./doit ignore`."""
+
+    doc_purpose = "leave tasks out of runs, until they are forgotten"
+
+
+class ResetDep(TaskCommand, cmd_resetdep.ResetDep):  # type: ignore[misc]
+    """`./doit reset-dep`."""
+
+    doc_purpose = "take tasks as done with the files as they are"
+
+
+class Explain(TaskCommand):
+    """`./doit explain`."""
+
+    name = "explain"
+    doc_purpose = "say for each task that NAME (iso) needs whether it would run, and why"
+    doc_usage = "[NAME ...]"
+
+    def _execute(self) -> int:
+        tasks = self.tasks()
+        names = self.sel_tasks or list(tasks)
+        for name in names:
+            if name not in tasks:
+                raise words.unknown(name, tasks)
+        explain.explain(self.dep_manager, tasks, names)
+        return 0
+
+
+class Help(TaskCommand):
+    """`./doit help`, and `--help` after a task or a command."""
+
+    name = "help"
+    doc_purpose = "say what a task or command does, and which options it takes"
+    doc_usage = "[TASK|COMMAND]"
+    variables: Mapping[str, str] = MappingProxyType({})
+    """Name -> description of the `name=value` words that a command line may have."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Print the help text of a command, a task, or all."""
+        if not args:
+            print("\n".join(self._overview()))
+        elif args[0] in self.cmds:
+            print(self.cmds.get_plugin(args[0])(**self.made_with).help())
+        else:
+            super().execute(params, args)
+        return 0
+
+    def _execute(self, pos_args: list[str]) -> int:
+        tasks = self.tasks()
+        name = pos_args[0]
+        if name not in tasks:
+            raise words.unknown(name, tasks, self.cmds)
+        print(task_help(tasks[name]))
+        return 0
+
+    def _overview(self) -> Iterator[str]:
+        yield "usage: ./doit [NAME=VALUE ...] TASK [OPTIONS] [TASK ...]"
+        yield "       ./doit [NAME=VALUE ...] COMMAND [OPTIONS] [NAME ...]"
+        yield "\ncommands:"
+        for name, command in sorted(self.cmds.to_dict().items()):
+            yield from words.row(name, command.doc_purpose)
+        if self.variables:
+            yield "\nvariables:"
+            for name, about in self.variables.items():
+                yield from words.row(f"{name}=", about)
+        yield "\n./doit list shows the tasks; ./doit help NAME says more of a task or a command"
+
+
+def task_help(task: Any) -> str:
+    """Return the help text of a task."""
+    names = f"[{task.pos_arg.upper()} ...]" if task.pos_arg else ""
+    needs = [name for name in task.task_dep if not name.startswith(f"{task.name}:")]
+    more = [f"it runs after: {', '.join(needs)}"] if needs else []
+    return words.usage(task.name, names, task.doc or "", words.declared(task.params), more)
+
+
+@contextmanager
+def edge() -> Iterator[None]:
+    """Turn what goes wrong in a command into one line on stderr and an exit code.
+
+    A reader of stdout who has gone ends the command quietly, as SIGPIPE would.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        raise SystemExit(EXIT_NO_READER) from None
+    except UsageError as error:
+        _fail(str(error), EXIT_USAGE)
+    except UserError as error:
+        _fail(str(error), EXIT_FAILED)
+    except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as error:
+        _fail(" ".join(str(error).split()), EXIT_USAGE)
+    except OSError as error:
+        broken = None if error.filename else _stdout_fault()
+        _fail(f"standard output: {broken.strerror}" if broken else str(from_os_error(error)), EXIT_FAILED)
+
+
+def _stdout_fault() -> OSError | None:
+    """Return what is wrong with stdout, None if nothing is: an error in writing names no file."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        _forget_stdout()
+        return error
+    return None
+
+
+def _forget_stdout() -> None:
+    """Let what is still to be written to stdout go nowhere: the interpreter writes it when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def closed_stdout() -> str:
+    """Return what to say if there is no stdout at all, else ""."""
+    return f"standard output: {os.strerror(errno.EBADF)}" if sys.stdout is None else ""

@@ -1,0 +1,44 @@
+"""doit's manager of dependencies, which writes every task's record at once and keeps the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from doit.dependency import Dependency
+
+from tasks.engine import explain
+from tasks.engine.database import Backend
+from tasks.engine.reason import Reason
+
+
+class Dependencies(Dependency):  # type: ignore[misc]
+    """What is known of finished tasks, for one run.
+
+    reasons: name of a task that makes files -> why it is not up to date.
+    """
+
+    def __init__(self, name: str, checker: type[Any]) -> None:
+        super().__init__(Backend, name, checker_cls=checker)
+        self.reasons: dict[str, list[Reason]] = {}
+
+    def get_status(self, task: Any, tasks_dict: Mapping[str, Any], get_log: bool = False) -> Any:
+        """Return whether a task is up to date, and keep why it is not.
+
+        doit stops at the first reason; with its `get_log` it goes through the same checks
+        and names all reasons.
+        """
+        status = super().get_status(task, tasks_dict, get_log=True)
+        if status.status == "run" and task.targets:
+            self.reasons[task.name] = explain.told(self, task, status)
+        return status
+
+    def save_success(self, task: Any, result_hash: str | None = None) -> None:
+        """Record that a task is done, on the disk."""
+        super().save_success(task, result_hash)
+        self.backend.flush()
+
+    def remove_success(self, task: Any) -> None:
+        """Forget a task's last success, on the disk."""
+        super().remove_success(task)
+        self.backend.flush()

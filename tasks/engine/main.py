@@ -1,0 +1,63 @@
+"""doit's main program with our commands: `python -m tasks.engine.main` in a folder with a dodo.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doit.doit_cmd import DoitMain
+from doit.plugin import PluginDict
+
+from tasks.engine import command
+from tasks.engine.command import closed_stdout, edge
+from tasks.engine.run import Run
+from tasks.engine.words import HELP, UsageError
+from tasks.util.errors import EXIT_FAILED, install_signal_handlers
+
+
+class Main(DoitMain):  # type: ignore[misc]
+    """doit's main program: our commands in place of doit's, errors as one line."""
+
+    BIN_NAME = "./doit"
+    DOIT_CMDS: tuple[type[Any], ...] = (
+        command.Help,
+        Run,
+        command.List,
+        command.Info,
+        command.Clean,
+        command.Forget,
+        command.Ignore,
+        command.ResetDep,
+        command.Explain,
+    )
+
+    def __init__(self) -> None:
+        super().__init__(config_filenames=())
+
+    def get_cmds(self) -> PluginDict:
+        """Return the commands by name.  There are no others from configuration files or packages."""
+        return PluginDict({made.get_name(): made for made in self.DOIT_CMDS})
+
+    def run(self, all_args: Sequence[str]) -> Any:
+        """Do what the words of the command line say.  Returns an exit code, or leaves with one."""
+        install_signal_handlers()
+        if fault := closed_stdout():
+            print(f"error: {fault}", file=sys.stderr)
+            return EXIT_FAILED
+        given = list(all_args)
+        if given[:1] and given[0] in HELP:
+            given[0] = "help"
+        with edge():
+            if "" in given:
+                raise UsageError("an empty word is neither a task nor a command")
+            return super().run(given)
+
+
+def main() -> Any:
+    """Run the words of the command line.  Returns an exit code."""
+    return Main().run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The words of the command line: options before and after names, unknown names, help texts."""
+
+from __future__ import annotations
+
+import difflib
+import getopt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from doit.cmdparse import CmdOption, CmdParse, CmdParseError
+
+from tasks.util.errors import UserError
+
+EXIT_USAGE = 2
+COLUMN = 26
+HELP = ("-h", "--help")
+
+
+class UsageError(UserError):
+    """Words of the command line that make no sense: exit code 2."""
+
+
+def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> UsageError:
+    """Return what to say about a name that is neither a task nor a command."""
+    if name in commands:
+        return UsageError(f"{name} is a command, no task; run it by itself: ./doit {name}")
+    near = difflib.get_close_matches(name, [*tasks, *commands], n=1)
+    return UsageError(
+        f"unknown task {name!r}; " + (f"did you mean {near[0]}?" if near else "./doit list --all shows them")
+    )
+
+
+def split(options: Sequence[CmdOption], words: Sequence[str], name: str, names_between: bool) -> Any:
+    """Return the options among `words` as ((--NAME, value) ...), and the other words.
+
+    names_between: whether options may come after names.  name: of the task or command.
+    Raises `UsageError` for an unknown option or a value that is not of its type.
+    """
+    parser = CmdParse(options)
+    parse = getopt.gnu_getopt if names_between else getopt.getopt
+    try:
+        found, names = parse(list(words), parser.get_short(), parser.get_long())
+    except getopt.GetoptError as error:
+        near = difflib.get_close_matches(error.opt, [option.long for option in options if option.long], n=1)
+        what = f"{name}: {error}"
+        hint = f"did you mean --{near[0]}?" if near and near[0] != error.opt else f"./doit help {name}"
+        raise UsageError(f"{what}; {hint}") from None
+    for given, value in found:
+        option, _ = parser.get_option(given)
+        if option.type is not bool:
+            _check(option, given, value)
+    return found, names
+
+
+def _check(option: Any, given: str, value: str) -> None:
+    try:
+        option.str2type(value)
+    except CmdParseError:
+        expected = " or ".join(option.choices) if option.choices else "a number"
+        raise UsageError(f"{given} {value}: expected {expected}") from None
+
+
+def joined(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list[str]:
+    """Return options that `split` found as words again."""
+    parser = CmdParse(options)
+    words: list[str] = []
+    for given, value in found:
+        words += [given] if parser.get_option(given)[0].type is bool else [given, value]
+    return words
+
+
+def declared(options: Iterable[Mapping[str, Any]]) -> list[CmdOption]:
+    """Return doit's objects for options as they are declared; those without a word are left out."""
+    return [CmdOption(option) for option in options if option.get("long") or option.get("short")]
+
+
+def usage(name: str, words: str, about: str, options: Sequence[CmdOption], more: Iterable[str] = ()) -> str:
+    """Return the help text of a task or command."""
+    head = " ".join(filter(None, ("./doit", name, "[OPTIONS]" if options else "", words)))
+    lines = [f"usage: {head}", "", f"  {about}", *(f"  {line}" for line in more)]
+    if options:
+        lines += ["", "options:", *(line for option in options for line in _lines(option))]
+    return "\n".join(lines)
+
+
+def row(left: str, right: str) -> list[str]:
+    """Return the lines of a table's row with two columns."""
+    first, *rest = right.splitlines() or [""]
+    head = [f"  {left:<{COLUMN}}{first}"] if len(left) < COLUMN else [f"  {left}", f"  {'':<{COLUMN}}{first}"]
+    return [line.rstrip() for line in (*head, *(f"  {'':<{COLUMN}}{line.strip()}" for line in rest))]
+
+
+def _lines(option: Any) -> list[str]:
+    value = "" if option.type is bool else f" {'|'.join(option.choices) or 'VALUE'}"
+    words = [f"-{option.short}" if option.short else "", f"--{option.long}{value}" if option.long else ""]
+    text = option.help % {"default": option.default} if "%(default)" in option.help else option.help
+    if option.default not in (None, "", False, []) and "default" not in option.help:
+        text += f" (default: {option.default})"
+    return row(", ".join(filter(None, words)), text)
