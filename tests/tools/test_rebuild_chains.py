@@ -137,7 +137,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
     ("file", "old", "new", "tasks"),
     [
         ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
-        ("boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
+        ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
         ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["iso"]),
         ("profiles/apt.toml", "[boot]", "# What boots.\n[boot]", []),
         ("profiles/apt.toml", 'bootcodes = ["cde",', 'bootcodes = ["cde", "noicons",', ["iso"]),
@@ -149,7 +149,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
             ["fetch", "iso"],
         ),
         ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
-        ("rootfs/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
+        ("rootfs/files/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
         (
             "kconfig/qemu.config",
             "CONFIG_SQUASHFS_XZ=y",
