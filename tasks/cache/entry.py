@@ -1,15 +1,15 @@
-"""Entries of the shared cache: what a task made, under the digest of all it was made of.
+"""Entries of the shared cache: the files that a task made, stored under the digest of its inputs.
 
-    entries/KEY.json            manifest: which archive, and every file in it
-    archives/SHA256.tar.zst     the files, as a tar archive, named by its own sha256
+    entries/KEY.json            the manifest: names the archive and every file in it
+    archives/SHA256.tar.zst     the files as a tar archive, named by the archive's sha256
 
-A manifest is one line `tcbuild-cache 1 SHA256 MAC` and then JSON; SHA256 is that of the
-JSON, MAC its HMAC-SHA256 (RFC 2104) by the secret in $TCBUILD_CACHE_KEY, or `-`.  The
-manifest is written last, so an entry without its archive is never seen, and of two writers
-of one key either manifest fits its own archive.
+A manifest is one line `tcbuild-cache 1 SHA256 MAC`, followed by JSON.  SHA256 is the digest of
+the JSON.  MAC is its HMAC-SHA256 (RFC 2104) with the secret in $TCBUILD_CACHE_KEY, or `-`.
+The manifest is written last, so no reader sees an entry without its archive.  If two writers
+store the same key, each manifest names its own archive.
 
-Nothing that comes from a cache is believed: manifest, archive and every file in it are
-checked before the first file gets its name in the output folder.
+tcbuild does not trust a cache.  It checks the manifest, the archive and every file in it
+before it moves the first file to the output folder.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ENTRIES, ARCHIVES = "entries", "archives"
 ENTRY_NAME = re.compile(rf"{ENTRIES}/([0-9a-f]{{64}})\.json")
 ARCHIVE_NAME = re.compile(rf"{ARCHIVES}/([0-9a-f]{{64}})\.tar\.zst")
 LEVEL = 3
-# Bytes of a manifest; that of a kernel with 4,000 modules has 800,000.
+# Largest manifest, in bytes.  The manifest of a kernel with 4,000 modules has 800,000.
 MANIFEST_LIMIT = 64 << 20
-# Seconds after which a file without an entry is taken for what a killed writer left.
+# A file without an entry counts as the leftover of a killed writer after so many seconds.
 GRACE = 3600.0
 
 
-class Bad(Exception):
-    """An entry that is not what it should be; `names`: the files of it to remove."""
+class BadEntry(Exception):
+    """An entry is damaged or not trusted; `names`: the files of the entry to remove."""
 
     def __init__(self, why: str, *names: str) -> None:
         super().__init__(why)
@@ -59,7 +59,7 @@ class Bad(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """A file of an entry: its path below the output folder (`kernel/vmlinuz64`), size in bytes, sha256."""
+    """A file of an entry; path: below the output folder (`kernel/vmlinuz64`); size: in bytes."""
 
     path: str
     size: int
@@ -76,7 +76,11 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an entry says of itself: whose it is, sha256 and bytes of its archive, and that one's files."""
+    """The manifest of an entry.
+
+    key: of the entry; task: the task that made it; archive, size: sha256 and bytes of the
+    archive; files: in the order of the archive.
+    """
 
     key: str
     task: str
@@ -95,30 +99,33 @@ class Manifest:
 
 
 def signing_secret() -> bytes:
-    """Return the secret that entries are signed with, b"" for none."""
+    """Return the secret that signs entries, b"" for none."""
     return os.environ.get(SECRET_VARIABLE, "").encode()
 
 
 def read_manifest(raw: bytes, key: str, secret: bytes) -> Manifest:
-    """Return the manifest of `key`; raise `Bad` if it is damaged, another's, or not signed by `secret`."""
+    """Return the manifest of the entry `key`.
+
+    Raises `BadEntry` if it is damaged, belongs to another key, or is not signed with `secret`.
+    """
     name = entry_name(key)
     line, _, body = raw.partition(b"\n")
     words = line.decode(errors="replace").split(" ")
     if " ".join(words[:2]) != MAGIC or len(words) != 4 or words[2] != hashlib.sha256(body).hexdigest():
-        raise Bad("its manifest is damaged or cut short", name)
+        raise BadEntry("its manifest is damaged or cut short", name)
     if secret and not hmac.compare_digest(words[3].encode(), _mac(body, secret).encode()):
-        # Not removed: whoever shares this cache with another secret may believe it.
-        raise Bad(f"it is not signed with the secret in ${SECRET_VARIABLE}")
+        # It is not removed: another user of this cache may have that other secret.
+        raise BadEntry(f"it is not signed with the secret in ${SECRET_VARIABLE}")
     try:
         found = json.loads(body)
         files = tuple(File(**file) for file in found.pop("files"))
         manifest = Manifest(**found, files=files)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Bad(f"its manifest makes no sense ({error})", name) from None
+        raise BadEntry(f"its manifest is malformed ({error})", name) from None
     if manifest.key != key:
-        raise Bad("its manifest is that of another entry", name)
+        raise BadEntry("its manifest belongs to another entry", name)
     if len({file.path for file in files}) != len(files):
-        raise Bad("its manifest names a file twice", name)
+        raise BadEntry("its manifest names a file twice", name)
     return manifest
 
 
@@ -135,9 +142,9 @@ def _mac(body: bytes, secret: bytes) -> str:
 
 
 def put(store: Store, key: str, task: str, output: Path, made: Sequence[Path], secret: bytes) -> int:
-    """Store `made`, files and folders below `output`, as the entry `key`; return its size in bytes.
+    """Store the files and folders `made` below `output` as the entry `key`; return its size in bytes.
 
-    Raises `Refused` and `Unreachable` as the store does, and `Refused` for what is
+    Raises `Refused` and `Unreachable` as the store does, and `Refused` if one of them is
     neither a file nor a folder.
     """
     with scratch_folder(output, "shared") as scratch:
@@ -163,7 +170,7 @@ def _files(made: Sequence[Path]) -> list[Path]:
 
 
 def _pack(stream: IO[bytes], output: Path, files: Sequence[Path]) -> Iterator[File]:
-    """Write a tar archive in which nothing but the files' content, path and executable bit counts."""
+    """Write a tar archive that depends only on each file's path, content and executable bit."""
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar:
         for path in files:
             with path.open("rb") as source:
@@ -171,14 +178,14 @@ def _pack(stream: IO[bytes], output: Path, files: Sequence[Path]) -> Iterator[Fi
                 member = tarfile.TarInfo(str(path.relative_to(output)))
                 member.size = status.st_size
                 member.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-                # Hashed while it is packed: two readings could see two contents.
-                content = _Hashed(source)
+                # It is hashed while it is packed: the file could change between two reads.
+                content = _HashingReader(source)
                 tar.addfile(member, content)
             yield File(member.name, member.size, content.digest.hexdigest(), member.mode == 0o755)
 
 
-class _Hashed(io.RawIOBase):
-    """A file that takes the sha256 of what is read from it."""
+class _HashingReader(io.RawIOBase):
+    """A reader that computes the sha256 of the bytes it reads."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -191,52 +198,56 @@ class _Hashed(io.RawIOBase):
 
 
 def get(store: Store, key: str, output: Path, made: Sequence[Path], secret: bytes) -> Manifest | None:
-    """Bring the entry `key` into `output`, where it may write `made` (files, folders) and nothing else.
+    """Restore the entry `key` to the files and folders `made` below `output`; return its manifest.
 
-    A folder is replaced as a whole.  Returns None if there is no such entry.  Raises `Bad`,
-    and leaves `output` as it was, if anything about it is wrong; `Unreachable` as the store does.
+    A folder is replaced as a whole.  Returns None if there is no such entry.  Raises `BadEntry`
+    if anything in the entry is wrong, and leaves `output` unchanged; raises `Unreachable` as
+    the store does.
     """
     with scratch_folder(output, "shared") as scratch:
         try:
             store.read(entry_name(key), scratch / "manifest", MANIFEST_LIMIT)
             manifest = read_manifest((scratch / "manifest").read_bytes(), key, secret)
-            _check_places(manifest, output, made)
+            _check_paths(manifest, output, made)
         except Absent:
             return None
         except TooLarge as error:
-            raise Bad(f"its manifest has {error}", entry_name(key)) from None
+            raise BadEntry(f"its manifest is too large: {error}", entry_name(key)) from None
         archive = archive_name(manifest.archive)
         try:
             store.read(archive, scratch / "archive", manifest.size)
         except Absent:
-            raise Bad("its archive is missing", entry_name(key)) from None
+            raise BadEntry("its archive is missing", entry_name(key)) from None
         except TooLarge as error:
-            raise Bad(f"its archive has {error}", archive, entry_name(key)) from None
+            raise BadEntry(f"its archive is too large: {error}", archive, entry_name(key)) from None
         if sha256_file(scratch / "archive") != manifest.archive:
-            raise Bad("its archive is damaged or cut short", archive, entry_name(key))
+            raise BadEntry("its archive is damaged or cut short", archive, entry_name(key))
         unpack(scratch / "archive", scratch / "files", manifest)
         _install(scratch / "files", output, made)
     try:
         for name in (entry_name(key), archive):
             store.touch(name)
     except (Refused, Unreachable):
-        pass  # whoever may only read cannot say that it did
+        pass  # a reader without write access cannot record the use
     return manifest
 
 
 def has(store: Store, key: str, secret: bytes) -> bool:
-    """Tell whether there is an entry `key` with a good manifest.  Raises `Unreachable` as the store does."""
+    """Return whether there is an entry `key` with a valid manifest.
+
+    Raises `Unreachable` as the store does.
+    """
     with tempfile.NamedTemporaryFile(prefix="tcbuild-entry-") as copy:
         try:
             store.read(entry_name(key), Path(copy.name), MANIFEST_LIMIT)
             read_manifest(Path(copy.name).read_bytes(), key, secret)
-        except (Absent, Bad, TooLarge):
+        except (Absent, BadEntry, TooLarge):
             return False
         return True
 
 
-def _check_places(manifest: Manifest, output: Path, made: Sequence[Path]) -> None:
-    """Refuse an entry that does not hold exactly what the task makes."""
+def _check_paths(manifest: Manifest, output: Path, made: Sequence[Path]) -> None:
+    """Raise `BadEntry` unless the entry holds exactly what the task makes."""
     name = entry_name(manifest.key)
     wanted = {str(path.relative_to(output)) for path in made}
     seen = set()
@@ -244,17 +255,20 @@ def _check_places(manifest: Manifest, output: Path, made: Sequence[Path]) -> Non
         places = [file.path, *map(str, PurePosixPath(file.path).parents)]
         place = next((place for place in places if place in wanted), "")
         if not place:
-            raise Bad(f"it holds {file.path!r}, which the task does not make", name)
+            raise BadEntry(f"it holds {file.path!r}, which the task does not make", name)
         seen.add(place)
     if missing := wanted - seen:
-        raise Bad(f"it lacks {', '.join(sorted(missing))}", name)
+        raise BadEntry(f"it lacks {', '.join(sorted(missing))}", name)
 
 
 def unpack(archive: Path, into: Path, manifest: Manifest) -> None:
-    """Unpack an entry's archive as the new folder `into`; raise `Bad` if it is not what the manifest says."""
+    """Unpack an entry's archive to the new folder `into`.
 
-    def bad(why: str) -> Bad:
-        return Bad(f"its archive is not what the manifest says: {why}", entry_name(manifest.key))
+    Raises `BadEntry` if the archive does not match the manifest.
+    """
+
+    def bad(why: str) -> BadEntry:
+        return BadEntry(f"its archive does not match its manifest: {why}", entry_name(manifest.key))
 
     into.mkdir()
     todo = list(reversed(manifest.files))
@@ -279,13 +293,13 @@ def unpack(archive: Path, into: Path, manifest: Manifest) -> None:
                         sink.write(block)
                 target.chmod(0o755 if file.executable else 0o644)
                 if digest.hexdigest() != file.sha256:
-                    raise bad(f"{file.path!r} has another content")
+                    raise bad(f"{file.path!r} has a different content")
     except (tarfile.TarError, zstandard.ZstdError, EOFError, FileExistsError, NotADirectoryError) as error:
         raise bad(str(error)) from None
     if todo:
         raise bad(f"{todo[-1].path!r} is missing")
     for folder, _, _ in os.walk(into):
-        os.chmod(folder, 0o755)  # whatever the caller's umask says
+        os.chmod(folder, 0o755)  # independent of the caller's umask
 
 
 def _install(files: Path, output: Path, made: Sequence[Path]) -> None:
@@ -300,7 +314,7 @@ def _install(files: Path, output: Path, made: Sequence[Path]) -> None:
 
 
 def discard(store: Store, names: Sequence[str]) -> None:
-    """Remove the files of a bad entry, where that is possible."""
+    """Remove the files of a bad entry if the store allows it."""
     try:
         for name in names:
             store.remove(name)
@@ -308,12 +322,16 @@ def discard(store: Store, names: Sequence[str]) -> None:
         pass
 
 
-# --- what lies in a cache ----------------------------------------------------
+# --- listing and pruning -----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """An entry as it lies in a store; manifest: None if that is damaged; size: bytes of both files."""
+    """An entry in a store.
+
+    manifest: None if it is damaged; size: bytes of manifest and archive; used: time of the
+    last use (Unix time).
+    """
 
     key: str
     manifest: Manifest | None
@@ -322,12 +340,12 @@ class StoredEntry:
 
 
 def entries(store: Store) -> tuple[list[StoredEntry], dict[str, Item], list[Item]]:
-    """Return all entries, the one used last first; all archives by sha256; what killed writers left.
+    """Return the entries, the most recently used first; the archives by sha256; unfinished files.
 
-    Files with other names are none of ours, and not returned.  Raises `UserError` if the
-    store cannot list, and as a store does.
+    Ignores files with other names.  Raises `UserError` if the store cannot list its files, and
+    `Refused` and `Unreachable` as the store does.
     """
-    # Entries first: the archive of one that was listed is there already.
+    # Entries are listed first, so the archive of each listed entry exists already.
     manifests, archives = store.items(ENTRIES), store.items(ARCHIVES)
     found = {match[1]: item for item in archives if (match := ARCHIVE_NAME.fullmatch(item.name))}
     listed = []
@@ -337,13 +355,13 @@ def entries(store: Store) -> tuple[list[StoredEntry], dict[str, Item], list[Item
             continue
         try:
             manifest = _load(store, match[1])
-        except Absent:  # removed a moment ago
+        except Absent:  # removed since it was listed
             continue
         archive = found.get(manifest.archive) if manifest else None
         whole = manifest if manifest and archive and archive.size == manifest.size else None
         listed.append(StoredEntry(match[1], whole, item.size + (archive.size if archive else 0), item.used))
-    left = [item for item in (*manifests, *archives) if item.partial]
-    return sorted(listed, key=lambda entry: (-entry.used, entry.key)), found, left
+    unfinished = [item for item in (*manifests, *archives) if item.partial]
+    return sorted(listed, key=lambda entry: (-entry.used, entry.key)), found, unfinished
 
 
 def _load(store: Store, key: str) -> Manifest | None:
@@ -351,18 +369,19 @@ def _load(store: Store, key: str) -> Manifest | None:
         try:
             store.read(entry_name(key), Path(copy.name), MANIFEST_LIMIT)
             return read_manifest(Path(copy.name).read_bytes(), key, b"")
-        except (Bad, TooLarge):
+        except (BadEntry, TooLarge):
             return None
 
 
 def prune(store: Store, max_size: int, now: float | None = None) -> None:
-    """Remove what is damaged or left behind, then the least recently used, until `max_size` bytes stay.
+    """Remove damaged and unfinished files, then the least recently used entries, down to `max_size` bytes.
 
-    Raises `UserError` if the store cannot list or does not let us remove.
+    now: Unix time, by default the current time.  Raises `UserError` if the store cannot list
+    its files or refuses to remove one.
     """
     now = time.time() if now is None else now
     try:
-        found, archives, left = entries(store)
+        found, archives, unfinished = entries(store)
         kept: set[str] = set()
         total = count = 0
         full = False
@@ -377,12 +396,12 @@ def prune(store: Store, max_size: int, now: float | None = None) -> None:
                 kept.add(archive)
         named = {entry.manifest.archive for entry in found if entry.manifest}
         for sha256, item in archives.items():
-            # One that no entry ever named may be of a writer that is still at work.
+            # An archive that no entry names may belong to a writer that is still at work.
             if sha256 not in kept and (sha256 in named or now - item.used > GRACE):
                 store.remove(item.name)
-        for item in left:
+        for item in unfinished:
             if now - item.used > GRACE:
                 store.remove(item.name)
     except (Refused, Unreachable) as error:
-        raise UserError(f"shared cache {store.shown}: {error}") from None
+        raise UserError(f"shared cache {store.display_name}: {error}") from None
     logger.info(f"shared cache: {count} entries kept, {total:,} bytes; {len(found) - count} removed")

@@ -1,12 +1,13 @@
-"""Where the shared cache lies: a folder, a web server, or whatever fsspec has a driver for.
+"""Stores of the shared cache: a folder, a web server, or a storage that fsspec has a driver for.
 
-All three keep named files (`entries/KEY.json`, `archives/SHA256.tar.zst`) and know nothing
-of what is in them.  A store may hold anything: what comes from one is believed only after
-tasks/cache/entry.py has checked it, so that a file cut in the middle is no danger.
+A store keeps named files (`entries/KEY.json`, `archives/SHA256.tar.zst`) and does not look into
+them.  tcbuild does not trust a store: tasks/cache/entry.py checks every file that is read from
+it, so a truncated file does no harm.
 
-http(s) goes through requests: fsspec's own driver has no DELETE and needs aiohttp and its
-seven companions.  The server must answer GET and, to be written to, PUT (RFC 9110, 9.3.4);
-nginx with `dav_methods PUT DELETE` and `create_full_put_path on` does, and any WebDAV server.
+http(s) uses requests: fsspec's own driver has no DELETE and needs aiohttp with seven further
+packages.  The server must answer GET.  To store entries it must also answer PUT (RFC 9110,
+9.3.4), as nginx does with `dav_methods PUT DELETE` and `create_full_put_path on`, or any WebDAV
+server.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from tasks.util.errors import UserError
 from tasks.util.files import CHUNK, atomic_path, is_temporary
 from tasks.util.process import CREDENTIALS
 
-# Seconds to connect, seconds without a byte.
+# Seconds to connect, and seconds to wait for the next byte.
 TIMEOUT = (10.0, 60.0)
 ABSENT = (404, 410)
 REFUSED = (401, 403, 405, 409, 413, 501, 507)
-# Where each driver of fsspec comes from; fsspec names others in its own message.
+# URL scheme -> Python package of fsspec's driver.  fsspec's own message names the others.
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 DAY = 86400
 
@@ -38,20 +39,20 @@ class Absent(Exception):
 
 
 class Refused(Exception):
-    """The store does not let us do this; asking again will not change it."""
+    """The store refuses the request; a retry would not help."""
 
 
 class Unreachable(Exception):
-    """The store does not answer, or not as it should."""
+    """The store does not answer, or gives an unexpected answer."""
 
 
 class TooLarge(Exception):
-    """The file is larger than the reader was told to expect."""
+    """The file is larger than the limit of the reader."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file of a store: its name, size in bytes and when it was last written or used (Unix time)."""
+    """A file of a store; size: in bytes; used: when it was last written or used (Unix time)."""
 
     name: str
     size: int
@@ -59,39 +60,39 @@ class Item:
 
     @property
     def partial(self) -> bool:
-        """Tell whether a writer that was killed left this behind, or one at work is writing it."""
+        """Whether the file is unfinished: a writer is at work, or was killed."""
         return is_temporary(Path(self.name).name)
 
 
 class Store(Protocol):
-    """What the shared cache needs of a place to keep files in; all but `items` raise as said above."""
+    """The interface of a store.  All methods but `items` raise the exceptions above."""
 
-    shown: str
-    """The address without what stands before the host: it goes into messages."""
+    display_name: str
+    """The address without user and password, for messages."""
 
     def read(self, name: str, target: Path, limit: int) -> None:
-        """Make `target` a copy of a file of at most `limit` bytes."""
+        """Copy the file `name` of at most `limit` bytes to `target`."""
 
     def write(self, name: str, source: Path) -> None:
-        """Keep a copy of `source`."""
+        """Store a copy of `source` as `name`."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
 
     def touch(self, name: str) -> None:
-        """Note that a file was used, as well as the place can."""
+        """Record that a file was used, if the store can."""
 
     def items(self, folder: str) -> list[Item]:
-        """Return all files in a folder.  Raises `UserError` if the place cannot tell."""
+        """Return all files in a folder.  Raises `UserError` if the store cannot list them."""
 
 
 def is_folder(address: str) -> bool:
-    """Tell whether an address is that of a folder, not of another machine."""
+    """Return whether an address names a folder, not another machine."""
     return "://" not in address or address.lower().startswith("file://")
 
 
 def open_store(address: str) -> Store:
-    """Return the store at `address`: a path, or a URL of any kind that fsspec has a driver for.
+    """Return the store at `address`: a path, or a URL of a scheme that fsspec has a driver for.
 
     Raises `UserError` if there is no such driver.
     """
@@ -105,11 +106,11 @@ def open_store(address: str) -> Store:
 
 
 class Folder:
-    """A folder of this machine, or one that is mounted here."""
+    """A local or mounted folder."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        self.shown = str(top)
+        self.display_name = str(top)
 
     def read(self, name: str, target: Path, limit: int) -> None:
         try:
@@ -145,7 +146,7 @@ class Folder:
             for entry in os.scandir(self.top / folder):
                 try:
                     status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # another writer has just given it its name
+                except FileNotFoundError:  # another writer has just renamed it to its final name
                     continue
                 if entry.is_file(follow_symlinks=False):
                     found.append(Item(f"{folder}/{entry.name}", status.st_size, status.st_mtime))
@@ -153,17 +154,17 @@ class Folder:
 
 
 class Http:
-    """A web server that answers GET and, unless it is for reading alone, PUT and DELETE."""
+    """A web server that answers GET and, unless it is read-only, PUT and DELETE."""
 
     def __init__(self, address: str) -> None:
         import requests  # not needed by runs without such a cache
 
         self.address = address.rstrip("/")
-        self.shown = CREDENTIALS.sub("://***@", self.address)
+        self.display_name = CREDENTIALS.sub("://***@", self.address)
         self._requests = requests
         self._session = requests.Session()
 
-    def _ask(self, method: str, name: str, **more: Any) -> Any:
+    def _request(self, method: str, name: str, **more: Any) -> Any:
         url = f"{self.address}/{quote(name)}"
         try:
             answer = self._session.request(method, url, timeout=TIMEOUT, **more)
@@ -181,7 +182,7 @@ class Http:
 
     def read(self, name: str, target: Path, limit: int) -> None:
         headers = {"Accept-Encoding": "identity"}
-        with self._ask("GET", name, headers=headers, stream=True) as answer, target.open("wb") as sink:
+        with self._request("GET", name, headers=headers, stream=True) as answer, target.open("wb") as sink:
             try:
                 _copy(answer.iter_content(CHUNK), sink, limit)
             except self._requests.RequestException as error:
@@ -193,40 +194,40 @@ class Http:
         try:
             self._put(name, source)
         except (Absent, Refused):
-            # A WebDAV server wants the folder to be there (RFC 4918, 9.7.1); others do not know MKCOL.
+            # A WebDAV server requires that the folder exists (RFC 4918, 9.7.1); others do not know MKCOL.
             try:
-                self._ask("MKCOL", name.rpartition("/")[0])
+                self._request("MKCOL", name.rpartition("/")[0])
                 self._put(name, source)
             except (Absent, Refused) as error:
                 raise Refused(str(error)) from None
 
     def _put(self, name: str, source: Path) -> None:
         with source.open("rb") as stream:
-            self._ask("PUT", name, data=stream)
+            self._request("PUT", name, data=stream)
 
     def remove(self, name: str) -> None:
         try:
-            self._ask("DELETE", name)
+            self._request("DELETE", name)
         except Absent:
             return
 
     def touch(self, name: str) -> None:
-        """A web server has no way to be told."""
+        """Do nothing: HTTP has no request that records a use."""
 
     def items(self, folder: str) -> list[Item]:
         raise UserError(
-            f"{self.shown}: a web server does not list what it has",
-            "run this where its files lie, with cache=FOLDER",
+            f"{self.display_name}: a web server does not list its files",
+            "run this on the server itself, with cache=FOLDER",
         )
 
 
 class Remote:
-    """Anything else: s3 and whatever fsspec has a driver for, set up as fsspec's configuration says."""
+    """Any other storage that fsspec has a driver for, such as s3; fsspec's own configuration applies."""
 
     def __init__(self, address: str, scheme: str) -> None:
         import fsspec
 
-        self.shown = CREDENTIALS.sub("://***@", address.rstrip("/"))
+        self.display_name = CREDENTIALS.sub("://***@", address.rstrip("/"))
         try:
             self._fs, top = fsspec.core.url_to_fs(address)
         except ImportError as error:
@@ -234,10 +235,12 @@ class Remote:
             hint = f"artifacts/.venv/bin/pip install {package}" if package else str(error)
             if package == "s3fs":
                 hint = f"start tcbuild by ./doit, which installs it, or {hint}"
-            raise UserError(f"cache={self.shown}: the driver for {scheme} is not installed", hint) from None
+            raise UserError(
+                f"cache={self.display_name}: the driver for {scheme} is not installed", hint
+            ) from None
         except ValueError as error:
-            hint = "a folder, http://, https://, s3:// or another address that fsspec knows"
-            raise UserError(f"cache={self.shown}: {error}", hint) from None
+            hint = "give a folder, http://, https://, s3:// or another address that fsspec knows"
+            raise UserError(f"cache={self.display_name}: {error}", hint) from None
         self._top = top.rstrip("/")
         self._made: set[str] = set()
 
@@ -252,7 +255,7 @@ class Remote:
             raise Absent from None
         except TooLarge:
             raise
-        except Exception as error:  # each driver has its own
+        except Exception as error:  # each driver raises exceptions of its own
             raise _driver_error(error) from None
 
     def write(self, name: str, source: Path) -> None:
@@ -274,7 +277,7 @@ class Remote:
             raise _driver_error(error) from None
 
     def touch(self, name: str) -> None:
-        # Object stores change a file's time only by writing it; once a day is often enough.
+        # An object store changes a file's time only when the file is written; once a day is enough.
         try:
             path = self._path(name)
             if time.time() - self._fs.modified(path).timestamp() > DAY:
@@ -293,7 +296,7 @@ class Remote:
         except FileNotFoundError:
             return []
         except NotImplementedError:
-            raise UserError(f"{self.shown} does not tell when its files were written") from None
+            raise UserError(f"{self.display_name} does not report when its files were written") from None
         except Exception as error:
             raise _driver_error(error) from None
         return found

@@ -1,11 +1,10 @@
-"""Tasks that ask the shared cache before they work, and give it what they made.
+"""Tasks that restore their results from the shared cache, or build them and store them there.
 
-`shared` wraps a task of dodo.py.  The key of its entry is the sha256 of all that what it
-makes depends on, and of nothing else: no path of this machine, no time.  Two checkouts in
-two folders on two machines have one key if and only if they would make the same bytes.
+`shared` wraps a task of dodo.py.  The key of its entry is the sha256 of everything that the
+results depend on, and of nothing else: no path of this machine, no time.  Two checkouts have
+the same key if and only if they would make the same bytes.
 
-The cache is a convenience: one that cannot be reached, refuses or holds rubbish costs a
-line and the time of the build, never the build.
+A fault of the cache never fails a build: tcbuild prints one line and builds without the cache.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from tasks.util.files import sha256_file
 from tasks.util.log import logger
 from tasks.util.process import PASSED, clean_env, run
 
-# Part of every key: to be raised when entries of before must not be taken any more.
+# Part of every key.  Raise it when older entries must not be used any more.
 FORMAT = 1
-# What tells compilers apart within one machine, by path and time; keys have versions instead.
+# Values that identify compilers by path and time on one machine; keys have versions instead.
 LOCAL_KEYS = ("tools",)
-OF_KERNEL_TREE = ("kconfig:base", "kconfig", "kernel")
+KERNEL_TREE_TASKS = ("kconfig:base", "kconfig", "kernel")
 FIELDS = ("db:Status-Status", "Package", "Architecture", "Version", "Pre-Depends", "Depends", "Provides")
 QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 
@@ -48,8 +47,9 @@ QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 class SharedCache:
     """The shared cache of one run.
 
-    address: "" for none; offline: whether only a folder may be asked; unusable, read_only: why it
-    is not asked any more, or nothing more is put into it, in the rest of this run ("" if it is).
+    address: "" for none; offline: whether only a folder may be used; unusable: why the rest of
+    this run does not use the cache; read_only: why the rest of this run stores nothing in it
+    ("" if it does).
     """
 
     address: str
@@ -58,26 +58,26 @@ class SharedCache:
     read_only: str = ""
 
     def store(self) -> Store | None:
-        """Return the place where entries lie, None if it cannot be used."""
+        """Return the store of the entries, None if it cannot be used."""
         if self.unusable:
             return None
         if self.offline and not is_folder(self.address):
             self.unusable = "offline=1"
-            logger.info("shared cache: not asked, offline=1 forbids it")
+            logger.info("shared cache: not used, because offline=1 forbids it")
             return None
         try:
             tools()
         except UserError as error:
             self.unusable = str(error)
-            text = f"no shared cache: {error.message}, and versions of tools cannot be told without it"
+            text = f"no shared cache: {error.message}, so the versions of tools are unknown"
             logger.warning(text)
             return None
         return open_store(self.address)
 
-    def give_up(self, store: Store, why: str) -> None:
-        """Leave the cache alone for the rest of this run."""
+    def disable(self, store: Store, why: str) -> None:
+        """Do not use the cache in the rest of this run."""
         self.unusable = why
-        logger.warning(f"shared cache {store.shown} cannot be used ({why}); going on without it")
+        logger.warning(f"shared cache {store.display_name} cannot be used ({why}); building without it")
 
 
 def shared(
@@ -88,14 +88,14 @@ def shared(
     made: Sequence[Path] = (),
     also: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Return `task` so that its actions are done only if the shared cache does not have what they make.
+    """Return `task` so that its actions run only if the shared cache does not hold their results.
 
-    made: all files and whole folders that it makes, its targets if not given; also: what
-    else it depends on besides its `file_dep` and `changed` keys.  Without a shared cache,
-    and where its inputs cannot be told from those of another machine, `task` itself.
+    made: all files and folders that the task makes, by default its targets; also: further
+    values that it depends on, besides its `file_dep` and `changed` keys.  Returns `task`
+    unchanged without a shared cache, and if the kernel's source or toolchain has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
-    if not cache.address or (name in OF_KERNEL_TREE and not has_one_source(settings)):
+    if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
@@ -112,32 +112,35 @@ def shared(
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):
-                return result  # a failure, as doit knows it
+                return result  # doit's failure
         upload(cache, settings.output, name, task_key, outputs)
         return None
 
     wrapped = action(run_or_restore)
-    wrapped.in_shared_cache = lambda: is_there(cache, task_key)  # type: ignore[attr-defined]
-    # What is read beforehand is for who builds; what comes from the cache would only wait for it.
+    wrapped.in_shared_cache = lambda: has_entry(cache, task_key)  # type: ignore[attr-defined]
+    # Reading files beforehand helps a build; a restore from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "beforehand"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
 
 
 def has_one_source(settings: Settings) -> bool:
-    """Tell whether source and toolchain of the kernel have a digest: a tree edited in place has none."""
+    """Return whether the kernel's source and toolchain have a digest; a tree edited in place has none."""
     source, chosen = settings.profile.kernel.source, settings.profile.kernel.toolchain
     if source.tree() is not None:
         return False
     return build_root.load(chosen).root is None or (build_root.FOLDER / f"{chosen}.packages").is_file()
 
 
-# --- using the cache ---------------------------------------------------------
+# --- restore and upload ------------------------------------------------------
 
 
 def restore(
     cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
 ) -> bool:
-    """Take what task `name` makes below `output` from the shared cache, if it is there and whole."""
+    """Restore the results of task `name` below `output` from the shared cache.
+
+    Returns whether that worked: whether there is an entry, and it is valid.
+    """
     from tasks.cache import entry
 
     store = cache.store()
@@ -145,12 +148,12 @@ def restore(
         return False
     try:
         found = entry.get(store, task_key(), output, made, entry.signing_secret())
-    except entry.Bad as error:
+    except entry.BadEntry as error:
         logger.warning(f"shared cache: the entry of {name} is refused: {error}; building it")
         entry.discard(store, error.names)
         return False
     except Unreachable as error:
-        cache.give_up(store, str(error))
+        cache.disable(store, str(error))
         return False
     if found is None:
         return False
@@ -161,7 +164,7 @@ def restore(
 def upload(
     cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
 ) -> None:
-    """Put what task `name` has made into the shared cache."""
+    """Store the results of task `name` in the shared cache."""
     from tasks.cache import entry
 
     store = cache.store()
@@ -171,15 +174,17 @@ def upload(
         size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
     except Refused as error:
         cache.read_only = str(error)
-        logger.warning(f"shared cache {store.shown} takes nothing ({error}); it is only read from")
+        logger.warning(
+            f"shared cache {store.display_name} cannot be written to ({error}); tcbuild only reads it"
+        )
     except Unreachable as error:
-        cache.give_up(store, str(error))
+        cache.disable(store, str(error))
     else:
         logger.info(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
 
 
-def is_there(cache: SharedCache, task_key: Callable[[], str]) -> bool:
-    """Tell whether the shared cache has an entry; what is in it is not looked at."""
+def has_entry(cache: SharedCache, task_key: Callable[[], str]) -> bool:
+    """Return whether the shared cache has the entry, without a check of its files."""
     from tasks.cache import entry
 
     store = cache.store()
@@ -188,7 +193,7 @@ def is_there(cache: SharedCache, task_key: Callable[[], str]) -> bool:
     try:
         return entry.has(store, task_key(), entry.signing_secret())
     except Unreachable as error:
-        cache.give_up(store, str(error))
+        cache.disable(store, str(error))
         return False
 
 
@@ -198,7 +203,7 @@ def is_there(cache: SharedCache, task_key: Callable[[], str]) -> bool:
 def key(
     settings: Settings, name: str, inputs: Iterable[str], checks: Iterable[Keys], also: Mapping[str, Any]
 ) -> str:
-    """Return the key of what task `name` makes of files `inputs`, the values of `checks` and `also`."""
+    """Return the cache key of task `name` with the files `inputs` and the values of `checks` and `also`."""
     values = {key: value for check in checks for key, value in check.values.items()}
     kernel = settings.profile.kernel
     facts = {
@@ -215,19 +220,19 @@ def key(
 
 
 def _file(settings: Settings, path: Path) -> tuple[str, bool, str]:
-    """Return what counts of an input: its path where others have it too, the executable bit, its sha256."""
+    """Return what a key contains of an input: a path without machine folders, executable bit, sha256."""
     if path.is_relative_to(settings.output):
         label = f"output/{path.relative_to(settings.output)}"
     elif path.is_relative_to(ROOT):
         label = f"checkout/{path.relative_to(ROOT)}"
     else:
-        label = str(path)  # a fragment from elsewhere is named so in diff.txt
+        label = str(path)  # diff.txt names a fragment outside the checkout by this path
     return label, bool(path.stat().st_mode & stat.S_IXUSR), sha256_file(path)
 
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """Return what every result depends on besides its inputs: tcbuild, tools, environment, processor."""
+    """Return what every result depends on besides its inputs: code, tools, environment, processor."""
     return {
         "code": code(),
         "tools": tools(),
@@ -238,7 +243,7 @@ def machine() -> dict[str, Any]:
 
 
 def code() -> str:
-    """Return a digest of tcbuild's own code and of the Python packages it is locked to for building."""
+    """Return a digest of tcbuild's own code and of the Python packages locked for building."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "tasks").rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
@@ -249,10 +254,10 @@ def code() -> str:
 
 @functools.cache
 def tools() -> dict[str, str]:
-    """Return versions of the tools that host.toml names for building, and of all they stand on.
+    """Return the versions of the tools that host.toml names for building, and of their dependencies.
 
-    Debian package -> version; a program outside Debian's folders -> its sha256.  Raises
-    `UserError` on a machine without dpkg.
+    Maps a Debian package to its version, and a program outside Debian's folders to its sha256.
+    Raises `UserError` on a machine without dpkg.
     """
     wanted = host.groups()["build"]
     listing = run(["dpkg-query", "--show", "--showformat", QUERY]).stdout
@@ -265,12 +270,12 @@ def tools() -> dict[str, str]:
 
 
 def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
-    """Return name -> version of the installed packages `names` and of all they depend on.
+    """Return name -> version of the installed packages `names` and of all their dependencies.
 
-    listing: lines as `QUERY` has them (dpkg-query(1)); of alternatives and of packages that
-    provide another one, all that are installed count.
+    listing: lines in the format `QUERY` (dpkg-query(1)).  Of alternatives, and of packages that
+    provide another one, all installed ones count.
     """
-    from tasks.formats.debian_control import related  # here, for a run with nothing to do needs it not
+    from tasks.formats.debian_control import related  # imported here: a run with nothing to do skips it
 
     versions: dict[str, str] = {}
     needs: dict[str, set[str]] = {}

@@ -38,22 +38,22 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1", "10 XB", "1,5GB", "1e9", "10GiBB", "10 G B"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UserError, match="expected a size as 500MB or 10GiB"):
+    with pytest.raises(UserError, match="expected a size like 500MB or 10GiB"):
         admin.parse_size(text)
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(812, "812 B"), (1024, "1.0 KiB"), (11_429_477, "10.9 MiB"), (5 << 42, "20.0 TiB")]
 )
-def test_shown_sizes(size: int, text: str) -> None:
-    assert admin.shown_size(size) == text
+def test_sizes_for_people(size: int, text: str) -> None:
+    assert admin.format_size(size) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(-3, "0 s"), (119, "119 s"), (180, "3 min"), (7200, "2 h"), (864000, "10 days")]
 )
-def test_shown_ages(seconds: float, text: str) -> None:
-    assert admin.shown_age(seconds) == text
+def test_ages_for_people(seconds: float, text: str) -> None:
+    assert admin.format_age(seconds) == text
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_list_says_task_size_and_age(
     admin.print_list(settings)
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{OTHER[:12]} +[\d.]+ K?i?B +\d+ s  \(damaged\)", lines[0])
-    size = admin.shown_size(manifest.size + (store.top / entry.entry_name(KEY)).stat().st_size)
+    size = admin.format_size(manifest.size + (store.top / entry.entry_name(KEY)).stat().st_size)
     assert re.fullmatch(rf"{KEY[:12]} +{re.escape(size)} +3 h  kernel", lines[1])
     assert re.fullmatch(rf"{tmp_path}/store: 2 entries, [\d.]+ K?i?B in 2 archives", lines[2])
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.cache import entry
-from tasks.cache.entry import Bad, File
+from tasks.cache.entry import BadEntry, File
 from tasks.cache.store import Folder, Refused
 from tests.support.cacheentries import KEY, OTHER, SECRET, content, damage, make, stored, taken
 
@@ -84,7 +84,7 @@ def test_any_damage_is_refused_and_leaves_the_output(
     unread = which == "entries" and how == "flip" and not secret and int(at * path.stat().st_size) == line - 1
     if unread:
         return
-    with pytest.raises(Bad):
+    with pytest.raises(BadEntry):
         taken(store, there, secret=secret)
     assert content(there) == before
     assert sorted(path.name for path in there.iterdir()) == ["kernel", "list"]
@@ -93,7 +93,7 @@ def test_any_damage_is_refused_and_leaves_the_output(
 def test_a_bad_entry_is_removed_and_can_be_put_again(store: Folder, tmp_path: Path) -> None:
     manifest = stored(store, tmp_path / "one")
     damage(store.top / entry.archive_name(manifest.archive), "flip", 0.5)
-    with pytest.raises(Bad) as error:
+    with pytest.raises(BadEntry) as error:
         taken(store, tmp_path / "two")
     entry.discard(store, error.value.names)
     assert content(store.top) == {}
@@ -104,7 +104,7 @@ def test_a_bad_entry_is_removed_and_can_be_put_again(store: Folder, tmp_path: Pa
 def test_an_entry_whose_archive_is_gone(store: Folder, tmp_path: Path) -> None:
     manifest = stored(store, tmp_path / "one")
     (store.top / entry.archive_name(manifest.archive)).unlink()
-    with pytest.raises(Bad, match="archive is missing"):
+    with pytest.raises(BadEntry, match="archive is missing"):
         taken(store, tmp_path / "two")
 
 
@@ -152,7 +152,7 @@ GOOD = [("kernel/vmlinuz64", b"new"), ("list", b"l")]
         ([*GOOD, ("corepure64.gz", b"x")], "which the task does not make"),
         ([*GOOD, ("kernel-evil/x", b"x")], "which the task does not make"),
         ([*GOOD, ("list", b"again")], "names a file twice"),
-        ([*GOOD, ("list/below", b"x")], "not what the manifest says"),
+        ([*GOOD, ("list/below", b"x")], "does not match its manifest"),
         (GOOD[:1], "lacks list"),
         ([], "lacks kernel, list"),
     ],
@@ -175,7 +175,7 @@ def test_entries_that_would_write_something_else(
 ) -> None:
     forge(store, files)
     there = tmp_path / "a" / "two"
-    with pytest.raises(Bad, match=says):
+    with pytest.raises(BadEntry, match=says):
         taken(store, there)
     assert [path for path in (tmp_path / "a").rglob("*") if path.is_file()] == []
 
@@ -206,7 +206,7 @@ def test_archives_that_are_not_what_the_manifest_says(
     store: Folder, tmp_path: Path, change: Callable[[tarfile.TarInfo], None]
 ) -> None:
     forge(store, GOOD, change)
-    with pytest.raises(Bad, match="not what the manifest says"):
+    with pytest.raises(BadEntry, match="does not match its manifest"):
         taken(store, tmp_path / "two")
     assert content(tmp_path / "two") == {}
 
@@ -216,7 +216,7 @@ def test_a_file_with_another_content_than_the_manifest_says(store: Folder, tmp_p
     wrong = dataclasses.replace(manifest.files[0], sha256="0" * 64)
     lie = dataclasses.replace(manifest, files=(wrong, *manifest.files[1:]))
     (store.top / entry.entry_name(KEY)).write_bytes(lie.to_bytes(b""))
-    with pytest.raises(Bad, match="has another content"):
+    with pytest.raises(BadEntry, match="has a different content"):
         taken(store, tmp_path / "two")
 
 
@@ -224,14 +224,14 @@ def test_more_bytes_than_the_manifest_says_are_not_read(store: Folder, tmp_path:
     manifest = stored(store, tmp_path / "one")
     with (store.top / entry.archive_name(manifest.archive)).open("ab") as file:
         file.truncate(1 << 40)  # sparse: it would take a day to read
-    with pytest.raises(Bad, match="more than"):
+    with pytest.raises(BadEntry, match="more than"):
         taken(store, tmp_path / "two")
 
 
 def test_the_entry_of_another_key_is_refused(store: Folder, tmp_path: Path) -> None:
     stored(store, tmp_path / "one")
     (store.top / entry.entry_name(KEY)).rename(store.top / entry.entry_name(OTHER))
-    with pytest.raises(Bad, match="another entry"):
+    with pytest.raises(BadEntry, match="belongs to another entry"):
         taken(store, tmp_path / "two", OTHER)
 
 
@@ -244,7 +244,7 @@ def test_manifests_that_make_no_sense(change: dict[str, object]) -> None:
     about = {"key": KEY, "task": "kernel", "archive": OTHER, "size": 10, "files": []}
     body = json.dumps(about | change).encode()
     raw = f"{entry.MAGIC} {hashlib.sha256(body).hexdigest()} -\n".encode() + body
-    with pytest.raises(Bad, match="makes no sense"):
+    with pytest.raises(BadEntry, match="malformed"):
         entry.read_manifest(raw, KEY, b"")
 
 
@@ -253,7 +253,7 @@ def test_with_a_secret_only_what_is_signed_by_it_is_believed(
     store: Folder, tmp_path: Path, signed: bytes
 ) -> None:
     stored(store, tmp_path / "one", secret=signed)
-    with pytest.raises(Bad, match="not signed") as error:
+    with pytest.raises(BadEntry, match="not signed") as error:
         taken(store, tmp_path / "two", secret=SECRET)
     assert error.value.names == (), "it may be good for others"
     assert not entry.has(store, KEY, SECRET)

@@ -108,7 +108,7 @@ def test_addresses(address: str, kind: type) -> None:
     assert isinstance(store, kind)
     assert is_folder(address) == (kind is Folder)
     if "%20" in address:
-        assert store.shown == "/var/cache/a b"
+        assert store.display_name == "/var/cache/a b"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_driver_that_is_missing_is_named(
 
 
 def test_passwords_in_addresses_are_not_shown() -> None:
-    assert open_store("https://me:secret@host/cache/").shown == "https://***@host/cache"
+    assert open_store("https://me:secret@host/cache/").display_name == "https://***@host/cache"
 
 
 def test_a_folder_that_cannot_be_written(file: Path, tmp_path: Path) -> None:

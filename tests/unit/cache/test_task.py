@@ -184,13 +184,13 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
     [
         (
             ("read", Unreachable("connection refused")),
-            "cannot be used (connection refused); going on without it",
+            "cannot be used (connection refused); building without it",
         ),
         (
             ("write", Refused("PUT: 403 Forbidden")),
-            "takes nothing (PUT: 403 Forbidden); it is only read from",
+            "cannot be written to (PUT: 403 Forbidden); tcbuild only reads it",
         ),
-        (("write", Unreachable("timed out")), "cannot be used (timed out); going on without it"),
+        (("write", Unreachable("timed out")), "cannot be used (timed out); building without it"),
     ],
 )
 def test_a_cache_that_fails_costs_one_line(
@@ -234,7 +234,7 @@ def test_offline_asks_no_other_machine(
     address = "https://host/cache"
     bench.settings = dataclasses.replace(bench.settings, shared_cache=address, offline=True)
     assert bench.run() is None
-    assert capsys.readouterr().out == "shared cache: not asked, offline=1 forbids it\n"
+    assert capsys.readouterr().out == "shared cache: not used, because offline=1 forbids it\n"
     assert bench.runs == 1
 
 
