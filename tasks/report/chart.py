@@ -1,6 +1,6 @@
-"""Tables and small pictures of a report, as HTML and SVG with classes for a page to style.
+"""Tables and small charts of the report, as HTML and SVG with classes that the page styles.
 
-Sizes inside a picture are per cents or its own units, never style attributes: the page's
+Sizes in a chart are per cents or SVG units, never style attributes: the page's content security
 policy forbids those.
 """
 
@@ -17,13 +17,17 @@ from tasks.util.html import templates
 
 MACROS = Path(__file__).with_name("chart.html")
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
-MOST_TICKS = 8
-THINNEST = 0.15  # per cent: a bar must be seen
+MAX_TICKS = 8
+MIN_WIDTH = 0.15  # per cent: a narrower bar could not be seen
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: text or HTML, and what it is sorted by if that is not its text."""
+    """A cell of a table.
+
+    content: text or HTML; key: the value to sort by, None for the text itself; number: whether
+    the cell is aligned as a number.
+    """
 
     content: str | Markup
     key: float | str | None = None
@@ -31,28 +35,28 @@ class Cell:
 
 
 def number(value: float | None, shown: str) -> Cell:
-    """Return a cell with a number, or with nothing."""
+    """Return a cell with a number, or an empty cell for None."""
     return Cell("" if value is None else shown, -1 if value is None else value, number=True)
 
 
-def kind(outcome: str) -> str:
-    """Return the class of an outcome."""
+def css_class(outcome: str) -> str:
+    """Return the CSS class of an outcome."""
     return outcome.replace(" ", "-")
 
 
 def table(label: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Markup:
-    """Return a table that can be sorted; its first column heads its rows."""
-    return _filled("table", label, heads, rows)
+    """Return a sortable table; the first cell of each row is its heading."""
+    return _render_macro("table", label, heads, rows)
 
 
-def _filled(macro: str, *arguments: object) -> Markup:
-    """Return what a macro of chart.html makes of `arguments`."""
+def _render_macro(macro: str, *arguments: object) -> Markup:
+    """Return the output of a macro of chart.html."""
     made = getattr(templates(MACROS.parent).get_template(MACROS.name).module, macro)(*arguments)
     return Markup(made)
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a time for people: 0.4 s, 12 s, 3 min 20 s, 1 h 5 min."""
+    """Return a duration as text for people: 0.4 s, 12 s, 3 min 20 s, 1 h 5 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -65,7 +69,7 @@ def seconds_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on the axis of times; x: where, in per cent; label: "" if there is no room for it."""
+    """A mark on the time axis; x: position in per cent; label: "" if there is no room for it."""
 
     x: str
     label: str
@@ -73,7 +77,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """A task on the axis of times; x, width: in per cent."""
+    """A task on the time axis; took: duration as text; x, width: in per cent."""
 
     name: str
     took: str
@@ -84,45 +88,54 @@ class Bar:
 
 
 def waterfall(tasks: Sequence[TaskRun], start: float, seconds: float) -> Markup:
-    """Return a row for each task with a bar from its begin to its end, in the order of their begin.
+    """Return a waterfall chart: a row for each task, sorted by start, with a bar from start to end.
 
-    start: of the run, seconds since the epoch; seconds: how long it took.
+    start: of the run, seconds since the epoch; seconds: duration of the run.
     """
     whole = max(seconds, 0.001)
     ticks = [
-        Tick(_part(at, whole), "" if at >= whole * 0.96 else seconds_text(at) if at else "0")
+        Tick(_percent(at, whole), "" if at >= whole * 0.96 else seconds_text(at) if at else "0")
         for at in _ticks(whole)
     ]
     bars = []
     for task in sorted(tasks, key=lambda item: item.start):
         begin = min(max(task.start - start, 0.0), whole)
         took = whole - begin if task.seconds is None else min(task.seconds, whole - begin)
-        width = f"{max(100 * took / whole, THINNEST):.3f}%"
-        bars.append(Bar(task.name, _took(task), task.outcome, kind(task.outcome), _part(begin, whole), width))
-    return _filled("waterfall", ticks, bars)
+        width = f"{max(100 * took / whole, MIN_WIDTH):.3f}%"
+        bars.append(
+            Bar(
+                task.name,
+                _duration_text(task),
+                task.outcome,
+                css_class(task.outcome),
+                _percent(begin, whole),
+                width,
+            )
+        )
+    return _render_macro("waterfall", ticks, bars)
 
 
-def _took(task: TaskRun) -> str:
+def _duration_text(task: TaskRun) -> str:
     return "not ended" if task.seconds is None else seconds_text(task.seconds)
 
 
-def _part(value: float, whole: float) -> str:
+def _percent(value: float, whole: float) -> str:
     return f"{100 * value / whole:.3f}%"
 
 
 def _ticks(whole: float) -> list[float]:
-    step = next((step for step in TICKS if whole / step <= MOST_TICKS), whole / MOST_TICKS)
+    step = next((step for step in TICKS if whole / step <= MAX_TICKS), whole / MAX_TICKS)
     return [number * step for number in range(int(whole / step) + 1)]
 
 
 def bars(label: str, heads: tuple[str, str], rows: Sequence[tuple[str, int, str]]) -> Markup:
-    """Return a table of (name, value, value for people) with a bar in each row."""
+    """Return a table with a bar in each row; rows: (name, value, value as text)."""
     most = max((value for _, value, _ in rows), default=0) or 1
     cells = [
         (
             Cell(name),
             number(value, shown),
-            Cell(_filled("meter", f"{max(100 * value / most, THINNEST):.2f}%"), value),
+            Cell(_render_macro("meter", f"{max(100 * value / most, MIN_WIDTH):.2f}%"), value),
         )
         for name, value, shown in rows
     ]
@@ -130,7 +143,7 @@ def bars(label: str, heads: tuple[str, str], rows: Sequence[tuple[str, int, str]
 
 
 def sparkline(values: Sequence[int]) -> Markup:
-    """Return a line through the values, oldest first; nothing for fewer than two."""
+    """Return a line chart of the values, oldest first; empty for fewer than two values."""
     if len(values) < 2:
         return Markup("")
     low, high = min(values), max(values)
@@ -139,4 +152,4 @@ def sparkline(values: Sequence[int]) -> Markup:
         (f"{4 + index * step:.1f}", f"{10 if high == low else 17 - 14 * (value - low) / (high - low):.1f}")
         for index, value in enumerate(values)
     ]
-    return _filled("sparkline", values, points)
+    return _render_macro("sparkline", values, points)

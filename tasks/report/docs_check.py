@@ -1,8 +1,8 @@
-"""Whether the documents are true: links, commands, options, variables, paths, code blocks.
+"""Check of the documents: links, commands, options, variables, paths, code blocks.
 
-The documents are README.md, the others at the top, and every page in docs/.  A mark is an
+The documents are the Markdown files at the top of the checkout and in docs/.  A mark is an
 HTML comment on the line before a code block; `MARKS` lists the kinds, and
-docs/contributing.md explains them.  Markdown: CommonMark, as far as the documents use it.
+docs/contributing.md explains them.  Format: CommonMark, as far as the documents use it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from tasks.util.checkout import ROOT
 
-# Tasks of which there is one for each extension, and what such a task does.
+# Tasks with one sub-task an extension -> what the sub-task does.
 FAMILIES = {
-    "fetch": "fetch what the recipe of extension NAME is made of",
-    "lock": "pin what the recipe of extension NAME is made of, in its lock.toml",
-    "tcz": "make extension NAME, and what it depends on",
+    "fetch": "fetch the inputs of extension NAME",
+    "lock": "pin the inputs of extension NAME in its lock.toml",
+    "tcz": "build extension NAME and its dependencies",
 }
 DOIT_COMMANDS = ("clean", "forget", "help", "info", "list", "run")
 
 MARKS = ("run", "not run", "file", "check", "output")
-FREE = ("mermaid", "text")  # languages of blocks that need no mark
+UNMARKED_LANGUAGES = ("mermaid", "text")  # languages of blocks that need no mark
 MARK = re.compile(rf"<!-- ({'|'.join(MARKS)}): (.+) -->")
 FENCE = re.compile(r"(`{3,})(\S*)\s*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -32,18 +32,18 @@ HEADING = re.compile(r"#{1,6} +(.*)")
 SPAN = re.compile(r"`([^`\n]+)`")
 DOIT = re.compile(r"(?:^|[\s(])\./doit((?: +[^\s;|&<>()]+)*)")
 VARIABLE = re.compile(r"([a-z_]+)=\S*")
-# A path of the checkout, without words that stand for others (NAME).
+# A path of the checkout; `PLACEHOLDER` finds words like NAME in it.
 PATH = re.compile(r"(?:LICENSES|docs|extensions|kconfig|patches|profiles|rootfs|tasks|tests)/[^\s*]*")
 PLACEHOLDER = re.compile(r"[A-Z]{4,}")
 
 
 def pages() -> list[Path]:
-    """Return all documents: those at the top, and every page in docs/."""
+    """Return all documents: the Markdown files at the top of the checkout and in docs/."""
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def options(task: Any) -> dict[str, str]:
-    """Return the long options of a doit task, and what each of them means."""
+    """Return the long options of a doit task, each with its help text."""
     return {option["long"]: option["help"] for option in task.params if option.get("long")}
 
 
@@ -68,7 +68,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line outside code blocks."""
+    """Yield (line number, text) of each line outside code blocks."""
     yield from (line for _, line in _parts(text) if line)
 
 
@@ -92,10 +92,9 @@ def _parts(text: str) -> Iterator[tuple[Block | None, tuple[int, str] | None]]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return what a link to a heading of the page may have behind its #.
+    """Return the anchors of the page's headings, in GitHub's form.
 
-    The renderers (GitHub's, Python-Markdown's) agree on headings of words alone; for others this is
-    GitHub's form.
+    GitHub and Python-Markdown differ only for headings with other characters than words and spaces.
     """
     headings = (HEADING.fullmatch(line) for _, line in prose(text))
     titles = (heading[1].strip().lower() for heading in headings if heading)
@@ -103,22 +102,22 @@ def anchors(text: str) -> set[str]:
 
 
 def mistakes(texts: dict[Path, str], tasks: list[Any], variables: Collection[str]) -> list[str]:
-    """Return a line for each mistake in the documents `texts` (path -> content), in their order."""
-    there = {path for path, text in texts.items() for path in map(Path, _files(text))}
-    known = Known(tasks, variables, there)
+    """Return a line for each mistake in the documents `texts` (path -> content), in page order."""
+    there = {path for path, text in texts.items() for path in map(Path, _shown_files(text))}
+    known = KnownNames(tasks, variables, there)
     found = []
     for path, text in texts.items():
-        wrong = [*_links(path, text, texts), *_marks(text), *_words(text, known)]
+        wrong = [*_link_mistakes(path, text, texts), *_mark_mistakes(text), *_name_mistakes(text, known)]
         found += [f"  {path.relative_to(ROOT)}:{line}: {what}" for line, what in sorted(wrong)]
     return found
 
 
-def _files(text: str) -> list[str]:
-    """Return the paths that a page's own code blocks make."""
+def _shown_files(text: str) -> list[str]:
+    """Return the paths of the files that a page's own code blocks show."""
     return [block.about for block in blocks(text) if block.mark == "file"]
 
 
-def _links(page: Path, text: str, texts: dict[Path, str]) -> Iterator[tuple[int, str]]:
+def _link_mistakes(page: Path, text: str, texts: dict[Path, str]) -> Iterator[tuple[int, str]]:
     for number, line in prose(text):
         for target in LINK.findall(SPAN.sub("``", line)):
             if re.match(r"[a-z]+:", target):
@@ -126,34 +125,34 @@ def _links(page: Path, text: str, texts: dict[Path, str]) -> Iterator[tuple[int,
             file, _, anchor = target.partition("#")
             other = (page.parent / file).resolve() if file else page
             if other not in texts and not other.exists():
-                yield number, f"the link {target} leads nowhere"
+                yield number, f"the link {target} names a file that does not exist"
             elif anchor and anchor not in anchors(texts.get(other) or other.read_text()):
-                yield number, f"the link {target} leads to no heading"
+                yield number, f"the link {target} names a heading that does not exist"
 
 
-def _marks(text: str) -> Iterator[tuple[int, str]]:
+def _mark_mistakes(text: str) -> Iterator[tuple[int, str]]:
     for block in blocks(text):
-        if not block.mark and block.language not in FREE:
-            yield block.line, f"a code block without a mark: one of {', '.join(MARKS)}, or the language text"
+        if not block.mark and block.language not in UNMARKED_LANGUAGES:
+            yield block.line, f"a code block has no mark: add {', '.join(MARKS)}, or the language text"
 
 
-class Known:
-    """What the documents may name: tasks, their options, variables, paths of the checkout.
+class KnownNames:
+    """The names that the documents may use: tasks, options, variables, paths of the checkout.
 
-    files: paths that code blocks of the documents make.
+    files: paths of files that code blocks of the documents show.
     """
 
     def __init__(self, tasks: list[Any], variables: Collection[str], files: set[Path]) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.variables = variables
-        # A profile's lock is made by a command, which the page shows.
+        # A page that shows a profile also shows the command that makes its lock.
         locks = {file.with_suffix(".lock.toml") for file in files if file.match("profiles/*.toml")}
         self.paths = {str(path) for file in files | locks for path in (file, *file.parents)}
         recipes = [file.parent.name for file in files if file.match("extensions/*/recipe.toml")]
         self.names = {f"{stage}:{name}" for stage in FAMILIES for name in ["NAME", *recipes]}
 
-    def wrong_command(self, words: Sequence[str]) -> str:
-        """Return what is wrong with the words behind `./doit`, "" if nothing is."""
+    def command_mistake(self, words: Sequence[str]) -> str:
+        """Return the mistake in the words after `./doit`, "" if there is none."""
         task: Any = None
         chosen = ""
         for word in words:
@@ -170,25 +169,25 @@ class Known:
                     return f"there is no task {word}"
         return ""
 
-    def wrong_path(self, path: str) -> bool:
-        """Tell whether a path of the checkout does not exist."""
+    def is_missing_path(self, path: str) -> bool:
+        """Return whether a path of the checkout does not exist."""
         there = (ROOT / path).exists() or path.rstrip("/") in self.paths
         return not there and not PLACEHOLDER.search(path)
 
 
-def _words(text: str, known: Known) -> Iterator[tuple[int, str]]:
-    """Yield what is wrong with commands, variables and paths in code spans and blocks of shell."""
+def _name_mistakes(text: str, known: KnownNames) -> Iterator[tuple[int, str]]:
+    """Yield (line number, mistake) for commands, variables and paths in code spans and shell blocks."""
     spans = [(number, span) for number, line in prose(text) for span in SPAN.findall(line)]
     for number, span in spans:
         variable = VARIABLE.fullmatch(span)
         if variable and variable[1] not in known.variables:
             yield number, f"there is no variable {variable[1]}="
-        if PATH.fullmatch(span) and known.wrong_path(span):
+        if PATH.fullmatch(span) and known.is_missing_path(span):
             yield number, f"there is no {span}"
     shell = [block for block in blocks(text) if block.language == "sh"]
     lines = [(block.line + n, line) for block in shell for n, line in enumerate(block.text.splitlines(), 1)]
     for number, line in [*spans, *lines]:
         for words in DOIT.findall(line.partition(" #")[0]):
-            wrong = known.wrong_command(words.split())
+            wrong = known.command_mistake(words.split())
             if wrong:
                 yield number, wrong

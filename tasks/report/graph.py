@@ -1,6 +1,6 @@
-"""The tasks as a graph, the files that pass between them as its edges: `doit graph`.
+"""`./doit graph`: the graph of the tasks; its edges are the files that pass between them.
 
-Formats: `dot` (Graphviz), `mermaid` (as in the README), `svg` (laid out by Graphviz).
+Formats: `dot` (Graphviz), `mermaid` (as in the documents), `svg` (laid out by Graphviz).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tasks.util.errors import UserError
 from tasks.util.process import run
 
 SVG = "http://www.w3.org/2000/svg"
-# What Graphviz draws with, and all that a page may take from it.
+# The elements and attributes that the report takes over from Graphviz' SVG.
 ELEMENTS = {"svg", "g", "title", "path", "polygon", "polyline", "ellipse", "text"}
 ATTRIBUTES = {
     *("viewBox", "class", "transform", "d", "points", "x", "y", "cx", "cy", "rx", "ry"),
     *("text-anchor", "font-size", "stroke-dasharray"),
 }
 FORMATS = ("dot", "mermaid", "svg")
-SHOWN = 3
+MAX_NAMES = 3
 
 
 def selected(tasks: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    """Return the tasks `names` and all they need; all tasks if there are no names.
+    """Return the tasks `names` and their dependencies, or all tasks if there are no names.
 
     Raises `UserError` for a task that does not exist.
     """
@@ -40,8 +40,8 @@ def selected(tasks: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     return list(explain.in_order(tasks, writers, names))
 
 
-def grouped(tasks: Sequence[Any]) -> dict[tuple[str, str], list[str]]:
-    """Return (from, to) -> names of the files that pass, sorted; no names for files of the checkout."""
+def files_by_edge(tasks: Sequence[Any]) -> dict[tuple[str, str], list[str]]:
+    """Return (source, task) -> sorted names of the files that pass; no names for files of the checkout."""
     through: dict[tuple[str, str], list[str]] = {}
     for source, to, name in docs.edges(list(tasks)):
         through.setdefault((source, to), []).extend([name] if name else [])
@@ -49,8 +49,8 @@ def grouped(tasks: Sequence[Any]) -> dict[tuple[str, str], list[str]]:
 
 
 def dot(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
-    """Return the graph in Graphviz' language; `marked` tasks get the class `ran`."""
-    through = grouped(tasks)
+    """Return the graph in Graphviz' DOT language; `marked` tasks get the class `ran`."""
+    through = files_by_edge(tasks)
     lines = [
         "digraph tcbuild {",
         "    rankdir=LR;",
@@ -68,27 +68,27 @@ def dot(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
 
 
 def files_text(names: Sequence[str]) -> str:
-    """Return a few names, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    """Return the first `MAX_NAMES` names and the number of further names, as text."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _quoted(text: str) -> str:
-    # Backslashes begin escapes in labels.
+    # A backslash begins an escape in a label.
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
 def svg(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
-    """Return the graph as an SVG element with classes instead of colours, to be styled by a page.
+    """Return the graph as an SVG element with classes instead of colours; the page styles it.
 
     Raises `UserError` if Graphviz is not installed.
     """
     said = run(["dot", "-Tsvg"], stdin=dot(tasks, marked).encode()).stdout
-    return _plain(ElementTree.fromstring(said))
+    return _sanitized(ElementTree.fromstring(said))
 
 
-def _plain(root: ElementTree.Element) -> str:
-    """Return an SVG with nothing in it but shapes and text."""
+def _sanitized(root: ElementTree.Element) -> str:
+    """Return an SVG reduced to shapes and text."""
     ElementTree.register_namespace("", SVG)
     for parent in list(root.iter()):
         for child in list(parent):
@@ -109,12 +109,12 @@ def standalone(tasks: Sequence[Any]) -> str:
 
 
 def print_graph(tasks: Mapping[str, Any], names: Sequence[str], format: str) -> None:
-    """Print the graph of the tasks `names` and what they need (of all) in a format.
+    """Print the graph of the tasks `names` and their dependencies, or of all tasks, in a format.
 
     Raises `UserError` for an unknown task or format, or if Graphviz is needed and not installed.
     """
     if format not in FORMATS:
-        raise UserError(f"there is no format {format!r}", "dot, mermaid or svg")
+        raise UserError(f"there is no format {format!r}", "choose dot, mermaid or svg")
     chosen = selected(tasks, names)
     if format == "svg":
         print(standalone(chosen))

@@ -1,7 +1,7 @@
-"""`./doit report`: one HTML page about what was built: times, reasons, sizes, configuration, tasks.
+"""`./doit report`: one HTML page about the build: times, reasons, sizes, configuration, tasks.
 
-All of it comes from the records of runs (tasks/engine/run_history.py), the files that are there, and
-the tasks themselves; the same records and files give the same page.
+Its sources are the records of runs (tasks/engine/run_history.py), the files in the output folder
+and the tasks.  The same records and files give the same page.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tasks.util.html import render, size_text
 from tasks.util.log import logger
 
 TEMPLATE = Path(__file__).with_name("report.html")
-# The kinds of reasons that another task of the same run may have caused, by writing the file.
-WRITTEN = (Kind.CHANGED, Kind.MISSING, Kind.MISSING_INPUT, Kind.NEW_INPUT, Kind.DAMAGED)
+# The kinds of reasons that another task of the same run may have caused when it wrote the file.
+FILE_KINDS = (Kind.CHANGED, Kind.MISSING, Kind.MISSING_INPUT, Kind.NEW_INPUT, Kind.DAMAGED)
 # A line of kconfig/diff.txt (tasks/kernel/kconfig.py).
 VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s"]+)'
 CHANGE = re.compile(
@@ -66,7 +66,7 @@ def page(
     parts: Sequence[CodeSize],
     tasks: Sequence[Any],
 ) -> bytes:
-    """Return the page.  runs: oldest first; parts: the kernel's objects, if known."""
+    """Return the page as HTML.  runs: oldest first; parts: the kernel's objects, if known."""
     last = runs[-1] if runs else None
     diff = settings.config.with_name("diff.txt")
     release = settings.kernel / "release"
@@ -93,39 +93,39 @@ def page(
 
 
 def causes(settings: Settings, one: Run) -> list[str]:
-    """Return why a run had something to do: what did not come out of the run itself, a line each."""
+    """Return the causes of a run, a line each: all reasons except files that the run itself wrote."""
     made = {str(settings.output / path) for task in one.tasks for path in task.sizes}
-    roots: dict[str, None] = {}
-    fresh = []
+    root_causes: dict[str, None] = {}
+    never_built = []
     for task in one.tasks:
         if any(reason.kind in (Kind.NOT_DONE, Kind.NO_RECORD) for reason in task.reasons):
-            fresh.append(task.name)
+            never_built.append(task.name)
             continue
         for reason in task.reasons:
-            path = _path(reason)
+            path = _changed_file(reason)
             if path is None or str(path) not in made:
-                roots[str(reason)] = None
-    if fresh and not one.up_to_date and not roots:
+                root_causes[str(reason)] = None
+    if never_built and not one.up_to_date and not root_causes:
         return ["built from scratch"]
-    return [*roots, *([f"not built before: {_some(fresh)}"] if fresh else [])]
+    return [*root_causes, *([f"not built before: {_shortened(never_built)}"] if never_built else [])]
 
 
-def _path(reason: Reason) -> Path | None:
-    """Return the file whose change is a reason, if it is one."""
-    return ROOT / reason.path if reason.path and reason.kind in WRITTEN else None
+def _changed_file(reason: Reason) -> Path | None:
+    """Return the file whose change is the reason, None for other reasons."""
+    return ROOT / reason.path if reason.path and reason.kind in FILE_KINDS else None
 
 
-def _some(names: Sequence[str], between: str = ", ") -> str:
+def _shortened(names: Sequence[str], between: str = ", ") -> str:
     more = len(names) - SHOWN_CAUSES
     return between.join(names[:SHOWN_CAUSES]) + (f"{between}and {more} more" if more > 0 else "")
 
 
 def _cause(settings: Settings, one: Run) -> str:
-    return _some(causes(settings, one), "; ") or "nothing is known of why"
+    return _shortened(causes(settings, one), "; ") or "not recorded"
 
 
 def _facts(release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[str, str]]:
-    """Return (label, text or HTML) of what a reader wants to know first."""
+    """Return (label, text or HTML) of the facts at the top of the page."""
     facts = [("Kernel", release or "not built")]
     iso = next((size for size in found if size.group == "image"), None)
     core = next((size for size in found if size.key == sizes.CORE), None)
@@ -143,13 +143,13 @@ def _facts(release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[
 
 
 def total_cpu(one: Run) -> float | None:
-    """Return the processor seconds of a run's tasks, None unless those of each are known."""
+    """Return the processor seconds of a run's tasks, None if those of any task are unknown."""
     used = [task.cpu for task in one.tasks]
     return None if None in used else sum(value for value in used if value is not None)
 
 
 def _outcome(outcome: str) -> Markup:
-    return Markup('<span class="{}">{}</span>').format(chart.kind(outcome), outcome)
+    return Markup('<span class="{}">{}</span>').format(chart.css_class(outcome), outcome)
 
 
 def _when(one: Run) -> Markup:
@@ -171,7 +171,7 @@ def _task_table(settings: Settings, last: Run) -> Markup:
 def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
     lines = []
     for reason in task.reasons:
-        path = _path(reason)
+        path = _changed_file(reason)
         maker = makers.get(str(path), "") if path else ""
         by = Markup(" <small>by {}</small>").format(maker) if maker and maker != task.name else ""
         lines.append(Markup("<li>{}{}</li>").format(str(reason), by))
@@ -241,10 +241,11 @@ def _size_table(found: Sequence[Size]) -> Markup | None:
 
 @dataclass(frozen=True)
 class Overview:
-    """Many parts by folder, and the largest of them.  Sizes in bytes.
+    """Sizes of many parts: by folder, and of the largest parts.  Sizes in bytes.
 
-    count, total: of all parts; folders, largest: tables; shown: how many parts `largest`
-    has; rest, rest_total: how many the shortened table leaves out, and their sum.
+    count, total: number and sum of all parts; folders, largest: tables; shown: number of parts
+    in `largest`; rest, rest_total: number and sum of the parts that the shortened table leaves
+    out.
     """
 
     count: int
@@ -257,7 +258,7 @@ class Overview:
 
 
 def _modules(found: Sequence[Size]) -> Overview | None:
-    """Return what is known of the kernel's modules; None if none are installed."""
+    """Return the overview of the kernel's modules, None if none are installed."""
     modules = [size for size in found if size.key.startswith(sizes.MODULE_KEY)]
     if not modules:
         return None
@@ -280,7 +281,7 @@ def _modules(found: Sequence[Size]) -> Overview | None:
 
 
 def _kernel(parts: Sequence[CodeSize]) -> Overview | None:
-    """Return what is known of the kernel's objects; None if it was not built here."""
+    """Return the overview of the kernel's objects, None if the kernel was not built here."""
     if not parts:
         return None
     found = sizes.subsystems(parts)
@@ -310,7 +311,7 @@ def _kernel(parts: Sequence[CodeSize]) -> Overview | None:
 
 @dataclass(frozen=True)
 class Change:
-    """A symbol that differs from the base config; where: FILE:LINE that asks for it, if one does."""
+    """A symbol that differs from the base config; where: FILE:LINE that sets it, "" if none does."""
 
     sign: str
     symbol: str
@@ -319,7 +320,7 @@ class Change:
 
 
 def read_diff(content: str) -> dict[str, list[Change]]:
-    """Return the changes of kconfig/diff.txt by the fragment that asks for them, else by its headings."""
+    """Return the changes of kconfig/diff.txt, files_by_edge by fragment, or by heading without a fragment."""
     groups: dict[str, list[Change]] = {}
     heading = ""
     for line in content.splitlines():
@@ -334,7 +335,7 @@ def read_diff(content: str) -> dict[str, list[Change]]:
 
 @dataclass(frozen=True)
 class ChangeGroup:
-    """Changes that one fragment asks for, or that stand below one heading of diff.txt."""
+    """The changes of one fragment, or below one heading of diff.txt."""
 
     name: str
     count: int
@@ -363,7 +364,7 @@ def _changes(content: str) -> list[ChangeGroup]:
 
 @dataclass(frozen=True)
 class TaskGraph:
-    """The graph of tasks as a picture, or why there is none, and as a table."""
+    """The graph of tasks as a picture (or the reason why there is none) and as a table."""
 
     picture: Markup
     table: Markup
@@ -371,11 +372,11 @@ class TaskGraph:
 
 def _graph(tasks: Sequence[Any], ran: set[str]) -> TaskGraph:
     try:
-        picture = Markup(graph.svg(tasks, ran))  # nothing in it but shapes and escaped text
+        picture = Markup(graph.svg(tasks, ran))  # safe: only shapes and escaped text
     except UserError as error:
         picture = Markup("<p>No picture: {}; {}</p>").format(error.message, error.hint)
     rows = [
         [Cell(source), Cell(to), Cell(", ".join(names))]
-        for (source, to), names in sorted(graph.grouped(tasks).items())
+        for (source, to), names in sorted(graph.files_by_edge(tasks).items())
     ]
     return TaskGraph(picture, chart.table("Tasks and files", ("From", "To", "Files"), rows))

@@ -1,8 +1,8 @@
-"""The JSON Schemas of the TOML files a person edits: which there are, and which files name them.
+"""The JSON Schemas of the TOML files that people edit.
 
 `./doit docs` writes them to tasks/config/schemas/.  A TOML file names its schema in its first
-line, by Taplo's directive `#:schema PATH`; the path is relative to the file.  Locks have none:
-`./doit lock` writes them.
+line, by Taplo's directive `#:schema PATH`; the path is relative to the file.  Locks have no
+schema: `./doit lock` writes them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ FOLDER = ROOT / "tasks" / "config" / "schemas"
 
 
 @dataclass(frozen=True)
-class Described:
-    """The TOML files that one dataclass describes.
+class TomlKind:
+    """A kind of TOML files; one dataclass describes it.
 
     name: of the schema; files: a shell pattern of paths below the checkout; inherits: the key
-    that names the file to merge this one into, if the files know such a key.
+    that names the file to inherit from, "" if the files have no such key.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Described:
 
     @property
     def path(self) -> Path:
-        """Where the schema stands."""
+        """The path of the schema."""
         return FOLDER / f"{self.name}.schema.json"
 
     def toml_files(self) -> list[Path]:
-        """Return the TOML files of this kind, sorted; no locks."""
+        """Return the TOML files of this kind, sorted, without locks."""
         found = sorted(ROOT.glob(self.files))
         return [path for path in found if not path.name.endswith(".lock.toml")]
 
@@ -63,28 +63,28 @@ class Described:
 
 
 SCHEMAS = (
-    Described("profile", Profile, "profiles/*.toml", inherits=inheritance.KEY),
-    Described("recipe", Recipe, "extensions/*/recipe.toml"),
-    Described("rootfs", rootfs.Rules, "rootfs/rootfs.toml"),
-    Described("modules", plan.Sorting, "kconfig/modules.toml"),
-    Described("allowed-secrets", secrets.Allowed, "secrets.toml"),
-    Described("secrets", secrets.Rules, "tasks/checks/secrets.toml"),
-    Described("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
-    Described("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
-    Described("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
-    Described("guest-checks", Checks, "tasks/vm/checks.toml"),
+    TomlKind("profile", Profile, "profiles/*.toml", inherits=inheritance.KEY),
+    TomlKind("recipe", Recipe, "extensions/*/recipe.toml"),
+    TomlKind("rootfs", rootfs.Rules, "rootfs/rootfs.toml"),
+    TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
+    TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),
+    TomlKind("secrets", secrets.Rules, "tasks/checks/secrets.toml"),
+    TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
+    TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
+    TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
+    TomlKind("guest-checks", Checks, "tasks/vm/checks.toml"),
 )
 
 
-def directive(described: Described, path: Path) -> str:
-    """Return the line by which the TOML file at `path` names its schema."""
-    return f"#:schema {Path(os.path.relpath(described.path, path.parent)).as_posix()}"
+def directive(kind: TomlKind, path: Path) -> str:
+    """Return the first line of the TOML file at `path`, which names its schema."""
+    return f"#:schema {Path(os.path.relpath(kind.path, path.parent)).as_posix()}"
 
 
 def write_schemas() -> None:
-    """Bring the schemas in tasks/config/schemas/ up to date."""
+    """Update the schemas in tasks/config/schemas/."""
     FOLDER.mkdir(exist_ok=True)
     changed = [one.name for one in SCHEMAS if write_if_changed(one.path, one.text())]
     folder = FOLDER.relative_to(ROOT)
-    text = f"{folder}: {', '.join(changed)} brought up to date" if changed else f"{folder} is up to date"
+    text = f"{folder}: {', '.join(changed)} updated" if changed else f"{folder} is up to date"
     logger.info(text)

@@ -1,7 +1,7 @@
-"""How large what was built is, part by part, and how that changed: `doit size`.
+"""`./doit size`: the sizes of all built parts, and their changes.
 
-Sizes of now are read from the output folder, earlier ones from the records of runs
-(tasks/engine/run_history.py).  What a kernel's built-in code is made of is read from its objects.
+Current sizes come from the output folder, earlier sizes from the records of runs
+(tasks/engine/run_history.py).  The sizes of the kernel's built-in code come from its objects.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ LABELS = {
     ALL_TCZ: "extensions, all",
 }
 # Folders of a kernel tree whose sub-folders are subsystems of their own.
-WIDE = ("arch", "drivers", "fs", "kernel", "net", "sound")
+DIVIDED_FOLDERS = ("arch", "drivers", "fs", "kernel", "net", "sound")
 OBJECT = re.compile(r"\s*(\d+)\s+(\d+)\s+(\d+)\s+\d+\s+[0-9a-f]+\s+(\S+\.o)\b")
-SHOWN = 15
+MAX_ROWS = 15
 
 
 @dataclass(frozen=True)
 class Size:
-    """The size of one thing, in bytes.
+    """The size of one part, in bytes.
 
-    key: its path below the output folder, or what else it is known by; group: `image`,
-    `kernel`, `core`, `module` or `extension`; history: what runs recorded, oldest first,
-    the size of now last.
+    key: its path below the output folder, or a name of this module; group: `image`, `kernel`,
+    `core`, `module` or `extension`; history: the recorded sizes, oldest first, the current size
+    last.
     """
 
     key: str
@@ -57,12 +57,12 @@ class Size:
 
     @property
     def before(self) -> int | None:
-        """The last recorded size that is another one than that of now, if any."""
+        """The last recorded size that differs from the current one, if any."""
         return next((size for size in reversed(self.history) if size != self.bytes), None)
 
     @property
     def change(self) -> int | None:
-        """By how many bytes it grew since it had another size."""
+        """The difference to `before` in bytes, None without an earlier size."""
         return None if self.before is None else self.bytes - self.before
 
     @property
@@ -72,32 +72,32 @@ class Size:
 
 
 def collect(settings: Settings, runs: Sequence[Run]) -> list[Size]:
-    """Return the sizes of all that is built, images first, with their history in `runs`."""
+    """Return the sizes of all built parts, images first, with their history in `runs`."""
     now = _measure(settings)
     states, made = _replay(runs)
-    now |= _derived(now, now)
+    now |= _sums(now, now)
     found = []
     for key in _order(settings, now):
         past = [state[key] for state, keys in zip(states, made, strict=True) if key in keys and key in state]
         if key in (REST, ALL_MODULES, ALL_TCZ):
-            past = [sums[key] for state in states if key in (sums := _derived(state, now))]
+            past = [sums[key] for state in states if key in (sums := _sums(state, now))]
         history = past if past and past[-1] == now[key] else [*past, now[key]]
         found.append(Size(key, _label(key), _group(key), now[key], tuple(history)))
     return found
 
 
 def _measure(settings: Settings) -> dict[str, int]:
-    """Return key -> bytes of the files that are there now."""
+    """Return key -> bytes of the files in the output folder."""
     output = settings.output
     images = [settings.iso, *(settings.iso.with_suffix(ending) for ending in (".img", ".qcow2"))]
     parts = [output / name for name in (CORE, BASE, MODULES)]
     paths = [*images, settings.kernel / "vmlinuz64", settings.kernel / "modules", *parts]
     paths += sorted(settings.tcz.glob("*.tcz"))
-    return _keyed(dict(run_history.sizes_of([str(path) for path in paths], output)))
+    return _by_key(dict(run_history.sizes_of([str(path) for path in paths], output)))
 
 
-def _keyed(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Name modules without the kernel's release, so that a new release's can be compared."""
+def _by_key(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return key -> bytes; keys of modules lack the kernel's release, so that releases can be compared."""
     keyed = {}
     for path, size in sizes.items():
         module = MODULE.fullmatch(path)
@@ -107,13 +107,13 @@ def _keyed(sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _replay(runs: Iterable[Run]) -> tuple[list[dict[str, int]], list[set[str]]]:
-    """Return what was known of all sizes after each run, and of which things the run made anew."""
+    """Return the known sizes after each run, and the keys that each run built."""
     state: dict[str, int] = {}
     states, made = [], []
     for one in runs:
         keys: set[str] = set()
         for task in one.tasks:
-            new = _keyed(task.sizes)
+            new = _by_key(task.sizes)
             if any(key.startswith(MODULE_KEY) for key in new):
                 state = {key: size for key, size in state.items() if not key.startswith(MODULE_KEY)}
             state = state | new
@@ -123,14 +123,14 @@ def _replay(runs: Iterable[Run]) -> tuple[list[dict[str, int]], list[set[str]]]:
     return states, made
 
 
-def _derived(state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Return the sums that a state allows: all modules, all extensions, the rest of the core."""
+def _sums(state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums that the sizes in `state` allow: all modules, all extensions, the rest of the core."""
     sums = {}
     modules = [size for key, size in state.items() if key.startswith(MODULE_KEY)]
     if modules:
         sums[ALL_MODULES] = sum(modules)
     tcz = {key for key in now if _is_tcz(key)}
-    # A record may know only some extensions: their sum is no earlier size of all.
+    # A record may hold only some extensions; their sum is not an earlier size of all.
     if tcz and tcz <= state.keys():
         sums[ALL_TCZ] = sum(size for key, size in state.items() if _is_tcz(key))
     if {CORE, BASE, MODULES} <= state.keys():
@@ -169,7 +169,7 @@ def _group(key: str) -> str:
 
 @dataclass(frozen=True)
 class CodeSize:
-    """A subsystem or an object of the kernel image: bytes of code, of data, and zeroed at start."""
+    """A subsystem or object of the kernel image; text, data, bss: bytes of its ELF sections."""
 
     name: str
     text: int
@@ -178,19 +178,19 @@ class CodeSize:
 
     @property
     def total(self) -> int:
-        """Bytes in memory."""
+        """The bytes in memory."""
         return self.text + self.data + self.bss
 
 
 def has_objects(settings: Settings) -> bool:
-    """Tell whether the build folder holds what the kernel was linked from."""
+    """Return whether the build folder holds the objects of the kernel."""
     return bool(_archives(settings.build))
 
 
 def _archives(build: Path) -> list[str]:
     """Return the archives of all built-in objects, relative to the build folder.
 
-    Since 6.1 there is one, vmlinux.a; before, one in each top folder (arch/ has none).
+    Since Linux 6.1 there is one, vmlinux.a; before, there is one in each top folder but arch/.
     """
     if (build / "vmlinux.a").is_file():
         return ["vmlinux.a"]
@@ -201,13 +201,13 @@ def _archives(build: Path) -> list[str]:
 def objects(settings: Settings) -> list[CodeSize]:
     """Return the objects built into the kernel, largest first.
 
-    Raises `UserError` if there are none, as when the kernel came from a cache.
+    Raises `UserError` if there are none, for example because the kernel came from a cache.
     """
     archives = _archives(settings.build)
     if not archives:
         raise UserError(
             f"{settings.build} holds no objects of a kernel",
-            "a kernel that came from the cache has none; without that, ./doit kernel makes them",
+            "a kernel from the shared cache has none; ./doit kernel without that cache makes them",
         )
     said = run(["size", *archives], cwd=settings.build).stdout
     matches = [match for line in said.splitlines() if (match := OBJECT.match(line))]
@@ -216,11 +216,11 @@ def objects(settings: Settings) -> list[CodeSize]:
 
 
 def subsystems(parts: Iterable[CodeSize]) -> list[CodeSize]:
-    """Return the sums of objects by the folder of the kernel tree they are from, largest first."""
+    """Return the sums of the objects by folder of the kernel tree, largest first."""
     sums: dict[str, list[int]] = {}
     for part in parts:
         folders = part.name.split("/")[:-1]
-        name = "/".join(folders[: 2 if folders and folders[0] in WIDE else 1]) or "."
+        name = "/".join(folders[: 2 if folders and folders[0] in DIVIDED_FOLDERS else 1]) or "."
         found = sums.setdefault(name, [0, 0, 0])
         for index, size in enumerate((part.text, part.data, part.bss)):
             found[index] += size
@@ -231,10 +231,10 @@ def subsystems(parts: Iterable[CodeSize]) -> list[CodeSize]:
 
 
 def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False) -> None:
-    """Print the sizes of what is built and their changes; `kernel`: of the kernel's built-in parts.
+    """Print the sizes of the built parts and their changes.
 
-    names: of files, also as patterns, or `modules` or `extensions` for all of these.
-    Raises `UserError` if nothing is built yet, or a name fits nothing.
+    names: names or patterns of files, `modules`, `extensions`, or `kernel` for the kernel's
+    built-in code.  Raises `UserError` if nothing is built yet, or if nothing has such a name.
     """
     if "kernel" in names:
         _print_kernel(settings, as_json)
@@ -242,7 +242,7 @@ def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False)
         if not names:
             return
     runs, faults = run_history.load(settings.output)
-    found = chosen(collect(settings, runs), names)
+    found = select(collect(settings, runs), names)
     if not found:
         raise UserError("nothing is built yet", "./doit iso")
     if as_json:
@@ -254,22 +254,22 @@ def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False)
     _print_table([("", "bytes", "change", ""), *rows])
 
 
-def chosen(found: Sequence[Size], names: Sequence[str]) -> list[Size]:
-    """Return the sizes that `names` ask for; of all, single modules left out, if there are none."""
+def select(found: Sequence[Size], names: Sequence[str]) -> list[Size]:
+    """Return the sizes with the names `names`, or all but single modules if there are no names."""
     if not names:
         return [size for size in found if not size.key.startswith(MODULE_KEY)]
     keep: dict[Size, None] = {}
     for name in names:
         group = {"modules": "module", "extensions": "extension"}.get(name)
-        fits = [size for size in found if size.group == group or (group is None and _fits(size, name))]
+        fits = [size for size in found if size.group == group or (group is None and _matches(size, name))]
         if not fits:
             known = ", ".join(size.name for size in found if not size.key.startswith(MODULE_KEY))
-            raise UserError(f"nothing built is called {name!r}", f"kernel, modules, or: {known}")
+            raise UserError(f"nothing built is called {name!r}", f"choose kernel, modules, or: {known}")
         keep |= dict.fromkeys(fits)
     return list(keep)
 
 
-def _fits(size: Size, name: str) -> bool:
+def _matches(size: Size, name: str) -> bool:
     base = size.key.removeprefix(MODULE_KEY).rpartition("/")[2]
     plain = {size.name, base, base.removesuffix(".tcz"), base.partition(".ko")[0], size.key}
     return any(fnmatch.fnmatchcase(text, name) for text in plain) or name.endswith("/" + size.key)
@@ -288,7 +288,7 @@ def _facts(size: Size) -> dict[str, Any]:
 
 
 def change_text(size: Size) -> tuple[str, str]:
-    """Return a change for people, in bytes and per cent; empty if there is none."""
+    """Return a change in bytes and in per cent as text; two empty texts if there is none."""
     if size.change is None or not size.before:
         return "", ""
     return f"{size.change:+,}", f"{100 * size.change / size.before:+.1f} %"
@@ -303,7 +303,7 @@ def _print_kernel(settings: Settings, as_json: bool) -> None:
         print(json.dumps({"profile": settings.name, **lists}, indent=2))
         return
     head = ("text", "data", "bss", "in memory")
-    for title, some in (("subsystem", by_folder[:SHOWN]), ("object", parts[:SHOWN])):
+    for title, some in (("subsystem", by_folder[:MAX_ROWS]), ("object", parts[:MAX_ROWS])):
         rows = [
             (part.name, *(f"{size:,}" for size in (part.text, part.data, part.bss, part.total)))
             for part in some

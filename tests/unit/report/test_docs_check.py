@@ -152,7 +152,7 @@ def test_troubleshooting_quotes_messages_that_exist() -> None:
             assert piece in code, f"no message says {piece!r}"
 
 
-NO_MARK = "a code block without a mark: one of run, not run, file, check, output, or the language text"
+NO_MARK = "a code block has no mark: add run, not run, file, check, output, or the language text"
 
 
 # --- what the checks find --------------------------------------------------------
@@ -168,8 +168,8 @@ def wrong(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
-        ("[x](nowhere.md)", "the link nowhere.md leads nowhere"),
-        ("# One\n\n[x](#two)", "the link #two leads to no heading"),
+        ("[x](nowhere.md)", "the link nowhere.md names a file that does not exist"),
+        ("# One\n\n[x](#two)", "the link #two names a heading that does not exist"),
         ("`./doit isso`", "there is no task isso"),
         ("`./doit tcz:nothing`", "there is no task tcz:nothing"),
         ("`./doit qemu --memry 5`", "qemu has no option --memry"),

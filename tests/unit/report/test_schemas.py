@@ -12,13 +12,13 @@ from jsonschema import Draft7Validator
 
 from tasks.config.recipe import Recipe
 from tasks.report import schemas
-from tasks.report.schemas import SCHEMAS, Described
+from tasks.report.schemas import SCHEMAS, TomlKind
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tests.unit.config.test_profile import MINIMAL, MISTAKES
 
-FILES = [(described, path) for described in SCHEMAS for path in described.toml_files()]
+FILES = [(kind, path) for kind in SCHEMAS for path in kind.toml_files()]
 RECIPE = """
 deps = ["attr"]
 [info]
@@ -32,7 +32,7 @@ packages = ["p"]
 
 def validator(name: str) -> Draft7Validator:
     """Return a validator of the committed schema `name`."""
-    path = next(described.path for described in SCHEMAS if described.name == name)
+    path = next(kind.path for kind in SCHEMAS if kind.name == name)
     return Draft7Validator(json.loads(path.read_text()))
 
 
@@ -40,24 +40,24 @@ def accepts(name: str, text: str) -> bool:
     return bool(validator(name).is_valid(tomllib.loads(text)))
 
 
-@pytest.mark.parametrize("described", SCHEMAS, ids=lambda described: described.name)
-def test_the_committed_schemas_are_up_to_date(described: Described) -> None:
-    assert described.path.read_text() == described.text(), "run ./doit docs"
-    Draft7Validator.check_schema(described.schema())
-    assert described.toml_files()
+@pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.name)
+def test_the_committed_schemas_are_up_to_date(kind: TomlKind) -> None:
+    assert kind.path.read_text() == kind.text(), "run ./doit docs"
+    Draft7Validator.check_schema(kind.schema())
+    assert kind.toml_files()
 
 
 def test_no_other_schema_is_committed() -> None:
-    assert set(schemas.FOLDER.iterdir()) == {described.path for described in SCHEMAS}
+    assert set(schemas.FOLDER.iterdir()) == {kind.path for kind in SCHEMAS}
 
 
-@pytest.mark.parametrize(("described", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
-def test_every_file_names_its_schema_and_fits_it(described: Described, path: Path) -> None:
+@pytest.mark.parametrize(("kind", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+def test_every_file_names_its_schema_and_fits_it(kind: TomlKind, path: Path) -> None:
     text = path.read_text()
     first = text.splitlines()[0]
-    assert first == schemas.directive(described, path)
-    assert (path.parent / first.removeprefix("#:schema ")).resolve() == described.path
-    errors = validator(described.name).iter_errors(tomllib.loads(text))
+    assert first == schemas.directive(kind, path)
+    assert (path.parent / first.removeprefix("#:schema ")).resolve() == kind.path
+    errors = validator(kind.name).iter_errors(tomllib.loads(text))
     assert [error.message for error in errors] == []
 
 

@@ -159,12 +159,12 @@ ALL = [size(key) for key in ("kernel/vmlinuz64", "modules", "tcz/a.tcz", "tcz/ab
     ],
 )
 def test_names_choose(names: list[str], keys: list[str]) -> None:
-    assert [one.key for one in sizes.chosen(ALL, names)] == keys
+    assert [one.key for one in sizes.select(ALL, names)] == keys
 
 
 def test_a_name_that_fits_nothing_is_an_error_that_says_what_there_is() -> None:
     with pytest.raises(UserError, match="nothing built is called 'b'") as caught:
-        sizes.chosen(ALL, ["a", "b"])
+        sizes.select(ALL, ["a", "b"])
     assert "a.tcz" in caught.value.hint
 
 
