@@ -1,4 +1,4 @@
-"""What archives hold, member by member, as a manifest lists it."""
+"""Lists of the members of archives, as a manifest has them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tasks.util.errors import UserError
 from tasks.util.files import CHUNK
 from tasks.util.process import run
 
-UNPACKED = 8 << 30  # bytes; more than any extension has, less than a bomb would like
+UNPACKED = 8 << 30  # bytes; larger than any extension, small enough to stop a decompression bomb
 
 
 def of_core(path: Path) -> tuple[CoreArchive, ...]:
-    """Return the archives of a core file, each with its members in their order.
+    """Return the archives of a core file, each with its members in order.
 
-    Raises `UserError` as `core.read_core` does.
+    Raises `UserError` as `initramfs_file.read_core` does.
     """
     return tuple(
-        CoreArchive(archive.method, tuple(_part(member) for member in archive.members))
+        CoreArchive(archive.method, tuple(_member(member) for member in archive.members))
         for archive in initramfs_file.read_core(path)
     )
 
 
-def _part(member: cpio.Member) -> ArchiveMember:
+def _member(member: cpio.Member) -> ArchiveMember:
     is_file, is_link = member.kind == stat.S_IFREG, member.kind == stat.S_IFLNK
     is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
     return ArchiveMember(
@@ -46,10 +46,9 @@ def _part(member: cpio.Member) -> ArchiveMember:
 
 
 def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[ArchiveMember, ...]:
-    """Return everything in a squashfs image, sorted by path; nothing of it is unpacked as a file.
+    """Return the members of a squashfs image, sorted by path, without unpacking them as files.
 
-    Raises `UserError` for a damaged image, one with sockets, or one that holds more than
-    `limit` bytes.
+    Raises `UserError` if the image is damaged, has sockets, or holds more than `limit` bytes.
     """
     with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
         packed = Path(folder, "extension.tar")

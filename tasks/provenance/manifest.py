@@ -1,8 +1,8 @@
-"""Manifests of a profile's results: `inputs.manifest.json` early, `IMAGE.manifest.json` with the image.
+"""Writing of manifests: `inputs.manifest.json` before the build, `IMAGE.manifest.json` with an image.
 
-The early one is written when everything is fetched and again when the kernel is about to be
-built: it is there when a build fails.  The one beside an image is written by the task that
-makes the image, right after it, and tells what went into that very image.
+The early manifest is written after everything is fetched, and again before the kernel is
+built, so it exists when a build fails.  The task that makes an image writes the image's manifest
+right after it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.util.files import sha256_file
 from tasks.util.log import logger
 
 COMMAND = re.compile(r"^\+ (.*)$", re.MULTILINE)
-# Which task writes which log.
+# Task -> names of its logs.
 LOGS = {
     "linux": ("patches",),
     "kconfig:base": ("kconfig-base",),
@@ -34,27 +34,27 @@ LOGS = {
 
 
 def early_path(settings: Settings) -> Path:
-    """Return where the inputs stand before there is an image."""
+    """Return the path of the early manifest."""
     return settings.output / f"inputs{ENDING}"
 
 
 def path_of(image: Path) -> Path:
-    """Return where the manifest of an image stands: beside it."""
+    """Return the path of an image's manifest, beside the image."""
     return image.with_name(image.name + ENDING)
 
 
 def write_early(settings: Settings) -> None:
-    """Write `inputs.manifest.json`: all that goes in, as far as it is known before the build."""
+    """Write `inputs.manifest.json`: the inputs, as far as they are known before the build."""
     write(early_path(settings), _manifest(settings, (), None))
 
 
 def write_iso(settings: Settings) -> None:
-    """Write the manifest of the ISO that was just made."""
-    _tell(path_of(settings.iso), of_iso(settings))
+    """Write the manifest of the ISO."""
+    _write_and_log(path_of(settings.iso), of_iso(settings))
 
 
 def of_iso(settings: Settings) -> Manifest:
-    """Return the manifest of the ISO that lies there and of what it was made of."""
+    """Return the manifest of the ISO in the output folder."""
     layout = iso_layout.read(settings.iso)
     outputs = _outputs(
         settings,
@@ -66,12 +66,12 @@ def of_iso(settings: Settings) -> Manifest:
 
 
 def write_disk(settings: Settings) -> None:
-    """Write the manifest of the disk image that was just made, in both its formats."""
+    """Write the manifest of the disk image, for both its formats."""
     images = (disk.raw(settings), disk.qcow2(settings))
-    _tell(path_of(images[0]), _manifest(settings, ("disk",), _outputs(settings, images)))
+    _write_and_log(path_of(images[0]), _manifest(settings, ("disk",), _outputs(settings, images)))
 
 
-def _tell(path: Path, manifest: Manifest) -> None:
+def _write_and_log(path: Path, manifest: Manifest) -> None:
     write(path, manifest)
     assert manifest.outputs is not None
     counts = f"{len(manifest.inputs)} inputs, {len(manifest.tcbuild.files)} files of tcbuild"
@@ -92,9 +92,10 @@ def _manifest(settings: Settings, image_logs: Sequence[str], outputs: Outputs | 
 
 
 def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the commands that the logs of the last run of each task hold, by task.
+    """Return task -> the commands in the log of its last run.
 
-    images: the tasks `iso` or `disk` whose log counts.  A task that logs none is left out.
+    images: which of the tasks `iso` and `disk` to include.  A task without logged commands is
+    left out.
     """
     logs = LOGS | {image: (image,) for image in images}
     compiled: list[str] = []
@@ -106,14 +107,14 @@ def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, 
     logs["npm"] = tuple(sorted(set(compiled)))
     found = {}
     for task, names in logs.items():
-        texts = [path.read_text(errors="replace") for path in _logs(settings, names)]
+        texts = [path.read_text(errors="replace") for path in _log_files(settings, names)]
         lines = [line for text in texts for line in COMMAND.findall(text)]
         if lines:
             found[task] = tuple(redaction.command(settings, line) for line in lines)
     return dict(sorted(found.items()))
 
 
-def _logs(settings: Settings, names: Sequence[str]) -> list[Path]:
+def _log_files(settings: Settings, names: Sequence[str]) -> list[Path]:
     paths = [settings.logs / f"{name}.log" for name in names]
     return [path for path in paths if path.is_file()]
 
@@ -155,5 +156,5 @@ def _extension(path: Path) -> Extension:
 
 
 def file_of(path: Path) -> File:
-    """Return a file by its own name, with size and sha256."""
+    """Return the name, size in bytes and sha256 of a file."""
     return File(path.name, path.stat().st_size, sha256_file(path))

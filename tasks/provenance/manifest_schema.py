@@ -1,8 +1,8 @@
-"""A manifest: what an image was made of, with what, how, and what came out.
+"""The schema of manifests: the inputs, tools, commands and outputs of an image.
 
-The file is JSON; the dataclasses here are its schema, checked as profiles are.  The same
-build gives the same bytes: no times, host or user names, no folders of the machine, and all
-lists in a fixed order.  It holds no secrets: see `tasks.masking`.
+The file is JSON; the dataclasses here are its schema, checked like that of profiles.  The same
+build gives the same bytes: no times, no host or user names, no folders of the machine, all lists
+in a fixed order.  A manifest holds no secrets: see tasks/provenance/redaction.py.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 
 FORMAT = 1
-LARGEST = 256 << 20  # bytes; one of 100,000 files has 25 MB
+MAX_SIZE = 256 << 20  # bytes; a manifest of 100,000 files has 25 MB
 ENDING = ".manifest.json"
 
 
 @dataclass(frozen=True)
 class Input:
-    """One thing that the image, or another extension of the checkout, was made from.
+    """An input of the image, or of another extension of the checkout.
 
     kind: `deb` (an apt package), `mirror` (a file below the profile's mirrors), `tcz` (an
     upstream extension), `origin` (a file that a recipe locks), `image` (a container image's
     tar) or `local` (a kernel source or base config of the builder's own).
-    name: what a lock calls it; origin: where it is from, without the host for `deb` and
-    below mirrors; used_by: `kernel`, `core`, `iso` or extensions' names; size: bytes.
+    name: as in the lock; origin: its source, without the host for `deb`, `mirror` and `tcz`;
+    used_by: `kernel`, `core`, `iso` or names of extensions; size: in bytes.
     """
 
     kind: Literal["deb", "mirror", "tcz", "origin", "image", "local"]
@@ -50,7 +50,7 @@ class Input:
 
 @dataclass(frozen=True)
 class CheckoutFile:
-    """A file of tcbuild's checkout that went in; of a symlink, `target` instead of sha256."""
+    """A file of tcbuild's checkout that the image depends on; a symlink has `target`, no sha256."""
 
     path: str
     sha256: str = ""
@@ -60,7 +60,11 @@ class CheckoutFile:
 
 @dataclass(frozen=True)
 class Tcbuild:
-    """Which tcbuild: its git commit ("" if unknown), whether files differ from it, its code's digest."""
+    """The tcbuild that built the image.
+
+    commit: of git, "" if unknown; dirty: whether files differ from the commit; code: digest of
+    its Python files.
+    """
 
     commit: str
     dirty: bool
@@ -70,7 +74,7 @@ class Tcbuild:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the machine brought: Debian and Python packages with versions, the kernel's toolchain."""
+    """The tools of the machine: Debian and Python packages with versions, the kernel's toolchain."""
 
     debian: dict[str, str]
     python: dict[str, str]
@@ -79,7 +83,11 @@ class Tools:
 
 @dataclass(frozen=True)
 class ProfileUsed:
-    """The profile with all it inherits, defaults filled in and the command line's variables applied."""
+    """The profile.
+
+    variables: those of the command line; resolved: the profile with inherited and default values
+    and with these variables applied.
+    """
 
     name: str
     variables: dict[str, str]
@@ -90,10 +98,10 @@ class ProfileUsed:
 class ArchiveMember:
     """A member of an archive.
 
-    mode: as `ls -l` has it, `h` first for a further name of the file `target`; owner: UID:GID;
-    mtime: seconds since 1970; size and sha256: of a file's content; target: a link's;
-    device: MAJOR:MINOR; xattrs: name -> sha256 of the value.  Bytes of names that are not
-    UTF-8 stand as surrogates.
+    mode: as in `ls -l`, with `h` first for a hard link to the file `target`; owner: UID:GID;
+    mtime: seconds since 1970; size and sha256: of a file's content; target: of a link;
+    device: MAJOR:MINOR; xattrs: name -> sha256 of the value.  Bytes of names that are not UTF-8
+    are surrogates.
     """
 
     path: str
@@ -109,7 +117,7 @@ class ArchiveMember:
 
 @dataclass(frozen=True)
 class CoreArchive:
-    """One cpio archive of the core, in order, and how it is compressed."""
+    """A cpio archive of the core; method: of compression; members: in order."""
 
     method: str
     members: tuple[ArchiveMember, ...]
@@ -117,7 +125,7 @@ class CoreArchive:
 
 @dataclass(frozen=True)
 class Extension:
-    """A .tcz on the image; deps: as its .dep says."""
+    """A .tcz on the image; size: in bytes; deps: from its .dep."""
 
     name: str
     size: int
@@ -138,10 +146,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What came out: the image files themselves, then what is in them.
+    """The image files and their content.
 
-    images: the ISO, or the disk image in its formats; files: what an ISO holds;
-    outside: the ISO's bytes that belong to no file (tasks/formats/iso_layout.py names the areas).
+    images: the ISO, or the disk image in both formats; files: those of an ISO; outside: the areas
+    of an ISO that belong to no file (tasks/formats/iso_layout.py).
     """
 
     images: tuple[File, ...]
@@ -158,9 +166,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it; `outputs` is absent while nothing is built yet (`inputs.manifest.json`).
+    """A manifest; `outputs` is absent before the build (`inputs.manifest.json`).
 
-    commands: task -> the programs it ran, folders as ${CHECKOUT}, ${OUTPUT}, ${CACHE}, ${TMP}.
+    commands: task -> the commands it ran, with folders as ${CHECKOUT}, ${OUTPUT}, ${CACHE},
+    ${TMP}.
     """
 
     format: int
@@ -169,7 +178,7 @@ class Manifest:
     inputs: tuple[Input, ...]
     tools: Tools
     config: str
-    """sha256 of the proven .config; "" before there is one."""
+    """sha256 of the checked .config; "" before there is one."""
     commands: dict[str, tuple[str, ...]]
     outputs: Outputs | None = None
 
@@ -179,7 +188,7 @@ class Manifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """Return a manifest as JSON; what is empty by default is left out."""
+    """Return a manifest as JSON, without fields that have their default."""
     return json.dumps(plain(manifest), indent=1, sort_keys=True) + "\n"
 
 
@@ -203,24 +212,24 @@ def plain(value: Any) -> Any:
 
 
 def write(path: Path, manifest: Manifest) -> None:
-    """Write a manifest, whole or not at all; an equal one is left alone."""
+    """Write a manifest atomically; an equal file is left unchanged."""
     write_if_changed(path, to_json(manifest))
 
 
 def load(path: Path) -> Manifest:
     """Return the manifest at `path`.  Raises `UserError` if there is none or it is malformed."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist", "./doit iso writes it; or say which one")
-    if path.stat().st_size > LARGEST:
-        raise UserError(f"{path} is no manifest: it has more than {LARGEST >> 20} MiB")
+        raise UserError(f"{path} does not exist", "run ./doit iso, which writes it, or name another manifest")
+    if path.stat().st_size > MAX_SIZE:
+        raise UserError(f"{path} is not a manifest: it has more than {MAX_SIZE >> 20} MiB")
     return parse(path.read_bytes(), str(path))
 
 
 def parse(data: bytes, name: str) -> Manifest:
-    """Return the manifest in `data`; `name` is what errors call it.  Raises `UserError`."""
+    """Return the manifest in `data`; errors call it `name`.  Raises `UserError` if it is malformed."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
-        raise UserError(f"{name} is no manifest: it is damaged, or no JSON at all") from None
+        raise UserError(f"{name} is not a manifest: it is damaged or not JSON") from None
     loaded: Manifest = toml_schema.build(found, Manifest, name, "")
     return loaded

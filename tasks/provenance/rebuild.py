@@ -1,7 +1,7 @@
-"""`./doit rebuild --from MANIFEST`: build an image again from exactly what its manifest names.
+"""`./doit rebuild --from MANIFEST`: build an image again from the inputs of its manifest.
 
-tcbuild's own files are copied to a folder, the manifest's versions and hashes become the
-lock there, and `./doit iso frozen=1` runs in it; then the two manifests are compared.
+It copies tcbuild's own files to a folder, writes a lock there with the manifest's versions and
+hashes, runs `./doit iso frozen=1`, and compares the two manifests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
 
-# All that a checkout needs to build; what git ignores, tests and documents stay here.
+# The files of a checkout that a build needs: no tests, no documents, nothing that git ignores.
 COPIED = (
     *("doit", "dodo.py", "pyproject.toml", "requirements.lock", "secrets.toml"),
     *("extensions", "kconfig", "patches", "profiles", "rootfs", "tasks"),
@@ -33,21 +33,20 @@ SHOWN = 10
 
 
 def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: bool) -> None:
-    """Build the ISO of the manifest `source` again and say whether it is the same.
+    """Build the ISO of the manifest `source` again and compare it.
 
-    folder: what `source` and `out` are relative to; out: where to build and leave the results
-    (else a folder that goes again); anyway: go on though tcbuild or tools are not those of the
-    manifest.  Raises `UserError` if they are not, if an input cannot be had any more, or with
-    the first difference of the result.
+    folder: `source` and `out` are relative to it; out: the folder to build in and to keep, "" for
+    a temporary one; anyway: build even if tcbuild or tools differ from the manifest's.  Raises
+    `UserError` if they differ, if an input is no longer available, or if the image differs.
     """
     if not source:
-        raise UserError("rebuild: from which manifest?", "./doit rebuild --from FILE.iso.manifest.json")
+        raise UserError("rebuild needs a manifest", "./doit rebuild --from FILE.iso.manifest.json")
     wanted = manifest_schema.load(folder / source)
     if wanted.outputs is None or not wanted.outputs.files:
-        raise UserError(f"{source} is not of an ISO", "the one beside the ISO is: ISO.manifest.json")
-    _refuse_odd(wanted, source)
-    _refuse_unless_same(settings, wanted, anyway)
-    with _workshop(settings, folder / out if out else None) as top:
+        raise UserError(f"{source} is not the manifest of an ISO", "take ISO.manifest.json beside the ISO")
+    _check_names(wanted, source)
+    _check_tools(settings, wanted, anyway)
+    with _build_folder(settings, folder / out if out else None) as top:
         checkout = top / "checkout"
         _copy(wanted, checkout)
         _pin(wanted, checkout)
@@ -65,43 +64,43 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
         logger.info(f"rebuild: equal: {image.path}, {image.size:,} bytes, sha256 {image.sha256}")
 
 
-def _refuse_odd(wanted: Manifest, source: str) -> None:
-    """Refuse what no manifest of tcbuild says: its words become paths and a command line."""
+def _check_names(wanted: Manifest, source: str) -> None:
+    """Raise `UserError` for names that tcbuild never writes: they become paths and a command line."""
     name = wanted.profile.name
     if name not in profile.names():
-        raise UserError(f"{source}: there is no profile {name!r} here", "take the manifest's tcbuild")
+        raise UserError(f"{source}: there is no profile {name!r} here", "use the manifest's tcbuild")
     images = [file.path for file in wanted.outputs.images] if wanted.outputs else []
     if images != [f"tcbuild-{name}.iso"] or not wanted.profile.variables.keys() <= {"fragments"}:
-        raise UserError(f"{source}: its image or its variables are none of tcbuild's")
+        raise UserError(f"{source}: tcbuild does not write such an image name or such variables")
 
 
-def _refuse_unless_same(settings: Settings, wanted: Manifest, anyway: bool) -> None:
+def _check_tools(settings: Settings, wanted: Manifest, anyway: bool) -> None:
     found = [*_tcbuild_differences(wanted), *_tool_differences(settings, wanted)]
     if not found:
         return
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     detail = "\n".join(f"  {line}" for line in [*found[:SHOWN], *more])
     if anyway:
-        logger.info(f"rebuild: not the tcbuild or the tools of the manifest, --anyway goes on:\n{detail}")
+        logger.info(f"rebuild: tcbuild or tools differ from the manifest's; --anyway goes on:\n{detail}")
         return
     commit = wanted.tcbuild.commit
-    hint = "take that tcbuild and those versions, or see with --anyway what comes out"
+    hint = "use that tcbuild and those versions, or build with --anyway"
     if commit and any(not line.startswith("tool ") for line in found):
         changed = " (with uncommitted changes)" if wanted.tcbuild.dirty else ""
-        hint = f"git checkout {commit}{changed}, or see with --anyway what comes out"
-    raise UserError("this is not the tcbuild or not the tools that the manifest names", hint, detail)
+        hint = f"git checkout {commit}{changed}, or build with --anyway"
+    raise UserError("tcbuild or tools differ from those of the manifest", hint, detail)
 
 
 def _tcbuild_differences(wanted: Manifest) -> Iterator[str]:
     for file in wanted.tcbuild.files:
         path = ROOT / file.path
         if not os.path.lexists(path):
-            yield f"{file.path} is not here"
-        elif file != _as_found(file, path):
+            yield f"{file.path} is missing"
+        elif file != _current_file(file, path):
             yield f"{file.path} differs"
 
 
-def _as_found(file: CheckoutFile, path: Path) -> CheckoutFile:
+def _current_file(file: CheckoutFile, path: Path) -> CheckoutFile:
     found = materials.checkout_file(path)
     return found if found.path == file.path else CheckoutFile(file.path)
 
@@ -116,8 +115,8 @@ def _tool_differences(settings: Settings, wanted: Manifest) -> Iterator[str]:
 
 
 @contextmanager
-def _workshop(settings: Settings, out: Path | None) -> Iterator[Path]:
-    """Yield the folder to build in: `out`, which must be empty, or one that is gone afterwards."""
+def _build_folder(settings: Settings, out: Path | None) -> Iterator[Path]:
+    """Yield the folder to build in: `out`, which must be empty, or a temporary one."""
     if out is not None:
         if out.exists() and any(out.iterdir()):
             raise UserError(f"{out} is not empty", "choose a new folder with --out")
@@ -133,7 +132,7 @@ def _workshop(settings: Settings, out: Path | None) -> Iterator[Path]:
 
 
 def _copy(wanted: Manifest, checkout: Path) -> None:
-    """Copy tcbuild's own files, and lead to files of the builder's own beside the checkout."""
+    """Copy tcbuild's own files, and link the builder's own files beside the checkout."""
     checkout.mkdir(parents=True)
     for name in COPIED:
         if (ROOT / name).is_dir():
@@ -151,43 +150,46 @@ def _copy(wanted: Manifest, checkout: Path) -> None:
 
 
 def _pin(wanted: Manifest, checkout: Path) -> None:
-    """Make what the manifest names the profile's lock, and that of its recipes."""
+    """Write the manifest's inputs as the profile's lock; check those of recipes against their locks."""
     try:
         lock = _lock(wanted)
     except ValueError as error:
-        raise UserError(f"an input of the manifest is not well-formed: {error}") from None
+        raise UserError(f"an input of the manifest is malformed: {error}") from None
     write_atomic(checkout / "profiles" / f"{wanted.profile.name}.lock.toml", lock.to_toml())
     origins: dict[str, list[manifest_schema.Input]] = {}
-    for one in _kind(wanted, "origin"):
+    for one in _inputs_of_kind(wanted, "origin"):
         for name in one.used_by:
             origins.setdefault(name, []).append(one)
     for name, files in origins.items():
         if name not in recipe.names():
-            raise UserError(f"there is no recipe for extension {name!r} here", "take the manifest's tcbuild")
+            raise UserError(f"there is no recipe for extension {name!r} here", "use the manifest's tcbuild")
         known = recipe_lock.committed(name)
         for one in files:
             if (one.name, one.sha256) not in {(file.name, file.sha256) for file in known.file}:
-                message = f"{one.name}, which extension {name} is made of, is not the one locked here"
-                raise UserError(message, f"its sha256 was {one.sha256}; take the manifest's tcbuild")
+                message = f"{one.name}, an input of extension {name}, is not the one locked here"
+                raise UserError(message, f"its sha256 was {one.sha256}; use the manifest's tcbuild")
 
 
 def _lock(wanted: Manifest) -> Lock:
     return Lock(
-        package=tuple(LockedPackage(one.name, one.version, one.sha256) for one in _kind(wanted, "deb")),
-        file=tuple(LockedFile(one.name, one.sha256) for one in _kind(wanted, "mirror")),
+        package=tuple(
+            LockedPackage(one.name, one.version, one.sha256) for one in _inputs_of_kind(wanted, "deb")
+        ),
+        file=tuple(LockedFile(one.name, one.sha256) for one in _inputs_of_kind(wanted, "mirror")),
         extension=tuple(
-            LockedExtension(one.name, one.sha256, one.md5, one.size, one.deps) for one in _kind(wanted, "tcz")
+            LockedExtension(one.name, one.sha256, one.md5, one.size, one.deps)
+            for one in _inputs_of_kind(wanted, "tcz")
         ),
     )
 
 
-def _kind(wanted: Manifest, kind: str) -> list[manifest_schema.Input]:
+def _inputs_of_kind(wanted: Manifest, kind: str) -> list[manifest_schema.Input]:
     return [one for one in wanted.inputs if one.kind == kind]
 
 
 def _build(checkout: Path, words: Sequence[str], settings: Settings, log: Path) -> None:
     """Run `./doit iso`.  Raises `UserError` with the build's own message if it fails."""
-    # Without a shared cache: taking the same bytes from there would prove nothing.
+    # No shared cache: the same bytes from there would prove nothing.
     environment = {"TCBUILD_CACHE": str(settings.cache), "TCBUILD_SHARED_CACHE": ""}
     environment["TCBUILD_CWD"] = str(checkout)
     lines: list[str] = []
@@ -202,10 +204,10 @@ def _build(checkout: Path, words: Sequence[str], settings: Settings, log: Path) 
     )
     if result.status:
         starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-        told = lines[starts[0] :] if starts else lines[-SHOWN:]
-        detail = [line for line in told[1:] if not line.startswith("  hint: ")]  # it is for another command
-        hint = "an input of the manifest is no longer to be had, or a tool fails; --out DIR keeps the log"
-        message = told[0].removeprefix("error: ") if told else "the build failed"
+        error_lines = lines[starts[0] :] if starts else lines[-SHOWN:]
+        detail = [line for line in error_lines[1:] if not line.startswith("  hint: ")]  # for another command
+        hint = "an input of the manifest is no longer available, or a tool fails; --out DIR keeps the log"
+        message = error_lines[0].removeprefix("error: ") if error_lines else "the build failed"
         raise UserError(message, hint, "\n".join(detail))
 
 
@@ -214,11 +216,11 @@ def _compare(made: Outputs, wanted: Outputs) -> None:
     if found:
         more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         detail = "\n".join([*(f"  {line}" for line in found[:SHOWN]), *more])
-        raise UserError("the rebuilt image differs", "--out DIR keeps it, to be looked at", detail)
+        raise UserError("the rebuilt image differs", "--out DIR keeps it for inspection", detail)
 
 
 def differences(made: Outputs, wanted: Outputs) -> Iterator[str]:
-    """Yield how two builds differ: the image, its files, then what is in its kernel, core and extensions."""
+    """Yield the differences of two builds: image, its files, then kernel, core and extensions inside."""
     for now, before in zip((*made.images, *made.outside), (*wanted.images, *wanted.outside), strict=False):
         if now != before:
             yield f"{before.path}: sha256 {now.sha256}, expected {before.sha256}"
@@ -239,5 +241,5 @@ def differences(made: Outputs, wanted: Outputs) -> Iterator[str]:
     extensions = {item.name: item for item in made.extensions}
     for item in wanted.extensions:
         members = extensions[item.name].members if item.name in extensions else ()
-        for line in verify.part_differences(members, item.members):
+        for line in verify.member_differences(members, item.members):
             yield f"{item.name}.tcz: {line}"

@@ -1,8 +1,8 @@
-"""What must not stand in a manifest: secrets, and this machine's own folders.
+"""Removal of secrets and machine folders from the values of a manifest.
 
-A password hash of a profile can be tried out offline by whoever has it, so only a digest of
-the hash is written: a changed password shows, and nothing can be tried out (a hash has a
-salt that nobody else knows).  Of addresses, user and password are left out.
+Passwords can be guessed offline against a profile's password hash.  So a manifest has only a
+digest of the hash: it shows that a password changed, and cannot be guessed against, because the
+salt is unknown.  User and password are removed from addresses.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from tasks.util.checkout import ROOT
 from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
 
-# Words that come before a secret on a command line, in a header or a setting.
+# Words before a secret on a command line, in a header or in a setting.
 SECRET = re.compile(
     r"(?i)((?:[a-z_-]*(?:password|passwd|secret|token|api[_-]?key)|authorization)[\"']?\s*[:=]\s*[\"']?"
     r"(?:bearer\s+|basic\s+)?|--(?:password|secret|token|api-key)\s+)[^\s'\",;]+"
 )
-LOCKED = ("", "*", "!")  # in place of a password: nobody can log in with it
-# As many as were free at the time; the results do not depend on it.
+LOCKED_PASSWORDS = ("", "*", "!")  # values of a password field that are no password hash
+# The number of jobs depends on the machine; the results do not depend on it.
 JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
 
 
 def text(value: str) -> str:
-    """Return `value` without user and password in addresses, and without what looks like a secret."""
+    """Return `value` without users and passwords in addresses and without values that look secret."""
     return SECRET.sub(r"\1***", CREDENTIALS.sub("://***@", value))
 
 
 def digest(secret: str) -> str:
-    """Return what stands for a secret: the same for the same one, and of no use to anybody."""
-    return secret if secret in LOCKED else "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
+    """Return the digest of a secret, or the value itself if it is no password hash."""
+    return secret if secret in LOCKED_PASSWORDS else "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
 
 
 def table(values: Any) -> Any:
-    """Return `values` (tables, arrays, plain values) with passwords as digests and texts masked."""
+    """Return `values` (tables, arrays, plain values) with passwords as digests and texts redacted."""
     if isinstance(values, Mapping):
         return {
             name: digest(item) if name == "password" and isinstance(item, str) else table(item)
@@ -51,7 +51,7 @@ def table(values: Any) -> Any:
 
 
 def command(settings: Settings, line: str) -> str:
-    """Return a logged command without secrets, and with names for what differs between machines."""
+    """Return a logged command without secrets, and with placeholders for folders and job counts."""
     line = with_final_names(text(line))
     folders = {
         str(settings.output): "${OUTPUT}",

@@ -1,7 +1,7 @@
 """Detached signatures by an SSH key (ssh-keygen(1), `-Y`) or a minisign key (minisign(1)).
 
-A signature lies beside what it signs: `FILE.sig` or `FILE.minisig`.  Keys stay files: no
-secret is read here, put on a command line or into a log.
+A signature is a file beside the signed file: `FILE.sig` or `FILE.minisig`.  The tools read secret
+keys from their files; no secret gets on a command line or into a log.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from tasks.util.errors import ToolMissing, UserError
 from tasks.util.files import atomic_path
 from tasks.util.process import run
 
-NAMESPACE = "tcbuild"  # what an SSH signature is for; one made for git or mail is not accepted
+NAMESPACE = "tcbuild"  # of SSH signatures; a signature for git or mail is not accepted
 SSH, MINISIGN = ".sig", ".minisig"
 SSH_PUBLIC = re.compile(rb"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( |\n|$)")
 MINISIGN_PUBLIC = re.compile(rb"(untrusted comment: [^\n]*\n)?RW[A-Za-z0-9+/=]{54}\s*")
 MINISIGN_SECRET = b"untrusted comment: "
-MOST = 1 << 20  # bytes of a key file
-NO_PASSPHRASE = "a key with a passphrase: load it into ssh-agent and name its .pub file; or use a key without"
+MAX_KEY_SIZE = 1 << 20  # bytes of a key file
+NO_PASSPHRASE = "load a key with a passphrase into ssh-agent and name its .pub file, or use a key without one"
 
 
 def sign(path: Path, key: Path) -> Path:
-    """Sign the file `path` with the secret `key`, and return the signature's file.
+    """Sign the file `path` with the secret `key`, and return the path of the signature.
 
-    An SSH key may be in ssh-agent: then `key` is its .pub file.  A signature of the other
-    kind that lies there goes, for it would no longer be right.  Raises `UserError` if the key cannot be
-    used without asking for a passphrase.
+    If an SSH key is in ssh-agent, `key` is its .pub file.  A signature of the other kind beside
+    the file is removed, because it may be of an older file.  Raises `UserError` if the key cannot
+    be used without a passphrase.
     """
     head = _read(key)
     if head.startswith(MINISIGN_SECRET) and b"public key" in head.split(b"\n")[0]:
-        raise UserError(f"{key} is a public key", "sign with the secret one; minisign -G makes a pair")
+        raise UserError(f"{key} is a public key", "sign with the secret key; minisign -G makes a pair")
     ending, other = (MINISIGN, SSH) if head.startswith(MINISIGN_SECRET) else (SSH, MINISIGN)
     final = path.with_name(path.name + ending)
     with atomic_path(final) as partial, tempfile.TemporaryDirectory(prefix="tcbuild-sign-") as folder:
         work = Path(folder, path.name)
         shutil.copyfile(path, work)
         if ending == MINISIGN:
-            # The trusted comment has a time in it unless one is given.
+            # Without -t, minisign writes the time into the trusted comment.
             argv: list[str | Path] = ["minisign", "-S", "-s", key, "-m", work, "-x", partial, "-t", path.name]
-            _run(argv, key, "a key with a password; make one without: minisign -G -W")
+            _run_signer(argv, key, "the key may have a password; minisign -G -W makes one without")
         else:
             argv = ["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, work]
-            _run(argv, key, NO_PASSPHRASE)
+            _run_signer(argv, key, NO_PASSPHRASE)
             shutil.copyfile(work.with_name(work.name + SSH), partial)
     path.with_name(path.name + other).unlink(missing_ok=True)
     return final
 
 
-def _run(argv: list[str | Path], key: Path, hint: str) -> None:
+def _run_signer(argv: list[str | Path], key: Path, hint: str) -> None:
     agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if os.environ.get(name)}
     try:
         run(argv, env=agent)
@@ -65,25 +65,25 @@ def _run(argv: list[str | Path], key: Path, hint: str) -> None:
         raise UserError(f"cannot sign with {key}: {why}", "" if said else hint) from None
 
 
-def found(path: Path) -> Path | None:
-    """Return the signature that lies beside `path`, if one does."""
+def find(path: Path) -> Path | None:
+    """Return the signature beside `path`, None if there is none."""
     there = [path.with_name(path.name + ending) for ending in (SSH, MINISIGN)]
     return next((one for one in there if one.is_file()), None)
 
 
 def verify(data: bytes, name: str, signature: Path | None, key: Path) -> str:
-    """Prove that `data` was signed by `key`, and return who signed, for a person.
+    """Verify that `key` signed `data`, and return the signer as text for people.
 
-    key: an SSH public key, an allowed_signers file (ssh-keygen(1)), or a minisign public key.
-    name: what errors call the data.  Raises `UserError` if there is no signature, if it is of
-    another kind than the key, or not a right one.
+    key: an SSH public key, an allowed_signers file (ssh-keygen(1)), or a minisign public key;
+    name: of the data, for errors.  Raises `UserError` if the signature is missing, of another
+    kind than the key, or invalid.
     """
     content = _read(key)
     is_minisign = bool(MINISIGN_PUBLIC.fullmatch(content))
     wanted = MINISIGN if is_minisign else SSH
     if signature is None or not signature.name.endswith(wanted):
         raise UserError(
-            f"{name} has no signature {name}{wanted} beside it", "it was not signed with that key"
+            f"{name} has no signature {name}{wanted} beside it", "sign it, or give the key that signed it"
         )
     with tempfile.TemporaryDirectory(prefix="tcbuild-verify-") as folder:
         signed, copy = Path(folder, "signed"), Path(folder, f"signed{wanted}")
@@ -91,43 +91,43 @@ def verify(data: bytes, name: str, signature: Path | None, key: Path) -> str:
         copy.write_bytes(_read(signature))
         if is_minisign:
             argv = ["minisign", "-V", "-Q", "-p", str(key.absolute()), "-m", str(signed), "-x", str(copy)]
-            _refuse(run(argv, check=False).status, name, key)
+            _check_status(run(argv, check=False).status, name, key)
             return f"minisign key {key.name}"
         signers = Path(folder, "allowed_signers")
-        signers.write_bytes(_signers(content, key))
-        return _ssh(data, name, copy, signers, key)
+        signers.write_bytes(_allowed_signers(content, key))
+        return _verify_ssh(data, name, copy, signers, key)
 
 
-def _ssh(data: bytes, name: str, signature: Path, signers: Path, key: Path) -> str:
+def _verify_ssh(data: bytes, name: str, signature: Path, signers: Path, key: Path) -> str:
     find = ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signers)]
     who = run(find, check=False)
-    _refuse(who.status, name, key)
+    _check_status(who.status, name, key)
     principal = who.stdout.splitlines()[0] if who.stdout else ""
     check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", principal, "-n", NAMESPACE]
-    _refuse(run([*check, "-s", str(signature)], stdin=data, check=False).status, name, key)
+    _check_status(run([*check, "-s", str(signature)], stdin=data, check=False).status, name, key)
     return f"SSH key {key.name}" if principal == NAMESPACE else principal
 
 
-def _signers(content: bytes, key: Path) -> bytes:
-    """Return an allowed_signers file: the given one, or one for a single public key."""
+def _allowed_signers(content: bytes, key: Path) -> bytes:
+    """Return the content of an allowed_signers file: the given one, or one for a single public key."""
     if SSH_PUBLIC.match(content):
         return b'%s namespaces="%s" %s\n' % (NAMESPACE.encode(), NAMESPACE.encode(), content.strip())
     lines = [line for line in content.splitlines() if line.strip() and not line.startswith(b"#")]
     if b"PRIVATE KEY" in content or not lines or not all(len(line.split()) >= 3 for line in lines):
         raise UserError(
-            f"{key} is no public key", "an SSH or minisign public key, or an allowed_signers file"
+            f"{key} is no public key", "give an SSH or minisign public key, or an allowed_signers file"
         )
     return content
 
 
-def _refuse(status: int, name: str, key: Path) -> None:
+def _check_status(status: int, name: str, key: Path) -> None:
     if status:
-        hint = "it was changed after it was signed, or signed with another key: do not trust it"
-        raise UserError(f"{name}: the signature is not right for {key.name}", hint)
+        hint = "do not trust it: it was changed after it was signed, or signed with another key"
+        raise UserError(f"{name}: the signature is not valid for {key.name}", hint)
 
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        raise UserError(f"{path} does not exist", "say the file of the key")
+        raise UserError(f"{path} does not exist", "give the path of the key file")
     with path.open("rb") as stream:
-        return stream.read(MOST)
+        return stream.read(MAX_KEY_SIZE)

@@ -20,14 +20,14 @@ from tasks.util.log import logger
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-# Tag URIs (RFC 4151) under a name that is reserved for nobody: there is no page about them.
+# Tag URIs (RFC 4151) with a reserved domain name (RFC 2606); they lead to no page.
 BUILD_TYPE = "tag:tcbuild.example,2026:doit-iso/v1"
 BUILDER = "tag:tcbuild.example,2026:own-machine"
 ENDING = ".provenance.json"
 
 
 def build(settings: Settings, key: str) -> None:
-    """Write ISO.provenance.json; with a `key` (file of a secret key), sign it and the manifest.
+    """Write ISO.provenance.json; with a `key` (path of a secret key), sign it and the manifest.
 
     Raises `UserError` if the ISO has no manifest, or the key cannot be used.
     """
@@ -45,7 +45,7 @@ def build(settings: Settings, key: str) -> None:
 
 
 def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:
-    """Return the statement about a manifest's outputs; name and digest: of the manifest itself."""
+    """Return the statement about a manifest's outputs; name, digest: file name and sha256 of the manifest."""
     assert made.outputs is not None
     variables = made.profile.variables | {"profile": made.profile.name}
     dependencies = [_tcbuild(made), *(_dependency(one) for one in made.inputs)]
@@ -73,7 +73,7 @@ def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:
 
 
 def subjects(outputs: Outputs) -> list[dict[str, Any]]:
-    """Return what the statement is about: the image, its kernel, its core, its extensions."""
+    """Return the subjects of the statement: the image, its kernel, its core, its extensions."""
     found = {file.path: file.sha256 for file in outputs.images}
     found["vmlinuz64"] = outputs.kernel.vmlinuz.sha256
     for file in outputs.files:

@@ -1,9 +1,9 @@
-"""`./doit reproduce`: prove that what is built does not depend on who builds it, where and when.
+"""`./doit reproduce`: prove that the results do not depend on user, place and time of the build.
 
-The checkout is copied twice and each copy built by `./doit` itself, the second in other
-circumstances (tasks/provenance/reproduce/variations.py) and with a cache of its own, so that nothing of the
-first can be taken for a result.  Then every artefact is compared, and of one that differs
-the first member and offset is told (tasks/provenance/reproduce/compare.py).
+It copies the checkout twice and builds each copy with `./doit`, the second one in a different
+environment (tasks/provenance/reproduce/variations.py).  The second build has its own cache, so
+it cannot take over a result of the first.  Then it compares every artefact, and reports the first
+member and offset that differ (tasks/provenance/reproduce/compare.py).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tasks.util.log import logger
 from tasks.util.process import TAIL_LINES, end_group, run
 
 GOALS = ("iso", "disk", "tcz")
-# Below the output folder: all that a person gets, and what it is made of.
+# Patterns below the output folder: the images and their parts.
 ARTEFACTS = (
     *("*.iso", "*.img", "*.qcow2", "*.gz", "images.lst", "kernel/**/*", "tcz/*", "mirror/**/*"),
     *("kconfig/config", "rootfs.index"),
 )
-# Links of `make modules_install` into the build machine; no image has them.
+# Links of `make modules_install` to folders of the build machine; no image has them.
 LINKS = ("build", "source")
-LARGE = ("linux", "build")
+LARGE_FOLDERS = ("linux", "build")
 SHOWN = 10
 VIEWER = "diffoscope"
 VIEWER_SECONDS = "600"
@@ -49,29 +49,31 @@ def reproduce(
     ccache: bool = False,
     keep: bool = False,
 ) -> None:
-    """Build `goals` (tasks; iso, disk, tcz) twice and compare what comes out.
+    """Build the tasks `goals` (by default iso, disk, tcz) twice and compare the results.
 
-    only, leave_out: names with commas between: the variations to make, or not to make.
-    ccache: let both builds use the builder's; keep: leave both trees there.  Writes
-    `artifacts/PROFILE/reproduce/report.json`.  Raises `UserError` if anything differs.
+    only, leave_out: variations to make, or not to make, separated by commas; ccache: both builds
+    use the builder's ccache; keep: keep both trees.  Writes
+    `artifacts/PROFILE/reproduce/report.json`.  Raises `UserError` if an artefact differs.
     """
     top = settings.output / "reproduce"
     first, second = Start(top / "a"), Start(top / "the-second-of-the-two-builds")
-    skipped = _words(leave_out)
+    skipped = _split_names(leave_out)
     if only:
-        wanted = _words(only)
+        wanted = _split_names(only)
         unknown = [name for name in wanted if name not in (*variations.CHANGES, "folder")]
         if unknown:
-            raise UserError(f"--only {unknown[0]}: no such variation", f"there are: {_all()}")
+            raise UserError(
+                f"--only {unknown[0]}: no such variation", f"known variations: {_variation_names()}"
+            )
         skipped += tuple(name for name in variations.CHANGES if name not in wanted)
-    _clear(top, first, second)
+    _remove_previous(top, first, second)
     top.mkdir(parents=True)
     variations.vary(second, skipped, ccache)
     try:
         words = list(goals) or list(GOALS)
         one = _build(settings, first, words, None)
         cache = None if ccache else _own_cache(settings, second)
-        # Both from the same inputs, even where the pinned ones are no longer offered.
+        # Both builds use the same inputs, even if the pinned ones are no longer offered.
         locked = second.folder / one.relative_to(first.folder) / settings.used_lock.name
         locked.parent.mkdir(parents=True, exist_ok=True)
         if (one / locked.name).is_file():
@@ -80,42 +82,42 @@ def reproduce(
         names, differing = compare_trees(one, other)
         _report(top, second, names, differing)
         if differing:
-            raise _shown(top, one, other, differing)
+            raise _difference_error(top, one, other, differing)
     finally:
         if not keep:
             for start in (first, second):
                 remove_tree(start.folder)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _all() -> str:
+def _variation_names() -> str:
     return ", ".join(variations.CHANGES)
 
 
-def _clear(top: Path, *starts: Start) -> None:
-    """Remove what an earlier run left, its mounts first: below one lies the other's tree."""
+def _remove_previous(top: Path, *starts: Start) -> None:
+    """Remove the files of an earlier run, its mounts first: a mount shows the files of a tree."""
     for start in starts:
         variations.unmount(start.folder.with_name(f"{start.folder.name}-reversed"))
     remove_tree(top)
 
 
 def copy_checkout(root: Path, start: Start) -> None:
-    """Copy a git checkout's files, those not ignored, as a clone with that umask would have them.
+    """Copy the files of a git checkout but ignored ones, with the modes of a clone under `start.umask`.
 
-    Raises `UserError` if `root` is no git checkout.
+    Raises `UserError` if `root` is not a git checkout.
     """
     listed = run(
         ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        hint="reproduce copies a git checkout",
+        hint="./doit reproduce needs a git checkout",
     ).stdout
     names = sorted(filter(None, listed.split("\0")), reverse=True)
     for name in names:
         source, target = root / name, start.folder / name
         if not os.path.lexists(source):
-            continue  # removed, and not committed yet
+            continue  # removed, but not committed yet
         for parent in reversed(target.relative_to(start.folder).parents):
             (start.folder / parent).mkdir(mode=0o777 & ~start.umask, exist_ok=True)
         shutil.copyfile(source, target, follow_symlinks=False)
@@ -124,12 +126,12 @@ def copy_checkout(root: Path, start: Start) -> None:
 
 
 def _own_cache(settings: Settings, start: Start) -> Path:
-    """Give a build a cache with the downloads and build roots, and nothing that was built."""
+    """Make a cache folder with the downloads and build roots, without build results; return it."""
     cache = start.folder / ".cache-of-the-second"
     cache.mkdir(parents=True)
     for path in sorted(settings.cache.iterdir()):
         if path.name == "downloads" or path.name.startswith("toolchain"):
-            # No hard links: the other user could change the builder's own files.
+            # No hard links: through them, the other user could change the builder's files.
             shutil.copytree(path, cache / path.name, symlinks=True)
     return cache
 
@@ -151,7 +153,7 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
         **start.environment,
     }
     if start.user is not None:
-        _give(start.folder, start.user)
+        _change_owner(start.folder, start.user)
     started = time.monotonic()
     with variations.place(start) as folder:
         environment["HOME"] = str(folder / "home")
@@ -159,16 +161,16 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
         environment["TCBUILD_CACHE"] = str(own)
         program = [start.python, "-m", "tasks.cli.main"]
         words = [*program, *goals, f"profile={settings.name}", *_variables(settings)]
-        # The first build fetches what is lacking; the second must find it all.
+        # The first build fetches missing inputs; the second must find all of them.
         words += ["offline=1"] if cache else []
         log = start.folder.with_name(f"{start.folder.name}.log")
         logger.info(f"reproduce: building {' '.join(goals)} in {folder}")
-        _run(variations.command(start, words), folder, environment, log)
+        _run_build(variations.command(start, words), folder, environment, log)
     logger.info(f"reproduce: built in {time.monotonic() - started:.0f} s")
     output = start.folder / "artifacts" / settings.name
     if start.user is not None:
-        _give(start.folder, os.geteuid())
-    for name in LARGE:
+        _change_owner(start.folder, os.geteuid())
+    for name in LARGE_FOLDERS:
         remove_tree(output / name)
     return output
 
@@ -191,14 +193,14 @@ def _packages(start: Start) -> Path:
     return target
 
 
-def _give(folder: Path, user: int) -> None:
-    """Make all below `folder` somebody's own."""
+def _change_owner(folder: Path, user: int) -> None:
+    """Make `user` the owner of `folder` and of everything in it."""
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, user, user, follow_symlinks=False)
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
-    """Run a whole build: not by `run`, whose fixed environment is what shall be proved here."""
+def _run_build(words: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    """Run a build, not by `run`: its fixed environment is a part of what is tested here."""
     with log.open("wb") as sink:
         process = subprocess.Popen(
             words,
@@ -236,16 +238,14 @@ def artefacts(output: Path) -> dict[str, Path]:
 
 
 def compare_trees(one: Path, other: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the names of all artefacts, and where those differ that do: name -> place.
+    """Return the names of all artefacts, and name -> first difference of those that differ.
 
     Raises `UserError` if nothing was built: that would prove nothing.
     """
     a, b = artefacts(one), artefacts(other)
     names = sorted(a.keys() | b.keys())
     if not names:
-        raise UserError(
-            "neither build made anything that could be compared", "name tasks that build something"
-        )
+        raise UserError("neither build made anything to compare", "name tasks that build something")
     differing = {}
     for name in names:
         if name not in a or name not in b:
@@ -253,7 +253,7 @@ def compare_trees(one: Path, other: Path) -> tuple[list[str], dict[str, str]]:
         elif a[name].is_symlink() or b[name].is_symlink():
             targets = [os.readlink(side[name]) if side[name].is_symlink() else "a file" for side in (a, b)]
             if targets[0] != targets[1]:
-                differing[name] = f"leads to {targets[0]} and to {targets[1]}"
+                differing[name] = f"links to {targets[0]} and to {targets[1]}"
         else:
             place = compare.difference(a[name], b[name])
             if place:
@@ -262,24 +262,24 @@ def compare_trees(one: Path, other: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _report(top: Path, start: Start, names: list[str], differing: dict[str, str]) -> None:
-    for name, how in start.done.items():
+    for name, how in start.varied.items():
         logger.info(f"reproduce: varied: {name}: {how}")
-    for name, why in start.not_done.items():
+    for name, why in start.not_varied.items():
         logger.info(f"reproduce: not varied: {name}: {why}")
     report = {
         "artefacts": names,
         "differing": differing,
-        "varied": start.done,
-        "not varied": start.not_done,
+        "varied": start.varied,
+        "not varied": start.not_varied,
     }
     write_atomic(top / "report.json", json.dumps(report, indent=2) + "\n")
-    text = f"reproduce: {len(differing)} of {len(names)} artefacts differ over {len(start.done)} variations"
+    text = f"reproduce: {len(differing)} of {len(names)} artefacts differ over {len(start.varied)} variations"
     logger.info(text)
 
 
-def _shown(top: Path, one: Path, other: Path, differing: dict[str, str]) -> UserError:
-    """Return the error that names what differs; what does is kept, and looked into by diffoscope."""
-    # The smallest first: a module that differs is why the core and the ISO do.
+def _difference_error(top: Path, one: Path, other: Path, differing: dict[str, str]) -> UserError:
+    """Copy the artefacts that differ, run diffoscope on one, and return the error that names them."""
+    # The smallest artefact first: a module that differs is why the core and the ISO differ.
     sizes = {name: (one / name).stat().st_size if (one / name).is_file() else 0 for name in differing}
     order = sorted(differing, key=lambda name: (sizes[name], name))
     for side, output in (("first", one), ("second", other)):

@@ -1,8 +1,7 @@
-"""What differs between the two builds of `./doit reproduce`, and how it is made to differ.
+"""The variations between the two builds of `./doit reproduce`.
 
-Each variation changes how the second build is started: words before its command, its
-environment, or the place it runs in.  One that this machine cannot do says why; it is never
-passed over in silence.
+Each variation changes the command, the environment or the folder of the second build.  If this
+machine cannot make a variation, the report gives the reason.
 """
 
 from __future__ import annotations
@@ -26,67 +25,70 @@ NOBODY = 65534
 
 @dataclass
 class Start:
-    """How a build is started: in `folder`, by the words `prefix` before its command.
+    """How a build is started.
 
-    python: the interpreter.  user: the uid (and gid) it runs as, None for ours.
+    folder: of the checkout; python: the interpreter; prefix: words before the command; user: uid
+    and gid of the build, None for the current user.
     """
 
     folder: Path
     python: str = sys.executable
     prefix: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    late: dict[str, str] = field(default_factory=dict)
-    """Environment that only the build itself sees, not `prefix`."""
+    inner_environment: dict[str, str] = field(default_factory=dict)
+    """Environment of the build itself, but not of `prefix`."""
     umask: int = 0o022
     user: int | None = None
     reverse: bool = False
-    """Show the names in folders in another order, by disorderfs."""
-    done: dict[str, str] = field(default_factory=dict)
-    """What is varied -> how."""
-    not_done: dict[str, str] = field(default_factory=dict)
-    """What is not -> why."""
+    """Whether disorderfs lists the names in folders in reverse order."""
+    varied: dict[str, str] = field(default_factory=dict)
+    """Variation -> how it was made."""
+    not_varied: dict[str, str] = field(default_factory=dict)
+    """Variation that was not made -> the reason."""
 
 
-class _Cannot(Exception):
-    """Why something cannot be varied here."""
+class _NotPossible(Exception):
+    """The reason why a variation cannot be made here."""
 
 
 def vary(start: Start, leave_out: tuple[str, ...], shared_cache: bool) -> None:
-    """Change `start` in all ways that this machine can; `leave_out` names those that shall not be.
+    """Apply to `start` all variations that this machine can make, but those in `leave_out`.
 
     shared_cache: both builds use one ccache.  Raises `UserError` for an unknown name.
     """
     for name in leave_out:
         if name not in CHANGES:
-            raise UserError(f"--leave-out {name}: no such variation", f"there are: {', '.join(CHANGES)}")
-    start.done["folder"] = "another path, of another length, and another HOME"
+            raise UserError(
+                f"--leave-out {name}: no such variation", f"known variations: {', '.join(CHANGES)}"
+            )
+    start.varied["folder"] = "another path, of another length, and another HOME"
     for name, change in CHANGES.items():
         try:
             if name in leave_out:
-                raise _Cannot("left out by --leave-out")
+                raise _NotPossible("left out by --leave-out")
             if name == "user" and shared_cache:
-                raise _Cannot("--ccache: the cache is the builder's own")
-            start.done[name] = change(start)
-        except _Cannot as why:
-            start.not_done[name] = str(why)
+                raise _NotPossible("--ccache: the cache is the builder's own")
+            start.varied[name] = change(start)
+        except _NotPossible as why:
+            start.not_varied[name] = str(why)
 
 
 def _user(start: Start) -> str:
     if os.geteuid() != 0:
-        raise _Cannot("only root can become another user")
+        raise _NotPossible("only root can become another user")
     if _missing("setpriv"):
-        raise _Cannot("setpriv is not installed (apt-get install util-linux)")
+        raise _NotPossible("setpriv is not installed (apt-get install util-linux)")
     for parent in [start.folder.parent, *start.folder.parent.parents]:
         if not parent.stat().st_mode & stat.S_IXOTH:
-            raise _Cannot(f"{parent} is closed to other users")
-    # The venv may lie where others cannot go, so only its packages are taken along.
+            raise _NotPossible(f"{parent} is closed to other users")
+    # Other users may have no access to the venv, so only its packages are copied.
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     known = (getattr(sys, "_base_executable", ""), f"/usr/bin/python{version}")
     for python in filter(None, known):
         if Path(python).exists() and _open_to_all(Path(python).resolve()):
             start.python, start.user = python, NOBODY
             return f"uid {NOBODY} instead of {os.geteuid()}"
-    raise _Cannot(f"there is no Python {version} that other users can run")
+    raise _NotPossible(f"other users can run no Python {version} here")
 
 
 def _open_to_all(path: Path) -> bool:
@@ -103,32 +105,32 @@ def _locale(start: Start) -> str:
     others = [name for name in known if name.partition(".")[0] not in ("C", "POSIX", "en_US")]
     chosen = (others or [name for name in known if name not in ("C", "POSIX")] or [""])[0]
     if not chosen:
-        raise _Cannot("no locale but C is generated here")
+        raise _NotPossible("no locale but C is generated here")
     start.environment |= {"LC_ALL": chosen, "LANG": chosen, "LANGUAGE": chosen.partition(".")[0]}
     return f"{chosen} instead of C" + ("" if others else " (only encodings differ: no other is generated)")
 
 
 def _time_zone(start: Start) -> str:
-    start.environment["TZ"] = "TST-14"  # POSIX: 14 hours east, another day for most of the time
+    start.environment["TZ"] = "TST-14"  # POSIX: 14 hours east of UTC, so mostly another date
     return "UTC+14 instead of UTC"
 
 
 def _clock(start: Start) -> str:
     if not FAKETIME.exists():
-        raise _Cannot("libfaketime is not installed (apt-get install faketime)")
-    # Also for the programs of the build, whose environment is otherwise fixed (tasks/util/process.py).
+        raise _NotPossible("libfaketime is not installed (apt-get install faketime)")
+    # The process runner passes it to the programs of the build (tasks/util/process.py).
     start.environment["TCBUILD_FAKETIME"] = f"{FAKETIME} +500d"
     # libfaketime's shared memory must be made by the user who uses it.
-    start.late |= faketime(start.environment["TCBUILD_FAKETIME"])
+    start.inner_environment |= faketime(start.environment["TCBUILD_FAKETIME"])
     return "500 days ahead, in every program, by libfaketime"
 
 
 def _cores(start: Start) -> str:
     there = sorted(os.sched_getaffinity(0))
     if len(there) < 2:
-        raise _Cannot("this machine has one processor")
+        raise _NotPossible("this machine has one processor")
     if _missing("taskset"):
-        raise _Cannot("taskset is not installed (apt-get install util-linux)")
+        raise _NotPossible("taskset is not installed (apt-get install util-linux)")
     start.prefix += ["taskset", "-c", str(there[-1])]
     return f"1 instead of {len(there)}"
 
@@ -136,16 +138,16 @@ def _cores(start: Start) -> str:
 def _host_name(start: Start) -> str:
     command = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', "reproduced.invalid"]
     if _missing("unshare") or run([*command, "true"], check=False).status != 0:
-        raise _Cannot("unshare and hostname need root")
+        raise _NotPossible("unshare and hostname need root")
     start.prefix += command
     return "reproduced.invalid"
 
 
 def _file_order(start: Start) -> str:
     if _missing("disorderfs"):
-        raise _Cannot("disorderfs is not installed (apt-get install disorderfs)")
+        raise _NotPossible("disorderfs is not installed (apt-get install disorderfs)")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        raise _Cannot("/dev/fuse cannot be opened, and disorderfs needs it")
+        raise _NotPossible("/dev/fuse cannot be opened, and disorderfs needs it")
     start.reverse = True
     return "names in folders from last to first, by disorderfs"
 
@@ -185,19 +187,19 @@ def _missing(tool: str) -> bool:
 
 
 def command(start: Start, words: list[str]) -> list[str]:
-    """Return the command line that runs `words` as `start` says."""
+    """Return the command line that runs `words` in the circumstances of `start`."""
     found = [*start.prefix]
     if start.user is not None:
         found += ["setpriv", f"--reuid={start.user}", f"--regid={start.user}", "--clear-groups"]
-    found += ["env", *(f"{name}={value}" for name, value in sorted(start.late.items()))]
+    found += ["env", *(f"{name}={value}" for name, value in sorted(start.inner_environment.items()))]
     return [*found, "sh", "-c", f'umask {start.umask:03o} && exec "$@"', "sh", *words]
 
 
 @contextmanager
 def place(start: Start) -> Iterator[Path]:
-    """Yield the folder to build in: `start.folder`, or a view of it in another order.
+    """Yield the folder to build in: `start.folder`, or a view of it in reverse order.
 
-    Falls back to the folder itself, and says so, if disorderfs cannot be mounted.
+    Logs that disorderfs cannot be mounted, and yields the folder itself then.
     """
     view = start.folder.with_name(f"{start.folder.name}-reversed")
     unmount(view)
@@ -206,13 +208,13 @@ def place(start: Start) -> Iterator[Path]:
         return
     view.mkdir(exist_ok=True)
     options = ["--multi-user=yes", "--reverse-dirents=yes", "--pad-blocks=0"]
-    # It goes to the background, and would keep our pipes open.
+    # disorderfs goes to the background, where it would keep our pipes open.
     mounted = run(
         ["disorderfs", *options, start.folder, view], stdout=view.with_name("disorderfs.log"), check=False
     )
     if mounted.status != 0:
-        start.done.pop("file order")
-        start.not_done["file order"] = "disorderfs could not be mounted"
+        start.varied.pop("file order")
+        start.not_varied["file order"] = "disorderfs could not be mounted"
         logger.info("reproduce: disorderfs could not be mounted")
         yield start.folder
         return
@@ -223,7 +225,7 @@ def place(start: Start) -> Iterator[Path]:
 
 
 def unmount(view: Path) -> None:
-    """Take a view away, one that a killed run left too."""
+    """Unmount and remove a view if it exists, also that of a killed run."""
     if os.path.ismount(view):
         run(["fusermount", "-u", "-z", view], check=False)
     if view.is_dir():

@@ -136,12 +136,12 @@ def test_provenance_is_written_and_signed(made: Manifest, tmp_path: Path) -> Non
     assert {"vmlinuz64", "corepure64.gz", "attr.tcz"} <= subjects.keys()
     public = key.with_name("key.pub")
     for path in (statement, manifest.path_of(settings.iso)):
-        assert signature.verify(path.read_bytes(), path.name, signature.found(path), public)
+        assert signature.verify(path.read_bytes(), path.name, signature.find(path), public)
         private = key.read_text().splitlines()[1]
         assert private not in path.read_text()
     verify.check(tmp_path, [settings.iso.name], "", str(public))
     other = ssh_key(tmp_path / "other").with_name("other.pub")
-    with pytest.raises(UserError, match="is not right for other"):
+    with pytest.raises(UserError, match="is not valid for other"):
         verify.check(tmp_path, [settings.iso.name, "--key", str(other)], "", "")
 
 

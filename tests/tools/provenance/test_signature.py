@@ -43,23 +43,23 @@ def test_a_signature_is_accepted_from_its_own_key_alone(
     key, other = make(tmp_path / "mine"), make(tmp_path / "other")
     signed = signature.sign(file, key)
     assert signed.name == f"{file.name}{ending}"
-    assert signature.found(file) == signed
+    assert signature.find(file) == signed
     public = key.with_name("mine.pub")
     assert "mine.pub" in signature.verify(DATA, file.name, signed, public)
-    with pytest.raises(UserError, match=r"is not right for other\.pub"):
+    with pytest.raises(UserError, match=r"is not valid for other\.pub"):
         signature.verify(DATA, file.name, signed, other.with_name("other.pub"))
-    with pytest.raises(UserError, match=r"is not right for mine\.pub"):
+    with pytest.raises(UserError, match=r"is not valid for mine\.pub"):
         signature.verify(DATA.replace(b"1", b"2"), file.name, signed, public)
     spoilt = signed.read_bytes()
     signed.write_bytes(spoilt[: len(spoilt) // 2])
-    with pytest.raises(UserError, match=r"is not right for mine\.pub"):
+    with pytest.raises(UserError, match=r"is not valid for mine\.pub"):
         signature.verify(DATA, file.name, signed, public)
 
 
 def test_a_key_that_is_asked_for_makes_a_signature_required(file: Path, tmp_path: Path) -> None:
     key = ssh_key(tmp_path / "mine")
     with pytest.raises(UserError, match="has no signature"):
-        signature.verify(DATA, file.name, signature.found(file), key.with_name("mine.pub"))
+        signature.verify(DATA, file.name, signature.find(file), key.with_name("mine.pub"))
     mini = minisign_key(tmp_path / "mini")
     signed = signature.sign(file, mini)
     with pytest.raises(UserError, match=r"has no signature .*\.sig beside it"):
@@ -69,7 +69,7 @@ def test_a_key_that_is_asked_for_makes_a_signature_required(file: Path, tmp_path
 def test_signing_with_the_other_kind_of_key_leaves_no_stale_signature(file: Path, tmp_path: Path) -> None:
     signature.sign(file, ssh_key(tmp_path / "mine"))
     signed = signature.sign(file, minisign_key(tmp_path / "mini"))
-    assert signature.found(file) == signed
+    assert signature.find(file) == signed
 
 
 def test_allowed_signers_say_who_signed_and_for_what(file: Path, tmp_path: Path) -> None:
@@ -80,22 +80,22 @@ def test_allowed_signers_say_who_signed_and_for_what(file: Path, tmp_path: Path)
     signers.write_text(f"# ours\nann@example.org {public}")
     assert signature.verify(DATA, file.name, signed, signers) == "ann@example.org"
     signers.write_text(f'ann@example.org namespaces="git" {public}')
-    with pytest.raises(UserError, match="is not right"):
+    with pytest.raises(UserError, match="is not valid"):
         signature.verify(DATA, file.name, signed, signers)
 
 
 def test_a_signature_made_for_something_else_is_refused(file: Path, tmp_path: Path) -> None:
     key = ssh_key(tmp_path / "mine")
     subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "git", file], check=True)
-    with pytest.raises(UserError, match="is not right"):
-        signature.verify(DATA, file.name, signature.found(file), key.with_name("mine.pub"))
+    with pytest.raises(UserError, match="is not valid"):
+        signature.verify(DATA, file.name, signature.find(file), key.with_name("mine.pub"))
 
 
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
         ("passphrase", "a key with a passphrase"),
-        ("password", "a key with a password"),
+        ("password", "the key may have a password"),
         ("readable", "other users can read it"),
         ("absent", "does not exist"),
         ("junk", "cannot sign with"),

@@ -71,8 +71,8 @@ def test_an_untouched_image_is_proved_part_by_part(
         ("boot/corepure64.gz", 0.5, "boot/corepure64.gz: "),
         ("cde/optional/tool.tcz", 0.0, "cde/optional/tool.tcz: "),
         ("cde/optional/tool.tcz", 0.05, "cde/optional/tool.tcz"),
-        ("cde/optional/tool.tcz.md5.txt", 0.1, "md5.txt: is not of cde/optional/tool.tcz"),
-        ("cde/optional/tool.tcz.list", 0.1, "does not list what is in cde/optional/tool.tcz"),
+        ("cde/optional/tool.tcz.md5.txt", 0.1, "md5.txt: is not the md5 of cde/optional/tool.tcz"),
+        ("cde/optional/tool.tcz.list", 0.1, "does not list the members of cde/optional/tool.tcz"),
         ("cde/onboot.lst", 0.0, "onboot.lst (bytes"),
     ],
 )
@@ -157,7 +157,7 @@ def _odd_name(tree: Path) -> None:
         (_other_core, ["boot/corepure64.gz: archive 1: 'etc/motd': content differs"]),
         (_link, ["boot/link: is no file (type l)"]),
         (_link_instead, ["cde/onboot.lst: is no file (type l)", "cde/onboot.lst: is missing"]),
-        (_fifo, ["boot/fifo: is no file (type p)"]),
+        (_fifo, ["boot/fifo: is not a file (type p)"]),
         (_odd_name, ["boot/it's 'q\" $(x): is not in the manifest"]),
     ],
 )
@@ -222,7 +222,7 @@ def test_an_extension_that_unpacks_to_gigabytes_is_stopped(image: SmallImage) ->
     ("spoil", "says"),
     [
         (lambda path: path.unlink(), "does not exist"),
-        (lambda path: path.write_bytes(b"{"), "is no manifest"),
+        (lambda path: path.write_bytes(b"{"), "is not a manifest"),
         (
             lambda path: path.write_text(path.read_text().replace('"inputs"', '"inputz"')),
             "unknown key 'inputz'",
@@ -230,7 +230,7 @@ def test_an_extension_that_unpacks_to_gigabytes_is_stopped(image: SmallImage) ->
         (lambda path: path.write_text(path.read_text().replace('"format": 1', '"format": 2')), "expected 1"),
         (
             lambda path: manifest_schema.write(path, smallimage.manifest_of(None)),
-            "is not of an ISO",
+            "is not the manifest of an ISO",
         ),
     ],
     ids=["missing", "no-json", "unknown-key", "other-format", "inputs-only"],
@@ -249,7 +249,7 @@ def test_options_are_known_behind_the_path_too(image: SmallImage) -> None:
     verify.check(image.iso.parent, ["--manifest=m.json", image.iso.name], "", "")
     with pytest.raises(UserError, match="unknown option --kee"):
         verify.check(image.iso.parent, [image.iso.name, "--kee", "x"], "", "")
-    with pytest.raises(UserError, match="which ISO"):
+    with pytest.raises(UserError, match="verify needs an ISO"):
         verify.check(image.iso.parent, [], "", "")
 
 

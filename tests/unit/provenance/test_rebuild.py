@@ -26,16 +26,20 @@ BAD_INPUT = replace(GOOD.inputs[0], sha256="short")
 @pytest.mark.parametrize(
     ("made", "anyway", "says"),
     [
-        (replace(GOOD, outputs=None), False, "is not of an ISO"),
+        (replace(GOOD, outputs=None), False, "is not the manifest of an ISO"),
         (replace(GOOD, profile=ProfileUsed("../../x", {}, {})), True, "there is no profile '../../x' here"),
-        (replace(GOOD, profile=ProfileUsed("apt", {"out": "/x"}, {})), True, "none of tcbuild's"),
+        (
+            replace(GOOD, profile=ProfileUsed("apt", {"out": "/x"}, {})),
+            True,
+            "tcbuild does not write such an image name or such variables",
+        ),
         (manifest_of(outputs()), True, "there is no profile 'small' here"),
         (
             replace(GOOD, outputs=replace(outputs(), images=(File("../x.iso", 1, "a" * 64),))),
             True,
-            "none of tcbuild's",
+            "tcbuild does not write such an image name or such variables",
         ),
-        (GOOD, False, "not the tcbuild or not the tools"),
+        (GOOD, False, "tcbuild or tools differ"),
         (replace(GOOD, inputs=(BAD_INPUT,)), True, "sha256: expected 64 hex digits"),
         (
             replace(GOOD, inputs=(replace(GOOD.inputs[3], used_by=("zzz",)),)),
@@ -77,5 +81,5 @@ def test_a_folder_that_is_not_empty_is_never_built_in(
     (tmp_path / "out2/mine").write_text("x")
     with pytest.raises(UserError, match="out2 is not empty"):
         rebuild.rebuild(make_settings(), tmp_path, "m.json", "out2", True)
-    with pytest.raises(UserError, match="from which manifest"):
+    with pytest.raises(UserError, match="rebuild needs a manifest"):
         rebuild.rebuild(make_settings(), tmp_path, "", "", True)

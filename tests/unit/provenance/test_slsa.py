@@ -67,7 +67,7 @@ OTHER = replace(FILE, sha256="0" * 64)
         ),
         (
             changed(core=(CoreArchive("gzip", outputs().core[0].members[::-1]),)),
-            "corepure64.gz: archive 1: the members are the same, in another order",
+            "corepure64.gz: archive 1: the members are the same, but in another order",
         ),
         (
             changed(extensions=(replace(outputs().extensions[0], members=()),)),
