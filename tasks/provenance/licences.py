@@ -1,8 +1,8 @@
-"""The licences of inputs, as they say themselves: SPDX expressions, or nothing.
+"""The licences that inputs declare, as SPDX expressions.
 
-Of a .deb: its machine-readable copyright file (Debian's copyright-format 1.0), if it has one;
-of an origin's file: what its kind reads there (tasks/origins/kinds/).  What is no SPDX id is
-called LicenseRef-...; nothing is guessed.
+A .deb declares them in a machine-readable copyright file (Debian's copyright-format 1.0).  Other
+files of an origin are read by the origin's kind (tasks/origins/kinds/).  A licence without SPDX
+id becomes LicenseRef-...; no licence is guessed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tasks.util.process import run
 from tasks.util.toml_schema import read_toml
 
 FORMAT = "copyright-format/1.0"
-LARGE = 64 << 20  # bytes; only kernel sources are larger, and say it in COPYING
-MOST_TEXT = 1 << 20
+MAX_DEB_SIZE = 64 << 20  # bytes; only kernel sources are larger, and they have COPYING
+MAX_TEXT_SIZE = 1 << 20
 KERNEL_ID = re.compile(r"^\s*SPDX-License-Identifier:\s*(.+?)\s*$", re.MULTILINE)
 
 
 @functools.cache
-def _table() -> dict[str, str]:
+def _spdx_ids() -> dict[str, str]:
     table = read_toml(Path(__file__).with_name("licences.toml"))["spdx"]
     return {str(name): str(spdx) for name, spdx in table.items()}
 
 
 def of(one: Input, path: Path) -> str:
-    """Return the SPDX expression for the input that lies at `path`, "" if it does not say one."""
+    """Return the SPDX expression of the input at `path`, "" if it declares none."""
     if one.kind == "deb":
         found = _of_deb(one.name, path)
         return " AND ".join(f"({word})" if " " in word and len(found) > 1 else word for word in found)
@@ -43,7 +43,7 @@ def of(one: Input, path: Path) -> str:
 
 
 def of_kernel(tree: Path) -> str:
-    """Return what COPYING at the top of a kernel tree says, "" without one."""
+    """Return the SPDX expression in COPYING of a kernel tree, "" if there is none."""
     copying = tree / "COPYING"
     text = copying.read_text(errors="replace") if copying.is_file() else ""
     found = KERNEL_ID.search(text)
@@ -51,7 +51,7 @@ def of_kernel(tree: Path) -> str:
 
 
 def from_debian(text: str) -> list[str]:
-    """Return the licences in a Debian copyright file as SPDX expressions, sorted; [] if it is free text."""
+    """Return the licences in a Debian copyright file as sorted SPDX expressions; [] for free text."""
     if FORMAT not in text[:2000]:
         return []
     names = re.findall(r"^License:[ \t]*(\S.*?)\s*$", text, re.MULTILINE)
@@ -59,7 +59,7 @@ def from_debian(text: str) -> list[str]:
 
 
 def _spdx(name: str) -> str:
-    known = _table()
+    known = _spdx_ids()
     if name.lower() in known:
         return known[name.lower()]
     for word in ("or", "and"):
@@ -70,7 +70,7 @@ def _spdx(name: str) -> str:
 
 
 def _of_deb(name: str, path: Path) -> list[str]:
-    if path.stat().st_size > LARGE:
+    if path.stat().st_size > MAX_DEB_SIZE:
         return []
     with tempfile.TemporaryDirectory(prefix="tcbuild-licence-") as folder:
         packed = Path(folder, "data.tar")
@@ -88,7 +88,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], str]]]:
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     stream = tar.extractfile(member)
-    return stream.read(MOST_TEXT).decode(errors="replace") if stream else ""
+    return stream.read(MAX_TEXT_SIZE).decode(errors="replace") if stream else ""
 
 
 def _first(found: Iterator[tuple[str, Callable[[], str]]], fits: Callable[[str], bool]) -> str:
@@ -96,7 +96,7 @@ def _first(found: Iterator[tuple[str, Callable[[], str]]], fits: Callable[[str],
 
 
 def _valid(text: str) -> str:
-    """Return `text` as a normal SPDX expression, "" if it is none."""
+    """Return `text` as a normalized SPDX expression, "" if it is not valid."""
     try:
         parsed = get_spdx_licensing().parse(text, validate=True) if text else None
     except ExpressionError:

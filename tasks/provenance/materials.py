@@ -1,6 +1,6 @@
-"""What an image is made of, for its manifest: fetched inputs, the checkout's files, tools.
+"""The materials of an image, for its manifest: fetched inputs, files of the checkout, tools.
 
-Nothing here needs the network, and nothing has to be built yet.
+Nothing here needs the network or a finished build.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 
-# What of a checkout goes into every image, whatever the profile says.
+# The files and folders of a checkout that every image depends on, with any profile.
 ALWAYS = (
     *("doit", "dodo.py", python_packages.PROJECT, python_packages.LOCK),
     *("kconfig/modules.toml", "kconfig/notes.toml"),
@@ -38,7 +38,7 @@ CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
 
 def profile(settings: Settings) -> ProfileUsed:
-    """Return the profile as it is used, without secrets."""
+    """Return the resolved profile, without secrets."""
     given = {}
     if settings.fragments != settings.profile.kernel.fragments:
         given["fragments"] = ",".join(settings.fragments)
@@ -48,7 +48,7 @@ def profile(settings: Settings) -> ProfileUsed:
 
 
 def extensions(settings: Settings) -> list[str]:
-    """Return the extensions on the image or in its core, with all they need, in the plan's order."""
+    """Return the extensions on the image or in its core with their dependencies, in the plan's order."""
     found = plan.plan(settings.profile, load_lock(settings.pinned_lock))
     return found.closure(plan.placed(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
@@ -59,11 +59,10 @@ def recipes(settings: Settings) -> list[str]:
 
 
 def collect(settings: Settings) -> tuple[Input, ...]:
-    """Return everything that was fetched for the profile, sorted.
+    """Return the inputs that were fetched for the profile, sorted.
 
-    What only other extensions of the checkout are made from is there too, used by them
-    alone: the lock covers it.  Nothing is fetched for it.  Raises `UserError` for a file of
-    the builder's own that is gone.
+    They include inputs of the checkout's other extensions, because the lock covers these too;
+    nothing is fetched for them.  Raises `UserError` if a file of the builder's own is missing.
     """
     found = [*_debs(settings), *_sources(settings), *_upstream_extensions(settings), *_images(settings)]
     for name in recipes(settings):
@@ -89,10 +88,10 @@ def _debs(settings: Settings) -> list[Input]:
 
 
 def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
-    """Return a package with what its control file says (deb-control(5)).
+    """Return a package with the fields of its control file (deb-control(5)).
 
-    With a shared cache a .deb that nothing had to be made of was not fetched: then its lock
-    entry is all that is known.
+    If the results came from the shared cache, the .deb was not fetched, and only its lock entry is
+    known.
     """
     fields = control(path, CONTROL) if path.is_file() else {}
     section = fields.get("Section", "")
@@ -112,16 +111,16 @@ def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
 
 @functools.cache
 def control(deb: Path, fields: tuple[str, ...]) -> Mapping[str, str]:
-    """Return fields of a .deb's control file; those it does not have are left out.
+    """Return the fields `fields` of a .deb's control file, without missing ones.
 
-    Asked once a run: each manifest of it wants the same.
+    The results are kept, because each manifest of a run asks for the same fields.
     """
     said = run(["dpkg-deb", "--field", deb, *fields], hint="remove it and run ./doit fetch again").stdout
     return next(iter(debian_control.stanzas(said)), {})
 
 
 def _sources(settings: Settings) -> list[Input]:
-    """Return the sources of kernel and core, and the fetched images, but for packages."""
+    """Return the sources of kernel, core and container images that are not packages."""
     lock = inputs.used_lock(settings)
     users = dict.fromkeys(inputs.sources(settings.profile), "kernel")
     users |= dict.fromkeys(settings.profile.core.archives, "core")
@@ -166,7 +165,7 @@ def _images(settings: Settings) -> list[Input]:
 
 
 def _origin_files(settings: Settings, name: str) -> tuple[OriginFile, ...]:
-    """Return what a recipe locks: as last fetched, or as it will be."""
+    """Return the locked files of a recipe: those last fetched, else those of the committed lock."""
     used = recipe_lock.used(settings, name)
     committed = recipe_lock.committed(name)
     origins = recipe_lock.to_lock(plan.recipe_of(settings.profile, name))
@@ -181,11 +180,11 @@ def _origin(name: str, file: OriginFile) -> Input:
 
 
 def checkout(settings: Settings) -> Tcbuild:
-    """Return which tcbuild this is, and which of its files go into the image."""
+    """Return the commit of tcbuild, and the files of the checkout that the image depends on."""
     paths = {ROOT / name for name in ALWAYS}
     for folder in FOLDERS:
         paths |= {path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
-    # Not the locks: what of them was used stands among the inputs.
+    # No locks: the inputs list the locked files that were used.
     paths |= {*settings.profile_files, *config_files(settings)}
     paths |= set(patch_files(settings))
     if settings.profile.core.rootfs:
@@ -202,7 +201,7 @@ def checkout(settings: Settings) -> Tcbuild:
 
 def checkout_file(path: Path) -> CheckoutFile:
     """Return a file of the checkout as a manifest has it."""
-    # A profile may name a folder outside the checkout; the way there is nobody's business.
+    # A profile may name a folder outside the checkout; a manifest must not show its path.
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
     if path.is_symlink():
         return CheckoutFile(name, target=os.readlink(path))
@@ -210,7 +209,7 @@ def checkout_file(path: Path) -> CheckoutFile:
 
 
 def _git() -> tuple[str, bool]:
-    """Return the checkout's commit and whether files differ from it; ("", True) without git."""
+    """Return the checkout's commit, and whether files differ from it; ("", True) without git."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = run([*git, "rev-parse", "--verify", "HEAD"], check=False)
@@ -224,7 +223,7 @@ def _git() -> tuple[str, bool]:
 
 
 def tools(settings: Settings) -> Tools:
-    """Return the versions of what the machine brought, by its own package managers."""
+    """Return the versions of the machine's tools, as its package managers report them."""
     groups = host.groups()
     chosen = settings.profile.kernel.toolchain
     wanted = set(groups["build"].values())
@@ -238,7 +237,7 @@ def tools(settings: Settings) -> Tools:
     rows = [line.split(" ") for line in said.splitlines()]
     debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
     python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(ROOT)}
-    # A build root that is not made yet takes minutes: the kernel makes it when it needs it.
+    # Making a build root takes minutes, so a missing one is left to the kernel's task.
     if not build_root.is_made(settings.cache, chosen):
         return Tools(debian, python, chosen)
     return Tools(debian, python, build_root.ready(settings.cache, chosen).fingerprint)

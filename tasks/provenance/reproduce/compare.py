@@ -25,7 +25,7 @@ ATTRIBUTES = ("mode", "uid", "gid", "nlink", "mtime", "rdevmajor", "rdevminor")
 
 
 def difference(one: Path, other: Path) -> str:
-    """Return the first difference of two files as text, "" for equal files: MEMBER, then SECTION or OFFSET."""
+    """Return the first difference of two files, "" for equal files: MEMBER, then SECTION or OFFSET."""
     offset = first_offset(one, other)
     if offset is None:
         return ""
@@ -182,7 +182,8 @@ def _elf(left: bytes, right: bytes) -> str:
     names = _missing_name((pairs[0], pairs[1]))
     for name, (_, content) in sorted(pairs[0].items(), key=lambda item: item[1][0]):
         if name in pairs[1] and content != pairs[1][name][1]:
-            return f"section {name or '(none)'}, byte {_first_difference(content, pairs[1][name][1]):,} of it ({plain})"
+            at = _first_difference(content, pairs[1][name][1])
+            return f"section {name or '(none)'}, byte {at:,} of it ({plain})"
     return f"{names or 'its headers'} ({plain})"
 
 

@@ -1,4 +1,4 @@
-"""What a bill of materials lists: kernel, core and extensions, each with what it was made from."""
+"""The components of a bill of materials: kernel, core and extensions, each with its materials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.util.errors import UserError
 
 @dataclass(frozen=True)
 class Material:
-    """A package that something was made from; licence: an SPDX expression, "" if it says none."""
+    """A package that a part was made from; licence: an SPDX expression, "" if it declares none."""
 
     purl: PackageURL
     name: str
@@ -34,8 +34,8 @@ class Material:
 class ImagePart:
     """A part of the image.
 
-    name: `linux`, `core`, or an extension's; licence: as its .info says, in free words;
-    patches: text of each patch file by its name; needs: names of other parts.
+    name: `linux`, `core`, or that of an extension; licence: free text from its .info; patches:
+    (name, text) of each patch file; needs: names of the parts it depends on.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ImagePart:
 def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     """Return the parts of the image that the manifest describes, kernel and core first.
 
-    Raises `UserError` if what it was made from is no longer in the cache.
+    Raises `UserError` if one of its inputs is no longer in the cache.
     """
     assert made.outputs is not None
     out = made.outputs
@@ -91,7 +91,7 @@ def _deps(settings: Settings, deps: Iterable[str]) -> list[str]:
 
 
 def _info(settings: Settings, name: str) -> tuple[str, str, str]:
-    """Return version, description and copying policy as an extension's .info has them."""
+    """Return version, description and copying policy from an extension's .info."""
     path = settings.tcz / f"{name}.tcz.info"
     found: dict[str, str] = {}
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
@@ -119,7 +119,7 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
 
 
 def _path(settings: Settings, one: Input) -> Path:
-    """Return where an input lies."""
+    """Return the path of an input."""
     if one.kind == "deb":
         return inputs.package_files(settings, [one.name])[one.name]
     name = one.name.rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""Software bills of materials: CycloneDX 1.6 and SPDX 2.3, both as JSON, validated before they are kept.
+"""Software bills of materials: CycloneDX 1.6 and SPDX 2.3 as JSON, validated before they are written.
 
-The libraries are those of the two projects themselves: cyclonedx-python-lib with the official
-JSON schema in it, and spdx-tools with its validator.
+The libraries come from the two projects: cyclonedx-python-lib, which includes the official JSON
+schema, and spdx-tools, which includes a validator.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def build(settings: Settings) -> None:
 
 
 def cyclonedx(parts: Iterable[ImagePart], image: iso_layout.File, when: datetime.datetime) -> str:
-    """Return the CycloneDX document as JSON.  Raises `UserError` if the official schema refuses it."""
+    """Return the CycloneDX document as JSON.  Raises `UserError` if it violates the official schema."""
     top = Component(
         name=image.path,
         type=ComponentType.OPERATING_SYSTEM,
@@ -85,7 +85,7 @@ def cyclonedx(parts: Iterable[ImagePart], image: iso_layout.File, when: datetime
 
 
 def check_cyclonedx(text: str) -> None:
-    """Raise `UserError` unless `text` is valid by the official CycloneDX 1.6 JSON schema."""
+    """Raise `UserError` unless `text` is valid against the official CycloneDX 1.6 JSON schema."""
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
     if wrong:
         error: Any = wrong.data

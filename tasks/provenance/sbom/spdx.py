@@ -73,7 +73,7 @@ def _document(parts: Sequence[ImagePart], image: File, when: datetime.datetime) 
         spdx_version="SPDX-2.3",
         spdx_id="SPDXRef-DOCUMENT",
         name=image.path,
-        # Unique to the image, and no address of anything.
+        # Unique to the image; the address has no content.
         document_namespace=f"https://tcbuild.example/spdx/{image.sha256}",
         creators=[Actor(ActorType.TOOL, "tcbuild")],
         created=when.replace(tzinfo=None),
@@ -138,7 +138,7 @@ def _material(ref: str, material: Material) -> Package:
 
 
 def _id(kind: str, name: str) -> str:
-    """Return an SPDX id: letters, digits, dots and dashes, and different for different names."""
+    """Return a unique SPDX id of letters, digits, dots and dashes."""
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", name)
     unique = "" if plain == name else "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"SPDXRef-{kind}-{plain}{unique}"

@@ -69,7 +69,7 @@ def test_differing_files_and_tools_are_listed(make_settings: Callable[..., Setti
     with pytest.raises(UserError) as caught:
         rebuild.rebuild(make_settings(), tmp_path, "m.json", "", False)
     assert "doit differs" in caught.value.detail
-    assert "l is not here" in caught.value.detail
+    assert "l is missing" in caught.value.detail
     assert "tool " in caught.value.detail
 
 

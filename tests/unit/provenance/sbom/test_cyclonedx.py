@@ -102,5 +102,5 @@ def test_debians_copyright_files_are_read_and_never_guessed(text: str, found: li
 
 
 def test_every_spdx_id_of_the_table_exists() -> None:
-    for spdx in licences._table().values():
+    for spdx in licences._spdx_ids().values():
         assert licences._valid(spdx) == spdx
