@@ -275,7 +275,8 @@ def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
     listing: lines in the format `QUERY` (dpkg-query(1)).  Of alternatives, and of packages that
     provide another one, all installed ones count.
     """
-    from tasks.formats.debian_control import related  # imported here: a run with nothing to do skips it
+    # Imported here: a run with nothing to do does not need it.
+    from tasks.formats.debian_control import related_packages
 
     versions: dict[str, str] = {}
     needs: dict[str, set[str]] = {}
@@ -286,8 +287,8 @@ def closure(listing: str, names: Iterable[str]) -> dict[str, str]:
             continue
         label = f"{version}:{architecture}"
         versions[name] = f"{versions[name]} {label}" if name in versions else label
-        needs.setdefault(name, set()).update(related(before), related(depends))
-        for provided in related(provides):
+        needs.setdefault(name, set()).update(related_packages(before), related_packages(depends))
+        for provided in related_packages(provides):
             providers.setdefault(provided, set()).add(name)
     found: dict[str, str] = {}
     todo = set(names)

@@ -28,7 +28,7 @@ from tasks.formats.bzimage import (
     read_header,
     read_pe,
 )
-from tasks.formats.magic import PEEK, USE_BZIMAGE, FileType, classify
+from tasks.formats.magic import HEAD_BYTES, USE_BZIMAGE, FileType, classify
 from tasks.util.errors import UserError, from_os_error
 
 GRUB_HEADER = 0x268  # bytes GRUB reads before it looks at any of them
@@ -184,7 +184,7 @@ def _identify(path: Path) -> Verdict:
         if test(status.st_mode):  # opening one could wait for ever
             return Verdict(path, kind, words, hint=use(path, USE_BZIMAGE))
     with path.open("rb") as file:
-        head = file.read(PEEK)
+        head = file.read(HEAD_BYTES)
     return _regular(path, head, status.st_size)
 
 
@@ -199,7 +199,7 @@ def _regular(path: Path, head: bytes, size: int) -> Verdict:
     elif compression.detect(head) != "plain":
         verdict = _compressed(path, head)
     elif found := classify(head):
-        verdict = Verdict(path, found.kind, found.words, hint=use(path, found.hint))
+        verdict = Verdict(path, found.kind, found.description, hint=use(path, found.hint))
     elif head.startswith(MZ):
         verdict = _pe(path, head)
     else:
@@ -340,7 +340,7 @@ def _compressed(path: Path, head: bytes) -> Verdict:
     with path.open("rb") as file:  # the first block of bzip2 or LZ4 may not end within `head`
         packed = file.read(compression.LZ4_BOUND + 64)
     try:
-        inside = compression.peek(memoryview(packed), 0, PEEK)
+        inside = compression.peek(memoryview(packed), 0, HEAD_BYTES)
     except UserError as error:
         words = f"a file compressed with {method}, unreadable: {error.message}"
         return Verdict(path, method, words, hint=error.hint)
@@ -348,7 +348,7 @@ def _compressed(path: Path, head: bytes) -> Verdict:
         what = _inner_elf(inside)
     else:
         what = classify(inside) or FileType("data", "data of no known kind", USE_BZIMAGE)
-    words, hint, lines = f"a {method}-compressed file with {what.words} inside", what.hint, []
+    words, hint, lines = f"a {method}-compressed file with {what.description} inside", what.hint, []
     if what.kind == "cpio":
         words = f"an initramfs: a {method}-compressed cpio archive like core.gz or rootfs64.gz"
         lines = ["the kernel unpacks it as its first root file system; it holds no kernel"]

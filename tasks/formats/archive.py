@@ -1,10 +1,10 @@
-"""Archives unpacked so that nothing lands outside the folder they are unpacked into.
+"""Unpack archives, and write nothing outside the target folder.
 
-Two passes over the archive: the first reads every member's header (ustar, pax
-and GNU, see pax(1) and the GNU tar manual) and refuses what could leave the
-folder, or unpacks to far too much (tasks/formats/unpack_limits.py); the second lets GNU tar write
-the files (a third of tarfile's own CPU time on a kernel tree).  GNU tar's guards stay
-on as a second wall.
+A tar archive is read twice.  The first pass reads every member's header (ustar, pax and
+GNU: see pax(1) and the GNU tar manual).  It refuses members that could leave the folder, and
+archives that unpack to too much (tasks/formats/unpack_limits.py).  In the second pass GNU tar
+writes the files: it needs a third of the CPU time of Python's tarfile on a kernel tree.  GNU
+tar's own checks stay on as a second guard.
 """
 
 from __future__ import annotations
@@ -22,56 +22,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tasks.formats.unpack_limits import MOST_HEADER, Meter, TooMuch
+from tasks.formats.unpack_limits import MAX_HEADER_TEXT, LimitExceeded, Meter
 from tasks.util import jobserver
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import CHUNK, atomic_dir
 from tasks.util.log import logger
 from tasks.util.process import end_group, require_tool, run, spawn
 
-# First bytes of a compressed file, and the program that reads it.
+# First bytes of a compressed file, and the program that decompresses it.
 COMPRESSIONS = (
     (b"\x1f\x8b", ("gzip",)),
     (b"\xfd7zXZ\x00", ("xz",)),
     (b"\x28\xb5\x2f\xfd", ("zstd",)),
     (b"BZh", ("bzip2",)),
 )
-KINDS = {
+SPECIAL_TYPES = {
     tarfile.CHRTYPE: "a character device",
     tarfile.BLKTYPE: "a block device",
     tarfile.FIFOTYPE: "a FIFO",
 }
 THREADED = {("xz",), ("zstd",)}
-# As many symlinks as Linux follows in one path (path_resolution(7)).
-MOST_LINKS = 40
+# Linux follows as many symlinks in one path (path_resolution(7)).
+MAX_SYMLINKS = 40
 
-
-# What `zipfile` says of damage besides BadZipFile: places outside the file (EINVAL), an entry
-# that is marked as encrypted (RuntimeError), a name that is none on any file system.
+# Exceptions that `zipfile` raises for a damaged archive: among others EINVAL for offsets outside
+# the file, RuntimeError for an entry marked as encrypted, and errnos for impossible file names.
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 BAD_ZIP_ERRNOS = (errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-# Headers whose content tarfile reads into memory whole.
-TEXTS = (
+# Header types whose whole content tarfile reads into memory.
+TEXT_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 
 
 class UntrustedArchive(UserError):
-    """An archive that was not unpacked because of what is in it."""
+    """An archive has unsafe content, so it was not unpacked."""
 
 
 class _Refusal(Exception):
-    """Why an archive is not unpacked."""
+    """The archive must not be unpacked; the text says why."""
 
 
 class _Header(tarfile.TarInfo):
-    """A header that may not have a text too large for memory behind it."""
+    """A tar header; it refuses a text that is too large for memory."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-        # Called for every header in all versions of Python 3; `frombuf`, which the library's
-        # documentation names, is passed by in Debian 12's.
-        if self.type in TEXTS and not 0 <= self.size <= MOST_HEADER:
+        # All versions of Python 3 call this method for every header.  The library's documentation
+        # names `frombuf`, but Debian 12's Python does not call it for every header.
+        if self.type in TEXT_HEADERS and not 0 <= self.size <= MAX_HEADER_TEXT:
             raise _Refusal(f"{self.name!r} is a header with {self.size:,} bytes of text")
         found: tarfile.TarInfo | None = super()._proc_member(tar)  # type: ignore[misc]
         return found
@@ -80,12 +79,13 @@ class _Header(tarfile.TarInfo):
 def unpack_tar(archive: Path, into: Path, *, strip: int = 0, label: str = "") -> None:
     """Unpack a tar archive (plain, gz, xz, zst or bz2) as the new folder `into`.
 
-    `strip` leading path components are cut off, as `tar --strip-components` does.
-    `label` is what the line of progress calls it; without one there is none.
-    Modification times are kept; owner and set-id bits are not.  Raises `UserError`
-    and leaves `into` as it was if a member is absolute, leaves the folder by `..`
-    or through a symlink, is a link to something outside, or is a device or FIFO, if
-    the archive unpacks to far too much, and if it is cut or damaged.
+    strip: number of leading path components to remove, as in `tar --strip-components`.
+    label: the archive's name in the progress line; "" writes no line.
+    Modification times are kept; owners and set-id bits are not.
+
+    Raises `UserError` and leaves `into` unchanged if the archive is damaged, cut short, or
+    unpacks to too much; or if a member has an absolute path, leaves the folder by `..` or
+    through a symlink, links to a path outside the folder, or is a device or FIFO.
     """
     program = _decompressor(archive)
     with jobserver.tokens(0 if program in THREADED else 1) as threads:
@@ -97,8 +97,8 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
     started = time.monotonic()
     try:
         with _decompressed(archive, program) as stream:
-            count = _check(stream, strip, Meter(archive.stat().st_size))
-    except (_Refusal, TooMuch) as refusal:
+            count = _check_members(stream, strip, Meter(archive.stat().st_size))
+    except (_Refusal, LimitExceeded) as refusal:
         raise _untrusted(archive, refusal) from None
     checked = time.monotonic()
     with atomic_dir(into) as folder:
@@ -117,15 +117,15 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
 
 
 def check_package(deb: Path) -> None:
-    """Check what is in a Debian package (deb(5)), before anything of it is unpacked.
+    """Check the members of a Debian package (deb(5)) without unpacking it.
 
-    As with `unpack_tar`, but for symlinks: packages are full of absolute ones, and those
-    are never followed on this machine.  Raises `UserError`.
+    The rules are those of `unpack_tar`, except that symlinks may point anywhere: packages hold
+    many absolute ones, and tcbuild never follows them on this machine.  Raises `UserError`.
     """
     try:
         with _piped(["dpkg-deb", "--fsys-tarfile", deb], deb) as stream:
-            _check(stream, 0, Meter(deb.stat().st_size), links_anywhere=True)
-    except (_Refusal, TooMuch) as refusal:
+            _check_members(stream, 0, Meter(deb.stat().st_size), allow_outside_symlinks=True)
+    except (_Refusal, LimitExceeded) as refusal:
         raise _untrusted(deb, refusal) from None
     except UserError as error:
         detail = f"  dpkg-deb --fsys-tarfile: {error.detail}"
@@ -135,17 +135,18 @@ def check_package(deb: Path) -> None:
 def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
     """Unpack a zip archive (a wheel is one) as the new folder `into`.
 
-    A file is executable if its Unix mode there says so, all else of the mode is left out.
-    Raises `UserError` and leaves `into` as it was for a member that is absolute, has `..`
-    in its path or is no file or folder, if the archive unpacks to far too much, and if it
-    is damaged.
+    Of a member's Unix mode, only the owner's executable bit is kept.
+
+    Raises `UserError` and leaves `into` unchanged if the archive is damaged or unpacks to too
+    much; or if a member has an absolute path, has `..` in its path, or is neither a file nor
+    a folder.
     """
     started = time.monotonic()
     try:
         with zipfile.ZipFile(archive) as packed, atomic_dir(into) as folder:
             meter = Meter(archive.stat().st_size)
             for member in packed.infolist():
-                # No more than it says is ever read of a member.
+                # zipfile never reads more of a member than the size in its header.
                 meter.add(member.filename, member.file_size)
                 mode = member.external_attr >> 16  # PKWARE's APPNOTE 4.4.15; Info-ZIP keeps st_mode there
                 parts = member.filename.rstrip("/").split("/")
@@ -162,11 +163,11 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
                     shutil.copyfileobj(source, sink, CHUNK)
                 target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
             count = len(packed.infolist())
-    except (_Refusal, TooMuch) as refusal:
+    except (_Refusal, LimitExceeded) as refusal:
         raise _untrusted(archive, refusal) from None
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_ZIP_ERRNOS:
-            raise  # a full disk, for one
+            raise  # for example a full disk
         hint = "remove it and fetch it again"
         message = f"{archive}: the archive is damaged, cut short or not a zip archive"
         raise UserError(message, hint, f"  {error}") from None
@@ -174,7 +175,7 @@ def unpack_zip(archive: Path, into: Path, *, label: str) -> None:
 
 
 def _decompressor(archive: Path) -> tuple[str, ...]:
-    """Return the program that reads `archive`, () for one that is not compressed."""
+    """Return the program that decompresses `archive`; () if it is not compressed."""
     with archive.open("rb") as stream:
         head = stream.read(8)
     for magic, program in COMPRESSIONS:
@@ -186,7 +187,7 @@ def _decompressor(archive: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _decompressed(archive: Path, program: tuple[str, ...]) -> Iterator[IO[bytes]]:
-    """Yield the tar stream in `archive`; on leaving, raise `UserError` if it could not be read to its end."""
+    """Yield the tar stream in `archive`; raise `UserError` if it could not be read to its end."""
     if not program:
         with archive.open("rb") as stream:
             yield from _read(stream, archive)
@@ -197,7 +198,7 @@ def _decompressed(archive: Path, program: tuple[str, ...]) -> Iterator[IO[bytes]
 
 @contextmanager
 def _piped(argv: Sequence[str | Path], archive: Path) -> Iterator[IO[bytes]]:
-    """Yield what a program writes, a tar stream; on leaving, raise `UserError` if it failed."""
+    """Yield the tar stream that a program writes; raise `UserError` if the program failed."""
     process = spawn(argv)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -220,7 +221,7 @@ def _read(stream: IO[bytes], archive: Path) -> Iterator[IO[bytes]]:
 
 
 def _untrusted(archive: Path, why: Exception) -> UntrustedArchive:
-    hint = "the archive is not one to trust; nothing of it was unpacked"
+    hint = "do not trust this archive; nothing of it was unpacked"
     return UntrustedArchive(f"{archive.name}: {why}", hint)
 
 
@@ -229,21 +230,23 @@ def _damaged(archive: Path, detail: str = "") -> UserError:
     return UserError(f"{archive}: the archive is damaged, cut short or not a tar archive", hint, detail)
 
 
-def _check(stream: IO[bytes], strip: int, meter: Meter, *, links_anywhere: bool = False) -> int:
-    """Read every header of a tar stream and return how many there are.
+def _check_members(
+    stream: IO[bytes], strip: int, meter: Meter, *, allow_outside_symlinks: bool = False
+) -> int:
+    """Check every header of a tar stream and return the number of members.
 
-    Raises `_Refusal`, `TooMuch` or `TarError`.  links_anywhere: symlinks may lead out of the
-    folder; nothing is written or linked through one all the same.
+    allow_outside_symlinks: symlinks may point outside the folder.  Even then no member may be
+    written or linked through one.  Raises `_Refusal`, `LimitExceeded` or `TarError`.
     """
-    names: dict[str, bool] = {}  # path below the folder -> is it a symlink
+    names: dict[str, bool] = {}  # path below the folder -> whether it is a symlink
     links: dict[str, str] = {}
-    hard: list[tuple[str, str]] = []
+    hard_links: list[tuple[str, str]] = []
     with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header) as tar:
         for member in tar:
             meter.add(member.name, member.size if member.isfile() else 0)
             path = _path_below(member, strip)
             if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-                raise _Refusal(f"{member.name!r} is {KINDS.get(member.type, 'of an unknown type')}")
+                raise _Refusal(f"{member.name!r} is {SPECIAL_TYPES.get(member.type, 'of an unknown type')}")
             if path is None:
                 continue
             if path in names and (names[path] or member.issym()):
@@ -252,22 +255,22 @@ def _check(stream: IO[bytes], strip: int, meter: Meter, *, links_anywhere: bool 
             if member.issym():
                 links[path] = member.linkname
             elif member.islnk():
-                hard.append((path, _target_below(member, strip)))
+                hard_links.append((path, _target_below(member, strip)))
         _check_end(tar)
     for path in names:
         _refuse_symlink_in(path, links, "is written")
-    for path, target in hard:
+    for path, target in hard_links:
         _refuse_symlink_in(target, links, f"(target of hard link {path!r}) is reached")
-    if not links_anywhere:
+    if not allow_outside_symlinks:
         for path, target in links.items():
             _resolve(path, target, links)
     return meter.members
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Raise `ReadError` unless the stream ends as a tar archive does: a zero block, then zeros only.
+    """Raise `ReadError` unless the stream ends with a zero block and holds only zeros after it.
 
-    tarfile takes a broken header in the middle for the end; GNU tar reads on.
+    tarfile takes a broken header for the end of the archive; GNU tar reads on.
     """
     assert tar.fileobj is not None
     read = tar.fileobj.tell() - tar.offset
@@ -279,7 +282,7 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 
 def _path_below(member: tarfile.TarInfo, strip: int) -> str | None:
-    """Return the member's path below the folder, None if stripping leaves nothing of it."""
+    """Return the member's path below the folder; None if stripping removes all of it."""
     if member.name.startswith("/"):
         raise _Refusal(f"{member.name!r} is an absolute path")
     parts = [part for part in member.name.split("/") if part]
@@ -290,7 +293,7 @@ def _path_below(member: tarfile.TarInfo, strip: int) -> str | None:
 
 
 def _target_below(member: tarfile.TarInfo, strip: int) -> str:
-    """Return a hard link's target below the folder: a path in the archive, stripped like all others."""
+    """Return a hard link's target below the folder; it is stripped like the paths of members."""
     parts = [part for part in member.linkname.split("/") if part]
     if member.linkname.startswith("/") or ".." in parts:
         raise _Refusal(f"{member.name!r} is a hard link to {member.linkname!r}, outside the folder")
@@ -306,29 +309,30 @@ def _refuse_symlink_in(path: str, links: dict[str, str], how: str) -> None:
 
 
 def _resolve(link: str, target: str, links: dict[str, str]) -> None:
-    """Follow a symlink as the kernel would, over the archive's own symlinks, and refuse to leave.
+    """Follow a symlink as the kernel does, and raise `_Refusal` if it leaves the folder.
 
-    `..` is taken after a symlink is followed, so that `a -> .`, `b -> a/../x` does not slip through.
+    Symlinks of the archive are followed before `..` is applied, so that `a -> .` with
+    `b -> a/../x` is refused.
     """
-    here = [part for part in posixpath.dirname(link).split("/") if part]
-    todo = target
-    for _ in range(MOST_LINKS):
-        if todo.startswith("/"):
+    folder = [part for part in posixpath.dirname(link).split("/") if part]
+    rest = target
+    for _ in range(MAX_SYMLINKS):
+        if rest.startswith("/"):
             raise _Refusal(f"symlink {link!r} points to {target!r}, an absolute path")
-        parts = todo.split("/")
-        todo = ""
+        parts = rest.split("/")
+        rest = ""
         for number, part in enumerate(parts):
             if part == "..":
-                if not here:
+                if not folder:
                     raise _Refusal(f"symlink {link!r} points to {target!r}, outside the folder")
-                here.pop()
+                folder.pop()
             elif part not in ("", "."):
-                onward = links.get("/".join([*here, part]))
-                if onward is not None:
-                    todo = "/".join([onward, *parts[number + 1 :]])
+                next_target = links.get("/".join([*folder, part]))
+                if next_target is not None:
+                    rest = "/".join([next_target, *parts[number + 1 :]])
                     break
-                here.append(part)
-        if not todo:
+                folder.append(part)
+        if not rest:
             return
-    # The kernel gives up here (ELOOP), but a tool that reads `round/../..` by its letters would not.
-    raise _Refusal(f"symlink {link!r} points to {target!r}, in a circle")
+    # The kernel stops with ELOOP, but a tool that shortens `loop/../..` textually would go on.
+    raise _Refusal(f"symlink {link!r} points to {target!r}, in a loop")

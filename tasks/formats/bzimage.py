@@ -1,8 +1,8 @@
-"""bzImage: prove that a file is a whole, bootable x86-64 kernel.
+"""Check that a file is a complete, bootable x86-64 kernel (bzImage).
 
-A bzImage (Documentation/arch/x86/boot.rst) is the real-mode setup, (setup_sects + 1) * 512
-bytes, then the protected-mode code, syssize * 16 bytes, which holds the compressed ELF
-kernel as its payload.  tasks/formats/bzimage.py reads the header; here it is held against the file.
+A bzImage (Documentation/arch/x86/boot.rst) has two parts: the real-mode setup of
+(setup_sects + 1) * 512 bytes, and the protected-mode code of syssize * 16 bytes.  The code
+holds the compressed ELF kernel as its payload.
 """
 
 from __future__ import annotations
@@ -21,63 +21,31 @@ from tasks.formats.compression import Buffer
 from tasks.util.errors import UserError
 
 BOOT_FLAG = 0xAA55
-
-
 HEADER_MAGIC = b"HdrS"  # 0x53726448
-
-
 SECTOR = 512
-
-
 PARAGRAPH = 16
-
-
-HEADER_BASE = 0x202  # the magic is here; the jump's distance counts from here too
-
-
+HEADER_BASE = 0x202  # offset of the magic; the jump's distance counts from here, too
 LOADED_HIGH = 1 << 0  # loadflags: loads at 0x100000 (bzImage), not at 0x10000 (zImage)
-
-
 XLF_KERNEL_64 = 1 << 0
-
-
 XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1
-
-
 XLF_EFI_HANDOVER_32 = 1 << 2
-
-
 XLF_EFI_HANDOVER_64 = 1 << 3
-
-
 XLF_EFI_KEXEC = 1 << 4
-
-
 MZ = b"MZ"
-
-
 PE = b"PE\0\0"
-
-
 PE_AMD64 = 0x8664
-
-
 PE_MACHINES = {PE_AMD64: "x86-64", 0x014C: "32-bit x86", 0xAA64: "ARM64", 0x01C2: "ARM", 0x5064: "RISC-V 64"}
-
-
 PE32_PLUS = 0x020B
-
-
 DAMAGED = "the file is damaged or was cut short; build or copy it again"
 
 
-def at(offset: int, form: str, since: int = 0) -> Any:
-    """Say where a header field lies, its struct letter, and the protocol version that brought it."""
+def header_field(offset: int, form: str, since: int = 0) -> Any:
+    """Declare a header field: its offset, its struct letter, and the protocol version that added it."""
     return dataclasses.field(metadata={"offset": offset, "form": "<" + form, "since": since})
 
 
 class Truncated(UserError):
-    """A file that ends before the sizes in its headers say so."""
+    """The file is shorter than its headers say."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +54,9 @@ class PeHeader:
 
     machine: int
     plus: bool
-    """PE32+, what 64-bit firmware takes."""
+    """Whether the format is PE32+, which 64-bit firmware requires."""
     entry: int
-    """AddressOfEntryPoint: for a kernel also the offset in the file."""
+    """AddressOfEntryPoint; in a kernel it is also the offset in the file."""
     checksum_at: int
     certificates_at: int
     """Offset of the certificate table's directory entry, 0 if there is none."""
@@ -100,49 +68,49 @@ class PeHeader:
 class BootHeader:
     """The setup header; fields newer than the image's protocol version are 0."""
 
-    setup_sects: int = at(0x1F1, "B")
-    """512-byte sectors after the boot sector; 0 in the file means 4 and is given as 4."""
-    root_flags: int = at(0x1F2, "H")
-    syssize: int = at(0x1F4, "I")
-    """16-byte units of protected-mode code; before 2.04 only 16 bits, not to be trusted."""
-    ram_size: int = at(0x1F8, "H")
-    vid_mode: int = at(0x1FA, "H")
-    root_dev: int = at(0x1FC, "H")
-    boot_flag: int = at(0x1FE, "H")
-    jump: int = at(0x200, "H")
-    header: int = at(0x202, "I")
-    version: int = at(0x206, "H")
-    realmode_swtch: int = at(0x208, "I")
-    start_sys_seg: int = at(0x20C, "H")
-    kernel_version: int = at(0x20E, "H")
-    """Offset of the version string, less 0x200."""
-    type_of_loader: int = at(0x210, "B")
-    loadflags: int = at(0x211, "B")
-    setup_move_size: int = at(0x212, "H")
-    code32_start: int = at(0x214, "I")
-    ramdisk_image: int = at(0x218, "I")
-    ramdisk_size: int = at(0x21C, "I")
-    bootsect_kludge: int = at(0x220, "I")
-    heap_end_ptr: int = at(0x224, "H", 0x0201)
-    ext_loader_ver: int = at(0x226, "B", 0x0202)
-    ext_loader_type: int = at(0x227, "B", 0x0202)
-    cmd_line_ptr: int = at(0x228, "I", 0x0202)
-    initrd_addr_max: int = at(0x22C, "I", 0x0203)
-    kernel_alignment: int = at(0x230, "I", 0x0205)
-    relocatable_kernel: int = at(0x234, "B", 0x0205)
-    min_alignment: int = at(0x235, "B", 0x020A)
-    xloadflags: int = at(0x236, "H", 0x020C)
-    cmdline_size: int = at(0x238, "I", 0x0206)
-    hardware_subarch: int = at(0x23C, "I", 0x0207)
-    hardware_subarch_data: int = at(0x240, "Q", 0x0207)
-    payload_offset: int = at(0x248, "I", 0x0208)
+    setup_sects: int = header_field(0x1F1, "B")
+    """512-byte sectors after the boot sector; a 0 in the file means 4 and is read as 4."""
+    root_flags: int = header_field(0x1F2, "H")
+    syssize: int = header_field(0x1F4, "I")
+    """16-byte units of protected-mode code; before protocol 2.04 it has 16 bits and is unreliable."""
+    ram_size: int = header_field(0x1F8, "H")
+    vid_mode: int = header_field(0x1FA, "H")
+    root_dev: int = header_field(0x1FC, "H")
+    boot_flag: int = header_field(0x1FE, "H")
+    jump: int = header_field(0x200, "H")
+    header: int = header_field(0x202, "I")
+    version: int = header_field(0x206, "H")
+    realmode_swtch: int = header_field(0x208, "I")
+    start_sys_seg: int = header_field(0x20C, "H")
+    kernel_version: int = header_field(0x20E, "H")
+    """Offset of the version string minus 0x200."""
+    type_of_loader: int = header_field(0x210, "B")
+    loadflags: int = header_field(0x211, "B")
+    setup_move_size: int = header_field(0x212, "H")
+    code32_start: int = header_field(0x214, "I")
+    ramdisk_image: int = header_field(0x218, "I")
+    ramdisk_size: int = header_field(0x21C, "I")
+    bootsect_kludge: int = header_field(0x220, "I")
+    heap_end_ptr: int = header_field(0x224, "H", 0x0201)
+    ext_loader_ver: int = header_field(0x226, "B", 0x0202)
+    ext_loader_type: int = header_field(0x227, "B", 0x0202)
+    cmd_line_ptr: int = header_field(0x228, "I", 0x0202)
+    initrd_addr_max: int = header_field(0x22C, "I", 0x0203)
+    kernel_alignment: int = header_field(0x230, "I", 0x0205)
+    relocatable_kernel: int = header_field(0x234, "B", 0x0205)
+    min_alignment: int = header_field(0x235, "B", 0x020A)
+    xloadflags: int = header_field(0x236, "H", 0x020C)
+    cmdline_size: int = header_field(0x238, "I", 0x0206)
+    hardware_subarch: int = header_field(0x23C, "I", 0x0207)
+    hardware_subarch_data: int = header_field(0x240, "Q", 0x0207)
+    payload_offset: int = header_field(0x248, "I", 0x0208)
     """Bytes from the start of the protected-mode code."""
-    payload_length: int = at(0x24C, "I", 0x0208)
-    setup_data: int = at(0x250, "Q", 0x0209)
-    pref_address: int = at(0x258, "Q", 0x020A)
-    init_size: int = at(0x260, "I", 0x020A)
-    handover_offset: int = at(0x264, "I", 0x020B)
-    kernel_info_offset: int = at(0x268, "I", 0x020F)
+    payload_length: int = header_field(0x24C, "I", 0x0208)
+    setup_data: int = header_field(0x250, "Q", 0x0209)
+    pref_address: int = header_field(0x258, "Q", 0x020A)
+    init_size: int = header_field(0x260, "I", 0x020A)
+    handover_offset: int = header_field(0x264, "I", 0x020B)
+    kernel_info_offset: int = header_field(0x268, "I", 0x020F)
 
     @property
     def protocol(self) -> str:
@@ -150,20 +118,20 @@ class BootHeader:
 
     @property
     def setup_size(self) -> int:
-        """Bytes of boot sector and setup: where the protected-mode code starts."""
+        """Bytes of boot sector and setup; the protected-mode code starts there."""
         return (self.setup_sects + 1) * SECTOR
 
     @property
     def image_size(self) -> int:
-        """Bytes the whole file must have."""
+        """Bytes of the complete image."""
         return self.setup_size + self.syssize * PARAGRAPH
 
 
 def read_header(data: Buffer) -> BootHeader:
-    """Return the setup header of an image (its first KiB is enough).
+    """Return the setup header of an image; the first KiB of the image is enough.
 
-    Raises `UserError` if the data is too short or one of the magics is absent: 0xAA55 at
-    0x1FE, "HdrS" at 0x202.
+    Raises `UserError` if the data is too short or a magic is missing: 0xAA55 at 0x1FE or
+    "HdrS" at 0x202.
     """
     if len(data) < HEADER_BASE:
         raise UserError(
@@ -174,7 +142,7 @@ def read_header(data: Buffer) -> BootHeader:
     if boot_flag != BOOT_FLAG:
         raise UserError(
             f"not a bzImage: boot_flag at 0x1fe is {boot_flag:#06x}, expected {BOOT_FLAG:#06x}",
-            "this is the number behind GRUB's `invalid magic number`; "
+            "GRUB reports this as `invalid magic number`; "
             "the file to boot is arch/x86/boot/bzImage of the build folder",
         )
     if len(data) < HEADER_BASE + 6 or bytes(data[HEADER_BASE : HEADER_BASE + 4]) != HEADER_MAGIC:
@@ -198,7 +166,10 @@ def read_header(data: Buffer) -> BootHeader:
 
 
 def read_pe(data: Buffer) -> PeHeader | None:
-    """Return the PE header behind an "MZ", None if there is no whole one (format: Microsoft's PE/COFF)."""
+    """Return the PE header of data that starts with "MZ"; None if it has no complete one.
+
+    The format is Microsoft's PE/COFF.
+    """
     if len(data) < 0x40 or bytes(data[:2]) != MZ:
         return None
     (start,) = struct.unpack_from("<I", data, 0x3C)
@@ -216,7 +187,7 @@ def read_pe(data: Buffer) -> PeHeader | None:
 
 
 def version_string(data: Buffer, header: BootHeader) -> str:
-    """Return the version string of the setup ("" if the header points to none)."""
+    """Return the version string of the setup; "" if the header points to none."""
     start = header.kernel_version + SECTOR
     if not header.kernel_version or header.kernel_version >= header.setup_sects * SECTOR:
         return ""
@@ -225,15 +196,15 @@ def version_string(data: Buffer, header: BootHeader) -> str:
 
 
 SHORT_JUMP = 0xEB
-MOST_SETUP_SECTS = 64  # "the real-mode code can total up to 32K"
-OLDEST_64BIT = 0x020C  # 2.12 brought xloadflags, hence XLF_KERNEL_64
+MAX_SETUP_SECTS = 64  # "the real-mode code can total up to 32K"
+OLDEST_64BIT = 0x020C  # 2.12 added xloadflags with XLF_KERNEL_64
 OLDEST_64BIT_HEADER_END = 0x268  # just after handover_offset
-ENTRY_64 = 0x200  # the 64-bit entry point lies there in the protected-mode code
-MOST_KERNEL = 1 << 30  # KERNEL_IMAGE_SIZE, bytes: all the address space a kernel has
+ENTRY_64 = 0x200  # offset of the 64-bit entry point in the protected-mode code
+MAX_KERNEL_BYTES = 1 << 30  # KERNEL_IMAGE_SIZE: the address space of a kernel
 
-HEAD = 64 << 10  # bytes read to judge a file; setup and PE header lie within
-MOST_PADDING = 4096  # zero bytes that may follow the image (a file padded to a block)
-MOST_SIGNATURE = 1 << 20  # bytes
+HEAD = 64 << 10  # bytes at the start of a file that hold the setup and the PE header
+MAX_PADDING = 4096  # zero bytes that may follow the image, because files are padded to blocks
+MAX_SIGNATURE = 1 << 20  # bytes
 
 BANNER = re.compile(rb"Linux version (\d\S*) \([^\0\n]*")
 FIRST_WITHOUT_CRC = (6, 15)  # "x86/boot: Drop CRC-32 checksum and the build tool that generates it"
@@ -241,7 +212,7 @@ FIRST_WITHOUT_CRC = (6, 15)  # "x86/boot: Drop CRC-32 checksum and the build too
 
 @dataclass(frozen=True)
 class BzImage:
-    """A file that passed every check of `check_bzimage`; `str()` is a report for a person."""
+    """A file that passed every check of `check_bzimage`; `str()` returns a readable report."""
 
     path: Path
     size: int
@@ -250,11 +221,11 @@ class BzImage:
     version: str
     """The header's version string: release, (builder), #build, date."""
     method: str
-    """Compression of the payload, as in tasks.compression."""
+    """Compression of the payload, as `compression.detect` names it."""
     vmlinux_size: int
     entry: int
     banner: str
-    """`Linux version ...` as found in the unpacked kernel."""
+    """The `Linux version ...` line of the unpacked kernel."""
     checksum: str
     """"right", "none" or "wrong"; wrong only for an image edited after its build."""
 
@@ -263,7 +234,7 @@ class BzImage:
         return self.version.split(" ")[0]
 
     def report(self) -> list[str]:
-        """Return what was proved, one fact a line."""
+        """Return the facts found by the checks, one a line."""
         head, pe = self.header, self.pe
         efi = "no EFI stub (boots through BIOS, or an EFI boot loader such as GRUB)"
         if pe:
@@ -291,9 +262,9 @@ class BzImage:
 
 
 def check_header(header: BootHeader) -> None:
-    """Raise `UserError` unless the header is sane and says: 64-bit, loads high, has a payload."""
+    """Raise `UserError` unless the header is valid, 64-bit, loads high and has a payload."""
     if header.version >> 8 != 2:
-        raise UserError(f"boot protocol {header.protocol} does not exist (2.00 to 2.15 do)", DAMAGED)
+        raise UserError(f"boot protocol {header.protocol} does not exist; known are 2.00 to 2.15", DAMAGED)
     if not header.loadflags & LOADED_HIGH:
         raise UserError(
             "this is a zImage (loadflags has no LOADED_HIGH): it loads below 640 KiB, and GRUB refuses it",
@@ -314,14 +285,14 @@ def check_header(header: BootHeader) -> None:
         f"jump at 0x200 is {header.jump:#06x}, expected a short jump (0xeb) over the header": (
             header.jump & 0xFF == SHORT_JUMP and end >= OLDEST_64BIT_HEADER_END
         ),
-        f"setup_sects is {header.setup_sects}, more than the {MOST_SETUP_SECTS} that fit in 32 KiB": (
-            header.setup_sects <= MOST_SETUP_SECTS
+        f"setup_sects is {header.setup_sects}, more than the {MAX_SETUP_SECTS} that fit in 32 KiB": (
+            header.setup_sects <= MAX_SETUP_SECTS
         ),
         f"syssize is {header.syssize} paragraphs, no room for the 64-bit entry point at 0x200": (
             header.syssize * PARAGRAPH > ENTRY_64
         ),
         f"syssize is {header.syssize} paragraphs, more than the 1 GiB a kernel may have": (
-            header.syssize * PARAGRAPH <= MOST_KERNEL
+            header.syssize * PARAGRAPH <= MAX_KERNEL_BYTES
         ),
         f"init_size is {header.init_size}, less than the code itself (syssize * 16)": (
             header.init_size >= header.syssize * PARAGRAPH
@@ -343,9 +314,10 @@ def check_header(header: BootHeader) -> None:
 
 
 def check_size(header: BootHeader, pe: PeHeader | None, size: int) -> int:
-    """Return where image and signature end.  Raises `UserError` unless that is what a file of `size` has.
+    """Return the offset where image and signature end, in a file of `size` bytes.
 
-    Up to 4,095 bytes of padding are allowed; `check_bzimage` proves that they are zero.
+    Up to 4,095 bytes of padding may follow; `check_bzimage` checks that they are zero.
+    Raises `UserError` if the file is too short or too long.
     """
     if size < header.image_size:
         raise Truncated(
@@ -355,10 +327,10 @@ def check_size(header: BootHeader, pe: PeHeader | None, size: int) -> int:
             DAMAGED,
         )
     offset, length = pe.certificates if pe else (0, 0)
-    if length and not (header.image_size <= offset and length < MOST_SIGNATURE and offset + length <= size):
+    if length and not (header.image_size <= offset and length < MAX_SIGNATURE and offset + length <= size):
         raise Truncated(f"truncated: the PE header puts {length:,} bytes of signature at {offset:,}", DAMAGED)
     end = max(header.image_size, offset + length)
-    if size - end >= MOST_PADDING:
+    if size - end >= MAX_PADDING:
         raise UserError(
             f"{size - end:,} bytes follow the kernel, which by syssize ends at {header.image_size:,}",
             "something was appended, or the header is damaged; build or copy it again",
@@ -366,10 +338,10 @@ def check_size(header: BootHeader, pe: PeHeader | None, size: int) -> int:
     return end
 
 
-def check_efi(header: BootHeader, pe: PeHeader | None, starts_mz: bool) -> None:
-    """Raise `UserError` if what the header says of EFI and the PE header do not agree."""
-    if starts_mz and pe is None:
-        raise UserError('damaged EFI stub: "MZ" at 0 but no PE header behind it', DAMAGED)
+def check_efi(header: BootHeader, pe: PeHeader | None, has_mz: bool) -> None:
+    """Raise `UserError` if the EFI fields of the setup header contradict the PE header."""
+    if has_mz and pe is None:
+        raise UserError('damaged EFI stub: "MZ" at 0, but no PE header follows', DAMAGED)
     if pe and (pe.machine != PE_AMD64 or not pe.plus):
         kind = PE_MACHINES.get(pe.machine, hex(pe.machine))
         raise UserError(f"the EFI stub's PE header is for {kind}, expected x86-64 (0x8664, PE32+)", DAMAGED)
@@ -386,32 +358,33 @@ def check_efi(header: BootHeader, pe: PeHeader | None, starts_mz: bool) -> None:
 
 
 def payload(data: memoryview, header: BootHeader) -> tuple[str, bytes]:
-    """Return (compression, content) of an image's payload, unpacked and its size compared.
+    """Unpack an image's payload and return (compression, content).
 
-    Raises `UserError` if it is damaged, truncated or of unknown compression.
+    Raises `UserError` if it is damaged, truncated, of another size than stated, or of unknown
+    compression.
     """
     start = header.setup_size + header.payload_offset
     packed = data[start : start + header.payload_length]
     method = compression.detect(packed)
     try:
-        # The kernel unpacks itself within init_size, so nothing larger can be right.
+        # The kernel unpacks itself within init_size bytes, so a larger content is an error.
         content, end = compression.decompress_one(packed, 0, header.init_size)
     except UserError as error:
         raise UserError(f"kernel payload at {start:#x}: {error.message}", error.hint, error.detail) from None
-    # All compressions end in the unpacked size: gzip by itself, the rest by what
-    # scripts/Makefile.lib's size_append adds.  mkpiggy reads it there.
-    (said,) = struct.unpack_from("<I", packed, len(packed) - 4)
-    if end not in (len(packed), len(packed) - 4) or said != len(content):
+    # Every payload ends with its unpacked size, which mkpiggy reads.  It is part of the gzip
+    # format; for the other formats size_append of scripts/Makefile.lib appends it.
+    (stated_size,) = struct.unpack_from("<I", packed, len(packed) - 4)
+    if end not in (len(packed), len(packed) - 4) or stated_size != len(content):
         raise UserError(
             f"kernel payload at {start:#x}: the {method} stream ends at {end} of {len(packed)} "
-            f"and unpacks to {len(content):,} bytes, but the size behind it says {said:,}",
+            f"and unpacks to {len(content):,} bytes, but the size stated behind it is {stated_size:,}",
             DAMAGED,
         )
     return method, content
 
 
 def linux_banner(content: compression.Buffer | mmap.mmap) -> str:
-    """Return the `Linux version RELEASE (...` line inside an unpacked kernel, "" if there is none."""
+    """Return the `Linux version RELEASE (...` line of an unpacked kernel; "" if there is none."""
     found = BANNER.search(content)
     return found.group().decode("ascii", errors="replace") if found else ""
 
@@ -444,8 +417,9 @@ def check_vmlinux(content: bytes) -> tuple[int, str]:
 def checksum(image: memoryview, pe: PeHeader | None, version: str) -> str:
     """Return "right", "wrong" or "none" for the CRC-32 in the image's last four bytes.
 
-    With it the CRC-32 of the image is zlib's 0xffffffff ("The Image Checksum"; 2.08 up to
-    Linux 6.14).  Signing writes into the PE header afterwards, so those fields count as zero.
+    With a right checksum, zlib's CRC-32 of the image is 0xffffffff ("The Image Checksum" in
+    boot.rst; boot protocol 2.08 up to Linux 6.14).  Signing changes fields of the PE header
+    later, so these fields count as zero.
     """
     plain = bytearray(image)
     if pe:
@@ -460,12 +434,12 @@ def checksum(image: memoryview, pe: PeHeader | None, version: str) -> str:
 
 
 def check_bzimage(path: Path, *, release: str | None = None) -> BzImage:
-    """Prove that `path` is a whole, bootable x86-64 bzImage, and return what was found.
+    """Check that `path` is a complete, bootable x86-64 bzImage, and return its facts.
 
-    release: what `make kernelrelease` said.  Given, the version string and the banner
-    inside must say the same, and an existing checksum must be right; without it, they
-    must agree with each other and a wrong checksum is only reported.
-    Raises `UserError` (its message starts with the path) for the first thing that is wrong.
+    release: the output of `make kernelrelease`.  With it, the version string and the banner
+    must be of this release, and an existing checksum must be right.  Without it, version
+    string and banner must agree, and a wrong checksum is only reported.
+    Raises `UserError` for the first fault; its message starts with the path.
     """
     try:
         return _check(path, release)
@@ -485,7 +459,7 @@ def _check(path: Path, release: str | None) -> BzImage:
         file.seek(0)
         data = memoryview(file.read(header.image_size))
         file.seek(end)
-        if any(file.read(MOST_PADDING)):
+        if any(file.read(MAX_PADDING)):
             raise UserError(f"{size - end} bytes that are not zero follow the kernel", DAMAGED)
     version = version_string(data, header)
     found = version.split(" ")[0]
@@ -493,7 +467,7 @@ def _check(path: Path, release: str | None) -> BzImage:
         raise UserError(f"kernel_version ({header.kernel_version:#x}) points to no version string", DAMAGED)
     if release is not None and found != release:
         raise UserError(
-            f"the image is Linux {found}, expected {release}", "an old image was left over; build again"
+            f"the image is Linux {found}, expected {release}", "an old image is in its place; build again"
         )
     method, content = payload(data, header)
     entry, banner = check_vmlinux(content)
@@ -501,7 +475,7 @@ def _check(path: Path, release: str | None) -> BzImage:
     if inside != found:
         raise UserError(
             f"the header says Linux {found}, but the kernel inside is {inside}",
-            "the image is put together from two builds; remove arch/x86/boot and build again",
+            "the image is a mix of two builds; remove arch/x86/boot and build again",
         )
     state = checksum(data, pe, found)
     if state == "wrong" and release is not None:

@@ -1,10 +1,10 @@
-"""Compressed streams as the kernel knows them: find, undo one at a time, make.
+"""Detect, decompress and make compressed streams in the formats of the kernel.
 
-The formats and magics are those of the kernel's lib/decompress.c.  A kernel
-payload is one stream, in most formats followed by four bytes holding its
-unpacked size; an initramfs is any number of streams and plain cpio archives,
-one after the other, with zero bytes between (Documentation/driver-api/early-userspace/
-buffer-format.rst).  So `decompress_one` undoes exactly one stream and says where it ended.
+The formats and magics are those of the kernel's lib/decompress.c.  A kernel payload is one
+stream; in most formats four bytes with its unpacked size follow.  An initramfs is a series of
+streams and plain cpio archives, with zero bytes between them (Documentation/driver-api/
+early-userspace/buffer-format.rst).  Therefore `decompress_one` decompresses exactly one
+stream and returns the offset of its end.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from tasks.util.process import run
 Buffer = bytes | bytearray | memoryview
 
 LIMIT = 2 << 30
-"""Most bytes one stream may unpack to.  The x86-64 kernel itself may take 1 GiB of
-address space, and an initramfs must fit in RAM twice, so more is damage or a bomb."""
+"""Bytes that one stream may unpack to.  The x86-64 kernel has 1 GiB of address space, and an
+initramfs must fit in RAM twice, so a larger stream is damaged or a bomb."""
 
 GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
-BZIP2_MARKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")  # BCD digits of pi and of its root
+BZIP2_MARKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")  # BCD digits of pi and of its square root
 LZO = b"\x89LZO\x00\r\n\x1a\n"
-LZ4_LEGACY = b"\x02\x21\x4c\x18"  # 0x184C2102: what the kernel reads, `lz4 -l`
-LZ4_FRAME = b"\x04\x22\x4d\x18"  # 0x184D2204: what lz4 writes by default
+LZ4_LEGACY = b"\x02\x21\x4c\x18"  # 0x184C2102: the format of `lz4 -l`, which the kernel reads
+LZ4_FRAME = b"\x04\x22\x4d\x18"  # 0x184D2204: the default format of lz4
 LZ4_BLOCK = 8 << 20  # unpacked size of every legacy block but the last
 LZ4_BOUND = LZ4_BLOCK + LZ4_BLOCK // 255 + 16  # LZ4_compressBound() of one
 GZIP_AS_LZ4_SIZE = 0x00088B1F  # a gzip header read as the size of an LZ4 block
 
-FEED = 64 << 10
-# zstandard cannot be told to stop at so many bytes; RLE blocks of 4 bytes unpack to
-# 128 KiB each, so the input must go in by small pieces to keep a bomb below 128 MiB.
-ZSTD_FEED = 4 << 10
+INPUT_PIECE = 64 << 10
+# zstandard has no limit on its output.  An RLE block of 4 bytes unpacks to 128 KiB, so small
+# pieces of input keep the output of each piece below 128 MiB.
+ZSTD_INPUT_PIECE = 4 << 10
 ZSTD_WINDOW = 1 << 27  # ZSTD_WINDOWSIZE_MAX of the kernel's lib/decompress_unzstd.c
 LZMA_MEMORY = 1 << 30
 
@@ -53,10 +53,11 @@ METHODS = ("gzip", "zopfli", "xz", "zstd", "plain")
 LEVELS = {"gzip": (9, 1, 12), "zopfli": (15, 1, 1000), "xz": (6, 0, 9), "zstd": (19, 1, 22)}
 """Method -> (default, lowest, highest) level of `compress`.
 
-gzip's are libdeflate's: 9 is smaller than `gzip -9` in a quarter of its time, 12 smaller
-still in two thirds.  zopfli makes gzip streams too; its level is the number of iterations.
-xz's default of 6 means a dictionary of 8 MiB, which the kernel must allocate at boot
-(Documentation/staging/xz.rst).  zstd's 22 means a window of 128 MiB, ZSTD_WINDOW."""
+gzip has the levels of libdeflate: level 9 makes smaller streams than `gzip -9` in a quarter
+of its time, level 12 still smaller ones in two thirds of its time.  zopfli makes gzip streams,
+too; its level is the number of iterations.  Level 6 of xz has a dictionary of 8 MiB, which the
+kernel must allocate at boot (Documentation/staging/xz.rst).  Level 22 of zstd has a window of
+128 MiB (ZSTD_WINDOW)."""
 KERNEL_OPTIONS = {
     "gzip": "RD_GZIP",
     "bzip2": "RD_BZIP2",
@@ -66,11 +67,11 @@ KERNEL_OPTIONS = {
     "lz4": "RD_LZ4",
     "zstd": "RD_ZSTD",
 }
-"""Format -> the option that makes a kernel unpack an initramfs in it (usr/Kconfig)."""
+"""Format -> the option of the kernel that unpacks an initramfs of this format (usr/Kconfig)."""
 
 
 class _Decoder(Protocol):
-    """What zlib, bz2, lzma and zstandard decoders have in common."""
+    """The attributes common to the decoders of zlib, bz2, lzma and zstandard."""
 
     @property
     def unused_data(self) -> bytes: ...
@@ -89,15 +90,15 @@ def detect(data: Buffer, offset: int = 0) -> str:
     for magic, name in magics.items():
         if head.startswith(magic):
             return name
-    # "BZh" alone could be text: a level digit and a block (or end) mark must follow.
+    # "BZh" alone may be text, so a level digit and a block mark or end mark must follow.
     if head[:3] == BZIP2 and head[3:4].isdigit() and head[4:10] in BZIP2_MARKS:
         return "bzip2"
     return "lzma" if _is_lzma(head) else "plain"
 
 
 def _is_lzma(head: bytes) -> bool:
-    # .lzma has no magic.  lib/decompress.c takes "5d 00"; the dictionary (2^n or 2^n + 2^(n-1))
-    # and the unpacked size (unknown or below 256 GiB) are checked as xz does, against chance.
+    # .lzma has no magic.  lib/decompress.c checks for "5d 00".  To exclude chance, the dictionary
+    # (2^n or 2^n + 2^(n-1)) and the unpacked size (unknown or below 256 GiB) are checked as xz does.
     if len(head) < 13 or head[0] != 0x5D:
         return False
     dictionary, size = struct.unpack_from("<IQ", head, 1)
@@ -107,32 +108,32 @@ def _is_lzma(head: bytes) -> bool:
 
 
 def decompress_one(data: memoryview, offset: int, limit: int = LIMIT) -> tuple[bytes, int]:
-    """Undo the one stream at `offset`; return its content and the offset just after it.
+    """Decompress the one stream at `offset`; return its content and the offset just after it.
 
-    What follows (another archive, padding, a kernel's size trailer) is left to the caller.
-    Raises `UserError` naming format and offset if there is no known stream, if it is
-    truncated or corrupt, or if it would unpack to more than `limit` bytes.
+    Another archive, padding or a kernel's size trailer may follow; the caller reads them.
+    Raises `UserError` naming format and offset if the stream is of no supported format,
+    truncated or corrupt, or if it unpacks to more than `limit` bytes.
     """
     data = memoryview(data).cast("B")
-    name = _known(data, offset)
+    name = _supported_format(data, offset)
     if name == "lz4":
-        return _lz4_one(data, offset, limit)
+        return _decompress_lz4(data, offset, limit)
     try:
-        return _stream_one(name, data, offset, limit)
+        return _decompress_stream(name, data, offset, limit)
     except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, ValueError) as error:
-        # bz2 says OSError("Invalid data stream") and ValueError for damaged input.
+        # For damaged input bz2 raises OSError("Invalid data stream") and ValueError.
         raise _corrupt(name, offset, str(error)) from None
 
 
 def peek(data: memoryview, offset: int, size: int) -> bytes:
-    """Return the first `size` bytes (fewer if it has no more) inside the stream at `offset`.
+    """Return the first `size` bytes of content of the stream at `offset`, or all if it has fewer.
 
-    Works on truncated streams too.  Raises `UserError` as `decompress_one` does.
+    The stream may be truncated.  Raises `UserError` as `decompress_one` does.
     """
     data = memoryview(data).cast("B")
-    name = _known(data, offset)
+    name = _supported_format(data, offset)
     if name == "lz4":
-        end = _lz4_end(data, offset, most_blocks=1)
+        end = _lz4_end(data, offset, max_blocks=1)
         return _lz4_tool(data[offset:end], offset)[:size]
     try:
         feed, decoder, step = _decoder(name)
@@ -148,7 +149,7 @@ def peek(data: memoryview, offset: int, size: int) -> bytes:
     return found[:size]
 
 
-def _known(data: memoryview, offset: int) -> str:
+def _supported_format(data: memoryview, offset: int) -> str:
     name = detect(data, offset)
     if name == "plain":
         head = bytes(data[offset : offset + 4]).hex(" ") or "nothing"
@@ -162,28 +163,28 @@ def _known(data: memoryview, offset: int) -> str:
 
 
 def _decoder(name: str) -> tuple[Callable[[memoryview, int], bytes], _Decoder, int]:
-    """Return (feed(piece, most), the decoder, bytes to feed at once) for a format."""
+    """Return (feed(piece, max_bytes), decoder, bytes of input a call) for a format."""
     if name == "gzip":
-        gzip = zlib.decompressobj(wbits=31)  # 16 + 15: a gzip header and nothing else
-        return gzip.decompress, gzip, FEED
+        gzip = zlib.decompressobj(wbits=31)  # 16 + 15: accept a gzip header only
+        return gzip.decompress, gzip, INPUT_PIECE
     if name == "bzip2":
         bzip2 = bz2.BZ2Decompressor()
-        return bzip2.decompress, bzip2, FEED
+        return bzip2.decompress, bzip2, INPUT_PIECE
     if name in ("xz", "lzma"):
         kind = lzma.FORMAT_XZ if name == "xz" else lzma.FORMAT_ALONE
         xz = lzma.LZMADecompressor(kind, memlimit=LZMA_MEMORY)
-        return xz.decompress, xz, FEED
+        return xz.decompress, xz, INPUT_PIECE
     zstd = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
-    return (lambda piece, most: zstd.decompress(piece)), zstd, ZSTD_FEED
+    return (lambda piece, max_bytes: zstd.decompress(piece)), zstd, ZSTD_INPUT_PIECE
 
 
-def _stream_one(name: str, data: memoryview, offset: int, limit: int) -> tuple[bytes, int]:
+def _decompress_stream(name: str, data: memoryview, offset: int, limit: int) -> tuple[bytes, int]:
     feed, decoder, step = _decoder(name)
     pieces: list[bytes] = []
     total = 0
     for start in range(offset, len(data), step):
         stop = min(start + step, len(data))
-        # One byte more than allowed shows that there would be more.
+        # One byte above the limit shows that the stream is too large.
         piece = feed(data[start:stop], limit - total + 1)
         total += len(piece)
         if total > limit:
@@ -194,11 +195,11 @@ def _stream_one(name: str, data: memoryview, offset: int, limit: int) -> tuple[b
     raise _truncated(name, offset, len(data), total)
 
 
-def _lz4_end(data: memoryview, offset: int, most_blocks: int = 0) -> int:
-    """Return where the legacy LZ4 stream at `offset` ends (or its first `most_blocks` blocks).
+def _lz4_end(data: memoryview, offset: int, max_blocks: int = 0) -> int:
+    """Return where the legacy LZ4 stream at `offset` ends, or its first `max_blocks` blocks.
 
-    The format has no end mark: blocks (32-bit size, data) follow until something that is
-    no block, as in the kernel's lib/decompress_unlz4.c.
+    The format has no end mark.  The stream is a series of blocks (32-bit size, data), and it
+    ends before the first bytes that are no block, as in the kernel's lib/decompress_unlz4.c.
     """
     if data[offset : offset + 4] == LZ4_FRAME:
         raise UserError(
@@ -206,7 +207,7 @@ def _lz4_end(data: memoryview, offset: int, most_blocks: int = 0) -> int:
             "compress it again with `lz4 -l` (legacy format)",
         )
     end, blocks = offset + 4, 0
-    while len(data) - end >= 4 and not (most_blocks and blocks == most_blocks):
+    while len(data) - end >= 4 and not (max_blocks and blocks == max_blocks):
         (size,) = struct.unpack_from("<I", data, end)
         left = len(data) - end - 4
         no_block = size == 0 or size > LZ4_BOUND or size == GZIP_AS_LZ4_SIZE
@@ -221,9 +222,9 @@ def _lz4_end(data: memoryview, offset: int, most_blocks: int = 0) -> int:
     return end
 
 
-def _lz4_one(data: memoryview, offset: int, limit: int) -> tuple[bytes, int]:
+def _decompress_lz4(data: memoryview, offset: int, limit: int) -> tuple[bytes, int]:
     end = _lz4_end(data, offset)
-    # Every block but the last unpacks to 8 MiB, and LZ4 grows data 255-fold at most.
+    # Every block but the last unpacks to 8 MiB, and LZ4 data grows at most 255 times.
     if (end - offset) * 255 > limit and _lz4_blocks(data, offset, end) - 1 > limit // LZ4_BLOCK:
         raise _too_big("lz4", offset, limit)
     content = _lz4_tool(data[offset:end], offset)
@@ -251,12 +252,11 @@ def _lz4_tool(stream: memoryview, offset: int) -> bytes:
 
 
 def compress(data: bytes, method: str, level: int | None = None) -> bytes:
-    """Return `data` as one stream the kernel can unpack; the same input gives the same bytes.
+    """Return `data` as one stream that the kernel can unpack; equal input gives equal bytes.
 
-    method: one of METHODS.  gzip has neither name nor time in its header; xz has CRC32
-    as its check, because the kernel's decoder knows no other but none (Documentation/
-    staging/xz.rst); level None means the default in LEVELS.  Raises `UserError` as
-    `checked_level` does.
+    method: one of METHODS.  level: None means the default in LEVELS.  A gzip header holds
+    neither name nor time.  An xz stream has a CRC32 check, the only one that the kernel's
+    decoder supports (Documentation/staging/xz.rst).  Raises `UserError` as `checked_level` does.
     """
     level = checked_level(method, level)
     if method == "plain":
@@ -274,7 +274,7 @@ def compress(data: bytes, method: str, level: int | None = None) -> bytes:
 
 
 def checked_level(method: str, level: int | None) -> int:
-    """Return the level that `compress` takes, 0 for "plain".
+    """Return the level that `compress` uses; 0 for "plain".
 
     Raises `UserError` for an unknown method or a level outside its range.
     """
@@ -288,9 +288,9 @@ def checked_level(method: str, level: int | None) -> int:
 
 
 def compressor(method: str) -> str:
-    """Return name and version of what `compress` uses: another one may make other bytes."""
+    """Return name and version of the library that `compress` uses; other versions may give other bytes."""
     if method == "xz":
-        # Python's lzma does not say what it is linked to.
+        # Python's lzma does not report the version of its library.
         library = ctypes.CDLL("liblzma.so.5")
         library.lzma_version_string.restype = ctypes.c_char_p
         return f"liblzma {library.lzma_version_string().decode()}"
@@ -298,16 +298,16 @@ def compressor(method: str) -> str:
     return f"{package} {metadata.version(package)}" if package else method
 
 
-def unpackable(config: str) -> list[str]:
-    """Return the formats in which a kernel with this .config unpacks an initramfs, sorted."""
+def kernel_formats(config: str) -> list[str]:
+    """Return the initramfs formats that a kernel with this .config can unpack, sorted."""
     lines = set(config.splitlines())
     return sorted(name for name, option in KERNEL_OPTIONS.items() if f"CONFIG_{option}=y" in lines)
 
 
 def _truncated(name: str, offset: int, end: int, total: int) -> UserError:
     return UserError(
-        f"{name} stream at offset {offset} is truncated: the data ends at {end}, the stream does not",
-        "the file is incomplete (cut download, full disk?); make or fetch it again",
+        f"{name} stream at offset {offset} is truncated: the data ends at {end}, before the stream does",
+        "the file is incomplete, perhaps by a broken download or a full disk; make or fetch it again",
         f"  {total} bytes could be unpacked",
     )
 
@@ -321,5 +321,5 @@ def _corrupt(name: str, offset: int, why: str) -> UserError:
 def _too_big(name: str, offset: int, limit: int) -> UserError:
     return UserError(
         f"{name} stream at offset {offset} unpacks to more than the allowed {limit} bytes",
-        "the file is damaged, or made to exhaust memory",
+        "the file is damaged, or a decompression bomb",
     )

@@ -1,9 +1,10 @@
-"""cpio archives of the kind the kernel unpacks: "newc" (070701) and, for reading, "crc" (070702).
+"""Read and write cpio archives as the kernel unpacks them.
 
-The format is the kernel's Documentation/driver-api/early-userspace/buffer-format.rst;
-where it leaves something open, init/initramfs.c decides.  An archive is a run of
-members, each a 110-byte header of ASCII hexadecimal fields, a NUL-ended name and
-data, both padded to four bytes; a member called TRAILER!!! ends it.
+Formats are "newc" (070701) and, only for reading, "crc" (070702).  The kernel's
+Documentation/driver-api/early-userspace/buffer-format.rst specifies them; init/initramfs.c
+decides what it leaves open.  An archive is a series of members.  A member is a 110-byte header
+of ASCII hexadecimal fields, a NUL-terminated name, and data; name and data are padded to four
+bytes.  A member named TRAILER!!! ends the archive.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import Literal, NoReturn
 from tasks.util.errors import UserError
 
 NEWC, CRC, ODC = b"070701", b"070702", b"070707"
-OLD_BINARY = (b"\xc7\x71", b"\x71\xc7")  # 0o070707 as a 16-bit word of either byte order
+OLD_BINARY = (b"\xc7\x71", b"\x71\xc7")  # 0o070707 as a 16-bit word, in both byte orders
 HEADER = 110
 FIELDS = re.compile(rb"[0-9A-Fa-f]{104}")
 TRAILER = "TRAILER!!!"
 BLOCK = 512
-PATH_MAX = 4096  # init/initramfs.c skips longer names and symlink targets without a word
+PATH_MAX = 4096  # init/initramfs.c silently skips longer names and symlink targets
 NAME_MAX = 255
-LARGEST = 0xFFFFFFFF
+MAX_FIELD = 0xFFFFFFFF
 NEWC_HINT = "make it with `cpio -o -H newc`, the format the kernel reads"
 LinkKey = tuple[int, int, int, int]
 TYPES = (
@@ -38,15 +39,15 @@ TYPES = (
 
 @dataclass(frozen=True)
 class Member:
-    """One name in an archive.
+    """One member of an archive.
 
     name: path below `/`, without a leading `/` or `./`; "." is the root folder itself.
-        Bytes that are not UTF-8 stand in it as surrogates (surrogateescape).
+        Bytes that are not UTF-8 become surrogates (surrogateescape).
     mode: st_mode, file type included.  mtime: seconds since 1970.
     data: a regular file's content or a symlink's target.
-    nlink, ino, devmajor, devminor: members with nlink > 1 and the same other three are
-        names of one file (folders and symlinks excepted).  In an archive only one of
-        them need hold its data; `share_links` gives it to all.
+    nlink, ino, devmajor, devminor: members with nlink > 1 that are equal in the other three
+        are names of one file; folders and symlinks are not.  In an archive only one of
+        them needs to hold the data; `share_links` copies it to all.
     """
 
     name: str
@@ -69,8 +70,8 @@ class Member:
 
     @property
     def link_key(self) -> LinkKey | None:
-        """What the names of one hard-linked file share; None for anything else."""
-        # initramfs.c never links symlinks, and folders cannot be.
+        """A key that the names of one hard-linked file share; None for any other member."""
+        # initramfs.c does not link symlinks, and folders have no hard links.
         if self.nlink < 2 or self.kind in (stat.S_IFDIR, stat.S_IFLNK):
             return None
         return self.devmajor, self.devminor, self.ino, self.kind
@@ -100,12 +101,12 @@ def device(
 
 
 def hard_links(member: Member, names: Sequence[str], ino: int) -> list[Member]:
-    """Return `member` under each of `names`, as one file; `ino` must be no other file's."""
+    """Return `member` under each of `names`, as one file; no other file may have `ino`."""
     return [replace(member, name=name, nlink=len(names), ino=ino) for name in names]
 
 
 def encode(name: str) -> bytes:
-    """Return a name's bytes as they stand in an archive."""
+    """Return a name as the bytes of an archive."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -115,16 +116,16 @@ def decode(name: bytes) -> str:
 
 
 def by_path(name: str) -> tuple[bytes, ...]:
-    """Sort key for names: every folder right before what it holds, "." first."""
+    """Return a sort key for names: "." is first, and a folder precedes its content."""
     return () if name == "." else tuple(encode(name).split(b"/"))
 
 
 def read(data: memoryview, offset: int = 0) -> tuple[list[Member], int]:
     """Read the one archive at `offset`; return its members in order and the offset after it.
 
-    Hard-linked names are as they stand there, mostly with the data at one of them only
-    (see `share_links`).  Raises `UserError` naming member and offset for another format, a bad
-    header, a cut file, a wrong checksum, or a missing TRAILER!!!.
+    Hard-linked members are returned as stored, often with the data in only one of them (see
+    `share_links`).  Raises `UserError` naming member and offset for another format, a bad
+    header, a truncated file, a wrong checksum, or a missing TRAILER!!!.
     """
     members: list[Member] = []
     last = ""
@@ -137,7 +138,7 @@ def read(data: memoryview, offset: int = 0) -> tuple[list[Member], int]:
 
 
 def _read_member(data: memoryview, offset: int, last: str) -> tuple[Member | None, int]:
-    """Return the member at `offset` (None for the trailer) and the next one's offset."""
+    """Return the member at `offset`, None for the trailer, and the offset of the next member."""
     if offset >= len(data):
         after = f"after {last!r}" if last else "before its first member"
         raise UserError(
@@ -147,47 +148,49 @@ def _read_member(data: memoryview, offset: int, last: str) -> tuple[Member | Non
     _check_magic(data, offset, last)
     head = bytes(data[offset : offset + HEADER])
     if len(head) < HEADER:
-        _cut(data, f"the header at offset {offset}", offset + HEADER, last)
+        _refuse_truncated(data, f"the header at offset {offset}", offset + HEADER, last)
     if not FIELDS.fullmatch(head, 6):
-        _bad(_after(last), offset, f"header is not hexadecimal: {head[6:]!r}")
+        _refuse_member(_after(last), offset, f"header is not hexadecimal: {head[6:]!r}")
     numbers = [int(head[start : start + 8], 16) for start in range(6, HEADER, 8)]
     ino, mode, uid, gid, nlink, mtime, size, major, minor, rmajor, rminor, name_size, check = numbers
     if not 0 < name_size <= PATH_MAX:
-        _bad(_after(last), offset, f"name of {name_size} bytes; the kernel takes 1 to {PATH_MAX}")
+        _refuse_member(_after(last), offset, f"name of {name_size} bytes; the kernel takes 1 to {PATH_MAX}")
     name_end = offset + HEADER + name_size
     body = _padded(name_end)
     if body > len(data):
-        _cut(data, f"the name of the member at offset {offset}", body, last)
+        _refuse_truncated(data, f"the name of the member at offset {offset}", body, last)
     raw = bytes(data[offset + HEADER : name_end])
     if raw[-1]:
-        _bad(_after(last), offset, f"name {raw!r} does not end with a NUL byte")
-    # Some writers pad names with more than one NUL to align the data; C strings end at the first.
+        _refuse_member(_after(last), offset, f"name {raw!r} does not end with a NUL byte")
+    # Some programs pad names with several NULs to align the data; a C string ends at the first.
     raw = raw.split(b"\0", 1)[0]
     if raw == TRAILER.encode():
         if size:
-            _bad(_after(last), offset, f"{TRAILER} with {size} bytes of data")
+            _refuse_member(_after(last), offset, f"{TRAILER} with {size} bytes of data")
         return None, body
     name = _clean_name(raw, offset)
     content = bytes(data[body : body + size])
     if len(content) < size:
-        _cut(data, f"the data of {name!r} (header at offset {offset})", body + size, last)
+        _refuse_truncated(data, f"the data of {name!r} (header at offset {offset})", body + size, last)
     member = Member(name, mode, uid, gid, nlink, mtime, content, rmajor, rminor, ino, major, minor)
     checksum = check if head.startswith(CRC) else None
     return _checked(member, offset, checksum), min(_padded(body + size), len(data))
 
 
 def _checked(member: Member, offset: int, checksum: int | None) -> Member:
-    """Return `member` with a symlink's target unpadded; refuse what the kernel would lose."""
+    """Return `member` without padding of a symlink's target; refuse what the kernel would drop."""
     if member.kind not in TYPES:
-        _bad(f" {member.name!r}", offset, f"mode {member.mode:o} has no known file type")
+        _refuse_member(f" {member.name!r}", offset, f"mode {member.mode:o} has no known file type")
     if member.kind == stat.S_IFLNK:
         # gen_init_cpio ends the target with a NUL, GNU cpio does not.
         return replace(member, data=member.data.split(b"\0", 1)[0])
     if member.kind != stat.S_IFREG and member.data:
-        _bad(f" {member.name!r}", offset, f"has {len(member.data)} bytes of data but is no regular file")
-    total = sum(member.data) & LARGEST if checksum is not None and member.data else checksum
+        _refuse_member(
+            f" {member.name!r}", offset, f"has {len(member.data)} bytes of data but is no regular file"
+        )
+    total = sum(member.data) & MAX_FIELD if checksum is not None and member.data else checksum
     if total != checksum:
-        _bad(f" {member.name!r}", offset, f"checksum {total:08x}, header says {checksum:08x}")
+        _refuse_member(f" {member.name!r}", offset, f"checksum {total:08x}, header says {checksum:08x}")
     return member
 
 
@@ -196,20 +199,20 @@ def _check_magic(data: memoryview, offset: int, last: str) -> None:
     if magic in (NEWC, CRC):
         return
     if len(magic) < 6 and (NEWC.startswith(magic) or CRC.startswith(magic)):
-        _cut(data, f"the header at offset {offset}", offset + HEADER, last)
+        _refuse_truncated(data, f"the header at offset {offset}", offset + HEADER, last)
     if magic == ODC:
         raise UserError(f"cpio archive at offset {offset} is in the old portable (odc) format", NEWC_HINT)
     if magic[:2] in OLD_BINARY:
         raise UserError(f"cpio archive at offset {offset} is in the old binary format", NEWC_HINT)
-    _bad(_after(last), offset, f"no cpio header: found {magic!r}")
+    _refuse_member(_after(last), offset, f"no cpio header: found {magic!r}")
 
 
 def _clean_name(raw: bytes, offset: int) -> str:
     parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        _bad(f" {decode(raw)!r}", offset, "'..' in a name is refused")
+        _refuse_member(f" {decode(raw)!r}", offset, "'..' in a name is refused")
     if not raw:
-        _bad("", offset, "empty name")
+        _refuse_member("", offset, "empty name")
     return decode(b"/".join(parts)) or "."
 
 
@@ -217,9 +220,9 @@ def _padded(offset: int, size: int = 4) -> int:
     return -(-offset // size) * size
 
 
-def _bad(who: str, offset: int, what: str) -> NoReturn:
+def _refuse_member(member: str, offset: int, what: str) -> NoReturn:
     raise UserError(
-        f"cpio member{who} at offset {offset}: {what}", "the file is damaged; make or fetch it again"
+        f"cpio member{member} at offset {offset}: {what}", "the file is damaged; make or fetch it again"
     )
 
 
@@ -227,7 +230,7 @@ def _after(last: str) -> str:
     return f" (after {last!r})" if last else ""
 
 
-def _cut(data: memoryview, what: str, needed: int, last: str) -> NoReturn:
+def _refuse_truncated(data: memoryview, what: str, needed: int, last: str) -> NoReturn:
     raise UserError(
         f"cpio archive is cut off in {what}{_after(last)}: it needs {needed} bytes, there are {len(data)}",
         "the file is incomplete; make or fetch it again",
@@ -235,10 +238,10 @@ def _cut(data: memoryview, what: str, needed: int, last: str) -> NoReturn:
 
 
 def share_links(members: Sequence[Member]) -> list[Member]:
-    """Return `members`, all names of a hard-linked file holding what the kernel ends up with.
+    """Return `members`; all names of a hard-linked file get the file's final content and mode.
 
-    init/initramfs.c: a later name with data overwrites the file, and sets owner and
-    mode of a regular file again; a device keeps what its first name said.
+    As in init/initramfs.c, a later name with data overwrites the file, and a later name of a
+    regular file sets its owner and mode again.  A device keeps the values of its first name.
     """
     final: dict[LinkKey, Member] = {}
     for member in members:
@@ -257,15 +260,16 @@ def share_links(members: Sequence[Member]) -> list[Member]:
 
 
 def write(members: Iterable[Member], *, mtime: int | None, in_order: bool = False) -> bytes:
-    """Return one newc archive of `members` (kernels such as 5.4 do not read crc).
+    """Return one newc archive of `members`, padded to 512 bytes.
 
-    They are sorted by path, so that folders come before what they hold, unless `in_order`;
-    inode numbers count from 1, and every time is `mtime` (None: each member's own).  nlink
-    is the number of names in this archive.  A hard-linked file's data stands at its last name,
-    as GNU cpio writes and expects it; the kernel takes it anywhere.  Where names of one
-    file differ, `share_links` says what holds.  Padded to 512 bytes.
+    The format is not crc, because kernels such as 5.4 do not read it.  in_order: keep the
+    order of `members`; otherwise they are sorted by path, so that a folder precedes its
+    content.  mtime: the time of every member; None keeps the members' own times.  Inode
+    numbers count from 1, and nlink is the number of names in this archive.  The data of a
+    hard-linked file is stored at its last name, as GNU cpio writes and expects it; the kernel
+    accepts it at any name.  Where names of one file differ, `share_links` decides.
 
-    Raises `UserError` for a name given twice, or what the kernel would skip.
+    Raises `UserError` for a duplicate name, and for a member that the kernel would skip.
     """
     ordered = share_links(list(members))
     if not in_order:
@@ -290,19 +294,19 @@ def write(members: Iterable[Member], *, mtime: int | None, in_order: bool = Fals
         nlink = 2 if member.kind == stat.S_IFDIR else len(group)
         data = member.data if member.name == group[-1] else b""
         time = member.mtime if mtime is None else mtime
-        _put(out, replace(member, ino=ino, nlink=nlink, data=data, mtime=time))
-    _put(out, Member(TRAILER, 0))
+        _append_member(out, replace(member, ino=ino, nlink=nlink, data=data, mtime=time))
+    _append_member(out, Member(TRAILER, 0))
     return bytes(out.ljust(_padded(len(out), BLOCK), b"\0"))
 
 
-def _put(out: bytearray, member: Member) -> None:
+def _append_member(out: bytearray, member: Member) -> None:
     name = encode(member.name) + b"\0"
     fields = (
         *(member.ino, member.mode, member.uid, member.gid, member.nlink, member.mtime),
-        # The device number of the archive's files means nothing once inodes are renumbered.
+        # Inodes are renumbered, so the device number of the file system has no meaning.
         *(len(member.data), 0, 0, member.rdevmajor, member.rdevminor, len(name), 0),
     )
-    if not all(0 <= field <= LARGEST for field in fields):
+    if not all(0 <= field <= MAX_FIELD for field in fields):
         raise UserError(f"cpio: {member.name!r}: a number does not fit into 32 bits: {fields}")
     out += NEWC + b"".join(b"%08X" % field for field in fields) + name
     out += bytes(-len(out) % 4) + member.data
@@ -327,7 +331,7 @@ def _check_writable(member: Member) -> None:
         problem = f"a symlink's target has 1 to {PATH_MAX - 1} bytes and no NUL"
     elif member.kind not in (stat.S_IFREG, stat.S_IFLNK) and member.data:
         problem = "only regular files and symlinks have data"
-    elif len(member.data) > LARGEST:
+    elif len(member.data) > MAX_FIELD:
         problem = "cpio holds files below 4 GiB only"
     if problem:
         raise UserError(f"cpio: {member.name!r} cannot be stored: {problem}")
@@ -342,13 +346,13 @@ def scan_folder(
 ) -> list[Member]:
     """Return everything below `root` (not `root` itself), sorted by path, with mtime 0.
 
-    All belongs to `owner` (uid, gid).  Permissions are 0755 for folders and executable
-    files and 0644 for others, whatever the umask of the checkout was; with `exact_modes`
-    they are those on disk.  `special` sets {path: (permissions, uid, gid)} of single
-    paths.  Hard links within the folder stay hard links, but for special paths.
+    owner: (uid, gid) of all members.  exact_modes: keep the permissions on disk; otherwise
+    they are 0755 for folders and executable files and 0644 for other files, so that they do
+    not depend on the umask of the checkout.  special: {path: (permissions, uid, gid)} for
+    single paths.  Hard links within the folder stay hard links, except for special paths.
 
-    Raises `UserError` for a special path that is not there, and for devices and sockets:
-    a result must not depend on being root, so device nodes come from `device`.
+    Raises `UserError` for a special path that does not exist, and for devices and sockets:
+    the result must not depend on root rights, so device nodes come from `device`.
     """
     special = special or {}
     inodes: dict[tuple[int, int], int] = {}
@@ -371,14 +375,14 @@ def scan_folder(
             member = replace(member, nlink=2, ino=ino)
         members.append(member)
     names = Counter(member.link_key for member in members)
-    # Names outside the folder, or special ones, do not count.
+    # Names outside the folder and special names do not count as links.
     for number, member in enumerate(members):
         if member.link_key is not None:
             count = names[member.link_key]
             members[number] = replace(member, nlink=count, ino=member.ino if count > 1 else 0)
     missing = special.keys() - {member.name for member in members}
     if missing:
-        raise UserError(f"{root}: special modes name what is not there: {', '.join(sorted(missing))}")
+        raise UserError(f"{root}: special modes are set for missing paths: {', '.join(sorted(missing))}")
     return members
 
 

@@ -11,20 +11,20 @@ from tasks.util.errors import UserError
 
 
 def stanzas(text: str) -> list[Mapping[str, str]]:
-    """Return the stanzas of `text`: field -> value; letter case of a field's name does not count."""
+    """Return the stanzas of `text`: field -> value.  Field names ignore letter case."""
     return list(Deb822.iter_paragraphs(text.split("\n")))
 
 
-def related(field: str) -> list[str]:
-    """Return the packages that a relationship field names (`a (>= 1) | b:any, c`), alternatives too."""
+def related_packages(field: str) -> list[str]:
+    """Return the package names in a relationship field (`a (>= 1) | b:any, c`), alternatives included."""
     if not field.strip():
         return []
     return [relation["name"] for either in PkgRelation.parse_relations(field) for relation in either]
 
 
 def version(text: str) -> Version:
-    """Return a version that is ordered as dpkg orders it.  Raises `UserError` if `text` is none."""
+    """Return a version that sorts as in dpkg.  Raises `UserError` if `text` is no version."""
     try:
         return Version(text)
     except ValueError:
-        raise UserError(f"{text!r} is not the version of a Debian package") from None
+        raise UserError(f"{text!r} is not a version of a Debian package") from None

@@ -1,4 +1,4 @@
-"""Debian packages (.deb, deb(5)): unpacking, after a look at what they hold."""
+"""Unpack Debian packages (.deb, deb(5)) after checking their members."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tasks.util.process import run
 
 
 def unpack_deb(deb: Path, into: Path) -> None:
-    """Unpack a .deb's files below `into`, on top of what is there.
+    """Unpack the files of a .deb into the folder `into`, over existing files.
 
-    Raises `UserError` if it is damaged, or has in it what no archive should (`check_package`).
+    Raises `UserError` if the package is damaged, or if `check_package` refuses a member.
     """
     into.mkdir(parents=True, exist_ok=True)
     try:

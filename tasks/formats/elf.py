@@ -1,7 +1,7 @@
-"""ELF files: kernel modules, and which shared libraries a program needs.
+"""Read ELF files: kernel modules, and the shared libraries that programs need.
 
-pyelftools does the parsing.  What it is given may be damaged or not ELF at all, so
-every access goes through `open_elf`, which turns whatever goes wrong into a `UserError`.
+pyelftools parses the files.  A file may be damaged or no ELF file, so every access goes
+through `open_elf`, which turns any exception into a `UserError`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tasks.util.errors import UserError
 MAGIC = b"\x7fELF"
 X86_64 = "EM_X86_64"
 MODULE_SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
-MODULE_LIMIT = 256 << 20  # bytes; the largest modules with debug information are some 100 MB
-MOST_HEADERS = 1 << 16
-MOST_LINKS = 40  # MAXSYMLINKS of the kernel
+MODULE_LIMIT = 256 << 20  # bytes; the largest modules with debug information have about 100 MB
+MAX_HEADERS = 1 << 16
+MAX_SYMLINKS = 40  # MAXSYMLINKS of the kernel
 
 LIBRARY_DIRS = (
     "/lib/x86_64-linux-gnu",
@@ -40,15 +40,15 @@ LIBRARY_DIRS = (
     "/usr/lib",
     "/usr/local/lib",
 )
-"""Where ld.so looks by itself: Debian's multiarch folders, then ld.so(8)'s defaults, and
-/usr/local/lib, which Debian and Tiny Core both have in ld.so.conf."""
+"""The default search folders of ld.so: Debian's multiarch folders, the defaults of ld.so(8), and
+/usr/local/lib, which is in ld.so.conf of Debian and Tiny Core."""
 
 
 @contextmanager
 def open_elf(source: Path | bytes, name: str = "") -> Iterator[ELFFile]:
-    """Yield a file or bytes parsed as ELF; any fault inside the block is a `UserError`.
+    """Yield a file or bytes parsed as ELF; any exception inside the block becomes a `UserError`.
 
-    name: what messages call the file; the path if empty.
+    name: the file's name in messages; "" means the path.
     """
     label = name or (str(source) if isinstance(source, Path) else "the data")
     try:
@@ -57,21 +57,21 @@ def open_elf(source: Path | bytes, name: str = "") -> Iterator[ELFFile]:
                 raise UserError(f"{label} is not an ELF file")
             stream.seek(0)
             elf = ELFFile(stream)
-            # A damaged count would keep pyelftools busy for hours.
-            if elf.num_sections() > MOST_HEADERS or elf.num_segments() > MOST_HEADERS:
+            # With a damaged count, pyelftools would run for hours.
+            if elf.num_sections() > MAX_HEADERS or elf.num_segments() > MAX_HEADERS:
                 raise UserError(f"{label} is a damaged ELF file: impossible number of headers")
             yield elf
     except (UserError, OSError):
         raise
     except Exception as error:
-        # pyelftools answers damage with any of a dozen exception types.
+        # pyelftools raises about a dozen exception types for damaged files.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{label} is a damaged ELF file: {reason}") from None
 
 
 @contextmanager
 def _stream(source: Path | bytes) -> Iterator[Any]:
-    # Memory, not a buffered file: read() of an impossible length must not allocate it.
+    # A mapping instead of a buffered file: read() of a damaged length must not allocate it.
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
@@ -84,16 +84,16 @@ def _stream(source: Path | bytes) -> Iterator[Any]:
 
 
 def is_elf(path: Path) -> bool:
-    """Tell whether a regular file starts with the ELF magic."""
+    """Return whether a regular file starts with the ELF magic."""
     with path.open("rb") as file:
         return file.read(4) == MAGIC
 
 
 def machine_name(machine: str | int) -> str:
-    """Return pyelftools' `EM_...` (or an unknown machine's number) in a person's words."""
+    """Return a readable name for pyelftools' `EM_...`, or for the number of an unknown machine."""
     if isinstance(machine, int):
         return f"machine {machine}"
-    # Without this, pyelftools has "Advanced Micro Devices X86-64".
+    # pyelftools describes it as "Advanced Micro Devices X86-64".
     return "x86-64" if machine == X86_64 else str(describe_e_machine(machine))
 
 
@@ -101,7 +101,7 @@ def machine_name(machine: str | int) -> str:
 
 
 def read_module(path: Path) -> bytes:
-    """Return a module's ELF content, unpacked if it is .ko.gz, .ko.xz or .ko.zst."""
+    """Return a module's ELF content; .ko.gz, .ko.xz and .ko.zst are decompressed."""
     data = path.read_bytes()
     if compression.detect(data) == "plain":
         return data
@@ -120,7 +120,7 @@ def modinfo(path: Path) -> dict[str, list[str]]:
 
 
 def module_facts(path: Path) -> tuple[dict[str, list[str]], str]:
-    """Return (`.modinfo` as `modinfo` does, the machine as `EM_...`) of a module."""
+    """Return (`.modinfo` as in `modinfo`, machine as `EM_...`) of a module."""
     with open_elf(read_module(path), str(path)) as elf:
         section = elf.get_section_by_name(".modinfo")
         if section is None:
@@ -142,12 +142,13 @@ def modules_below(root: Path) -> list[Path]:
 
 
 def check_modules(root: Path, release: str) -> int:
-    """Prove that every module below `root` fits the kernel `release`; return how many there are.
+    """Check that every module below `root` fits the kernel `release`; return their number.
 
-    root: what `make modules_install` filled, or any unpacked tree.  Checked are vermagic
-    (include/linux/vermagic.h: its first word is the release, compared when the module is
-    loaded), the machine, and the folder `lib/modules/RELEASE` that modprobe looks in.
-    Raises `UserError` naming the first module that does not fit, what it has and what is expected.
+    root: the target of `make modules_install`, or any unpacked tree.  Three things are checked:
+    vermagic (include/linux/vermagic.h), whose first word is the release and which the kernel
+    compares when it loads the module; the machine; and the folder `lib/modules/RELEASE`, where
+    modprobe searches.  Raises `UserError` with the first module that does not fit, its value,
+    and the expected value.
     """
     modules = modules_below(root)
     for path in modules:
@@ -167,7 +168,7 @@ def check_modules(root: Path, release: str) -> int:
             if place != release:
                 raise UserError(
                     f"{name}: lies below modules/{place}, expected modules/{release}",
-                    "modprobe looks in /lib/modules/$(uname -r) only",
+                    "modprobe searches /lib/modules/$(uname -r) only",
                 )
     return len(modules)
 
@@ -177,7 +178,7 @@ def check_modules(root: Path, release: str) -> int:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """What ld.so reads in a file: its dynamic section, interpreter, word size and machine."""
+    """The data that ld.so reads from a file: dynamic section, interpreter, word size, machine."""
 
     needed: tuple[str, ...] = ()
     soname: str = ""
@@ -185,13 +186,13 @@ class Dynamic:
     runpath: tuple[str, ...] = ()
     interpreter: str = ""
     kind: tuple[int, str] = (0, "")
-    """(32 or 64, machine): ld.so passes over a library of another kind."""
+    """(32 or 64, machine): ld.so ignores a library of another kind."""
 
 
 def dynamic(path: Path) -> Dynamic:
-    """Return what ld.so reads in `path`; all empty for a static program.
+    """Return the data that ld.so reads from `path`; all fields are empty for a static program.
 
-    Raises `UserError` if it is not ELF or damaged.
+    Raises `UserError` if the file is not ELF or damaged.
     """
     with open_elf(path) as elf:
         interpreter = ""
@@ -201,7 +202,7 @@ def dynamic(path: Path) -> Dynamic:
                 interpreter = segment.get_interp_name()
             elif isinstance(segment, DynamicSegment):
                 table = segment
-        if table is None:  # an object stripped of segments still has the section
+        if table is None:  # a file without segments may still have the section
             table = next((part for part in elf.iter_sections() if isinstance(part, DynamicSection)), None)
         values: dict[str, list[str]] = {}
         for tag in table.iter_tags() if table is not None else ():
@@ -244,48 +245,51 @@ def closure(
     provided: Collection[str] = (),
     library_dirs: Collection[str] = LIBRARY_DIRS,
 ) -> list[tuple[str, str]]:
-    """Return every (file, missing library or interpreter) of a root, sorted; empty is good.
+    """Return every (file, missing library or interpreter) of a root, sorted; [] if none is missing.
 
-    files: absolute path in the root -> the file here, symbolic links included (as links:
-    they are followed inside the root, never on this machine).
-    base: the same of the roots below (Tiny Core's base, extensions loaded before): looked
-    in, but not checked.  provided: absolute paths that exist there, known by name only.
-    Search order is ld.so(8)'s: DT_RPATH of the file and its loaders unless there is a
-    DT_RUNPATH, DT_RUNPATH, then `library_dirs`; $ORIGIN is the file's folder.
-    Files that are no ELF, or damaged, need nothing.  A library that is only ever opened by
-    dlopen(3) may be listed although the program that opens it has its needs loaded already.
+    files: absolute path in the root -> path on this machine.  Symbolic links are included and
+    followed inside the root, never on this machine.
+    base: the same for the roots below (Tiny Core's base, extensions loaded before); they are
+    searched but not checked.  provided: absolute paths that exist, without their content.
+
+    The search order is that of ld.so(8): DT_RPATH of the file and its loaders unless there is a
+    DT_RUNPATH, DT_RUNPATH, then `library_dirs`; $ORIGIN is the file's folder.  Files that are
+    not ELF or damaged need nothing.  A library that programs only open with dlopen(3) may be
+    listed, even if the program has already loaded the libraries that it needs.
     """
     root = _Root({**(base or {}), **files}, frozenset(provided), tuple(library_dirs))
     missing: set[tuple[str, str]] = set()
     seen: set[str] = set()
-    # Programs first: a library may be found by the DT_RPATH of what loads it, and only
-    # those that no program loads are taken on their own.
+    # Programs first: a library may need the DT_RPATH of the program that loads it.  Libraries
+    # that no program loads are checked on their own afterwards.
     for program in (True, False):
         for path in sorted(files):
-            about = None if files[path].is_symlink() else root.dynamic(path)
-            if about is None or bool(about.interpreter) is not program or path in seen:
+            info = None if files[path].is_symlink() else root.dynamic(path)
+            if info is None or bool(info.interpreter) is not program or path in seen:
                 continue
-            if about.interpreter and not root.exists(about.interpreter):
-                missing.add((path, about.interpreter))
+            if info.interpreter and not root.exists(info.interpreter):
+                missing.add((path, info.interpreter))
             root.load(path, seen, missing)
     return sorted(pair for pair in missing if pair[0] in files)
 
 
 def _expand(text: str, path: str) -> str:
-    """Replace $ORIGIN, the folder of the file that says it."""
+    """Replace $ORIGIN by the folder of the file `path`."""
     origin = posixpath.dirname(path)
     return text.replace("${ORIGIN}", origin).replace("$ORIGIN", origin)
 
 
 @dataclass
 class _Root:
+    """The files of a root, as `closure` takes them, with what was read from them."""
+
     files: Mapping[str, Path]
     provided: frozenset[str]
     library_dirs: tuple[str, ...]
     cache: dict[str, Dynamic | None] = field(default_factory=dict)
 
     def resolve(self, path: str) -> str:
-        """Follow symbolic links inside the root, in folders on the way too; "" for a loop."""
+        """Follow all symbolic links of a path inside the root; return "" for a loop."""
         rest, done, links = path.strip("/").split("/"), "", 0
         while rest:
             step = posixpath.normpath(f"{done}/{rest.pop(0)}")
@@ -294,7 +298,7 @@ class _Root:
                 done = "" if step == "/" else step
                 continue
             links += 1
-            if links > MOST_LINKS:
+            if links > MAX_SYMLINKS:
                 return ""
             target = os.readlink(here)
             done = "" if target.startswith("/") else done
@@ -306,7 +310,7 @@ class _Root:
         return real in self.files or real in self.provided or path in self.provided
 
     def dynamic(self, path: str) -> Dynamic | None:
-        """Return what ld.so reads in a file of this root, None if that is not an ELF file."""
+        """Return the data that ld.so reads from a file of this root; None if it is not ELF."""
         if path not in self.cache:
             try:
                 here = self.files[path]
@@ -315,43 +319,43 @@ class _Root:
                 self.cache[path] = None
         return self.cache[path]
 
-    def find(self, name: str, path: str, about: Dynamic, loaders: tuple[str, ...]) -> str:
-        """Return where ld.so finds `name` for the file `path`: its real path, or ""."""
+    def find(self, name: str, path: str, info: Dynamic, loaders: tuple[str, ...]) -> str:
+        """Return the real path where ld.so finds `name` for the file `path`; "" if nowhere."""
         if "/" in name:
             direct = _expand(name, path)
             return self.resolve(direct) if self.exists(direct) else ""
-        search = about.runpath or (*about.rpath, *loaders)
+        search = info.runpath or (*info.rpath, *loaders)
         for folder in (*search, *self.library_dirs):
             candidate = posixpath.normpath(f"{_expand(folder, path)}/{name}")
             real = self.resolve(candidate)
             if real in self.files:
                 library = self.dynamic(real)
-                if library is not None and library.kind == about.kind:
+                if library is not None and library.kind == info.kind:
                     return real
             elif real in self.provided or candidate in self.provided:
                 return real
         return ""
 
     def load(self, start: str, seen: set[str], missing: set[tuple[str, str]]) -> None:
-        """Load `start` and all it needs, as ld.so does; note what is not found."""
+        """Load `start` and its libraries as ld.so does; add those not found to `missing`."""
         queue: list[tuple[str, tuple[str, ...]]] = [(start, ())]
         loaded: set[str] = set()
-        names: set[str] = set()  # ld.so takes a library already loaded under that soname
+        names: set[str] = set()  # ld.so reuses a loaded library of the same soname
         while queue:
             path, loaders = queue.pop(0)
-            about = self.dynamic(path) if path in self.files else None
-            if about is None or path in loaded:
+            info = self.dynamic(path) if path in self.files else None
+            if info is None or path in loaded:
                 continue
             loaded.add(path)
             seen.add(path)
-            names.add(about.soname)
-            own = tuple(_expand(folder, path) for folder in about.rpath)
-            for name in about.needed:
+            names.add(info.soname)
+            own = tuple(_expand(folder, path) for folder in info.rpath)
+            for name in info.needed:
                 if name in names:
                     continue
-                found = self.find(name, path, about, loaders)
+                found = self.find(name, path, info, loaders)
                 if not found:
                     missing.add((path, name))
                 else:
                     names.add(name)
-                    queue.append((found, loaders if about.runpath else (*own, *loaders)))
+                    queue.append((found, loaders if info.runpath else (*own, *loaders)))

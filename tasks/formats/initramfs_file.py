@@ -1,7 +1,7 @@
-"""A core file as it is read: the archives in it, and what the kernel makes of them.
+"""Read a core file: its archives, and the file system that the kernel unpacks from them.
 
-`corepure64.gz` is `rootfs64.gz` and `modules64.gz` one after the other; each archive
-has its own compression and zero bytes may stand between them (kernel Documentation,
+`corepure64.gz` is `rootfs64.gz` followed by `modules64.gz`.  Each archive has its own
+compression, and zero bytes may lie between them (kernel Documentation,
 driver-api/early-userspace/buffer-format.rst).
 """
 
@@ -18,12 +18,12 @@ from tasks.formats.cpio import Member
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
 
-ALIGNMENT = 4  # init/initramfs.c: a plain archive starts at a multiple of this
+ALIGNMENT = 4  # init/initramfs.c: a plain archive starts at a multiple of 4 bytes
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One cpio archive of a core file, and how it is compressed (compression.detect's names)."""
+    """One cpio archive of a core file; `method` is its compression as in `compression.detect`."""
 
     method: str
     members: tuple[Member, ...]
@@ -32,51 +32,55 @@ class Archive:
 def read_core(path: Path) -> list[Archive]:
     """Return the archives of a core.gz, in order.
 
-    Accepts what unpack_to_rootfs() of init/initramfs.c accepts: archives plain or
-    compressed, several in one stream too, zero bytes between.  Raises `UserError`
-    with the file's name for anything cut, corrupt, misplaced, or following the last archive.
+    Accepts the same as unpack_to_rootfs() of init/initramfs.c: plain and compressed archives,
+    several archives in one stream, zero bytes between archives.  Raises `UserError` with the
+    file's name for truncated, corrupt or misplaced data, and for data after the last archive.
     """
     return [archive for _, archives in streams(path) for archive in archives]
 
 
 def streams(path: Path) -> list[tuple[bytes, list[Archive]]]:
-    """Return each stream of a core file as it stands there, and the archives in it."""
+    """Return the stored bytes of each stream of a core file, and the archives in it."""
     data = path.read_bytes()
     try:
-        return [(data[start:end], archives) for start, end, archives in _found(memoryview(data))]
+        return [(data[start:end], archives) for start, end, archives in _parse_streams(memoryview(data))]
     except UserError as error:
         raise UserError(f"{path}: {error.message}", error.hint, error.detail) from None
 
 
-def _found(data: memoryview) -> list[tuple[int, int, list[Archive]]]:
-    """Return (start, end, the archives inside) of each stream, a plain archive being one."""
+def _parse_streams(data: memoryview) -> list[tuple[int, int, list[Archive]]]:
+    """Return (start, end, archives) of each stream; a plain archive counts as a stream."""
     found: list[tuple[int, int, list[Archive]]] = []
-    # All streams together: many small bombs are one, too.
-    left = min(compression.LIMIT, unpack_limits.most(len(data)))
+    # One limit for all streams, because many small bombs are a bomb, too.
+    left = min(compression.LIMIT, unpack_limits.max_unpacked_bytes(len(data)))
     offset = _skip_zeros(data, 0)
     while offset < len(data):
         is_plain = data[offset] == ord("0") or bytes(data[offset : offset + 2]) in cpio.OLD_BINARY
         method = "plain" if is_plain else compression.detect(data, offset)
-        # The kernel says "broken padding" after a plain archive, whatever follows it.
+        # After a plain archive the kernel reports "broken padding" for any misaligned data.
         after_plain = bool(found) and found[-1][2][-1].method == "plain"
         if offset % ALIGNMENT and (is_plain or after_plain):
             number = sum(len(inside) for _, _, inside in found) + 1
-            raise UserError(f"archive {number} starts at offset {offset}, no multiple of {ALIGNMENT}")
+            raise UserError(
+                f"archive {number} starts at offset {offset}, which is no multiple of {ALIGNMENT}"
+            )
         if is_plain:
             members, end = cpio.read(data, offset)
             inside = [Archive(method, tuple(members))]
         else:
             content, end = compression.decompress_one(data, offset, left)
             left -= len(content)
-            inside = _inner(memoryview(content), method, offset)
+            inside = _archives_in_stream(memoryview(content), method, offset)
         found.append((offset, end, inside))
         offset = _skip_zeros(data, end)
     if not found:
-        raise UserError("no cpio archive in it", "the file is empty or damaged; make or fetch it again")
+        raise UserError(
+            "the file has no cpio archive", "the file is empty or damaged; make or fetch it again"
+        )
     return found
 
 
-def _inner(data: memoryview, method: str, start: int) -> list[Archive]:
+def _archives_in_stream(data: memoryview, method: str, start: int) -> list[Archive]:
     """Return the archives inside one compressed stream."""
     found: list[Archive] = []
     offset = 0
@@ -102,7 +106,7 @@ def _skip_zeros(data: memoryview, offset: int) -> int:
 
 
 def unpacked(archives: Iterable[Archive]) -> RootFs:
-    """Return the file system the kernel makes of `archives`, later ones over earlier ones."""
+    """Return the file system that the kernel unpacks from `archives`, later over earlier ones."""
     root = RootFs()
     for archive in archives:
         root.unpack(archive.members)
@@ -110,12 +114,12 @@ def unpacked(archives: Iterable[Archive]) -> RootFs:
 
 
 def merged(archives: Iterable[Archive]) -> dict[str, Member]:
-    """Return the final view of `archives` as the kernel has it, by name, sorted by path."""
+    """Return the members of `unpacked(archives)` by name, sorted by path."""
     return unpacked(archives).members()
 
 
 def list_core(path: Path) -> None:
-    """Print a core file's members as `cpio -tv` does, archive by archive."""
+    """Print the members of each archive of a core file as `cpio -tv` does."""
     for number, archive in enumerate(read_core(path), start=1):
         print(f"# archive {number}: {archive.method}, {len(archive.members)} members")
         for member in archive.members:
@@ -123,17 +127,17 @@ def list_core(path: Path) -> None:
 
 
 def listing_line(member: Member) -> str:
-    """Return mode, links, numeric owner, size or device, day, name (and target) of a member."""
+    """Return one line: mode, links, numeric owner, size or device, date, name and link target."""
     is_device = member.kind in (stat.S_IFCHR, stat.S_IFBLK)
     size = f"{member.rdevmajor}, {member.rdevminor}" if is_device else str(len(member.data))
     day = time.strftime("%Y-%m-%d", time.gmtime(member.mtime))
-    name = _visible(member.name)
+    name = _escaped(member.name)
     if member.kind == stat.S_IFLNK:
-        name += f" -> {_visible(cpio.decode(member.data))}"
+        name += f" -> {_escaped(cpio.decode(member.data))}"
     owner = f"{member.uid:>5} {member.gid:>5}"
     return f"{stat.filemode(member.mode)} {member.nlink:>3} {owner} {size:>9} {day} {name}"
 
 
-def _visible(name: str) -> str:
-    """Escape what would upset a terminal; everything printable stays."""
+def _escaped(name: str) -> str:
+    """Escape the characters of a name that a terminal cannot print."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

@@ -1,9 +1,9 @@
-"""What the kernel makes of an initramfs: a model of its unpacker, init/initramfs.c.
+"""A model of the kernel's initramfs unpacker, init/initramfs.c.
 
-Archives are unpacked one over the other into a file system in memory, so a later
-member meets what earlier ones left: an existing folder keeps its content, a symlink
-in a path is followed, and some members are lost without a word.  `RootFs` follows the
-kernel's steps (clean_path, maybe_link, do_name, do_symlink) and names what is lost.
+The kernel unpacks archives one over the other into a file system in memory, so the result of
+a member depends on earlier members: an existing folder keeps its content, a symlink in a path
+is followed, and some members are silently lost.  `RootFs` follows the kernel's steps
+(clean_path, maybe_link, do_name, do_symlink) and lists the lost members.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER_STAYS = "a folder that is not empty is in its place"
 
 
 class Node:
-    """An inode: its names are the entries of `children` that point to it."""
+    """An inode; its names are the entries of `children` that refer to it."""
 
     def __init__(self, mode: int, rdev: tuple[int, int] = (0, 0), data: bytes = b"") -> None:
         self.mode = mode
@@ -37,8 +37,8 @@ class Node:
     def is_dir(self) -> bool:
         return stat.S_ISDIR(self.mode)
 
-    def own(self, member: Member) -> None:
-        """Take over a member's owner, permissions and time."""
+    def set_attributes(self, member: Member) -> None:
+        """Set owner, permissions and time to those of a member."""
         self.mode = self.kind | stat.S_IMODE(member.mode)
         self.uid, self.gid, self.mtime = member.uid, member.gid, member.mtime
 
@@ -46,7 +46,8 @@ class Node:
 class RootFs:
     """The root file system after the archives given to `unpack`.
 
-    lost: one line for each member that did not come out as its archive says.
+    root_given: whether an archive has a member for the root folder.
+    lost: one line for each member that was not unpacked as its archive describes it.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class RootFs:
         self.lost: list[str] = []
 
     def unpack(self, members: Iterable[Member]) -> None:
-        """Unpack one archive over what is there; its TRAILER!!! ends its hard links."""
+        """Unpack one archive over the existing files; its TRAILER!!! ends its hard links."""
         links: dict[LinkKey, str] = {}
         for member in members:
             problem = self._unpack_one(member, links)
@@ -63,7 +64,7 @@ class RootFs:
                 self.lost.append(f"{member.name!r}: {problem}")
 
     def find(self, name: str, *, follow: bool = False) -> Node | None:
-        """Return what stands at `name`; `follow` a symlink in the last place too."""
+        """Return the node at `name`, None if there is none; `follow`: also follow the last symlink."""
         place = self._walk(name, follow)
         return place[2] if place else None
 
@@ -106,12 +107,12 @@ class RootFs:
             yield from self._below(node, f"{prefix}{name}/")
 
     def _walk(self, name: str, follow: bool) -> tuple[Node, str, Node | None] | None:
-        """Resolve a path: (folder, last part, what is there), or None without that folder."""
+        """Resolve a path to (folder, last part, its node or None); None if the folder is missing."""
         stack = [self.root]
-        todo = name.split("/")[::-1]
+        rest = name.split("/")[::-1]
         links = 0
-        while todo:
-            part = todo.pop()
+        while rest:
+            part = rest.pop()
             folder = stack[-1]
             if not folder.is_dir:
                 return None
@@ -122,41 +123,41 @@ class RootFs:
                 continue
             node = folder.children.get(part)
             if node is None:
-                return None if todo else (folder, part, None)
-            if node.kind == stat.S_IFLNK and (todo or follow):
+                return None if rest else (folder, part, None)
+            if node.kind == stat.S_IFLNK and (rest or follow):
                 links += 1
                 if links > MAXSYMLINKS:
                     return None
                 target = decode(node.data)
                 if target.startswith("/"):
                     del stack[1:]
-                todo += target.split("/")[::-1]
+                rest += target.split("/")[::-1]
                 continue
-            if not todo:
+            if not rest:
                 return folder, part, node
             stack.append(node)
         return stack[-1], ".", stack[-1]
 
     def _unpack_one(self, member: Member, links: dict[LinkKey, str]) -> str:
-        """Do as do_name() and do_symlink() do; return what went wrong, or ""."""
+        """Do the steps of do_name() and do_symlink(); return the problem, or ""."""
         too_long = any(len(part) > NAME_MAX for part in encode(member.name).split(b"/"))
         place = None if too_long else self._walk(member.name, False)
         if place is None:
-            if member.link_key is not None:  # lost, and yet what later names are linked to
+            if member.link_key is not None:  # the member is lost, but later names link to it
                 links.setdefault(member.link_key, member.name)
-            return "its name is too long" if too_long else "the folder it belongs in does not exist"
+            return "its name is too long" if too_long else "its folder does not exist"
         folder, last, node = place
         if last == ".":
             if member.kind != stat.S_IFDIR:
                 return "a folder is in its place"
             self.root_given = True
         if member.kind == stat.S_IFLNK:
-            return self._symlink(member, folder, last, _clean(folder, last, node, 0))
-        node = _clean(folder, last, node, member.kind)
+            return self._symlink(member, folder, last, _clean_path(folder, last, node, 0))
+        node = _clean_path(folder, last, node, member.kind)
         if member.kind == stat.S_IFDIR:
             if node is None:
                 node = folder.children[last] = Node(member.mode)
-            node.own(member)
+            node.set_attributes(member)
             return ""
         if member.kind == stat.S_IFREG:
             return self._regular(member, folder, last, node, links)
@@ -164,7 +165,7 @@ class RootFs:
 
     def _symlink(self, member: Member, folder: Node, last: str, node: Node | None) -> str:
         if node is not None:
-            node.uid, node.gid = member.uid, member.gid  # the lchown still happens
+            node.uid, node.gid = member.uid, member.gid  # the kernel calls lchown even so
             return FOLDER_STAYS
         if not member.data:
             return "a symlink without a target"
@@ -175,14 +176,14 @@ class RootFs:
     def _maybe_link(
         self, member: Member, folder: Node, last: str, node: Node | None, links: dict[LinkKey, str]
     ) -> Node | str | None:
-        """Return the file linked to, None for a first name, or what went wrong."""
+        """Return the file linked to, None for a first name, or the problem as text."""
         key = member.link_key
         if key is None:
             return None
         if key not in links:
             links[key] = member.name
             return None
-        left = _clean(folder, last, node, 0)
+        left = _clean_path(folder, last, node, 0)
         target = self.find(links[key])
         if left is not None:
             return FOLDER_STAYS
@@ -202,9 +203,9 @@ class RootFs:
             node = folder.children[last] = Node(stat.S_IFREG)
         if node.is_dir:
             return FOLDER_STAYS
-        # An existing file is written through: other names of it change as well.
+        # The kernel writes into an existing file, so its other names change as well.
         node.data = member.data if member.data or not linked else node.data
-        node.own(member)
+        node.set_attributes(member)
         return ""
 
     def _special(
@@ -218,16 +219,16 @@ class RootFs:
         rdev = (member.rdevmajor, member.rdevminor)
         if node is None:
             node = folder.children[last] = Node(member.mode, rdev)
-        node.own(member)  # the chown and chmod happen even where mknod said EEXIST
+        node.set_attributes(member)  # the kernel calls chown and chmod even if mknod failed with EEXIST
         if node.is_dir:
             return FOLDER_STAYS
         if node.rdev != rdev:
-            return f"the device {node.rdev[0]}:{node.rdev[1]} before it stays, instead of {rdev[0]}:{rdev[1]}"
+            return f"the earlier device {node.rdev[0]}:{node.rdev[1]} stays, instead of {rdev[0]}:{rdev[1]}"
         return ""
 
 
-def _clean(folder: Node, last: str, node: Node | None, kind: int) -> Node | None:
-    """clean_path(): make way for another type, unless a folder with content stands there."""
+def _clean_path(folder: Node, last: str, node: Node | None, kind: int) -> Node | None:
+    """Do clean_path(): remove a node of another type, unless it is a folder with content."""
     if node is None or node.kind == kind or (node.is_dir and node.children):
         return node
     del folder.children[last]

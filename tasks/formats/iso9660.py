@@ -1,7 +1,7 @@
-"""Where the files of an ISO image lie in it: nothing is unpacked, so nothing can escape.
+"""Find the files of an ISO image by their offsets, without unpacking the image.
 
-xorriso (xorriso(1), -exec report_lba) says for each file the first block, the number of
-blocks of 2,048 bytes and the size.
+`xorriso -exec report_lba` (xorriso(1)) reports the first block, the number of blocks of
+2,048 bytes, and the size of each file.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Extent:
 
 
 def extents(image: Path) -> dict[str, Extent]:
-    """Return the files of an ISO image by their paths, without a leading slash.
+    """Return the files of an ISO image by path, without a leading slash.
 
-    A file in several sections is found by its first.  Raises `UserError` if the image is
-    damaged, or a file would reach beyond its end.
+    Of a file in several sections the first is returned.  Raises `UserError` if the image is
+    damaged, or if a file reaches beyond its end.
     """
     listed = run(
         ["xorriso", "-indev", f"stdio:{image}", "-find", "/", "-type", "f", "-exec", "report_lba", "--"],
-        hint=f"{image.name} must be a whole ISO image",
+        hint=f"{image.name} must be a complete ISO image",
     ).stdout
     end = image.stat().st_size
     found: dict[str, Extent] = {}
@@ -43,7 +43,10 @@ def extents(image: Path) -> dict[str, Extent]:
         if extent == 0:
             found[name] = Extent(start * BLOCK, size)
         if start * BLOCK + size > end:
-            raise UserError(f"{image}: {name} reaches beyond the end of the image", "it is cut short")
+            raise UserError(
+                f"{image}: {name} reaches beyond the end of the image",
+                "the image is cut short; copy or build it again",
+            )
     return found
 
 

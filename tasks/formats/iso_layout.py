@@ -1,9 +1,8 @@
-"""Where an ISO keeps what: its files' places, and the bytes that belong to no file.
+"""The layout of an ISO: the offsets of its files, and the areas outside all files.
 
-xorriso reads the directory tree and is never asked to unpack it, so that nothing in an ISO
-(links, devices, names) can reach this machine's file system: files are read out of the ISO
-by the places it reports.  Its output is described in xorriso(1), `-exec report_sections`
-and `-exec lsdl`.
+xorriso only lists the directory tree.  Files are read from the ISO at the offsets that it
+reports, so no link, device or name of an ISO is written to this machine's file system.
+xorriso(1) describes the output of `-exec report_sections` and `-exec lsdl`.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ AREAS = (
 )
 SECTION = re.compile(r"^File data lba: +(\d+) , +(\d+) , +(\d+) , +(\d+) , ('.*')$")
 ENTRY = re.compile(r"^(.)[r-][w-]\S{7}[ +]+\d+ +\S+ +\S+ +\S.*?('.*')$")
-CATALOG = "e"  # how xorriso shows El Torito's boot catalog
+CATALOG = "e"  # type letter of El Torito's boot catalog in xorriso
 
 
 @dataclass(frozen=True)
 class Layout:
     """An ISO of `size` bytes.
 
-    files: path without a leading / -> (start, size) of its pieces, bytes; others: path ->
-    letter of `ls -l` of what is neither file nor folder nor boot catalog.
+    files: path without a leading / -> (start, size) of its pieces in bytes.
+    others: path -> type letter of `ls -l`, for all that is no file, folder or boot catalog.
     """
 
     size: int
@@ -53,20 +52,20 @@ class Layout:
 def read(iso: Path) -> Layout:
     """Return the layout of `iso`.
 
-    Raises `UserError` if it is no ISO, if its tree cannot be read, or if it has a file
-    beyond the ISO's own end.
+    Raises `UserError` if the file is no ISO, if its tree cannot be read, or if a file lies
+    beyond its end.
     """
     argv = ["xorriso", "-no_rc", "-abort_on", "FAILURE", "-indev", f"stdio:{iso.absolute()}"]
     argv += ["-find", "/", "-exec", "lsdl", "--"]
     argv += ["-find", "/", "-type", "f", "-exec", "report_sections", "--"]
-    hint = "it is no ISO, or it is cut short; copy or build it again"
+    hint = "the file is no ISO, or it is cut short; copy or build it again"
     size = iso.stat().st_size
-    if size < SYSTEM_AREA + BLOCK:  # of an empty file xorriso says that it is a blank medium
+    if size < SYSTEM_AREA + BLOCK:  # xorriso accepts an empty file as a blank medium
         raise UserError(f"{iso.name}: {size:,} bytes are too few for an ISO", hint)
-    said = run(argv, hint=hint).stdout
+    listing = run(argv, hint=hint).stdout
     kinds: dict[str, str] = {}
     pieces: dict[str, list[tuple[int, int]]] = {}
-    for line in said.splitlines():
+    for line in listing.splitlines():
         if found := SECTION.match(line):
             pieces.setdefault(_path(iso, found[5]), []).append((int(found[2]) * BLOCK, int(found[4])))
         elif found := ENTRY.match(line):
@@ -75,7 +74,7 @@ def read(iso: Path) -> Layout:
             raise _unreadable(iso, line)
     for path, places in pieces.items():
         if any(start + length > size for start, length in places):
-            raise UserError(f"{iso.name}: {path} would lie beyond the end of the ISO", hint)
+            raise UserError(f"{iso.name}: {path} lies beyond the end of the ISO", hint)
     files = {
         path: tuple(pieces[path]) for path, kind in sorted(kinds.items()) if kind == "-" and path in pieces
     }
@@ -88,15 +87,17 @@ def _path(iso: Path, quoted: str) -> str:
         words = shlex.split(quoted)
     except ValueError:
         raise _unreadable(iso, quoted) from None
-    return words[0].removeprefix("/")  # of a symlink, `-> TARGET` follows
+    return words[0].removeprefix("/")  # after a symlink follows `-> TARGET`
 
 
 def _unreadable(iso: Path, line: str) -> UserError:
-    return UserError(f"{iso.name}: its directory cannot be read at {line[:80]!r}", "no image of tcbuild's")
+    return UserError(
+        f"{iso.name}: its directory cannot be read at {line[:80]!r}", "the ISO was not made by tcbuild"
+    )
 
 
 def content(iso: IO[bytes], pieces: tuple[tuple[int, int], ...]) -> Iterator[bytes]:
-    """Yield the bytes of a file of an opened ISO, block by block."""
+    """Yield the content of a file of an open ISO in blocks."""
     for start, size in pieces:
         iso.seek(start)
         while size > 0:
@@ -108,7 +109,7 @@ def content(iso: IO[bytes], pieces: tuple[tuple[int, int], ...]) -> Iterator[byt
 
 
 def digest(iso: IO[bytes], pieces: tuple[tuple[int, int], ...]) -> str:
-    """Return the sha256 of a file of an opened ISO."""
+    """Return the sha256 of a file of an open ISO."""
     found = hashlib.sha256()
     for block in content(iso, pieces):
         found.update(block)
@@ -124,17 +125,17 @@ def files(iso: Path, layout: Layout) -> tuple[File, ...]:
         )
 
 
-def outside(iso: Path, layout: Layout) -> tuple[File, ...]:
+def areas_outside_files(iso: Path, layout: Layout) -> tuple[File, ...]:
     """Return the areas of the ISO that belong to no file: name, bytes, sha256.
 
-    The areas are `AREAS`: before ECMA-119's descriptors, from there to the first file, and
-    what lies between and behind files.
+    These are `AREAS`: the area before the descriptors of ECMA-119, from there to the first
+    file, and all bytes between and after the files.
     """
-    taken = sorted(piece for pieces in layout.files.values() for piece in pieces if piece[1])
-    first = min([start for start, _ in taken], default=layout.size)
+    used = sorted(piece for pieces in layout.files.values() for piece in pieces if piece[1])
+    first = min([start for start, _ in used], default=layout.size)
     bounds = [(0, SYSTEM_AREA), (SYSTEM_AREA, max(first, SYSTEM_AREA))]
     after, end = [], first
-    for start, length in taken:
+    for start, length in used:
         if start > end:
             after.append((end, start - end))
         end = max(end, start + length)
@@ -149,7 +150,7 @@ def outside(iso: Path, layout: Layout) -> tuple[File, ...]:
 
 @dataclass(frozen=True)
 class File:
-    """A file by its path, with its size in bytes."""
+    """A file or area: path or name, bytes, sha256."""
 
     path: str
     size: int

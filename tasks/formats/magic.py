@@ -1,6 +1,6 @@
-"""What a file is by its first bytes: the things people hand to a boot loader by mistake.
+"""Find a file's type by its first bytes, for files that people boot by mistake.
 
-Each `FileType` says what it is and what to do with it instead.  Sources of the magics:
+Each `FileType` has a description and a hint what to do instead.  Sources of the magics:
 the kernel's Documentation (arch/arm64/booting.rst, driver-api/early-userspace/
 buffer-format.rst, arch/riscv/boot-image-header.rst), file(1)'s magic database.
 """
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from tasks.formats.bzimage import HEADER_BASE, HEADER_MAGIC
 
-PEEK = 64 << 10
-"""Bytes from the start that `classify` wants to see (ISO 9660's magic lies at 0x8001)."""
+HEAD_BYTES = 64 << 10
+"""Bytes from the start of a file that `classify` needs (the magic of ISO 9660 is at 0x8001)."""
 
 
 @dataclass(frozen=True)
 class FileType:
-    """kind: a short fixed name; words: what it is; hint: what to do with it instead."""
+    """kind: a fixed short name; description: for messages; hint: what to do with the file."""
 
     kind: str
-    words: str
+    description: str
     hint: str
 
 
@@ -30,15 +30,15 @@ USE_BZIMAGE = "boot arch/x86/boot/bzImage of the build folder, or vmlinuz64 as t
 OTHER_MACHINE = "a PC cannot run it; build for x86-64: make ARCH=x86_64 bzImage"
 IS_INITRD = "name it in the boot entry's `initrd` line (QEMU: -initrd); the `linux` line wants vmlinuz64"
 
-Test = Callable[[bytes], bool]
+Matcher = Callable[[bytes], bool]
 
 
-def _at(offset: int, magic: bytes) -> Test:
+def _at(offset: int, magic: bytes) -> Matcher:
     return lambda head: head[offset : offset + len(magic)] == magic
 
 
 def _is_ext(head: bytes) -> bool:
-    # Two bytes of magic are little: block size (1 KiB << n) and revision must fit as well.
+    # The magic has only two bytes, so block size (1 KiB << n) and revision must be valid, too.
     return head[0x438:0x43A] == b"\x53\xef" and head[0x418] <= 6 and head[0x44C] <= 1
 
 
@@ -48,12 +48,12 @@ def _is_partitioned(head: bytes) -> bool:
     return head[0x1FE:0x200] == b"\x55\xaa" and good and any(entry[4] for entry in entries)
 
 
-def _starts_with_word(*words: bytes) -> Test:
+def _starts_with_word(*words: bytes) -> Matcher:
     return lambda head: head.lstrip()[:256].lower().startswith(words)
 
 
 def is_text(head: bytes) -> bool:
-    """Tell whether bytes are UTF-8 text (a character cut at their end is forgiven)."""
+    """Return whether bytes are UTF-8 text; the last character may be incomplete."""
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
@@ -63,8 +63,8 @@ def is_text(head: bytes) -> bool:
     return bool(text) and not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text)
 
 
-# In this order: the first that fits is taken.
-TYPES: tuple[tuple[Test, FileType], ...] = (
+# The first matching type counts.
+TYPES: tuple[tuple[Matcher, FileType], ...] = (
     (
         _at(HEADER_BASE, HEADER_MAGIC),
         FileType("bzImage", "a Linux kernel image for x86 (bzImage)", "unpack it first, then boot it"),
@@ -158,7 +158,7 @@ TYPES: tuple[tuple[Test, FileType], ...] = (
         _at(0x1FE, b"\x55\xaa"),
         FileType(
             "bootsector",
-            "a boot sector of something else than Linux, or a Linux older than 1.3.73",
+            "a boot sector that is not of Linux, or of a Linux older than 1.3.73",
             USE_BZIMAGE,
         ),
     ),
@@ -187,8 +187,8 @@ TYPES: tuple[tuple[Test, FileType], ...] = (
 
 
 def classify(head: bytes) -> FileType | None:
-    """Return the type of a file that starts with `head` (PEEK bytes or all it has), None if unknown.
+    """Return the type of a file by `head`, its first HEAD_BYTES bytes; None if unknown.
 
-    ELF, PE and compressed files are not in the table: they need more than a look.
+    ELF, PE and compressed files are not in the table, because they need to be parsed.
     """
-    return next((kind for test, kind in TYPES if test(head)), None) if head else None
+    return next((kind for matches, kind in TYPES if matches(head)), None) if head else None

@@ -1,4 +1,4 @@
-"""Squashfs images, read by sqfs2tar: the same with and without root."""
+"""Read squashfs images with sqfs2tar, which needs no root."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ KINDS = {
 
 
 def squashfs_members(squashfs: Path) -> list[Member]:
-    """Return everything in a squashfs image, owners, modes, devices and hard links as stored.
+    """Return all members of a squashfs image, with stored owners, modes, devices and hard links.
 
-    sqfs2tar (package squashfs-tools-ng) reads the image and never touches the file
-    system, so this is the same with and without root.  The root folder itself is left out.
+    sqfs2tar (package squashfs-tools-ng) reads the image and writes no files, so the result
+    is the same with and without root.  The root folder itself is not included.
 
-    Raises `UserError` for a damaged image, a socket, or file capabilities and other
-    `security.` attributes, which a cpio archive cannot hold.
+    Raises `UserError` for a damaged image, for a socket, and for file capabilities and other
+    `security.` attributes, because a cpio archive cannot hold them.
     """
     if not squashfs.is_file():
         raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
@@ -43,55 +43,54 @@ def squashfs_members(squashfs: Path) -> list[Member]:
 
 @contextmanager
 def squashfs_tar(squashfs: Path) -> Iterator[tarfile.TarFile]:
-    """Yield a squashfs image as a tar archive, written for as long as the context lasts.
+    """Yield a squashfs image as a tar archive, a temporary file that the context removes.
 
-    Raises `UserError` if the image is damaged, holds a socket, or unpacks to far too much.
+    Raises `UserError` if the image is damaged, holds a socket, or unpacks to too much.
     """
     size = squashfs.stat().st_size
     with tempfile.TemporaryDirectory(prefix="tcbuild-tcz-") as folder:
         packed = Path(folder, "extension.tar")
         try:
-            # The kernel stops the program at that size: no bomb fills the disk.
+            # The kernel stops the program at this size, so that a bomb cannot fill the disk.
             run(
                 [
                     "prlimit",
-                    f"--fsize={unpack_limits.most(size)}",
+                    f"--fsize={unpack_limits.max_unpacked_bytes(size)}",
                     require_tool("sqfs2tar"),
                     "--no-skip",
                     squashfs,
                 ],
                 stdout=packed,
-                hint=f"{squashfs.name} must be a whole squashfs file without sockets; make or fetch it again",
+                hint=f"{squashfs.name} must be a complete squashfs file without sockets; fetch it again",
             )
         except UserError as error:
-            if packed.is_file() and packed.stat().st_size >= unpack_limits.most(size):
-                raise _bomb(squashfs, size, packed) from None
+            if packed.is_file() and packed.stat().st_size >= unpack_limits.max_unpacked_bytes(size):
+                raise _limit_error(squashfs, size, packed) from None
             message = error.message.replace("prlimit", "sqfs2tar", 1)
             raise type(error)(message, error.hint, error.detail) from None
         with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
             yield tar
 
 
-def _bomb(squashfs: Path, size: int, packed: Path) -> UserError:
-    """Return the error for an image of `size` bytes that was cut off while it was written to `packed`."""
+def _limit_error(squashfs: Path, size: int, packed: Path) -> UserError:
+    """Return the error for an image of `size` bytes whose tar `packed` reached the limit."""
     last = ""
     with suppress(tarfile.TarError), tarfile.open(packed, errors="surrogateescape") as tar:
         for entry in tar:
             last = entry.name
-    message = (
-        f"{squashfs.name}: with {last!r} it unpacks to more than the {unpack_limits.most(size):,} bytes "
-    )
-    return UserError(f"{message}that a squashfs image of {size:,} may have", "it is not one to trust")
+    limit = unpack_limits.max_unpacked_bytes(size)
+    message = f"{squashfs.name}: with {last!r} it unpacks to more than the {limit:,} bytes "
+    return UserError(f"{message}that a squashfs image of {size:,} may have", "do not trust this file")
 
 
 def _from_tar(tar: tarfile.TarFile, squashfs: Path) -> list[Member]:
     members: dict[str, Member] = {}
     links: dict[str, list[str]] = {}
     for entry in tar:
-        held = [key for key in entry.pax_headers if key.startswith(XATTR + "security.")]
-        if held:
+        forbidden = [key for key in entry.pax_headers if key.startswith(XATTR + "security.")]
+        if forbidden:
             raise UserError(
-                f"{squashfs.name}: {entry.name!r} has the attribute {held[0].removeprefix(XATTR)}, "
+                f"{squashfs.name}: {entry.name!r} has the attribute {forbidden[0].removeprefix(XATTR)}, "
                 "which an initramfs cannot hold",
                 "place this extension onboot instead of initrd",
             )

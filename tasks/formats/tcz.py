@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from tasks.util.errors import UserError
 
-# Names of extensions are parts of paths and URLs.
+# An extension's name is part of paths and URLs.
 EXTENSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 # The databases of a mirror, in the folder of its extensions; tasks/image/mirror.py describes them.
 DATABASES = ("dep.db", "info.lst", "md5.db", "provides.db", "sizelist", "tags.db")
 
-# The endings after NAME.tcz of the files beside an extension that we build; all of them go onto
-# the image.  The other lists name parts of this one.
+# File name endings, after NAME.tcz, of the side files of an extension that we build.  All of them
+# go onto the image.  The other lists are subsets of this one.
 SIDE_FILES = (".dep", ".info", ".list", ".md5.txt")
-# An upstream extension has no .info: tce-load does not fetch it, and nobody reads it at boot.
+# An upstream extension has no .info: tce-load does not fetch it, and no program reads it at boot.
 UPSTREAM_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending != ".info")
-# An initramfs costs memory, so it holds only what tce-load and its tools read: no .info, no .list.
+# An initramfs costs memory, so it holds only the files that tce-load and its tools read.
 INITRAMFS_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending in (".dep", ".md5.txt"))
-# On a mirror every extension has these.  It has a .dep only if it depends on others, and an .info
-# only if we built it.
+# Every extension on a mirror has these files.  An extension has a .dep only if it depends on
+# others, and an .info only if we built it.
 MIRROR_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending not in (".dep", ".info"))
 
 
@@ -31,9 +31,9 @@ def file_names(name: str, side_files: Sequence[str] = SIDE_FILES) -> list[str]:
 
 
 def parse_dep(text: str, what: str) -> tuple[str, ...]:
-    """Return the names in a .dep file, without .tcz, each once, `-KERNEL` as it stands.
+    """Return the names in a .dep file, without .tcz and duplicates; `-KERNEL` is not replaced.
 
-    Raises `UserError`, with `what` in it, for anything that is no extension's name.
+    what: the file's name in messages.  Raises `UserError` for a line that is no extension's name.
     """
     names: dict[str, None] = {}
     for line in text.splitlines():
@@ -42,6 +42,6 @@ def parse_dep(text: str, what: str) -> tuple[str, ...]:
             continue
         if not EXTENSION_NAME.fullmatch(name):
             message = f"{what} is no list of extensions: {line.strip()[:60]!r}"
-            raise UserError(message, "it must name one extension a line, as NAME.tcz")
+            raise UserError(message, "it must have one extension a line, as NAME.tcz")
         names[name] = None
     return tuple(names)

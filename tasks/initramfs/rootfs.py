@@ -172,7 +172,7 @@ def list_applets(root: Path, program: str) -> list[str]:
 
 def _inside(root: Path, path: Path) -> Path:
     """Follow a link inside `root`: absolute targets are below it, not on this machine."""
-    for _ in range(elf.MOST_LINKS):
+    for _ in range(elf.MAX_SYMLINKS):
         if not path.is_symlink():
             return path
         target = os.readlink(path)

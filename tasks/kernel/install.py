@@ -53,7 +53,7 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
-        formats = compression.unpackable((folder / "config").read_text())
+        formats = compression.kernel_formats((folder / "config").read_text())
         write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
     logger.info(str(replace(image, path=settings.kernel / "vmlinuz64")))
     logger.info(f"{count} modules for {release}")

@@ -93,7 +93,7 @@ def parse_offers(text: str, architecture: str) -> list[Offer]:
                 version=fields["Version"],
                 sha256=fields["SHA256"],
                 size=int(fields.get("Size", "0")),
-                depends=tuple(debian_control.related(fields.get("Depends", ""))),
+                depends=tuple(debian_control.related_packages(fields.get("Depends", ""))),
             )
         )
     return offers

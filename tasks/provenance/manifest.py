@@ -60,7 +60,7 @@ def of_iso(settings: Settings) -> Manifest:
         settings,
         (settings.iso,),
         iso_layout.files(settings.iso, layout),
-        iso_layout.outside(settings.iso, layout),
+        iso_layout.areas_outside_files(settings.iso, layout),
     )
     return _manifest(settings, ("iso",), outputs)
 

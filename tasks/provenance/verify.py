@@ -116,7 +116,7 @@ def differences(iso: Path, expected: Outputs) -> list[str]:
         return [*found, error.message]
     for path, kind in layout.others.items():
         found.append(f"{path}: is not a file (type {kind}); the manifest has only files")
-    actual = iso_layout.outside(iso, layout)
+    actual = iso_layout.areas_outside_files(iso, layout)
     for before, now in zip(expected.outside, actual, strict=False):
         if before != now:
             found.append(f"{now.path}: {_size_text(now.size, before.size)}")

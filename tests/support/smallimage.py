@@ -111,7 +111,7 @@ def make(folder: Path) -> SmallImage:
         core=archive_members.of_core(tree / "boot/corepure64.gz"),
         extensions=(Extension("tool", size, digest, (), archive_members.of_squashfs(tcz)),),
         files=iso_layout.files(iso, layout),
-        outside=iso_layout.outside(iso, layout),
+        outside=iso_layout.areas_outside_files(iso, layout),
     )
     manifest_schema.write(path_of(iso), manifest_of(outputs))
     return SmallImage(tree, iso)

@@ -16,7 +16,7 @@ PARTS = st.one_of(
     .filter(lambda raw: not {0, 0x2F} & set(raw) and raw not in (b".", b".."))
     .map(cpio.decode),
 )
-NUMBERS = st.integers(0, cpio.LARGEST)
+NUMBERS = st.integers(0, cpio.MAX_FIELD)
 PERMISSIONS = st.sampled_from([0o644, 0o755, 0o4755, 0o2711, 0o1777, 0o600, 0])
 LEAVES = st.sampled_from([stat.S_IFREG] * 4 + [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO])
 TARGETS = st.binary(min_size=1, max_size=9).filter(lambda raw: 0 not in raw)

@@ -104,7 +104,7 @@ def test_a_damaged_extension_is_named(tmp_path: Path, files: Path, cut: int) -> 
     tcz.write_bytes(tcz.read_bytes()[:cut])
     with pytest.raises(UserError, match="sqfs2tar failed") as caught:
         squashfs.squashfs_members(tcz)
-    assert "x.tcz must be a whole squashfs" in caught.value.hint
+    assert "x.tcz must be a complete squashfs" in caught.value.hint
 
 
 def test_sockets_cannot_go_in(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
     assert made.core.read_bytes() == first
     (tmp_path / "b/usr/local/tool").write_text("another")
     make_tcz(tmp_path / "b", made.tcz / "b.tcz")
-    with pytest.raises(UserError, match=r"a\.tcz and b\.tcz both bring usr/local/tool\n"):
+    with pytest.raises(UserError, match=r"a\.tcz and b\.tcz both contain usr/local/tool\n"):
         core.build(made)
     assert made.core.read_bytes() == first
 

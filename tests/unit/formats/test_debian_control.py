@@ -41,7 +41,7 @@ def test_stanzas_are_read() -> None:
     ],
 )
 def test_names_in_a_relationship_field(field: str, names: list[str]) -> None:
-    assert debian_control.related(field) == names
+    assert debian_control.related_packages(field) == names
 
 
 def test_versions_are_ordered_as_dpkg_orders_them() -> None:
@@ -52,5 +52,5 @@ def test_versions_are_ordered_as_dpkg_orders_them() -> None:
 
 @pytest.mark.parametrize("text", ["", "1 2", "1:"])
 def test_what_is_no_version_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is not the version of a Debian package"):
+    with pytest.raises(UserError, match="is not a version of a Debian package"):
         debian_control.version(text)

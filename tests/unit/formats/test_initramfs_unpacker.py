@@ -106,7 +106,7 @@ def _line(member: Member) -> str:
         pytest.param(
             [[regular("f", b"1"), symlink("l", "f/..")], [regular("l/x", b"x")]],
             {"f": "-rw-r--r-- 0 1", "l": "lrwxrwxrwx 0 f/.."},
-            ["'l/x': the folder it belongs in does not exist"],
+            ["'l/x': its folder does not exist"],
             id="dotdot-of-a-file",
         ),
         pytest.param(
@@ -123,7 +123,7 @@ def _line(member: Member) -> str:
         pytest.param(
             [[symlink("l", "l")], [regular("l/x", b"x")]],
             {"l": "lrwxrwxrwx 0 l"},
-            ["'l/x': the folder it belongs in does not exist"],
+            ["'l/x': its folder does not exist"],
             id="symlink-loop",
         ),
         pytest.param(
@@ -135,19 +135,19 @@ def _line(member: Member) -> str:
         pytest.param(
             [[regular("no/x", b"x")]],
             {},
-            ["'no/x': the folder it belongs in does not exist"],
+            ["'no/x': its folder does not exist"],
             id="file-without-folder-is-lost",
         ),
         pytest.param(
             [[regular("f", b"x")], [regular("f/x", b"x")]],
             {"f": "-rw-r--r-- 0 x"},
-            ["'f/x': the folder it belongs in does not exist"],
+            ["'f/x': its folder does not exist"],
             id="file-below-a-file-is-lost",
         ),
         pytest.param(
             [[device("n", "c", 1, 3, 0o600)], [device("n", "c", 1, 5, 0o666, 7)]],
             {"n": "crw-rw-rw- 7 1:3"},
-            ["'n': the device 1:3 before it stays, instead of 1:5"],
+            ["'n': the earlier device 1:3 stays, instead of 1:5"],
             id="device-keeps-its-number",
         ),
         pytest.param(
@@ -177,14 +177,14 @@ def _line(member: Member) -> str:
         pytest.param(
             [hard_links(regular("a", b"1"), ["a", "no/b", "c"], 1)],
             {"a": "-rw-r--r-- 0 1", "c": "-rw-r--r-- 0 1"},
-            ["'no/b': the folder it belongs in does not exist"],
+            ["'no/b': its folder does not exist"],
             id="a-link-in-a-missing-folder",
         ),
         pytest.param(
             [hard_links(regular("no/a", b"1"), ["no/a", "b"], 1)],
             {},
             [
-                "'no/a': the folder it belongs in does not exist",
+                "'no/a': its folder does not exist",
                 "'b': it cannot be linked to 'no/a', which was replaced or lost",
             ],
             id="a-lost-first-name-loses-the-others",

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from tasks.formats.magic import PEEK, TYPES, classify
+from tasks.formats.magic import HEAD_BYTES, TYPES, classify
 from tests.support import images
 
 
@@ -88,10 +88,10 @@ FILES = [
 
 @pytest.mark.parametrize(("kind", "data"), FILES, ids=[f"{n}-{kind}" for n, (kind, _) in enumerate(FILES)])
 def test_kinds(kind: str, data: bytes) -> None:
-    found = classify(data[:PEEK])
+    found = classify(data[:HEAD_BYTES])
     assert found is not None
     assert found.kind == kind
-    assert found.words
+    assert found.description
     assert found.hint
 
 

@@ -91,12 +91,15 @@ def test_two_archives_in_one_stream(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        (b"", "no cpio archive in it"),
-        (bytes(1000), "no cpio archive in it"),
+        (b"", "the file has no cpio archive"),
+        (bytes(1000), "the file has no cpio archive"),
         (A + b"junk", f"no compressed stream at offset {len(A)}"),
         (packed(A, "gzip") + b"junk", "no compressed stream at offset"),
-        (A + b"\0" + B, f"archive 2 starts at offset {len(A) + 1}, no multiple of 4"),
-        (A + b"\0" + packed(B, "gzip"), f"archive 2 starts at offset {len(A) + 1}, no multiple of 4"),
+        (A + b"\0" + B, f"archive 2 starts at offset {len(A) + 1}, which is no multiple of 4"),
+        (
+            A + b"\0" + packed(B, "gzip"),
+            f"archive 2 starts at offset {len(A) + 1}, which is no multiple of 4",
+        ),
         (packed(A + b"\0" + B, "gzip"), "junk in the gzip stream at offset 0, at"),
         (packed(A + b"junk", "gzip"), "no cpio header: found b'junk'"),
         (packed(b"", "xz"), "the xz stream at offset 0 holds no cpio archive"),
@@ -337,7 +340,7 @@ def test_a_base_the_kernel_loses_files_of_is_told(
     core.build(stage)
     said = capsys.readouterr().out
     assert "the kernel loses 7 members of the base" in said
-    assert "'no/0': the folder it belongs in does not exist" in said
+    assert "'no/0': its folder does not exist" in said
     assert "and 2 more" in said
 
 

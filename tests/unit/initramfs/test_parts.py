@@ -234,7 +234,7 @@ def test_what_the_kernel_cannot_unpack_is_refused(
 
 def test_the_formats_of_a_kernel_are_read_from_its_config() -> None:
     config = "CONFIG_RD_GZIP=y\n# CONFIG_RD_XZ is not set\nCONFIG_RD_LZ4=m\nCONFIG_RD_ZSTD=y\n"
-    assert compression.unpackable(config) == ["gzip", "zstd"]
+    assert compression.kernel_formats(config) == ["gzip", "zstd"]
 
 
 def test_levels_stand_in_the_profile() -> None:
