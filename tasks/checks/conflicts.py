@@ -1,8 +1,9 @@
-"""Two extensions that bring the same path: which of them is seen would be chance.
+"""Find paths that two extensions both contain; the loading order would decide between them.
 
-tce-load leaves what is there (`cp -ais`), so of two files the one loaded first wins, and
-of a file and a folder the other extension loses all it has below it.  Folders in both
-are merged, and a path that is the same in both (kind, mode, owner, content) does no harm.
+tce-load does not replace existing paths (`cp -ais`).  Of two files at one path, the file loaded
+first wins.  Of a file and a folder at one path, the extension loaded later loses all that it
+has there.  Folders in both are merged.  A path that is equal in both (type, mode, owner,
+content) is no conflict.
 """
 
 from __future__ import annotations
@@ -18,70 +19,70 @@ from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 
-SHOWN = 5
+MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Clash:
-    """Two extensions, by name without .tcz, and the paths both bring, sorted."""
+class Conflict:
+    """Two extensions, by name without .tcz, and the paths both contain, sorted."""
 
     first: str
     second: str
     paths: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = len(self.paths) - SHOWN
-        some = ", ".join(self.paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"{self.first}.tcz and {self.second}.tcz both bring {some}"
+        more = len(self.paths) - MAX_SHOWN
+        some = ", ".join(self.paths[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        return f"{self.first}.tcz and {self.second}.tcz both contain {some}"
 
 
 def check(settings: Settings, names: Sequence[str]) -> None:
-    """Check that built extensions can be loaded together, in whatever order.
+    """Check that built extensions can be loaded together in any order.
 
-    names: without .tcz, with all they depend on.  Two upstream extensions that bring
-    different files at one path are only warned of: nobody here can change them, and the
-    mirrors have such pairs.  Raises `UserError`, naming both, if one is made here, and for
-    one that is not built.
+    names: without .tcz, dependencies included.  A conflict of two upstream extensions is only a
+    warning: the mirrors have such pairs, and tcbuild cannot change them.  Raises `UserError` for
+    any other conflict, naming both extensions, and for an extension that is not built.
     """
-    found = among({name: listing(settings, name) for name in names})
+    found = find({name: listing(settings, name) for name in names})
     if not found:
         return
     upstream = _upstream(settings)
     read: dict[str, dict[str, Member]] = {}
     bad = []
-    for clash in found:
-        for name in (clash.first, clash.second):
+    for conflict in found:
+        for name in (conflict.first, conflict.second):
             if name not in read:
                 read[name] = {
                     member.name: member for member in squashfs_members(settings.tcz / f"{name}.tcz")
                 }
-        one, other = read[clash.first], read[clash.second]
-        paths = tuple(path for path in clash.paths if not _same(one.get(path), other.get(path)))
+        one, other = read[conflict.first], read[conflict.second]
+        paths = tuple(path for path in conflict.paths if not _same(one.get(path), other.get(path)))
         if not paths:
             continue
-        clash = replace(clash, paths=paths)
-        if {clash.first, clash.second} <= upstream:
-            logger.warning(f"{clash}, and they differ; the one that is loaded first wins")
+        conflict = replace(conflict, paths=paths)
+        if {conflict.first, conflict.second} <= upstream:
+            logger.warning(f"{conflict} with different content; the extension loaded first wins")
         else:
-            bad.append(clash)
+            bad.append(conflict)
     if bad:
         own = [name for name in (bad[0].first, bad[0].second) if name not in upstream]
-        hint = f"leave it out of {' or '.join(own)}: `drop` in the recipe; or place only one of them"
-        raise UserError(str(bad[0]), hint, "\n".join(f"  {clash}" for clash in bad[1:]))
+        hint = f"leave it out of {' or '.join(own)} with `drop` in the recipe, or place only one of the two"
+        raise UserError(str(bad[0]), hint, "\n".join(f"  {conflict}" for conflict in bad[1:]))
 
 
 def refuse(listings: Mapping[str, Sequence[str]]) -> None:
-    """Raise `UserError` if a path stands in two of `listings` (name -> paths, folders left out)."""
-    for clash in among(listings):
+    """Raise `UserError` if two of `listings` (name -> paths without folders) share a path."""
+    for conflict in find(listings):
         raise UserError(
-            str(clash), "leave it out of one of them: `drop` in its recipe; or make one depend on the other"
+            str(conflict),
+            "leave it out of one of them with `drop` in its recipe, or make one depend on the other",
         )
 
 
-def among(listings: Mapping[str, Sequence[str]]) -> list[Clash]:
-    """Return all pairs of `listings` (name -> paths, folders left out) that share a path, in their order.
+def find(listings: Mapping[str, Sequence[str]]) -> list[Conflict]:
+    """Return all pairs of `listings` (name -> paths without folders) that share a path, in their order.
 
-    A path that is a file in one and a folder of the other counts.
+    A path that is a file in one and a folder in the other counts, too.
     """
     owners: dict[str, list[str]] = {}
     for name, paths in listings.items():
@@ -97,11 +98,11 @@ def among(listings: Mapping[str, Sequence[str]]) -> list[Clash]:
                         pair = (owner, name) if order[owner] < order[name] else (name, owner)
                         shared.setdefault(pair, set()).add(place)
     pairs = sorted(shared, key=lambda pair: (order[pair[0]], order[pair[1]]))
-    return [Clash(*pair, tuple(sorted(shared[pair]))) for pair in pairs]
+    return [Conflict(*pair, tuple(sorted(shared[pair]))) for pair in pairs]
 
 
 def listing(settings: Settings, name: str) -> list[str]:
-    """Return the paths in a built extension, folders left out.  Raises `UserError` if it is not built."""
+    """Return the paths in a built extension, without folders.  Raises `UserError` if it is not built."""
     path = settings.tcz / f"{name}.tcz.list"
     if not path.is_file():
         raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name}")
@@ -109,7 +110,7 @@ def listing(settings: Settings, name: str) -> list[str]:
 
 
 def _upstream(settings: Settings) -> set[str]:
-    """Return the names of extensions that are taken from the mirrors, by tce.plan's rules."""
+    """Return the names of the extensions that come from the mirrors, as tasks/config/plan.py decides."""
     locked = {item.name for item in load_lock(settings.used_lock).extension}
     own = {item.name for item in settings.profile.extensions if item.origin == "recipe"}
     return locked - own - set(plan.module_extensions(settings.profile))
@@ -121,7 +122,7 @@ def _parents(path: str) -> list[str]:
 
 
 def _same(one: Member | None, other: Member | None) -> bool:
-    """Tell whether two members are the same, apart from their times and links."""
+    """Return whether two members are equal except for times and links."""
     if one is None or other is None:
         return False
     both = [

@@ -1,14 +1,15 @@
-"""No secret by accident: a scan of what goes into an image, and of logs and manifests.
+"""Scan the content of images, logs and manifests for secrets.
 
-What is looked for stands in tasks/checks/secrets.toml, what is allowed and why in the checkout's
-secrets.toml; besides, the values
-of this machine's own environment variables whose names say TOKEN, PASSWORD, SECRET or KEY,
-and files that are private on this machine and would be readable for all in the image.  A
-finding names file and kind, never the secret.  Looked at is content as it stands: not what
-is compressed within a file, and not what upstream publishes for everybody anyway.
+tasks/checks/secrets.toml holds the patterns.  The checkout's secrets.toml holds the allowed
+findings with their reasons.  The scan also searches for the values of this machine's
+environment variables whose names contain TOKEN, PASSWORD, SECRET or KEY, and for files that
+are private on this machine but would be readable by all in the image.  A finding names file
+and kind, never the secret.  Compressed content within a file is not scanned, and neither are
+files that upstream publishes.
 
-detect-secrets, the library for this, is made for sources: it reads line by line and guesses
-by entropy.  Here hundreds of megabytes are programs, and a guess would stop a build.
+The library detect-secrets is made for source code: it reads line by line and guesses by
+entropy.  Here most of the content is hundreds of megabytes of programs, and a wrong guess
+would stop a build.
 """
 
 from __future__ import annotations
@@ -33,18 +34,21 @@ from tasks.util.verified_digests import Known, digest
 
 RULES = Path(__file__).with_name("secrets.toml")
 ALLOWED = ROOT / "secrets.toml"
-SHOWN = 10
-PIECE, OVERLAP = 32 << 20, 4 << 10  # bytes of a stream looked at together, and looked at again
-# Shorter values are words that stand everywhere.
-SHORTEST = 8
-VARIABLE = re.compile(
+MAX_SHOWN = 10
+BLOCK_BYTES, OVERLAP_BYTES = 32 << 20, 4 << 10  # bytes of a stream searched at once, and searched again
+# Shorter values are common words.
+MIN_VALUE_LENGTH = 8
+SECRET_VARIABLE = re.compile(
     r"(?i)TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|(^|_)KEY$|(API|ACCESS|PRIVATE|SIGNING)_?KEY"
 )
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A kind of secret: every one has one of `markers` in it and fits `regex`, over bytes."""
+    """A kind of secret: it contains one of `markers` and matches `regex`, a pattern over bytes.
+
+    names: search only in files of these names; () means all files.
+    """
 
     name: str
     markers: tuple[str, ...]
@@ -57,7 +61,7 @@ class Pattern:
         except re.error as error:
             raise ValueError(f"regex: {error}") from None
         if not self.markers or min(map(len, self.markers)) < 3:
-            raise ValueError("markers: expected some, of three bytes or more")
+            raise ValueError("markers: expected at least one, each of three bytes or more")
 
     @functools.cached_property
     def compiled(self) -> re.Pattern[bytes]:
@@ -66,14 +70,14 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Examples:
-    """Words that are no password, wherever they stand for one."""
+    """Placeholders that are no password."""
 
     words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Allow:
-    """What is meant to be there: `path`, a shell pattern, in the extension or folder `where`."""
+    """An allowed finding: `path`, a shell pattern, in the extension or folder `where`."""
 
     where: str
     path: str
@@ -86,7 +90,7 @@ class Allow:
 
 @dataclass(frozen=True)
 class Rules:
-    """tasks/checks/secrets.toml, and what the checkout's secrets.toml allows."""
+    """The content of tasks/checks/secrets.toml, with `allow` of the checkout's secrets.toml."""
 
     pattern: tuple[Pattern, ...]
     examples: Examples = Examples()
@@ -95,14 +99,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The checkout's secrets.toml."""
+    """The content of the checkout's secrets.toml."""
 
     allow: tuple[Allow, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A secret of a kind, at a byte of a file; path: below the root of what was scanned."""
+    """A secret of one kind at a byte offset of a file; path: relative to the scanned root."""
 
     path: str
     kind: str
@@ -114,7 +118,7 @@ class Finding:
 
 @functools.cache
 def rules() -> Rules:
-    """Return the rules and what is allowed.  Raises `UserError` if a file of them is malformed."""
+    """Return the rules and allowed findings.  Raises `UserError` if one of the files is malformed."""
     allowed = toml_schema.load(ALLOWED, Allowed).allow
     return dataclasses.replace(toml_schema.load(RULES, Rules), allow=allowed)
 
@@ -127,7 +131,7 @@ class Scanner:
     values: Mapping[str, bytes] = field(default_factory=dict)
 
     def search(self, path: str, data: bytes) -> Iterator[Finding]:
-        """Yield the first finding of each kind in a file's content."""
+        """Yield the first finding of each kind in the content `data` of the file `path`."""
         for pattern in self.rules.pattern:
             if pattern.names and PurePosixPath(path).name not in pattern.names:
                 continue
@@ -147,35 +151,39 @@ class Scanner:
         if secret is None:
             return False
         text = secret.decode(errors="replace").lower()
-        # A placeholder of a language, as %s or ***, and one letter again and again.
+        # Placeholders such as %s and ***, and repetitions of one letter.
         return text in self.rules.examples.words or "%" in text or len(set(text)) < 4
 
 
-def own_values(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """Return the variables of this machine whose values must not get out: name -> value.
+def secret_values(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """Return the environment variables whose values are secret: name -> value.
 
-    Paths are left out: SIGNING_KEY=/root/key names a secret, and is none.
+    Paths are not included: SIGNING_KEY=/root/key names a secret, but is none.
     """
     found = {}
     for name, value in (os.environ if environment is None else environment).items():
-        if VARIABLE.search(name) and len(value) >= SHORTEST and not value.startswith(("/", "~", "./")):
+        if (
+            SECRET_VARIABLE.search(name)
+            and len(value) >= MIN_VALUE_LENGTH
+            and not value.startswith(("/", "~", "./"))
+        ):
             found[name] = value.encode(errors="surrogateescape")
     return found
 
 
 def scanner() -> Scanner:
     """Return the scanner for this machine and checkout."""
-    return Scanner(rules(), own_values())
+    return Scanner(rules(), secret_values())
 
 
 def refuse_in_files(where: str, files: Iterable[tuple[str, Path]]) -> None:
-    """Raise `UserError` if one of `files`, (path below /, file), holds a secret; links are left out."""
-    searching = scanner()
+    """Raise `UserError` if one of `files`, (path below /, file), holds a secret.  Skip symlinks."""
+    searcher = scanner()
     found = [
         finding
         for path, file in files
         if file.is_file() and not file.is_symlink()
-        for finding in searching.search(path, file.read_bytes())
+        for finding in searcher.search(path, file.read_bytes())
     ]
     _refuse(where, found)
 
@@ -183,63 +191,63 @@ def refuse_in_files(where: str, files: Iterable[tuple[str, Path]]) -> None:
 def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> None:
     """Raise `UserError` if one of an archive's members holds a secret.
 
-    clean: a file that keeps what was found clean; only what is new is looked at next time.
+    clean: a file that records the digests of clean members, so that they are not scanned again.
     """
-    searching = scanner()
-    # The values of variables are looked for in all: a digest of them is not to be left anywhere.
-    of_known = dataclasses.replace(searching, rules=dataclasses.replace(searching.rules, pattern=()))
+    searcher = scanner()
+    # Values of variables are searched in all members, because no digest of them may be stored.
+    values_only = dataclasses.replace(searcher, rules=dataclasses.replace(searcher.rules, pattern=()))
     known = Known(clean, digest(RULES.read_bytes(), ALLOWED.read_bytes(), Path(__file__).read_bytes()))
     found: list[Finding] = []
     keys = []
     for member in members:
         keys.append(digest(cpio.encode(member.name), member.data))
-        looking = of_known if keys[-1] in known else searching
-        found += looking.search(member.name, member.data)
+        chosen = values_only if keys[-1] in known else searcher
+        found += chosen.search(member.name, member.data)
     _refuse(where, found)
     known.keep(keys)
 
 
 def refuse_in_image(where: str, image: Path) -> None:
-    """Raise `UserError` if a container image's tar holds a secret, in what its layers unpack to too."""
-    searching = scanner()
+    """Raise `UserError` if a container image's tar or one of its unpacked layers holds a secret."""
+    searcher = scanner()
     found: list[Finding] = []
     with tarfile.open(image, "r:") as tar:
         for member in tar:
             content = tar.extractfile(member)
             if content is not None:
-                found += _in_stream(searching, member.name, container_archive.unpacked(content))
+                found += _search_stream(searcher, member.name, container_archive.unpacked(content))
     _refuse(where, found)
 
 
-def _in_stream(searching: Scanner, path: str, stream: Any) -> list[Finding]:
-    """Search a stream of any length, piece by piece; what lies across two pieces is found in both."""
+def _search_stream(searcher: Scanner, path: str, stream: Any) -> list[Finding]:
+    """Search a stream in overlapping blocks, so that a secret across two blocks is found."""
     found: dict[str, Finding] = {}
     offset, kept = 0, b""
-    while block := stream.read(PIECE):
-        for finding in searching.search(path, kept + block):
+    while block := stream.read(BLOCK_BYTES):
+        for finding in searcher.search(path, kept + block):
             place = offset - len(kept) + finding.offset
             found.setdefault(finding.kind, dataclasses.replace(finding, offset=place))
         offset += len(block)
-        kept = block[-OVERLAP:]
+        kept = block[-OVERLAP_BYTES:]
     return list(found.values())
 
 
 def refuse_private(where: str, folder: Path, reference: Path) -> None:
-    """Raise `UserError` if a file below `folder` is for its owner alone: in the image it is for all.
+    """Raise `UserError` if only its owner may read a file below `folder`: in the image all may.
 
-    In a checkout made with a umask of 077 all files are, and nothing follows from it:
-    `reference`, a file of the same checkout, tells.
+    reference: a file of the same checkout.  If only its owner may read it, the checkout was made
+    with a umask of 077, so the modes have no meaning and nothing is checked.
     """
     if not reference.stat().st_mode & 0o044:
         return
     found = [
         Finding(
-            str(path.relative_to(folder)), "a file for its owner alone, which would be readable by all", 0
+            str(path.relative_to(folder)), "a file that only its owner may read here, but all in the image", 0
         )
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and not path.stat().st_mode & 0o044
     ]
-    _refuse(where, found, hint="chmod 644 it if all may read it, else take it out")
+    _refuse(where, found, hint="run chmod 644 on it if all may read it, else remove it")
 
 
 def _refuse(where: str, found: Iterable[Finding], hint: str = "") -> None:
@@ -247,12 +255,12 @@ def _refuse(where: str, found: Iterable[Finding], hint: str = "") -> None:
     left = [one for one in found if not any(fnmatch.fnmatchcase(one.path, pattern) for pattern in allowed)]
     if not left:
         return
-    more = [f"  {one}" for one in left[:SHOWN]]
-    more += [f"  and {len(left) - SHOWN} more"] if left[SHOWN:] else []
-    hint = hint or "take it out"
+    more = [f"  {one}" for one in left[:MAX_SHOWN]]
+    more += [f"  and {len(left) - MAX_SHOWN} more"] if left[MAX_SHOWN:] else []
+    hint = hint or "remove it"
     raise UserError(
         f"{where} holds what looks like a secret: {left[0]}",
-        f'{hint}; if it is meant to be there, say so under [[allow]] (where = "{where}") in secrets.toml',
+        f'{hint}; if it is meant to be there, allow it under [[allow]] (where = "{where}") in secrets.toml',
         "\n".join(more) if left[1:] else "",
     )
 

@@ -110,10 +110,10 @@ def _check_libraries(
     if not any(elf.is_elf(path) for path in own.values() if not path.is_symlink()):
         return
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
-        below = libraries.mapped(base.members().values(), Path(folder, "base"))
+        below = libraries.extract(base.members().values(), Path(folder, "base"))
         for dep in deps:
             members = squashfs_members(settings.tcz / f"{dep}.tcz")
-            below = libraries.mapped(members, Path(folder, dep)) | below
+            below = libraries.extract(members, Path(folder, dep)) | below
         packages = {package for origin in made.origin for package in origin.apt_packages()}
         debs = inputs.package_files(settings, packages) if packages else {}
         libraries.check(name, own, below, [debs[package] for package in sorted(packages)])

@@ -128,7 +128,7 @@ def test_a_library_nobody_is_known_for(workshop: Workshop) -> None:
     workshop.extension("tool", INFO + origin("tool"))
     with pytest.raises(UserError) as caught:
         build.build(workshop.settings, "tool")
-    assert caught.value.hint == "one of what its packages depend on may bring it: one, two"
+    assert caught.value.hint == "a dependency of its packages may provide it: one, two"
 
 
 def test_a_library_this_machine_knows(workshop: Workshop) -> None:
@@ -137,7 +137,7 @@ def test_a_library_this_machine_knows(workshop: Workshop) -> None:
     workshop.extension("tool", INFO + origin("tool"))
     with pytest.raises(UserError) as caught:
         build.build(workshop.settings, "tool")
-    assert caught.value.hint.startswith("libacl1 brings it")
+    assert caught.value.hint.startswith("libacl1 provides it")
 
 
 def test_dependencies_bring_libraries_and_must_be_built_first(workshop: Workshop) -> None:
@@ -160,7 +160,7 @@ def test_a_file_of_a_dependency_is_refused(workshop: Workshop) -> None:
     workshop.extension("above", 'deps = ["below"]\n' + INFO, {"usr/share/thing": "y"})
     workshop.package("unused", {"x": b""})
     build.build(workshop.settings, "below")
-    with pytest.raises(UserError, match=r"below\.tcz and above\.tcz both bring usr/share/thing"):
+    with pytest.raises(UserError, match=r"below\.tcz and above\.tcz both contain usr/share/thing"):
         build.build(workshop.settings, "above")
     assert not (workshop.settings.tcz / "above.tcz").exists()
 
@@ -184,7 +184,7 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     if place == "ondemand":
         iso.extensions(settings, tmp_path / "cde")
         return
-    with pytest.raises(UserError, match=r"below\.tcz and two\.tcz both bring usr/share/thing\n") as caught:
+    with pytest.raises(UserError, match=r"below\.tcz and two\.tcz both contain usr/share/thing\n") as caught:
         iso.extensions(settings, tmp_path / "cde")
     assert "leave it out of below or two" in caught.value.hint
     (tmp_path / "extensions/two/files/usr/share/thing").write_text("one")

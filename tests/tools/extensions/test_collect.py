@@ -157,7 +157,7 @@ def test_a_library_that_a_wheels_program_lacks(index: Index, tmp_path: Path) -> 
     index.fetch()
     with pytest.raises(UserError, match=r"usr/local/bin/node needs libcrypto\.so\.\d") as caught:
         build.build(index.workshop.settings, "node")
-    assert re.match(r"libssl\S+ brings it", caught.value.hint)
+    assert re.match(r"libssl\S+ provides it", caught.value.hint)
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ def test_a_library_that_an_archives_program_lacks(upstream: Upstream) -> None:
     with pytest.raises(UserError, match=r"faasd: usr/local/bin/faasd needs libcrypto\.so\.\d") as caught:
         upstream.build("faasd")
     assert caught.value.hint.startswith("libssl")
-    assert "brings it: add it to `packages`, or depend on an extension with it" in caught.value.hint
+    assert "provides it: add it to `packages`, or depend on an extension that has it" in caught.value.hint
     assert not (upstream.workshop.settings.tcz / "faasd.tcz").exists()
 
 
@@ -272,7 +272,7 @@ def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:
     upstream.workshop.extension("containerd", INFO, {"usr/local/bin/buildctl": "taken"})
     extensions_build.build(upstream.workshop.settings, "containerd")
     upstream.serve(BUILDKIT.format("0.32.2"), buildkit_archive(upstream, "bin/buildkit-cni-bridge"))
-    with pytest.raises(UserError, match=r"containerd\.tcz and buildkit\.tcz both bring usr/local/bin"):
+    with pytest.raises(UserError, match=r"containerd\.tcz and buildkit\.tcz both contain usr/local/bin"):
         upstream.build("buildkit")
 
 

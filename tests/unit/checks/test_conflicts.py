@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.checks import conflicts
-from tasks.checks.conflicts import Clash
+from tasks.checks.conflicts import Conflict
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.formats import cpio
@@ -23,19 +23,19 @@ from tasks.util.errors import UserError
     ("listings", "found"),
     [
         ({"a": ["usr/bin/x"], "b": ["usr/bin/y", "usr/bin2"], "c": []}, []),
-        ({"a": ["usr/bin/x", "etc/a"], "b": ["usr/bin/x"]}, [Clash("a", "b", ("usr/bin/x",))]),
-        ({"a": ["1"], "b": ["2"], "c": ["2"]}, [Clash("b", "c", ("2",))]),
-        ({"b": ["1"], "a": ["1"]}, [Clash("b", "a", ("1",))]),
+        ({"a": ["usr/bin/x", "etc/a"], "b": ["usr/bin/x"]}, [Conflict("a", "b", ("usr/bin/x",))]),
+        ({"a": ["1"], "b": ["2"], "c": ["2"]}, [Conflict("b", "c", ("2",))]),
+        ({"b": ["1"], "a": ["1"]}, [Conflict("b", "a", ("1",))]),
         (
             {"a": ["1"], "b": ["1"], "c": ["1"]},
-            [Clash("a", "b", ("1",)), Clash("a", "c", ("1",)), Clash("b", "c", ("1",))],
+            [Conflict("a", "b", ("1",)), Conflict("a", "c", ("1",)), Conflict("b", "c", ("1",))],
         ),
-        ({"a": ["usr/lib/x"], "b": ["usr/lib/x/deep/file"]}, [Clash("a", "b", ("usr/lib/x",))]),
-        ({"a": ["usr/lib/x/deep/file"], "b": ["usr/lib/x"]}, [Clash("a", "b", ("usr/lib/x",))]),
+        ({"a": ["usr/lib/x"], "b": ["usr/lib/x/deep/file"]}, [Conflict("a", "b", ("usr/lib/x",))]),
+        ({"a": ["usr/lib/x/deep/file"], "b": ["usr/lib/x"]}, [Conflict("a", "b", ("usr/lib/x",))]),
     ],
 )
-def test_paths_of_two_extensions_are_found(listings: dict[str, list[str]], found: list[Clash]) -> None:
-    assert conflicts.among(listings) == found
+def test_paths_of_two_extensions_are_found(listings: dict[str, list[str]], found: list[Conflict]) -> None:
+    assert conflicts.find(listings) == found
     if found:
         with pytest.raises(UserError, match=re.escape(str(found[0]))):
             conflicts.refuse(listings)
@@ -44,8 +44,8 @@ def test_paths_of_two_extensions_are_found(listings: dict[str, list[str]], found
 
 
 def test_a_long_list_is_cut() -> None:
-    clash = Clash("a", "b", tuple("1234567"))
-    assert str(clash) == "a.tcz and b.tcz both bring 1, 2, 3, 4, 5 and 2 more"
+    conflict = Conflict("a", "b", tuple("1234567"))
+    assert str(conflict) == "a.tcz and b.tcz both contain 1, 2, 3, 4, 5 and 2 more"
 
 
 @pytest.fixture
@@ -104,15 +104,17 @@ def test_the_same_twice_is_fine_and_upstream_pairs_are_warned_of(
     upstream: tuple[str, ...],
 ) -> None:
     settings = image({"a": [one], "b": [other]}, upstream)
-    words = "a.tcz and b.tcz both bring usr/bin/x"
+    words = "a.tcz and b.tcz both contain usr/bin/x"
     if harmless or len(upstream) == 2:
         conflicts.check(settings, ["a", "b"])
         said = capsys.readouterr().out
-        assert said.startswith(f"warning: {words}, and they differ") if not harmless else said == ""
+        assert (
+            said.startswith(f"warning: {words} with different content; the") if not harmless else said == ""
+        )
         return
     with pytest.raises(UserError, match=re.escape(words)) as caught:
         conflicts.check(settings, ["a", "b"])
-    assert f"leave it out of {'b' if upstream else 'a or b'}:" in caught.value.hint
+    assert f"leave it out of {'b' if upstream else 'a or b'} with `drop`" in caught.value.hint
 
 
 def test_a_file_and_a_folder_of_one_name_clash_and_every_pair_is_told(
@@ -122,8 +124,8 @@ def test_a_file_and_a_folder_of_one_name_clash_and_every_pair_is_told(
     settings = image({"a": [FILE], "b": below, "c": [replace(FILE, data=b"")]})
     with pytest.raises(UserError) as caught:
         conflicts.check(settings, ["a", "b", "c"])
-    assert caught.value.message == "a.tcz and b.tcz both bring usr/bin/x"
-    assert "a.tcz and c.tcz both bring usr/bin/x" in caught.value.detail
+    assert caught.value.message == "a.tcz and b.tcz both contain usr/bin/x"
+    assert "a.tcz and c.tcz both contain usr/bin/x" in caught.value.detail
     assert "b.tcz and c.tcz" in caught.value.detail
 
 

@@ -51,7 +51,7 @@ def test_mapped_takes_libraries_and_links(tmp_path: Path) -> None:
         cpio.regular("lib/pam.so", b"two"),
         cpio.regular("etc/notes.sought", b"no library"),
     ]
-    found = libraries.mapped(members, tmp_path / "base")
+    found = libraries.extract(members, tmp_path / "base")
     assert list(found) == ["/lib/libx.so.1.2", "/lib/libx.so.1", "/lib64", "/lib/pam.so"]
     assert found["/lib/libx.so.1.2"].read_bytes() == b"one"
     assert os.readlink(found["/lib64"]) == "lib"
@@ -63,7 +63,7 @@ def test_base_and_dependencies_are_looked_in(tmp_path: Path) -> None:
     own = write(tmp_path, {"usr/bin/tool": program, "usr/lib/libown.so.1": shared("libx.so.1")})
     members = [cpio.regular("lib/libx.so.1", shared()), cpio.symlink("lib64", "lib")]
     members.append(cpio.regular("lib/ld-linux-x86-64.so.2", shared()))
-    below = libraries.mapped(members, tmp_path / "base")
+    below = libraries.extract(members, tmp_path / "base")
     libraries.check("tool", own, below, [])
 
 

@@ -79,7 +79,7 @@ CLEAN = {
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if secrets.VARIABLE.search(name):
+        if secrets.SECRET_VARIABLE.search(name):
             monkeypatch.delenv(name)
 
 
@@ -137,7 +137,7 @@ def test_values_of_this_machine_are_found_but_not_told(
     ],
 )
 def test_variables_that_are_secret(name: str, value: str, taken: bool) -> None:
-    assert (name in secrets.own_values({name: value})) is taken
+    assert (name in secrets.secret_values({name: value})) is taken
 
 
 def test_members_are_searched(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_private_files_would_be_for_all(tmp_path: Path) -> None:
     (tmp_path / "etc/open").touch(mode=0o644)
     secrets.refuse_private("mydata", tmp_path / "etc", reference)
     (tmp_path / "etc/closed").touch(mode=0o600)
-    with pytest.raises(UserError, match=r"mydata holds .* closed: a file for its owner alone"):
+    with pytest.raises(UserError, match=r"mydata holds .* closed: a file that only its owner may read"):
         secrets.refuse_private("mydata", tmp_path / "etc", reference)
     reference.chmod(0o600)  # as a umask of 077 makes all of a checkout
     secrets.refuse_private("mydata", tmp_path / "etc", reference)
@@ -245,11 +245,11 @@ def test_layers_of_images_are_searched(tmp_path: Path, pack: type[bytes]) -> Non
 def test_a_secret_across_two_pieces_is_found_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
-    monkeypatch.setattr(secrets, "PIECE", 100)
-    monkeypatch.setattr(secrets, "OVERLAP", 90)
+    monkeypatch.setattr(secrets, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(secrets, "OVERLAP_BYTES", 90)
     (tmp_path / "f").write_bytes(b" " * before + FOUND["github"][0].encode() + b" " * 300)
     with (tmp_path / "f").open("rb") as stream:
-        found = secrets._in_stream(secrets.scanner(), "f", stream)
+        found = secrets._search_stream(secrets.scanner(), "f", stream)
     assert [one.offset for one in found] == [before + len("token: ")]
 
 
