@@ -1,8 +1,7 @@
-"""A running guest, driven over its serial console.
+"""Run a guest in QEMU and control it over its serial console.
 
-What counts is what the guest says: every command's exit status comes from the
-guest's own shell.  A kernel panic, QEMU's end or the time limit stop the wait at
-once, and the error shows the console's tail.
+The guest's own shell reports the exit status of every command.  A kernel panic, the end of
+QEMU or a time limit ends the wait at once, and the error shows the last lines of the console.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from tasks.vm.machine import Machine, argv
 
 PROMPT = r"(tc|root)@\w+:[^\r\n]*[$#] "
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|Attempted to kill init|end Kernel panic")
-NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
-CUT = re.compile(rb"(\x1b(\[[0-9;?]*)?|[\xc2-\xf4][\x80-\xbf]{0,2})?\Z")
+CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
+INCOMPLETE_END = re.compile(rb"(\x1b(\[[0-9;?]*)?|[\xc2-\xf4][\x80-\xbf]{0,2})?\Z")
 TAIL_LINES = 25
 
 
 class GuestError(UserError):
-    """The guest did not do what was waited for; carries the console's tail."""
+    """The guest failed or did not answer; `detail` holds the last lines of the console."""
 
 
 class Guest:
-    """A QEMU process and its serial console; a context manager that ends it.
+    """A context manager for a QEMU process and its serial console; leaving it ends QEMU.
 
-    `limit` is the hard limit of the guest's whole life, in seconds.
+    limit: seconds from now until every wait ends.
     """
 
     def __init__(self, machine: Machine, log: Path, *, limit: float = 300.0) -> None:
@@ -74,16 +73,18 @@ class Guest:
     def _read(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None
-        cut = b""
+        incomplete = b""
         with self.log.open("ab") as sink:
             while block := stdout.read(4096):
                 sink.write(block)
                 sink.flush()
-                # A colour or a letter may be cut in two by the end of a read.
-                block = cut + block
-                cut = CUT.search(block)[0]  # type: ignore[index]
+                # A read may end within a control sequence or a UTF-8 character.
+                block = incomplete + block
+                incomplete = INCOMPLETE_END.search(block)[0]  # type: ignore[index]
                 with self._changed:
-                    self._text += NOISE.sub("", block[: len(block) - len(cut)].decode("utf-8", "replace"))
+                    self._text += CONTROL_SEQUENCE.sub(
+                        "", block[: len(block) - len(incomplete)].decode("utf-8", "replace")
+                    )
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
@@ -91,12 +92,12 @@ class Guest:
 
     @property
     def console(self) -> str:
-        """All that came over the serial line so far, without colours and carriage returns."""
+        """The console's output so far, without control sequences and carriage returns."""
         with self._changed:
             return self._text
 
     def expect(self, pattern: str, timeout: float = 120.0) -> re.Match[str]:
-        """Wait until `pattern` (a regular expression) appears after what was matched last.
+        """Wait until `pattern` (a regular expression) appears after the last match.
 
         Raises `GuestError` on a kernel panic, when QEMU ends, or after `timeout` seconds.
         """
@@ -119,7 +120,7 @@ class Guest:
                 self._changed.wait(left)
 
     def send(self, line: str) -> None:
-        """Type one line into the console."""
+        """Send one line to the console."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -128,10 +129,9 @@ class Guest:
             raise self._error("the guest has ended") from None
 
     def login(self, timeout: float = 180.0) -> None:
-        """Wait for the autologin shell and turn it into one that answers commands.
+        """Wait for the autologin shell and start the loop in it that `run` sends commands to.
 
-        The loop reads lines without line editing, so that no echo or redrawing
-        mixes with the answers.
+        The loop reads lines without line editing, so that no echo is mixed with the output.
         """
         self.expect(PROMPT, timeout)
         self.send('stty -echo; while IFS= read -r c; do eval "$c" </dev/null; echo "@@""END $?"; done 2>&1')
@@ -140,11 +140,11 @@ class Guest:
     def run(self, command: str, timeout: float = 60.0, *, check: bool = True) -> str:
         """Run a shell command (one line) in the guest and return its output.
 
-        Raises `GuestError` if `check` is set and the guest reports a status other
-        than 0; with `check=False` the status is the last line of what is returned.
+        With `check`, raises `GuestError` if the guest reports a status other than 0.  Without,
+        the last line of the returned text is the status.
         """
         if "\n" in command:
-            raise ValueError("one line only")
+            raise ValueError("a command must be one line")
         start = self._seen
         self.send(command)
         match = self.expect(r"@@END (\d+)\n", timeout)
@@ -158,7 +158,10 @@ class Guest:
         return output
 
     def power_off(self, timeout: float = 60.0) -> None:
-        """Shut the guest down by `sudo poweroff` and wait until QEMU has ended by itself."""
+        """Shut the guest down with `sudo poweroff` and wait until QEMU has ended.
+
+        Raises `GuestError` after `timeout` seconds.
+        """
         self.send("sudo poweroff")
         until = time.monotonic() + timeout
         with self._changed:
@@ -169,7 +172,7 @@ class Guest:
                 self._changed.wait(left)
 
     def cut_power(self) -> None:
-        """End the guest as a power cut does: nothing of it has time to tidy up."""
+        """Kill QEMU, as a power cut would, so that the guest cannot shut down."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -178,6 +181,6 @@ class Guest:
         tail = "\n".join(f"  | {line}" for line in self._text.splitlines()[-TAIL_LINES:])
         return GuestError(
             text,
-            "the console log is kept",
+            "read the console log",
             f"  log: {self.log}\n{tail}" if tail else f"  log: {self.log}",
         )

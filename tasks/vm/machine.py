@@ -1,4 +1,4 @@
-"""What a virtual machine is made of, and the QEMU command line that says so."""
+"""Virtual machines and their QEMU command lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk image of the guest: `bus` decides its name there (vdX, sdX or srX)."""
+    """A disk image; `bus` decides its device name in the guest (vdX, sdX or srX)."""
 
     path: Path
     bus: Literal["virtio", "ahci", "cdrom"] = "virtio"
@@ -35,9 +35,9 @@ class Disk:
 class Machine:
     """A virtual PC.
 
-    firmware `bios` and `uefi` start from the first bootable disk; `direct` has
-    QEMU load `kernel`, `initrd` and `append` itself.  `memory` is in MiB.
-    `forward` maps host ports on the loopback address to guest ports.
+    firmware: `bios` and `uefi` boot from the first bootable disk; with `direct`, QEMU itself
+    loads `kernel` and `initrd` with the command line `append`.
+    memory: MiB.  forward: host port on the loopback address -> guest port.
     """
 
     firmware: Firmware
@@ -53,10 +53,10 @@ class Machine:
 
 
 def argv(machine: Machine, scratch: Path) -> list[str]:
-    """Return the QEMU command line, without consoles.
+    """Return the QEMU command line without consoles.
 
-    `scratch` takes the UEFI variables, which the guest writes to.  Raises
-    `UserError` if OVMF is not installed or a file of the machine is missing.
+    scratch: folder for the UEFI variables, which the guest writes.  Raises `UserError` if OVMF
+    is not installed or a file of the machine is missing.
     """
     words = [
         *("qemu-system-x86_64", "-machine", f"q35,accel={machine.accel}", "-m", str(machine.memory)),
@@ -70,10 +70,10 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     if machine.firmware == "direct":
         if machine.kernel is None or machine.initrd is None:
             raise ValueError("direct boot needs a kernel and an initrd")
-        words += ["-kernel", _existing(machine.kernel), "-initrd", _existing(machine.initrd)]
+        words += ["-kernel", _require_file(machine.kernel), "-initrd", _require_file(machine.initrd)]
         words += ["-append", machine.append]
     for number, disk in enumerate(machine.disks):
-        # With -kernel, QEMU gives boot index 0 to its own loader.
+        # With -kernel, QEMU uses boot index 0 for its own loader.
         words += _disk(disk, number, number + (machine.firmware == "direct"))
     if machine.network or machine.forward:
         ports = "".join(
@@ -83,11 +83,11 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     return words
 
 
-def forwards(words: Sequence[str]) -> dict[int, int]:
+def parse_forwards(words: Sequence[str]) -> dict[int, int]:
     """Return `Machine.forward` for words HOSTPORT:GUESTPORT.
 
-    Raises `UserError` for anything else, for a host port named twice, and for one that
-    another program has.
+    Raises `UserError` for a malformed word, for a duplicate host port, and for a host port that
+    another program uses.
     """
     found: dict[int, int] = {}
     for word in words:
@@ -117,12 +117,12 @@ def _uefi(scratch: Path) -> list[str]:
     shutil.copyfile(OVMF_VARS, variables)
     return [
         *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
-        *("-drive", f"if=pflash,format=raw,file={_quoted(variables)}"),
+        *("-drive", f"if=pflash,format=raw,file={_escaped(variables)}"),
     ]
 
 
 def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
-    options = f"file={_quoted(Path(_existing(disk.path)))},format={disk.format},if=none,id=disk{number}"
+    options = f"file={_escaped(Path(_require_file(disk.path)))},format={disk.format},if=none,id=disk{number}"
     if disk.read_only or disk.bus == "cdrom":
         options += ",readonly=on"
     device = {"virtio": "virtio-blk-pci", "ahci": "ide-hd", "cdrom": "ide-cd"}[disk.bus]
@@ -130,16 +130,16 @@ def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
     return ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
 
 
-def _existing(path: Path) -> str:
+def _require_file(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path} does not exist", "build it first: ./doit iso")
     return str(path)
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace(",", ",,")  # QEMU's way of writing a comma inside an option
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")  # QEMU's escape for a comma in an option
 
 
 def kvm_usable() -> bool:
-    """Tell whether /dev/kvm can be opened; a guest may hang under it all the same."""
+    """Return whether /dev/kvm can be opened; a guest may hang under KVM even so."""
     return os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -1,4 +1,4 @@
-"""Boot what was built: `doit qemu` for a person, `doit qemu:test` for a verdict."""
+"""Boot the built image: interactively (`doit qemu`), or as a test (`doit qemu:test`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.util.files import write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
 from tasks.vm.guest import Guest, GuestError
-from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, forwards, kvm_usable
+from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, kvm_usable, parse_forwards
 
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
@@ -25,7 +25,10 @@ BOOT_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a guest: a shell command whose exit status is the verdict."""
+    """A shell command to run in a guest; its exit status is the result.
+
+    on: the firmwares with which the check runs.
+    """
 
     name: str
     command: str
@@ -34,13 +37,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Checks:
-    """tasks/vm/checks.toml."""
+    """The content of tasks/vm/checks.toml."""
 
     check: tuple[Check, ...]
 
 
 def machine(settings: Settings, firmware: Firmware, accel: Accelerator, **changes: object) -> Machine:
-    """Return the machine that boots this profile's image by `firmware`."""
+    """Return the machine that boots this profile's image with `firmware`.
+
+    changes: further fields of `Machine`.
+    """
     if firmware == "direct":
         base = {
             "kernel": settings.kernel / "vmlinuz64",
@@ -53,10 +59,10 @@ def machine(settings: Settings, firmware: Firmware, accel: Accelerator, **change
 
 
 def accelerator(settings: Settings) -> Accelerator:
-    """Return `kvm` if this kernel really boots under it here, else `tcg`, and say so.
+    """Return `kvm` if this kernel boots with KVM on this machine, else `tcg`; log the result.
 
-    /dev/kvm may open and a guest hang all the same (nested virtualization), so
-    only a boot decides.  The answer is kept until the machine is started anew.
+    With nested virtualization a guest may hang although /dev/kvm opens, so a test boot decides.
+    The result is kept until this machine reboots or QEMU changes.
     """
     record = settings.output / "accelerator.json"
     here = {
@@ -70,7 +76,7 @@ def accelerator(settings: Settings) -> Accelerator:
             if known["here"] == here:
                 return "kvm" if known["accelerator"] == "kvm" else "tcg"
         except (ValueError, KeyError, TypeError):
-            pass  # a damaged record costs a probe
+            pass  # a damaged record only costs another test boot
     chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(settings) else "tcg"
     write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
     return chosen
@@ -92,16 +98,17 @@ def _boots_under_kvm(settings: Settings) -> bool:
 def interactive(settings: Settings, firmware: str, memory: int, forward: Sequence[str] = ()) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
-    forward: words HOSTPORT:GUESTPORT; the host's ports are on the loopback address alone.
+    memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
+    Raises `UserError` for an unknown firmware, a bad word, or if QEMU fails.
     """
     if firmware not in FIRMWARES:
         raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
-    ports = forwards(forward)
+    ports = parse_forwards(forward)
     changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
     chosen = machine(settings, firmware, accelerator(settings), **changes)
     for host, guest in ports.items():
-        logger.info(f"{LOOPBACK}:{host} of this machine leads to port {guest} of the guest")
-    logger.info("serial console of the guest; leave it by `sudo poweroff` there, or by Ctrl-A X")
+        logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
+    logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
     scratch = settings.output / "qemu"
     scratch.mkdir(parents=True, exist_ok=True)
     command = [*argv(chosen, scratch), "-display", "none", "-serial", "mon:stdio"]
@@ -111,9 +118,10 @@ def interactive(settings: Settings, firmware: str, memory: int, forward: Sequenc
 
 
 def test(settings: Settings, firmwares: tuple[Firmware, ...] = FIRMWARES) -> None:
-    """Boot by each firmware, ask the guest the questions of tasks/vm/checks.toml, power it off.
+    """Boot with each firmware, run the checks of tasks/vm/checks.toml, and power off.
 
-    Raises `UserError` with the console's tail at the first wrong answer, panic or time-out.
+    Raises `UserError` with the last lines of the console at the first failed check, panic or
+    time-out.
     """
     checks = toml_schema.load(Path(__file__).with_name("checks.toml"), Checks).check
     release = (settings.kernel / "release").read_text().strip()
@@ -124,17 +132,17 @@ def test(settings: Settings, firmwares: tuple[Firmware, ...] = FIRMWARES) -> Non
         with Guest(machine(settings, firmware, accel), log, limit=BOOT_SECONDS) as guest:
             guest.login(BOOT_SECONDS)
             booted = time.monotonic() - started
-            asked = [check for check in checks if firmware in check.on]
-            for check in asked:
-                _ask(guest, check, release)
+            chosen_checks = [check for check in checks if firmware in check.on]
+            for check in chosen_checks:
+                _run_check(guest, check, release)
             guest.power_off()
         total = time.monotonic() - started
         times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
-        logger.info(f"{firmware}: {len(asked)} checks passed, {times}")
+        logger.info(f"{firmware}: {len(chosen_checks)} checks passed, {times}")
 
 
-def _ask(guest: Guest, check: Check, release: str) -> None:
+def _run_check(guest: Guest, check: Check, release: str) -> None:
     try:
         guest.run(check.command.replace("@RELEASE@", release))
     except GuestError as error:
-        raise GuestError(f"{check.name}: no. {error.message}", error.hint, error.detail) from None
+        raise GuestError(f"check failed: {check.name}: {error.message}", error.hint, error.detail) from None

@@ -60,14 +60,14 @@ def test_ports_to_forward() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert machine.forwards([f"{port}:5000"]) == {port: 5000}
-    assert machine.forwards([]) == {}
+    assert machine.parse_forwards([f"{port}:5000"]) == {port: 5000}
+    assert machine.parse_forwards([]) == {}
 
 
 @pytest.mark.parametrize("word", ["5000", "0:80", "80:65536", "a:b", "127.0.0.1:80:80", "80:80 "])
 def test_a_forward_that_cannot_be_meant_is_refused(word: str) -> None:
     with pytest.raises(UserError, match="expected HOSTPORT:GUESTPORT"):
-        machine.forwards([word])
+        machine.parse_forwards([word])
 
 
 def test_a_port_is_forwarded_once_and_only_if_free() -> None:
@@ -76,9 +76,9 @@ def test_a_port_is_forwarded_once_and_only_if_free() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match="Address already in use"):
-            machine.forwards([f"{port}:80"])
+            machine.parse_forwards([f"{port}:80"])
     with pytest.raises(UserError, match=f"host port {port} is named twice"):
-        machine.forwards([f"{port}:80", f"{port}:81"])
+        machine.parse_forwards([f"{port}:80", f"{port}:81"])
 
 
 def test_no_network_unless_asked(tmp_path: Path) -> None:
