@@ -70,8 +70,8 @@ def random_archive(rnd: random.Random) -> bytes:
     out = bytearray()
     for case in range(CASES):
         for name in rnd.sample(NAMES, rnd.randrange(1, 6)):
-            cpio._put(out, random_member(rnd, case, name))
-    cpio._put(out, Member(cpio.TRAILER, 0))
+            cpio._append_member(out, random_member(rnd, case, name))
+    cpio._append_member(out, Member(cpio.TRAILER, 0))
     return bytes(out)
 
 
