@@ -83,7 +83,7 @@ WRONG_FIELDS = [
     ({"kernel_version": 0}, "points to no version string"),
     ({"kernel_version": 0xF000}, "points to no version string"),
     ({"mz": 0}, "XLF_EFI_HANDOVER_64, but there is no EFI stub"),
-    ({"pe_magic": 0}, 'damaged EFI stub: "MZ" at 0 but no PE header'),
+    ({"pe_magic": 0}, 'damaged EFI stub: "MZ" at 0, but no PE header follows'),
     ({"pe_start": 0x10000000}, "damaged EFI stub"),
     ({"pe_machine": 0x014C}, "PE header is for 32-bit x86, expected x86-64"),
     ({"pe_machine": 0xAA64}, "PE header is for ARM64"),
@@ -164,7 +164,7 @@ def test_header_and_kernel_of_two_builds(tmp_path: Path) -> None:
 PAYLOADS = [
     (b"plain data, not packed", "no compressed stream at offset 0: found 70 6c 61 69"),
     (b"\x89LZO\x00\r\n\x1a\n" + bytes(40), "LZO is not supported"),
-    (images.PACK["xz"](images.vmlinux())[:-4] + struct.pack("<I", 5), "the size behind it says 5"),
+    (images.PACK["xz"](images.vmlinux())[:-4] + struct.pack("<I", 5), "but the size stated behind it is 5"),
     (images.PACK["gzip"](images.vmlinux()) + b"12", "gzip stream ends at"),
     (images.PACK["gzip"](b"no ELF file at all"), "the unpacked payload is not an ELF file"),
     (images.PACK["gzip"](bytes(2 << 20)), "unpacks to more than the allowed 1048576 bytes"),
