@@ -16,13 +16,13 @@ OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 
 
 def fresh_build_folder(settings: Settings, toolchain: str) -> None:
-    """Drop objects that another source or toolchain made; `toolchain` is its fingerprint.
+    """Empty the build folder if its objects are of another source or toolchain.
 
-    `make` compares mtimes, and a newer kernel release is unpacked with mtimes
-    older than yesterday's objects: it would keep objects of the old release.
+    `toolchain` is the toolchain's fingerprint.  `make` compares mtimes, and the files of a newer
+    kernel release may be older than the objects: `make` would keep objects of the old release.
     """
     stamp = settings.build / source_tree.BUILD_STAMP
-    # Of a folder that is edited, what it was when it was copied: make sees to the edits.
+    # For an edited folder this is its state at the first copy: make itself notices edits.
     source = (settings.linux / STAMP).read_text().partition("\n")[0] + "\n"
     made_by = json.dumps({"source": source, "toolchain": toolchain}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
@@ -35,9 +35,10 @@ def fresh_build_folder(settings: Settings, toolchain: str) -> None:
 
 
 def build(settings: Settings) -> None:
-    """Compile bzImage and modules out of tree, which is unpacked, with the toolchain, which is ready.
+    """Compile bzImage and modules out of tree.
 
-    An interrupted build continues from its objects.
+    The kernel tree must be unpacked and the toolchain prepared.  An interrupted build continues
+    from its objects.
     """
     make = kbuild.of_profile(settings)
     fresh_build_folder(settings, make.toolchain.fingerprint)
@@ -46,7 +47,7 @@ def build(settings: Settings) -> None:
     log.unlink(missing_ok=True)
     with (
         make.launcher.session() as session,
-        killed_build.watched(settings.build),
+        killed_build.mark_running(settings.build),
         Progress("kernel", "objects") as progress,
     ):
 
@@ -55,7 +56,7 @@ def build(settings: Settings) -> None:
                 progress.advance()
 
         make.run(
-            # A farm has slots of its own, beside those that all makes here share.
+            # A farm has its own number of jobs; without one, all makes share the jobserver's slots.
             [*([f"-j{session.jobs}"] if session.jobs else []), "bzImage", "modules"],
             log=log,
             env=session.env,

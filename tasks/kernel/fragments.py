@@ -1,9 +1,9 @@
-"""Config fragments: reading them strictly, finding conflicts, laying them over a config.
+"""Config fragments: read them strictly, find conflicts, apply them to a config.
 
 A fragment is a piece of `.config` (kernel Documentation/kbuild/kconfig.rst): lines
 `CONFIG_X=value` and `# CONFIG_X is not set`, comments, blank lines.  The kernel's
-reader is lenient: it takes `CONFIG_X=yes` for y and skips what it does not know.
-Here a line that is not clearly one of these is an error.
+reader is lenient: it reads `CONFIG_X=yes` as y, and skips lines that it cannot read.
+Here every other line is an error.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tasks.util.errors import UserError
 FOLDER = ROOT / "kconfig"
 SET = re.compile(r'CONFIG_(\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*")', re.ASCII)
 UNSET = re.compile(r"# CONFIG_(\w+) is not set", re.ASCII)
-# Would be taken for a comment by the kernel, and surely is not meant as one.
+# The kernel reads such a line as a comment; its author surely meant a request.
 NEARLY_UNSET = re.compile(r"#+\s*CONFIG_\w+\s+(is\s+)?not\s+set\b", re.ASCII | re.IGNORECASE)
 CONFIG_LINE = re.compile(r"CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One line of a fragment: the value a symbol (without CONFIG_) is asked to have.
+    """One line of a fragment: the value requested for a symbol (named without CONFIG_).
 
     `value` is spelled as in `.config`: y, m, a number, a string in quotes; n stands
-    for `is not set`.  `line` is 0 for a request that no file's line makes.
+    for `is not set`.  `line` is 0 for a request that is no line of a file.
     """
 
     symbol: str
@@ -54,15 +54,15 @@ def config_line(symbol: str, value: str) -> str:
 
 
 def known_fragments() -> list[str]:
-    """Return the names of the fragments in kconfig/ (bases, `base-*`, are none)."""
+    """Return the names of the fragments in kconfig/ (base configs, `base-*`, are not fragments)."""
     return sorted(file.stem for file in FOLDER.glob("*.config") if not file.stem.startswith("base-"))
 
 
 def fragment_files(settings: Settings) -> list[Path]:
-    """Return the fragments' files in the order they are laid on.
+    """Return the fragments' files in the order in which they apply.
 
-    A name is a file in kconfig/ without `.config`; with a slash it is a path, seen from
-    the checkout.
+    A name is that of a file in kconfig/ without `.config`; with a slash it is a path relative
+    to the checkout.
     Raises `UserError` if one does not exist.
     """
     return [_fragment_file(name) for name in settings.fragments]
@@ -73,7 +73,7 @@ def _fragment_file(name: str) -> Path:
         path = ROOT / name
         if not path.is_file():
             raise UserError(
-                f"fragment {name} does not exist", f"a name with a slash is a path, seen from {ROOT}"
+                f"fragment {name} does not exist", f"a name with a slash is a path relative to {ROOT}"
             )
         return path
     path = FOLDER / f"{name}.config"
@@ -87,8 +87,8 @@ def _fragment_file(name: str) -> Path:
     )
 
 
-def shown(path: Path) -> str:
-    """Return how `path` is named to the user: below the checkout by its path there."""
+def display_path(path: Path) -> str:
+    """Return `path` as messages show it: relative to the checkout if it lies there."""
     absolute = path.absolute()
     return str(absolute.relative_to(ROOT)) if absolute.is_relative_to(ROOT) else str(path)
 
@@ -96,16 +96,19 @@ def shown(path: Path) -> str:
 def read_fragment(path: Path) -> list[Request]:
     """Return the requests of a fragment, in its order.
 
-    Raises `UserError` with file and line for the first line that is none.
+    Raises `UserError` with file and line for the first line that is not valid.
     """
     try:
-        return parse_fragment(path.read_bytes(), shown(path))
+        return parse_fragment(path.read_bytes(), display_path(path))
     except FileNotFoundError:
-        raise UserError(f"{shown(path)} does not exist") from None
+        raise UserError(f"{display_path(path)} does not exist") from None
 
 
 def parse_fragment(data: bytes, name: str) -> list[Request]:
-    """Return the requests in a fragment's content; `name` is its file, for messages."""
+    """Return the requests in a fragment's content; `name` is its file, for messages.
+
+    Raises `UserError` as `read_fragment` does.
+    """
     try:
         lines = data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -132,7 +135,7 @@ def _parse_line(line: str, file: str, number: int) -> Request | None:
 def parse_config(text: str) -> dict[str, str]:
     """Return the values of a whole `.config`, symbols without CONFIG_, n for `is not set`.
 
-    Other lines are skipped: this reads what `conf` wrote, or a config made elsewhere.
+    Other lines are skipped: the text was written by `conf`, or is an imported config.
     """
     values = {}
     for line in text.splitlines():
@@ -141,11 +144,11 @@ def parse_config(text: str) -> dict[str, str]:
     return values
 
 
-def lay_over(base: str, requests: Iterable[Request]) -> str:
-    """Return `base` (a `.config`'s text) with the requested lines in place of its own.
+def apply_requests(base: str, requests: Iterable[Request]) -> str:
+    """Return `base` (a `.config`'s text) with its lines for the requested symbols replaced.
 
-    They go to the end, in order: of several members of a choice the kernel takes
-    the one read last.
+    The requested lines go to the end, in order: of several members of a choice the kernel
+    takes the one that it reads last.
     """
     asked: dict[str, str] = {}
     for request in requests:
@@ -160,7 +163,7 @@ def lay_over(base: str, requests: Iterable[Request]) -> str:
 
 
 def find_conflicts(requests: Iterable[Request]) -> list[tuple[Request, Request]]:
-    """Return each pair of requests of one symbol where the later one asks another value."""
+    """Return the pairs of requests for one symbol whose values differ: the first, and a later one."""
     first: dict[str, Request] = {}
     conflicts = []
     for request in requests:
@@ -171,7 +174,7 @@ def find_conflicts(requests: Iterable[Request]) -> list[tuple[Request, Request]]
 
 
 def same_value(asked: str, got: str) -> bool:
-    """Tell whether two spellings are one value; only numbers have several (0x1F, 0X1f; 7, 07)."""
+    """Tell whether two spellings mean the same value; only numbers have several (0x1F, 0X1f; 7, 07)."""
     if asked == got:
         return True
     for pattern, base in ((r"-?[0-9]+", 10), (r"0[xX][0-9a-fA-F]+", 16)):
@@ -181,7 +184,7 @@ def same_value(asked: str, got: str) -> bool:
 
 
 def find_misses(requests: Iterable[Request], config: Mapping[str, str]) -> list[Request]:
-    """Return the requests that `config` (see `parse_config`) does not hold exactly.
+    """Return the requests whose value differs in `config` (see `parse_config`).
 
     A symbol absent from a `.config` is n.
     """

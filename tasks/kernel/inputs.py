@@ -10,22 +10,25 @@ from tasks.util.checkout import ROOT
 
 
 def patch_files(settings: Settings) -> list[Path]:
-    """Return what the profile's patch series is made of."""
+    """Return the series file and the patches of the profile's patch series; none if it has no series."""
     wanted = patches.series(settings)
     return [wanted[0].parent / "series", *wanted] if wanted else []
 
 
 def base_config_files(settings: Settings) -> list[Path]:
-    """Return the base config if it stands in kconfig/; if it should and does not, nothing."""
+    """Return the base config if it is a file in kconfig/, else nothing.
+
+    Stage kconfig reports a base config that does not exist.
+    """
     base = settings.profile.kernel.base
     path = ROOT / "kconfig" / base if isinstance(base, str) else None
     return [path] if path and path.is_file() else []
 
 
 def config_files(settings: Settings) -> list[Path]:
-    """Return the base config if it stands in kconfig/, and the fragments in order.
+    """Return the base config if it is a file in kconfig/, and the fragments in order.
 
-    A fragment that does not exist is the kconfig stage's to explain.
+    Fragments that do not exist are left out: stage kconfig reports them.
     """
     names = [name if "/" in name else f"kconfig/{name}.config" for name in settings.fragments]
     fragments = [path for path in (ROOT / name for name in names) if path.is_file()]

@@ -1,8 +1,8 @@
-"""Install what was built below the output folder, and prove it.
+"""Install the built kernel below the output folder, and check the result.
 
-The kernel's own `make install` and `make modules_install` do the installing,
-with INSTALL_PATH, INSTALL_MOD_PATH and INSTALLKERNEL set so that nothing of the
-machine we build on is touched (kernel Documentation, kbuild/kbuild.rst).
+The kernel's own `make install` and `make modules_install` install it.
+INSTALL_PATH, INSTALL_MOD_PATH and INSTALLKERNEL keep them away from the files of
+this machine (kernel Documentation, kbuild/kbuild.rst).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ INSTALLED_AS = "tcbuild-installkernel"
 
 
 def built_release(settings: Settings) -> str:
-    """Return the release of the kernel in the build folder, as `uname -r` says it.
+    """Return the release of the kernel in the build folder, as `uname -r` will print it.
 
-    It is what `make kernelrelease` prints; every build brings the file up to date.
+    `make kernelrelease` prints the same; every build updates the file.
     """
     return (settings.build / "include/config/kernel.release").read_text().strip()
 
@@ -47,7 +47,7 @@ def install(settings: Settings) -> None:
         modules = folder / "modules"
         goals = ["modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"]
         make.run(goals, log=log, jobs=kbuild.jobs())
-        for link in ("build", "source"):  # they point into this machine's folders
+        for link in ("build", "source"):  # links to folders of this machine
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         count = elf.check_modules(modules, release)
         write_atomic(folder / "release", release + "\n")
@@ -60,7 +60,7 @@ def install(settings: Settings) -> None:
 
 
 def _make_home(home: Path) -> None:
-    """Make the home folder in which the kernel's make finds our installer."""
+    """Make the home folder in which the kernel's make finds tcbuild's installer."""
     # The kernel looks for $HOME/bin/$INSTALLKERNEL before /sbin/$INSTALLKERNEL.
     remove_tree(home)
     (home / "bin").mkdir(parents=True)

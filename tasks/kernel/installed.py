@@ -1,4 +1,4 @@
-"""The kernel that was built: its release, and the modules for the core."""
+"""The built kernel: its release, and the modules for the core."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tasks.util.errors import UserError
 
 
 def kernel_release(settings: Settings) -> str:
-    """Return what `uname -r` will say of the kernel built.
+    """Return the release of the built kernel, as `uname -r` will print it.
 
-    Raises `UserError` if there is none yet, or not the one the profile declares.
+    Raises `UserError` if no kernel is built yet, or if the profile declares another release.
     """
     path = settings.kernel / "release"
     if not path.is_file():
@@ -26,6 +26,6 @@ def kernel_release(settings: Settings) -> str:
 
 
 def core_modules(settings: Settings) -> Path:
-    """Return the folder whose lib/modules/RELEASE goes into the core."""
+    """Return the folder that holds lib/modules/RELEASE for the core."""
     split = settings.profile.kernel.modules == "split"
     return settings.output / "modules" if split else settings.kernel / "modules"

@@ -1,7 +1,7 @@
-"""How the kernel's own make is called: the same arguments in every stage.
+"""Run the kernel's own make, with the same arguments in every stage.
 
-The values that would differ from build to build are fixed as the kernel's
-Documentation/kbuild/reproducible-builds.rst asks.
+Values that would differ from build to build are fixed, as the kernel's
+Documentation/kbuild/reproducible-builds.rst describes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ARCH = "x86_64"
 
 @dataclass(frozen=True)
 class Kbuild:
-    """The kernel's make of one profile: put together once, and then run for one goal after the other.
+    """The kernel's make of one profile.
 
     argv: make and the arguments common to all calls; env: the environment of all calls;
-    tree: the kernel's; binds: what a build root sees of the machine.
+    tree: the kernel tree; binds: the folders of the machine that a build root shows.
     """
 
     argv: tuple[str, ...]
@@ -43,7 +43,7 @@ class Kbuild:
         goals: Sequence[str],
         *,
         log: Path | None = None,
-        sees: Sequence[Path] = (),
+        visible: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         hint: str = "",
@@ -51,45 +51,45 @@ class Kbuild:
     ) -> Result:
         """Run make for `goals`, one job at a time or `jobs`.
 
-        `sees` are further paths a build root must show; `env` goes on top of the common one.
+        `visible` are further paths that a build root must show; `env` is added to the common environment.
         Raises `UserError` as `process.run` does.
         """
-        argv = self.in_toolchain([*self.argv, *goals], sees)
-        more = {**self.env, **(env or {})}
-        return run(argv, env=more, log=log, on_line=on_line, hint=hint, jobs=jobs)
+        argv = self.in_toolchain([*self.argv, *goals], visible)
+        environment = {**self.env, **(env or {})}
+        return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
 
-    def in_toolchain(self, argv: Sequence[str | Path], sees: Sequence[Path] = ()) -> list[str]:
-        """Return the argument list that runs `argv` with the toolchain; a build root sees also `sees`."""
-        return build_root.command(self.toolchain.root, argv, [*self.binds, *(Bind(path) for path in sees)])
+    def in_toolchain(self, argv: Sequence[str | Path], visible: Sequence[Path] = ()) -> list[str]:
+        """Return the argument list that runs `argv` with the toolchain; a build root also shows `visible`."""
+        return build_root.command(self.toolchain.root, argv, [*self.binds, *(Bind(path) for path in visible)])
 
 
 def of_profile(settings: Settings) -> Kbuild:
-    """Return the kernel's make for the profile, whose toolchain is ready (`toolchain.prepare`).
+    """Return the kernel's make for the profile; `toolchain.prepare` must have run before.
 
-    A build root sees the output folder, the launcher's and kconfig/; the kernel tree and those
-    of the checkout read-only.  Raises `UserError` if the build root is not made, and if the
-    output folder's path holds a character that kbuild cannot live with.
+    A build root shows the output folder and the launcher's folder writable, the kernel tree and
+    kconfig/ read-only.  Raises `UserError` if the build root does not exist, and if the
+    output folder's path has a character that kbuild cannot handle.
     """
     arguments = _common_arguments(settings)
     toolchain = build_root.ready(settings.cache, settings.profile.kernel.toolchain)
-    before = launcher.of_profile(settings)
-    words = before.words(toolchain.compiler, has_ccache=toolchain.has("ccache"))
-    writable = (settings.output, before.folder)
+    compiler_launcher = launcher.of_profile(settings)
+    compiler = compiler_launcher.compiler_command(toolchain.compiler, has_ccache=toolchain.has("ccache"))
+    writable = (settings.output, compiler_launcher.folder)
     read_only = (settings.linux, ROOT / "kconfig")
     return Kbuild(
-        argv=(*arguments, f"CC={words}", f"HOSTCC={words}"),
-        env=settings.epoch_env | before.environment(),
+        argv=(*arguments, f"CC={compiler}", f"HOSTCC={compiler}"),
+        env=settings.epoch_env | compiler_launcher.environment(),
         tree=settings.linux,
         toolchain=toolchain,
         binds=(*(Bind(path, writable=True) for path in writable), *map(Bind, read_only)),
-        launcher=before,
+        launcher=compiler_launcher,
     )
 
 
 def _common_arguments(settings: Settings) -> list[str]:
-    """Return `make` and its arguments but for the compiler.
+    """Return `make` and its arguments, without CC= and HOSTCC=.
 
-    That belongs to every call, too: kbuild compares $(CC) with that of the last one, and
+    Those belong to every call, too: kbuild compares $(CC) with that of the last call, and
     reads the whole configuration again if it differs.
     """
     linux, build = settings.linux, settings.build
@@ -98,15 +98,15 @@ def _common_arguments(settings: Settings) -> list[str]:
             f"{settings.output}: the kernel's build cannot handle spaces, colons or quotes in its path",
             "choose another folder with out=DIR, or move the checkout",
         )
-    # A spelled-out date: 5.4 copies the text into `uname -v`, and the initramfs
-    # code hands it to `date -d`.  `%a` and `%b` are English in the C locale.
+    # The date as text: 5.4 copies it into `uname -v`, and the initramfs code
+    # passes it to `date -d`.  `%a` and `%b` are English in the C locale.
     stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(settings.profile.source_date_epoch))
-    # __FILE__ is mapped by the kernel's Makefile; debug information is left to the caller.
+    # The kernel's Makefile maps __FILE__; it leaves debug information to its caller.
     prefix = f"-fdebug-prefix-map={linux}=. -fdebug-prefix-map={build}=."
-    # Compiler caches make paths relative to the build folder, so that hits survive another
-    # one; kbuild's map has only the absolute path, and the caches' objects would differ.
-    beside = f"../{linux.name}"
-    prefix += f" -fmacro-prefix-map={beside}/= -fdebug-prefix-map={beside}=."
+    # Compiler caches make paths relative to the build folder, so that another folder has hits
+    # too.  kbuild maps only the absolute path, so objects from a cache would differ.
+    relative = f"../{linux.name}"
+    prefix += f" -fmacro-prefix-map={relative}/= -fdebug-prefix-map={relative}=."
     return [
         "make",
         "--no-print-directory",
@@ -120,7 +120,7 @@ def _common_arguments(settings: Settings) -> list[str]:
         "KBUILD_BUILD_VERSION=1",
         f"KCFLAGS={prefix}",
         f"KAFLAGS={prefix}",
-        # Set, though empty: scripts/setlocalversion then appends no "+" even if the
+        # Set, but empty: scripts/setlocalversion then appends no "+" even if the
         # tree is the top of a git checkout.
         "LOCALVERSION=",
     ]

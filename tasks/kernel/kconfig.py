@@ -1,8 +1,8 @@
-"""The kconfig stage: base config, fragments on top, and the proof that every line holds.
+"""Stage kconfig: merge the fragments onto the base config, and check that every line took effect.
 
-Writes `kconfig/` in the output folder: `base.config` (its own task: no fragment changes
-it), `config` (the proven result) and `diff.txt` (what changed against the base).
-All work is done on copies; a failing run leaves the files of the last good one.
+Writes `kconfig/` in the output folder: `base.config` (by a task of its own, as it does not
+depend on fragments), `config` (the checked result) and `diff.txt` (the changes against the base).
+All work is done on copies; a failing run leaves the files of the last good run.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tasks.kernel import kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     FOLDER,
     Request,
+    apply_requests,
     config_line,
+    display_path,
     find_conflicts,
     find_misses,
     fragment_files,
-    lay_over,
     parse_config,
     read_fragment,
     same_value,
-    shown,
 )
 from tasks.kernel.kbuild import Kbuild
 from tasks.util.errors import UserError
@@ -52,109 +52,116 @@ DEFINITION = re.compile(r"^\s*(?:menu)?config\s+(\w+)", re.ASCII | re.MULTILINE)
 
 
 def complete_base(settings: Settings) -> None:
-    """Write base.config: the profile's base config, complete for the kernel's tree.
+    """Write base.config: the profile's base config, with a value for every symbol of the kernel tree.
 
-    Raises `UserError` for a base that does not exist, is no config, or contradicts itself.
+    Raises `UserError` for a base that does not exist, is not a config, or contradicts itself.
     """
-    with _workshop(settings, "kconfig-base") as shop:
+    with _workspace(settings, "kconfig-base") as workspace:
         if settings.profile.kernel.base_mode == "allnoconfig":
             path = base_file(settings)
-            _refuse_conflicts(read_fragment(path))
+            _check_conflicts(read_fragment(path))
             asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
-            shop.make("base.config", "allnoconfig", asked, sees=[path.absolute()])
+            workspace.make("base.config", "allnoconfig", asked, visible=[path.absolute()])
         else:
-            (shop.work / "base.config").write_text(_foreign(settings))
-            shop.make("base.config", "olddefconfig")
-        write_if_changed(settings.config.with_name("base.config"), (shop.work / "base.config").read_bytes())
+            (workspace.work / "base.config").write_text(_imported_base(settings))
+            workspace.make("base.config", "olddefconfig")
+        write_if_changed(
+            settings.config.with_name("base.config"), (workspace.work / "base.config").read_bytes()
+        )
 
 
 def merge(settings: Settings) -> None:
-    """Lay the fragments over base.config and prove every line asked.
+    """Merge the fragments onto base.config, and check that every requested line took effect.
 
     Raises `UserError` for an unknown or malformed fragment, for lines that
-    contradict each other, and for lines that did not take effect; the last with
-    an explanation of each.
+    contradict each other, and for lines that did not take effect.  The last error
+    explains each line.
     """
-    requests = _requests(settings)
-    base_requests, original = _of_base(settings)
-    with _workshop(settings, "kconfig") as shop:
+    requests = _profile_requests(settings)
+    base_requests, original = _base_requests(settings)
+    with _workspace(settings, "kconfig") as workspace:
         base = settings.config.with_name("base.config").read_text()
-        asked = _in_force(base_requests, requests)
-        merged, config = shop.work / "merged.config", shop.work / "config"
-        # The base's own lines once more: what they depend on may come with a fragment.
-        merged.write_text(lay_over(base, asked))
+        asked = _effective_requests(base_requests, requests)
+        merged, config = workspace.work / "merged.config", workspace.work / "config"
+        # The base's own lines are requested again: a fragment may set what they depend on.
+        merged.write_text(apply_requests(base, asked))
         shutil.copyfile(merged, config)
-        shop.make("config", "olddefconfig")
-        outvoted = _outvoted(shop, asked, base_requests)
-        asked = [request for request in asked if request.symbol not in outvoted]
-        (shop.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
+        workspace.make("config", "olddefconfig")
+        overridden = _overridden_by_choice(workspace, asked, base_requests)
+        asked = [request for request in asked if request.symbol not in overridden]
+        (workspace.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
         for name in ("config", "diff.txt"):
-            write_if_changed(settings.config.with_name(name), (shop.work / name).read_bytes())
+            write_if_changed(settings.config.with_name(name), (workspace.work / name).read_bytes())
     logger.info(f"kconfig: {len(asked)} requested lines hold")
 
 
 def print_report(settings: Settings) -> None:
-    """Print a line for each line asked: where, what it became, and by what.
+    """Print a line for each requested line: its place, its value in the result, and what set that.
 
-    Raises `UserError` if no config was made yet.
+    Raises `UserError` if there is no config yet.
     """
     if not settings.config.is_file():
         raise UserError(f"{settings.config} does not exist", "./doit kconfig")
-    requests = _requests(settings)
-    base_requests, _original = _of_base(settings)
-    with _workshop(settings, "kconfig-report") as shop:
+    requests = _profile_requests(settings)
+    base_requests, _original = _base_requests(settings)
+    with _workspace(settings, "kconfig-report") as workspace:
         base = settings.config.with_name("base.config").read_text()
-        asked = _in_force(base_requests, requests)
-        (shop.work / "merged.config").write_text(lay_over(base, asked))
-        shutil.copyfile(settings.config, shop.work / "config")
-        shop.make("config", "savedefconfig")
+        asked = _effective_requests(base_requests, requests)
+        (workspace.work / "merged.config").write_text(apply_requests(base, asked))
+        shutil.copyfile(settings.config, workspace.work / "config")
+        workspace.make("config", "savedefconfig")
         overridden = {request.symbol: request for request in requests}
-        overridden |= _outvoted(shop, asked, base_requests)
-        needed = parse_config((shop.build / "defconfig").read_text())
+        overridden |= _overridden_by_choice(workspace, asked, base_requests)
+        needed = parse_config((workspace.build / "defconfig").read_text())
         final = parse_config(settings.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
     print(report.rstrip("\n"))
 
 
-def _requests(settings: Settings) -> list[Request]:
-    """Return what the profile and its fragments ask, free of contradictions."""
+def _profile_requests(settings: Settings) -> list[Request]:
+    """Return the requests of the profile and its fragments.
+
+    Raises `UserError` if two of them contradict each other.
+    """
     requests = implied_requests(settings)
     for path in fragment_files(settings):
         requests += read_fragment(path)
-    _refuse_conflicts(requests)
+    _check_conflicts(requests)
     return requests
 
 
-def _in_force(base_requests: Iterable[Request], requests: Sequence[Request]) -> list[Request]:
-    """Return all that holds: a fragment may change what the base says."""
+def _effective_requests(base_requests: Iterable[Request], requests: Sequence[Request]) -> list[Request]:
+    """Return all requests, without those of the base that a fragment overrides."""
     changed = {request.symbol for request in requests}
     return [*(request for request in base_requests if request.symbol not in changed), *requests]
 
 
-def _of_base(settings: Settings) -> tuple[list[Request], str]:
-    """Return what the base asks, and the text of one that was made elsewhere.
+def _base_requests(settings: Settings) -> tuple[list[Request], str]:
+    """Return the requests of the base config, and the text of an imported base ("" if it is none).
 
-    A config made for another kernel (`olddefconfig`) holds thousands of lines that
-    this one may not know, and it asks for none of them in particular.
+    An imported base (`olddefconfig`) was made for another kernel.  It has thousands of lines
+    that this kernel may not know, so none of them is a request.
     """
     if settings.profile.kernel.base_mode == "allnoconfig":
         return read_fragment(base_file(settings)), ""
-    return [], _foreign(settings)
+    return [], _imported_base(settings)
 
 
-def _foreign(settings: Settings) -> str:
+def _imported_base(settings: Settings) -> str:
+    """Return the text of a base config made for another kernel; raise `UserError` if it is no config."""
     path = base_file(settings)
     text = path.read_text(errors="replace")
     if not parse_config(text):
-        raise UserError(f"{shown(path)}: not a kernel config", "it has no line CONFIG_...=...")
+        raise UserError(f"{display_path(path)}: not a kernel config", "it has no line CONFIG_...=...")
     return text
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Where configs are made: `work` holds them, `log` is the stage's.
+class Workspace:
+    """The folders of one run of the stage.
 
-    kbuild: the kernel's make; build: the folder in which it has `conf` compiled.
+    kbuild: the kernel's make; build: the folder in which kbuild compiles `conf`;
+    work: the folder of the configs; log: the stage's log file.
     """
 
     kbuild: Kbuild
@@ -162,52 +169,53 @@ class Workshop:
     work: Path
     log: Path
 
-    def make(self, config: str, goal: str, *arguments: str, sees: Sequence[Path] = ()) -> None:
+    def make(self, config: str, goal: str, *arguments: str, visible: Sequence[Path] = ()) -> None:
         """Run the kernel's make for `goal` on the file `config` of `work`."""
         where = [f"O={self.build}", f"KCONFIG_CONFIG={self.work / config}"]
-        # Kconfig's hundred questions to the compiler compile nothing: a launcher only costs time.
+        # Kconfig runs the compiler a hundred times and compiles nothing: a launcher only costs time.
         where.append(f"CC={self.kbuild.toolchain.compiler}")
-        self.kbuild.run([*where, *arguments, goal], log=self.log, sees=sees)
+        self.kbuild.run([*where, *arguments, goal], log=self.log, visible=visible)
 
 
 @contextmanager
-def _workshop(settings: Settings, stage: str) -> Iterator[Workshop]:
-    """Yield an empty folder for configs of `stage`, and have make's `conf` kept for the next time.
+def _workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
+    """Yield a workspace with an empty `work` folder; keep `conf` for the next run if this one succeeds.
 
-    What a cut run or another tree has left is not used.  Raises `UserError` if there is no tree.
+    Raises `UserError` if there is no kernel tree.
     """
     if not (settings.linux / "Kconfig").is_file():
         raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
-    shop = Workshop(
+    workspace = Workspace(
         kbuild.of_profile(settings),
         build=settings.config.with_name(".build"),
         work=settings.config.with_name(".work"),
         log=settings.logs / f"{stage}.log",
     )
-    remove_tree(shop.work)
-    shop.work.mkdir(parents=True)
-    shop.log.unlink(missing_ok=True)
-    state = _tree_state(shop.kbuild)
-    stamp = _prepare_build_folder(shop.build, state)
+    remove_tree(workspace.work)
+    workspace.work.mkdir(parents=True)
+    workspace.log.unlink(missing_ok=True)
+    state = _tree_state(workspace.kbuild)
+    stamp = _prepare_build_folder(workspace.build, state)
     try:
-        yield shop
+        yield workspace
     finally:
-        remove_tree(shop.work)
+        remove_tree(workspace.work)
     write_atomic(stamp, state)
 
 
 def _tree_state(make: Kbuild) -> str:
-    """Return what tells one kernel tree and toolchain from another."""
+    """Return a digest of the kernel tree's path, source and patches, and of the toolchain."""
     stamps = [make.tree / ".tcbuild" / name for name in ("source", "series")]
-    known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # not in a tree put there by hand
+    known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # a tree put there by hand has none
     return digest(str(make.tree).encode(), *known, make.toolchain.fingerprint.encode())
 
 
 def _prepare_build_folder(build: Path, state: str) -> Path:
-    """Make the folder in which make has `conf` compiled; return the stamp it gets when all went well.
+    """Make the folder in which kbuild compiles `conf`; return the path of the stamp for a good run.
 
-    Not the kernel's own: there `conf` could be one of an older source, and would leave an
-    auto.conf of a config not yet final.  What a cut run or another tree has left is not used.
+    The folder is emptied if an interrupted run or another tree wrote it.  It is not the kernel's
+    build folder: `conf` there may be of an older source, and would write an auto.conf of a
+    config that is not final.
     """
     stamp = build / ".tcbuild.state"
     if not stamp.is_file() or stamp.read_text() != state:
@@ -218,16 +226,16 @@ def _prepare_build_folder(build: Path, state: str) -> Path:
 
 
 def implied_requests(settings: Settings) -> list[Request]:
-    """Return what the profile itself asks of the config: the release string.
+    """Return the requests that the profile itself makes: those for the release string.
 
-    Raises `UserError` for a localversion that cannot be part of one.
+    Raises `UserError` for a localversion that cannot be part of a release.
     """
-    local, profile = settings.profile.kernel.localversion, shown(settings.profile_file)
+    local, profile = settings.profile.kernel.localversion, display_path(settings.profile_file)
     requests = [Request("LOCALVERSION_AUTO", "n", "tcbuild, no git state in the release")]
     if not re.fullmatch(r"[A-Za-z0-9._+~-]*", local):
         raise UserError(
             f"{profile}: kernel.localversion {local!r} cannot be part of a release",
-            "it ends in a folder's name: use letters, digits and . _ + ~ -",
+            "a release is part of a folder's name: use letters, digits and . _ + ~ -",
         )
     if local:
         requests.append(Request("LOCALVERSION", f'"{local}"', f"{profile}, kernel.localversion"))
@@ -249,7 +257,7 @@ def base_file(settings: Settings) -> Path:
     return path
 
 
-def _refuse_conflicts(requests: Iterable[Request]) -> None:
+def _check_conflicts(requests: Iterable[Request]) -> None:
     conflicts = find_conflicts(requests)
     if conflicts:
         blocks = [
@@ -263,43 +271,47 @@ def _refuse_conflicts(requests: Iterable[Request]) -> None:
         )
 
 
-def _outvoted(
-    shop: Workshop, asked: Sequence[Request], base_requests: Sequence[Request]
+def _overridden_by_choice(
+    workspace: Workspace, asked: Sequence[Request], base_requests: Sequence[Request]
 ) -> dict[str, Request]:
-    """Return, by symbol, what overrides lines of the base: another member of the same choice.
+    """Return by symbol the requests that override lines of the base: other members of the same choice.
 
-    Raises `UserError` with an explanation of each other line that does not hold in `work/config`.
+    Raises `UserError` that explains each other request that did not take effect in `work/config`.
     """
-    final = parse_config((shop.work / "config").read_text())
-    missed = {*find_misses(asked, final), *_unknown_unset(shop.kbuild.tree, asked, final)}
+    final = parse_config((workspace.work / "config").read_text())
+    missed = {*find_misses(asked, final), *_unset_unknown_symbols(workspace.kbuild.tree, asked, final)}
     if not missed:
         return {}
     misses = [request for request in asked if request in missed]
-    merged = shop.work / "merged.config"
-    symbols, names = kconfig_explain.ask(shop.kbuild, shop.build, merged, misses, shop.work, shop.log)
+    merged = workspace.work / "merged.config"
+    symbols, names = kconfig_explain.ask(
+        workspace.kbuild, workspace.build, merged, misses, workspace.work, workspace.log
+    )
     by_symbol = {request.symbol: request for request in asked}
-    outvoted = {}
+    overridden = {}
     for miss in misses:
         holder = by_symbol.get((symbols[miss.symbol].choice or ("", ""))[1])
         if miss in base_requests and holder and holder not in base_requests:
-            outvoted[miss.symbol] = holder
+            overridden[miss.symbol] = holder
     notes = kconfig_explain.load_notes()
     blocks = [
         kconfig_explain.describe(miss, symbols[miss.symbol], final, names, notes, by_symbol)
         for miss in misses
-        if miss.symbol not in outvoted
+        if miss.symbol not in overridden
     ]
     if blocks:
         raise UserError(
             f"{len(blocks)} of {len(asked)} requested kernel config lines did not take effect",
-            "ask also for what they depend on, or remove the lines",
+            "request also what they depend on, or remove the lines",
             "\n".join(f"  {block}" for block in blocks),
         )
-    return outvoted
+    return overridden
 
 
-def _unknown_unset(linux: Path, requests: Iterable[Request], final: Mapping[str, str]) -> list[Request]:
-    """Return the `is not set` requests for symbols the tree does not have: misspelt, most likely."""
+def _unset_unknown_symbols(
+    linux: Path, requests: Iterable[Request], final: Mapping[str, str]
+) -> list[Request]:
+    """Return the `is not set` requests for symbols that the tree does not define (likely misspelt)."""
     doubtful = [request for request in requests if request.value == "n" and request.symbol not in final]
     known = defined_symbols(linux) if doubtful else set()
     return [request for request in doubtful if request.symbol not in known]
@@ -327,12 +339,12 @@ def format_report(
     final: Mapping[str, str],
     needed: Mapping[str, str],
 ) -> str:
-    """Return a line per requested symbol: where, asked, got, and by what it came to hold.
+    """Return a line per requested symbol: where, asked, got, via.
 
-    `overridden` says by which request a base's line is overridden; `needed` is the
-    result of `make savedefconfig`, the lines that make the config what it is.  `via`
-    is `line` if the symbol is among them, `default` if it would have that value by
-    default or select alone; `base` marks what the base config already had.
+    `overridden` gives by symbol the request that overrides a line of the base; `needed` is the
+    result of `make savedefconfig`, the minimal lines from which the config follows.  `via`
+    is `line` if the symbol is among them, and `default` if default or select alone would
+    give that value; `base` marks values that the base config had already.
     """
     rows = [("# where", "asked", "got", "via")]
     last = {request.symbol: request for request in requests}
@@ -352,28 +364,30 @@ def format_report(
 
 
 def format_diff(original: str, base: str, final: str, requests: Iterable[Request]) -> str:
-    """Return what separates the result from the base config, sorted, in three parts.
+    """Return the differences between the base config and the result, sorted, in three parts.
 
-    `original` is the text of a base file made elsewhere ("" if the base was made
-    here), `base` that of base.config, `final` that of the result.  The parts: asked
-    for by a line, followed by itself (select or default), and what olddefconfig
-    made of the original in this tree.  Facts about the compiler are left out.
+    `original` is the text of an imported base ("" if it is none), `base` that of
+    base.config, `final` that of the result.  The parts: changes that a line asked for,
+    changes by select or default, and the changes of olddefconfig to the imported base.
+    Symbols that only describe the toolchain are left out.
     """
     before, after = parse_config(base), parse_config(final)
     asked = {request.symbol: request for request in requests}
-    changed = _changed(before, after)
+    changed = _changed_symbols(before, after)
     lines = ["# asked for"]
-    lines += [f"{_change(name, before, after)}  ({asked[name].where})" for name in changed if name in asked]
+    lines += [
+        f"{_change_line(name, before, after)}  ({asked[name].where})" for name in changed if name in asked
+    ]
     lines += ["", "# followed by itself (select or default)"]
-    lines += [_change(name, before, after) for name in changed if name not in asked]
+    lines += [_change_line(name, before, after) for name in changed if name not in asked]
     if original:
         first = parse_config(original)
         lines += ["", "# base file, as this kernel version reads it"]
-        lines += [_change(name, first, before) for name in _changed(first, before)]
+        lines += [_change_line(name, first, before) for name in _changed_symbols(first, before)]
     return "\n".join(lines) + "\n"
 
 
-def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+def _changed_symbols(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     with (FOLDER / "notes.toml").open("rb") as stream:
         toolchain = re.compile("|".join(tomllib.load(stream)["toolchain"]["patterns"]))
     return [
@@ -383,7 +397,7 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def _change_line(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
     old, new = before.get(name, "n"), after.get(name, "n")
     if old == "n":
         return f"+ CONFIG_{name}={new}"
@@ -391,7 +405,7 @@ def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> s
 
 
 def print_diff(settings: Settings) -> None:
-    """Print diff.txt of the last good run.  Raises `UserError` if there was none."""
+    """Print diff.txt of the last good run.  Raises `UserError` if there is none."""
     path = settings.config.with_name("diff.txt")
     if not path.is_file():
         raise UserError(f"{path} does not exist", "./doit kconfig")

@@ -1,8 +1,8 @@
-"""Why a requested config line did not take effect, by the kernel's own Kconfig engine.
+"""Explain with the kernel's own Kconfig engine why requested config lines did not take effect.
 
 `kconfig/explain.c` is compiled against the tree's scripts/kconfig, and runs where
-`conf` runs; its records (described there) become a block of text per line asked.
-Nothing here is used while every request holds.
+`conf` runs.  Its records (explain.c describes them) become a block of text per missed request.
+Nothing here runs while every request takes effect.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tasks.util.errors import UserError
 from tasks.util.process import run
 
 LEVEL = {"n": 0, "m": 1, "y": 2}
-# `conf` is replaced by no hook of kbuild, but the preprocessor of the Kconfig
-# language runs commands in exactly its environment and folder.
+# kbuild has no hook that replaces `conf`.  But the preprocessor of the Kconfig language runs
+# commands, and does so in the environment and folder of `conf`.
 HOOK = 'mainmenu "explain"\nresult := $(shell,"$TCBUILD_EXPLAIN" Kconfig "$TCBUILD_ASKED" >"$TCBUILD_OUT")\n'
 
 
@@ -47,7 +47,7 @@ class Need:
 
 @dataclass
 class Prompt:
-    """One prompt of a symbol: the most it lets one set, and what keeps it below y."""
+    """One prompt of a symbol: the highest value it allows, and the terms that keep it below y."""
 
     limit: str
     needs: list[Need] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Prompt:
 
 @dataclass
 class Symbol:
-    """What the engine says of one symbol.  `selects` and `implies` are (value, expression)."""
+    """The engine's records of one symbol.  `selects` and `implies` are pairs (value, expression)."""
 
     name: str
     type: str = "unknown"
@@ -74,7 +74,7 @@ class Symbol:
 
 
 def parse_records(text: str) -> tuple[dict[str, Symbol], list[str]]:
-    """Return the symbols asked and the sorted names of all symbols, from explain's output.
+    """Return the queried symbols and the sorted names of all symbols, from explain's output.
 
     Raises `ValueError` if the output is not complete.
     """
@@ -132,7 +132,7 @@ def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
 def ask_engine(make: Kbuild, build: Path, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
     """Return explain's records on the symbols `names` under the configuration `config`.
 
-    `conf` must have been made in `build`; `work` receives files.  Raises
+    kbuild must have compiled `conf` in `build`; scratch files are written to `work`.  Raises
     `UserError` if the program cannot be compiled against this tree or fails.
     """
     program = _compile(make, build, log)
@@ -157,7 +157,7 @@ def _compile(make: Kbuild, build: Path, log: Path) -> Path:
     folder = build / "scripts" / "kconfig"
     sources = make.tree / "scripts"
     program = folder / "explain"
-    # What kbuild linked `conf` from: the set of objects changes from release to release.
+    # The objects that kbuild linked `conf` from: they differ from release to release.
     words = (folder / ".conf.cmd").read_text().splitlines()[0].split()
     objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
     includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
@@ -175,19 +175,19 @@ def _compile(make: Kbuild, build: Path, log: Path) -> Path:
 def ask(
     make: Kbuild, build: Path, config: Path, misses: Iterable[Request], work: Path, log: Path
 ) -> tuple[dict[str, Symbol], list[str]]:
-    """Return what the engine says of the missed symbols, and the names of all symbols.
+    """Return the engine's records of the missed symbols, and the names of all symbols.
 
-    Raises `UserError` if it gives no complete answer.
+    Raises `UserError` if its output is not complete.
     """
     names = sorted({miss.symbol for miss in misses})
     try:
         return parse_records(ask_engine(make, build, config, names, work, log))
     except ValueError as error:
-        raise UserError(f"kconfig/explain.c gave no answer: {error}", f"its messages are in {log}") from None
+        raise UserError(f"kconfig/explain.c failed: {error}", f"its messages are in {log}") from None
 
 
 def load_notes() -> dict[str, str]:
-    """Return kconfig/notes.toml's explanations of symbols that came or went."""
+    """Return by symbol the notes of kconfig/notes.toml on symbols that kernels gained or lost."""
     with (FOLDER / "notes.toml").open("rb") as stream:
         return {str(name): str(text) for name, text in tomllib.load(stream)["symbols"].items()}
 
@@ -200,7 +200,7 @@ def describe(
     notes: Mapping[str, str],
     asked: Mapping[str, Request],
 ) -> str:
-    """Return the block that explains one missed request; `config` is what came of it."""
+    """Return the block of text that explains one missed request; `config` is the resulting config."""
     got = config.get(miss.symbol, "n")
     if symbol.type == "unknown":
         lines = [f"{miss.where}: {miss.text}: unknown symbol in this kernel version"]
@@ -215,26 +215,28 @@ def describe(
 
 
 def near_names(name: str, names: Sequence[str]) -> list[str]:
-    """Return up to six symbols that `name` may have meant: holding it, held by it, then like it."""
+    """Return up to six likely symbols: those that contain `name`, those it contains, then similar ones."""
     longer = sorted((other for other in names if f"_{name}_" in f"_{other}_"), key=len)
     shorter = [other for other in names if len(other) > 4 and f"_{other}_" in f"_{name}_"]
-    like = difflib.get_close_matches(name, names, n=4, cutoff=0.75)
-    return list(dict.fromkeys([*longer[:3], *sorted(shorter, key=len)[-1:], *like]))[:6]
+    similar = difflib.get_close_matches(name, names, n=4, cutoff=0.75)
+    return list(dict.fromkeys([*longer[:3], *sorted(shorter, key=len)[-1:], *similar]))[:6]
 
 
 def _type_mismatch(miss: Request, symbol: Symbol) -> list[str]:
     value = miss.value
     is_number = value.lstrip("-").isdigit() or value.startswith(("0x", "0X"))
-    fits = {
+    allowed = {
         "bool": value in ("y", "n"),
         "tristate": value in LEVEL,
         "integer": is_number and not value.startswith(("0x", "0X")),
         "hex": value.startswith(("0x", "0X")),
         "string": value.startswith('"'),
     }
-    if not fits.get(symbol.type, True):
-        wants = {"bool": "y or n", "tristate": "y, m or n", "integer": "a decimal number", "hex": "0x..."}
-        line = f"type mismatch: {symbol.type} takes {wants.get(symbol.type, 'a text in quotes')}, not {value}"
+    if not allowed.get(symbol.type, True):
+        expected = {"bool": "y or n", "tristate": "y, m or n", "integer": "a decimal number", "hex": "0x..."}
+        line = (
+            f"type mismatch: {symbol.type} takes {expected.get(symbol.type, 'a text in quotes')}, not {value}"
+        )
         return [line + (" (it cannot be a module)" if value == "m" else "")]
     if symbol.range and is_number:
         low, high = (int(end, 0) for end in symbol.range)
@@ -246,11 +248,11 @@ def _type_mismatch(miss: Request, symbol: Symbol) -> list[str]:
 def _reasons(
     miss: Request, symbol: Symbol, config: Mapping[str, str], asked: Mapping[str, Request]
 ) -> list[str]:
-    # For texts and numbers any visibility is enough.
+    # Texts and numbers need a visible prompt only, so m is enough.
     wanted = LEVEL.get(miss.value, LEVEL["m"])
     got = config.get(miss.symbol, "n")
     if miss.value in LEVEL and LEVEL.get(got, 0) > wanted:
-        return _raised(symbol, wanted, config)
+        return _too_high(symbol, wanted, config)
     if not symbol.prompts:
         return _no_prompt(symbol)
     if LEVEL[symbol.limit] < wanted:
@@ -263,18 +265,18 @@ def _reasons(
         prompt_text, holder = symbol.choice
         by = f" (asked at {asked[holder].where})" if holder in asked else ""
         return [f'not chosen: the choice "{prompt_text}" holds {holder or "no member"}{by}']
-    return [f"the kernel read the value differently; ask for it as it is written: {got}"]
+    return [f"the kernel writes the value differently; request it as {got}"]
 
 
-def _raised(symbol: Symbol, wanted: int, config: Mapping[str, str]) -> list[str]:
+def _too_high(symbol: Symbol, wanted: int, config: Mapping[str, str]) -> list[str]:
     lines = [f"raised by select from {text}" for value, text in symbol.selects if LEVEL[value] > wanted]
     if lines:
         return lines
     if symbol.choice:
-        return [f'the choice "{symbol.choice[0]}" must have a member: ask for another one of it']
+        return [f'the choice "{symbol.choice[0]}" must have a member: request another one']
     lines = [f"raised by imply from {text}" for value, text in symbol.implies if LEVEL[value] > wanted]
     if LEVEL[symbol.limit] > 0:
-        lines += ["MODULES is off, which makes y of m"] if config.get("MODULES", "n") == "n" else []
+        lines += ["MODULES is off, which turns m into y"] if config.get("MODULES", "n") == "n" else []
         return lines
     if symbol.default:
         lines.append(f"its default: {symbol.default[1]}")
@@ -283,7 +285,7 @@ def _raised(symbol: Symbol, wanted: int, config: Mapping[str, str]) -> list[str]
 
 def _no_prompt(symbol: Symbol) -> list[str]:
     lines = ["no prompt: it cannot be set by hand, only by select or default"]
-    # First those that lack least.
+    # Those with the fewest unmet terms first.
     texts = sorted((text for _, text in symbol.selects), key=lambda text: text.count("[=n]"))
     lines += [f"would be selected by {text}" for text in texts[:8]]
     if len(symbol.selects) > 8:

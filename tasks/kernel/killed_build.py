@@ -1,8 +1,8 @@
-"""What a killed make leaves: half-written objects that the next make would take for whole ones.
+"""Remove the half-written objects of a killed make, which the next make would link.
 
-make removes the target it was working on when it is stopped, but not when it is killed
-(kill -9, out of memory).  The kernel's build then compares times: a cut object is newer than
-its source and has the command line of the last build beside it, so it would be linked as it is.
+A make that is stopped removes the target it is writing.  A make that is killed (kill -9, out
+of memory) does not.  kbuild compares mtimes and command lines: a half-written object is newer
+than its source, its command line is unchanged, and so kbuild would use it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from tasks.util.files import write_atomic
 from tasks.util.log import logger
 
 MARK = ".tcbuild.running"
-SECONDS = 20.0
-"""How much of the last work is done again; nothing is open for writing for so long."""
+"""In the build folder: exists while make runs there."""
+REDONE_SECONDS = 20.0
+"""Files written in the last seconds of a killed build are made again; make writes no file for longer."""
 
 
 @contextmanager
-def watched(build: Path) -> Iterator[None]:
-    """Mark a build folder while make works in it; first drop what a killed make wrote last.
+def mark_running(build: Path) -> Iterator[None]:
+    """Mark the build folder while make runs in it; first remove what a killed make wrote last.
 
-    The mark goes when make has ended by itself, well or not.
+    The mark is removed when make ends by itself, with success or with an error.
     """
     mark = build / MARK
     if mark.exists():
-        count = drop_last(build)
+        count = remove_last_written(build)
         logger.info(f"kernel: the last build was killed; its last {count} files are made again")
     write_atomic(mark, "")
     try:
@@ -39,14 +40,14 @@ def watched(build: Path) -> Iterator[None]:
     mark.unlink()
 
 
-def drop_last(build: Path) -> int:
-    """Remove the files of `build` that were written in the `SECONDS` before the newest; return how many.
+def remove_last_written(build: Path) -> int:
+    """Remove the files of `build` written in the last `REDONE_SECONDS` before the newest; return how many.
 
-    .config and our own marks stay: they are written whole.
+    .config and tcbuild's own marks stay: both are written atomically.
     """
     times = {path: path.lstat().st_mtime for path in _files(build)}
     newest = max(times.values(), default=0.0)
-    last = [path for path, time in times.items() if time >= newest - SECONDS]
+    last = [path for path, time in times.items() if time >= newest - REDONE_SECONDS]
     for path in last:
         path.unlink()
     return len(last)

@@ -1,9 +1,9 @@
-"""Patch series on the kernel tree: applied in order, taken back in reverse.
+"""Patch series on the kernel tree: applied in order, reverted in reverse order.
 
-`patches/SERIES/series` lists patch files one a line, as quilt does.  What has
-been applied is kept inside the tree, so that a changed series undoes only what
-changed and `make` sees new mtimes for exactly the files that differ.  (Unpacking
-the tree anew would bring old mtimes back, and stale objects with them.)
+`patches/SERIES/series` lists one patch file a line, as quilt does.  The tree keeps a copy of
+each applied patch.  A changed series therefore reverts only the patches that changed, and
+`make` sees new mtimes for exactly the files that differ.  (A tree unpacked anew would have
+old mtimes, and `make` would keep stale objects.)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 APPLIED = ".tcbuild/applied"
+"""In the tree: the folder of the applied patches, `NNNN-NAME`, in their order."""
 
 
 def series(settings: Settings) -> list[Path]:
@@ -42,46 +43,49 @@ def series(settings: Settings) -> list[Path]:
 
 
 def apply(settings: Settings) -> None:
-    """Bring the kernel tree from the patches it has to the patches of the profile.
+    """Apply the profile's patch series to the kernel tree, and revert patches of an older series.
 
-    Raises `UserError` naming the patch that does not apply; the tree then holds
-    the patches before it, and the next run goes on from there.
+    Raises `UserError` naming the patch that does not apply.  The tree then has the
+    patches before it, and the next run continues from there.
     """
     sync(settings.linux, series(settings), settings.logs / "patches.log")
 
 
 def sync(tree: Path, wanted: list[Path], log: Path) -> None:
-    """Make `tree` carry exactly `wanted`, in that order."""
+    """Make `wanted` the patches applied to `tree`, in that order.
+
+    Raises `UserError` if a patch can be neither applied nor reverted.
+    """
     folder = tree / APPLIED
     folder.mkdir(parents=True, exist_ok=True)
     applied = sorted(folder.iterdir())
-    keep = 0
-    for have, want in zip(applied, wanted, strict=False):
-        if have.read_bytes() != want.read_bytes():
+    kept = 0
+    for applied_patch, wanted_patch in zip(applied, wanted, strict=False):
+        if applied_patch.read_bytes() != wanted_patch.read_bytes():
             break
-        keep += 1
-    for have in reversed(applied[keep:]):
-        if _try(tree, have, reverse=True):
-            _patch(tree, have, log, reverse=True)
-        elif not _try(tree, have, reverse=False):
+        kept += 1
+    for applied_patch in reversed(applied[kept:]):
+        if _applies(tree, applied_patch, reverse=True):
+            _patch(tree, applied_patch, log, reverse=True)
+        elif not _applies(tree, applied_patch, reverse=False):
             raise UserError(
-                f"the kernel tree no longer matches the patches applied to it ({have.name})",
+                f"the kernel tree no longer matches the patches applied to it ({applied_patch.name})",
                 f"remove {tree} to unpack it again",
             )
-        have.unlink()
-    for number, want in enumerate(wanted[keep:], keep + 1):
-        # A run killed between patching and noting it down left the patch applied.
-        if _try(tree, want, reverse=False):
-            _patch(tree, want, log, reverse=False)
-            logger.info(f"applied {want.name}")
-        elif not _try(tree, want, reverse=True):
-            raise _does_not_apply(tree, want)
-        write_atomic(folder / f"{number:04}-{want.name}", want.read_bytes())
+        applied_patch.unlink()
+    for number, wanted_patch in enumerate(wanted[kept:], kept + 1):
+        # A run killed after it patched and before it recorded that has left the patch applied.
+        if _applies(tree, wanted_patch, reverse=False):
+            _patch(tree, wanted_patch, log, reverse=False)
+            logger.info(f"applied {wanted_patch.name}")
+        elif not _applies(tree, wanted_patch, reverse=True):
+            raise _does_not_apply(tree, wanted_patch)
+        write_atomic(folder / f"{number:04}-{wanted_patch.name}", wanted_patch.read_bytes())
     write_if_changed(tree / ".tcbuild/series", listing(wanted))
 
 
 def listing(wanted: list[Path]) -> str:
-    """Return what tells one patch series from another: `sha256sum` lines, in order."""
+    """Return the checksums of a patch series: a line of sha256sum(1) for each patch, in order."""
     return "".join(f"{sha256_file(path)}  {path.name}\n" for path in wanted)
 
 
@@ -90,7 +94,7 @@ def _argv(patch: Path, reverse: bool) -> list[str | Path]:
     return ["patch", "-p1", *how, "-i", patch.absolute()]
 
 
-def _try(tree: Path, patch: Path, *, reverse: bool) -> bool:
+def _applies(tree: Path, patch: Path, *, reverse: bool) -> bool:
     return run([*_argv(patch, reverse), "--dry-run"], cwd=tree, check=False).status == 0
 
 
@@ -99,8 +103,8 @@ def _patch(tree: Path, patch: Path, log: Path, *, reverse: bool) -> None:
 
 
 def _does_not_apply(tree: Path, patch: Path) -> UserError:
-    said = run([*_argv(patch, False), "--dry-run"], cwd=tree, check=False).stdout
-    detail = "\n".join(f"  | {line}" for line in said.splitlines()[:20])
+    output = run([*_argv(patch, False), "--dry-run"], cwd=tree, check=False).stdout
+    detail = "\n".join(f"  | {line}" for line in output.splitlines()[:20])
     return UserError(
         f"patch {patch.name} does not apply to this kernel source",
         "refresh it for this version, or take it out of the series",

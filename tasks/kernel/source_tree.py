@@ -1,8 +1,9 @@
-"""The kernel tree: unpacked and patched, but not before somebody needs it.
+"""The kernel tree: the unpacked and patched source.
 
-With a shared cache, configuration and kernel may come from there, and 1.5 GB of source
-would be unpacked for nothing.  Task `linux` then writes only the stamps, which say what
-the tree is to be, and a mark; `ensure` unpacks it before the first stage that reads the tree.
+A shared cache may hold the configuration and the kernel; 1.5 GB of source would then be
+unpacked for nothing.  With a shared cache, task `linux` therefore defers the work: it writes
+only the stamps, which identify source and patch series, and a mark.  `ensure` unpacks the tree
+before the first stage that reads it.
 """
 
 from __future__ import annotations
@@ -21,53 +22,56 @@ from tasks.util.files import atomic_dir, scratch_folder, write_atomic
 from tasks.util.log import logger
 
 SERIES = ".tcbuild/series"
+"""In the tree: the checksums of its patch series (`patches.listing`)."""
 BUILD_STAMP = ".tcbuild.json"
-"""In the build folder: which source and toolchain its objects are of."""
+"""In the build folder: the source and the toolchain that its objects were made from."""
 
 
 def prepare(settings: Settings) -> None:
-    """Make the kernel tree, or with a shared cache only what says which one it will be."""
-    put_off = settings.shared_cache and not is_tree(settings.profile.kernel.source)
-    if put_off and not is_unpacked(settings):
+    """Unpack and patch the kernel tree; with a shared cache, write only its stamps and defer the rest."""
+    deferred = settings.shared_cache and not is_tree(settings.profile.kernel.source)
+    if deferred and not is_unpacked(settings):
         with atomic_dir(settings.linux) as folder:
             write_atomic(folder / STAMP, identity(settings))
             write_atomic(folder / SERIES, patches.listing(patches.series(settings)))
             write_atomic(folder / DEFERRED, "")
-        logger.info("linux: not unpacked yet; whatever the shared cache does not have will do so")
+        logger.info(
+            "linux: the source is unpacked later, if the shared cache lacks the kernel or its configuration"
+        )
         return
-    _make(settings)
+    _unpack_and_patch(settings)
 
 
 def ensure(settings: Settings) -> None:
-    """Make the kernel tree if that was put off."""
+    """Unpack and patch the kernel tree if that was deferred."""
     if (settings.linux / DEFERRED).exists():
-        logger.info("linux: unpacking the source, which was put off")
-        _make(settings)
+        logger.info("linux: unpacking the source now, as a stage needs it")
+        _unpack_and_patch(settings)
 
 
-def _make(settings: Settings) -> None:
+def _unpack_and_patch(settings: Settings) -> None:
     if (settings.linux / DEFERRED).exists():
-        # A run killed from here on finds no stamp, and begins with this task again.
+        # Without the stamp, the run after a killed one repeats this task from its start.
         (settings.linux / STAMP).unlink(missing_ok=True)
-        # The tree's files will be older than any object: make would keep those of another patch series.
+        # The unpacked files are older than all objects: make would keep objects of another patch series.
         (settings.build / BUILD_STAMP).unlink(missing_ok=True)
     unpack_linux(settings)
     patches.apply(settings)
 
 
 def unpack_linux(settings: Settings) -> None:
-    """Make `settings.linux` a fresh kernel source tree from the fetched source.
+    """Unpack the fetched source to `settings.linux`, without patches.
 
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
-    tar archive, or, for kind `file`, a tree that is copied.  What it was stands in
-    `.tcbuild/source` of the tree; the same source is not unpacked again, so that
-    patches and mtimes stay, and of a tree edits are taken over.  Raises `UserError` if
-    the source is not in the cache, and if there is no kernel tree in it.
+    tar archive, or, for kind `file`, a folder that is copied.  `.tcbuild/source` of the
+    tree identifies the source.  The same archive is not unpacked again, so that patches
+    and mtimes stay; from a folder, only edited files are copied again.  Raises `UserError`
+    if the source is not in the cache, and if it holds no kernel tree.
     """
     source = settings.profile.kernel.source
     if is_tree(source):
         origin = source.local_file()
-        _refuse_unless_kernel(origin, origin)
+        _check_is_kernel(origin, origin)
         edited_tree.sync(settings, origin)
         return
     if is_unpacked(settings):
@@ -79,8 +83,8 @@ def unpack_linux(settings: Settings) -> None:
             debian_package.unpack_deb(origin, scratch / "deb")
             archive = _tar_in_deb(scratch / "deb", origin)
         unpack_tar(archive, scratch / "tree", label=archive.name)
-        tree = _top(scratch / "tree")
-        _refuse_unless_kernel(tree, origin)
+        tree = _top_folder(scratch / "tree")
+        _check_is_kernel(tree, origin)
         write_atomic(tree / STAMP, identity(settings))
         with atomic_dir(settings.linux) as folder:
             os.replace(tree, folder)
@@ -93,12 +97,12 @@ def _tar_in_deb(unpacked: Path, deb: Path) -> Path:
     return found[0]
 
 
-def _top(folder: Path) -> Path:
-    """Return the one folder in `folder` that holds all the rest, as in kernel archives, or itself."""
+def _top_folder(folder: Path) -> Path:
+    """Return the single top folder in `folder`, as kernel archives have one; else `folder` itself."""
     inside = [path for path in folder.iterdir() if path.name != "pax_global_header"]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
-def _refuse_unless_kernel(tree: Path, origin: Path) -> None:
+def _check_is_kernel(tree: Path, origin: Path) -> None:
     if not all((tree / name).exists() for name in ("Makefile", "Kconfig", "arch")):
         raise UserError(f"{origin.name} holds no kernel source (Makefile, Kconfig, arch/)")

@@ -1,6 +1,6 @@
 """What stands before the compiler: a cache, a compile farm, or nothing.
 
-Two parts belong together: the words for CC= and HOSTCC=, which are the same in every call
+Two parts belong together: the compiler_command for CC= and HOSTCC=, which are the same in every call
 of make, and a session around the one that compiles much, with the servers, hosts and
 statistics of the launcher.  Outside of a session everything is compiled here.
 
@@ -65,7 +65,7 @@ class Launcher:
         """What the launcher keeps between builds; `prepare` makes it."""
         return self.cache / (self.table.launcher if self.table.launcher != "none" else "ccache")
 
-    def words(self, compiler: str, *, has_ccache: bool) -> str:
+    def compiler_command(self, compiler: str, *, has_ccache: bool) -> str:
         """Return the compiler command for CC= and HOSTCC=; `compiler` is the toolchain's own.
 
         has_ccache: whether the toolchain has one; without, nothing stands before the compiler.

@@ -15,12 +15,12 @@ from tasks.config.settings import Settings
 from tasks.kernel.fragments import (
     FOLDER,
     Request,
+    apply_requests,
     config_line,
     find_conflicts,
     find_misses,
     fragment_files,
     known_fragments,
-    lay_over,
     parse_config,
     parse_fragment,
     read_fragment,
@@ -144,7 +144,7 @@ def test_fragments_are_found_by_name_or_path(make_settings: Callable[..., Settin
         ("qemu.config", "did you mean 'qemu'"),
         ("zzz", "^in kconfig/: containers, ext3-xattr"),
         ("base-x86_64", "in kconfig/"),
-        ("./none.config", "a path, seen from"),
+        ("./none.config", "a path relative to"),
     ],
 )
 def test_an_unknown_fragment_is_refused(make_settings: Callable[..., Settings], name: str, hint: str) -> None:
@@ -185,7 +185,9 @@ CONFIG_TEXT="x=y"
 
 
 def test_requests_replace_the_lines_of_their_symbols_and_go_last() -> None:
-    merged = lay_over(BASE, [request("A", "m"), request("B", "y"), request("NEW", "3"), request("A", "n")])
+    merged = apply_requests(
+        BASE, [request("A", "m"), request("B", "y"), request("NEW", "3"), request("A", "n")]
+    )
     assert merged == (
         "# Linux/x86 6.12.0 Kernel Configuration\nCONFIG_AB=m\n\n# comment\n"
         'CONFIG_TEXT="x=y"\nCONFIG_B=y\nCONFIG_NEW=3\n# CONFIG_A is not set\n'
@@ -197,7 +199,7 @@ def test_after_laying_over_each_symbol_has_the_value_asked_last(
     before: list[tuple[str, str]], pairs: list[tuple[str, str]]
 ) -> None:
     base = "".join(config_line(*pair) + "\n" for pair in before)
-    merged = lay_over(base, [request(*pair) for pair in pairs])
+    merged = apply_requests(base, [request(*pair) for pair in pairs])
     assert parse_config(merged) == dict(before) | dict(pairs)
     names = [line.split("=")[0] for line in merged.splitlines() if line.startswith("CONFIG_")]
     assert {name for name in names if names.count(name) > 1} <= {f"CONFIG_{symbol}" for symbol, _ in before}

@@ -166,7 +166,7 @@ def test_unmet_dependencies_are_told_with_value_and_position() -> None:
         ("NR", "0x10", "type mismatch: integer takes a decimal number, not 0x10"),
         ("NR", "4096", "out of range: 4096 is not within 2 to 512"),
         ("NR", "-1", "out of range"),
-        ("NR", "65", "the kernel read the value differently; ask for it as it is written: 64"),
+        ("NR", "65", "the kernel writes the value differently; request it as 64"),
         ("ADDRESS", "100", "type mismatch: hex takes 0x..., not 100"),
         ("ADDRESS", "0x2001", "out of range: 0x2001 is not within 0x10 to 0x2000"),
         ("TEXT", "y", "type mismatch: string takes a text in quotes, not y"),

@@ -41,11 +41,11 @@ def build(tmp_path: Path) -> Path:
 
 
 def killed(build: Path) -> None:
-    """Run make under `watched`, and kill all of it in the middle of late.o."""
+    """Run make under `mark_running`, and kill all of it in the middle of late.o."""
     (build / "hang").touch()
     code = (
-        "import subprocess, sys; from pathlib import Path; from tasks.kernel import killed_build as unclean\n"
-        "with unclean.watched(Path(sys.argv[1])):\n"
+        "import subprocess, sys; from pathlib import Path; from tasks.kernel import killed_build\n"
+        "with killed_build.mark_running(Path(sys.argv[1])):\n"
         "    subprocess.run(['make', '-s', '-C', sys.argv[1]], check=True)"
     )
     process = subprocess.Popen(
@@ -66,7 +66,7 @@ def test_a_half_written_object_is_not_taken(build: Path, capsys: pytest.CaptureF
     assert (build / "late.o").read_text() == "lat"
     subprocess.run(["make", "-s", "-C", build], check=True)
     assert (build / "late.o").read_text() == "lat", "make alone takes it for whole"
-    with killed_build.watched(build):
+    with killed_build.mark_running(build):
         assert (build / "early.o").exists(), "what was written long before is kept"
         subprocess.run(["make", "-s", "-C", build], check=True)
     assert (build / "late.o").read_text() == "late, whole"
@@ -75,10 +75,10 @@ def test_a_half_written_object_is_not_taken(build: Path, capsys: pytest.CaptureF
 
 
 def test_a_build_that_failed_by_itself_keeps_all(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError), killed_build.watched(build):
+    with pytest.raises(ValueError), killed_build.mark_running(build):
         (build / "new.o").touch()
         raise ValueError
-    with killed_build.watched(build):
+    with killed_build.mark_running(build):
         pass
     assert "new.o" in names(build)
     assert capsys.readouterr().out == ""
@@ -90,7 +90,7 @@ def test_configuration_and_links_stay(build: Path) -> None:
     (build / "include").mkdir()
     (build / "include" / ".config").touch()
     (build / "source").symlink_to("Makefile")
-    assert killed_build.drop_last(build) == 1
+    assert killed_build.remove_last_written(build) == 1
     assert names(build) == {
         *("Makefile", "early.c", "late.c", ".config", ".tcbuild.json", "include", "source")
     }
