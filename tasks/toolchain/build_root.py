@@ -1,12 +1,12 @@
-"""Which compiler builds the kernel: the machine's own, or one in a build root.
+"""The toolchain of the kernel: the compiler of this machine, or one in a build root.
 
 `toolchains/NAME.toml` describes a toolchain.  A build root is a Debian release
-with an older compiler, unpacked once into the cache by mmdebstrap(1) from the
-machine's own package mirror and entered with bubblewrap (bwrap(1)): no network,
-nothing of the machine's files but the folders bound into it.  Both work as root
-and as an ordinary user, and need no mount to be undone afterwards.
+with an older compiler.  mmdebstrap(1) makes it once in the cache, from the machine's
+own package mirror; bubblewrap (bwrap(1)) runs commands in it, without a network and
+without the machine's files except the folders bound into it.  Both programs work as root
+and as an ordinary user, and leave no mounts behind.
 
-`toolchains/NAME.packages`, where there is one, pins every package of the root.
+`toolchains/NAME.packages`, if it exists, pins every package of the root.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ FOLDER = Path(__file__).with_name("toolchains")
 HOST = "host"
 HOST_ROOT = Path("/")
 PACKAGES = "packages"
-"""In a root's folder: what is installed in it.  Written last, so it marks a whole root."""
+"""In a root's folder: the list of its packages.  It is written last, so it marks a complete root."""
 MIRROR_VARIABLE = "TCBUILD_DEBIAN_MIRROR"
+"""Environment variable: the address of a Debian mirror."""
 
-# The folders of a root that hold programs and what they read.  /home, /srv, /var
-# and the like stay away: a bound folder often lies below a folder of that name.
+# The folders of a root that hold programs and their data.  /home, /srv, /var and
+# the like are left out: bound folders often lie below folders of these names.
 SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-# Made by bwrap itself; nothing can be bound below them.
+# bwrap makes these itself; nothing can be bound below them.
 VIRTUAL = ("dev", "proc")
-# How to reach the mirror, as the machine's apt is configured (apt.conf(5)).
+# Settings of the machine's apt for reaching the mirror (apt.conf(5)).
 APT_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Retries")
 # Documentation is a third of a build root.
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
@@ -51,7 +52,7 @@ LICENCES = "/usr/share/doc/*/copyright"
 
 @dataclass(frozen=True)
 class BuildRoot:
-    """The Debian release a build root is made of, and the packages in it."""
+    """The Debian release that a build root is made of, and its packages."""
 
     suite: str
     packages: tuple[str, ...]
@@ -72,7 +73,7 @@ class BuildRoot:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One `toolchains/NAME.toml`; without `root` it is the machine's own programs."""
+    """One `toolchains/NAME.toml`; without `root` it means the programs of this machine."""
 
     description: str
     compiler: str
@@ -82,10 +83,10 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class ReadyToolchain:
-    """A toolchain that can compile now.
+    """A toolchain whose programs are all installed.
 
-    compiler: the C compiler's command; root: the build root's folder, `/` for the machine
-    itself; fingerprint: a line that differs whenever objects must not be mixed.
+    compiler: the C compiler's command; root: the build root's folder, `/` for this machine;
+    fingerprint: toolchains with different fingerprints must not share objects.
     """
 
     compiler: str
@@ -122,10 +123,12 @@ def load(name: str) -> Toolchain:
 def root_folder(cache: Path, name: str) -> Path:
     """Return where the build root `name` lies in the cache.
 
-    The folder's name holds a digest of the toolchain's description and of its
-    pinned packages: another version of either is another root beside this one.
+    The folder's name has a digest of the toolchain's description and of its
+    pinned packages: a new version of either gets a new root.
     """
-    content = b"".join(file.read_bytes() for file in (FOLDER / f"{name}.toml", _pin(name)) if file.is_file())
+    content = b"".join(
+        file.read_bytes() for file in (FOLDER / f"{name}.toml", _pin_file(name)) if file.is_file()
+    )
     return cache / "toolchains" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
@@ -135,9 +138,9 @@ def is_made(cache: Path, name: str) -> bool:
 
 
 def ready(cache: Path, name: str) -> ReadyToolchain:
-    """Return toolchain `name`, whose build root `ensure_root` has made if it has one.
+    """Return toolchain `name`.
 
-    Raises `UserError` if the root is not in the cache.
+    Raises `UserError` if its build root is not in the cache: `ensure_root` makes it.
     """
     toolchain = load(name)
     if not is_made(cache, name):
@@ -147,18 +150,17 @@ def ready(cache: Path, name: str) -> ReadyToolchain:
 
 
 def ensure_root(cache: Path, name: str, *, offline: bool) -> Path:
-    """Return the root folder of toolchain `name`, made now if the cache has none.
+    """Return the root folder of toolchain `name`, and make it if the cache has none.
 
-    `/` stands for the machine itself (a toolchain without a root).  Nothing is
-    downloaded if the root is in the cache.  Raises `UserError` if it is not and
-    `offline` is set, if no mirror is known, if it cannot be made or entered, and
-    if its packages are not the pinned ones.
+    The folder is `/` for a toolchain without a root.  Nothing is downloaded if the root is in
+    the cache.  Raises `UserError` if it is not there and `offline` is set, if no mirror is
+    known, if the root cannot be made or entered, and if its packages are not the pinned ones.
     """
     toolchain = load(name)
     if toolchain.root is None:
         return HOST_ROOT
     folder = root_folder(cache, name)
-    with _one_at_a_time(folder):
+    with _locked(folder):
         if not is_made(cache, name):
             if offline:
                 raise UserError(
@@ -170,7 +172,7 @@ def ensure_root(cache: Path, name: str, *, offline: bool) -> Path:
 
 
 def command(root: Path, argv: Sequence[str | Path], binds: Sequence[Bind]) -> list[str]:
-    """Return the argument list that runs `argv` in `root`; `argv` itself if that is `/`.
+    """Return the argument list that runs `argv` in `root`; if that is `/`, `argv` itself.
 
     The command sees the root's programs (read-only), an empty /tmp, and `binds`;
     no network and no other process.  It starts in the caller's working directory
@@ -187,7 +189,7 @@ def command(root: Path, argv: Sequence[str | Path], binds: Sequence[Bind]) -> li
             box += ["--symlink", os.readlink(inside), f"/{folder}"]
         elif inside.is_dir():
             box += ["--ro-bind", str(inside), f"/{folder}"]
-    # Outer folders first: a bind hides what was bound below it before.
+    # Outer folders first: a bind hides earlier binds below it.
     for bind in sorted(binds, key=lambda bind: bind.path):
         if len(bind.path.parts) < 2 or bind.path.parts[1] in (*SYSTEM, *VIRTUAL):
             raise UserError(
@@ -199,15 +201,15 @@ def command(root: Path, argv: Sequence[str | Path], binds: Sequence[Bind]) -> li
 
 
 def fingerprint(name: str, root: Path) -> str:
-    """Return one line that differs whenever objects of two builds must not be mixed.
+    """Return the fingerprint of a toolchain, one line.  Builds of two fingerprints must not share objects.
 
-    Toolchain, compiler, linker and C library versions; in a root, a digest of all
-    its packages too.  Objects and kbuild's host programs (which `make mrproper`
-    leaves in tools/) fit together only within one fingerprint.
+    It has the versions of toolchain, compiler, linker and C library, and for a root a digest
+    of all its packages.  It protects objects, and kbuild's host programs (`make mrproper`
+    leaves those in tools/).
     """
     compiler = load(name).compiler
-    asked = ([compiler, "-dumpfullversion"], ["ld", "-v"], ["getconf", "GNU_LIBC_VERSION"])
-    gcc, linker, libc = (run(command(root, argv, ())).stdout for argv in asked)
+    version_commands = ([compiler, "-dumpfullversion"], ["ld", "-v"], ["getconf", "GNU_LIBC_VERSION"])
+    gcc, linker, libc = (run(command(root, argv, ())).stdout for argv in version_commands)
     listing = root.parent / PACKAGES
     packages = hashlib.sha256(listing.read_bytes()).hexdigest()[:16] if root != HOST_ROOT else ""
     return describe(name, compiler, gcc, linker, libc, packages)
@@ -218,18 +220,19 @@ def describe(name: str, compiler: str, gcc: str, linker: str, libc: str, package
 
     `gcc` is `-dumpfullversion`'s output, `linker` that of `ld -v` ("GNU ld (GNU
     Binutils for Debian) 2.40"), `libc` getconf's ("glibc 2.36").
+    Raises `UserError` if one of them is empty.
     """
     if not (gcc.strip() and linker.strip() and libc.strip()):
-        raise UserError(f"toolchain {name}: compiler, linker or C library do not say their version")
+        raise UserError(f"toolchain {name}: compiler, linker or C library print no version")
     parts = [name, f"{compiler} {gcc.strip()}", f"ld {linker.split()[-1]}", libc.strip()]
     return ", ".join([*parts, *([f"packages {packages}"] if packages else [])])
 
 
 def mirror() -> str:
-    """Return the address of the Debian mirror the machine's apt uses (any release will do).
+    """Return the address of the Debian mirror that the machine's apt uses, for whichever release.
 
-    `$TCBUILD_DEBIAN_MIRROR` goes first: a machine of another distribution has
-    none.  Raises `UserError` if neither names one.
+    `$TCBUILD_DEBIAN_MIRROR` has precedence: the apt of another distribution has no
+    Debian mirror.  Raises `UserError` if neither names one.
     """
     chosen = os.environ.get(MIRROR_VARIABLE, "")
     if chosen:
@@ -243,24 +246,24 @@ def parse_mirror(targets: str) -> str:
     """Return the first Debian main archive in lines of `URI ORIGIN LABEL COMPONENT`.
 
     Label `Debian` is the archive itself, `Debian-Security` is not.  Origin and
-    label are empty as long as apt has not fetched its lists.
+    label are empty until apt has fetched its lists.  Raises `UserError` if no line matches.
     """
     for line in targets.splitlines():
         if line.split(maxsplit=1)[1:] == ["Debian Debian main"]:
             return line.split()[0]
     raise UserError(
-        "the machine's apt knows no Debian mirror to make a build root from",
-        f"apt-get update; or set {MIRROR_VARIABLE} to the address of one",
+        "no Debian mirror to make a build root from is in the configuration of apt",
+        f"run apt-get update, or set {MIRROR_VARIABLE} to the address of a mirror",
     )
 
 
-def _pin(name: str) -> Path:
+def _pin_file(name: str) -> Path:
     return FOLDER / f"{name}.packages"
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    # Two builds that want the same root: the second waits for the first one's.
+def _locked(folder: Path) -> Iterator[None]:
+    # Of two builds that need the same root, the second waits until the first has made it.
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -282,12 +285,12 @@ def _make_root(folder: Path, name: str, toolchain: Toolchain, wanted: BuildRoot)
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as settings:
             settings.write(_apt_settings())
             settings.flush()
-            Path(settings.name).chmod(0o644)  # read by mmdebstrap's mapped user
+            Path(settings.name).chmod(0o644)  # mmdebstrap reads it as another user
             argv = mmdebstrap(wanted, tarball, source, Path(settings.name))
-            run(argv, log=log, hint=_why_not())
+            run(argv, log=log, hint=_mmdebstrap_hint())
         root.mkdir()
-        # One owner for all files: a build root needs no others, and whoever made
-        # it can remove it.  Device nodes come from bwrap.
+        # All files get the owner who makes the root, so that this user can remove
+        # it.  bwrap provides the device nodes.
         unpack = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", "--exclude=./dev/*"]
         run([*unpack, "--file", tarball, "--directory", root], log=log)
         tarball.unlink()
@@ -303,7 +306,7 @@ ENTER_HINT = (
 )
 
 
-def _why_not() -> str:
+def _mmdebstrap_hint() -> str:
     mapping = "" if os.geteuid() == 0 else ", and has /etc/subuid a range for you (package uidmap)"
     return f"is the Debian mirror reachable{mapping}?"
 
@@ -325,9 +328,9 @@ def mmdebstrap(wanted: BuildRoot, tarball: Path, source: str, apt_settings: Path
     ]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     argv += [f"--dpkgopt=path-include={LICENCES}"]
-    # The machine's proxy and mirror are nobody's business inside.
-    own = '"$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"'
-    argv += [f'--customize-hook=rm -f {own} && rm -f "$1/etc/resolv.conf" "$1/etc/hostname"']
+    # Commands in the root have no use for the machine's proxy and mirror.
+    apt_files = '"$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"'
+    argv += [f'--customize-hook=rm -f {apt_files} && rm -f "$1/etc/resolv.conf" "$1/etc/hostname"']
     return [*argv, wanted.suite, str(tarball), source]
 
 
@@ -343,11 +346,11 @@ def installed(root: Path) -> str:
 
 
 def check_pinned(name: str, listing: str) -> None:
-    """Compare a root's packages with the pinned ones, if there are any.
+    """Raise `UserError` with the differences if a root's packages are not the pinned ones.
 
-    Raises `UserError` showing the packages that differ.
+    A toolchain without a pin file accepts all packages.
     """
-    pin = _pin(name)
+    pin = _pin_file(name)
     if not pin.is_file() or pin.read_text() == listing:
         return
     pinned, offered = pin.read_text().splitlines(), listing.splitlines()

@@ -1,7 +1,7 @@
 """A compile farm of distcc hosts (distcc(1), distccd(1)).
 
-distcc preprocesses here and sends the text to a host; if that fails, it compiles here, and
-leaves the host alone for a while.  Only its verbose log says which host did what.
+distcc preprocesses on this machine and sends the text to a host.  If that fails, it compiles on
+this machine, and does not use the host for a while.  Only its verbose log names the host of a job.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from tasks.util.parallel import each
 
 HERE = "localhost"
 DONE = re.compile(r"^distcc\[\d+\] compile (?!\(null\))\S+ on (\S+?)(?::\d+)?(?:/\d+)? completed ok")
-# A host or all of them at fault, or the compiler there, which misses the file of an .incbin.
+# Hosts failed, or the compiler on one did: it lacks the file that an .incbin names.
 FAILED = re.compile(r"Warning: failed to distribute.*running locally instead")
-WORTH_KEEPING = re.compile(r" completed ok$|\b(ERROR|Warning|CRITICAL)\b")
+KEPT_LINE = re.compile(r" completed ok$|\b(ERROR|Warning|CRITICAL)\b")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return distcc's settings; its locks lie in `folder`, which must exist.
+    """Return distcc's settings; its locks are in `folder`, which must exist.
 
-    It compiles here until `farm` names the hosts.
+    distcc compiles on this machine until `farm` names the hosts.
     """
     return {
         "DISTCC_DIR": str(folder),
         "DISTCC_HOSTS": HERE,
-        # Else it turns `gcc` into `x86_64-linux-gnu-gcc`, which is not what was asked for.
+        # Else it runs `x86_64-linux-gnu-gcc` instead of `gcc`.
         "DISTCC_NO_REWRITE_CROSS": "1",
-        # For one file.  A host that vanished without a word is noticed no earlier.
+        # Seconds for one file: the time until distcc notices that a host is gone.
         "DISTCC_IO_TIMEOUT": "120",
-        # A file with .incbin fails on any host, and must not cost one for a minute.
+        # Seconds.  A file with .incbin fails on any host, and the default would exclude it for a minute.
         "DISTCC_BACKOFF_PERIOD": "10",
     }
 
 
 @contextmanager
 def farm(hosts: Sequence[Host], folder: Path, logs: Path) -> Iterator[Farm]:
-    """Yield the farm of `hosts`, those left out that cannot be used.
+    """Yield the farm of the usable ones of `hosts`.
 
-    `folder` is for scratch files and exists.  What each host did, and what went wrong, is
-    in distcc.log of the folder `logs` afterwards.
+    `folder` is for scratch files and must exist.  Afterwards distcc.log of the folder `logs`
+    lists the jobs of each host, and the failures.
     """
     here = compile_probe(["gcc"], folder / "here", {})
     usable = []
-    troubles = each(lambda host: trouble(host, here, folder), hosts, len(hosts))
-    for host, why in zip(hosts, troubles, strict=True):
+    reasons = each(lambda host: unusable_reason(host, here, folder), hosts, len(hosts))
+    for host, why in zip(hosts, reasons, strict=True):
         if why:
             logger.warning(f"farm: {host.address} is not used: {why}")
         else:
@@ -65,33 +65,35 @@ def farm(hosts: Sequence[Host], folder: Path, logs: Path) -> Iterator[Farm]:
     env = {"DISTCC_HOSTS": hosts_line(usable), "DISTCC_LOG": str(raw), "DISTCC_VERBOSE": "1"}
     slots = sum(host.slots for host in usable) if elsewhere else 0
     try:
-        yield Farm(env if elsewhere else {}, slots, lambda: summary(_lines(raw)))
+        yield Farm(env if elsewhere else {}, slots, lambda: summary(_read_lines(raw)))
     finally:
         kept.unlink(missing_ok=True)
         if raw.exists():
-            write_atomic(kept, "".join(line for line in _lines(raw) if WORTH_KEEPING.search(line)))
+            write_atomic(kept, "".join(line for line in _read_lines(raw) if KEPT_LINE.search(line)))
 
 
 def hosts_line(hosts: Iterable[Host]) -> str:
-    """Return `$DISTCC_HOSTS`; as many jobs are preprocessed at a time as keep the processors busy."""
+    """Return `$DISTCC_HOSTS`, with twice as many preprocessing jobs as this machine has processors."""
     processors = len(os.sched_getaffinity(0))
     words = [f"{HERE}/{host.slots}" if host.address == HERE else str(host) for host in hosts]
     return " ".join([f"--localslots={processors}", f"--localslots_cpp={2 * processors}", *words])
 
 
-def trouble(host: Host, here: Object, folder: Path) -> str:
-    """Return why `host` cannot be used, "" if it can; `here` is the probe compiled on this machine."""
+def unusable_reason(host: Host, here: Object, folder: Path) -> str:
+    """Return why `host` is unusable, "" if it is usable; `here` is the probe compiled on this machine."""
     if host.address == HERE:
         return ""
     where = folder / f"{host.address}-{host.port}"
-    state = folder / f"state-{where.name}"  # of its own: a failure here is not to bar it from the build
+    state = (
+        folder / f"state-{where.name}"
+    )  # its own, as a failure of the probe must not exclude the host from the build
     state.mkdir()
     env = environment(state) | {"DISTCC_HOSTS": str(host), "DISTCC_FALLBACK": "0"}
     return difference(here, compile_probe(["distcc", "gcc"], where, env))
 
 
 def summary(log: Iterable[str]) -> str:
-    """Return the line that says which host compiled how many files, from a verbose log."""
+    """Return the line with the number of files that each host compiled, from a verbose log."""
     jobs: Counter[str] = Counter()
     failed = 0
     for line in log:
@@ -99,11 +101,11 @@ def summary(log: Iterable[str]) -> str:
             jobs[found[1]] += 1
         elif FAILED.search(line):
             failed += 1
-    return "distcc: " + told(jobs, failed)
+    return "distcc: " + describe_jobs(jobs, failed)
 
 
-def told(jobs: Mapping[str, int], failed: int) -> str:
-    """Say how many jobs ran on which host, and how many came back to this machine."""
+def describe_jobs(jobs: Mapping[str, int], failed: int) -> str:
+    """Return in words how many jobs ran on each host, and how many of them failed there and ran here."""
     places = [
         f"{count} jobs {'here' if host == HERE else f'on {host}'}" for host, count in sorted(jobs.items())
     ]
@@ -111,7 +113,7 @@ def told(jobs: Mapping[str, int], failed: int) -> str:
     return (", ".join(places) or "no jobs") + note
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     if path.exists():
         with path.open(errors="replace") as stream:
             yield from stream

@@ -1,9 +1,8 @@
-"""What compile farms have in common: the session they give to make, and the probe of a host.
+"""The common parts of compile farms: their settings for make, and the probe of a host.
 
-A farm must give the bytes that this machine would give.  Both distcc and icecc preprocess
-here and send what the compiler then reads, so a host matters by its compiler and assembler
-alone: a small program is compiled on each before the build, and compared with the object
-made here.
+A farm must make the same bytes as this machine.  distcc and icecc preprocess on this machine
+and send the result, so only a host's compiler and assembler matter.  Before the build, each
+host compiles a small program, the probe.  Its object must equal the one compiled here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from tasks.util.process import run
 
-SECONDS = "60"  # for one probe, on a host however busy
+SECONDS = "60"  # for one probe, even on a busy host
 PROBE = """\
 struct node { struct node *next; long key; const char *name; };
 static const char *const names[] = { "one", "two", "three" };
@@ -41,9 +40,10 @@ ASSEMBLER = re.compile(r"GNU assembler version (.*)")
 
 @dataclass(frozen=True)
 class Farm:
-    """What a farm gives make: its environment, how many jobs at a time, and the line at the end.
+    """A farm's settings for make, and its report.
 
-    jobs: 0 if nothing is compiled elsewhere, so that this machine's processors are meant.
+    env: for make; jobs: how many make runs at a time, 0 if no host is used and this machine's
+    processors decide; report: returns the line to log after the build.
     """
 
     env: Mapping[str, str]
@@ -53,14 +53,14 @@ class Farm:
 
 @dataclass(frozen=True)
 class Object:
-    """A compiled probe: the object's bytes, b"" if there is none, and all that was printed."""
+    """A compiled probe: the object's bytes, b"" if compiling failed, and the compiler's output."""
 
     content: bytes
     output: str
 
     @property
     def compiler(self) -> str:
-        """The compiler as it signs its objects."""
+        """The compiler's name and version, from the object's .comment section."""
         found = COMPILER.search(self.content)
         return found[1].decode(errors="replace") if found else "an unknown compiler"
 
@@ -72,7 +72,7 @@ class Object:
 
 
 def compile_probe(words: Sequence[str], folder: Path, env: Mapping[str, str]) -> Object:
-    """Compile the probe with the compiler command `words` in `folder`, which is made."""
+    """Create `folder`, and compile the probe there with the compiler command `words`."""
     folder.mkdir(parents=True)
     (folder / "probe.c").write_text(PROBE)
     flags = ["-O2", "-fno-pic", "-Wa,-v", "-c", "probe.c", "-o", "probe.o"]
@@ -83,7 +83,7 @@ def compile_probe(words: Sequence[str], folder: Path, env: Mapping[str, str]) ->
 
 
 def difference(here: Object, there: Object) -> str:
-    """Return why a host cannot be used, in half a sentence; "" if it makes the same bytes."""
+    """Return why a host is unusable, as half a sentence; "" if it makes the same bytes."""
     if not there.content:
         said = [line.strip() for line in there.output.splitlines() if "error" in line.lower()]
         return f"it did not compile a probe{f' ({said[0]})' if said else ''}"
@@ -92,5 +92,5 @@ def difference(here: Object, there: Object) -> str:
     if here.assembler != there.assembler:
         return f"its assembler is {there.assembler}, here it is {here.assembler}: the bytes could differ"
     if here.content != there.content:
-        return "it makes other bytes of the same program, though its compiler says the same version"
+        return "it compiles the probe to other bytes, although its compiler has the same version"
     return ""

@@ -1,7 +1,7 @@
-"""A compile farm of icecc: a scheduler, a daemon on each host, and one here for the build.
+"""A compile farm of icecc: a scheduler, a daemon on each host, and a daemon here for the build.
 
-icecc sends its own copy of the compiler along, packed by icecc-create-env(1), so hosts need
-none that fits.  Its scheduler gives each job to the host that is free (iceccd(1)).
+icecc sends this machine's compiler to the hosts, packed by icecc-create-env(1), so they need no
+compiler of the same version.  The scheduler gives each job to a free host (iceccd(1)).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.toolchain.distcc import told
+from tasks.toolchain.distcc import describe_jobs
 from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.toolchain.identity import compiler as compiler_identity
 from tasks.util.errors import UserError
@@ -27,11 +27,11 @@ from tasks.util.log import logger
 from tasks.util.parallel import each
 from tasks.util.process import end_group, run, spawn
 
-# The client compiles here, and asks no daemon (icecc --help).
+# The client compiles on this machine, and connects to no daemon (icecc --help).
 ENVIRONMENT = {"ICECC": "disable"}
-SECONDS = 30
+START_SECONDS = 30
 ANSWER_SECONDS = 10
-LONGEST_SOCKET = 100  # bytes; the kernel takes 107 (unix(7))
+MAX_SOCKET_PATH = 100  # bytes; the kernel takes 107 (unix(7))
 LISTED = re.compile(r"^ (?P<name>\S+) \((?P<address>[^:)]+):(?P<port>\d+)\) .* jobs=\d+/(?P<slots>\d+) ")
 SENT = re.compile(r"Have to use host (\S+?):\d+ ")
 HERE = "<building_local>"
@@ -39,7 +39,7 @@ HERE = "<building_local>"
 
 @dataclass(frozen=True)
 class Host:
-    """A daemon the scheduler knows: its name, its address, how many jobs it takes at a time."""
+    """A daemon that the scheduler lists: its name, its address, and how many jobs it runs at a time."""
 
     name: str
     address: str
@@ -50,13 +50,13 @@ class Host:
 def farm(address: tuple[str, int], folder: Path, logs: Path, packed: Path) -> Iterator[Farm]:
     """Yield the farm of the scheduler at `address` (with its port).
 
-    `folder` is for scratch files and exists; `packed` is where packed compilers are kept.
+    `folder` is for scratch files and must exist; `packed` keeps packed compilers.
 
-    If the scheduler cannot be reached or a host makes other bytes, all is compiled here:
-    the scheduler alone chooses hosts.
+    If the scheduler cannot be reached or a host makes other bytes, this machine compiles
+    everything: the scheduler alone chooses hosts.
     """
     try:
-        hosts = hosts_of(*address)
+        hosts = list_hosts(*address)
     except OSError as error:
         where = f"{address[0]}:{address[1] + 1}"
         logger.warning(f"farm: icecc's scheduler does not answer at {where}: {error.strerror or error}")
@@ -72,21 +72,21 @@ def farm(address: tuple[str, int], folder: Path, logs: Path, packed: Path) -> It
             "ICECC": "",
             "ICECC_TEST_SOCKET": str(link),
             "ICECC_VERSION": str(compiler),
-            "ICECC_DEBUG": "debug",  # the least that names the host
+            "ICECC_DEBUG": "debug",  # the least verbose level that names the host
             "ICECC_LOGFILE": str(log),
-            # Else what prints a warning is compiled here again, for the colours.
+            # Else icecc compiles files with warnings here again, for coloured output.
             "ICECC_CARET_WORKAROUND": "0",
         }
         here = compile_probe(["gcc"], folder / "here", {})
         made = each(lambda host: probe(host, folder, env), hosts, len(hosts))
-        if not _fit(hosts, made, here):
+        if not _usable(hosts, made, here):
             yield Farm({}, 0, str)
             return
         yield Farm(env, sum(host.slots for host in hosts), lambda: summary(log))
 
 
 def probe(host: Host, folder: Path, env: Mapping[str, str]) -> Object | None:
-    """Return the probe as `host` compiles it, None if it took no job (it may be busy)."""
+    """Return the probe as `host` compiles it; None if it took no job (it may be busy)."""
     log = folder / f"{host.name}.log"
     one = {**env, "ICECC_PREFERRED_HOST": host.name, "ICECC_LOGFILE": str(log)}
     made = compile_probe(["icecc", "gcc"], folder / f"probe-{host.name}", one)
@@ -95,8 +95,8 @@ def probe(host: Host, folder: Path, env: Mapping[str, str]) -> Object | None:
     return made if there else None
 
 
-def _fit(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
-    """Say what is wrong with the hosts; True if the farm can be used."""
+def _usable(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
+    """Tell whether the farm is usable; log a warning for each host that is not."""
     differing = 0
     for host, there in zip(hosts, made, strict=True):
         if there is None:
@@ -111,18 +111,18 @@ def _fit(hosts: list[Host], made: list[Object | None], here: Object) -> bool:
     return not differing and any(made)
 
 
-def hosts_of(address: str, port: int) -> list[Host]:
+def list_hosts(address: str, port: int) -> list[Host]:
     """Return the daemons that take jobs, as the scheduler lists them.
 
-    Raises `OSError` if it does not answer.
+    Raises `OSError` if the scheduler does not answer.
     """
-    return parse_hosts(listing(address, port))
+    return parse_hosts(query_daemons(address, port))
 
 
-def listing(address: str, port: int) -> str:
-    """Return what the scheduler's text port, one above its own, tells of all daemons.
+def query_daemons(address: str, port: int) -> str:
+    """Return the scheduler's answer to `listcs` at its text port (one above its own): all daemons.
 
-    Raises `OSError` if it does not answer.
+    Raises `OSError` if the scheduler does not answer.
     """
     text = b""
     with socket.create_connection((address, port + 1), ANSWER_SECONDS) as link:
@@ -143,9 +143,9 @@ def parse_hosts(text: str) -> list[Host]:
 
 
 def pack_compiler(packed: Path, logs: Path) -> Path:
-    """Pack this machine's compiler for the hosts, unless that is done, and return the archive.
+    """Return this machine's compiler packed for the hosts; pack it if there is no archive of it yet.
 
-    packed: where the archives are kept; logs: the folder of icecc-create-env.log.
+    packed: the folder of the archives; logs: the folder of icecc-create-env.log.
     """
     key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
     folder = packed / key
@@ -160,45 +160,45 @@ def pack_compiler(packed: Path, logs: Path) -> Path:
 
 @contextmanager
 def daemon(folder: Path, scheduler: tuple[str, int]) -> Iterator[Path]:
-    """Yield the socket of a daemon for this build, which takes no jobs of others.
+    """Yield the socket of a daemon for this build; it takes no jobs of other machines.
 
-    Raises `UserError` if it does not start.
+    Raises `UserError` if the daemon does not start.
     """
     link, log = folder / "iceccd", folder / "iceccd.log"
-    if len(os.fsencode(link)) > LONGEST_SOCKET:
+    if len(os.fsencode(link)) > MAX_SOCKET_PATH:
         raise UserError(
-            f"{link}: too long a path for the socket of icecc's daemon",
+            f"{link}: this path is too long for the socket of icecc's daemon",
             "choose a shorter folder with out=DIR, or use distcc",
         )
     address, name = f"{scheduler[0]}:{scheduler[1]}", f"tcbuild-{os.getpid()}"
     argv: list[str | Path] = ["iceccd", "--no-remote", "-s", address, "-N", name, "-l", log, "-v"]
     argv += ["-b", folder / "compilers"]
     if os.geteuid() == 0:
-        # It refuses to be root, and turns into user icecc, who may not look into this folder.
+        # As root, iceccd changes to user icecc, who may not read this folder.
         argv = ["unshare", "--user", "--map-user=1000", "--map-group=1000", *argv]
     with spawn(argv, env={"ICECC_TEST_SOCKET": str(link)}) as process:
         try:
-            end = time.monotonic() + SECONDS
-            while not _knows(scheduler, name):
+            end = time.monotonic() + START_SECONDS
+            while not _is_registered(scheduler, name):
                 if process.poll() is not None or time.monotonic() > end:
-                    said = log.read_text(errors="replace") if log.exists() else ""
+                    output = log.read_text(errors="replace") if log.exists() else ""
                     hint = "launcher=ccache scheduler= on the command line compiles here"
-                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", hint, said)
+                    raise UserError(f"icecc's daemon does not reach the scheduler at {address}", hint, output)
                 time.sleep(0.1)
             yield link
         finally:
             end_group(process)
 
 
-def _knows(scheduler: tuple[str, int], name: str) -> bool:
+def _is_registered(scheduler: tuple[str, int], name: str) -> bool:
     try:
-        return f" {name} (" in listing(*scheduler)
+        return f" {name} (" in query_daemons(*scheduler)
     except OSError:
-        return False  # busy; it answered a moment ago
+        return False  # busy: it answered a moment ago
 
 
 def summary(log: Path) -> str:
-    """Return the line that says which host compiled how many files, from the clients' log."""
+    """Return the line with the number of files that each host compiled, from the clients' log."""
     jobs: Counter[str] = Counter()
     failed = 0
     if log.exists():
@@ -207,4 +207,4 @@ def summary(log: Path) -> str:
                 if found := SENT.search(line):
                     jobs[found[1]] += 1
                 failed += HERE in line
-    return "icecc: " + told(jobs, failed)
+    return "icecc: " + describe_jobs(jobs, failed)

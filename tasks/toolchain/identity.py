@@ -1,4 +1,4 @@
-"""What tells one compiler of this machine from another."""
+"""The identity of this machine's compiler: tasks that compile are outdated when it changes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tasks.util.process import require_tool
 
 
 def compiler() -> list[tuple[str, int, int]]:
-    """Return what tells one compiler and linker from another, without running them.
+    """Return path, size in bytes and mtime in nanoseconds of gcc, ld and as.
 
-    Path, size in bytes and mtime in nanoseconds of each program; empty where it is missing.
+    No program runs.  Programs that are missing are left out.
     """
     found = []
     for tool in ("gcc", "ld", "as"):

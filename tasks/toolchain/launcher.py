@@ -1,10 +1,10 @@
-"""What stands before the compiler: a cache, a compile farm, or nothing.
+"""The compiler launcher of a profile: a compiler cache, a compile farm, or none.
 
-Two parts belong together: the compiler_command for CC= and HOSTCC=, which are the same in every call
-of make, and a session around the one that compiles much, with the servers, hosts and
-statistics of the launcher.  Outside of a session everything is compiled here.
+A launcher has two parts.  The command for CC= and HOSTCC= is the same in every call of make.
+A session runs around the build of the kernel: it starts the launcher's servers, probes its
+hosts and reports its statistics.  Outside a session, this machine compiles everything.
 
-Nothing is installed here: `tasks/toolchain/prepare.py` has made ready what this uses.
+This module installs nothing: `tasks/toolchain/prepare.py` does.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from tasks.util.log import logger
 from tasks.util.process import clean_env, run
 
 STORAGE_SECONDS = 3
+"""How long to wait for a connection to ccache's remote storage."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """What make gets for one build; jobs: 0 for as many as this machine has processors."""
+    """Environment and number of jobs of make for one build; jobs: 0 for all slots of the jobserver."""
 
     env: dict[str, str]
     jobs: int
 
 
-def refuse_unfit(table: Compiler, toolchain: str) -> None:
-    """Raise `UserError` if `toolchain` cannot have that launcher: a build root has no network."""
+def check_toolchain(table: Compiler, toolchain: str) -> None:
+    """Raise `UserError` if `toolchain` cannot use the launcher in `table`: a build root has no network."""
     outside = table.farm or (table.launcher == "ccache" and table.remote_storage)
     if build_root.load(toolchain).root and (table.launcher not in ("ccache", "none") or outside):
         raise UserError(
@@ -49,10 +50,10 @@ def refuse_unfit(table: Compiler, toolchain: str) -> None:
 
 @dataclass(frozen=True)
 class Launcher:
-    """The launcher of one profile, with the folders it works in.
+    """The launcher of one profile, and its folders.
 
     cache: holds a folder for each launcher, kept between builds; output: the profile's
-    results, to which paths are made relative, so that hits survive another folder.
+    results.  Launchers make paths relative to it, so that a build in another folder has hits.
     """
 
     table: Compiler
@@ -62,14 +63,17 @@ class Launcher:
 
     @property
     def folder(self) -> Path:
-        """What the launcher keeps between builds; `prepare` makes it."""
+        """The folder that the launcher keeps between builds; `prepare` makes it.
+
+        Without a launcher it is ccache's, as a build root binds one folder in any case.
+        """
         return self.cache / (self.table.launcher if self.table.launcher != "none" else "ccache")
 
     def compiler_command(self, compiler: str, *, has_ccache: bool) -> str:
         """Return the compiler command for CC= and HOSTCC=; `compiler` is the toolchain's own.
 
-        has_ccache: whether the toolchain has one; without, nothing stands before the compiler.
-        Raises `UserError` if make cannot live with the path of a launcher.
+        has_ccache: whether the toolchain has ccache; without it, the compiler runs alone.
+        Raises `UserError` if make cannot handle the path of the launcher.
         """
         match self.table.launcher:
             case "none":
@@ -82,9 +86,9 @@ class Launcher:
                 return f"{other} {compiler}"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of every call of make.
+        """Return the launcher's environment of every call of make.
 
-        ccache's hits survive another folder, never another compiler.
+        ccache has hits in another folder, but never with another compiler.
         """
         match self.table.launcher:
             case "distcc":
@@ -101,16 +105,16 @@ class Launcher:
             "CCACHE_NOHASHDIR": "1",
             "CCACHE_COMPILERCHECK": "content",
             "CCACHE_MAXSIZE": "2G",
-            # The temporary files of a cut run must not pile up in the user's /tmp or /run.
+            # Killed runs must not leave temporary files in the user's /tmp or /run.
             "CCACHE_TEMPDIR": str(self.folder / "tmp"),
         }
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Yield environment and jobs for a build; at its good end say what the launcher did.
+        """Yield environment and jobs for a build; if it succeeds, log the launcher's statistics.
 
-        Servers are started here and ended with the block, however it ends.  A farm or a remote
-        storage that cannot be reached costs a line of warning: the build goes on without.
+        Servers start here, and end with the block in any case.  A farm or a remote storage that
+        cannot be reached is logged as a warning, and the build goes on without it.
         """
         table = self.table
         env, jobs = self.environment(), 0
@@ -119,7 +123,7 @@ class Launcher:
         remove_tree(scratch)
         with ExitStack() as stack:
             if table.launcher == "ccache":
-                if table.remote_storage and self._reachable():
+                if table.remote_storage and self._remote_storage_answers():
                     env["CCACHE_REMOTE_STORAGE"] = table.remote_storage
                 there = shutil.which("ccache", path=clean_env()["PATH"])
                 reports += [_ccache_report(env)] if there else []
@@ -136,7 +140,7 @@ class Launcher:
                 stack.callback(remove_tree, scratch)
                 env |= distcc.environment(scratch) if table.farm == "distcc" else icecc.ENVIRONMENT
                 farm = stack.enter_context(self._farm(scratch))
-                # What a killed run leaves of its temporary files goes with the folder.
+                # The next session removes the folder, and with it the temporary files of a killed run.
                 env |= {**farm.env, "TMPDIR": str(scratch / "tmp")}
                 jobs = farm.jobs
                 if table.launcher == "ccache" and jobs:
@@ -153,8 +157,8 @@ class Launcher:
             return distcc.farm(self.table.distcc_hosts, scratch, logs)
         return icecc.farm(self.table.scheduler_address, scratch, logs, self.cache / "icecc")
 
-    def _reachable(self) -> bool:
-        """Tell whether ccache's remote storage answers; else ccache would wait for it at every file."""
+    def _remote_storage_answers(self) -> bool:
+        """Tell whether ccache's remote storage answers; if not, ccache would wait for it at every file."""
         address = storage_address(self.table.remote_storage)
         if self.offline or address is None:
             logger.warning("ccache: offline=1 opens no connection, so its remote storage is not used")
@@ -175,9 +179,9 @@ def of_profile(settings: Settings) -> Launcher:
 
 
 def _ccache_report(env: dict[str, str]) -> Callable[[], str]:
-    """Return what will say how many hits and misses there were since now."""
-    # The statistics of all builds that use the folder; ccache's log of one build alone is
-    # newer than the ccache of build roots.
+    """Return a function that reports ccache's hits and misses since this call."""
+    # The statistics count all builds that use the folder.  A log of one build alone needs a
+    # newer ccache than that of build roots.
     Path(env["CCACHE_DIR"]).mkdir(parents=True, exist_ok=True)
     before = _ccache_statistics(env)
 

@@ -1,6 +1,6 @@
-"""Make the profile's compiler ready: the step before the kernel's make is called.
+"""Prepare the profile's toolchain and launcher, before a stage runs the kernel's make.
 
-It alone installs programs and makes build roots; all else in this package looks at what is there.
+Only this module installs programs and makes build roots; the others of this package use them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tasks.util.process import clean_env
 def prepare(settings: Settings) -> None:
     """Install the launcher's programs, and make the toolchain's build root and the launcher's folder.
 
-    Raises `UserError` if something cannot be installed or made, and if the toolchain has no
-    such launcher.
+    Raises `UserError` if something cannot be installed or made, and if the toolchain cannot use
+    the launcher.
     """
     table, toolchain = settings.profile.compiler, settings.profile.kernel.toolchain
-    launcher.refuse_unfit(table, toolchain)
+    launcher.check_toolchain(table, toolchain)
     for group in dict.fromkeys([table.launcher, table.farm]):
         install_programs(group, offline=settings.offline)
     build_root.ensure_root(settings.cache, toolchain, offline=settings.offline)
@@ -27,7 +27,10 @@ def prepare(settings: Settings) -> None:
 
 
 def install_programs(group: str, *, offline: bool) -> None:
-    """Install what is missing of the programs of host.toml's `group`; no such group is fine."""
+    """Install the missing programs of host.toml's `group`, if there is such a group.
+
+    Raises `UserError` if some are missing and `offline` is set.
+    """
     lacking = host.lacking(host.groups().get(group, {}), clean_env()["PATH"])
     if not lacking:
         return

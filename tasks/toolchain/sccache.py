@@ -1,6 +1,6 @@
-"""sccache: a server that compiles and keeps what it compiled, and a client that asks it.
+"""sccache: a server that compiles and caches objects, and a client that sends it the commands.
 
-A server keeps its settings as long as it runs, so each build has one of its own.
+A server does not change its settings while it runs, so each build starts its own.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from tasks.util.errors import UserError
 from tasks.util.process import end_group, run, spawn
 
 BASE = "TCBUILD_BASE"
-"""For tasks/toolchain/sccache-relative: the folder whose paths are made relative."""
+"""Variable of tasks/toolchain/sccache-relative: it makes paths below this folder relative."""
 START_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: what its clients need in their environment, and the line at the end."""
+    """A running server.
+
+    env: for its clients; report: returns the line to log after the build.
+    """
 
     env: dict[str, str]
     report: Callable[[], str]
 
 
 def wrapper() -> Path:
-    """Return the program that stands before the compiler in CC=.
+    """Return the program that CC= runs with the compiler as its argument.
 
-    Raises `UserError` if make cannot live with its path.
+    Raises `UserError` if make cannot handle its path.
     """
     path = Path(__file__).with_name("sccache-relative")
     if any(character.isspace() or character in ":'\"$#\\" for character in str(path)):
@@ -44,39 +47,41 @@ def wrapper() -> Path:
 
 
 @contextmanager
-def server(kept: Path, folder: Path) -> Iterator[Server]:
-    """Yield a server that keeps its objects in the folder `kept`; scratch files lie in `folder`.
+def server(store: Path, folder: Path) -> Iterator[Server]:
+    """Yield a server that keeps its objects in the folder `store`, and scratch files in `folder`.
 
     Raises `UserError` if it does not start.
     """
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    clients = {
+    client_env = {
         "SCCACHE_SERVER_PORT": str(port),
-        # A server that died costs time, no build.
+        # If the server dies, the client compiles itself: the build takes longer but does not fail.
         "SCCACHE_IGNORE_SERVER_IO_ERROR": "1",
     }
     log = folder / "sccache.log"
-    own = clients | {
-        "SCCACHE_DIR": str(kept),
+    server_env = client_env | {
+        "SCCACHE_DIR": str(store),
         "SCCACHE_CACHE_SIZE": "2G",
-        "SCCACHE_CONF": str(folder / "no.config"),  # the user's is for another cache
+        "SCCACHE_CONF": str(folder / "no.config"),  # not the user's, which is for another cache
         "SCCACHE_IDLE_TIMEOUT": "0",
         "SCCACHE_START_SERVER": "1",
         "SCCACHE_NO_DAEMON": "1",
         "SCCACHE_ERROR_LOG": str(log),
         "TMPDIR": str(folder),
     }
-    with spawn(["sccache"], env=own) as process:
+    with spawn(["sccache"], env=server_env) as process:
         try:
             end = time.monotonic() + START_SECONDS
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > end:
-                    said = log.read_text(errors="replace") if log.exists() else ""
-                    raise UserError("sccache's server does not start", "launcher=ccache does without", said)
+                    output = log.read_text(errors="replace") if log.exists() else ""
+                    raise UserError(
+                        "sccache's server does not start", "launcher=ccache builds without it", output
+                    )
                 time.sleep(0.05)
-            yield Server(clients, lambda: _report(clients))
+            yield Server(client_env, lambda: _report(client_env))
         finally:
             end_group(process)
 

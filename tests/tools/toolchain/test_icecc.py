@@ -60,7 +60,7 @@ def scheduler(two: list[Machine]) -> Iterator[str]:
 
         def both() -> bool:
             with contextlib.suppress(OSError):
-                return len(icecc.hosts_of("127.0.0.1", port)) == 2
+                return len(icecc.list_hosts("127.0.0.1", port)) == 2
             return False
 
         farm.until(both, "both daemons at the scheduler")

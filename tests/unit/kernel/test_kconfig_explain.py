@@ -182,7 +182,7 @@ def test_unmet_dependencies_are_told_with_value_and_position() -> None:
             "got y\n    tristate, defined at fs/ext4/Kconfig:29\n    raised by select from EXT3_FS [=y]",
         ),
         ("IMPLIED", "m", "raised by imply from WEAK [=y]"),
-        ("PLAIN", "m", "MODULES is off, which makes y of m"),
+        ("PLAIN", "m", "MODULES is off, which turns m into y"),
     ],
 )
 def test_each_reason_is_told(symbol: str, value: str, said: str) -> None:

@@ -199,7 +199,7 @@ def test_each_part_changes_the_fingerprint(position: int, other: str) -> None:
 def test_a_program_that_says_nothing_is_an_error_and_no_fingerprint(position: int) -> None:
     changed = [*BASE]
     changed[position] = "\n"
-    with pytest.raises(UserError, match="do not say their version"):
+    with pytest.raises(UserError, match="print no version"):
         build_root.describe(*changed)
 
 
