@@ -101,7 +101,7 @@ def test_hosts_that_cannot_be_used_cost_a_line_and_the_build_goes_on(
     said = capfd.readouterr().out.splitlines()
     assert farm.objects(settings) == ours
     refused, silent, none = [line for line in said if line.startswith("warning: ")]
-    assert two[0].address in refused and "makes other bytes" in refused
+    assert two[0].address in refused and "compiles the probe to other bytes" in refused
     assert two[1].address in silent and "Connection refused" in silent, silent
     assert "all is compiled here" in none
 
