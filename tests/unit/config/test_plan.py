@@ -1,102 +1,27 @@
-"""Which extensions a profile is made of, and the tree of them."""
+"""Which extensions a profile is made of."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tasks.config import plan, profile, recipe
+from tasks.config import plan
 from tasks.config.profile import Extension, Profile
 from tasks.config.settings import Settings
-from tasks.extensions import dependency_tree, upstream
-from tasks.fetch import bring
-from tasks.formats.tcz import parse_dep
 from tasks.kernel import installed
-from tasks.origins.lock import Lock, LockedExtension, load_lock
+from tasks.origins.lock import Lock, LockedExtension
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-
-RELEASE = "5.4.3-tinycore64"
-
-
-def locked(**deps: str) -> Lock:
-    """Return a lock of upstream extensions: `name="its deps"`; `_` in a name is `-`."""
-    return Lock(
-        extension=tuple(
-            LockedExtension(name.replace("_", "-"), "a" * 64, "b" * 32, 1024, tuple(text.split()))
-            for name, text in deps.items()
-        )
-    )
+from tests.support.profiles import RELEASE, locked, profile_maker, up
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Profile]:
-    """Return a function that makes a profile: `upstream` names, `recipes` with their deps."""
-    loaded = profile.load("tc11")
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
-
-    def call(
-        *extensions: Extension,
-        recipes: dict[str, str] | None = None,
-        modules: str = "split",
-        tcz: str = "tcz",
-    ) -> Profile:
-        for name, text in (recipes or {}).items():
-            folder = tmp_path / "extensions" / name
-            folder.mkdir(parents=True)
-            deps = ", ".join(f'"{dep}"' for dep in text.split())
-            (folder / "recipe.toml").write_text(f'deps = [{deps}]\n[info]\ntitle="t"\ndescription="d"\n')
-        kernel = replace(loaded.kernel, modules=modules, release=RELEASE)  # type: ignore[arg-type]
-        return replace(loaded, extensions=extensions, kernel=kernel, tcz=tcz)
-
-    return call
-
-
-def up(name: str, place: str = "onboot") -> Extension:
-    return Extension(name, place, "upstream")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("", ()),
-        ("a.tcz\nb.tcz\n", ("a", "b")),
-        ("a.tcz", ("a",)),
-        ("a.tcz\r\nb.tcz\r\n", ("a", "b")),
-        ("  a.tcz \t\n\n\n \nb.tcz   ", ("a", "b")),
-        ("b.tcz\na.tcz\nb.tcz\n", ("b", "a")),
-        ("a\n", ("a",)),
-        ("ipv6-netfilter-KERNEL.tcz\n", ("ipv6-netfilter-KERNEL",)),
-        ("gtk+-2.0_x.tcz\n4pane.tcz\n", ("gtk+-2.0_x", "4pane")),
-    ],
-)
-def test_dep_files_are_read_as_tce_load_does(text: str, names: tuple[str, ...]) -> None:
-    assert parse_dep(text, "x.dep") == names
-
-
-@pytest.mark.parametrize(
-    "text", ["<html>not found</html>", "../../etc/passwd.tcz", "/a.tcz", "a.tcz\n.b.tcz", "a\0b", "é.tcz"]
-)
-def test_what_is_no_list_of_extensions_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"mirror/x\.dep is no list of extensions"):
-        parse_dep(text, "mirror/x.dep")
-
-
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,8}", fullmatch=True).filter(
-    lambda name: not name.endswith((".tcz", "-KERNEL"))
-)
-
-
-@given(st.lists(NAMES, unique=True), st.sampled_from(["\n", "\r\n", " \n\n", "\t\r\n"]))
-def test_any_list_is_read_back(names: list[str], end: str) -> None:
-    assert parse_dep("".join(f"{name}.tcz{end}" for name in names), "x") == tuple(names)
+    return profile_maker(tmp_path, monkeypatch)
 
 
 def test_deps_come_first_and_once(make: Callable[..., Profile]) -> None:
@@ -221,31 +146,6 @@ def test_places_keep_the_profiles_order(make: Callable[..., Profile]) -> None:
     assert plan.placed(made, "initrd") == ["i"]
 
 
-def test_an_extension_that_was_not_fetched(make_settings: Callable[..., Settings]) -> None:
-    settings = make_settings("apt")
-    settings.output.mkdir(parents=True)
-    with pytest.raises(UserError, match="extension a was not fetched yet"):
-        bring.extension(settings, "a")
-    settings.used_lock.write_text(locked(a="").to_toml())
-    with pytest.raises(UserError, match="offline=1"):
-        bring.extension(replace(settings, offline=True), "a")
-    with pytest.raises(UserError, match=r"a\.tcz is not in the cache"):
-        upstream.install(settings, "a")
-
-
-def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[..., Settings]) -> None:
-    settings = make_settings("apt", offline=True)
-    lock = locked(a="")
-    settings.output.mkdir(parents=True)
-    settings.used_lock.write_text(lock.to_toml())
-    cached = lock.extension[0].cached_in(settings.cache)
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(b"hsqs but another")
-    with pytest.raises(UserError, match=r"a\.tcz.*offline=1"):
-        bring.extension(settings, "a")
-    assert not settings.tcz.exists()
-
-
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -268,74 +168,3 @@ def test_mistakes_in_a_profile_are_named(old: str, new: str, says: str, tmp_path
     (tmp_path / "x.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=says):
         toml_schema.load(tmp_path / "x.toml", Profile)
-
-
-HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
-ENTRIES = st.builds(
-    LockedExtension, NAMES, HEX.map(lambda text: text * 2), HEX, st.integers(0), st.lists(NAMES).map(tuple)
-)
-
-
-@given(st.lists(ENTRIES, unique_by=lambda entry: entry.name))
-def test_any_lock_is_read_back_and_always_in_the_same_order(entries: list[LockedExtension]) -> None:
-    lock = Lock(extension=tuple(sorted(entries, key=lambda entry: entry.name)))
-    text = lock.to_toml()
-    assert toml_schema.build(tomllib.loads(text), Lock, "x", "") == lock
-    assert Lock(extension=tuple(entries)).to_toml() == text
-
-
-def test_a_lock_cannot_name_paths(tmp_path: Path) -> None:
-    """A .dep of a hostile mirror must not reach outside the cache through the lock either."""
-    path = tmp_path / "x.lock.toml"
-    good = Lock(extension=(LockedExtension("a", "a" * 64, "b" * 32, 1, ("b",)),)).to_toml()
-    path.write_text(good)
-    assert load_lock(path).extension[0].deps == ("b",)
-    for old, new in (
-        ('name = "a"', 'name = "../a"'),
-        ('    "b"', '    "/b"'),
-        ("b" * 32, "b" * 31),
-    ):
-        path.write_text(good.replace(old, new))
-        with pytest.raises(UserError, match=r"x\.lock\.toml: extension\[0\]\.(name|md5): expected"):
-            load_lock(path)
-
-
-class TestTree:
-    def test_sizes_repeats_and_circles(self, make: Callable[..., Profile]) -> None:
-        lock = locked(top="left right", left="base", right="base lost", base="leaf", leaf="base")
-        found = plan.plan(make(up("top")), lock)
-        deps = {name: node.deps for name, node in found.nodes.items()}
-        sizes = {"top": 3 << 20, "left": 2048, "right": 999, "base": 1 << 20}
-        assert dependency_tree.tree_lines(found, deps, ["top"], sizes) == [
-            "top  3.0M  upstream",
-            "|-- left  2K  upstream",
-            "|   `-- base  1.0M  upstream",
-            "|       `-- leaf  -  upstream",
-            "|           `-- base  (circle)",
-            "`-- right  999  upstream",
-            "    |-- base  1.0M  upstream  (again)",
-            "    `-- lost  -  not locked",
-            "6 extensions, 4.0M, 2 not built or fetched yet",
-        ]
-
-    def test_the_command_shows_the_profile_or_what_was_asked_for(
-        self, make: Callable[..., Profile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        made = make(up("a"), Extension("r"), recipes={"r": "kvm-KERNEL", "other": ""})
-        settings = Settings("none", made, False, False, (), tmp_path / "out", tmp_path / "cache")
-        settings.tcz.mkdir(parents=True)
-        (settings.tcz / "r.tcz").write_bytes(bytes(5000))
-        (settings.tcz / f"kvm-{RELEASE}.tcz.dep").write_text("sctp-KERNEL.tcz\n")
-        dependency_tree.print_tree(settings, [])
-        assert capsys.readouterr().out == (
-            "a  -  not locked\n"
-            "r  5K  recipe\n"
-            f"`-- kvm-{RELEASE}  -  modules\n"
-            f"    `-- sctp-{RELEASE}  -  modules\n"
-            "4 extensions, 5K, 3 not built or fetched yet\n"
-        )
-        dependency_tree.print_tree(settings, ["other.tcz"])
-        assert capsys.readouterr().out.startswith("other  -  recipe\n1 extensions")
-        with pytest.raises(UserError, match="no extension 'lost'") as caught:
-            dependency_tree.print_tree(settings, ["lost"])
-        assert "other, r" in caught.value.hint

@@ -11,7 +11,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.formats.iso_layout import File
 from tasks.provenance import manifest_schema, rebuild
-from tasks.provenance.manifest_schema import Manifest, ProfileUsed
+from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Manifest, Outputs, ProfileUsed
 from tasks.util.errors import UserError
 from tests.support.smallimage import manifest_of
 from tests.unit.provenance.test_manifest_schema import outputs
@@ -83,3 +83,55 @@ def test_a_folder_that_is_not_empty_is_never_built_in(
         rebuild.rebuild(make_settings(), tmp_path, "m.json", "out2", True)
     with pytest.raises(UserError, match="rebuild needs a manifest"):
         rebuild.rebuild(make_settings(), tmp_path, "", "", True)
+
+
+def changed(**more: object) -> Outputs:
+    return replace(outputs(), **more)  # type: ignore[arg-type]
+
+
+FILE = outputs().files[0]
+
+
+OTHER = replace(FILE, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("made", "first"),
+    [
+        (changed(images=(OTHER,)), f"boot/x: sha256 {'0' * 64}, expected {FILE.sha256}"),
+        (changed(outside=(OTHER,)), "boot/x: sha256"),
+        (changed(files=(OTHER,)), "boot/x: differs"),
+        (changed(files=()), "boot/x: only in one"),
+        (changed(kernel=replace(outputs().kernel, modules=(OTHER,))), "module boot/x: differs"),
+        (changed(kernel=replace(outputs().kernel, config=OTHER)), "the kernel's .config differs"),
+        (
+            changed(core=(CoreArchive("xz", outputs().core[0].members),)),
+            "corepure64.gz: archive 1: is compressed",
+        ),
+        (
+            changed(core=(CoreArchive("gzip", outputs().core[0].members[::-1]),)),
+            "corepure64.gz: archive 1: the members are the same, but in another order",
+        ),
+        (
+            changed(extensions=(replace(outputs().extensions[0], members=()),)),
+            "a.tcz: 'na",
+        ),
+    ],
+)
+def test_the_first_difference_of_two_builds_is_named(made: Outputs, first: str) -> None:
+    assert list(rebuild.differences(outputs(), outputs())) == []
+    assert next(iter(rebuild.differences(made, outputs()))).startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("mode", "-rwsr-xr-x"), ("owner", "1:0"), ("mtime", 2), ("target", "x"), ("device", "1:1")],
+)
+def test_every_property_of_a_member_counts(field: str, value: object) -> None:
+    part = ArchiveMember("p", "-rw-r--r--", "0:0", 1, 3, "c" * 64)
+    other = replace(part, **{field: value})  # type: ignore[arg-type]
+    made = changed(core=(CoreArchive("gzip", (other,)),))
+    wanted = changed(core=(CoreArchive("gzip", (part,)),))
+    assert list(rebuild.differences(made, wanted)) == [
+        f"corepure64.gz: archive 1: 'p': {field} is {value!r}, expected {getattr(part, field)!r}"
+    ]

@@ -12,7 +12,6 @@ from spdx_tools.spdx.parser.json.json_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from tasks.formats.iso_layout import File
-from tasks.provenance import licences
 from tasks.provenance.sbom import cyclonedx
 from tasks.provenance.sbom import spdx as sbom_spdx
 from tasks.provenance.sbom.components import ImagePart, Material
@@ -83,24 +82,3 @@ def test_documents_that_are_not_valid_are_refused() -> None:
         cyclonedx.check_cyclonedx(broken)
     with pytest.raises(UserError, match="SPDX document is not valid"):
         sbom_spdx.text(PARTS, File("x.iso", 1, "short"), WHEN)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("This package was debianized by somebody.\nLicense: GPL\n", []),
-        ("License: GPL-2+\n text\n\nLicense: Expat\n", ["GPL-2.0-or-later", "MIT"]),
-        ("License: GPL-2+ or LGPL-3+\n", ["GPL-2.0-or-later OR LGPL-3.0-or-later"]),
-        ("License: GPL-3+ and ISC\n", ["GPL-3.0-or-later AND ISC"]),
-        ("License: BSLA or so!\n", ["LicenseRef-Debian-BSLA-or-so"]),
-        ("License:\n GPL\n", []),
-    ],
-)
-def test_debians_copyright_files_are_read_and_never_guessed(text: str, found: list[str]) -> None:
-    head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
-    assert licences.from_debian(text if "debianized" in text else head + text) == found
-
-
-def test_every_spdx_id_of_the_table_exists() -> None:
-    for spdx in licences._spdx_ids().values():
-        assert licences._valid(spdx) == spdx

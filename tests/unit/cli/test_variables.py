@@ -1,0 +1,71 @@
+"""The variables of the command line and the settings they lead to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.cli.variables import resolve
+from tasks.config.profile import Profile
+from tasks.fetch import mirror_probe
+from tasks.util.errors import UserError
+from tests.support.profiles import minimal_checkout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return minimal_checkout(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({}, {"frozen": False, "offline": False, "fragments": ("one", "two")}),
+        ({"frozen": "1", "offline": "1"}, {"frozen": True, "offline": True}),
+        ({"fragments": "two"}, {"fragments": ("two",)}),
+        ({"fragments": ""}, {"fragments": ()}),
+    ],
+)
+def test_command_line_chooses(checkout: Path, variables: dict[str, str], expected: dict[str, object]) -> None:
+    chosen = resolve({"profile": "mine", **variables}, checkout / "artifacts")
+    assert {name: getattr(chosen, name) for name in expected} == expected
+    assert chosen.output == checkout / "artifacts/mine"
+    assert chosen.used_lock == checkout / "artifacts/mine/lock.toml"
+    assert chosen.pinned_lock == checkout / "profiles/mine.lock.toml"
+    assert chosen.cache == checkout / "cache"
+
+
+@pytest.mark.parametrize("name", ["frozen", "offline"])
+@pytest.mark.parametrize("value", ["yes", "true", "", "2"])
+def test_flags_are_0_or_1(checkout: Path, name: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{name}={value}: expected 0 or 1"):
+        resolve({"profile": "mine", name: value}, checkout / "artifacts")
+
+
+def test_auto_is_decided_once(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror's outage later on must not change what is built."""
+    asked: list[bool] = []
+
+    def choose(profiles: dict[str, Profile], offline: bool) -> tuple[str, str]:
+        asked.append(offline)
+        assert list(profiles) == ["mine"]
+        return "mine", "because"
+
+    monkeypatch.setattr(mirror_probe, "choose", choose)
+    for _ in range(2):
+        assert resolve({"offline": "1"}, checkout / "artifacts").name == "mine"
+    assert asked == [True]
+    record = json.loads((checkout / "artifacts/profile.json").read_text())
+    assert record == {"profile": "mine", "reason": "because"}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "no json"])
+def test_damaged_record_of_auto(checkout: Path, content: str) -> None:
+    record = checkout / "artifacts/profile.json"
+    record.parent.mkdir()
+    record.write_text(content)
+    with pytest.raises(UserError, match="is damaged") as caught:
+        resolve({}, checkout / "artifacts")
+    assert "profile=NAME" in caught.value.hint

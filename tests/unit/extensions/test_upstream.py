@@ -1,0 +1,39 @@
+"""The extensions taken from mirrors: what is missing or damaged is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tasks.config.settings import Settings
+from tasks.extensions import upstream
+from tasks.fetch import bring
+from tasks.util.errors import UserError
+from tests.support.profiles import locked
+
+
+def test_an_extension_that_was_not_fetched(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings("apt")
+    settings.output.mkdir(parents=True)
+    with pytest.raises(UserError, match="extension a was not fetched yet"):
+        bring.extension(settings, "a")
+    settings.used_lock.write_text(locked(a="").to_toml())
+    with pytest.raises(UserError, match="offline=1"):
+        bring.extension(replace(settings, offline=True), "a")
+    with pytest.raises(UserError, match=r"a\.tcz is not in the cache"):
+        upstream.install(settings, "a")
+
+
+def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings("apt", offline=True)
+    lock = locked(a="")
+    settings.output.mkdir(parents=True)
+    settings.used_lock.write_text(lock.to_toml())
+    cached = lock.extension[0].cached_in(settings.cache)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"hsqs but another")
+    with pytest.raises(UserError, match=r"a\.tcz.*offline=1"):
+        bring.extension(settings, "a")
+    assert not settings.tcz.exists()
