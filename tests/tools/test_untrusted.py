@@ -10,43 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.settings import Settings
 from tasks.extensions import build
-from tasks.extensions.upstream import install
 from tasks.formats import cpio, initramfs_file, squashfs, unpack_limits
-from tasks.origins.lock import Lock, LockedExtension
+from tasks.origins.lock import Lock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 from tests.support.workshop import INFO, Workshop, origin
 
 
-def squashed(folder: Path, image: Path, *pseudo: str) -> Path:
-    image.parent.mkdir(parents=True, exist_ok=True)
-    lines = [word for line in pseudo for word in ("-p", line)]
-    run(["mksquashfs", folder, image, "-noappend", "-no-progress", *lines])
-    return image
-
-
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small archives be bombs already."""
     monkeypatch.setattr(unpack_limits, "ALWAYS_ALLOWED", 1 << 20)
-
-
-@pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("sparse", [False, True])
-def test_squashfs_bomb_is_stopped_and_names_the_member(tmp_path: Path, sparse: bool) -> None:
-    """A sparse file takes no block at all in the image."""
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files/a").write_bytes(b"small")
-    with (tmp_path / "files/zeros").open("wb") as stream:
-        stream.truncate(64 << 20) if sparse else stream.write(bytes(64 << 20))
-    image = squashed(tmp_path / "files", tmp_path / "x.tcz")
-    assert image.stat().st_size * unpack_limits.MAX_RATIO < 64 << 20
-    with pytest.raises(UserError, match=r"x\.tcz: with 'zeros' it unpacks to more than the") as caught:
-        squashfs.squashfs_members(image)
-    assert "do not trust this" in caught.value.hint
 
 
 @pytest.mark.usefixtures("few")
@@ -62,33 +38,6 @@ def test_many_streams_together_are_a_bomb(tmp_path: Path, pack: Callable[[bytes]
     with pytest.raises(UserError, match=r"core\.gz: .* stream at offset \d+ unpacks to more than") as caught:
         initramfs_file.read_core(path)
     assert str(len(one)) in caught.value.message
-
-
-def upstream(settings: Settings, image: Path) -> None:
-    """Fetch `image` as the upstream extension x."""
-    item = LockedExtension("x", sha256_file(image), "0" * 32, image.stat().st_size)
-    cached = item.cached_in(settings.cache)
-    cached.parent.mkdir(parents=True)
-    image.rename(cached)
-    settings.used_lock.parent.mkdir(parents=True, exist_ok=True)
-    settings.used_lock.write_text(Lock(extension=(item,)).to_toml())
-
-
-def test_upstream_devices_and_set_id_programs_are_told(
-    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "files").mkdir()
-    for name in ("su", "wall", "plain"):
-        (tmp_path / "files" / name).write_text(name)
-    lines = ["su m 4755 0 0", "wall m 2755 0 5", "disk b 660 0 6 8 17", "pipe i 640 0 0 f", "d d 2755 0 0"]
-    upstream(workshop.settings, squashed(tmp_path / "files", tmp_path / "x.tcz", *lines))
-    install(workshop.settings, "x")
-    said = capsys.readouterr().out
-    assert said == (
-        "warning: x.tcz brings -rwsr-xr-x su, -rwxr-sr-x wall, "
-        "the device node or FIFO disk, the device node or FIFO pipe\n"
-    )
-    assert workshop.side("x", ".list") == "disk\npipe\nplain\nsu\nwall\n"
 
 
 def set_id(workshop: Workshop, more: str) -> None:

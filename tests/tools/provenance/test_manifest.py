@@ -6,7 +6,6 @@ import datetime
 import hashlib
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from tasks.config import inputs
 from tasks.config.settings import Settings
 from tasks.kernel.inputs import config_files
-from tasks.provenance import manifest, manifest_schema, materials, signature, slsa, verify
+from tasks.provenance import manifest, manifest_schema, signature, slsa, verify
 from tasks.provenance.manifest_schema import Manifest
 from tasks.provenance.sbom import components
 from tasks.provenance.sbom import cyclonedx as sbom_cyclonedx
@@ -143,14 +142,3 @@ def test_provenance_is_written_and_signed(made: Manifest, tmp_path: Path) -> Non
     other = ssh_key(tmp_path / "other").with_name("other.pub")
     with pytest.raises(UserError, match="is not valid for other"):
         verify.check(tmp_path, [settings.iso.name, "--key", str(other)], "", "")
-
-
-def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    head = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    commit, dirty = materials._git()
-    assert commit in (head.stdout.strip(), "")
-    assert dirty or commit
-    monkeypatch.setattr(materials, "ROOT", tmp_path)
-    assert materials._git() == ("", True)

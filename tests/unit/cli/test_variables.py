@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cli import variables
 from tasks.cli.variables import resolve
+from tasks.config import compiler
 from tasks.config.profile import Profile
 from tasks.fetch import mirror_probe
 from tasks.util.errors import UserError
@@ -69,3 +71,8 @@ def test_damaged_record_of_auto(checkout: Path, content: str) -> None:
     with pytest.raises(UserError, match="is damaged") as caught:
         resolve({}, checkout / "artifacts")
     assert "profile=NAME" in caught.value.hint
+
+
+def test_every_variable_has_a_description() -> None:
+    assert set(compiler.VARIABLES) <= set(variables.VARIABLES)
+    assert all(variables.VARIABLES.values())

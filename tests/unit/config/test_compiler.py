@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.config.compiler import Compiler, Host, chosen, storage_address
-from tasks.config.settings import Settings
-from tasks.kernel import kbuild
-from tasks.toolchain import distcc, icecc, launcher
-from tasks.toolchain.farm import Object, difference
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
 PROFILE = Path("profiles/mine.toml")
@@ -117,116 +109,3 @@ def test_a_mistake_on_the_command_line_is_told_as_one(given: dict[str, str], mes
 )
 def test_the_address_of_a_remote_storage(url: str, address: tuple[str, int] | None) -> None:
     assert storage_address(url) == address
-
-
-def test_the_launcher_is_the_first_word(
-    make_settings: Callable[..., Settings],
-) -> None:
-    settings = make_settings()
-
-    def with_table(table: Compiler) -> Settings:
-        return replace(settings, profile=replace(settings.profile, compiler=table))
-
-    def words(table: Compiler) -> str:
-        return launcher.of_profile(with_table(table)).compiler_command("gcc", has_ccache=False)
-
-    assert words(Compiler("none")) == words(Compiler("ccache")) == "gcc"
-    assert words(Compiler("distcc", hosts=("a",))) == "distcc gcc"
-    icecc = with_table(Compiler("icecc", scheduler="a"))
-    assert kbuild.of_profile(icecc).argv[-1] == "HOSTCC=icecc gcc"
-    wrapper = words(Compiler("sccache")).split()[0]
-    assert Path(wrapper).is_file() and wrapper.startswith(str(ROOT))
-
-
-HERE = Object(b"\0GCC: (Debian 12.2.0-14) 12.2.0\0", "GNU assembler version 2.40 (x86_64-linux-gnu)\n")
-
-
-@pytest.mark.parametrize(
-    ("there", "says"),
-    [
-        (HERE, ""),
-        (Object(b"", "ERROR: connect to a:1 failed: refused\nERROR: no\n"), "(ERROR: connect to a:1 failed"),
-        (Object(b"", ""), "it did not compile a probe"),
-        (
-            Object(b"\0GCC: (Debian 10.2.1-6) 10.2.1 20210110\0", HERE.output),
-            "its compiler is (Debian 10.2.1-6) 10.2.1, here it is (Debian 12.2.0-14) 12.2.0",
-        ),
-        (
-            Object(HERE.content, "GNU assembler version 2.35.2 (x86_64-linux-gnu)\n"),
-            "its assembler is 2.35.2 (x86_64-linux-gnu), here it is 2.40 (x86_64-linux-gnu)",
-        ),
-        (Object(b"x" + HERE.content, HERE.output), "it compiles the probe to other bytes"),
-    ],
-)
-def test_a_host_that_makes_other_bytes_is_told_by_what_differs(there: Object, says: str) -> None:
-    assert says in difference(HERE, there)
-    assert bool(difference(HERE, there)) == bool(says)
-
-
-def test_a_distcc_log_becomes_one_line() -> None:
-    log = """\
-distcc[11] compile a.c on 10.1.0.2:3632/4 completed ok
-distcc[11] cpp a.c on localhost completed ok
-distcc[12] compile b.c on 10.1.0.3:3632/4 completed ok
-distcc[13] (dcc_build_somewhere) Warning: failed to distribute, running locally instead
-distcc[13] compile c.c on localhost completed ok
-distcc[14] Warning: failed to distribute d.c to 10.1.0.3:3632/4, running locally instead
-distcc[14] compile d.c on localhost completed ok
-distcc[15] compile e.c on 10.1.0.2:3632/4 completed ok
-distcc[16] compile (null) on localhost completed ok
-"""
-    line = distcc.summary(log.splitlines(keepends=True))
-    told = "2 jobs on 10.1.0.2, 1 jobs on 10.1.0.3, 2 jobs here (2 of them came back from a host)"
-    assert line == f"distcc: {told}"
-    assert distcc.summary([]) == "distcc: no jobs"
-
-
-def test_this_machine_may_be_one_of_the_hosts() -> None:
-    line = distcc.hosts_line(Compiler(hosts=("10.1.0.2:99/3", "localhost/2")).distcc_hosts)
-    assert line.split()[2:] == ["10.1.0.2:99/3", "localhost/2"]
-
-
-def test_the_scheduler_lists_the_hosts_that_take_jobs() -> None:
-    answer = """\
-200-ICECC 1.4.0: 13s uptime, 3 hosts, 0 jobs in queue (0 total).
-200 Use 'help' for help and 'quit' to quit.
- left (10.1.0.2:10245) [x86_64] speed=0.00 jobs=0/4 load=795
- right (10.1.0.3:10245) [x86_64] speed=1.20 jobs=1/8 load=12
- client (127.0.0.1:0) [x86_64] speed=0.00 jobs=0/2 load=795
-200 done
-"""
-    assert icecc.parse_hosts(answer) == [
-        icecc.Host("left", "10.1.0.2", 4),
-        icecc.Host("right", "10.1.0.3", 8),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("folder", "arguments", "expected"),
-    [
-        ("build", "-I{0}/linux/include -c {0}/linux/a.c", "-I../linux/include -c ../linux/a.c"),
-        ("build/tools/x", "-I{0}/linux/a:{0}/b -o y", "-I../../../linux/a:../../../b -o y"),
-        (".", "{0}/a.c -o b", "./a.c -o b"),
-        ("build", "-fmacro-prefix-map={0}/linux/= -fdebug-prefix-map={0}=.", "-fmacro-prefix-map=../linux/="),
-        ("build", '-DX="{0}/a" {0}x/b', '-DX="{0}/a" {0}x/b'),
-        ("build", "-g -I{0}/linux", "-g -I{0}/linux"),
-        ("build", "-Wa,-gdwarf-2 -I{0}/linux", "-Wa,-gdwarf-2 -I{0}/linux"),
-        ("build", "-g0 -I{0}/linux", "-g0 -I../linux"),
-        ("../other", "-I{0}/linux", "-I{0}/linux"),
-    ],
-)
-def test_paths_below_the_output_become_relative_for_sccache(
-    tmp_path: Path, folder: str, arguments: str, expected: str
-) -> None:
-    base, tools = tmp_path / "a b" / "out", tmp_path / "bin"
-    where = base / folder
-    where.mkdir(parents=True)
-    base.mkdir(exist_ok=True)
-    tools.mkdir()
-    (tools / "sccache").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (tools / "sccache").chmod(0o755)
-    words = [word.replace("{0}", str(base)) for word in arguments.split()]
-    env = {"PATH": f"{tools}:/usr/bin:/bin", "TCBUILD_BASE": str(base), "SCCACHE_SERVER_PORT": "1"}
-    argv = [str(ROOT / "tasks/toolchain/sccache-relative"), "gcc", *words]
-    got = subprocess.run(argv, cwd=where, env=env, capture_output=True, text=True, check=True).stdout
-    assert got.splitlines() == ["gcc", *(word.replace("{0}", str(base)) for word in expected.split())]

@@ -10,8 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.config.system import System, User
-from tasks.provenance import manifest_schema, materials, redaction
+from tasks.provenance import redaction
 from tasks.util.checkout import ROOT
 
 HASH = "$6$salt$" + "a" * 86
@@ -41,20 +40,6 @@ def test_a_password_hash_is_replaced_by_a_digest_that_shows_a_change() -> None:
     assert first["password"].startswith("sha256:")
     assert first["password"] != redaction.digest(HASH + "b")
     assert second["password"] == "*", "a locked account is no secret"
-
-
-def test_the_profile_of_a_manifest_holds_no_hash_and_no_credentials(
-    make_settings: Callable[..., Settings],
-) -> None:
-    settings = make_settings()
-    system = System(users=(User("tc", HASH),), bootlocal=("wget http://u:p@host/x",))
-    profile = replace(settings.profile, system=system, mirrors=("http://u:p@mirror",))
-    used = materials.profile(replace(settings, profile=profile))
-    said = json.dumps(manifest_schema.plain(used))
-    assert HASH not in said
-    assert "u:p@" not in said
-    assert "sha256:" in said
-    assert used.resolved["kernel"]["fragments"] == list(profile.kernel.fragments)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import pytest
 
 from tasks.util import checkout, host
 from tasks.util.errors import DiskFull, UserError
-from tasks.util.host import package_of
 from tasks.util.process import run
 
 
@@ -68,11 +67,6 @@ def test_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None
         run(["no-such-tool"])
     assert caught.value.message == "no-such-tool is not installed"
     assert "its-package" in caught.value.hint
-
-
-@pytest.mark.parametrize("tool", ["mksquashfs", "xorriso", "qemu-system-x86_64", "make"])
-def test_host_toml_names_the_package_of(tool: str) -> None:
-    assert package_of(tool)
 
 
 def test_stdin_stdout_and_lines(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,8 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.formats import cpio, iso9660
-from tasks.formats.initramfs_file import Archive
-from tasks.initramfs import core
-from tasks.provenance.reproduce import compare, variations
 from tasks.provenance.reproduce import reproduce as reproduce_reproduce
+from tasks.provenance.reproduce import variations
 from tasks.provenance.reproduce.reproduce import copy_checkout
 from tasks.provenance.reproduce.variations import Start
 from tasks.util.checkout import ROOT
@@ -216,60 +212,6 @@ def test_copy_is_as_a_clone_with_that_umask(checkout: Checkout, tmp_path: Path) 
     assert "artifacts" not in found
 
 
-def test_where_an_iso_differs(tmp_path: Path) -> None:
-    """Through the ISO into its core into a member."""
-    images = []
-    for side, text in (("a", b"one thing"), ("b", b"one other")):
-        tree = tmp_path / side
-        (tree / "boot").mkdir(parents=True)
-        (tree / "boot/same").write_bytes(b"same" * 1000)
-        members = (cpio.directory("etc"), cpio.regular("etc/motd", text))
-        core.write_core([Archive("gzip", members)], tree / "boot/corepure64.gz", mtime=1)
-        images.append(tmp_path / f"{side}.iso")
-        run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", images[-1], tree])
-    assert set(iso9660.extents(images[0])) == {"boot/same", "boot/corepure64.gz"}
-    told = compare.difference(*images)
-    assert "boot/corepure64.gz: byte " in told
-    assert told.endswith("archive 1: etc/motd: byte 4")
-    assert compare.difference(images[0], images[0]) == ""
-
-
-def test_iso_that_is_cut_short_is_no_way_out(tmp_path: Path) -> None:
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree/large").write_bytes(os.urandom(1 << 20))
-    image = tmp_path / "x.iso"
-    run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-o", image, tmp_path / "tree"])
-    os.truncate(image, image.stat().st_size - (800 << 10))
-    with pytest.raises(UserError):
-        iso9660.extents(image)
-
-
-def test_where_a_module_differs(tmp_path: Path) -> None:
-    """A string in a section, as a date that a driver prints."""
-    for side, text in (("a", "Mon"), ("b", "Tue")):
-        (tmp_path / f"{side}.c").write_text(f'const char built[] = "on {text}"; int x(void) {{ return 1; }}')
-        run(["gcc", "-c", "-o", tmp_path / f"{side}.ko", tmp_path / f"{side}.c"])
-    assert "section .rodata, byte 3 of it" in compare.difference(tmp_path / "a.ko", tmp_path / "b.ko")
-
-
-@pytest.mark.parametrize(
-    "one, other, expected",
-    [
-        ([cpio.regular("a", b"x")], [cpio.regular("b", b"x")], "only the first build has 'a'"),
-        ([cpio.regular("a", b"x")], [], "only the first build has 'a'"),
-        ([cpio.regular("a", b"x", 0o644)], [cpio.regular("a", b"x", 0o600)], "a: mode 0o100644 and 0o100600"),
-        ([cpio.regular("a", b"x", uid=1)], [cpio.regular("a", b"x")], "a: uid 1 and 0"),
-        ([cpio.regular("a", b"xy")], [cpio.regular("a", b"x")], "a: byte 1 (2 and 1 bytes long)"),
-    ],
-)
-def test_where_members_differ(
-    tmp_path: Path, one: list[cpio.Member], other: list[cpio.Member], expected: str
-) -> None:
-    for side, members in (("a", one), ("b", other)):
-        core.write_core([Archive("gzip", (cpio.directory("."), *members))], tmp_path / f"{side}.gz", mtime=1)
-    assert compare.difference(tmp_path / "a.gz", tmp_path / "b.gz").endswith(f"archive 1: {expected}")
-
-
 def test_a_view_left_by_a_killed_run_is_taken_away(checkout: Checkout) -> None:
     start = Start(checkout.settings.output / "reproduce/the-second-of-the-two-builds", reverse=True)
     start.folder.mkdir(parents=True)
@@ -279,7 +221,3 @@ def test_a_view_left_by_a_killed_run_is_taken_away(checkout: Checkout) -> None:
         assert os.path.ismount(view)
         checkout.reproduce(only="folder")
         assert not os.path.ismount(view)
-
-
-def test_python_of_the_tests_is_that_of_the_build() -> None:
-    assert Start(Path("x")).python == sys.executable
