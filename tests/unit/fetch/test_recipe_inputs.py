@@ -14,7 +14,6 @@ from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.fetch import recipe_inputs
 from tasks.origins import http
-from tasks.origins.kinds.archive import parse_sha256
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
@@ -262,25 +261,3 @@ def test_what_was_never_fetched_is_not_brought(project: Project) -> None:
     with pytest.raises(UserError, match="was not fetched yet") as caught:
         recipe_inputs.bring(project.settings, "tool")
     assert caught.value.hint == "./doit fetch:tool"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (f"{SHA256}  tool\n", SHA256),
-        (f"{SHA256.upper()} *./bin/tool\n{OTHER}  tool.sig\n", SHA256),
-        (f"\n{SHA256}  under-another-name\n\n", SHA256),
-        (SHA256, SHA256),
-        (f"{SHA256}  a\n{OTHER}  b\n", ""),
-        (f"{SHA256}  a/tool\n{OTHER}  b/tool\n", ""),
-        ("<html>not found</html>", ""),
-        ("d41d8cd98f00b204e9800998ecf8427e  tool\n", ""),
-        ("", ""),
-    ],
-)
-def test_checksum_files(text: str, found: str) -> None:
-    if found:
-        assert parse_sha256(text, "tool", "URL") == found
-    else:
-        with pytest.raises(UserError, match="URL has no sha256 of tool"):
-            parse_sha256(text, "tool", "URL")

@@ -1,0 +1,50 @@
+"""The kernel that was built: its release, and the modules for the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tasks.config.settings import Settings
+from tasks.kernel import installed
+from tasks.util.errors import UserError
+
+
+def declaring(settings: Settings, **kernel: str) -> Settings:
+    """Return settings whose profile says other things of its kernel."""
+    changed = replace(settings.profile.kernel, **kernel)  # type: ignore[arg-type]
+    return replace(settings, profile=replace(settings.profile, kernel=changed))
+
+
+@pytest.fixture
+def built(make_settings: Callable[..., Settings]) -> Settings:
+    """Settings with a kernel of release 6.1.0-x."""
+    settings = make_settings()
+    settings.kernel.mkdir(parents=True)
+    (settings.kernel / "release").write_text("6.1.0-x\n")
+    return settings
+
+
+@pytest.mark.parametrize("declared", ["", "6.1.0-x"])
+def test_the_release_is_that_of_the_kernel_built(built: Settings, declared: str) -> None:
+    assert installed.kernel_release(declaring(built, release=declared)) == "6.1.0-x"
+
+
+def test_another_release_than_the_declared_one_is_refused(built: Settings) -> None:
+    with pytest.raises(UserError, match=r"declares kernel\.release = '6\.1', but '6\.1\.0-x' was built"):
+        installed.kernel_release(declaring(built, release="6.1"))
+
+
+def test_without_a_kernel_the_hint_says_what_to_run(built: Settings) -> None:
+    (built.kernel / "release").unlink()
+    with pytest.raises(UserError, match="release does not exist") as caught:
+        installed.kernel_release(built)
+    assert "doit kernel" in caught.value.hint
+
+
+def test_split_modules_have_a_folder_for_the_core(built: Settings) -> None:
+    split, whole = (declaring(built, modules=modules, release="6.1.0-x") for modules in ("split", "core"))
+    assert installed.core_modules(split) == built.output / "modules"
+    assert installed.core_modules(whole) == built.kernel / "modules"

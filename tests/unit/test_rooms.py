@@ -1,0 +1,117 @@
+"""The tests stand in the rooms of the modules: every module has its test, every test its module."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tasks.util.checkout import ROOT
+
+ROOMS = [ROOT / "tests/unit", ROOT / "tests/tools"]
+MODULES = sorted(
+    path.relative_to(ROOT / "tasks").with_suffix("").as_posix()
+    for path in (ROOT / "tasks").rglob("*.py")
+    if path.name != "__init__.py"
+)
+TESTED_IN: dict[str, str] = {
+    "cli/main": "tests/unit/cli/test_completion.py",
+    "config/inputs": "tests/unit/fetch/test_inputs.py",
+    "config/kernel_source": "tests/tools/kernel/test_source_tree.py",
+    "config/settings": "tests/unit/cli/test_doctor.py",
+    "config/sources": "tests/unit/image/test_container_images.py",
+    "engine/explain": "tests/unit/cache/test_task.py",
+    "formats/iso_layout": "tests/tools/provenance/test_verify.py",
+    "formats/unpack_limits": "tests/unit/formats/test_archive.py",
+    "image/disk": "tests/vm/test_disk.py",
+    "image/iso": "tests/tools/image/test_container_images.py",
+    "image/targets": "tests/unit/image/test_container_images.py",
+    "kernel/build": "tests/unit/kernel/test_edited_tree.py",
+    "kernel/inputs": "tests/tools/provenance/test_manifest.py",
+    "kernel/install": "tests/tools/kernel/test_kconfig.py",
+    "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
+    "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
+    "origins/sources/file": "tests/unit/origins/sources/test_base.py",
+    "origins/sources/http": "tests/unit/origins/sources/test_base.py",
+    "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
+    "util/host_packages": "tests/unit/toolchain/test_prepare.py",
+    "util/progress": "tests/unit/origins/test_http.py",
+    "vm/guest": "tests/vm/test_boot.py",
+    "vm/qemu": "tests/vm/test_boot.py",
+}
+"""Module without a test file of its name -> a file of tests that imports it."""
+
+RUN_IN: dict[str, tuple[str, str]] = {
+    "engine/command": ("tests/tools/cli/test_commands.py", '"explain"'),
+    "engine/dependencies": ("tests/unit/engine/test_database.py", "project.doit()"),
+    "engine/main": ("tests/unit/engine/test_runner.py", "tasks.engine.main"),
+    "engine/reporter": ("tests/unit/engine/test_runner.py", "tasks.engine.main"),
+    "engine/run": ("tests/tools/cli/test_commands.py", '"iso"'),
+    "engine/run_lock": ("tests/unit/engine/test_database.py", "waiting for another run here"),
+    "engine/status": ("tests/unit/engine/test_runner.py", "running: "),
+    "engine/worker": ("tests/unit/engine/test_runner.py", "tasks.engine.main"),
+    "origins/kinds/wheel": ("tests/tools/extensions/test_collect.py", 'kind = "wheel"'),
+}
+"""Module without one that no test imports -> the file of tests that runs it, and words by which it does."""
+
+OF_DATA = {
+    "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files/usr/local/bin/makedockerconfig",
+    "tests/tools/extensions/test_recipes.py": "extensions/buildkit",
+    "tests/tools/extensions/test_services.py": "extensions/faasd",
+}
+"""File of tests that is of no module -> what of the checkout it tests."""
+
+
+def module_of(path: Path) -> str:
+    """Return the module that a test file is named after: test_MODULE.py or test_MODULE_MORE.py; else ""."""
+    room = next(room for room in ROOMS if path.is_relative_to(room))
+    named = path.with_name(path.stem.removeprefix("test_")).relative_to(room).as_posix()
+    fitting = [module for module in MODULES if named == module or named.startswith(f"{module}_")]
+    return max(fitting, key=len, default="")
+
+
+FILES = sorted(path for room in ROOMS for path in room.rglob("test_*.py"))
+OWN = {module_of(path) for path in FILES}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of tasks/ that a file imports, as `package/module`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tasks"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found |= {name.removeprefix("tasks.").replace(".", "/") for name in names}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_its_test(module: str) -> None:
+    """Either a file of its name, or an entry of a table that is true."""
+    in_tables = [table for table in (TESTED_IN, RUN_IN) if module in table]
+    if module in OWN:
+        assert not in_tables, f"{module} has a test file of its name: take it out of the table"
+        return
+    assert len(in_tables) == 1, f"write tests/unit/{module}: test_NAME.py, or say where it is tested"
+    if module in TESTED_IN:
+        assert Path(TESTED_IN[module]).name.startswith("test_")
+        assert module in imported(ROOT / TESTED_IN[module])
+    else:
+        file, words = RUN_IN[module]
+        assert words in (ROOT / file).read_text()
+
+
+def test_the_tables_name_modules_that_exist() -> None:
+    assert set(TESTED_IN) | set(RUN_IN) <= set(MODULES)
+
+
+def test_every_test_file_is_of_a_module() -> None:
+    assert len(FILES) > 100
+    others = {  # but for those of the whole, which stand above the packages
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if path.parent not in ROOMS and not module_of(path)
+    }
+    assert others == set(OF_DATA)
+    for data in OF_DATA.values():
+        assert (ROOT / data).exists()
