@@ -56,7 +56,7 @@ RUN_IN: dict[str, tuple[str, str]] = {
 """Module without one that no test imports -> the file of tests that runs it, and words by which it does."""
 
 OF_DATA = {
-    "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files/usr/local/bin/makedockerconfig",
+    "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_recipes.py": "extensions/buildkit",
     "tests/tools/extensions/test_services.py": "extensions/faasd",
 }

@@ -10,7 +10,8 @@ from tasks.cli import variables
 from tasks.config import inheritance, profile
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
-from tests.unit.config.test_profile import MINIMAL, checkout
+from tests.support.profiles import MINIMAL
+from tests.unit.config.test_profile import checkout
 
 __all__ = ["checkout"]  # a fixture
 

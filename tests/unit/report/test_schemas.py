@@ -16,7 +16,8 @@ from tasks.report.schemas import SCHEMAS, TomlKind
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-from tests.unit.config.test_profile import MINIMAL, MISTAKES
+from tests.support.profiles import MINIMAL
+from tests.unit.config.test_profile import MISTAKES
 
 FILES = [(kind, path) for kind in SCHEMAS for path in kind.toml_files()]
 RECIPE = """
