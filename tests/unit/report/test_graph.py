@@ -26,7 +26,7 @@ TASKS = {
 def test_the_graph_of_a_task_has_what_it_needs_and_no_more() -> None:
     chosen = graph.selected(TASKS, ["iso"])
     assert [item.name for item in chosen] == ["kernel", "tcz:x", "iso"]
-    assert graph.grouped(chosen) == {
+    assert graph.files_by_edge(chosen) == {
         ("kconfig/", "kernel"): [],
         ("kernel", "iso"): ["vmlinuz64"],
         ("tcz", "iso"): ["*.tcz"],
@@ -50,7 +50,7 @@ def test_of_an_svg_only_shapes_and_text_are_taken() -> None:
         '<g class="node" style="color:red"><a href="http://h/"><text>no</text></a><text x="1">yes</text>'
         '<image href="http://h/"/><foreignObject/></g></svg>'
     )
-    plain = graph._plain(ElementTree.fromstring(source))
+    plain = graph._sanitized(ElementTree.fromstring(source))
     assert plain == (
         '<svg xmlns="http://www.w3.org/2000/svg" width="12pt">'
         '<g class="node"><text x="1">yes</text></g></svg>'
