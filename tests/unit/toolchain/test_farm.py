@@ -23,7 +23,7 @@ HERE = Object(b"\0GCC: (Debian 12.2.0-14) 12.2.0\0", "GNU assembler version 2.40
             Object(HERE.content, "GNU assembler version 2.35.2 (x86_64-linux-gnu)\n"),
             "its assembler is 2.35.2 (x86_64-linux-gnu), here it is 2.40 (x86_64-linux-gnu)",
         ),
-        (Object(b"x" + HERE.content, HERE.output), "it makes other bytes of the same program"),
+        (Object(b"x" + HERE.content, HERE.output), "it compiles the probe to other bytes"),
     ],
 )
 def test_a_host_that_makes_other_bytes_is_told_by_what_differs(there: Object, says: str) -> None:

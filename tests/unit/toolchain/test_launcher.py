@@ -22,7 +22,7 @@ def test_the_launcher_is_the_first_word(
         return replace(settings, profile=replace(settings.profile, compiler=table))
 
     def words(table: Compiler) -> str:
-        return launcher.of_profile(with_table(table)).words("gcc", has_ccache=False)
+        return launcher.of_profile(with_table(table)).compiler_command("gcc", has_ccache=False)
 
     assert words(Compiler("none")) == words(Compiler("ccache")) == "gcc"
     assert words(Compiler("distcc", hosts=("a",))) == "distcc gcc"
