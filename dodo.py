@@ -36,7 +36,7 @@ with edge():
     ALL_RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
-    LOCKABLE = [name for name in recipe.names() if recipe_lock.to_lock(recipe.load(name))]
+    LOCKABLE = [name for name in recipe.names() if recipe_lock.lockable_origins(recipe.load(name))]
 
 CACHE = SharedCache(S.shared_cache, S.offline)
 DEFAULT = ["iso"]
@@ -53,12 +53,12 @@ DOIT_CONFIG = {
 # The inputs of a stage are brought and its tools made ready by the first actions of its task.
 # Inside `shared` they are left out if the shared cache has what the stage makes.
 KERNEL_INPUTS = [
-    do("fetch.bring", "kernel_source", S),
+    do("fetch.stage_inputs", "fetch_kernel_source", S),
     do("kernel.source_tree", "ensure", S),  # task `linux` may have put it off
     do("toolchain.prepare", "prepare", S),
 ]
-KCONFIG = [*KERNEL_INPUTS, do("fetch.bring", "base_config", S)]
-IMAGES = [do("fetch.bring", "images", S)] if S.profile.images else []
+KCONFIG = [*KERNEL_INPUTS, do("fetch.stage_inputs", "fetch_base_config", S)]
+IMAGES = [do("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
 
 SOURCE = S.linux / ".tcbuild" / "source"
 SERIES = S.linux / ".tcbuild" / "series"
@@ -79,7 +79,7 @@ def tcz_files(names: list[str]) -> list[str]:
 
 def placed(*places: str) -> list[str]:
     """Return the profile's extensions that go to one of `places`."""
-    return plan.placed(S.profile, *places)
+    return plan.extensions_at(S.profile, *places)
 
 
 def image_inputs() -> list[str]:
@@ -105,7 +105,7 @@ def task_fetch() -> Iterator[Task]:
         ),
     }
     for name, made in ALL_RECIPES.items():
-        if not recipe_lock.to_lock(made):
+        if not recipe_lock.lockable_origins(made):
             continue
         lock = recipe_lock.path(name)
         yield {
@@ -115,7 +115,7 @@ def task_fetch() -> Iterator[Task]:
             "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
             "targets": files(recipe_lock.used_path(S, name)),
             "uptodate": [
-                *changed(origins=recipe_lock.to_lock(made), relock=S.relock),
+                *changed(origins=recipe_lock.lockable_origins(made), relock=S.relock),
                 (recipe_lock.is_cached, [S, name]),
             ],
         }
@@ -135,7 +135,7 @@ def task_linux() -> Task:
     return {
         "actions": [
             # With a shared cache the tree is not made of it before a stage needs it.
-            *([] if S.shared_cache else [do("fetch.bring", "kernel_source", S)]),
+            *([] if S.shared_cache else [do("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
         "file_dep": files(S.used_lock, *inputs.patch_files(S)),
@@ -206,7 +206,7 @@ def task_rootfs() -> Task:
         return {"actions": None, "uptodate": [True]}
     make_it = {
         "basename": "rootfs",
-        "actions": [do("fetch.bring", "core_packages", S), do("initramfs.rootfs", "build", S)],
+        "actions": [do("fetch.stage_inputs", "fetch_core_packages", S), do("initramfs.rootfs", "build", S)],
         "file_dep": files(S.used_lock, *variables.tree(ROOT / "rootfs")),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
@@ -244,7 +244,7 @@ def task_tcz() -> Iterator[Task]:
             "name": name if name != "tree" else "tree.tcz",  # which is a task of its own
             "doc": "take a fetched upstream extension",
             "actions": [
-                do("fetch.bring", "extension", S, name),
+                do("fetch.stage_inputs", "fetch_extension", S, name),
                 do("extensions.upstream", "install", S, name),
             ],
             "file_dep": files(S.used_lock),
@@ -256,17 +256,17 @@ def task_tcz() -> Iterator[Task]:
             "basename": "tcz",
             "name": "left-out",
             "doc": "say which recipes `./doit tcz` leaves out, and why",
-            "actions": [do("config.plan", "tell_left_out", LEFT_OUT)],
+            "actions": [do("config.plan", "log_left_out", LEFT_OUT)],
             "uptodate": [False],
         }
     for name, made in ALL_RECIPES.items():
-        fetched = [recipe_lock.used_path(S, name)] if recipe_lock.to_lock(made) else []
+        fetched = [recipe_lock.used_path(S, name)] if recipe_lock.lockable_origins(made) else []
         make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
             "actions": [
-                do("fetch.bring", "recipe", S, name),
-                *([do("fetch.recipe_inputs", "bring", S, name)] if fetched else []),
+                do("fetch.stage_inputs", "fetch_recipe_packages", S, name),
+                *([do("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
                 do("extensions.build", "build", S, name),
             ],
             "meta": {"beforehand": [do("extensions.build", "base_root", S)]},
@@ -292,7 +292,7 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "put base root, modules and initrd extensions together as corepure64.gz",
-        "actions": [do("fetch.bring", "core_archives", S), do("initramfs.core", "build", S)],
+        "actions": [do("fetch.stage_inputs", "fetch_core_archives", S), do("initramfs.core", "build", S)],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
         "meta": {"sizes": files(S.output / "modules64.gz")},
@@ -408,7 +408,7 @@ def task_inventory() -> Iterator[Task]:
     """say what the ISO is made of"""
     made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
     doc = "list all the image is made of, as CycloneDX and as SPDX"
-    bring = do("fetch.bring", "packages", S)  # their licences are read
+    fetch = do("fetch.stage_inputs", "fetch_packages", S)  # their licences are read
     yield command("sbom", doc, bring, do("provenance.sbom.cyclonedx", "build", S), reads=made)
     doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
     yield command("provenance", doc, do("provenance.slsa", "build", S, variables.sign_key()), reads=made)

@@ -199,7 +199,7 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     offline, frozen = _flag(variables, "offline"), _flag(variables, "frozen")
     name = resolve_name(variables.get("profile", "auto"), artifacts, offline)
     profile = load(name)
-    compiler = config_compiler.chosen(profile.compiler, variables, ROOT / "profiles" / f"{name}.toml")
+    compiler = config_compiler.with_overrides(profile.compiler, variables, ROOT / "profiles" / f"{name}.toml")
     profile = replace(profile, compiler=compiler)
     chosen = variables.get("fragments")
     fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments

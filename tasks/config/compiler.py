@@ -111,12 +111,12 @@ def storage_address(url: str) -> tuple[str, int] | None:
     return parts.hostname, port or STORAGE_PORTS[parts.scheme]
 
 
-def chosen(table: Compiler, variables: Mapping[str, str], file: Path) -> Compiler:
-    """Return `table` of the profile `file` with what the command line or the environment say instead.
+def with_overrides(declared: Compiler, variables: Mapping[str, str], file: Path) -> Compiler:
+    """Return `declared` of the profile `file` with what the command line or the environment say instead.
 
     The command line goes first.  Raises `UserError` naming the place of a mistake.
     """
-    values: dict[str, object] = dataclasses.asdict(table) | {"hosts": list(table.hosts)}
+    values: dict[str, object] = dataclasses.asdict(declared) | {"hosts": list(declared.hosts)}
     places = []
     for name in VARIABLES:
         variable = f"TCBUILD_{name.upper()}"
@@ -125,7 +125,7 @@ def chosen(table: Compiler, variables: Mapping[str, str], file: Path) -> Compile
             continue
         places.append(f"{name}= on the command line" if name in variables else variable)
         values[name] = [word for word in text.split(",") if word] if name == "hosts" else text
-    result = table
+    result = declared
     if places:
         result = toml_schema.build(values, Compiler, ", ".join(places), "compiler")
     for launcher, key, example in (

@@ -1,6 +1,6 @@
 """The inputs of a profile, as the last fetch locked them, and where they lie in the cache.
 
-Nothing here uses the network: `tasks/fetch/bring.py` brings what is missing.
+Nothing here uses the network: `tasks/fetch/stage_inputs.py` brings what is missing.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def in_core(profile: Profile, name: str) -> bool:
     return in_the_core and name.endswith(KERNEL) and name.removesuffix(KERNEL) in module_groups()
 
 
-def resolved(profile: Profile, name: str) -> str:
+def resolve_name(profile: Profile, name: str) -> str:
     """Return `name` with `-KERNEL` replaced.  Raises `UserError` if the release is not declared."""
     if not name.endswith(KERNEL):
         return name
@@ -128,10 +128,10 @@ def resolved(profile: Profile, name: str) -> str:
     return f"{name.removesuffix(KERNEL)}-{profile.kernel.release}"
 
 
-def placed(profile: Profile, *places: str) -> list[str]:
+def extensions_at(profile: Profile, *places: str) -> list[str]:
     """Return the profile's extensions that go to one of `places`, in its order."""
     return [
-        resolved(profile, item.name)
+        resolve_name(profile, item.name)
         for item in profile.extensions
         if item.place in places and not in_core(profile, item.name)
     ]
@@ -168,7 +168,7 @@ class _Walk:
             deps = recipe.load(name).deps
         elif kind == "upstream":
             deps = self.locked[name].deps
-        needed = [resolved(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
+        needed = [resolve_name(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
         for dep in needed:
             self.visit(dep, (*path, name))
         self.nodes[name] = Node(name, kind, tuple(dict.fromkeys(needed)))
@@ -214,7 +214,7 @@ def plan(
     walk = _Walk(profile, lock, absent)
     for item in profile.extensions:
         if not in_core(profile, item.name):
-            walk.visit(resolved(profile, item.name), ())
+            walk.visit(resolve_name(profile, item.name), ())
     for name in also:
         walk.visit(name, ())
     return Plan(walk.nodes, tuple(walk.loops), walk.missing)
@@ -223,10 +223,10 @@ def plan(
 def recipe_of(profile: Profile, name: str) -> Recipe:
     """Return the recipe of `name` with the alternative that the profile takes.
 
-    Raises `UserError` as `recipe.load` and `recipe.chosen` do.
+    Raises `UserError` as `recipe.load` and `recipe.with_alternative` do.
     """
     wanted = next((item.alternative for item in profile.extensions if item.name == name), "")
-    return recipe.chosen(name, recipe.load(name), wanted)
+    return recipe.with_alternative(name, recipe.load(name), wanted)
 
 
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
@@ -235,12 +235,12 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     Those of whose origins no sha256 is locked, and those that need one of them; what the
     profile itself is made of is never left out.
     """
-    named = set(found.closure(resolved(profile, item.name) for item in profile.extensions))
+    named = set(found.closure(resolve_name(profile, item.name) for item in profile.extensions))
     out: dict[str, str] = {}
     for node in found.nodes.values():
         if node.kind != "recipe" or node.name in named:
             continue
-        missing = recipe_lock.unlocked(node.name, recipe_of(profile, node.name))
+        missing = recipe_lock.unlocked_origins(node.name, recipe_of(profile, node.name))
         needed = [dep for dep in node.deps if dep in out]
         if missing:
             what = missing[0].identity()
@@ -250,7 +250,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     return out
 
 
-def tell_left_out(out: Mapping[str, str]) -> None:
+def log_left_out(out: Mapping[str, str]) -> None:
     """Say in one line each what `left_out` found."""
     for name, reason in out.items():
         logger.info(f"left out: {name}.tcz: {reason}")
@@ -261,7 +261,7 @@ def require_importer(profile: Profile, found: Plan) -> None:
     if not profile.images:
         return
     able = [name for name in recipe.names() if recipe.load(name).imports_images]
-    wanted = found.closure(placed(profile, "onboot", "copy2fs", "ondemand", "initrd"))
+    wanted = found.closure(extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
     if not any(name in able and found.nodes[name].kind == "recipe" for name in wanted):
         raise UserError(
             f"the profile has images ({profile.images[0].name}) but no extension that imports them",
@@ -277,7 +277,7 @@ def needed_by(settings: Settings, name: str) -> list[str]:
     return [other for other, node in walk.nodes.items() if other != name and node.kind != "modules"]
 
 
-def tell_loops(found: Plan) -> None:
+def log_loops(found: Plan) -> None:
     """Warn of circles, as tce-load does when it meets them."""
     for loop in found.loops:
         logger.warning(f"loop dependency {loop}; tce-load loads them all the same")

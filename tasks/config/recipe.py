@@ -51,23 +51,23 @@ class Recipe:
                 raise ValueError(f"bootcodes: expected single words, got {code!r}")
 
 
-def alternatives(made: Recipe) -> list[str]:
+def alternatives(recipe: Recipe) -> list[str]:
     """Return the names of a recipe's alternatives; the first is the one taken by default."""
-    return list(dict.fromkeys(origin.alternative for origin in made.origin if origin.alternative))
+    return list(dict.fromkeys(origin.alternative for origin in recipe.origin if origin.alternative))
 
 
-def chosen(name: str, made: Recipe, alternative: str = "") -> Recipe:
+def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe:
     """Return the recipe of `name` with the origins of one alternative, and those that belong to none.
 
     alternative: "" for the recipe's first.  Nothing is tried out: the same choice is the same
     origins everywhere.  Raises `UserError` naming what there is.
     """
-    there = alternatives(made)
+    there = alternatives(recipe)
     if alternative and alternative not in there:
         hint = f"it has: {', '.join(there)}" if there else "it has none: leave out `alternative`"
         raise UserError(f"the recipe of {name} has no alternative {alternative!r}", hint)
     taken = ("", alternative or (there[0] if there else ""))
-    return replace(made, origin=tuple(origin for origin in made.origin if origin.alternative in taken))
+    return replace(recipe, origin=tuple(origin for origin in recipe.origin if origin.alternative in taken))
 
 
 def folder(name: str) -> Path:

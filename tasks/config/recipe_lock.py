@@ -29,34 +29,34 @@ def used_path(settings: Settings, name: str) -> Path:
     return settings.output / "origins" / f"{name}.toml"
 
 
-def committed(name: str) -> OriginLock:
+def committed_lock(name: str) -> OriginLock:
     """Return the committed lock of the recipe `name`.  Raises `UserError` if it is malformed."""
     return origin_lock.load(path(name))
 
 
-def used(settings: Settings, name: str) -> OriginLock:
+def used_lock(settings: Settings, name: str) -> OriginLock:
     """Return what the last fetch of `name` used.  Raises `UserError` if that is malformed."""
     return origin_lock.load(used_path(settings, name))
 
 
-def to_lock(made: Recipe) -> list[LockedOrigin]:
+def lockable_origins(made: Recipe) -> list[LockedOrigin]:
     """Return the origins that the recipe itself must lock."""
     return [origin for origin in made.origin if isinstance(origin, LockedOrigin)]
 
 
-def unlocked(name: str, made: Recipe) -> list[LockedOrigin]:
+def unlocked_origins(name: str, made: Recipe) -> list[LockedOrigin]:
     """Return the origins of `made` that the committed lock of `name` does not know.
 
     Raises `UserError` if the lock is malformed.
     """
-    known = committed(name)
-    return [origin for origin in to_lock(made) if not known.of(origin.identity())]
+    known = committed_lock(name)
+    return [origin for origin in lockable_origins(made) if not known.of(origin.identity())]
 
 
 def is_cached(settings: Settings, name: str) -> bool:
     """Tell whether all that the last fetch of `name` brought still lies in the cache."""
     try:
-        known = used(settings, name)
+        known = used_lock(settings, name)
     except UserError:  # damaged: to be written anew
         return False
     return all(file.cached_in(settings.cache).is_file() for file in known.file)
@@ -67,7 +67,7 @@ def fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[
 
     Raises `UserError` if nothing of it was fetched yet.
     """
-    files = used(settings, name).of(origin.identity())
+    files = used_lock(settings, name).of(origin.identity())
     if not files:
         raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
     return files
@@ -85,5 +85,5 @@ def resources(settings: Settings) -> Resources:
 
 
 def _locked_origins(name: str) -> list[tuple[LockedOrigin, tuple[OriginFile, ...]]]:
-    known = committed(name)
-    return [(origin, known.of(origin.identity())) for origin in to_lock(recipe.load(name))]
+    known = committed_lock(name)
+    return [(origin, known.of(origin.identity())) for origin in lockable_origins(recipe.load(name))]

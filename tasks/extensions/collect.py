@@ -39,7 +39,7 @@ def _fetched(settings: Settings, name: str, origin: LockedOrigin) -> tuple[Origi
     """Return what the last fetch of `name` brought of an origin, whole in the cache."""
     files = recipe_lock.fetched_files(settings, name, origin)
     for file in files:
-        if not file.is_whole_in(settings.cache):
+        if not file.is_cached_in(settings.cache):
             there = file.cached_in(settings.cache).exists()
             what = "in the cache is damaged" if there else "is not in the cache"
             raise UserError(f"{file.name} {what}", f"./doit fetch:{name}")
@@ -83,7 +83,7 @@ class Placer:
         if idle:
             raise UserError(
                 f"no file of {self.origin.label()} fits {', '.join(map(repr, idle))} in the recipe",
-                f"list what is in it by: {self.origin.lister}",
+                f"list what is in it by: {self.origin.list_command}",
             )
 
     def _taken(self, name: str) -> bool:

@@ -20,7 +20,7 @@ def print_tree(settings: Settings, names: Sequence[str]) -> None:
     Raises `UserError` for a name that neither the profile nor a recipe has.
     """
     lock = load_lock(settings.pinned_lock)
-    top = [plan.resolved(settings.profile, name.removesuffix(".tcz")) for name in names]
+    top = [plan.resolve_name(settings.profile, name.removesuffix(".tcz")) for name in names]
     recipes = recipe.names()
     found = plan.plan(settings.profile, lock, also=[name for name in top if name in recipes])
     for name in top:
@@ -31,7 +31,7 @@ def print_tree(settings: Settings, names: Sequence[str]) -> None:
     for path in settings.tcz.glob("*.tcz"):
         sizes[path.name.removesuffix(".tcz")] = path.stat().st_size
     deps = _built_deps(settings, found)
-    for line in tree_lines(found, deps, top or plan.placed(settings.profile, *PLACES), sizes):
+    for line in tree_lines(found, deps, top or plan.extensions_at(settings.profile, *PLACES), sizes):
         print(line)
 
 
@@ -41,7 +41,7 @@ def _built_deps(settings: Settings, found: Plan) -> dict[str, tuple[str, ...]]:
     for name in plan.module_extensions(settings.profile):
         path = settings.tcz / f"{name}.tcz.dep"
         text = path.read_text() if path.is_file() else ""
-        deps[name] = tuple(plan.resolved(settings.profile, dep) for dep in tcz.parse_dep(text, str(path)))
+        deps[name] = tuple(plan.resolve_name(settings.profile, dep) for dep in tcz.parse_dep(text, str(path)))
     return deps
 
 

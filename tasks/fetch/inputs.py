@@ -2,7 +2,7 @@
 
 What was used, byte for byte, is written to the used lock (`artifacts/PROFILE/lock.toml`), and
 later stages find their inputs by that lock alone.  What the cache lacks when a stage begins,
-`tasks/fetch/bring.py` brings.
+`tasks/fetch/stage_inputs.py` brings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.config import inputs, plan
 from tasks.config.inputs import sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
-from tasks.fetch import bring
+from tasks.fetch import stage_inputs
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util import parallel
@@ -35,10 +35,10 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     if settings.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.pinned_lock)
-    locked = _locked_already(settings, pinned, extra) if settings.shared_cache else None
+    locked = _lock_without_fetch(settings, pinned, extra) if settings.shared_cache else None
     if settings.offline and not settings.frozen:
         pinned = _prefer_cached(pinned, load_lock(settings.used_lock), settings.cache)
-    used = locked or _gather(settings, pinned, extra)
+    used = locked or _fetch_all(settings, pinned, extra)
     write_if_changed(settings.used_lock, used.to_toml())
     if locked:
         count = f"{len(used.package) + len(used.file)} packages and files"
@@ -65,8 +65,8 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     from tasks.fetch import pin
 
     old = load_lock(settings.pinned_lock)
-    learned = pin.learn(settings, old)
-    new = _gather(dataclasses.replace(settings, frozen=False), learned, extra)
+    pinned = pin.pin_inputs(settings, old)
+    new = _fetch_all(dataclasses.replace(settings, frozen=False), pinned, extra)
     if not settings.relock:
         _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
@@ -90,7 +90,7 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
             apt.refuse_older(offered.name, locked.version, offered.version)
 
 
-def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
+def _fetch_all(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     """Fetch everything and return it as a lock.  What is not locked is refused before the first byte."""
     access = inputs.access(settings)
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
@@ -108,13 +108,13 @@ def _gather(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
     remote = [
         functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
     ]
-    remote += [functools.partial(bring.fetch_extension, settings, item) for item in extensions]
+    remote += [functools.partial(stage_inputs.download_extension, settings, item) for item in extensions]
     parallel.each(lambda fetch_one: fetch_one(), remote)
     known = {entry.path: entry for _, entry in files}
     return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
 
 
-def _locked_already(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
+def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
     """Return the lock that fetching ends with if all that is pinned can be had, or None; fetch the rest."""
     access = inputs.access(settings)
     wanted = sources(settings.profile)
@@ -145,7 +145,7 @@ def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtensio
     for name, wanted_by in found.missing.items():
         message = f"no sha256 is locked for extension {name}, which {wanted_by} of {settings.name} wants"
         raise UserError(message, f"./doit lock profile={settings.name}")
-    plan.tell_loops(found)
+    plan.log_loops(found)
     locked = {item.name: item for item in pinned.extension}
     return tuple(locked[name] for name in sorted(found.of_kind("upstream")))
 

@@ -23,7 +23,7 @@ from tasks.util.log import logger
 SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentation, filesystems/squashfs.rst)
 
 
-def learn(settings: Settings, old: Lock) -> Lock:
+def pin_inputs(settings: Settings, old: Lock) -> Lock:
     """Return the sources and upstream extensions of the profile, as `old` has them or newly learned.
 
     With `relock` all are learned, and what changed is said.  Everything learned lies in
@@ -36,15 +36,15 @@ def learn(settings: Settings, old: Lock) -> Lock:
     access = inputs.access(settings)
     # Threads that Ctrl-C leaves behind may still write there.
     with scratch_folder(settings.cache / "downloads", "lock", ignore_errors=True) as scratch:
-        found = parallel.each(lambda one: one.learn(access, scratch), unknown)
+        found = parallel.each(lambda one: one.pin(access, scratch), unknown)
         known |= dict(zip(unknown, found, strict=True))
-        extensions = _extensions(settings, old, scratch)
+        extensions = _pin_extensions(settings, old, scratch)
     files = tuple(entry for entry in known.values() if isinstance(entry, LockedFile))
-    _tell_changes(old, files, extensions)
+    _log_changes(old, files, extensions)
     return Lock(file=files, extension=extensions)
 
 
-def _extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
+def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
     """Ask for extensions until all that any of them needs are known."""
     known = {} if settings.relock else {item.name: item for item in old.extension}
     absent: set[str] = set()
@@ -52,7 +52,7 @@ def _extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExt
         found = plan.plan(settings.profile, Lock(extension=tuple(known.values())), absent)
         if not found.missing:
             break
-        ask = functools.partial(_extension, settings, found.missing, scratch)
+        ask = functools.partial(_pin_extension, settings, found.missing, scratch)
         for item in parallel.each(ask, list(found.missing)):
             if isinstance(item, str):
                 absent.add(item)
@@ -61,14 +61,14 @@ def _extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExt
     return tuple(known[name] for name in sorted(found.of_kind("upstream")))
 
 
-def _extension(
+def _pin_extension(
     settings: Settings, missing: Mapping[str, str], scratch: Path, name: str
 ) -> LockedExtension | str:
     """Learn one extension; return its name alone if only a recipe has it."""
     path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
     mirrors = inputs.access(settings).mirrors
     try:
-        found = mirrors.learn(path, scratch)
+        found = mirrors.download_unpinned(path, scratch)
     except NotFound as error:
         if name in recipe.names():
             return name
@@ -82,7 +82,7 @@ def _extension(
     text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep", redirects=settings.profile.redirects) or ""
     deps = tcz.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)
-    found.keep(entry.cached_in(settings.cache), path)
+    found.store(entry.cached_in(settings.cache), path)
     release = settings.profile.kernel.release
     if release and name.endswith(f"-{release}"):
         logger.warning(
@@ -92,7 +92,7 @@ def _extension(
     return entry
 
 
-def _tell_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[LockedExtension, ...]) -> None:
+def _log_changes(old: Lock, files: tuple[LockedFile, ...], extensions: tuple[LockedExtension, ...]) -> None:
     before = {file.path: file.sha256 for file in old.file}
     before |= {f"{item.name}.tcz": item.sha256 for item in old.extension}
     now = {file.path: file.sha256 for file in files} | {f"{e.name}.tcz": e.sha256 for e in extensions}

@@ -28,31 +28,31 @@ def fetch(settings: Settings, name: str) -> None:
             "relock=1 changes what is locked, and fetch never does", f"./doit lock:{name} relock=1"
         )
     made = plan.recipe_of(settings.profile, name)
-    for origin in recipe_lock.unlocked(name, made):
+    for origin in recipe_lock.unlocked_origins(name, made):
         which = f" {origin.alternative}" if origin.alternative else ""
         message = f"no sha256 is locked for {origin.identity()}, which extension {name} is made of"
         raise UserError(message, f"./doit lock:{name}{which} fetches it once and shows what to pin")
-    known = recipe_lock.committed(name)
+    known = recipe_lock.committed_lock(name)
     used: list[OriginFile] = []
-    for origin in recipe_lock.to_lock(made):
+    for origin in recipe_lock.lockable_origins(made):
         files = known.of(origin.identity())
-        with _about(name):
+        with _name_recipe_in_errors(name):
             origin.fetch(recipe_lock.resources(settings), files)
         used += files
     write_if_changed(recipe_lock.used_path(settings, name), OriginLock(tuple(used)).to_toml())
     logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
 
 
-def bring(settings: Settings, name: str) -> None:
+def fetch_missing(settings: Settings, name: str) -> None:
     """Fetch again what the last fetch of `name` used and the cache does not hold whole.
 
     This is the step before an extension is built: the build itself only reads the cache.
     Raises `UserError` if something was not fetched yet, and as `fetch` does.
     """
-    for origin in recipe_lock.to_lock(plan.recipe_of(settings.profile, name)):
+    for origin in recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name)):
         files = recipe_lock.fetched_files(settings, name, origin)
-        if not all(file.is_whole_in(settings.cache) for file in files):
-            with _about(name):
+        if not all(file.is_cached_in(settings.cache) for file in files):
+            with _name_recipe_in_errors(name):
                 origin.fetch(recipe_lock.resources(settings), files)
 
 
@@ -65,24 +65,28 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     if settings.offline:
         raise UserError("lock asks the origins themselves, which offline=1 forbids", "leave out offline=1")
     whole = recipe.load(name)
-    taken = [recipe.chosen(name, whole, word) for word in wanted] or [plan.recipe_of(settings.profile, name)]
-    old = recipe_lock.committed(name)
-    there = {origin.identity() for origin in recipe_lock.to_lock(whole)}
+    taken = [recipe.with_alternative(name, whole, word) for word in wanted] or [
+        plan.recipe_of(settings.profile, name)
+    ]
+    old = recipe_lock.committed_lock(name)
+    there = {origin.identity() for origin in recipe_lock.lockable_origins(whole)}
     kept = {identity: old.of(identity) for identity in there}
-    for origin in {one.identity(): one for made in taken for one in recipe_lock.to_lock(made)}.values():
+    for origin in {
+        one.identity(): one for made in taken for one in recipe_lock.lockable_origins(made)
+    }.values():
         if kept[origin.identity()] and not settings.relock:
             logger.info(f"lock: {origin.identity()} is locked already")
             continue
-        with scratch_folder(settings.cache / "downloads", "lock") as scratch, _about(name):
-            found = origin.learn(recipe_lock.resources(settings), scratch)
-        _tell_changes(kept[origin.identity()], found)
+        with scratch_folder(settings.cache / "downloads", "lock") as scratch, _name_recipe_in_errors(name):
+            found = origin.pin(recipe_lock.resources(settings), scratch)
+        _log_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))
     if write_if_changed(recipe_lock.path(name), new.to_toml()):
         logger.info(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
 
 
-def _tell_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> None:
+def _log_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> None:
     known = {file.name: file.sha256 for file in before}
     for file in now:
         if known.get(file.name, file.sha256) != file.sha256:
@@ -90,7 +94,7 @@ def _tell_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> No
 
 
 @contextmanager
-def _about(name: str) -> Iterator[None]:
+def _name_recipe_in_errors(name: str) -> Iterator[None]:
     """Say of what goes wrong which recipe is to blame: the hints of downloads speak of profiles."""
     try:
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.config import plan as config_plan
 from tasks.config import recipe
-from tasks.config.plan import Plan, placed
+from tasks.config.plan import Plan, extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.origins.lock import load_lock
@@ -45,7 +45,7 @@ def lacking(profile: Profile, plan: Plan) -> list[str]:
     """
     table = known()
     users: dict[str, list[str]] = {}
-    for name in plan.closure(placed(profile, "onboot", "copy2fs", "ondemand", "initrd")):
+    for name in plan.closure(extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd")):
         kind = plan.nodes[name].kind
         codes = recipe.load(name).bootcodes if kind == "recipe" else ()
         if kind == "upstream":

@@ -85,7 +85,7 @@ def extensions(settings: Settings, folder: Path) -> None:
     extensions that are loaded at boot, from here or from the core, bring the same path.
     """
     release = installed.kernel_release(settings)
-    outside = plan.placed(settings.profile, "onboot", "copy2fs", "ondemand")
+    outside = plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand")
     optional = folder / "optional"
     optional.mkdir(parents=True)
     for name in with_dependencies(settings.tcz, outside, release):
@@ -95,11 +95,11 @@ def extensions(settings: Settings, folder: Path) -> None:
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
-    loaded = plan.placed(settings.profile, "initrd", "onboot", "copy2fs")
+    loaded = plan.extensions_at(settings.profile, "initrd", "onboot", "copy2fs")
     conflicts.check(settings, with_dependencies(settings.tcz, loaded, release))
-    onboot = plan.placed(settings.profile, "onboot", "copy2fs")
+    onboot = plan.extensions_at(settings.profile, "onboot", "copy2fs")
     write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))
-    copied = plan.placed(settings.profile, "copy2fs")
+    copied = plan.extensions_at(settings.profile, "copy2fs")
     if copied:
         write_atomic(folder / "copy2fs.lst", "".join(f"{name}.tcz\n" for name in copied))
     container_images.lay_out(settings, folder)

@@ -141,7 +141,7 @@ def entry(settings: Settings, name: str) -> MirrorExtension:
         md5=md5,
         sha256=hashlib.sha256(content).hexdigest(),
         deps=deps,
-        needs=tuple(plan.resolved(settings.profile, dep) for dep in deps),
+        needs=tuple(plan.resolve_name(settings.profile, dep) for dep in deps),
         info=info_fields(_text(path, ".info")),
         paths=tuple(line.removeprefix("/") for line in _text(path, ".list").split("\n") if line),
         files=tuple(file for file in files if (settings.tcz / file).is_file()),

@@ -189,7 +189,7 @@ def build(settings: Settings) -> None:
 def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
     """Unpack the extensions placed `initrd` over `root`; return their names and what to archive."""
     added: list[Member] = []
-    placed = plan.placed(settings.profile, "initrd")
+    placed = plan.extensions_at(settings.profile, "initrd")
     names = embedded.with_dependencies(settings.tcz, placed, release)
     for name in names:
         new, kept = overlay(root, embedded.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")

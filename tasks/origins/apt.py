@@ -49,12 +49,12 @@ def newest(pattern: str) -> tuple[str, str]:
     offers = candidates(matches)
     real = [offer for offer in offers.values() if not any(name in offers for name in offer.depends)]
     if not real:
-        raise nothing_offered(pattern)
+        raise not_offered_error(pattern)
     best = max(real, key=lambda offer: (debian_control.version(offer.version), offer.name))
     return best.name, best.version
 
 
-def offered(names: Iterable[str]) -> list[Offer]:
+def available_versions(names: Iterable[str]) -> list[Offer]:
     """Return every version of `names` that apt can download, the newest of each name first."""
     wanted = sorted(set(names))
     if not wanted:
@@ -126,7 +126,7 @@ def fetch_packages(
             "run once without offline=1",
         )
     if missing:
-        offers = offered(missing)
+        offers = available_versions(missing)
         preferred = candidates(missing)
         picks = [_pick(name, offers, preferred.get(name), pins.get(name), frozen) for name in missing]
         _download([pick for pick in picks if not is_cached(pick.locked(), cache)], cache)
@@ -167,7 +167,7 @@ def refuse_older(name: str, locked: str, version: str) -> None:
         )
 
 
-def nothing_offered(what: str, locked: str = "") -> UserError:
+def not_offered_error(what: str, locked: str = "") -> UserError:
     """Return the error for a package apt does not offer: is it unknown, or does apt know nothing at all?"""
     lists = run(["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"], check=False)
     if not lists.stdout.strip():
@@ -189,7 +189,7 @@ def _pick(
     """Return the pinned version if it is offered, else apt's preferred one."""
     mine = [offer for offer in offers if offer.name == name]
     if not mine:
-        raise nothing_offered(name, pin.version if pin else "")
+        raise not_offered_error(name, pin.version if pin else "")
     latest = preferred or mine[0]
     if pin is None:
         return latest

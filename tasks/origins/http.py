@@ -34,11 +34,11 @@ TIMEOUT = (10.0, 60.0)
 # Small, because a connection that breaks loses the block being read.
 BLOCK = 1 << 16
 # Server trouble that may pass; every other 4xx stays what it is.
-PASSING = (408, 429)
-ABSENT = (404, 410)
+TRANSIENT = (408, 429)
+NOT_FOUND = (404, 410)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 # More than any input of an image has: a mirror that sends without end must not fill the disk.
-MOST_BYTES = 8 << 30
+MAX_BYTES = 8 << 30
 # What a library's error means in a user's words, most telling first.
 REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((urllib3.exceptions.NameResolutionError,), "host name not found"),
@@ -58,7 +58,7 @@ class NotFound(WrongAddress):
     """No mirror has such a file (404 or 410), and all of them said so."""
 
 
-class _Failed(Exception):
+class _MirrorError(Exception):
     """A mirror did not bring the file; a later try may.  status: of its answer, 0 if that is not why."""
 
     def __init__(self, text: str, status: int = 0) -> None:
@@ -66,19 +66,19 @@ class _Failed(Exception):
         self.status = status
 
 
-class _Refused(_Failed):
+class _PermanentError(_MirrorError):
     """A mirror's answer that asking again will not change."""
 
 
-class _Redirected(_Refused):
+class _RedirectError(_PermanentError):
     """A mirror sent the download where it must not go."""
 
 
-class _OtherFile(_Refused):
+class _WrongFile(_PermanentError):
     """A mirror has another file than the locked one."""
 
 
-class _OtherPart(_Failed):
+class _WrongPart(_MirrorError):
     """A file begun at one mirror and ended at another is not the locked one."""
 
 
@@ -100,24 +100,24 @@ def download(
     `UserError` with what every mirror answered if none brings the file, and if
     `offline` is set and the cache does not hold it.
     """
-    if _is_file(final, sha256):
+    if _has_sha256(final, sha256):
         return
     part = final.with_name(final.name + ".part")
-    if offline and not (_owner(part) == sha256 and _is_file(part, sha256)):
+    if offline and not (_part_sha256(part) == sha256 and _has_sha256(part, sha256)):
         what = "in the cache is damaged" if final.exists() else "is not in the cache"
         message = f"{label}: {final.name} {what}, and offline=1 forbids to fetch it"
         raise UserError(message, "run once without offline=1")
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(final.parent, label):
-        if _is_file(final, sha256):  # another tcbuild brought it while this one waited
+    with _folder_lock(final.parent, label):
+        if _has_sha256(final, sha256):  # another tcbuild brought it while this one waited
             return
-        if _owner(part) != sha256:
+        if _part_sha256(part) != sha256:
             part.unlink(missing_ok=True)
-            write_atomic(_owner_file(part), sha256 + "\n")
-        if not _is_file(part, sha256):
-            _from_mirrors(urls, part, sha256, label, redirects, delays, timeout)
+            write_atomic(_part_sha256_file(part), sha256 + "\n")
+        if not _has_sha256(part, sha256):
+            _download_from_any(urls, part, sha256, label, redirects, delays, timeout)
         os.replace(part, final)
-        _owner_file(part).unlink(missing_ok=True)
+        _part_sha256_file(part).unlink(missing_ok=True)
 
 
 def download_unverified(
@@ -138,7 +138,7 @@ def download_unverified(
     part = final.with_name(final.name + ".part")
     try:
         waits = DELAYS if delays is None else delays
-        url = _from_mirrors(urls, part, "", label, redirects, waits, timeout or TIMEOUT)
+        url = _download_from_any(urls, part, "", label, redirects, waits, timeout or TIMEOUT)
         os.replace(part, final)
     finally:
         part.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ def fetch_text(
 
     Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
     """
-    problem = _Failed("")
+    problem = _MirrorError("")
     for delay in (*(DELAYS if delays is None else delays), None):
         try:
             headers = {"Accept-Encoding": "identity"}
@@ -160,32 +160,32 @@ def fetch_text(
                 Session(redirects) as session,
                 session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
             ):
-                if answer.status_code in ABSENT:
+                if answer.status_code in NOT_FOUND:
                     return None
                 if answer.status_code != 200:
-                    raise _refusal(answer)
+                    raise _status_error(answer)
                 body = answer.raw.read(TEXT_LIMIT + 1, decode_content=False)
                 length = answer.headers.get("Content-Length", "")
                 if length.isdecimal() and len(body) < min(int(length), TEXT_LIMIT):
-                    raise _Failed(f"body cut short at {len(body)} of {length} bytes")
+                    raise _MirrorError(f"body cut short at {len(body)} of {length} bytes")
                 if len(body) > TEXT_LIMIT:
-                    raise _Refused(f"more than {TEXT_LIMIT} bytes for a small text")
+                    raise _PermanentError(f"more than {TEXT_LIMIT} bytes for a small text")
                 return bytes(body).decode(errors="replace")
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            problem = _Failed(reason(error))
+            problem = _MirrorError(reason(error))
         except RedirectRefused as error:
-            problem = _Redirected(str(error))
-        except _Failed as failure:
+            problem = _RedirectError(str(error))
+        except _MirrorError as failure:
             problem = failure
-        if isinstance(problem, _Refused):
+        if isinstance(problem, _PermanentError):
             break
         if delay is not None:
             logger.info(f"{label}: {url}: {problem}")
             time.sleep(delay)
-    raise _gave_up(label, {url: problem}, resumable=False)
+    raise _download_error(label, {url: problem}, resumable=False)
 
 
-def _from_mirrors(
+def _download_from_any(
     urls: Sequence[str],
     part: Path,
     sha256: str,
@@ -198,44 +198,44 @@ def _from_mirrors(
 
     Returns the url it came from.  Without a `sha256`, whatever comes whole is right.
     """
-    answers: dict[str, _Failed] = {}
-    hopeful = list(urls)
+    answers: dict[str, _MirrorError] = {}
+    remaining = list(urls)
     idle, most = 0, _size(part)
     with Session(redirects) as session:
         # The file as it is stored: a compressed transfer has other lengths and offsets.
         session.headers["Accept-Encoding"] = "identity"
-        while hopeful:
-            for url in list(hopeful):
+        while remaining:
+            for url in list(remaining):
                 try:
-                    _attempt(session, url, part, sha256, label, timeout)
+                    _download_from(session, url, part, sha256, label, timeout)
                     return url
-                except _Failed as failure:
+                except _MirrorError as failure:
                     answers[url] = failure
-                    if isinstance(failure, _Refused):
-                        hopeful.remove(url)
+                    if isinstance(failure, _PermanentError):
+                        remaining.remove(url)
                 logger.info(f"{label}: {url}: {answers[url]}")
             idle = 0 if _size(part) > most else idle + 1
             most = max(most, _size(part))
-            if idle > len(delays) or not hopeful:
+            if idle > len(delays) or not remaining:
                 break
             time.sleep(delays[max(idle, 1) - 1] if delays else 0)
-    raise _gave_up(label, answers, resumable=bool(sha256))
+    raise _download_error(label, answers, resumable=bool(sha256))
 
 
-def _gave_up(label: str, answers: Mapping[str, _Failed], *, resumable: bool) -> UserError:
+def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumable: bool) -> UserError:
     if not answers:
         hint = "name one under `mirrors` in the profile"
         return WrongAddress(f"{label}: there is no mirror to download from", hint)
     kind = UserError
     listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
-    if any(isinstance(answer, _OtherFile | _OtherPart) for answer in answers.values()):
+    if any(isinstance(answer, _WrongFile | _WrongPart) for answer in answers.values()):
         kind = WrongSha256
         hint = "the mirrors serve another file than the locked one; "
         hint += "find out why before locking it anew (./doit lock relock=1)"
-    elif any(isinstance(answer, _Redirected) for answer in answers.values()):
+    elif any(isinstance(answer, _RedirectError) for answer in answers.values()):
         hint = "name the mirror that has the file, or list where it may send us under `redirects`"
     elif all(400 <= answer.status < 500 for answer in answers.values()):
-        absent = all(answer.status in ABSENT for answer in answers.values())
+        absent = all(answer.status in NOT_FOUND for answer in answers.values())
         kind = NotFound if absent else WrongAddress
         hint = "check `mirrors` and the file's path in the profile"
     else:
@@ -244,7 +244,7 @@ def _gave_up(label: str, answers: Mapping[str, _Failed], *, resumable: bool) -> 
     return kind(f"{label} could not be downloaded: {listing}", hint)
 
 
-def _attempt(
+def _download_from(
     session: requests.Session,
     url: str,
     part: Path,
@@ -252,7 +252,7 @@ def _attempt(
     label: str,
     timeout: tuple[float, float],
 ) -> None:
-    """Bring `part` to its end from one mirror and check it; raise `_Failed` or `_Refused`."""
+    """Bring `part` to its end from one mirror and check it; raise `_MirrorError` or `_PermanentError`."""
     if not sha256:
         part.unlink(missing_ok=True)
     offset = _size(part)
@@ -264,17 +264,17 @@ def _attempt(
             offset = 0
             status = _transfer(session, url, part, offset, label, timeout)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        kind = _Refused if isinstance(error, ValueError | requests.TooManyRedirects) else _Failed
+        kind = _PermanentError if isinstance(error, ValueError | requests.TooManyRedirects) else _MirrorError
         raise kind(reason(error)) from error
     except RedirectRefused as error:
-        raise _Redirected(str(error)) from None
+        raise _RedirectError(str(error)) from None
     if status == 416:
-        raise _Refused("416 Range Not Satisfiable, though no range was asked for", status)
+        raise _PermanentError("416 Range Not Satisfiable, though no range was asked for", status)
     found = sha256_file(part) if sha256 else ""
     if found != sha256:
         part.unlink()
         # A part begun at another mirror may be to blame; then this mirror gets another try.
-        raise (_OtherPart if status == 206 else _OtherFile)(f"wrong sha256: expected {sha256}, got {found}")
+        raise (_WrongPart if status == 206 else _WrongFile)(f"wrong sha256: expected {sha256}, got {found}")
 
 
 def _transfer(
@@ -295,11 +295,11 @@ def _transfer(
             found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if not found or int(found[1]) != offset:
                 part.unlink()
-                raise _Failed("answered with another range than was asked for")
+                raise _MirrorError("answered with another range than was asked for")
         elif status == 200:
             offset = 0  # this server ignores Range: the whole file comes
         else:
-            raise _refusal(answer)
+            raise _status_error(answer)
         length = answer.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdecimal() else 0
         with part.open("ab" if offset else "wb") as sink, Progress(label, "B", total, scale=True) as progress:
@@ -308,18 +308,18 @@ def _transfer(
             for block in answer.raw.stream(BLOCK, decode_content=False):
                 sink.write(block)
                 progress.advance(len(block))
-                if progress.done > MOST_BYTES:
-                    raise _Refused(f"sends more than {MOST_BYTES:,} bytes")
+                if progress.done > MAX_BYTES:
+                    raise _PermanentError(f"sends more than {MAX_BYTES:,} bytes")
             sink.flush()
             os.fsync(sink.fileno())
             if total and progress.done != total:
-                raise _Failed(f"body cut short at {progress.done} of {total} bytes")
+                raise _MirrorError(f"body cut short at {progress.done} of {total} bytes")
     return status
 
 
-def _refusal(answer: requests.Response) -> _Failed:
+def _status_error(answer: requests.Response) -> _MirrorError:
     status = answer.status_code
-    kind = _Failed if status >= 500 or status in PASSING else _Refused
+    kind = _MirrorError if status >= 500 or status in TRANSIENT else _PermanentError
     return kind(f"{status} {answer.reason or 'unexpected answer'}", status)
 
 
@@ -350,7 +350,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 @contextmanager
-def _locked(folder: Path, label: str) -> Iterator[None]:
+def _folder_lock(folder: Path, label: str) -> Iterator[None]:
     """Keep other tcbuild processes out of `folder`: the cache is shared by all checkouts."""
     with (folder / ".lock").open("w") as handle:
         try:
@@ -361,14 +361,14 @@ def _locked(folder: Path, label: str) -> Iterator[None]:
         yield
 
 
-def _owner_file(part: Path) -> Path:
+def _part_sha256_file(part: Path) -> Path:
     return part.with_name(part.name + ".sha256")
 
 
-def _owner(part: Path) -> str:
+def _part_sha256(part: Path) -> str:
     """Return the sha256 of the file that `part` is the beginning of, "" if nobody knows."""
     try:
-        return _owner_file(part).read_text().strip()
+        return _part_sha256_file(part).read_text().strip()
     except FileNotFoundError:
         return ""
 
@@ -377,5 +377,5 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_file(path: Path, sha256: str) -> bool:
+def _has_sha256(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_file(path) == sha256

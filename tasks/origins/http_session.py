@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-MOST_REDIRECTS = 10
+MAX_REDIRECTS = 10
 
 
 class RedirectRefused(Exception):
@@ -59,7 +59,7 @@ class Session(requests.Session):
         """Ask for `url` and return the answer that is no redirect."""
         follow = options.pop("allow_redirects", True)
         options["allow_redirects"] = False
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             answer = super().request(method, url, *args, **options)
             location = super().get_redirect_target(answer)
             if location is None or not follow:
@@ -72,4 +72,4 @@ class Session(requests.Session):
             why = refusal(answer.url, url, self.listed)
             if why:
                 raise RedirectRefused(why)
-        raise requests.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects")
+        raise requests.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")

@@ -20,7 +20,7 @@ from tasks.util.log import logger
 
 
 @dataclass(frozen=True)
-class Found:
+class ServedFile:
     """A file as a mirror served it; it lies at `path` for a while.
 
     url: where it came from; size: bytes; md5, sha256: hex digits; published: the mirror has its md5.
@@ -33,7 +33,7 @@ class Found:
     sha256: str
     published: bool
 
-    def keep(self, final: Path, path: str) -> None:
+    def store(self, final: Path, path: str) -> None:
         """Move it to `final` in the cache, and say what `path` below the mirror is."""
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.path, final)
@@ -68,7 +68,7 @@ class Mirrors:
             redirects=self.redirects,
         )
 
-    def learn(self, path: str, scratch: Path) -> Found:
+    def download_unpinned(self, path: str, scratch: Path) -> ServedFile:
         """Bring a file from the first mirror that has it and whose .md5.txt, if any, agrees.
 
         It lies below the folder `scratch`.  Raises `http.NotFound` if no mirror has it, and
@@ -90,7 +90,7 @@ class Mirrors:
             else:
                 if expected in (None, md5):
                     size, sha256 = target.stat().st_size, sha256_file(target)
-                    return Found(target, url, size, md5, sha256, expected is not None)
+                    return ServedFile(target, url, size, md5, sha256, expected is not None)
                 wrong.append(f"{url} has md5 {md5}, its .md5.txt says {expected}")
             logger.info(f"{label}: {wrong[-1]}")
             urls.remove(url)

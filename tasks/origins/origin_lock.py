@@ -42,7 +42,7 @@ class OriginFile:
         """Return where the file lies in `cache`, if it was fetched."""
         return cached_path(cache, self.sha256, self.name)
 
-    def is_whole_in(self, cache: Path) -> bool:
+    def is_cached_in(self, cache: Path) -> bool:
         """Tell whether the file lies in `cache` and is the locked one."""
         path = self.cached_in(cache)
         return path.is_file() and sha256_file(path) == self.sha256
@@ -76,28 +76,28 @@ def entry_of(identity: str, name: str, found: Path) -> OriginFile:
     return OriginFile(identity, name, sha256_file(found), found.stat().st_size)
 
 
-def keep(cache: Path, file: OriginFile, found: Path) -> None:
+def store(cache: Path, file: OriginFile, found: Path) -> None:
     """Move the file `found`, which is on the cache's file system, to its place in `cache`."""
     final = file.cached_in(cache)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(found, final)
 
 
-def keep_locked(cache: Path, file: OriginFile, found: Path, server: str) -> None:
+def store_locked(cache: Path, file: OriginFile, found: Path, server: str) -> None:
     """Move `found` into `cache`.  Raises `WrongSha256`, naming the `server`, if it is another file."""
     digest = sha256_file(found)
     if digest != file.sha256:
         message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
         raise WrongSha256(message, f"{server} serves another file than the locked one")
-    keep(cache, file, found)
+    store(cache, file, found)
 
 
-def to_fetch(files: Sequence[OriginFile], cache: Path, *, offline: bool) -> list[OriginFile]:
+def missing_files(files: Sequence[OriginFile], cache: Path, *, offline: bool) -> list[OriginFile]:
     """Return which of `files` are not whole in `cache`.
 
     Raises `UserError` if there is one and `offline` forbids to fetch it.
     """
-    missing = [file for file in files if not file.is_whole_in(cache)]
+    missing = [file for file in files if not file.is_cached_in(cache)]
     if missing and offline:
         there = missing[0].cached_in(cache).exists()
         what = "in the cache is damaged" if there else "is not in the cache"

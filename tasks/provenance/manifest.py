@@ -126,7 +126,7 @@ def _outputs(
     outside: tuple[File, ...] = (),
 ) -> Outputs:
     release = installed.kernel_release(settings)
-    every = plan.placed(settings.profile, "onboot", "copy2fs", "ondemand", "initrd")
+    every = plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand", "initrd")
     names = embedded.with_dependencies(settings.tcz, every, release)
     digests = (settings.kernel / "modules.sha256").read_text().splitlines()
     modules = [line.split("  ", 1) for line in digests]

@@ -50,7 +50,7 @@ def profile(settings: Settings) -> ProfileUsed:
 def extensions(settings: Settings) -> list[str]:
     """Return the extensions on the image or in its core with their dependencies, in the plan's order."""
     found = plan.plan(settings.profile, load_lock(settings.pinned_lock))
-    return found.closure(plan.placed(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
+    return found.closure(plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
 
 def recipes(settings: Settings) -> list[str]:
@@ -166,9 +166,9 @@ def _images(settings: Settings) -> list[Input]:
 
 def _origin_files(settings: Settings, name: str) -> tuple[OriginFile, ...]:
     """Return the locked files of a recipe: those last fetched, else those of the committed lock."""
-    used = recipe_lock.used(settings, name)
-    committed = recipe_lock.committed(name)
-    origins = recipe_lock.to_lock(plan.recipe_of(settings.profile, name))
+    used = recipe_lock.used_lock(settings, name)
+    committed = recipe_lock.committed_lock(name)
+    origins = recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name))
     return tuple(
         file for origin in origins for file in used.of(origin.identity()) or committed.of(origin.identity())
     )

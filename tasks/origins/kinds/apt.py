@@ -24,7 +24,7 @@ class AptOrigin(Origin):
     packages: tuple[str, ...]
     kind: Literal["apt"] = "apt"
 
-    lister: ClassVar[str] = "dpkg-deb --contents FILE.deb"
+    list_command: ClassVar[str] = "dpkg-deb --contents FILE.deb"
 
     def label(self) -> str:
         return " ".join(self.packages)

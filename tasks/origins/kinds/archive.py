@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from tasks.formats.archive import unpack_tar
 from tasks.origins.kinds.base import LockedOrigin, Resources, Unpacked
 from tasks.origins.lock import SHA256
-from tasks.origins.origin_lock import FILE_NAME, OriginFile, entry_of, keep
+from tasks.origins.origin_lock import FILE_NAME, OriginFile, entry_of, store
 from tasks.origins.redirects import check_hosts
 from tasks.util.errors import UserError
 from tasks.util.log import logger
@@ -42,7 +42,7 @@ class ArchiveOrigin(LockedOrigin):
     mode: int = 0
     kind: Literal["archive"] = "archive"
 
-    lister: ClassVar[str] = "tar -tf"
+    list_command: ClassVar[str] = "tar -tf"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +73,7 @@ class ArchiveOrigin(LockedOrigin):
             raise UserError(f"{name!r} is no good name for a file", "use a url that ends in the file's name")
         return name
 
-    def learn(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
+    def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Bring the file, checked as far as upstream lets us, into the cache, and say what it is.
 
         Raises `UserError` if no url serves a file that the published checksum fits.
@@ -88,7 +88,7 @@ class ArchiveOrigin(LockedOrigin):
             url = download_unverified(urls, target, label=name, redirects=self.redirects)
             entry = entry_of(self.identity(), name, target)
             if expected in (None, entry.sha256):
-                keep(resources.cache, entry, target)
+                store(resources.cache, entry, target)
                 checked = "as published" if expected else "no checksum published"
                 logger.info(f"lock: {url}  {entry.size:,} bytes  {checked}  sha256 {entry.sha256}")
                 return (entry,)

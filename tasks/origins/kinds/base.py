@@ -69,7 +69,7 @@ class Origin(ABC):
     rename: dict[str, str] = field(default_factory=dict)
     join: dict[str, str] = field(default_factory=dict)
 
-    lister: ClassVar[str]
+    list_command: ClassVar[str]
     """A command that lists what is in its files, for hints."""
 
     def __post_init__(self) -> None:
@@ -83,12 +83,12 @@ class Origin(ABC):
         for old, new in self.rename.items():
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
-        for path in self._places():
+        for path in self._target_paths():
             if path.startswith("/") or not path.strip("/") or ".." in Path(path).parts:
                 message = f"rename, join, into: {path!r} must be a path below /, without a leading slash"
                 raise ValueError(message)
 
-    def _places(self) -> list[str]:
+    def _target_paths(self) -> list[str]:
         """Return the paths below `/` that files go to."""
         return [*self.rename.values(), *self.join]
 
@@ -130,8 +130,8 @@ class LockedOrigin(Origin):
     version: str = field(metadata={PATTERN: VERSION})
     into: str = ""
 
-    def _places(self) -> list[str]:
-        return [*super()._places(), *filter(None, [self.into])]
+    def _target_paths(self) -> list[str]:
+        return [*super()._target_paths(), *filter(None, [self.into])]
 
     def label(self) -> str:
         return Path(self.identity()).name
@@ -149,7 +149,7 @@ class LockedOrigin(Origin):
         """Tell whether `identity` is one of this kind."""
 
     @abstractmethod
-    def learn(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
+    def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Bring what nobody has verified yet into the cache, and return its lock entries.
 
         scratch: a folder on the cache's file system.  Raises `UserError` if it cannot be had,

@@ -29,7 +29,7 @@ from tasks.formats.archive import unpack_tar
 from tasks.formats.shrinkwrap import NODE_MODULES, SHRINKWRAP, Package, file_name, flat, read_shrinkwrap
 from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.kinds.wheel import WheelOrigin
-from tasks.origins.origin_lock import OriginFile, entry_of, keep, keep_locked, to_fetch
+from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
 from tasks.util import jobserver
 from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import remove_tree, scratch_folder
@@ -38,7 +38,7 @@ from tasks.util.process import run
 from tasks.util.toml_schema import PATTERN
 
 FILE = re.compile(r"(?:(@[^+]+)\+)?([^+]+)@([^@]+)\.tgz")  # as `file_name` names tarballs
-MOST_TEXT = 1 << 20  # bytes of package.json that are read
+MAX_TEXT = 1 << 20  # bytes of package.json that are read
 # How to reach the registry is the machine's affair, as it is for pip.  Tokens are not taken
 # from here, for commands are shown when they fail: npm reads those in ~/.npmrc itself.
 NPM_SETTINGS = re.compile(r"(?i)npm_config_(registry|cafile|(https?.)?proxy|noproxy|userconfig)")
@@ -61,7 +61,7 @@ class NpmOrigin(LockedOrigin):
     skip: tuple[str, ...] = ()
     kind: Literal["npm"] = "npm"
 
-    lister: ClassVar[str] = "tar -tf"
+    list_command: ClassVar[str] = "tar -tf"
 
     def identity(self) -> str:
         return f"npm:{self.package}@{self.version}"
@@ -92,7 +92,7 @@ class NpmOrigin(LockedOrigin):
     def _log_name(self, package: str) -> str:
         return f"npm-{flat(self.package)}-{flat(package)}"
 
-    def learn(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
+    def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Bring a package and its tree into the cache, and say what they are.
 
         Raises `UserError` if npm cannot bring one, or if it is not what the shrinkwrap says.
@@ -113,7 +113,7 @@ class NpmOrigin(LockedOrigin):
         paths = [top, *found]
         entries = [entry_of(self.identity(), name, path) for path, name in zip(paths, names, strict=True)]
         for entry, path in zip(entries, paths, strict=True):
-            keep(resources.cache, entry, path)
+            store(resources.cache, entry, path)
         # npm compares a package with the sha512 in its registry's description of it.
         size = sum(entry.size for entry in entries)
         logger.info(
@@ -130,7 +130,7 @@ class NpmOrigin(LockedOrigin):
 
         Raises `UserError` if npm brings none or another one, and with `offline` if one is not there.
         """
-        missing = to_fetch(files, resources.cache, offline=resources.offline)
+        missing = missing_files(files, resources.cache, offline=resources.offline)
         if not missing:
             return
         with (
@@ -139,7 +139,7 @@ class NpmOrigin(LockedOrigin):
         ):
             found = tools.pack([_spec(file) for file in missing], folder)
             for path, file in zip(found, missing, strict=True):
-                keep_locked(resources.cache, file, path, "npm's registry")
+                store_locked(resources.cache, file, path, "npm's registry")
 
     def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
         """Yield the package's name and a folder with all of it.
@@ -206,7 +206,7 @@ class NpmOrigin(LockedOrigin):
             raise UserError(message, f"./doit lock:{self.node}")
         if fetch:
             source.fetch(resources, files)
-        if not files[0].is_whole_in(resources.cache):
+        if not files[0].is_cached_in(resources.cache):
             raise UserError(f"{files[0].name} is not in the cache", f"./doit fetch:{self.node}")
         with tempfile.TemporaryDirectory(prefix="tcbuild-node-") as folder:
             for _, unpacked in source.unpack(resources, files, Path(folder, "wheel")):
@@ -295,7 +295,7 @@ def _is_package_json(member: tarfile.TarInfo) -> bool:
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     stream = tar.extractfile(member)
-    return stream.read(MOST_TEXT).decode(errors="replace") if stream else ""
+    return stream.read(MAX_TEXT).decode(errors="replace") if stream else ""
 
 
 def _spec(file: OriginFile) -> str:

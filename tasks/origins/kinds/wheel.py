@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from tasks.formats.archive import unpack_zip
 from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
-from tasks.origins.origin_lock import OriginFile, entry_of, keep, keep_locked, to_fetch
+from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
@@ -25,7 +25,7 @@ from tasks.util.toml_schema import PATTERN
 
 TAG = re.compile(r"[a-z0-9_.]+-[a-z0-9_.]+-[a-z0-9_.]+")
 FILE = re.compile(r"([^-/:]+)-([^-/]+)-[^-/]+-[^-/]+-[^-/]+\.whl")  # PEP 427
-MOST_TEXT = 1 << 20  # bytes of METADATA that are read
+MAX_TEXT = 1 << 20  # bytes of METADATA that are read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class WheelOrigin(LockedOrigin):
     tag: str = field(metadata={PATTERN: TAG})
     kind: Literal["wheel"] = "wheel"
 
-    lister: ClassVar[str] = "unzip -l"
+    list_command: ClassVar[str] = "unzip -l"
 
     def identity(self) -> str:
         # As the binary distribution format writes a name in a file name (PEP 427).
@@ -63,16 +63,16 @@ class WheelOrigin(LockedOrigin):
         """Return `License-Expression`, or `License`, in METADATA (core metadata 2.4)."""
         with zipfile.ZipFile(path) as wheel:
             names = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
-            text = wheel.read(names[0])[:MOST_TEXT].decode(errors="replace") if names else ""
+            text = wheel.read(names[0])[:MAX_TEXT].decode(errors="replace") if names else ""
         found = re.search(r"^License-Expression: *(.+)$", text, re.MULTILINE)
         found = found or re.search(r"^License: *(.+)$", text, re.MULTILINE)
         return found[1].strip() if found else ""
 
-    def learn(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
+    def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Bring the wheel into the cache, and say what it is.  Raises `UserError` if pip finds none."""
         found = self._download(scratch)
         entry = entry_of(self.identity(), found.name, found)
-        keep(resources.cache, entry, found)
+        store(resources.cache, entry, found)
         # pip compares a file with the hash in its index's page, where that has one.
         logger.info(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
         return (entry,)
@@ -82,10 +82,10 @@ class WheelOrigin(LockedOrigin):
 
         Raises `UserError` if pip finds none or another one, and with `offline` if it is not there.
         """
-        for file in to_fetch(files, resources.cache, offline=resources.offline):
+        for file in missing_files(files, resources.cache, offline=resources.offline):
             parent = file.cached_in(resources.cache).parent
             with scratch_folder(parent, "wheel") as folder:
-                keep_locked(resources.cache, file, self._download(folder), "pip's index")
+                store_locked(resources.cache, file, self._download(folder), "pip's index")
 
     def _download(self, folder: Path) -> Path:
         python, abi, platforms = self.tag.split("-")

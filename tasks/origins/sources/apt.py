@@ -47,7 +47,7 @@ class AptSource(Source):
             access.frozen
             or access.offline
             or apt.is_cached(locked, access.cache)
-            or apt.offered([locked.name])
+            or apt.available_versions([locked.name])
         ):
             return (locked.name,)
         if access.frozen:

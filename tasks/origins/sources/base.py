@@ -75,7 +75,7 @@ class Source(ABC):
         """Return the apt packages that it stands for now."""
         return ()
 
-    def learn(self, access: Access, scratch: Path) -> LockedFile | None:
+    def pin(self, access: Access, scratch: Path) -> LockedFile | None:
         """Bring what nobody has verified yet into the cache, and return its entry; None if apt vouches.
 
         scratch: a folder on the cache's file system.  Raises `UserError` if it cannot be had.

@@ -37,10 +37,10 @@ class HttpSource(Source):
             raise UserError(message, f"./doit lock profile={access.profile}")
         return entry
 
-    def learn(self, access: Access, scratch: Path) -> LockedFile:
-        found = access.mirrors.learn(self.path, scratch)
+    def pin(self, access: Access, scratch: Path) -> LockedFile:
+        found = access.mirrors.download_unpinned(self.path, scratch)
         entry = LockedFile(self.path, found.sha256)
-        found.keep(entry.cached_in(access.cache), self.path)
+        found.store(entry.cached_in(access.cache), self.path)
         return entry
 
     def fetch(self, entry: Entry, access: Access) -> None:

@@ -67,7 +67,7 @@ class Index:
 
     @property
     def cached(self) -> Path:
-        (file,) = recipe_lock.committed("node").file
+        (file,) = recipe_lock.committed_lock("node").file
         return file.cached_in(self.workshop.settings.cache)
 
 
@@ -221,7 +221,7 @@ def test_fetching_again_only_when_something_is_gone(
     digest = hashlib.sha256(content).hexdigest()
     files = tuple(
         OriginFile(origin.identity(), origin.identity().rsplit("/", 1)[1], digest, len(content))
-        for origin in recipe_lock.to_lock(load("faasd"))
+        for origin in recipe_lock.lockable_origins(load("faasd"))
     )
     lock = clone / "extensions/faasd/lock.toml"
     lock.write_text(OriginLock(files).to_toml())

@@ -16,7 +16,7 @@ from tasks.config.inputs import package_files, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
-from tasks.fetch import bring, inputs
+from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.origins.sources.apt import AptSource
@@ -62,7 +62,7 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
     inputs.fetch(settings, ("attr",))
-    bring.packages(settings)
+    stage_inputs.fetch_packages(settings)
     files = package_files(settings, ("busybox", "attr"))
     assert list(files) == ["attr", "busybox"]
     source_tree.unpack_linux(settings)
@@ -149,9 +149,9 @@ def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     settings.used_lock.unlink()
     inputs.fetch(settings, ("attr",))
     assert (settings.used_lock.read_bytes(), fetched(settings)) == (lock, set())
-    bring.packages(settings)
+    stage_inputs.fetch_packages(settings)
     assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}, "not the kernel's source"
-    bring.kernel_source(settings)
+    stage_inputs.fetch_kernel_source(settings)
     source_tree.unpack_linux(settings)
     assert (settings.linux / "arch/x86/Kbuild").is_file()
     assert (settings.linux / ".tcbuild/source").read_text() == kernel_source.identity(settings)
@@ -174,15 +174,15 @@ def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository:
     settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings)
     with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):
-        bring.core_packages(replace(settings, offline=True))
+        stage_inputs.fetch_core_packages(replace(settings, offline=True))
     deb = locked.package[0].cached_in(settings.cache)
     deb.parent.mkdir(parents=True)
     deb.write_bytes(b"damaged")
-    bring.core_packages(settings)
+    stage_inputs.fetch_core_packages(settings)
     assert sha256_file(deb) == locked.package[0].sha256
     del repository.records["linux-source-6.1", "6.1.1-1"]
     repository.add("linux-source-6.1", "6.1.2-1", KERNEL_FILES)
     repository.publish()
     with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
-        bring.kernel_source(settings)
+        stage_inputs.fetch_kernel_source(settings)
     assert caught.value.hint == "./doit lock takes what is offered now"

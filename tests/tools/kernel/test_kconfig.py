@@ -21,7 +21,7 @@ import pytest
 from tasks.cli import variables
 from tasks.config import profile
 from tasks.config.settings import Settings
-from tasks.fetch import bring, inputs
+from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import install, kbuild, kconfig, source_tree
 from tasks.kernel.fragments import FOLDER, parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
@@ -65,7 +65,7 @@ def apt_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scratch = tmp_path_factory.mktemp("fetched")
         settings = variables.resolve({"profile": "apt", "out": str(scratch)}, scratch)
         inputs.fetch(settings)
-        bring.kernel_source(settings)
+        stage_inputs.fetch_kernel_source(settings)
         source_tree.unpack_linux(settings)
         tree = settings.linux
     return kconfig_part(tree, tmp_path_factory.mktemp("linux"))

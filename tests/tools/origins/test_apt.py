@@ -80,7 +80,10 @@ def test_newest_of_several_versions(repository: Repository) -> None:
     repository.add("linux-source-6.1", "6.1.9-1")
     repository.publish()
     assert apt.newest("linux-source-[0-9]*") == ("linux-source-6.1", "6.1.10-1")
-    assert [offer.version for offer in apt.offered(["linux-source-6.1"])] == ["6.1.10-1", "6.1.9-1"]
+    assert [offer.version for offer in apt.available_versions(["linux-source-6.1"])] == [
+        "6.1.10-1",
+        "6.1.9-1",
+    ]
 
 
 def test_packages_arrive_verified(repository: Repository, cache: Path) -> None:
@@ -106,7 +109,7 @@ def test_apt_is_quiet_about_its_sandbox(
     log = cache / "log"
     monkeypatch.setattr(apt, "run", lambda argv, **options: run(argv, **options, log=log))
     offer = apt.parse_offers(repository.records["attr", "1"], "all")[0]
-    monkeypatch.setattr(apt, "offered", lambda names: [offer])
+    monkeypatch.setattr(apt, "available_versions", lambda names: [offer])
     monkeypatch.setattr(apt, "candidates", lambda names: {"attr": offer})
     apt.fetch_packages(["attr"], pinned=Lock(), frozen=False, offline=False, cache=folder)
     said = log.read_text()

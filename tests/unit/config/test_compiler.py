@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.compiler import Compiler, Host, chosen, storage_address
+from tasks.config.compiler import Compiler, Host, storage_address, with_overrides
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
@@ -73,12 +73,12 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_profil
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = Compiler("distcc", hosts=("a/1",))
-    assert chosen(table, {}, PROFILE) is table
+    assert with_overrides(table, {}, PROFILE) is table
     monkeypatch.setenv("TCBUILD_HOSTS", "b/2,c")
-    assert chosen(table, {}, PROFILE).hosts == ("b/2", "c")
+    assert with_overrides(table, {}, PROFILE).hosts == ("b/2", "c")
     monkeypatch.setenv("TCBUILD_REMOTE_STORAGE", "redis://cache")
     given = {"hosts": "", "launcher": "ccache"}
-    assert chosen(table, given, PROFILE) == Compiler("ccache", remote_storage="redis://cache")
+    assert with_overrides(table, given, PROFILE) == Compiler("ccache", remote_storage="redis://cache")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_profil
 )
 def test_a_mistake_on_the_command_line_is_told_as_one(given: dict[str, str], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        chosen(Compiler(), given, PROFILE)
+        with_overrides(Compiler(), given, PROFILE)
     assert message in caught.value.message
 
 

@@ -40,7 +40,7 @@ def test_circles_are_named_and_tolerated(
     assert sorted(found.nodes) == ["a", "b", "c", "me"]
     assert found.loops == ("a -> b -> c -> a", "me -> me")
     assert found.closure(["b"]) == ["c", "b", "a"]
-    plan.tell_loops(found)
+    plan.log_loops(found)
     assert capsys.readouterr().out.splitlines() == [
         "warning: loop dependency a -> b -> c -> a; tce-load loads them all the same",
         "warning: loop dependency me -> me; tce-load loads them all the same",
@@ -100,7 +100,7 @@ class TestKernelModules:
         made = make(up("a"), up("original-modules-KERNEL", "ondemand"), modules="core")
         lock = locked(a="ipv6-netfilter-KERNEL b", b="")
         assert list(plan.plan(made, lock).nodes) == ["b", "a"]
-        assert plan.placed(made, "onboot", "ondemand") == ["a"]
+        assert plan.extensions_at(made, "onboot", "ondemand") == ["a"]
         assert plan.dep_text(made, lock.extension[0].deps) == "b.tcz\n"
         assert plan.module_extensions(made) == []
 
@@ -110,7 +110,7 @@ class TestKernelModules:
         for modules in ("split", "core"):
             made = make(up("zfs-KERNEL"), modules=modules)
             assert plan.plan(made, lock).of_kind("upstream") == [f"zfs-{RELEASE}"]
-            assert plan.placed(made, "onboot") == [f"zfs-{RELEASE}"]
+            assert plan.extensions_at(made, "onboot") == [f"zfs-{RELEASE}"]
 
     def test_a_release_nobody_declared(self, make: Callable[..., Profile]) -> None:
         made = make(up("zfs-KERNEL"))
@@ -142,8 +142,8 @@ class TestKernelModules:
 
 def test_places_keep_the_profiles_order(make: Callable[..., Profile]) -> None:
     made = make(up("z"), up("c", "copy2fs"), up("d", "ondemand"), up("i", "initrd"), up("a"))
-    assert plan.placed(made, "onboot", "copy2fs") == ["z", "c", "a"]
-    assert plan.placed(made, "initrd") == ["i"]
+    assert plan.extensions_at(made, "onboot", "copy2fs") == ["z", "c", "a"]
+    assert plan.extensions_at(made, "initrd") == ["i"]
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,9 @@ BOTH = recipe.Recipe(
     ids=["first", "new", "old"],
 )
 def test_one_alternative_is_taken_and_what_belongs_to_none(alternative: str, taken: tuple[int, ...]) -> None:
-    assert recipe.chosen("x", BOTH, alternative).origin == tuple(BOTH.origin[number] for number in taken)
+    assert recipe.with_alternative("x", BOTH, alternative).origin == tuple(
+        BOTH.origin[number] for number in taken
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_one_alternative_is_taken_and_what_belongs_to_none(alternative: str, tak
 )
 def test_an_unknown_alternative_names_those_there_are(made: recipe.Recipe, hint: str) -> None:
     with pytest.raises(UserError, match="recipe of x has no alternative 'odd'") as caught:
-        recipe.chosen("x", made, "odd")
+        recipe.with_alternative("x", made, "odd")
     assert caught.value.hint == hint
 
 

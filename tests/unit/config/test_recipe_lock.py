@@ -21,7 +21,7 @@ def test_every_lock_of_the_project_is_of_its_recipe() -> None:
     """An entry that no origin has is one nobody looks at any more."""
     for path in (ROOT / "extensions").glob("*/lock.toml"):
         made = recipe.load(path.parent.name)
-        known = {origin.identity() for origin in recipe_lock.to_lock(made)}
+        known = {origin.identity() for origin in recipe_lock.lockable_origins(made)}
         assert {file.origin for file in origin_lock.load(path).file} <= known, path
 
 
@@ -62,7 +62,7 @@ def test_what_is_not_locked_is_left_out_with_all_that_needs_it(
         "new": "no sha256 is locked for https://h/new.tgz (./doit lock:new)",
         "top": "it needs above, which is left out",
     }
-    plan.tell_left_out(out)
+    plan.log_left_out(out)
     assert capsys.readouterr().out.splitlines() == [
         f"left out: {name}.tcz: {reason}" for name, reason in out.items()
     ]
@@ -84,5 +84,5 @@ def test_the_chosen_alternative_is_what_must_be_locked(project: Profile) -> None
     assert "both" in left_out(project)
     found = plan.plan(project, Lock(), also=["both"])
     chosen = replace(project, extensions=(Extension("both", alternative="b"),))
-    assert recipe_lock.unlocked("both", plan.recipe_of(chosen, "both")) == []
+    assert recipe_lock.unlocked_origins("both", plan.recipe_of(chosen, "both")) == []
     assert list(plan.left_out(project, found)) == ["both"]

@@ -16,7 +16,7 @@ from tasks.config.inputs import package_files, source_file, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Core, Image
-from tasks.fetch import bring, inputs
+from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
 from tasks.origins import apt, lock
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
@@ -199,16 +199,16 @@ def test_a_file_the_cache_has_lost_or_damaged_is_fetched_again(made: Settings, m
     cached = source_file(made, BASE)
     whole = cached.read_bytes()
     cached.write_bytes(whole.swapcase())
-    bring.base_config(made)
+    stage_inputs.fetch_base_config(made)
     assert source_file(made, BASE).read_bytes() == whole
     cached.unlink()
     with pytest.raises(UserError, match="config is not in the cache"):
         source_file(made, BASE)
-    bring.base_config(made)
+    stage_inputs.fetch_base_config(made)
     assert source_file(made, BASE).read_bytes() == whole
     cached.unlink()
     with pytest.raises(UserError, match="offline=1"):
-        bring.base_config(replace(made, offline=True))
+        stage_inputs.fetch_base_config(replace(made, offline=True))
     with pytest.raises(UserError, match="src/other was not fetched yet"):
         source_file(made, HttpSource(path="src/other"))
 
@@ -248,7 +248,7 @@ class TestPackages:
         inputs.fetch(settings)
         busybox.cached_in(settings.cache).unlink()
         with pytest.raises(UserError, match="not in the cache, and offline=1 forbids to fetch: busybox"):
-            bring.core_packages(replace(settings, offline=True))
+            stage_inputs.fetch_core_packages(replace(settings, offline=True))
 
     def test_frozen_without_a_locked_kernel(self, settings: Settings) -> None:
         pin(settings, deb(settings, "busybox"))

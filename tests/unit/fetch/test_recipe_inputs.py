@@ -53,7 +53,7 @@ class Project:
 
     @property
     def locked(self) -> dict[str, str]:
-        return {file.origin: file.sha256 for file in recipe_lock.committed("tool").file}
+        return {file.origin: file.sha256 for file in recipe_lock.committed_lock("tool").file}
 
     def lock(self, *wanted: str, relock: bool = False) -> None:
         recipe_inputs.lock(replace(self.settings, relock=relock), "tool", wanted)
@@ -61,7 +61,7 @@ class Project:
     def fetch(self, offline: bool = False) -> Path:
         """Fetch, and return the file in the cache that was used."""
         recipe_inputs.fetch(replace(self.settings, offline=offline), "tool")
-        (file,) = recipe_lock.used(self.settings, "tool").file
+        (file,) = recipe_lock.used_lock(self.settings, "tool").file
         return file.cached_in(self.settings.cache)
 
 
@@ -247,17 +247,17 @@ def test_what_the_cache_has_lost_is_fetched_again_before_a_build(
     kept = project.fetch()
     content = kept.read_bytes()
     project.mirror.requests.clear()
-    recipe_inputs.bring(project.settings, "tool")
+    recipe_inputs.fetch_missing(project.settings, "tool")
     assert project.mirror.requests == []
     lost(kept)
     with pytest.raises(UserError, match=r"^extension tool: .*, and offline=1 forbids to fetch it"):
-        recipe_inputs.bring(replace(project.settings, offline=True), "tool")
-    recipe_inputs.bring(project.settings, "tool")
+        recipe_inputs.fetch_missing(replace(project.settings, offline=True), "tool")
+    recipe_inputs.fetch_missing(project.settings, "tool")
     assert kept.read_bytes() == content
 
 
 def test_what_was_never_fetched_is_not_brought(project: Project) -> None:
     project.lock()
     with pytest.raises(UserError, match="was not fetched yet") as caught:
-        recipe_inputs.bring(project.settings, "tool")
+        recipe_inputs.fetch_missing(project.settings, "tool")
     assert caught.value.hint == "./doit fetch:tool"

@@ -104,7 +104,7 @@ def test_pinned_packages_in_the_cache_need_no_apt(tmp_path: Path, frozen: bool, 
 
 def test_no_packages_need_no_apt(tmp_path: Path) -> None:
     assert fetch(tmp_path, []) == []
-    assert apt.offered([]) == []
+    assert apt.available_versions([]) == []
     assert apt.candidates([]) == {}
 
 

@@ -135,7 +135,7 @@ def test_nonsense_is_an_answer_like_any_other(
 def test_a_mirror_that_sends_without_end_is_left(
     mirrors: tuple[Mirror, Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MOST_BYTES", len(CONTENT) - 1)
+    monkeypatch.setattr(http, "MAX_BYTES", len(CONTENT) - 1)
     with pytest.raises(UserError, match="sends more than"):
         http.download_unverified([f"{mirrors[1].url}/file"], tmp_path / "file", label="kernel")
     assert len(mirrors[1].requests) == 1

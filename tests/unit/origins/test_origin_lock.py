@@ -50,22 +50,22 @@ def test_a_file_is_kept_only_if_it_is_the_locked_one(tmp_path: Path) -> None:
     cache, found = tmp_path / "cache", tmp_path / "found"
     found.write_bytes(b"other")
     with pytest.raises(UserError, match="abc: wrong sha256") as caught:
-        origin_lock.keep_locked(cache, ABC, found, "the registry")
+        origin_lock.store_locked(cache, ABC, found, "the registry")
     assert caught.value.hint == "the registry serves another file than the locked one"
     assert not ABC.cached_in(cache).exists()
     found.write_bytes(CONTENT)
-    origin_lock.keep_locked(cache, ABC, found, "the registry")
-    assert ABC.is_whole_in(cache)
+    origin_lock.store_locked(cache, ABC, found, "the registry")
+    assert ABC.is_cached_in(cache)
     assert origin_lock.entry_of(ABC.origin, ABC.name, ABC.cached_in(cache)) == ABC
 
 
 def test_what_is_missing_or_damaged_is_to_be_fetched(tmp_path: Path) -> None:
-    assert origin_lock.to_fetch([ABC], tmp_path, offline=False) == [ABC]
+    assert origin_lock.missing_files([ABC], tmp_path, offline=False) == [ABC]
     with pytest.raises(UserError, match="abc is not in the cache, and offline=1 forbids"):
-        origin_lock.to_fetch([ABC], tmp_path, offline=True)
+        origin_lock.missing_files([ABC], tmp_path, offline=True)
     ABC.cached_in(tmp_path).parent.mkdir(parents=True)
     ABC.cached_in(tmp_path).write_bytes(b"damaged")
     with pytest.raises(UserError, match="abc in the cache is damaged, and offline=1 forbids"):
-        origin_lock.to_fetch([ABC], tmp_path, offline=True)
+        origin_lock.missing_files([ABC], tmp_path, offline=True)
     ABC.cached_in(tmp_path).write_bytes(CONTENT)
-    assert origin_lock.to_fetch([ABC], tmp_path, offline=True) == []
+    assert origin_lock.missing_files([ABC], tmp_path, offline=True) == []

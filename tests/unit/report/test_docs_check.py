@@ -82,7 +82,7 @@ def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
         made = toml_schema.build(inheritance.merged(base, data), profile.Profile, place, "")
         for extension in made.extensions:
             if extension.alternative:
-                recipe.chosen(extension.name, recipe.load(extension.name), extension.alternative)
+                recipe.with_alternative(extension.name, recipe.load(extension.name), extension.alternative)
 
 
 @pytest.mark.parametrize(

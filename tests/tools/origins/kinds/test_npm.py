@@ -120,7 +120,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     """With the wheel of Node.js in its cache; it is fetched once for all."""
     made = make_settings()
     origin = next(one for one in recipe.load("nodejs").origin if isinstance(one, WheelOrigin))
-    (file,) = recipe_lock.committed("nodejs").of(origin.identity())
+    (file,) = recipe_lock.committed_lock("nodejs").of(origin.identity())
     common = replace(made, cache=cache_folder())
     origin.fetch(recipe_lock.resources(common), (file,))
     target = file.cached_in(made.cache)
@@ -132,7 +132,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 def learn(settings: Settings, folder: Path, origin: NpmOrigin = ORIGIN) -> tuple[OriginFile, ...]:
     folder.mkdir(exist_ok=True)
     (settings.cache / "downloads").mkdir(parents=True, exist_ok=True)
-    return origin.learn(recipe_lock.resources(settings), folder)
+    return origin.pin(recipe_lock.resources(settings), folder)
 
 
 def unpacked(settings: Settings, files: tuple[OriginFile, ...], folder: Path) -> Path:

@@ -66,8 +66,8 @@ def test_what_an_origin_is_locked_by(table: dict[str, Any], identity: str) -> No
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_identity_in_the_projects_locks_is_of_one_kind(name: str) -> None:
-    identities = {file.origin for file in recipe_lock.committed(name).file}
-    identities |= {origin.identity() for origin in recipe_lock.to_lock(recipe.load(name))}
+    identities = {file.origin for file in recipe_lock.committed_lock(name).file}
+    identities |= {origin.identity() for origin in recipe_lock.lockable_origins(recipe.load(name))}
     for identity in identities:
         owners = [kind for kind in kinds.ALL if issubclass(kind, LockedOrigin) and kind.owns(identity)]
         assert len(owners) == 1, identity

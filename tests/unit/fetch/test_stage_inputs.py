@@ -14,7 +14,7 @@ from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_unpacked
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.config.sources import Core, Image
-from tasks.fetch import bring
+from tasks.fetch import stage_inputs
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
 from tasks.origins.sources import file as file_source
@@ -65,10 +65,10 @@ def asked(mirror: Mirror) -> list[str]:
 @pytest.mark.parametrize(
     ("step", "source"),
     [
-        (bring.kernel_source, KERNEL),
-        (bring.base_config, BASE),
-        (bring.core_archives, CORE),
-        (bring.images, TOOL),
+        (stage_inputs.fetch_kernel_source, KERNEL),
+        (stage_inputs.fetch_base_config, BASE),
+        (stage_inputs.fetch_core_archives, CORE),
+        (stage_inputs.fetch_images, TOOL),
     ],
 )
 def test_each_step_brings_what_its_stage_needs_once(
@@ -90,11 +90,11 @@ def test_the_source_of_an_unpacked_tree_is_not_brought_again(settings: Settings,
     (settings.linux / STAMP).parent.mkdir(parents=True)
     (settings.linux / STAMP).write_text(identity(settings))
     assert is_unpacked(settings)
-    bring.kernel_source(settings)
+    stage_inputs.fetch_kernel_source(settings)
     assert asked(mirror) == []
     (settings.linux / DEFERRED).write_text("")
     assert not is_unpacked(settings)
-    bring.kernel_source(settings)
+    stage_inputs.fetch_kernel_source(settings)
     assert asked(mirror) == [KERNEL.path]
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_this_machine_is_never_brought(
     kernel = replace(settings.profile.kernel, source=FileSource(path="linux.tgz"), base="base.config")
     images = (Image("localhost/tool:1", FileSource(path="tool.tar")),)
     settings = replace(settings, profile=replace(settings.profile, kernel=kernel, images=images))
-    for step in (bring.kernel_source, bring.base_config, bring.images):
+    for step in (stage_inputs.fetch_kernel_source, stage_inputs.fetch_base_config, stage_inputs.fetch_images):
         step(settings)
     assert asked(mirror) == []
 
@@ -140,15 +140,15 @@ class TestPackages:
         return replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
 
     def test_apt_is_asked_for_what_is_missing(self, settings: Settings, names: list[list[str]]) -> None:
-        bring.core_packages(settings)
-        bring.kernel_source(settings)
-        bring.packages(settings)
+        stage_inputs.fetch_core_packages(settings)
+        stage_inputs.fetch_kernel_source(settings)
+        stage_inputs.fetch_packages(settings)
         assert names == [["busybox"], ["linux-source-6.1"], ["attr", "busybox", "libattr1"]]
 
     def test_a_recipe_brings_its_packages_and_the_base_it_is_checked_against(
         self, settings: Settings, names: list[list[str]], mirror: Mirror
     ) -> None:
-        bring.recipe(settings, "attr")
+        stage_inputs.fetch_recipe_packages(settings, "attr")
         assert set(names[0]) <= {"attr", "libattr1"} and "attr" in names[0]
         assert asked(mirror) == [CORE.path]
 
@@ -156,7 +156,7 @@ class TestPackages:
         core = replace(settings.profile.core, packages=("busybox", "other"))
         settings = replace(settings, profile=replace(settings.profile, core=core))
         with pytest.raises(UserError, match="package other was not fetched yet"):
-            bring.core_packages(settings)
+            stage_inputs.fetch_core_packages(settings)
         assert names == []
 
     def test_the_getter_says_which_package_is_not_there(self, settings: Settings) -> None:

@@ -23,76 +23,76 @@ from tasks.util import parallel
 from tasks.util.files import sha256_file
 
 
-def kernel_source(settings: Settings) -> None:
+def fetch_kernel_source(settings: Settings) -> None:
     """Bring the kernel's source, unless the kernel tree is unpacked from it already."""
     wanted = settings.profile.kernel.source
     if not wanted.is_local and not is_unpacked(settings):
-        _bring_sources(settings, [wanted])
+        _fetch_sources(settings, [wanted])
 
 
-def base_config(settings: Settings) -> None:
+def fetch_base_config(settings: Settings) -> None:
     """Bring the base of the kernel's config, if it is no file of kconfig/."""
     base = settings.profile.kernel.base
-    _bring_sources(settings, [] if isinstance(base, str) else [base])
+    _fetch_sources(settings, [] if isinstance(base, str) else [base])
 
 
-def core_packages(settings: Settings) -> None:
+def fetch_core_packages(settings: Settings) -> None:
     """Bring the apt packages that the base root is made of."""
-    _bring(settings, inputs.locked_packages(settings, settings.profile.core.packages))
+    _fetch_packages(settings, inputs.locked_packages(settings, settings.profile.core.packages))
 
 
-def core_archives(settings: Settings) -> None:
+def fetch_core_archives(settings: Settings) -> None:
     """Bring the archives that the core begins with."""
-    _bring_sources(settings, settings.profile.core.archives)
+    _fetch_sources(settings, settings.profile.core.archives)
 
 
-def images(settings: Settings) -> None:
+def fetch_images(settings: Settings) -> None:
     """Bring the container images."""
-    _bring_sources(settings, (image.source for image in settings.profile.images))
+    _fetch_sources(settings, (image.source for image in settings.profile.images))
 
 
-def recipe(settings: Settings, name: str) -> None:
+def fetch_recipe_packages(settings: Settings, name: str) -> None:
     """Bring the apt packages of an extension, and the archives it is checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
     packages = [package for origin in origins for package in origin.apt_packages()]
-    _bring(settings, inputs.locked_packages(settings, packages) if packages else [])
-    core_archives(settings)
+    _fetch_packages(settings, inputs.locked_packages(settings, packages) if packages else [])
+    fetch_core_archives(settings)
 
 
-def extension(settings: Settings, name: str) -> None:
+def fetch_extension(settings: Settings, name: str) -> None:
     """Bring an upstream extension."""
     item = inputs.locked_extension(settings, name)
-    if not _is_whole(settings, item):
-        fetch_extension(settings, item)
+    if not _is_cached(settings, item):
+        download_extension(settings, item)
 
 
-def fetch_extension(settings: Settings, item: LockedExtension) -> None:
+def download_extension(settings: Settings, item: LockedExtension) -> None:
     """Bring an upstream extension as `item` locks it.  Raises `UserError` as `http.download` does."""
     path = f"{settings.profile.tcz.strip('/')}/{item.name}.tcz"
     final = item.cached_in(settings.cache)
     inputs.access(settings).mirrors.download(path, final, sha256=item.sha256, offline=settings.offline)
 
 
-def packages(settings: Settings) -> None:
+def fetch_packages(settings: Settings) -> None:
     """Bring every locked apt package but the kernel's source."""
     lock = inputs.used_lock(settings)
     kernel = settings.profile.kernel.source.locked_in(lock)
-    _bring(settings, (package for package in lock.package if package != kernel))
+    _fetch_packages(settings, (package for package in lock.package if package != kernel))
 
 
-def _bring_sources(settings: Settings, sources: Iterable[Source]) -> None:
+def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:
     access = inputs.access(settings)
     remote = [(one, inputs.locked_source(settings, one)) for one in sources if not one.is_local]
-    missing = [(one, entry) for one, entry in remote if not _is_whole(settings, entry)]
+    missing = [(one, entry) for one, entry in remote if not _is_cached(settings, entry)]
     parallel.each(lambda pair: pair[0].fetch(pair[1], access), missing)
 
 
-def _bring(settings: Settings, packages: Iterable[LockedPackage]) -> None:
+def _fetch_packages(settings: Settings, packages: Iterable[LockedPackage]) -> None:
     """Bring those of `packages` that the cache does not hold whole."""
-    missing = [package for package in packages if not _is_whole(settings, package)]
+    missing = [package for package in packages if not _is_cached(settings, package)]
     apt.fetch_locked(missing, offline=settings.offline, frozen=settings.frozen, cache=settings.cache)
 
 
-def _is_whole(settings: Settings, entry: Entry | LockedExtension) -> bool:
+def _is_cached(settings: Settings, entry: Entry | LockedExtension) -> bool:
     path = entry.cached_in(settings.cache)
     return path.is_file() and sha256_file(path) == entry.sha256
