@@ -409,6 +409,6 @@ def task_inventory() -> Iterator[Task]:
     made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
     doc = "list all the image is made of, as CycloneDX and as SPDX"
     fetch = do("fetch.stage_inputs", "fetch_packages", S)  # their licences are read
-    yield command("sbom", doc, bring, do("provenance.sbom.cyclonedx", "build", S), reads=made)
+    yield command("sbom", doc, fetch, do("provenance.sbom.cyclonedx", "build", S), reads=made)
     doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
     yield command("provenance", doc, do("provenance.slsa", "build", S, variables.sign_key()), reads=made)

@@ -1,7 +1,7 @@
-"""The table `[compiler]` of a profile: what runs the compiler, and where.
+"""The table `[compiler]` of a profile: the compiler launcher and the compile farm.
 
-Nothing here changes what is built: no task is out of date because another launcher or
-another host was chosen.
+These settings do not change the build result.  A task stays up to date when the launcher or
+a host changes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STORAGE_PORTS = {"http": 80, "redis": 6379}
 ADDRESS = r"(?P<address>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
 HOST = re.compile(ADDRESS + r"(?:/(?P<slots>[0-9]{1,4}))?")
 SCHEDULER = re.compile(ADDRESS)
-SLOTS = 4  # what distcc takes for a host that does not say (distcc(1), "HOST SPECIFICATIONS")
+SLOTS = 4  # distcc's default for a host without a limit (distcc(1), "HOST SPECIFICATIONS")
 VARIABLES = ("launcher", "hosts", "scheduler", "remote_storage")
-"""Keys that the command line can give (`launcher=distcc`), or the environment (`TCBUILD_LAUNCHER`)."""
+"""Keys that the command line (`launcher=distcc`) or the environment (`TCBUILD_LAUNCHER`) can set."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A distcc host: address or name, TCP port, how many jobs it takes at a time."""
+    """A distcc host: address or name, TCP port, and number of jobs at a time."""
 
     address: str
     port: int
@@ -43,11 +43,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Compiler:
-    """Which launcher stands before the compiler, and the compile farm behind it.
+    """The compiler launcher and its compile farm.
 
-    hosts: distcc's, `ADDRESS[:PORT][/SLOTS]`, for the launchers distcc and ccache;
-    `localhost/SLOTS` lets this machine compile too.
-    scheduler: icecc's, `ADDRESS[:PORT]`, for icecc and ccache.
+    launcher: the program that runs the compiler.
+    hosts: the hosts of distcc, each `ADDRESS[:PORT][/SLOTS]`, for the launchers `distcc` and
+    `ccache`.  `localhost/SLOTS` makes this machine compile too.
+    scheduler: the scheduler of icecc, `ADDRESS[:PORT]`, for the launchers `icecc` and `ccache`.
     remote_storage: a cache that ccache shares with other machines, `http://…` or `redis://…`.
     """
 
@@ -72,14 +73,14 @@ class Compiler:
 
     @property
     def farm(self) -> Literal["distcc", "icecc", ""]:
-        """What spreads the jobs over hosts, "" if all is compiled here."""
+        """The program that distributes jobs to hosts, "" if this machine compiles everything."""
         if self.launcher in ("distcc", "ccache") and self.hosts:
             return "distcc"
         return "icecc" if self.launcher in ("icecc", "ccache") and self.scheduler else ""
 
     @property
     def distcc_hosts(self) -> list[Host]:
-        """The hosts as they are listed; distcc prefers the first ones."""
+        """The hosts in the listed order; distcc prefers the first ones."""
         return [_host(text) for text in self.hosts]
 
     @property
@@ -97,7 +98,7 @@ def _host(text: str) -> Host:
 
 
 def storage_address(url: str) -> tuple[str, int] | None:
-    """Return host and port of ccache's remote storage, None if it has no address of that kind.
+    """Return host and port of ccache's remote storage, None for any other address.
 
     ccache's attributes may follow the address after a `|` (ccache(1), "REMOTE STORAGE BACKENDS").
     """
@@ -112,9 +113,10 @@ def storage_address(url: str) -> tuple[str, int] | None:
 
 
 def with_overrides(declared: Compiler, variables: Mapping[str, str], file: Path) -> Compiler:
-    """Return `declared` of the profile `file` with what the command line or the environment say instead.
+    """Return the table `declared` of the profile `file`, overridden by `variables` and the environment.
 
-    The command line goes first.  Raises `UserError` naming the place of a mistake.
+    variables: those of the command line; they go before the environment.  Raises `UserError`
+    that names the place of a mistake.
     """
     values: dict[str, object] = dataclasses.asdict(declared) | {"hosts": list(declared.hosts)}
     places = []
@@ -141,6 +143,6 @@ def with_overrides(declared: Compiler, variables: Mapping[str, str], file: Path)
     if result.remote_storage and result.launcher == "sccache":
         raise UserError(
             f"{', '.join([str(file), *places])}: compiler.remote_storage: Debian's sccache has none",
-            "launcher = 'ccache' has; remote_storage= on the command line switches it off",
+            "use launcher = 'ccache', or switch it off: remote_storage= on the command line",
         )
     return result

@@ -1,8 +1,8 @@
-"""Profiles that say only what they change: `inherit = "NAME"` at the top of one.
+"""Inheritance of profiles: `inherit = "NAME"` at the top of a profile.
 
-Tables are merged key by key, but a table of another `kind` replaces the inherited one.  What
-the profile itself says replaces what it inherits, with one exception: its `extensions` are added
-to the inherited ones, and one that is there already, by name, takes the place of the inherited entry.
+Tables are merged key by key, but a table of another `kind` replaces the inherited one.  A value
+of the profile replaces the inherited value.  `extensions` is the exception: its entries are added
+to the inherited ones, and an entry with the name of an inherited one replaces it in its place.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ADDED = "extensions"
 
 
 def lineage(folder: Path, name: str) -> list[Path]:
-    """Return the file of the profile `name` in `folder`, and those it inherits from, nearest first.
+    """Return the file of the profile `name` in `folder` and the files it inherits from, nearest first.
 
-    Raises `UserError` if one of them does not exist, is no TOML, or inherits from itself in the end.
+    Raises `UserError` if a file does not exist or is not TOML, and for a circle of profiles.
     """
     files: list[Path] = []
     while True:
@@ -44,9 +44,9 @@ def lineage(folder: Path, name: str) -> list[Path]:
 
 
 def load(folder: Path, name: str, schema: type[T]) -> T:
-    """Return the profile `name` and what it inherits as an instance of the dataclass `schema`.
+    """Return the profile `name`, merged with what it inherits, as an instance of the dataclass `schema`.
 
-    Raises `UserError` as `lineage` does, and for a mistake, told of the file it stands in.
+    Raises `UserError` as `lineage` does, and for a malformed file, which the message names.
     """
     result: dict[str, Any] = {}
     for path in reversed(lineage(folder, name)):
@@ -56,10 +56,10 @@ def load(folder: Path, name: str, schema: type[T]) -> T:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables `below` with `above` on top, as the module's docstring says."""
+    """Return the tables `below`, overridden by `above` as the module's docstring says."""
     result = _tables(below, above)
     old, new = below.get(ADDED, []), above.get(ADDED, [])
-    if isinstance(old, list) and isinstance(new, list):  # else the schema will complain
+    if isinstance(old, list) and isinstance(new, list):  # else the schema reports it
         again = {_name(item): item for item in new}
         kept = [again.pop(_name(item), item) for item in old]
         result[ADDED] = kept + [item for item in new if _name(item) in again]
@@ -71,7 +71,7 @@ def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         old = below.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        # The keys of one kind mean nothing to another (toml_schema's unions).
+        # Another kind has other keys (toml_schema's unions).
         same = both and value.get(KIND, old.get(KIND)) == old.get(KIND)  # type: ignore[union-attr]
         result[key] = _tables(old, value) if same else value  # type: ignore[arg-type]
     return result
@@ -82,7 +82,7 @@ def _name(item: Any) -> str:
 
 
 def pinned_lock(folder: Path, name: str) -> Path:
-    """Return the lock of the profile `name`: its own, or else the nearest inherited one there is."""
+    """Return the lock of the profile `name`: its own if it exists, else the nearest inherited one."""
     own = folder / f"{name}.lock.toml"
     files = lineage(folder, name) if not own.exists() and (folder / f"{name}.toml").is_file() else []
     locks = [own, *(file.with_suffix(".lock.toml") for file in files)]

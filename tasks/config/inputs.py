@@ -1,6 +1,6 @@
-"""The inputs of a profile, as the last fetch locked them, and where they lie in the cache.
+"""The inputs of a profile: their lock entries and their files in the cache.
 
-Nothing here uses the network: `tasks/fetch/stage_inputs.py` brings what is missing.
+This module does not use the network.  `tasks/fetch/stage_inputs.py` fetches missing files.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from tasks.util.errors import UserError
 
 
 def sources(profile: Profile) -> list[Source]:
-    """Return where the kernel, its base config, the core's archives and fetched images come from."""
+    """Return the sources of the kernel, its base config, the core's archives and fetched images."""
     base = profile.kernel.base
     return [
         profile.kernel.source,
         *([base] if not isinstance(base, str) else []),
         *profile.core.archives,
-        # One that is a file of this machine may change at any time: its digest can be declared.
+        # A local image may change at any time, so it is not locked; a profile can declare its digest.
         *(image.source for image in profile.images if not image.source.is_local),
     ]
 
 
-# --- what is locked ----------------------------------------------------------
+# --- lock entries ----------------------------------------------------------
 
 
 def used_lock(settings: Settings) -> Lock:
-    """Return what the last fetch used.  Raises `UserError` if nothing was fetched yet."""
+    """Return the lock that the last fetch wrote.  Raises `UserError` if there is none."""
     if not settings.used_lock.exists():
         raise UserError(f"nothing was fetched yet for profile {settings.name}", "./doit fetch")
     return load_lock(settings.used_lock)
 
 
 def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPackage]:
-    """Return the lock's entries of the packages `names`, sorted.
+    """Return the lock entries of the packages `names`, sorted.
 
     Raises `UserError` for a package that the last fetch did not lock.
     """
@@ -52,7 +52,7 @@ def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPack
 
 
 def locked_source(settings: Settings, source: Source) -> Entry:
-    """Return the lock's entry of `source`.  Raises `UserError` if the last fetch did not lock it."""
+    """Return the lock entry of `source`.  Raises `UserError` if the last fetch did not lock it."""
     entry = source.locked_in(used_lock(settings))
     if entry is None:
         raise UserError(f"{source.label()} was not fetched yet", "./doit fetch")
@@ -60,7 +60,7 @@ def locked_source(settings: Settings, source: Source) -> Entry:
 
 
 def locked_extension(settings: Settings, name: str) -> LockedExtension:
-    """Return the lock's entry of an upstream extension.
+    """Return the lock entry of an upstream extension.
 
     Raises `UserError` if the last fetch did not lock it.
     """
@@ -70,11 +70,11 @@ def locked_extension(settings: Settings, name: str) -> LockedExtension:
     return used[name]
 
 
-# --- where it lies -----------------------------------------------------------
+# --- files in the cache -----------------------------------------------------------
 
 
 def access(settings: Settings) -> Access:
-    """Return what sources may use to be fetched in this run."""
+    """Return what sources need to fetch their files in this run."""
     return Access(
         profile=settings.name,
         cache=settings.cache,
@@ -87,7 +87,7 @@ def access(settings: Settings) -> Access:
 def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
     """Return the .deb of each of the packages `names`, by package name.
 
-    Raises `UserError` for one that was not fetched, and for one that the cache has not.
+    Raises `UserError` for a package that was not fetched or is missing from the cache.
     """
     return {
         package.name: _in_cache(settings, package.cached_in(settings.cache))
@@ -98,7 +98,7 @@ def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
 def source_file(settings: Settings, source: Source) -> Path:
     """Return the fetched file of `source` (for kind `apt` the .deb).
 
-    Raises `UserError` if it was not fetched, and if the cache has it not.
+    Raises `UserError` if it was not fetched or is missing from the cache.
     """
     if source.is_local:
         return source.local_file()
@@ -108,7 +108,7 @@ def source_file(settings: Settings, source: Source) -> Path:
 def extension_file(settings: Settings, name: str) -> Path:
     """Return the fetched .tcz of an upstream extension.
 
-    Raises `UserError` if it was not fetched, and if the cache has it not.
+    Raises `UserError` if it was not fetched or is missing from the cache.
     """
     return _in_cache(settings, locked_extension(settings, name).cached_in(settings.cache))
 

@@ -1,6 +1,6 @@
-"""Which source the kernel tree is made of, and whether it is unpacked already.
+"""The identity of the kernel tree's source, and whether the tree is unpacked.
 
-Both are read from stamps in the tree and from the used lock; nothing fetched is read.
+This module reads stamps in the tree and the used lock.  It reads no fetched file.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from tasks.origins.sources.base import Source
 from tasks.util.files import sha256_file
 
 STAMP = ".tcbuild/source"
-"""In the tree: a line that says which source it is of."""
+"""In the tree: a line that identifies its source."""
 DEFERRED = ".tcbuild/deferred"
-"""In the tree: it holds the stamps alone, and is unpacked when a stage needs it."""
+"""In the tree: marks a tree that holds only stamps and is unpacked when a stage needs it."""
 
 
 def is_tree(source: Source) -> bool:
-    """Tell whether `source` is a tree of this machine, which may be edited in place at any time."""
+    """Tell whether `source` is a local folder, which may be edited at any time."""
     return source.is_local and source.local_file().is_dir()
 
 
 def identity(settings: Settings) -> str:
-    """Return the stamp of the tree that is unpacked from the profile's archive: file name and sha256."""
+    """Return the stamp of a tree unpacked from the profile's archive: file name and sha256."""
     source = settings.profile.kernel.source
     if source.is_local:
         path = source.local_file()
@@ -34,7 +34,7 @@ def identity(settings: Settings) -> str:
 
 
 def is_unpacked(settings: Settings) -> bool:
-    """Tell whether the tree is that of the profile's archive, as a whole."""
+    """Tell whether the tree is completely unpacked from the profile's archive."""
     try:
         stamp = (settings.linux / STAMP).read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the extensions lie on a mirror: Tiny Core's layout `RELEASE.x/ARCH/tcz`."""
+"""Tiny Core's layout of extensions on a mirror: `RELEASE.x/ARCH/tcz`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tasks.util.checkout import ROOT
 
 
 def mirror(settings: Settings) -> Path:
-    """Return the folder that `./doit mirror` writes: what /opt/tcemirror names, on a web host."""
+    """Return the folder that `./doit mirror` writes; a web host serves it, and /opt/tcemirror names it."""
     return settings.output / "mirror"
 
 
 def mirror_folder(profile: Profile) -> str:
     """Return the folder of extensions below a mirror's address, `RELEASE.x/ARCH/tcz`.
 
-    Where the profile does not say it, that of the root in rootfs/; tasks/image/mirror.py holds it
-    against the root that was built.
+    The profile's `tcz` decides; without it, the release of the root in rootfs/ does.
+    tasks/image/mirror.py compares it with the built root.
     """
     if profile.tcz:
         return profile.tcz.strip("/")

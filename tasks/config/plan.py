@@ -1,9 +1,9 @@
-"""Which extensions a profile is made of: recipes, upstream ones, and the kernel's modules.
+"""All extensions of a profile: from recipes, from upstream, and from the kernel's modules.
 
-Extensions name each other in `.dep` files, one a line, as tce-load's
-recursive_scan_dep reads them: white space and empty lines do not count, `NAME-KERNEL`
-stands for `NAME-` and what `uname -r` says, and a circle is told of and broken.
-What an upstream extension needs stands in the lock, so that nothing here asks the network.
+A `.dep` file names the extensions that one needs, one a line, as tce-load's
+recursive_scan_dep reads them: white space and empty lines are ignored, `NAME-KERNEL`
+stands for `NAME-` and the output of `uname -r`, and a circle is reported and broken.
+The lock holds the dependencies of upstream extensions, so this module needs no network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ Kind = Literal["recipe", "upstream", "modules"]
 
 @dataclass(frozen=True)
 class Group:
-    """Modules that make one extension: patterns of paths below lib/modules/RELEASE/kernel."""
+    """Kernel modules that make one extension.
+
+    name: the name of the extension, without `-KERNEL` and .tcz.
+    description: what its .info file says.
+    patterns: shell patterns of paths below lib/modules/RELEASE/kernel.
+    """
 
     name: str
     description: str
@@ -39,7 +44,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Sorting:
-    """kconfig/modules.toml: what stays in the core for certain, and the groups, in order."""
+    """The file kconfig/modules.toml: how kernel modules are divided into extensions.
+
+    core: shell patterns of modules that stay in the core although a group matches them.
+    group: the groups of modules that make an extension each; the first that matches counts.
+    """
 
     core: tuple[str, ...]
     group: tuple[Group, ...]
@@ -49,7 +58,7 @@ class Sorting:
 class Node:
     """An extension of the plan; `deps` are names of other nodes.
 
-    What a `modules` extension needs is known when the kernel is built.
+    The dependencies of a `modules` extension are known only after the kernel build.
     """
 
     name: str
@@ -61,8 +70,8 @@ class Node:
 class Plan:
     """All extensions of a profile.
 
-    nodes: by name, each after what it needs (but for circles); loops: circles as
-    `a -> b -> a`; missing: upstream extensions that no lock knows yet, and who wants them.
+    nodes: by name, each after its dependencies (except in circles); loops: circles as
+    `a -> b -> a`; missing: upstream extensions that are not locked, and what needs each.
     """
 
     nodes: Mapping[str, Node]
@@ -78,7 +87,7 @@ class Plan:
         return [node.name for node in self.nodes.values() if node.kind == kind]
 
     def closure(self, names: Iterable[str]) -> list[str]:
-        """Return `names` and all they need, in the plan's order."""
+        """Return `names` and all their dependencies, in the plan's order."""
         wanted: set[str] = set()
         todo = [name for name in names if name in self.nodes]
         while todo:
@@ -90,7 +99,7 @@ class Plan:
 
 
 def dep_text(profile: Profile, deps: Iterable[str]) -> str:
-    """Return a .dep file for `deps`, without kernel modules that the core holds anyway."""
+    """Return the text of a .dep file for `deps`, without kernel modules that the core holds."""
     return "".join(f"{name}.tcz\n" for name in deps if not in_core(profile, name))
 
 
@@ -101,35 +110,35 @@ def sorting() -> Sorting:
 
 
 def module_groups() -> list[str]:
-    """Return the names, without `-KERNEL`, of all extensions the kernel's modules make."""
+    """Return the names, without `-KERNEL`, of all extensions of kernel modules."""
     return [*(group.name for group in sorting().group), ORIGINAL]
 
 
 def module_extensions(profile: Profile) -> list[str]:
-    """Return the names of all extensions made of the profile's own kernel modules."""
+    """Return the names of all extensions of the profile's own kernel modules."""
     if profile.kernel.modules == "core":
         return []
     return [f"{name}-{profile.kernel.release}" for name in module_groups()]
 
 
 def in_core(profile: Profile, name: str) -> bool:
-    """Tell whether `NAME-KERNEL` stands for modules that all lie in the core."""
+    """Tell whether all modules of the extension `name` (`NAME-KERNEL`) lie in the core."""
     in_the_core = profile.kernel.modules == "core"
     return in_the_core and name.endswith(KERNEL) and name.removesuffix(KERNEL) in module_groups()
 
 
 def resolve_name(profile: Profile, name: str) -> str:
-    """Return `name` with `-KERNEL` replaced.  Raises `UserError` if the release is not declared."""
+    """Return `name` with `-KERNEL` replaced.  Raises `UserError` if the profile has no release."""
     if not name.endswith(KERNEL):
         return name
     if not profile.kernel.release:
-        hint = "set kernel.release in the profile to what `uname -r` will say"
-        raise UserError(f"extension {name}: the profile does not say the kernel's release", hint)
+        hint = "set kernel.release in the profile to the output of `uname -r` on the built kernel"
+        raise UserError(f"extension {name}: the profile does not set the kernel's release", hint)
     return f"{name.removesuffix(KERNEL)}-{profile.kernel.release}"
 
 
 def extensions_at(profile: Profile, *places: str) -> list[str]:
-    """Return the profile's extensions that go to one of `places`, in its order."""
+    """Return the names of the profile's extensions at one of `places`, in its order."""
     return [
         resolve_name(profile, item.name)
         for item in profile.extensions
@@ -138,7 +147,7 @@ def extensions_at(profile: Profile, *places: str) -> list[str]:
 
 
 class _Walk:
-    """One walk over all extensions of a profile, deps first."""
+    """One walk over all extensions of a profile, dependencies first."""
 
     def __init__(self, profile: Profile, lock: Lock, absent: Container[str] | None) -> None:
         self.profile = profile
@@ -152,7 +161,7 @@ class _Walk:
         self.missing: dict[str, str] = {}
 
     def visit(self, name: str, path: tuple[str, ...]) -> None:
-        """Add `name`, wanted by the last of `path`, after all it needs."""
+        """Add `name`, which the last of `path` needs, after its dependencies."""
         if name in path:
             self._loop([*path[path.index(name) :], name])
             return
@@ -174,10 +183,10 @@ class _Walk:
         self.nodes[name] = Node(name, kind, tuple(dict.fromkeys(needed)))
 
     def _kind(self, name: str, wanted_by: str) -> Kind | None:
-        """Return what `name` is; None for an upstream extension no lock knows.
+        """Return the kind of `name`; None for an upstream extension that is not locked.
 
-        The profile decides; then what is locked; then recipes are found for recipes,
-        and for upstream extensions if the mirrors are known not to have the name.
+        The profile's `origin` decides first, then the lock.  Otherwise a recipe is taken for what
+        a recipe needs, and for what an upstream extension needs if the mirrors lack the name.
         """
         if name in self.modules:
             return "modules"
@@ -191,7 +200,7 @@ class _Walk:
                 return "recipe"
         if from_upstream or (self.profile.tcz and not origin):
             return None
-        recipe.load(name)  # says that there is none
+        recipe.load(name)  # raises the error that there is none
         return "recipe"
 
     def _loop(self, circle: list[str]) -> None:
@@ -204,12 +213,12 @@ class _Walk:
 def plan(
     profile: Profile, lock: Lock, absent: Container[str] | None = None, also: Sequence[str] = ()
 ) -> Plan:
-    """Return all extensions of `profile` and of the recipes `also`, as recipes and `lock` have them.
+    """Return all extensions of `profile` and of the recipes `also`, by the recipes and `lock`.
 
-    absent: names the mirrors were asked for and do not have (None: nobody is asked any
-    more, so that a recipe stands in for every name the lock lacks).
+    absent: names that the mirrors do not have.  None means that no mirror will be asked, so a
+    recipe is taken for every name that is not locked.
 
-    Raises `UserError` for a name that is nowhere, and for a circle of recipes alone.
+    Raises `UserError` for an unknown name, and for a circle of recipes only.
     """
     walk = _Walk(profile, lock, absent)
     for item in profile.extensions:
@@ -221,7 +230,7 @@ def plan(
 
 
 def recipe_of(profile: Profile, name: str) -> Recipe:
-    """Return the recipe of `name` with the alternative that the profile takes.
+    """Return the recipe of `name` with the alternative that the profile chooses.
 
     Raises `UserError` as `recipe.load` and `recipe.with_alternative` do.
     """
@@ -230,10 +239,10 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 
 
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
-    """Return which recipes are not built unless asked for by name, and why: name -> reason.
+    """Return the recipes that are built only when a user names them, each with the reason.
 
-    Those of whose origins no sha256 is locked, and those that need one of them; what the
-    profile itself is made of is never left out.
+    These are recipes with an origin that is not locked, and recipes that need one of those.
+    A recipe that the profile itself needs is never left out.
     """
     named = set(found.closure(resolve_name(profile, item.name) for item in profile.extensions))
     out: dict[str, str] = {}
@@ -251,13 +260,13 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
 
 
 def log_left_out(out: Mapping[str, str]) -> None:
-    """Say in one line each what `left_out` found."""
+    """Log one line for each recipe that `left_out` returned."""
     for name, reason in out.items():
         logger.info(f"left out: {name}.tcz: {reason}")
 
 
 def require_importer(profile: Profile, found: Plan) -> None:
-    """Raise `UserError` if the profile has images, and no extension that would import them."""
+    """Raise `UserError` if the profile has images but no extension that imports them."""
     if not profile.images:
         return
     able = [name for name in recipe.names() if recipe.load(name).imports_images]
@@ -271,13 +280,13 @@ def require_importer(profile: Profile, found: Plan) -> None:
 
 def needed_by(settings: Settings, name: str) -> list[str]:
     """Return all recipes and upstream extensions that the recipe `name` needs, in the plan's order."""
-    # Only what it needs is walked: this is asked for each extension.
+    # Not the whole profile is walked: this runs once for each extension.
     walk = _Walk(settings.profile, load_lock(settings.used_lock), None)
     walk.visit(name, ())
     return [other for other, node in walk.nodes.items() if other != name and node.kind != "modules"]
 
 
 def log_loops(found: Plan) -> None:
-    """Warn of circles, as tce-load does when it meets them."""
+    """Warn of circles, as tce-load does."""
     for loop in found.loops:
-        logger.warning(f"loop dependency {loop}; tce-load loads them all the same")
+        logger.warning(f"loop dependency {loop}; tce-load loads them anyway")

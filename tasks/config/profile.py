@@ -1,8 +1,8 @@
-"""Profiles: what is built, from where, with which words of Tiny Core's on top.
+"""Profiles: one describes one image, its kernel, extensions and boot menu.
 
-`profiles/NAME.toml` is checked against the dataclasses here.  What was really
-used (versions, sha256) stands in a lock: `profiles/NAME.lock.toml` is the pinned
-one, committed; `artifacts/NAME/lock.toml` the one of the last fetch.
+`profiles/NAME.toml` is checked against the dataclasses here.  A lock holds the exact
+versions and sha256: `profiles/NAME.lock.toml` is the pinned lock, which is committed, and
+`artifacts/NAME/lock.toml` is the lock of the last fetch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,24 @@ FALLBACK = "apt"
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel: its source, its base config, the fragments on top, its patch series.
+    """The kernel: its source, its configuration and its patches.
 
-    modules: with `core`, all of them lie in core.gz; with `split`, those needed to boot do, and
-    the others become extensions, sorted as kconfig/modules.toml says.
-    compress_modules: as NAME.ko.gz, which BusyBox's modprobe reads and Debian's kmod does not.
-    release: what `uname -r` will say; tcbuild needs to know it before the kernel is built,
-    to name module extensions (`NAME-KERNEL` is NAME-RELEASE).
+    source: where the kernel's source comes from.
+    base: the base config, a file of kconfig/ by its name or a source to fetch it from.
+    base_mode: how options that the base config does not set get a value: `allnoconfig`
+    disables them, `olddefconfig` takes the kernel's defaults.
+    fragments: fragments of kconfig/ by their names without .config, merged in this order onto the
+    base config.
+    patches: the patch series, a folder of patches/ by its name; empty for none.
+    localversion: a suffix of the kernel's release (CONFIG_LOCALVERSION).
+    toolchain: `host` for the compiler of this machine, or a pinned build root: the name of a file
+    in tasks/toolchain/toolchains/.
+    modules: with `core`, all modules lie in core.gz.  With `split`, only those needed to boot do,
+    and the others become extensions by the groups of kconfig/modules.toml.
+    compress_modules: write modules as NAME.ko.gz, which BusyBox's modprobe reads and Debian's
+    kmod does not.
+    release: the output of `uname -r` on the built kernel.  tcbuild needs it before the kernel is
+    built, to name extensions of modules (`NAME-KERNEL` is NAME-RELEASE).
     """
 
     source: AnySource
@@ -43,7 +54,6 @@ class Kernel:
     patches: str = ""
     localversion: str = ""
     toolchain: str = "host"
-    """A file of tasks/toolchain/toolchains/: `host`, or a pinned build root."""
     modules: Literal["core", "split"] = "core"
     compress_modules: bool = False
     release: str = ""
@@ -55,12 +65,15 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Extension:
-    """An extension on the image, where it goes and where it is from.
+    """An extension on the image.
 
-    place: ezremaster's three (`onboot` and `ondemand` beside core.gz, `initrd` extracted
-    into it), or `copy2fs`: loaded on boot, and copied into the root instead of mounted.
-    origin: `recipe` (extensions/NAME), or `upstream` (below the profile's `tcz` on its mirrors).
-    alternative: which of a recipe's alternative origins, if not its first.
+    name: the name of the extension, without .tcz; `-KERNEL` at its end stands for `-RELEASE`.
+    place: where the extension lies and when it is loaded.  `onboot`: beside core.gz, loaded at
+    boot.  `ondemand`: beside core.gz, loaded when a user asks for it.  `initrd`: unpacked into
+    core.gz.  `copy2fs`: loaded at boot, and copied into the root instead of mounted.
+    origin: `recipe` builds it from extensions/NAME, `upstream` downloads it from the profile's
+    `tcz` on its mirrors.
+    alternative: the alternative of the recipe to use; empty for its first.
     """
 
     name: str = field(metadata={PATTERN: EXTENSION_NAME})
@@ -72,12 +85,17 @@ class Extension:
         if not EXTENSION_NAME.fullmatch(self.name) or self.name.endswith(".tcz"):
             raise ValueError(f"name: expected an extension's name without .tcz, got {self.name!r}")
         if self.alternative and self.origin != "recipe":
-            raise ValueError("alternative: only recipes (origin = 'recipe') have some")
+            raise ValueError("alternative: only recipes (origin = 'recipe') have alternatives")
 
 
 @dataclass(frozen=True)
 class Boot:
-    """Boot menu: bootcodes of the default entry, seconds before it starts."""
+    """The boot menu.
+
+    bootcodes: the bootcodes of the default entry.
+    timeout: seconds before the default entry starts.
+    volume_id: the volume name of the ISO.
+    """
 
     bootcodes: tuple[str, ...]
     timeout: int = 3
@@ -86,7 +104,10 @@ class Boot:
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk image of `doit disk`: its whole size in MiB."""
+    """The disk image that `./doit disk` makes.
+
+    size_mib: the size of the whole image in MiB, at least 64.
+    """
 
     size_mib: int = 256
 
@@ -97,7 +118,20 @@ class Disk:
 
 @dataclass(frozen=True)
 class Profile:
-    """One `profiles/NAME.toml`."""
+    """A profile: one file `profiles/NAME.toml`, which describes one image.
+
+    description: one line for the list of profiles.
+    source_date_epoch: the time that all files of the image get, in seconds since 1970 (UTC).
+    inherit: the profile that this one changes.  Its own values replace the inherited ones; its
+    `extensions` are added to the inherited ones.
+    mirrors: the addresses of the mirrors (http:// or https://), asked in this order.
+    redirects: hosts that the mirrors may redirect to, each `HOST`, or `http://HOST` if the
+    redirect may leave https.
+    extensions: the extensions of the image.
+    images: the container images of the image, which are imported at boot.
+    tcz: the path below a mirror of the folder with the upstream extensions.
+    probe: a path below a mirror.  `profile=auto` asks for it to find out if the mirror answers.
+    """
 
     description: str
     source_date_epoch: int
@@ -105,19 +139,15 @@ class Profile:
     core: Core
     boot: Boot
     inherit: str = ""
-    """The profile this one is on top of (tasks/config/inheritance.py)."""
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)
     mirrors: tuple[str, ...] = ()
     redirects: tuple[str, ...] = ()
-    """Hosts that the mirrors may send us to (tasks/origins/http_session.py)."""
     extensions: tuple[Extension, ...] = ()
     images: tuple[Image, ...] = ()
     tcz: str = ""
-    """Path below a mirror of the folder that holds the upstream extensions."""
     probe: str = ""
-    """Path below a mirror that `profile=auto` asks for to see whether it answers."""
 
     def __post_init__(self) -> None:
         upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]

@@ -16,7 +16,16 @@ from tasks.util.errors import UserError
 
 @dataclass(frozen=True)
 class Info:
-    """The fields of Tiny Core's .info file that a person writes; sizes and dates are measured."""
+    """The fields of Tiny Core's .info file that a person writes; tcbuild fills in sizes and dates.
+
+    title: the title of the extension.
+    description: one line on what the extension is.
+    original_site: the web address of upstream's project.
+    copying_policy: the licence.
+    author: upstream's authors.
+    tags: words that a search for the extension may use.
+    comments: lines of text for users of the extension.
+    """
 
     title: str
     description: str
@@ -29,18 +38,25 @@ class Info:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One extension.  Files of its own stand in `extensions/NAME/files/` as in `/`."""
+    """The recipe of one extension.  Its own files lie in `extensions/NAME/files/` as below `/`.
+
+    info: the fields of its .info file.
+    origin: where its other files come from.
+    deps: the names of other extensions that it needs, without .tcz; `-KERNEL` stands for the
+    kernel's release.
+    bootcodes: the bootcodes that it needs to work; tasks/image/bootcodes.toml says why.
+    setuid: the paths of programs that run as their owner or group (set-id bits).  No other file
+    may have these bits.
+    imports_images: the extension holds the program that imports the profile's images at boot
+    (tasks/image/container_images.py).
+    """
 
     info: Info
     origin: tuple[AnyOrigin, ...] = ()
     deps: tuple[str, ...] = ()
-    """Names of other extensions, without .tcz; `-KERNEL` stands for the running kernel."""
     bootcodes: tuple[str, ...] = ()
-    """Bootcodes it does not work without; tasks/image/bootcodes.toml says why."""
     setuid: tuple[str, ...] = ()
-    """Paths of programs that run as their owner or group (set-id bits); others must not have them."""
     imports_images: bool = False
-    """It brings the program that imports the profile's images at boot (tasks/image/container_images.py)."""
 
     def __post_init__(self) -> None:
         for dep in self.deps:
@@ -52,15 +68,15 @@ class Recipe:
 
 
 def alternatives(recipe: Recipe) -> list[str]:
-    """Return the names of a recipe's alternatives; the first is the one taken by default."""
+    """Return the names of a recipe's alternatives; the first is the default."""
     return list(dict.fromkeys(origin.alternative for origin in recipe.origin if origin.alternative))
 
 
 def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe:
-    """Return the recipe of `name` with the origins of one alternative, and those that belong to none.
+    """Return `recipe`, that of `name`, with the origins of one alternative and those without one.
 
-    alternative: "" for the recipe's first.  Nothing is tried out: the same choice is the same
-    origins everywhere.  Raises `UserError` naming what there is.
+    alternative: "" for the recipe's first.  The choice does not depend on the machine.
+    Raises `UserError`, which lists the alternatives, for an unknown one.
     """
     there = alternatives(recipe)
     if alternative and alternative not in there:
@@ -94,7 +110,7 @@ def load(name: str) -> Recipe:
 
 @functools.cache
 def _load(path: Path, mtime: int, size: int) -> Recipe:
-    """Read a recipe once for each state of its file: every run asks several times for each."""
+    """Read a recipe once for each state of its file: a run loads each recipe several times."""
     return toml_schema.load(path, Recipe)
 
 
@@ -104,12 +120,12 @@ def exists(name: str) -> bool:
 
 
 def files(name: str) -> list[Path]:
-    """Return every file a recipe is made of, itself first; links may lead nowhere and are left out."""
+    """Return the files of a recipe, recipe.toml first; links are left out, as their targets may not exist."""
     return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
 def layout(name: str) -> tuple[str, ...]:
-    """Return what the content of `files` does not show: paths, what is executable, links' targets."""
+    """Return a line for each own file: its path, and if it is executable or what it links to."""
     top = folder(name) / "files"
     lines = []
     for path in own_files(name):
@@ -119,13 +135,13 @@ def layout(name: str) -> tuple[str, ...]:
 
 
 def executable(path: Path) -> bool:
-    """Tell what git keeps of a file's mode; the umask decides the rest at checkout."""
+    """Tell whether a file is executable.  git stores only this bit; the umask decides the rest."""
     return bool(path.stat().st_mode & stat.S_IXUSR)
 
 
 def own_files(name: str) -> list[Path]:
     """Return the files and links in `extensions/NAME/files/`, sorted."""
-    # os.walk, for a run with nothing to do looks into the folder of every recipe.
+    # os.walk is quick: even a run with nothing to do reads the folder of every recipe.
     found = []
     for top, folders, others in os.walk(folder(name) / "files"):
         links = (entry for entry in folders if os.path.islink(os.path.join(top, entry)))

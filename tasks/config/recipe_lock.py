@@ -1,8 +1,8 @@
-"""Where the locks of recipes stand, and what a recipe's origins are by them.
+"""The locks of recipes, and the files of a recipe's origins in them.
 
-A recipe's own lock is committed beside it, `extensions/NAME/lock.toml`; which of its entries
-the last fetch used stands in `artifacts/PROFILE/origins/NAME.toml`.  What an entry is, says
-tasks/origins/origin_lock.py.
+A recipe's lock, `extensions/NAME/lock.toml`, is committed beside the recipe.
+`artifacts/PROFILE/origins/NAME.toml` holds the entries that the last fetch used.
+tasks/origins/origin_lock.py defines the entries.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tasks.util.errors import UserError
 
 
 def path(name: str) -> Path:
-    """Return the committed lock of the recipe `name`, whether it is there or not."""
+    """Return the path of the committed lock of the recipe `name`; it may not exist."""
     return recipe.folder(name) / "lock.toml"
 
 
 def used_path(settings: Settings, name: str) -> Path:
-    """Return where the last fetch of `name` wrote what it used."""
+    """Return the path of the lock that the last fetch of `name` wrote."""
     return settings.output / "origins" / f"{name}.toml"
 
 
@@ -35,17 +35,17 @@ def committed_lock(name: str) -> OriginLock:
 
 
 def used_lock(settings: Settings, name: str) -> OriginLock:
-    """Return what the last fetch of `name` used.  Raises `UserError` if that is malformed."""
+    """Return the lock that the last fetch of `name` wrote.  Raises `UserError` if it is malformed."""
     return origin_lock.load(used_path(settings, name))
 
 
 def lockable_origins(made: Recipe) -> list[LockedOrigin]:
-    """Return the origins that the recipe itself must lock."""
+    """Return the origins that the recipe's own lock must hold."""
     return [origin for origin in made.origin if isinstance(origin, LockedOrigin)]
 
 
 def unlocked_origins(name: str, made: Recipe) -> list[LockedOrigin]:
-    """Return the origins of `made` that the committed lock of `name` does not know.
+    """Return the origins of `made` that the committed lock of `name` lacks.
 
     Raises `UserError` if the lock is malformed.
     """
@@ -54,18 +54,18 @@ def unlocked_origins(name: str, made: Recipe) -> list[LockedOrigin]:
 
 
 def is_cached(settings: Settings, name: str) -> bool:
-    """Tell whether all that the last fetch of `name` brought still lies in the cache."""
+    """Tell whether all files of the last fetch of `name` still lie in the cache."""
     try:
         known = used_lock(settings, name)
-    except UserError:  # damaged: to be written anew
+    except UserError:  # the lock is damaged; the next fetch writes it again
         return False
     return all(file.cached_in(settings.cache).is_file() for file in known.file)
 
 
 def fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
-    """Return the files of an origin of `name` that the last fetch used.
+    """Return the files that the last fetch of `name` used of `origin`.
 
-    Raises `UserError` if nothing of it was fetched yet.
+    Raises `UserError` if it was not fetched yet.
     """
     files = used_lock(settings, name).of(origin.identity())
     if not files:
@@ -74,7 +74,7 @@ def fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[
 
 
 def resources(settings: Settings) -> Resources:
-    """Return what the origins of recipes may use in this run."""
+    """Return what the origins of recipes need to fetch and unpack their files in this run."""
     return Resources(
         cache=settings.cache,
         offline=settings.offline,

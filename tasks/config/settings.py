@@ -1,4 +1,4 @@
-"""What one run works on: a profile, the folders of its results, the cache, the network."""
+"""The settings of one run: its profile, its folders, the cache and the use of the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line chose, and where everything of one profile lies."""
+    """The choices of the command line, and the paths of one profile's files."""
 
     name: str
     profile: Profile
@@ -22,11 +22,11 @@ class Settings:
     offline: bool
     fragments: tuple[str, ...]
     output: Path
-    """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
+    """Folder of this profile's results: `artifacts/NAME`, or the one that `out=` names."""
     cache: Path
     """Downloads and ccache, shared by all checkouts of one user."""
     relock: bool = False
-    """`lock` takes what the mirrors serve now, though something else is locked."""
+    """`lock` replaces locked entries by what the mirrors serve now."""
     shared_cache: str = ""
     """Address of the shared cache (tasks/cache/task.py), "" for none."""
 
@@ -36,7 +36,7 @@ class Settings:
 
     @property
     def profile_files(self) -> list[Path]:
-        """The profile's file, and those it inherits from."""
+        """The profile's file and the files it inherits from."""
         return inheritance.lineage(ROOT / "profiles", self.name)
 
     @property
@@ -67,7 +67,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """The proven .config."""
+        """The checked .config."""
         return self.output / "kconfig" / "config"
 
     @property
@@ -81,7 +81,7 @@ class Settings:
 
     @property
     def core_parts(self) -> Path:
-        """What rootfs64.gz and corepure64.gz are put together from, kept between runs."""
+        """The parts of rootfs64.gz and corepure64.gz, kept between runs."""
         return self.output / "core-parts"
 
     @property
@@ -91,7 +91,7 @@ class Settings:
 
     @property
     def images_list(self) -> Path:
-        """images.lst: the profile's container images, checked."""
+        """images.lst: the list of the profile's checked container images."""
         return self.output / "images.lst"
 
     @property

@@ -1,4 +1,4 @@
-"""What a profile makes of its sources: the core, container images."""
+"""The tables of a profile that use sources: the core and container images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ NAMESPACE = re.compile(r"[A-Za-z0-9]+([_.-][A-Za-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Core:
-    """The initramfs: apt packages and our own `rootfs/`, or archives somebody else made.
+    """The initramfs: made of apt packages and the checkout's `rootfs/`, or of ready-made archives.
 
-    compression, level: of all that tcbuild writes (tasks/formats/compression.py, LEVELS); zopfli
-    makes gzip streams, only smaller and slowly.
-    recompress: compress what somebody else made in that way, too, instead of keeping it.
+    packages: the apt packages of the base root.
+    rootfs: build the base root from `packages` and the folder rootfs/.
+    archives: ready-made cpio archives that the core begins with.
+    compression: how tcbuild compresses what it writes.  `zopfli` makes smaller gzip streams, slowly.
+    level: the level of the compression; without it, tcbuild's default (tasks/formats/compression.py).
+    recompress: compress the ready-made archives in the same way, instead of keeping them as they are.
     """
 
     packages: tuple[str, ...] = ()
@@ -36,13 +39,13 @@ class Core:
 
 @dataclass(frozen=True)
 class Image:
-    """A container image that is carried on the ISO and the disk image, and imported at boot.
+    """A container image that lies on the ISO and the disk image, and is imported at boot.
 
-    name: the reference it gets in containerd's store, whatever the tar calls it;
-    source: the tar, by kind `http` (its sha256 is locked) or `file` (taken as it is);
-    digest: what it must have, if given: the manifest digest of an OCI layout, the image id
-    of a docker-save archive;
-    namespace: containerd's.
+    name: the full reference that the image gets in containerd's store, as localhost/tool:1.
+    source: where the tar comes from: kind `http` (its sha256 is locked) or `file` (not locked).
+    digest: the digest that the image must have: the manifest digest of an OCI layout, or the
+    image id of a docker-save archive.  Empty for no check.
+    namespace: the namespace in containerd's store.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Image:
             kinds = " or ".join(
                 repr(kind) for kind, one in toml_schema.kinds(ALL).items() if not one.is_package
             )
-            raise ValueError(f"source.kind: expected {kinds}, an image is no package")
+            raise ValueError(f"source.kind: expected {kinds}: an image is not a package")
         if self.digest and not DIGEST.fullmatch(self.digest):
             raise ValueError(f"digest: expected sha256: and 64 hex digits, got {self.digest!r}")
         if not NAMESPACE.fullmatch(self.namespace):
@@ -65,16 +68,18 @@ class Image:
 
     @property
     def file(self) -> str:
-        """Its file's name on the image: plain letters, for every file system and shell."""
+        """The name of its file on the image, safe for every file system and shell."""
         name = re.sub(r"[^A-Za-z0-9.-]", "_", self.name)
         prefix = "" if self.namespace == "default" else f"{self.namespace}_"
         return f"{prefix}{name}.tar"
 
 
 def check_images(images: tuple[Image, ...]) -> None:
-    """Raise `ValueError` if two of `images` would have the same place on the image."""
+    """Raise `ValueError` if two of `images` would have the same file name on the image."""
     seen: dict[str, str] = {}
     for image in images:
         if image.file in seen:
-            raise ValueError(f"images: {seen[image.file]!r} and {image.name!r} are the same or too alike")
+            raise ValueError(
+                f"images: {seen[image.file]!r} and {image.name!r} would have the same file name on the image"
+            )
         seen[image.file] = image.name

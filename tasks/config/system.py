@@ -1,9 +1,9 @@
-"""What a profile says of the running system: host name, start commands, users, backup.
+"""The table `[system]` of a profile: host name, start commands, users, backup.
 
-All of it becomes one more archive at the end of corepure64.gz, so the base is left
-as it is, whoever made it.  The files are Tiny Core's: /opt/bootsync.sh, /opt/bootlocal.sh,
-/opt/.filetool.lst, /etc/passwd, /etc/shadow; and mydata.tgz, which filetool.sh writes
-and tc-restore.sh reads, beside the extensions of a disk image.
+tcbuild appends the changed files to corepure64.gz as one more archive; the base stays as it
+is.  The files are Tiny Core's: /opt/bootsync.sh, /opt/bootlocal.sh, /opt/.filetool.lst,
+/etc/passwd and /etc/shadow.  mydata.tgz lies beside the extensions of a disk image;
+filetool.sh writes it and tc-restore.sh reads it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN
 
-# crypt(5): what both BusyBox and glibc understand, SHA-256 and SHA-512.
+# crypt(5): SHA-256 and SHA-512, which both BusyBox and glibc support.
 CRYPT = re.compile(r"\$[56]\$(rounds=[0-9]+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{43,86}|\*|!")
 HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -30,9 +30,11 @@ PASSWORD_FILES_MODE = {"etc/passwd": 0o644, "etc/shadow": 0o640}
 
 @dataclass(frozen=True)
 class User:
-    """A user: one of the base that gets a password, or a new one with a uid.
+    """A user of the running system: a user of the base that gets a password, or a new user.
 
-    `password` is a crypt(5) hash, never the password itself; `*` locks it.
+    name: the user's name.
+    password: a crypt(5) hash (`openssl passwd -6`), never the password itself; `*` locks it.
+    uid: the number of a new user; a user of the base needs none.
     """
 
     name: str = field(metadata={PATTERN: NAME})
@@ -43,17 +45,20 @@ class User:
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name: expected a user name (a-z, 0-9, _ and -), got {self.name!r}")
         if not CRYPT.fullmatch(self.password):
-            # The text may be a password somebody wrote in clear: it is not repeated.
+            # The text may be a password in clear, so the message does not repeat it.
             raise ValueError("password: expected a hash as `openssl passwd -6` prints it, or '*'")
 
 
 @dataclass(frozen=True)
 class System:
-    """The `[system]` table of a profile.
+    """The running system.
 
-    `bootsync` and `bootlocal` are shell lines added to the scripts of that name;
-    `backup` are paths added to /opt/.filetool.lst; `mydata` is a folder of the
-    checkout whose content is restored at boot, as paths below `/`.
+    hostname: the host name.
+    bootsync: shell lines added to /opt/bootsync.sh, which runs before the boot goes on.
+    bootlocal: shell lines added to /opt/bootlocal.sh, which runs in the background.
+    backup: paths added to /opt/.filetool.lst, without a leading slash.
+    users: users with a password, and new users.
+    mydata: a folder of the checkout.  Its content is restored at boot, as paths below `/`.
     """
 
     hostname: str = field(default="", metadata={PATTERN: HOSTNAME})
@@ -72,7 +77,7 @@ class System:
 
 
 def members(system: System, root: RootFs) -> list[Member]:
-    """Return what changes `root`, the base with modules and extensions, as `system` says.
+    """Return the files that `system` changes in `root`, the base with modules and extensions, sorted.
 
     Raises `UserError` if the base lacks a file that must be changed.
     """
@@ -81,7 +86,7 @@ def members(system: System, root: RootFs) -> list[Member]:
         changed["etc/hostname"] = regular("etc/hostname", f"{system.hostname}\n".encode())
     first = (f"/usr/bin/sethostname {system.hostname}",) if system.hostname else ()
     if first + system.bootsync:
-        # Before bootlocal.sh is started, which may want the host name.
+        # bootlocal.sh may use the host name, so this comes before its start.
         changed["opt/bootsync.sh"] = _script(
             root, "opt/bootsync.sh", first + system.bootsync, "/opt/bootlocal.sh"
         )
@@ -114,7 +119,7 @@ def _edited(root: RootFs, name: str, lines: list[str]) -> Member:
 
 
 def _script(root: RootFs, name: str, added: tuple[str, ...], before: str = "") -> Member:
-    """Return script `name` with lines added: before the first line with `before`, else at the end."""
+    """Return script `name` with `added`, before the first line that begins with `before`, else at the end."""
     lines = _text(root, name).splitlines()
     at = next((n for n, line in enumerate(lines) if before and line.startswith(before)), len(lines))
     return _edited(root, name, [*lines[:at], *added, *lines[at:]])
@@ -154,7 +159,7 @@ def _home(user: User, root: RootFs) -> list[Member]:
 def mydata(folder: Path, epoch: int) -> bytes:
     """Return mydata.tgz with the content of `folder`, every owner root and every time `epoch`.
 
-    Files below home/tc belong to tc.  Raises `UserError` if `folder` is not there.
+    Files below home/tc belong to tc.  Raises `UserError` if `folder` does not exist.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")

@@ -1,8 +1,8 @@
-"""The fetch stage: the inputs of a profile come into the cache, verified.
+"""The fetch stage: fetch the inputs of a profile into the cache and verify them.
 
-What was used, byte for byte, is written to the used lock (`artifacts/PROFILE/lock.toml`), and
-later stages find their inputs by that lock alone.  What the cache lacks when a stage begins,
-`tasks/fetch/stage_inputs.py` brings.
+It writes their exact versions and sha256 to the used lock (`artifacts/PROFILE/lock.toml`).
+Later stages find their inputs by that lock only.  `tasks/fetch/stage_inputs.py` fetches what
+the cache lacks when a stage begins.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from tasks.util.log import logger
 
 
 def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
-    """Bring every input of the profile, and the apt packages `extra`, into the cache.
+    """Fetch every input of the profile, and the apt packages `extra`, into the cache.
 
-    Writes the used lock.  With the pinned lock's files in the cache, neither apt
-    nor the network is asked.  With a shared cache, what is locked is not fetched before a
-    stage asks for it: perhaps none does.  Raises `UserError` if an input cannot be had or is
-    not the locked one.
+    Writes the used lock.  If the cache holds all files of the pinned lock, neither apt
+    nor the network is asked.  With a shared cache, locked files are fetched only when a stage
+    needs them.  Raises `UserError` if an input is not available or is not the locked one.
     """
     if settings.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
@@ -42,7 +41,7 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     write_if_changed(settings.used_lock, used.to_toml())
     if locked:
         count = f"{len(used.package) + len(used.file)} packages and files"
-        logger.info(f"fetch: {count} are locked, and fetched when something must be made of them")
+        logger.info(f"fetch: {count} are locked; each is fetched when a stage needs it")
         return
     counts = {
         "packages": len(used.package),
@@ -54,11 +53,11 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
 
 
 def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
-    """Make the newest packages, and what nobody has verified yet, the profile's pinned lock.
+    """Write the profile's pinned lock: the newest packages, and files that are not locked yet.
 
-    Files and extensions below mirrors that are locked stay so; `relock` takes what the
-    mirrors serve now, and packages older than the locked ones.  Raises `UserError` as
-    `fetch` does, and with `offline`.
+    Locked files and extensions of mirrors do not change.  With `relock`, they are replaced by
+    what the mirrors serve now, and packages may get older.  Raises `UserError` as `fetch`
+    does, and with `offline`.
     """
     if settings.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
@@ -78,7 +77,7 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
 
 
 def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
-    """Raise `UserError` if a package, or what a pattern stands for, has gone backwards."""
+    """Raise `UserError` if a package, or the match of a pattern, is older than the locked one."""
     before = {package.name: package for package in old.package}
     pairs = [(before.get(package.name), package) for package in new.package]
     for source in sources(profile):
@@ -91,7 +90,7 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
 
 
 def _fetch_all(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
-    """Fetch everything and return it as a lock.  What is not locked is refused before the first byte."""
+    """Fetch everything and return it as a lock.  Refuses files that are not locked before any download."""
     access = inputs.access(settings)
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
     files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
@@ -115,7 +114,10 @@ def _fetch_all(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock
 
 
 def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
-    """Return the lock that fetching ends with if all that is pinned can be had, or None; fetch the rest."""
+    """Return the lock that `_fetch_all` would return, but fetch only packages that are not locked.
+
+    Returns None if that lock depends on what is fetched.
+    """
     access = inputs.access(settings)
     wanted = sources(settings.profile)
     if any(source.is_package and source.locked_in(pinned) is None for source in wanted):
@@ -140,10 +142,10 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]
 
 
 def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtension, ...]:
-    """Return the upstream extensions of the profile as locked."""
+    """Return the lock entries of the profile's upstream extensions."""
     found = plan.plan(settings.profile, pinned)
     for name, wanted_by in found.missing.items():
-        message = f"no sha256 is locked for extension {name}, which {wanted_by} of {settings.name} wants"
+        message = f"no sha256 is locked for extension {name}, which {wanted_by} of {settings.name} needs"
         raise UserError(message, f"./doit lock profile={settings.name}")
     plan.log_loops(found)
     locked = {item.name: item for item in pinned.extension}
@@ -151,9 +153,9 @@ def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtensio
 
 
 def _prefer_cached(pinned: Lock, used: Lock, cache: Path) -> Lock:
-    """Return `pinned`, with what the last fetch used in place of packages the cache does not hold.
+    """Return `pinned`; packages that the cache lacks are replaced by those of the last fetch.
 
-    A fetch that had to leave the pinned version can so be repeated offline.
+    So a fetch that could not take the pinned version can be repeated offline.
     """
     held = {package.name: package for package in used.package if apt.is_cached(package, cache)}
     kept = {package.name: package for package in pinned.package if apt.is_cached(package, cache)}

@@ -1,4 +1,4 @@
-"""profile=auto: Tiny Core's own sources if a mirror answers, else the machine's apt."""
+"""profile=auto: choose Tiny Core's own sources if a mirror answers, else the machine's apt."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tasks.origins.lock import LockedExtension, LockedFile, load_lock
 from tasks.util.checkout import ROOT, cache_folder
 from tasks.util.errors import UserError
 
-# Seconds for all mirrors together: a person is waiting.
+# Seconds for all mirrors together; a user waits for the answer.
 BUDGET = 5.0
 
 
 def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
-    """Return the name of the profile to build, and why in one phrase.
+    """Return the name of the profile to build, and the reason in one phrase.
 
-    A profile with a `probe` path is chosen if all it downloads is locked and one of its
+    A profile with a `probe` path is chosen if all its downloads are locked and one of its
     mirrors has that path (offline: if the cache holds all its files); otherwise `apt`.
-    One that inherits another is a variant that somebody asks for by name.
-    Raises `UserError` if nothing is left to choose.
+    A profile that inherits another is a variant, which only `profile=NAME` chooses.
+    Raises `UserError` if no profile can be chosen.
     """
     reasons = []
     for name, profile in sorted(profiles.items()):
@@ -53,15 +53,15 @@ def choose(profiles: Mapping[str, Profile], offline: bool) -> tuple[str, str]:
         none = "its one mirror did not answer" if count == 1 else f"none of its {count} mirrors answered"
         reasons.append(f"{name}: {none}")
     if FALLBACK not in profiles:
-        raise UserError(f"no profile can be used ({'; '.join(reasons)})", "say profile=NAME")
+        raise UserError(f"no profile can be used ({'; '.join(reasons)})", "name a profile: profile=NAME")
     return FALLBACK, "; ".join(reasons) or "no other profile is declared"
 
 
 def first_answer(urls: Sequence[str], budget: float, redirects: Sequence[str] = ()) -> int | None:
-    """Return the index of the first of `urls` that exists (HEAD), None if none says so in `budget` seconds.
+    """Return the index of the first of `urls` that exists (HEAD); None if no server confirms one in time.
 
-    All are asked at once; an earlier one is preferred to a quicker one, so that
-    the choice does not depend on chance.
+    budget: seconds.  All are asked at once.  An earlier url is preferred to a quicker one,
+    so the choice does not depend on chance.
     """
     answers: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
 
@@ -75,7 +75,7 @@ def first_answer(urls: Sequence[str], budget: float, redirects: Sequence[str] = 
         answers.put((index, found))
 
     for index, url in enumerate(urls):
-        # Daemons: a name server that hangs must not keep the program from leaving.
+        # Daemon threads: a name server that hangs must not keep the program from ending.
         threading.Thread(target=ask, args=(index, url), daemon=True).start()
     deadline = time.monotonic() + budget
     known: dict[int, bool] = {}
@@ -92,7 +92,7 @@ def first_answer(urls: Sequence[str], budget: float, redirects: Sequence[str] = 
 
 
 def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtension], list[str]]:
-    """Return what a profile downloads from mirrors: as locked, and what is not locked yet."""
+    """Return the lock entries of a profile's downloads from mirrors, and the names that are not locked."""
     lock = load_lock(_lock_file(name))
     files = {file.path: file for file in lock.file}
     needed = [path for source in inputs.sources(profile) if (path := source.mirror_path())]

@@ -1,7 +1,7 @@
-"""Learn what nobody has verified yet: a profile's sources and upstream extensions.
+"""Pin a profile's sources and upstream extensions that are not locked yet.
 
-Only `./doit lock` comes here.  How a file below the mirrors is checked, says
-tasks/origins/mirrors.py; from then on its sha256 decides.
+Only `./doit lock` uses this module.  tasks/origins/mirrors.py checks a file of a mirror when
+it is pinned; from then on its sha256 decides.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentatio
 
 
 def pin_inputs(settings: Settings, old: Lock) -> Lock:
-    """Return the sources and upstream extensions of the profile, as `old` has them or newly learned.
+    """Return the lock of the profile's sources and upstream extensions: entries of `old` and new ones.
 
-    With `relock` all are learned, and what changed is said.  Everything learned lies in
-    the cache.  Raises `UserError` for what no mirror has, or what is damaged.
+    With `relock` all entries are new, and changes are logged.  The files of new entries lie in
+    the cache.  Raises `UserError` for a file that no mirror has or that is damaged.
     """
-    # A file of this machine is taken as it is, whatever is locked.
+    # A local file is never pinned: the lock takes it as it is.
     wanted = dict.fromkeys(one for one in inputs.sources(settings.profile) if not one.is_local)
     known = {one: None if settings.relock else one.locked_in(old) for one in wanted}
     unknown = [one for one in wanted if known[one] is None]
@@ -45,7 +45,7 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
 
 
 def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
-    """Ask for extensions until all that any of them needs are known."""
+    """Pin extensions until the dependencies of all of them are pinned."""
     known = {} if settings.relock else {item.name: item for item in old.extension}
     absent: set[str] = set()
     while True:
@@ -64,7 +64,7 @@ def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[Locke
 def _pin_extension(
     settings: Settings, missing: Mapping[str, str], scratch: Path, name: str
 ) -> LockedExtension | str:
-    """Learn one extension; return its name alone if only a recipe has it."""
+    """Pin one extension; return only its name if no mirror but a recipe has it."""
     path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
     mirrors = inputs.access(settings).mirrors
     try:
@@ -72,13 +72,13 @@ def _pin_extension(
     except NotFound as error:
         if name in recipe.names():
             return name
-        message = f"{missing[name]} wants {name}.tcz, which no mirror has"
+        message = f"{missing[name]} needs {name}.tcz, which no mirror has"
         raise UserError(
             message, "check the extension's name and the profile's `tcz`", error.message
         ) from None
     with found.path.open("rb") as stream:
         if stream.read(len(SQUASHFS)) != SQUASHFS:
-            raise UserError(f"{found.url} is no squashfs file", "the mirror is broken; try another one")
+            raise UserError(f"{found.url} is not a squashfs file", "the mirror is broken; try another one")
     text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep", redirects=settings.profile.redirects) or ""
     deps = tcz.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)

@@ -1,7 +1,7 @@
-"""`./doit fetch:NAME` and `./doit lock:NAME`: the origins of one recipe, but those of kind apt.
+"""`./doit fetch:NAME` and `./doit lock:NAME`: the origins of one recipe, except those of kind apt.
 
-Only `lock:NAME` takes a file whose sha256 nobody knows.  A hash that is locked stays
-until `relock=1` says otherwise, and what is not locked is never fetched.
+Only `lock:NAME` downloads a file whose sha256 is not locked.  A locked sha256 changes only
+with `relock=1`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tasks.util.log import logger
 
 
 def fetch(settings: Settings, name: str) -> None:
-    """Bring the origins of `name` that the profile takes into the cache, as they are locked.
+    """Fetch the locked files of the origins of `name` that the profile uses into the cache.
 
-    Writes what was used to `artifacts/PROFILE/origins/NAME.toml`.  With the files in the
-    cache, the network is not asked.  Raises `UserError` if one is not locked or cannot be had.
+    Writes the used entries to `artifacts/PROFILE/origins/NAME.toml`.  Files in the cache need
+    no network.  Raises `UserError` if an origin is not locked or not available.
     """
     if settings.relock:
         raise UserError(
@@ -30,8 +30,8 @@ def fetch(settings: Settings, name: str) -> None:
     made = plan.recipe_of(settings.profile, name)
     for origin in recipe_lock.unlocked_origins(name, made):
         which = f" {origin.alternative}" if origin.alternative else ""
-        message = f"no sha256 is locked for {origin.identity()}, which extension {name} is made of"
-        raise UserError(message, f"./doit lock:{name}{which} fetches it once and shows what to pin")
+        message = f"no sha256 is locked for {origin.identity()}, which extension {name} needs"
+        raise UserError(message, f"./doit lock:{name}{which} fetches it once and pins it")
     known = recipe_lock.committed_lock(name)
     used: list[OriginFile] = []
     for origin in recipe_lock.lockable_origins(made):
@@ -44,10 +44,10 @@ def fetch(settings: Settings, name: str) -> None:
 
 
 def fetch_missing(settings: Settings, name: str) -> None:
-    """Fetch again what the last fetch of `name` used and the cache does not hold whole.
+    """Fetch files of the last fetch of `name` again that the cache lacks or holds damaged.
 
-    This is the step before an extension is built: the build itself only reads the cache.
-    Raises `UserError` if something was not fetched yet, and as `fetch` does.
+    This step comes before an extension is built; the build itself only reads the cache.
+    Raises `UserError` if an origin was not fetched yet, and as `fetch` does.
     """
     for origin in recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name)):
         files = recipe_lock.fetched_files(settings, name, origin)
@@ -57,23 +57,22 @@ def fetch_missing(settings: Settings, name: str) -> None:
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
-    """Pin the origins of `name` in its lock.toml: those the profile takes, or of the alternatives `wanted`.
+    """Pin the origins of `name` in its lock.toml: those the profile uses, or of the alternatives `wanted`.
 
-    What is locked stays so, unless `relock` is set; what the recipe does not have any more
-    leaves the lock.  Raises `UserError` for what cannot be had or checked; then nothing is pinned.
+    Locked entries stay, unless `relock` is set.  Entries of origins that the recipe no longer
+    has are removed.  Raises `UserError` for an origin that is not available or fails its check;
+    then the lock does not change.
     """
     if settings.offline:
-        raise UserError("lock asks the origins themselves, which offline=1 forbids", "leave out offline=1")
+        raise UserError("lock uses the network, which offline=1 forbids", "leave out offline=1")
     whole = recipe.load(name)
-    taken = [recipe.with_alternative(name, whole, word) for word in wanted] or [
-        plan.recipe_of(settings.profile, name)
-    ]
+    taken = [recipe.with_alternative(name, whole, word) for word in wanted]
+    taken = taken or [plan.recipe_of(settings.profile, name)]
     old = recipe_lock.committed_lock(name)
     there = {origin.identity() for origin in recipe_lock.lockable_origins(whole)}
     kept = {identity: old.of(identity) for identity in there}
-    for origin in {
-        one.identity(): one for made in taken for one in recipe_lock.lockable_origins(made)
-    }.values():
+    chosen = [origin for made in taken for origin in recipe_lock.lockable_origins(made)]
+    for origin in {origin.identity(): origin for origin in chosen}.values():
         if kept[origin.identity()] and not settings.relock:
             logger.info(f"lock: {origin.identity()} is locked already")
             continue
@@ -83,7 +82,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))
     if write_if_changed(recipe_lock.path(name), new.to_toml()):
-        logger.info(f"lock: written: {recipe_lock.path(name)}; look at it, then commit it")
+        logger.info(f"lock: written: {recipe_lock.path(name)}; check it, then commit it")
 
 
 def _log_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> None:
@@ -95,13 +94,13 @@ def _log_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> Non
 
 @contextmanager
 def _name_recipe_in_errors(name: str) -> Iterator[None]:
-    """Say of what goes wrong which recipe is to blame: the hints of downloads speak of profiles."""
+    """Name the recipe in errors and hints; those of downloads name the profile."""
     try:
         yield
     except UserError as error:
         message, hint = f"extension {name}: {error.message}", error.hint
         if isinstance(error, WrongSha256):
-            hint = "upstream serves another file than the locked one; find out why before locking it anew "
+            hint = "upstream serves another file than the locked one; find out why before you lock it again "
             hint += f"(./doit lock:{name} relock=1)"
         elif isinstance(error, WrongAddress):
             hint = f"check the urls in extensions/{name}/recipe.toml"

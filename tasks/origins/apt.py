@@ -1,7 +1,7 @@
 """Packages from the machine's own apt sources, verified by apt's signatures and by a lock.
 
-Only apt knows the mirrors; a lock holds names, versions and hashes, so it is
-good on every machine whose apt offers the same packages.  Formats: apt-cache(8),
+Only apt's configuration names the mirrors.  A lock holds names, versions and hashes, so it is
+valid on every machine whose apt offers the same packages.  Formats: apt-cache(8),
 deb-control(5).
 """
 
@@ -40,8 +40,8 @@ def newest(pattern: str) -> tuple[str, str]:
     """Return name and version of the newest package that matches a shell pattern.
 
     Newest by Debian's version order.  A metapackage (one that depends on another
-    match, as linux-source does on linux-source-6.1) is passed over.  Raises
-    `UserError` if apt offers none.
+    match, as linux-source does on linux-source-6.1) is skipped.  Raises
+    `UserError` if apt offers no match.
     """
     prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     known = run(["apt-cache", "pkgnames", prefix]).stdout.split()
@@ -59,7 +59,7 @@ def available_versions(names: Iterable[str]) -> list[Offer]:
     wanted = sorted(set(names))
     if not wanted:
         return []
-    # Exit status 100 says that some name is unknown; the caller sees which.
+    # Exit status 100 means that a name is unknown; the result lacks that name.
     shown = run(["apt-cache", "--all-versions", "show", *wanted], check=False).stdout
     return parse_offers(shown, _architecture())
 
@@ -79,7 +79,7 @@ def candidates(names: Iterable[str]) -> dict[str, Offer]:
 def parse_offers(text: str, architecture: str) -> list[Offer]:
     """Return the downloadable packages in the output of `apt-cache show`, in its order.
 
-    A record without Filename or SHA256 is of an installed package no source offers.
+    A record without Filename or SHA256 belongs to an installed package that no source offers.
     """
     offers = []
     for fields in debian_control.stanzas(text):
@@ -107,12 +107,12 @@ def fetch_packages(
     offline: bool,
     cache: Path,
 ) -> list[tuple[LockedPackage, Path]]:
-    """Bring the packages `names` into `cache`; return each with its .deb, sorted by name.
+    """Fetch the packages `names` into `cache`; return each with its .deb, sorted by name.
 
-    The version `pinned` names is taken.  If no source offers it any more, the
-    newest is taken, unless `frozen`.  apt is not asked at all if every pinned .deb
-    is in the cache.  Raises `UserError` if a package is not
-    offered, if `offline` and not in the cache, and if a .deb is not the pinned one.
+    The version of `pinned` is taken.  If no source offers it any more, the newest is taken,
+    unless `frozen` is set.  If every pinned .deb is in the cache, apt is not asked.  Raises
+    `UserError` if a package is not offered, if it is not in the cache while `offline` is set,
+    and if a .deb is not the pinned one.
     """
     wanted = sorted(set(names))
     pins = {package.name: package for package in pinned.package}
@@ -135,9 +135,9 @@ def fetch_packages(
 
 
 def fetch_locked(packages: Iterable[LockedPackage], *, offline: bool, frozen: bool, cache: Path) -> None:
-    """Bring exactly these packages into `cache`.  Raises `UserError` as `fetch_packages` does.
+    """Fetch exactly these packages into `cache`.  Raises `UserError` as `fetch_packages` does.
 
-    frozen: whether the user has said so; the hint of an error depends on it.
+    frozen: whether the user gave `frozen=1`; the hint of an error depends on it.
     """
     wanted = tuple(packages)
     names = [package.name for package in wanted]
@@ -155,10 +155,10 @@ def is_cached(package: LockedPackage, cache: Path) -> bool:
 
 
 def refuse_older(name: str, locked: str, version: str) -> None:
-    """Raise `UserError` if `version` of a package comes before the one that is locked.
+    """Raise `UserError` if `version` of a package is older than the locked one.
 
-    Sources that go backwards are old or replayed: apt itself refuses lists whose
-    Valid-Until has passed, but not every source has one.
+    A source that offers an older version is outdated or replayed.  apt refuses lists whose
+    Valid-Until has passed, but not every source sets it.
     """
     if debian_control.version(version) < debian_control.version(locked):
         raise UserError(
@@ -168,7 +168,7 @@ def refuse_older(name: str, locked: str, version: str) -> None:
 
 
 def not_offered_error(what: str, locked: str = "") -> UserError:
-    """Return the error for a package apt does not offer: is it unknown, or does apt know nothing at all?"""
+    """Return the error for a package that apt does not offer, or for an apt without package lists."""
     lists = run(["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"], check=False)
     if not lists.stdout.strip():
         return UserError("apt has no package lists yet", "apt-get update")
@@ -207,7 +207,7 @@ def _pick(
     if not exact:
         raise UserError(
             f"{name} {pin.version}: apt offers sha256 {same[0].sha256}, the lock says {pin.sha256}",
-            "one version must not have two contents; find out which source changed it before locking anew",
+            "one version must not have two contents; find out which source changed it, then lock again",
         )
     return exact[0]
 
@@ -220,8 +220,8 @@ def _download(offers: Sequence[Offer], cache: Path) -> None:
     )
     options = ["--quiet"]
     if os.geteuid() == 0:
-        # apt's unprivileged user cannot write to root's cache folder; apt would say
-        # so and download as root all the same.
+        # apt's unprivileged user cannot write to root's cache folder.  Without this, apt
+        # warns and downloads as root anyway.
         options += ["-o", "APT::Sandbox::User=root"]
     with scratch_folder(cache / "downloads", "apt") as scratch:
         run(
@@ -236,7 +236,7 @@ def _download(offers: Sequence[Offer], cache: Path) -> None:
 def _store(offer: Offer, scratch: Path, cache: Path) -> None:
     arrived = sorted(scratch.glob(f"{offer.name}_*.deb"))
     if not arrived:
-        raise UserError(f"apt-get download brought no {offer.name}", "apt-get update, then run again")
+        raise UserError(f"apt-get downloaded no {offer.name}", "apt-get update, then run again")
     found = sha256_file(arrived[0])
     if found != offer.sha256:
         raise UserError(

@@ -1,7 +1,7 @@
-"""One file over http(s) from a list of mirrors, verified before it gets its name.
+"""Download one file over http(s) from a list of mirrors; verify it before it gets its final name.
 
-What has arrived is kept beside the final name as `NAME.part`, and the next try
-asks for the rest only (RFC 9110, section 14: Range, 206, 416).
+The bytes received so far lie beside the final name as `NAME.part`, and the next try
+requests only the rest (RFC 9110, section 14: Range, 206, 416).
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tasks.util.progress import Progress
 
 # Seconds to wait between rounds over the mirrors, growing.
 DELAYS = (1.0, 3.0, 9.0)
-# Seconds to connect, seconds without a byte.
+# Seconds to connect, and seconds without a byte.
 TIMEOUT = (10.0, 60.0)
-# Small, because a connection that breaks loses the block being read.
+# Bytes.  Small, because a broken connection loses the block that is being read.
 BLOCK = 1 << 16
-# Server trouble that may pass; every other 4xx stays what it is.
+# Statuses that a later try may change; every other 4xx is permanent.
 TRANSIENT = (408, 429)
 NOT_FOUND = (404, 410)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-# More than any input of an image has: a mirror that sends without end must not fill the disk.
+# Bytes, more than any input has: a mirror that sends without end must not fill the disk.
 MAX_BYTES = 8 << 30
-# What a library's error means in a user's words, most telling first.
+# What an error of a library means in a user's words, the most specific first.
 REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((urllib3.exceptions.NameResolutionError,), "host name not found"),
     ((http.client.IncompleteRead,), "body cut short"),
@@ -50,16 +50,16 @@ REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ConnectionResetError,), "connection reset"),
     ((TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout), "timed out"),
 )
-# Bytes of a text file that is asked for whole; lists of dependencies are far smaller.
+# Bytes of a text file that is read as a whole; lists of dependencies are far smaller.
 TEXT_LIMIT = 1 << 20
 
 
 class NotFound(WrongAddress):
-    """No mirror has such a file (404 or 410), and all of them said so."""
+    """All mirrors answered that they do not have the file (404 or 410)."""
 
 
 class _MirrorError(Exception):
-    """A mirror did not bring the file; a later try may.  status: of its answer, 0 if that is not why."""
+    """A mirror did not deliver the file; a later try may.  status: of its answer, 0 for another cause."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -67,11 +67,11 @@ class _MirrorError(Exception):
 
 
 class _PermanentError(_MirrorError):
-    """A mirror's answer that asking again will not change."""
+    """A failure that another try will not change."""
 
 
 class _RedirectError(_PermanentError):
-    """A mirror sent the download where it must not go."""
+    """A mirror answered with a redirect that is not allowed."""
 
 
 class _WrongFile(_PermanentError):
@@ -79,7 +79,7 @@ class _WrongFile(_PermanentError):
 
 
 class _WrongPart(_MirrorError):
-    """A file begun at one mirror and ended at another is not the locked one."""
+    """A file with parts of two mirrors is not the locked one."""
 
 
 def download(
@@ -93,12 +93,11 @@ def download(
     delays: Sequence[float] = DELAYS,
     timeout: tuple[float, float] = TIMEOUT,
 ) -> None:
-    """Make `final` the file whose sha256 (64 hex digits) is given, from the first of `urls` that has it.
+    """Download the file with that sha256 (64 hex digits) to `final`, from the first of `urls` that has it.
 
-    Nothing is asked of the network if `final` is already that file.  `redirects`
-    are the hosts that mirrors may send us to (tasks/origins/http_session.py).  Raises
-    `UserError` with what every mirror answered if none brings the file, and if
-    `offline` is set and the cache does not hold it.
+    If `final` is that file already, the network is not used.  redirects: the hosts that
+    mirrors may redirect to (tasks/origins/http_session.py).  Raises `UserError` with every
+    mirror's answer if none delivers the file, and if `offline` is set and the cache lacks it.
     """
     if _has_sha256(final, sha256):
         return
@@ -109,7 +108,7 @@ def download(
         raise UserError(message, "run once without offline=1")
     final.parent.mkdir(parents=True, exist_ok=True)
     with _folder_lock(final.parent, label):
-        if _has_sha256(final, sha256):  # another tcbuild brought it while this one waited
+        if _has_sha256(final, sha256):  # another tcbuild downloaded it while this one waited
             return
         if _part_sha256(part) != sha256:
             part.unlink(missing_ok=True)
@@ -129,10 +128,10 @@ def download_unverified(
     delays: Sequence[float] | None = None,
     timeout: tuple[float, float] | None = None,
 ) -> str:
-    """Bring a file nobody knows the sha256 of; return which of `urls` it came from.
+    """Download a file whose sha256 is unknown; return the one of `urls` that delivered it.
 
-    It is whole as far as http can tell.  Nothing is resumed: the rest could be of
-    another version.  Raises `NotFound`, or `UserError` as `download` does.
+    Only its length is checked, if the server states one.  No download is resumed: the rest could
+    belong to another version.  Raises `NotFound`, or `UserError` as `download` does.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(final.name + ".part")
@@ -148,9 +147,9 @@ def download_unverified(
 def fetch_text(
     url: str, *, label: str, redirects: Sequence[str] = (), delays: Sequence[float] | None = None
 ) -> str | None:
-    """Return a small text file; None if the mirror says that it has none (404 or 410).
+    """Return the text of a small file; None if the mirror does not have it (404 or 410).
 
-    Raises `UserError` for any other answer, a missing file must not be taken for an empty one.
+    Raises `UserError` for any other failure, so that none is taken for a missing file.
     """
     problem = _MirrorError("")
     for delay in (*(DELAYS if delays is None else delays), None):
@@ -194,15 +193,15 @@ def _download_from_any(
     delays: Sequence[float],
     timeout: tuple[float, float],
 ) -> str:
-    """Go round the mirrors until `part` is whole; give up after `len(delays)` rounds without a new byte.
+    """Try all mirrors until `part` is complete; give up after `len(delays)` rounds without a new byte.
 
-    Returns the url it came from.  Without a `sha256`, whatever comes whole is right.
+    Returns the url that delivered it.  Without a `sha256`, any complete file is accepted.
     """
     answers: dict[str, _MirrorError] = {}
     remaining = list(urls)
     idle, most = 0, _size(part)
     with Session(redirects) as session:
-        # The file as it is stored: a compressed transfer has other lengths and offsets.
+        # No compressed transfer: it has other lengths and offsets than the stored file.
         session.headers["Accept-Encoding"] = "identity"
         while remaining:
             for url in list(remaining):
@@ -231,15 +230,15 @@ def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumabl
     if any(isinstance(answer, _WrongFile | _WrongPart) for answer in answers.values()):
         kind = WrongSha256
         hint = "the mirrors serve another file than the locked one; "
-        hint += "find out why before locking it anew (./doit lock relock=1)"
+        hint += "find out why before you lock it again (./doit lock relock=1)"
     elif any(isinstance(answer, _RedirectError) for answer in answers.values()):
-        hint = "name the mirror that has the file, or list where it may send us under `redirects`"
+        hint = "name a mirror that has the file, or list the host it redirects to under `redirects`"
     elif all(400 <= answer.status < 500 for answer in answers.values()):
         absent = all(answer.status in NOT_FOUND for answer in answers.values())
         kind = NotFound if absent else WrongAddress
         hint = "check `mirrors` and the file's path in the profile"
     else:
-        again = "continues where this one stopped" if resumable else "begins anew"
+        again = "continues where this one stopped" if resumable else "starts again"
         hint = f"check the network and the proxy settings; the same command {again}"
     return kind(f"{label} could not be downloaded: {listing}", hint)
 
@@ -252,14 +251,14 @@ def _download_from(
     label: str,
     timeout: tuple[float, float],
 ) -> None:
-    """Bring `part` to its end from one mirror and check it; raise `_MirrorError` or `_PermanentError`."""
+    """Complete `part` from one mirror and check it.  Raises `_MirrorError` or `_PermanentError`."""
     if not sha256:
         part.unlink(missing_ok=True)
     offset = _size(part)
     try:
         status = _transfer(session, url, part, offset, label, timeout)
         if status == 416 and offset:
-            # The part is as long as the mirror's file or longer, and it is not that file.
+            # The part is at least as long as the mirror's file, and it is not that file.
             part.unlink()
             offset = 0
             status = _transfer(session, url, part, offset, label, timeout)
@@ -269,11 +268,11 @@ def _download_from(
     except RedirectRefused as error:
         raise _RedirectError(str(error)) from None
     if status == 416:
-        raise _PermanentError("416 Range Not Satisfiable, though no range was asked for", status)
+        raise _PermanentError("416 Range Not Satisfiable, though no range was requested", status)
     found = sha256_file(part) if sha256 else ""
     if found != sha256:
         part.unlink()
-        # A part begun at another mirror may be to blame; then this mirror gets another try.
+        # Bytes of another mirror may be the cause; then this mirror gets another try.
         raise (_WrongPart if status == 206 else _WrongFile)(f"wrong sha256: expected {sha256}, got {found}")
 
 
@@ -285,7 +284,7 @@ def _transfer(
     label: str,
     timeout: tuple[float, float],
 ) -> int:
-    """Ask for the file from `offset` on and write what comes; return the status (200, 206 or 416)."""
+    """Request the file from `offset` on and write the answer; return its status (200, 206 or 416)."""
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     with session.get(url, headers=headers, stream=True, timeout=timeout) as answer:
         status = answer.status_code
@@ -295,16 +294,16 @@ def _transfer(
             found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if not found or int(found[1]) != offset:
                 part.unlink()
-                raise _MirrorError("answered with another range than was asked for")
+                raise _MirrorError("answered with another range than the requested one")
         elif status == 200:
-            offset = 0  # this server ignores Range: the whole file comes
+            offset = 0  # this server ignores Range and sends the whole file
         else:
             raise _status_error(answer)
         length = answer.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdecimal() else 0
         with part.open("ab" if offset else "wb") as sink, Progress(label, "B", total, scale=True) as progress:
             progress.advance(offset)
-            # The raw stream: requests would unpack a body sent as Content-Encoding: gzip.
+            # The raw stream, as requests would unpack a body sent as Content-Encoding: gzip.
             for block in answer.raw.stream(BLOCK, decode_content=False):
                 sink.write(block)
                 progress.advance(len(block))
@@ -324,21 +323,21 @@ def _status_error(answer: requests.Response) -> _MirrorError:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words what an error of requests or urllib3 means."""
+    """Return the meaning of an error of requests or urllib3 in a few words."""
     causes = _causes(error)
     for kinds, words in REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return words
     if any(isinstance(cause, OSError) and cause.errno == errno.ENETUNREACH for cause in causes):
         return "network unreachable"
-    # urllib3 has no type of its own for a chunked body without its end: it names no cause.
+    # urllib3 has no error type for a chunked body without its end: this one names no cause.
     if any(type(cause) is urllib3.exceptions.ProtocolError and len(cause.args) == 1 for cause in causes):
         return "body cut short"
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return `error` and all that lead to it: as its arguments, as `reason`, or by `raise ... from`."""
+    """Return `error` and all its causes: its arguments, its `reason`, and those of `raise ... from`."""
     found: list[BaseException] = []
     todo: list[Any] = [error]
     while todo:
@@ -351,12 +350,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 @contextmanager
 def _folder_lock(folder: Path, label: str) -> Iterator[None]:
-    """Keep other tcbuild processes out of `folder`: the cache is shared by all checkouts."""
+    """Lock `folder` against other tcbuild processes: all checkouts of a user share the cache."""
     with (folder / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info(f"{label}: waiting for another tcbuild that downloads it")
+            logger.info(f"{label}: waiting for another tcbuild to download it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -366,7 +365,7 @@ def _part_sha256_file(part: Path) -> Path:
 
 
 def _part_sha256(part: Path) -> str:
-    """Return the sha256 of the file that `part` is the beginning of, "" if nobody knows."""
+    """Return the sha256 of the complete file that `part` begins, "" if it is unknown."""
     try:
         return _part_sha256_file(part).read_text().strip()
     except FileNotFoundError:

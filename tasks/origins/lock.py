@@ -1,4 +1,4 @@
-"""Locks: what an input is, byte for byte, and where it lies in the cache.
+"""Locks: the exact inputs of a profile, and their paths in the cache.
 
 A profile's lock is TOML: the arrays `package`, `file` and `extension`, each entry with a sha256.
 """
@@ -24,7 +24,7 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """An apt package as fetched: exact version and sha256 of the .deb."""
+    """An apt package: its exact version and the sha256 of the .deb."""
 
     name: str
     version: str
@@ -35,7 +35,7 @@ class LockedPackage:
             raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
 
     def cached_in(self, cache: Path) -> Path:
-        """Return where the .deb lies in `cache`, if it was fetched."""
+        """Return the path of the .deb in `cache`; it exists if it was fetched."""
         # An epoch's colon is written %3a in the file name, as apt does.
         name = f"{self.name}_{self.version.replace(':', '%3a')}.deb"
         return cached_path(cache, self.sha256, name)
@@ -43,7 +43,7 @@ class LockedPackage:
 
 @dataclass(frozen=True)
 class LockedFile:
-    """A file below a mirror: its path there and sha256."""
+    """A file below a mirror: its path there and its sha256."""
 
     path: str
     sha256: str
@@ -53,16 +53,16 @@ class LockedFile:
             raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
 
     def cached_in(self, cache: Path) -> Path:
-        """Return where the file lies in `cache`, if it was fetched."""
+        """Return the path of the file in `cache`; it exists if it was fetched."""
         return cached_path(cache, self.sha256, Path(self.path).name)
 
 
 @dataclass(frozen=True)
 class LockedExtension:
-    """An upstream extension: what its .tcz and its .dep were when it was locked.
+    """An upstream extension: its .tcz and its .dep when it was locked.
 
-    name: without .tcz, `-KERNEL` resolved; size: bytes; deps: as its .dep names them,
-    without .tcz, `-KERNEL` left as it stands there.
+    name: without .tcz, `-KERNEL` replaced; sha256, md5, size: of the .tcz, size in bytes; deps:
+    the names in its .dep, without .tcz, `-KERNEL` not replaced.
     """
 
     name: str
@@ -80,27 +80,27 @@ class LockedExtension:
                 raise ValueError(f"{key}: expected hex digits, got {getattr(self, key)!r}")
 
     def cached_in(self, cache: Path) -> Path:
-        """Return where the .tcz lies in `cache`, if it was fetched."""
+        """Return the path of the .tcz in `cache`; it exists if it was fetched."""
         return cached_path(cache, self.sha256, f"{self.name}.tcz")
 
 
 def cached_path(cache: Path, sha256: str, name: str) -> Path:
-    """Return where a file of that sha256 and name lies in `cache`."""
-    # The hash in the path keeps files of one name but different content (the
-    # corepure64.gz of two releases) apart.
+    """Return the path in `cache` of a file with that sha256 and name."""
+    # The hash in the path separates files with the same name (the corepure64.gz of
+    # two releases).
     return cache / "downloads" / sha256[:16] / name
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What a profile's inputs are, byte for byte."""
+    """The exact inputs of a profile."""
 
     package: tuple[LockedPackage, ...] = ()
     file: tuple[LockedFile, ...] = ()
     extension: tuple[LockedExtension, ...] = ()
 
     def find_file(self, path: str) -> LockedFile | None:
-        """Return the entry of a file below the mirrors or of this machine, None if there is none."""
+        """Return the entry of a file of the mirrors or of this machine, None if there is none."""
         return next((file for file in self.file if file.path == path), None)
 
     def to_toml(self) -> str:
@@ -114,8 +114,8 @@ class Lock:
 
 
 def toml_arrays(comment: str, **arrays: Iterable[Any]) -> str:
-    """Return a comment and arrays of tables as TOML: a table for each dataclass, a key for each field."""
-    # Table by table: of a whole array, tomli-w writes short tables inline and others not.
+    """Return a comment and arrays of tables as TOML: a table for each instance, a key for each field."""
+    # Table by table, because in a whole array tomli-w writes short tables inline.
     tables = [
         f"[[{name}]]\n{tomli_w.dumps(dataclasses.asdict(item))}"
         for name, items in arrays.items()
@@ -125,5 +125,5 @@ def toml_arrays(comment: str, **arrays: Iterable[Any]) -> str:
 
 
 def load_lock(path: Path) -> Lock:
-    """Return the lock at `path`, an empty one if there is none."""
+    """Return the lock at `path`, an empty one if the file does not exist."""
     return toml_schema.load(path, Lock) if path.exists() else Lock()

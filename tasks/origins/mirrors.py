@@ -1,9 +1,9 @@
-"""Files below plain http mirrors: brought as they are locked, or learnt when nothing is locked.
+"""Files of plain http mirrors: download locked files, or files that are not locked yet.
 
-Only `./doit lock` learns.  What a mirror serves is checked against the md5 it publishes (Tiny
-Core has FILE.md5.txt beside its extensions and distribution files), shown to the person who
-asked for it, and pinned by its sha256: from then on that hash decides, and a mirror that
-serves something else is refused.
+Only `./doit lock` downloads files that are not locked.  It checks a file against the md5 that
+the mirror publishes (Tiny Core has FILE.md5.txt beside its extensions and distribution files),
+reports it to the user, and pins its sha256.  From then on the sha256 decides, and a mirror
+that serves another file is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tasks.util.log import logger
 
 @dataclass(frozen=True)
 class ServedFile:
-    """A file as a mirror served it; it lies at `path` for a while.
+    """A file that a mirror served; it lies at `path` until the scratch folder is removed.
 
-    url: where it came from; size: bytes; md5, sha256: hex digits; published: the mirror has its md5.
+    url: its address; size: bytes; md5, sha256: hex digits; published: the mirror has its md5.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class ServedFile:
     published: bool
 
     def store(self, final: Path, path: str) -> None:
-        """Move it to `final` in the cache, and say what `path` below the mirror is."""
+        """Move it to `final` in the cache, and log size and hashes of `path` below the mirror."""
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.path, final)
         md5 = "md5 ok" if self.published else "no md5 published"
@@ -43,21 +43,21 @@ class ServedFile:
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Servers that have the same files.
+    """Servers with the same files.
 
-    urls: of their tops, in the order they are asked; redirects: hosts they may send us to.
+    urls: their base addresses, asked in this order; redirects: hosts they may redirect to.
     """
 
     urls: tuple[str, ...]
     redirects: tuple[str, ...] = ()
 
     def urls_of(self, path: str) -> list[str]:
-        """Return the addresses of the file at `path` below each mirror."""
+        """Return the address of the file at `path` on each mirror."""
         return [f"{mirror.rstrip('/')}/{path}" for mirror in self.urls]
 
     def download(self, path: str, final: Path, *, sha256: str, offline: bool) -> None:
-        """Make `final` the file at `path` whose sha256 is given.  Raises `UserError` as `http.download`."""
-        from tasks.origins.http import download  # imports requests, and most runs need nothing
+        """Download the file at `path` with that sha256 to `final`.  Raises `UserError` as `http.download`."""
+        from tasks.origins.http import download  # imports requests, which most runs do not need
 
         download(
             self.urls_of(path),
@@ -69,10 +69,10 @@ class Mirrors:
         )
 
     def download_unpinned(self, path: str, scratch: Path) -> ServedFile:
-        """Bring a file from the first mirror that has it and whose .md5.txt, if any, agrees.
+        """Download a file from the first mirror that has it and whose .md5.txt, if any, matches.
 
         It lies below the folder `scratch`.  Raises `http.NotFound` if no mirror has it, and
-        `UserError` if it cannot be had or checked.
+        `UserError` if the download or the check fails.
         """
         from tasks.origins.http import download_unverified
 
@@ -107,14 +107,16 @@ class Mirrors:
 def parse_md5(text: str, name: str, what: str) -> str:
     """Return the md5 (32 hex digits) of `name` in md5sum's output `text`.
 
-    A single line counts whatever file it names: Tiny Core's are made under other
-    names now and then.  Raises `UserError`, with `what` in it, for anything else.
+    A single line may name any file: some of Tiny Core's name another one.  Raises `UserError`,
+    which names `what`, for any other text.
     """
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     sums = {line[1].lstrip("*").strip() if len(line) > 1 else "": line[0].lower() for line in lines}
     found = sums.get(name) or next(iter(sums.values()), "") if name in sums or len(sums) == 1 else ""
     if not MD5.fullmatch(found):
-        raise UserError(f"{what} is no md5sum output: {text.strip()[:60]!r}", "try again, or another mirror")
+        raise UserError(
+            f"{what} is not output of md5sum: {text.strip()[:60]!r}", "try again, or name another mirror"
+        )
     return found
 
 

@@ -1,7 +1,7 @@
-"""What the origins of a recipe are, byte for byte: the content of `extensions/NAME/lock.toml`.
+"""The lock of a recipe's origins: `extensions/NAME/lock.toml`.
 
 TOML: the array `file`, each entry with the identity of its origin, a name, a sha256 and a size.
-Origins of kind `apt` stand in the profile's lock (tasks/origins/lock.py), for apt vouches for them.
+Packages of origins of kind `apt` are locked in the profile's lock (tasks/origins/lock.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9@_][A-Za-z0-9@._+!~-]*")
 
 @dataclass(frozen=True)
 class OriginFile:
-    """One file of an origin (an archive and a wheel are one each).
+    """One file of an origin (an archive or a wheel is a single file).
 
     origin: the identity of the origin it belongs to; name: its file name; size: bytes.
     """
@@ -39,11 +39,11 @@ class OriginFile:
             raise ValueError(f"name: expected a file's name, got {self.name!r}")
 
     def cached_in(self, cache: Path) -> Path:
-        """Return where the file lies in `cache`, if it was fetched."""
+        """Return the path of the file in `cache`; it exists if it was fetched."""
         return cached_path(cache, self.sha256, self.name)
 
     def is_cached_in(self, cache: Path) -> bool:
-        """Tell whether the file lies in `cache` and is the locked one."""
+        """Tell whether `cache` holds the file with the locked sha256."""
         path = self.cached_in(cache)
         return path.is_file() and sha256_file(path) == self.sha256
 
@@ -67,24 +67,27 @@ class OriginLock:
 
 
 def load(path: Path) -> OriginLock:
-    """Return the lock at `path`, an empty one if there is none.  Raises `UserError` if it is malformed."""
+    """Return the lock at `path`, an empty one if the file does not exist.
+
+    Raises `UserError` if it is malformed.
+    """
     return toml_schema.load(path, OriginLock) if path.exists() else OriginLock()
 
 
 def entry_of(identity: str, name: str, found: Path) -> OriginFile:
-    """Return the lock's entry for the file `found` of the origin with that identity."""
+    """Return the lock entry for the file `found` of the origin `identity`."""
     return OriginFile(identity, name, sha256_file(found), found.stat().st_size)
 
 
 def store(cache: Path, file: OriginFile, found: Path) -> None:
-    """Move the file `found`, which is on the cache's file system, to its place in `cache`."""
+    """Move `found`, a file on the cache's file system, to its path in `cache`."""
     final = file.cached_in(cache)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(found, final)
 
 
 def store_locked(cache: Path, file: OriginFile, found: Path, server: str) -> None:
-    """Move `found` into `cache`.  Raises `WrongSha256`, naming the `server`, if it is another file."""
+    """Move `found` into `cache`.  Raises `WrongSha256`, which names `server`, if it is another file."""
     digest = sha256_file(found)
     if digest != file.sha256:
         message = f"{file.name}: wrong sha256: expected {file.sha256}, got {digest}"
@@ -93,9 +96,9 @@ def store_locked(cache: Path, file: OriginFile, found: Path, server: str) -> Non
 
 
 def missing_files(files: Sequence[OriginFile], cache: Path, *, offline: bool) -> list[OriginFile]:
-    """Return which of `files` are not whole in `cache`.
+    """Return those of `files` that `cache` lacks or holds damaged.
 
-    Raises `UserError` if there is one and `offline` forbids to fetch it.
+    Raises `UserError` if there is one and `offline` is set.
     """
     missing = [file for file in files if not file.is_cached_in(cache)]
     if missing and offline:

@@ -1,4 +1,4 @@
-"""The hosts that a mirror may send a download to, as profiles and recipes list them."""
+"""The key `redirects` of profiles and recipes: the hosts that a mirror may redirect to."""
 
 from __future__ import annotations
 

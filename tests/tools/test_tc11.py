@@ -252,11 +252,11 @@ def test_fetch_does_not_learn(fresh: Checkout, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "page", "says"),
     [
-        (f"{TCZ}/deep.tcz", None, "inside.tcz wants deep.tcz, which no mirror has"),
+        (f"{TCZ}/deep.tcz", None, "inside.tcz needs deep.tcz, which no mirror has"),
         (f"{TCZ}/deep.tcz", Page(b"hsqs wrong"), "deep.tcz could not be checked: "),
         (f"{TCZ}/deep.tcz", Page(location="http://127.0.0.1:1/x"), "connection refused"),
         (f"{DISTRIBUTION}/rootfs64.gz", Page(b"abc", cut=1), "rootfs64.gz could not be downloaded: "),
-        (f"{DISTRIBUTION}/rootfs64.gz.md5.txt", Page(b"<html>"), "is no md5sum output"),
+        (f"{DISTRIBUTION}/rootfs64.gz.md5.txt", Page(b"<html>"), "is not output of md5sum"),
     ],
     ids=["404", "wrong-bytes", "redirected-nowhere", "cut", "md5-is-html"],
 )

@@ -1,8 +1,8 @@
-"""The kinds of origins that a recipe can name, one module each.
+"""The kinds of origins in a recipe, one module each.
 
-A new kind is a module with a dataclass derived from `LockedOrigin` (or from `Origin`, if the
-recipe does not lock it), and its name in `AnyOrigin`.  All else follows from that union: the
-keys a recipe may have, `./doit lock:NAME` and `fetch:NAME`, licences and package URLs.
+To add a kind, write a module with a dataclass derived from `LockedOrigin` (or from `Origin`, if
+recipes do not lock it), and add the class to `AnyOrigin`.  That union defines the keys of a
+recipe, `./doit lock:NAME` and `fetch:NAME`, licences and package URLs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ ALL: tuple[type[Origin], ...] = typing.get_args(AnyOrigin)
 
 
 def kind_of(identity: str) -> type[LockedOrigin] | None:
-    """Return the kind whose origins have such an identity, None if no kind here has."""
+    """Return the kind of the origin with that identity, None if no kind owns it."""
     locked = [kind for kind in ALL if issubclass(kind, LockedOrigin)]
     return next((kind for kind in locked if kind.owns(identity)), None)

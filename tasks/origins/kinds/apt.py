@@ -1,6 +1,6 @@
 """Origins of kind `apt`: files of Debian packages, from the machine's own apt sources.
 
-The profile's lock has the packages; `./doit fetch` brings them (tasks/origins/apt.py).
+The profile's lock holds the packages; `./doit fetch` fetches them (tasks/origins/apt.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tasks.origins.origin_lock import OriginFile
 
 @dataclass(frozen=True, kw_only=True)
 class AptOrigin(Origin):
-    """The files of apt packages, by their paths below `/`, without a leading slash.
+    """The files of apt packages, by their paths below `/` without a leading slash.
 
-    packages: their names.
+    packages: the names of the apt packages.
     """
 
     packages: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Origins of kind `archive`: a tar archive, or a single file, that upstream releases.
+"""Origins of kind `archive`: a tar archive or a single file that upstream releases.
 
-Where upstream publishes a checksum file (sha256sum's output), what was served is checked
-against it when the hash is learnt; from then on the locked hash decides.
+If upstream publishes a checksum file (output of sha256sum), the file is checked against it
+when it is pinned.  From then on the locked sha256 decides.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ URL = re.compile(r"https?://[^/\s]+/[^\s?#]*[^\s?#/]")
 class ArchiveOrigin(LockedOrigin):
     """A tar archive (plain, gz, xz, zst or bz2), or a single file.
 
-    urls: where it is; the first that has it counts, and {version} stands for the version.
-    checksums: the url of what upstream publishes, sha256sum's output; it is checked when the
-    hash is learnt.
-    redirects: the hosts that these addresses may send us to.
-    strip: how many leading path components are cut off.
-    mode: as 0o755; with it the file is taken as it is, under its name in the first of `urls`.
+    urls: the addresses of the file, asked in this order; `{version}` stands for the version.
+    checksums: the address of upstream's checksum file (output of sha256sum).  `./doit lock:NAME`
+    checks the file against it.
+    redirects: hosts that these addresses may redirect to, each `HOST`, or `http://HOST` if the
+    redirect may leave https.
+    strip: the number of leading path components to remove.
+    mode: the mode of a single file, as 0o755.  With it, the file is not unpacked; it keeps its
+    name in the first of `urls`.
     """
 
     urls: tuple[str, ...]
@@ -53,7 +55,7 @@ class ArchiveOrigin(LockedOrigin):
         if self.mode and self.strip:
             raise ValueError("mode: a file that is not unpacked has no path components to strip")
         if not 0 <= self.mode <= 0o755 or self.strip < 0:
-            raise ValueError("mode, strip: expected 0 to 0o755, and no number below 0")
+            raise ValueError("mode, strip: expected a mode from 0 to 0o755, and a number from 0")
 
     def url_list(self) -> list[str]:
         """Return `urls` with the version filled in."""
@@ -67,18 +69,18 @@ class ArchiveOrigin(LockedOrigin):
         return identity.startswith(("http://", "https://"))
 
     def file_name(self) -> str:
-        """Return the name the file has in its first url.  Raises `UserError` for one no file should have."""
+        """Return the file's name in its first url.  Raises `UserError` for an unsafe name."""
         name = PurePosixPath(self.url_list()[0]).name
         if not FILE_NAME.fullmatch(name):
-            raise UserError(f"{name!r} is no good name for a file", "use a url that ends in the file's name")
+            raise UserError(f"{name!r} is not a safe file name", "use a url that ends in the file's name")
         return name
 
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
-        """Bring the file, checked as far as upstream lets us, into the cache, and say what it is.
+        """Download the file into the cache, check it by upstream's checksum file, return its lock entry.
 
-        Raises `UserError` if no url serves a file that the published checksum fits.
+        Raises `UserError` if no url serves a file with the published checksum.
         """
-        from tasks.origins.http import download_unverified  # imports requests, and most runs need nothing
+        from tasks.origins.http import download_unverified  # imports requests, which most runs do not need
 
         name = self.file_name()
         urls, target = self.url_list(), scratch / name
@@ -94,7 +96,7 @@ class ArchiveOrigin(LockedOrigin):
                 return (entry,)
             wrong.append(f"{url} has sha256 {entry.sha256}, {self.checksums} says {expected}")
             urls.remove(url)
-        hint = "the file or the checksum file is damaged there; do not lock it before you know which"
+        hint = "the file or the checksum file is damaged there; find out which before you lock it"
         raise UserError(f"{name} could not be checked: {'; '.join(wrong)}", hint)
 
     def _published(self, name: str) -> str | None:
@@ -109,7 +111,7 @@ class ArchiveOrigin(LockedOrigin):
         return parse_sha256(text, name, url)
 
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
-        """Bring the locked file into the cache.  Raises `UserError` as `download` does."""
+        """Fetch the locked file into the cache.  Raises `UserError` as `download` does."""
         from tasks.origins.http import download
 
         for file in files:
@@ -123,7 +125,7 @@ class ArchiveOrigin(LockedOrigin):
             )
 
     def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
-        """Yield the file's name and a folder of what is in it, which is the file alone if it has a mode."""
+        """Yield the file's name and a folder with its content, or with the file itself if `mode` is set."""
         for file in files:
             cached, folder = file.cached_in(resources.cache), scratch / self.into
             if self.mode:
@@ -138,8 +140,8 @@ class ArchiveOrigin(LockedOrigin):
 def parse_sha256(text: str, name: str, what: str) -> str:
     """Return the sha256 (64 hex digits) of `name` in sha256sum's output `text`.
 
-    Folders before a name do not count, and a single line counts whatever file it names.
-    Raises `UserError`, with `what` in it, for anything else.
+    Folders before a name are ignored, and a single line may name any file.
+    Raises `UserError`, which names `what`, for any other text.
     """
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     sums = [(PurePosixPath(line[1].lstrip("*")).name if line[1:] else "", line[0].lower()) for line in lines]

@@ -1,4 +1,4 @@
-"""What all kinds of origins have in common: which files are taken, where they go, what a kind can do."""
+"""The base classes of all kinds of origins: common keys of a recipe, and the methods of a kind."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Unpacked = Iterator[tuple[str, Path]]
 
 @dataclass(frozen=True)
 class Resources:
-    """What an origin may use to fetch and to unpack itself.
+    """What an origin uses to fetch and unpack its files.
 
-    cache: the folder of downloads; offline: the network is forbidden; logs: the folder of logs.
-    debs: returns the .deb of each apt package, by name, as the profile's lock has them; no network.
-    recipe: returns the origins that another extension's recipe locks, each with its locked files.
+    cache: the folder of downloads; offline: forbids the network; logs: the folder of logs.
+    debs: returns the locked .deb of each apt package, by name; it uses no network.
+    recipe: returns the locked origins of another extension's recipe, each with its locked files.
     """
 
     cache: Path
@@ -49,17 +49,17 @@ class PackageName(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin(ABC):
-    """Where an extension's files come from, and what becomes of them.
+    """Where files of an extension come from, and where they go.
 
-    alternative: the name of a choice; of a recipe's alternatives one is taken.
-    keep: shell patterns, in which `*` stands for `/` too; what fits none of them is left out.
-    drop: shell patterns; what fits one of them is left out.
-    rename: puts a file, or all below a folder if both sides end in `/`, elsewhere; the longest
-    that fits counts.
-    join: path -> pattern; writes the files that fit the pattern one after the other, sorted by
-    path, into the file at that path.
+    alternative: the name of the alternative that this origin belongs to.  A profile takes one
+    alternative of a recipe; origins without a name are always taken.
+    keep: shell patterns of the paths to take; `*` matches `/` too.
+    drop: shell patterns of the paths to leave out.
+    rename: old path = new path, for a file, or for all files below a folder if both end in `/`.
+    The longest match counts.
+    join: new path = shell pattern.  The matching files, sorted by path, are joined into one file.
 
-    A field without a default must not be empty, and one with a `PATTERN` must fit it.
+    A field without a default must not be empty, and a field with a `PATTERN` must match it.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class Origin(ABC):
     join: dict[str, str] = field(default_factory=dict)
 
     list_command: ClassVar[str]
-    """A command that lists what is in its files, for hints."""
+    """A command that lists the content of its files, for hints."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
@@ -94,15 +94,15 @@ class Origin(ABC):
 
     @abstractmethod
     def label(self) -> str:
-        """Return what messages call all of it."""
+        """Return the name of the origin for messages."""
 
     @abstractmethod
     def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
-        """Yield (label, folder) of what it brings, below `scratch`; no network.
+        """Unpack below `scratch` and yield (label, folder); uses no network.
 
         files: its locked files, which lie in the cache; none for kinds that recipes do not lock.
-        scratch: an absent folder, which the caller removes between two.  Raises `UserError` if
-        what was fetched is not what the recipe says.
+        scratch: a path that does not exist; the caller removes it after each yield.  Raises
+        `UserError` if the fetched files do not match the recipe.
         """
 
     def stated_version(self) -> str:
@@ -110,21 +110,21 @@ class Origin(ABC):
         return ""
 
     def apt_packages(self) -> tuple[str, ...]:
-        """Return the apt packages it takes files from; the profile's lock has them."""
+        """Return the apt packages that it takes files from; the profile's lock holds them."""
         return ()
 
     def log_names(self) -> tuple[str, ...]:
-        """Return the names of the logs that unpacking it writes, without .log."""
+        """Return the names of the logs that `unpack` writes, without .log."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockedOrigin(Origin):
-    """An origin whose files the recipe itself locks, in `extensions/NAME/lock.toml`.
+    """An origin whose files are locked in the recipe's own lock, `extensions/NAME/lock.toml`.
 
     version: upstream's version.
-    into: the folder below `/` that it is unpacked into; the paths in `keep`, `drop`, `rename`
-    and `join` have that folder in front.
+    into: the folder below `/` to unpack into, without a leading slash.  The paths in `keep`,
+    `drop`, `rename` and `join` begin with this folder.
     """
 
     version: str = field(metadata={PATTERN: VERSION})
@@ -141,31 +141,32 @@ class LockedOrigin(Origin):
 
     @abstractmethod
     def identity(self) -> str:
-        """Return what its entries in a lock are found by: upstream's name for it, with the version."""
+        """Return the key of its lock entries: upstream's name for it, with the version."""
 
     @classmethod
     @abstractmethod
     def owns(cls, identity: str) -> bool:
-        """Tell whether `identity` is one of this kind."""
+        """Tell whether `identity` belongs to an origin of this kind."""
 
     @abstractmethod
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
-        """Bring what nobody has verified yet into the cache, and return its lock entries.
+        """Download files that are not locked yet into the cache, and return their lock entries.
 
-        scratch: a folder on the cache's file system.  Raises `UserError` if it cannot be had,
-        or is not what upstream says it is; then nothing is locked.
+        scratch: a folder on the cache's file system.  Raises `UserError` if a file is not
+        available or does not match upstream's checksum.
         """
 
     @abstractmethod
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
-        """Bring its locked files into the cache; those that are there cost no network.
+        """Fetch its locked files into the cache; files that are there need no network.
 
-        Raises `UserError` if one cannot be had or is another, and with `offline` if it is not there.
+        Raises `UserError` if a file is not available, is not the locked one, or is missing from
+        the cache while `offline` is set.
         """
 
     @classmethod
     def package_name(cls, identity: str, file_name: str) -> PackageName | None:
-        """Return the parts of the package URL of a locked file; None if no registry has it."""
+        """Return the parts of the package URL of a locked file; None if it is from no registry."""
         return None
 
     @classmethod

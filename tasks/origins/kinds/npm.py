@@ -1,14 +1,14 @@
 """Origins of kind `npm`: a package and the tree of packages it depends on.
 
-The package says itself what that tree is: every `npm-shrinkwrap.json` in it lists, by
-the folder it goes to, each package with its version and sha512 (tasks.formats.shrinkwrap.py).
-When hashes are learnt, npm brings the tarballs, and each is checked against that sha512; from
-then on the sha256 in the recipe's lock decides.  The tree is put together here, without
-network and without npm: the lists name every folder.  No install script of any package is
-ever run; native modules the recipe names in `build` are compiled by node-gyp.
+The package defines that tree: every `npm-shrinkwrap.json` in it lists packages by their
+folders, each with its version and sha512 (tasks/formats/shrinkwrap.py).  When the origin is
+pinned, npm downloads the tarballs, and each is checked against that sha512.  From then on the
+sha256 in the recipe's lock decides.  This module assembles the tree without network and
+without npm.  It runs no install script of any package; node-gyp compiles the native modules
+that the recipe names in `build`.
 
-Node.js, npm, node-gyp and Node's headers are those of the extension the recipe names in
-`node`, so that what is compiled fits the Node it will run on.
+Node.js, npm, node-gyp and Node's headers come from the extension that the recipe names in
+`node`, so the compiled modules match the Node.js that they run on.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from tasks.util.toml_schema import PATTERN
 
 FILE = re.compile(r"(?:(@[^+]+)\+)?([^+]+)@([^@]+)\.tgz")  # as `file_name` names tarballs
 MAX_TEXT = 1 << 20  # bytes of package.json that are read
-# How to reach the registry is the machine's affair, as it is for pip.  Tokens are not taken
-# from here, for commands are shown when they fail: npm reads those in ~/.npmrc itself.
+# The machine's settings say how to reach the registry, as they do for pip.  Tokens are not
+# taken from the environment, because messages show failed commands: npm reads ~/.npmrc itself.
 NPM_SETTINGS = re.compile(r"(?i)npm_config_(registry|cafile|(https?.)?proxy|noproxy|userconfig)")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NpmOrigin(LockedOrigin):
-    """An npm package and the tree that its own npm-shrinkwrap.json lists, from where npm looks.
+    """An npm package and the tree of packages that its own npm-shrinkwrap.json lists.
 
-    package: its name.
-    node: the extension whose wheel holds the Node.js that it runs on.
-    build: the packages of the tree that are native modules; they are compiled for that Node.js.
-    skip: shell patterns of packages' names; they, and what only they need, are not installed.
+    package: the name of the package in npm's registry.
+    node: the extension whose wheel holds the Node.js that the package runs on.
+    build: names of packages of the tree that are native modules, to be compiled for that Node.js.
+    skip: shell patterns of names of packages that are not installed, nor what only they need.
     """
 
     package: str = field(metadata={PATTERN: PACKAGE})
@@ -93,9 +93,9 @@ class NpmOrigin(LockedOrigin):
         return f"npm-{flat(self.package)}-{flat(package)}"
 
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
-        """Bring a package and its tree into the cache, and say what they are.
+        """Download the package and its tree into the cache, and return their lock entries.
 
-        Raises `UserError` if npm cannot bring one, or if it is not what the shrinkwrap says.
+        Raises `UserError` if npm cannot fetch one, or if its sha512 is not that of the shrinkwrap.
         """
         with self._tools(resources, fetch=True) as tools:
             top = tools.pack([f"{self.package}@{self.version}"], scratch / "top")[0]
@@ -126,9 +126,10 @@ class NpmOrigin(LockedOrigin):
         return tuple(entries)
 
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
-        """Bring the locked tarballs into the cache.
+        """Fetch the locked tarballs into the cache.
 
-        Raises `UserError` if npm brings none or another one, and with `offline` if one is not there.
+        Raises `UserError` if npm fetches none or another one, and if one is missing while
+        `offline` is set.
         """
         missing = missing_files(files, resources.cache, offline=resources.offline)
         if not missing:
@@ -153,10 +154,10 @@ class NpmOrigin(LockedOrigin):
         for package in packages:
             if package.file_name not in cached:
                 message = f"{self.identity()} needs {package.name}@{package.version}, which is not locked"
-                raise UserError(message, "lock it anew: ./doit lock:NAME relock=1")
+                raise UserError(message, "lock it again: ./doit lock:NAME relock=1")
             unpack_tar(cached[package.file_name], tree / package.folder, strip=1)
         logger.info(f"{self.identity()}: {len(packages)} packages unpacked")
-        # Tarballs of a registry have any mode; npm itself gives these (and not those of the umask).
+        # Tarballs of a registry have arbitrary modes.  npm sets these, whatever the umask is.
         for path in tree.rglob("*"):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
@@ -164,7 +165,7 @@ class NpmOrigin(LockedOrigin):
         yield self.package, scratch
 
     def _compile(self, resources: Resources, tree: Path, packages: Sequence[Package]) -> None:
-        """Compile what the recipe names in `build`, and keep of that the modules alone."""
+        """Compile the packages that the recipe names in `build`; keep only the compiled modules."""
         wanted = [package for package in packages if package.name in self.build]
         absent = set(self.build) - {package.name for package in wanted}
         if absent:
@@ -175,18 +176,18 @@ class NpmOrigin(LockedOrigin):
         with self._tools(resources, fetch=False) as tools:
             for package in wanted:
                 log = resources.logs / f"{self._log_name(package.name)}.log"
-                # Node.js lets no child inherit the jobserver's pipe: make gets a number of its own.
+                # A child of Node.js does not inherit the jobserver's pipe, so make gets its own number.
                 with jobserver.tokens() as jobs:
                     built = tools.compile(tree / package.folder, log, jobs)
                 logger.info(f"{package.name}: {', '.join(path.name for path in built)} compiled")
 
     def _packages(self, tree: Path) -> list[Package]:
-        """Return all packages that the shrinkwraps of an unpacked package want here, parents first."""
+        """Return all packages that the shrinkwraps of an unpacked package list, parents first."""
         found = []
         for path in sorted(tree.rglob(SHRINKWRAP)):
             where = path.parent.relative_to(tree)
             if NODE_MODULES in where.parts:
-                continue  # of a package that came with its own tree
+                continue  # of a package that includes its own tree
             what = f"{self.identity()}: {where / SHRINKWRAP}"
             for one in read_shrinkwrap(path.read_bytes(), self.skip, what):
                 found.append(Package(str(where / one.folder), one.name, one.version, one.sha512))
@@ -194,12 +195,12 @@ class NpmOrigin(LockedOrigin):
 
     @contextmanager
     def _tools(self, resources: Resources, *, fetch: bool) -> Iterator[_Tools]:
-        """Yield the Node.js of the extension `node`, unpacked; `fetch` brings it into the cache."""
+        """Unpack and yield the Node.js of the extension `node`; with `fetch`, fetch it first."""
         origins = resources.recipe(self.node)
         wheels = [(one, files) for one, files in origins if isinstance(one, WheelOrigin)]
         if not wheels:
-            hint = "`node` names an extension that does"
-            raise UserError(f"the recipe of {self.node} takes no wheel", hint)
+            hint = "name an extension that has one in `node`"
+            raise UserError(f"the recipe of {self.node} has no origin of kind wheel", hint)
         source, files = wheels[0]
         if not files:
             message = f"no sha256 is locked for {source.identity()}, which npm runs on"
@@ -227,7 +228,7 @@ class _Tools:
         return self.home / "lib" / NODE_MODULES / "npm"
 
     def node(self, *words: str | Path, failure: str = "", **options: Any) -> str:
-        """Run a script by this Node.js and return its standard output; `failure` is what its error says."""
+        """Run a script with this Node.js and return its standard output; `failure`: the error's message."""
         env = {"PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin", **options.pop("env", {})}
         try:
             return run([self.home / "bin/node", *words], env=env, **options).stdout
@@ -237,19 +238,19 @@ class _Tools:
             raise UserError(failure or error.message, error.hint, error.detail) from None
 
     def pack(self, specs: Sequence[str], folder: Path) -> list[Path]:
-        """Have npm bring the tarballs of NAME@VERSION each, as they are, into `folder`."""
+        """Download the unchanged tarball of each of `specs` (NAME@VERSION) into `folder` with npm."""
         folder.mkdir(parents=True, exist_ok=True)
         if not specs:
             return []
         env = {name: value for name, value in os.environ.items() if NPM_SETTINGS.fullmatch(name)}
-        # Node.js brings its own list of authorities; the machine's may have one more.
+        # Node.js has its own list of certificate authorities; the machine's list may have more.
         env["NODE_EXTRA_CA_CERTS"] = os.environ.get("SSL_CERT_FILE") or AUTHORITIES
         answer = self.node(
             self.npm / "bin/npm-cli.js",
             *("pack", "--json", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"),
             *("--cache", folder / ".npm", "--pack-destination", folder),
             *specs,
-            failure=f"npm could not bring {specs[0]}" + (" and others" if specs[1:] else ""),
+            failure=f"npm could not fetch {specs[0]}" + (" and others" if specs[1:] else ""),
             cwd=folder,
             env=env,
             hint="check the network, and npm's settings on this machine (registry, proxy) in ~/.npmrc",
@@ -257,16 +258,16 @@ class _Tools:
         names = {entry["id"]: entry["filename"] for entry in json.loads(answer)}
         lost = [spec for spec in specs if not (folder / names.get(spec, "?")).is_file()]
         if lost:
-            raise UserError(f"npm did not bring {lost[0]}", "correct `version` in the recipe")
+            raise UserError(f"npm did not fetch {lost[0]}", "correct `version` in the recipe")
         return [folder / names[spec] for spec in specs]
 
     def compile(self, folder: Path, log: Path, jobs: int) -> list[Path]:
-        """Compile the native module in `folder`, `jobs` files at once; return the modules.
+        """Compile the native module in `folder`, `jobs` files at once; return the compiled modules.
 
-        Of build/ nothing else stays.
+        All other files of build/ are removed.
         """
         log.unlink(missing_ok=True)
-        # Neither the folder nor debug information of this machine may be in the result.
+        # The result must not contain paths of this machine or debug information.
         flags = f"-ffile-prefix-map={folder}=. -ffile-prefix-map={self.home}=/node -g0"
         self.node(
             *(self.npm / NODE_MODULES / "node-gyp/bin/node-gyp.js", "rebuild", "--release"),
@@ -299,6 +300,6 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 
 def _spec(file: OriginFile) -> str:
-    """Return what npm calls the package of a locked tarball: NAME@VERSION."""
+    """Return npm's name for the package of a locked tarball: NAME@VERSION."""
     name = file.name.removesuffix(".tgz")
     return name.replace("+", "/", 1) if name[0] == "@" else name

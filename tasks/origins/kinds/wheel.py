@@ -1,7 +1,7 @@
-"""Origins of kind `wheel`: a Python wheel, taken for the files in it.
+"""Origins of kind `wheel`: the files of a Python wheel.
 
-pip brings it, as this machine is set up for pip (its configuration and PIP_ variables):
-which index that is, is the machine's affair.  No code of it is run.
+pip downloads the wheel from the index that this machine's settings name (pip's configuration
+and PIP_ variables).  No code of the wheel is run.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MAX_TEXT = 1 << 20  # bytes of METADATA that are read
 
 @dataclass(frozen=True, kw_only=True)
 class WheelOrigin(LockedOrigin):
-    """What the Python wheel PACKAGE-VERSION-TAG.whl holds, from where pip looks.
+    """The files of the Python wheel PACKAGE-VERSION-TAG.whl, which pip downloads.
 
-    package: the name of its project.
-    tag: which of the version's wheels it is: Python, ABI and platform, as py3-none-any.
+    package: the name of the wheel's project.
+    tag: the wheel's tags of Python, ABI and platform, as py3-none-any.
     """
 
     package: str = field(metadata={PATTERN: PACKAGE})
@@ -69,18 +69,19 @@ class WheelOrigin(LockedOrigin):
         return found[1].strip() if found else ""
 
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
-        """Bring the wheel into the cache, and say what it is.  Raises `UserError` if pip finds none."""
+        """Download the wheel and return its lock entry.  Raises `UserError` if pip finds none."""
         found = self._download(scratch)
         entry = entry_of(self.identity(), found.name, found)
         store(resources.cache, entry, found)
-        # pip compares a file with the hash in its index's page, where that has one.
+        # pip compares the file with the hash in its index's page, if there is one.
         logger.info(f"lock: {found.name}  {entry.size:,} bytes  checked by pip  sha256 {entry.sha256}")
         return (entry,)
 
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
-        """Bring the locked wheel into the cache.
+        """Fetch the locked wheel into the cache.
 
-        Raises `UserError` if pip finds none or another one, and with `offline` if it is not there.
+        Raises `UserError` if pip finds none or another one, and if it is missing while `offline`
+        is set.
         """
         for file in missing_files(files, resources.cache, offline=resources.offline):
             parent = file.cached_in(resources.cache).parent
@@ -89,10 +90,10 @@ class WheelOrigin(LockedOrigin):
 
     def _download(self, folder: Path) -> Path:
         python, abi, platforms = self.tag.split("-")
-        # Of "py2.py3" any will do: what pip must find is this one file.
+        # Any tag of "py2.py3" will do, as pip must find this one file.
         interpreter = re.fullmatch(r"([a-z]+)([0-9_]*)", python.split(".")[-1])
         if interpreter is None:
-            raise UserError(f"{self.tag}: {python} is no Python tag", "expected one as py3-none-any")
+            raise UserError(f"{self.tag}: {python} is not a Python tag", "expected a tag as py3-none-any")
         argv: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
         argv += ["--no-deps", "--dest", folder]
         argv += ["--only-binary=:all:", "--ignore-requires-python", "--implementation", interpreter[1]]
@@ -105,11 +106,11 @@ class WheelOrigin(LockedOrigin):
         found = folder / self.identity()
         if not found.is_file():
             names = ", ".join(sorted(path.name for path in folder.glob("*.whl"))) or "nothing"
-            raise UserError(f"pip brought {names} instead of {found.name}", "correct `tag` in the recipe")
+            raise UserError(f"pip downloaded {names} instead of {found.name}", "correct `tag` in the recipe")
         return found
 
     def unpack(self, resources: Resources, files: tuple[OriginFile, ...], scratch: Path) -> Unpacked:
-        """Yield the wheel's name and a folder of what is in it."""
+        """Yield the wheel's name and a folder with its content."""
         for file in files:
             unpack_zip(file.cached_in(resources.cache), scratch / self.into, label=file.name)
             yield file.name, scratch

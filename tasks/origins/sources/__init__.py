@@ -1,7 +1,7 @@
-"""Where a profile takes a file from: the kernel's source, a base config, the core's archives, images.
+"""The sources of a profile's files: the kernel's source, a base config, core archives, images.
 
-One module a kind.  A new kind is a module with a dataclass derived from `Source`, and its name
-in `AnySource`.
+Each kind has one module.  To add a kind, write a module with a dataclass derived from `Source`,
+and add the class to `AnySource`.
 """
 
 from __future__ import annotations

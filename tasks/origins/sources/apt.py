@@ -17,7 +17,7 @@ from tasks.util.log import logger
 class AptSource(Source):
     """A package from the machine's apt sources, verified by apt's signatures.
 
-    package: a shell pattern; the newest match by version is taken.
+    package: a shell pattern of the package's name; the newest match by version is taken.
     """
 
     package: str
@@ -41,7 +41,7 @@ class AptSource(Source):
         return self.locked_in(lock)
 
     def packages(self, lock: Lock, access: Access) -> tuple[str, ...]:
-        """Return the package the pattern stands for: the locked one while it can be had, else the newest."""
+        """Return the package that matches: the locked one while it is available, else the newest."""
         locked = self.locked_in(lock)
         if locked is not None and (
             access.frozen
@@ -53,7 +53,7 @@ class AptSource(Source):
         if access.frozen:
             raise UserError(f"frozen=1, but no version is locked for {self.package}", "./doit lock")
         if access.offline:
-            message = f"nothing in the cache is known to match {self.package}"
+            message = f"no locked package in the cache matches {self.package}"
             raise UserError(message, "run once without offline=1")
         name, version = apt.newest(self.package)
         if locked is not None:

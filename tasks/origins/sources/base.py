@@ -1,4 +1,4 @@
-"""What all kinds of sources can do: say what is locked, be learnt, be fetched, tell what they are."""
+"""The base class of all kinds of sources: find lock entries, pin, fetch and describe a source."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tasks.origins.lock import Lock, LockedFile, LockedPackage
 from tasks.origins.mirrors import Mirrors
 
 Entry = LockedPackage | LockedFile
-"""What the lock says of a source."""
+"""The lock entry of a source."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a source may use to be fetched.
+    """What a source uses to fetch its file.
 
-    profile: its name, for hints; cache: the folder of downloads; offline: the network is
-    forbidden; frozen: nothing but what is locked is taken.
+    profile: the profile's name, for hints; cache: the folder of downloads; offline: forbids the
+    network; frozen: allows only locked files; mirrors: the profile's mirrors.
     """
 
     profile: str
@@ -31,7 +31,7 @@ class Access:
 
 
 class Material(NamedTuple):
-    """What a manifest says of a source; size: bytes, 0 if it was not fetched; origin: where it is from."""
+    """A manifest's entry for a source; size: bytes, 0 if it was not fetched; origin: where it is from."""
 
     kind: Literal["mirror", "local"]
     name: str
@@ -47,9 +47,9 @@ class Source(ABC):
     kind: str
 
     is_local: ClassVar[bool] = False
-    """It is a file of this machine: nothing is fetched, and it may change at any time."""
+    """It is a file of this machine, which is not fetched and may change at any time."""
     is_package: ClassVar[bool] = False
-    """It is a package, with the wanted file in it."""
+    """It is a package that contains the file."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
@@ -58,34 +58,35 @@ class Source(ABC):
 
     @abstractmethod
     def label(self) -> str:
-        """Return what messages call it."""
+        """Return the name of the source for messages."""
 
     @abstractmethod
     def locked_in(self, lock: Lock) -> Entry | None:
-        """Return the entry of `lock` for it, None if there is none.  Raises `UserError` if several fit."""
+        """Return its entry in `lock`, None if there is none.  Raises `UserError` if several match."""
 
     @abstractmethod
     def pinned_in(self, lock: Lock, access: Access) -> Entry | None:
-        """Return what is to be fetched by `lock`; None if there is no one sha256.
+        """Return the entry to fetch by `lock`; None for a source without a single sha256.
 
-        Raises `UserError` if it must be locked and is not, or is another than the locked one.
+        Raises `UserError` if it must be locked and is not, or if it is not the locked one.
         """
 
     def packages(self, lock: Lock, access: Access) -> tuple[str, ...]:
-        """Return the apt packages that it stands for now."""
+        """Return the apt packages to fetch for it."""
         return ()
 
     def pin(self, access: Access, scratch: Path) -> LockedFile | None:
-        """Bring what nobody has verified yet into the cache, and return its entry; None if apt vouches.
+        """Download a file that is not locked yet into the cache; return its entry, None for kind apt.
 
-        scratch: a folder on the cache's file system.  Raises `UserError` if it cannot be had.
+        scratch: a folder on the cache's file system.  Raises `UserError` if it is not available.
         """
         return None
 
     def fetch(self, entry: Entry, access: Access) -> None:
-        """Bring what `entry` locks into the cache; what is there costs no network.
+        """Fetch what `entry` locks into the cache; a file that is there needs no network.
 
-        Raises `UserError` if it cannot be had or is another, and with `offline` if it is not there.
+        Raises `UserError` if it is not available, is not the locked one, or is missing from the
+        cache while `offline` is set.
         """
         raise NotImplementedError(f"kind {self.kind} is not fetched")
 
@@ -94,20 +95,20 @@ class Source(ABC):
         return ""
 
     def local_name(self) -> str:
-        """Return the path of this machine as the profile has it, "" if it is fetched."""
+        """Return the path of a local file as the profile has it, "" for other kinds."""
         return ""
 
     def local_file(self) -> Path:
-        """Return the file or folder of this machine that it is.  Raises `UserError` if it is gone."""
+        """Return the path of the local file or folder.  Raises `UserError` if it does not exist."""
         raise NotImplementedError(f"kind {self.kind} is no file of this machine")
 
     def tree(self) -> Path | None:
-        """Return the folder of this machine that it is, which may be edited in place; None if it is none."""
+        """Return the local folder, which may be edited in place; None if it is not a folder."""
         return None
 
     def material(self, lock: Lock, cache: Path) -> Material | None:
-        """Return what a manifest says of it; None if `lock` has no entry for it, or it is a package.
+        """Return a manifest's entry for it; None for a package, and if `lock` has no entry for it.
 
-        Nothing is fetched for it.  Raises `UserError` for a file of this machine that is gone.
+        Fetches nothing.  Raises `UserError` for a local file that does not exist.
         """
         return None

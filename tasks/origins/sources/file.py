@@ -1,4 +1,4 @@
-"""Sources of kind `file`: a file, or an unpacked tree, of this machine."""
+"""Sources of kind `file`: a file or an unpacked tree of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.util.files import sha256_file
 class FileSource(Source):
     """A file or an unpacked tree of this machine.
 
-    path: where it is; one without a leading slash begins at the checkout.
+    path: the path of the file or folder; a relative path begins at the checkout.
     """
 
     path: str
@@ -47,7 +47,7 @@ class FileSource(Source):
         return lock.find_file(self.path)
 
     def pinned_in(self, lock: Lock, access: Access) -> LockedFile | None:
-        """Return the entry for the file as it is now; None for a tree, which has no one hash."""
+        """Return the entry for the file as it is now; None for a tree, which has no single sha256."""
         path = self.local_file()
         if path.is_dir():
             return None
@@ -70,7 +70,7 @@ class FileSource(Source):
 
 
 def tree_digest(folder: Path) -> tuple[str, int]:
-    """Return the digest and the size in bytes of all files below a folder, .git left out."""
+    """Return the digest and the size in bytes of all files below a folder, except .git."""
     digest, size = hashlib.sha256(), 0
     for top, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != ".git")

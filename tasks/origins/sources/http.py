@@ -15,7 +15,7 @@ from tasks.util.errors import UserError
 class HttpSource(Source):
     """A file below the profile's mirrors.
 
-    path: where it is below each of `mirrors`, which are asked in order.
+    path: the path of the file below the address of each mirror; mirrors are asked in order.
     """
 
     path: str

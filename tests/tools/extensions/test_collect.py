@@ -146,7 +146,9 @@ def test_a_wheel_of_another_tag_that_also_fits(index: Index) -> None:
     """pip chooses; the lock is of the file that the recipe names."""
     (index.folder / WHEEL).unlink()
     index.offer("node_thing-20.1-py3-none-any.whl")
-    with pytest.raises(UserError, match=f"pip brought node_thing-20.1-py3-none-any.whl instead of {WHEEL}"):
+    with pytest.raises(
+        UserError, match=f"pip downloaded node_thing-20.1-py3-none-any.whl instead of {WHEEL}"
+    ):
         index.lock()
 
 

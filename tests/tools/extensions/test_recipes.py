@@ -240,7 +240,7 @@ def test_another_file_than_the_locked_one(upstream: Upstream) -> None:
 def test_unlocked_recipes_are_refused_before_anything_is_asked(upstream: Upstream, name: str) -> None:
     upstream.take(name, "attr ca-certificates containerd coreutils iptables")
     with pytest.raises(
-        UserError, match=rf"no sha256 is locked for .*, which extension {name} is made of"
+        UserError, match=rf"no sha256 is locked for .*, which extension {name} needs"
     ) as caught:
         recipe_inputs.fetch(upstream.workshop.settings, name)
     assert caught.value.hint.startswith(f"./doit lock:{name}")

@@ -42,8 +42,8 @@ def test_circles_are_named_and_tolerated(
     assert found.closure(["b"]) == ["c", "b", "a"]
     plan.log_loops(found)
     assert capsys.readouterr().out.splitlines() == [
-        "warning: loop dependency a -> b -> c -> a; tce-load loads them all the same",
-        "warning: loop dependency me -> me; tce-load loads them all the same",
+        "warning: loop dependency a -> b -> c -> a; tce-load loads them anyway",
+        "warning: loop dependency me -> me; tce-load loads them anyway",
     ]
 
 
@@ -115,7 +115,7 @@ class TestKernelModules:
     def test_a_release_nobody_declared(self, make: Callable[..., Profile]) -> None:
         made = make(up("zfs-KERNEL"))
         made = replace(made, kernel=replace(made.kernel, modules="core", release=""))
-        with pytest.raises(UserError, match="zfs-KERNEL: the profile does not say") as caught:
+        with pytest.raises(UserError, match="zfs-KERNEL: the profile does not set") as caught:
             plan.plan(made, Lock())
         assert "kernel.release" in caught.value.hint
 

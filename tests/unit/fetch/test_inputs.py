@@ -257,7 +257,7 @@ class TestPackages:
         assert caught.value.hint == "./doit lock"
 
     def test_offline_without_a_known_kernel(self, settings: Settings) -> None:
-        with pytest.raises(UserError, match="nothing in the cache is known to match linux-source"):
+        with pytest.raises(UserError, match="no locked package in the cache matches linux-source"):
             inputs.fetch(replace(settings, offline=True))
 
     def test_offline_repeats_a_fetch_that_left_the_pinned_version(self, settings: Settings) -> None:

@@ -89,7 +89,7 @@ def test_lock_learns_shows_and_pins_what_fetch_then_brings(
     project.lock()
     said = capsys.readouterr().out
     assert f"{project.identity()}  22 bytes  as published  sha256 {SHA256}" in said
-    assert "lock.toml; look at it, then commit it" in said
+    assert "lock.toml; check it, then commit it" in said
     assert project.locked == {project.identity(): SHA256}
     asked = len(project.mirror.requests)
     assert project.fetch().read_bytes() == CONTENT  # what lock brought
@@ -224,7 +224,7 @@ def test_offline_works_from_the_cache_alone(project: Project, monkeypatch: pytes
         kept.unlink()
         with pytest.raises(UserError, match="tool-2 is not in the cache, and offline=1 forbids"):
             project.fetch(offline=True)
-        with pytest.raises(UserError, match="lock asks the origins themselves"):
+        with pytest.raises(UserError, match="lock uses the network"):
             recipe_inputs.lock(replace(project.settings, offline=True), "tool")
 
 

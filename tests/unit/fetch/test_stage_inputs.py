@@ -1,4 +1,4 @@
-"""What a stage needs is brought by one step before it, and only what is missing; no apt."""
+"""The step before a stage fetches its inputs, and only missing ones; no apt."""
 
 from __future__ import annotations
 

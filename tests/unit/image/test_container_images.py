@@ -53,12 +53,12 @@ DECLARED = '[[images]]\nname = "localhost/tool:1"\nsource = { kind = "file", pat
         ("source = {", 'digest = "sha256:12"\nsource = {', "images[0].digest: expected sha256: and 64 hex"),
         ("source = {", 'namespace = "a b"\nsource = {', "images[0].namespace: expected letters"),
         ("source", "sauce", "did you mean"),
-        ("[[images]]", DECLARED + "[[images]]", "images: 'localhost/tool:1' and 'localhost/tool:1' are"),
+        ("[[images]]", DECLARED + "[[images]]", "images: 'localhost/tool:1' and 'localhost/tool:1' would"),
         # `/` and `_` are the same in a file's name.
         (
             "[[images]]",
             DECLARED.replace("st/tool", "st/a/b") + DECLARED.replace("st/tool", "st/a_b") + "[[images]]",
-            "images: 'localhost/a/b:1' and 'localhost/a_b:1' are the same or too alike",
+            "images: 'localhost/a/b:1' and 'localhost/a_b:1' would have the same file name on the image",
         ),
     ],
 )

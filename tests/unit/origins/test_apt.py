@@ -134,7 +134,7 @@ def test_frozen_refuses_what_is_not_locked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arrived, expected",
-    [("attr_2_all.deb", "attr 2: expected sha256 0000.*, got "), ("attr-x_2_all.deb", "brought no attr")],
+    [("attr_2_all.deb", "attr 2: expected sha256 0000.*, got "), ("attr-x_2_all.deb", "downloaded no attr")],
 )
 def test_deb_that_is_not_what_apt_said_is_not_kept(tmp_path: Path, arrived: str, expected: str) -> None:
     (tmp_path / arrived).write_bytes(b"another deb")

@@ -239,7 +239,7 @@ def test_range_that_was_not_asked_for_is_not_used(
     mirror.pages["file"].shift = 5
     get(final, mirror)
     assert final.read_bytes() == CONTENT
-    assert "answered with another range than was asked for" in capsys.readouterr().out
+    assert "answered with another range than the requested one" in capsys.readouterr().out
 
 
 def test_absent_everywhere_is_one_line_with_every_answer(mirror: Mirror, other: Mirror, final: Path) -> None:

@@ -58,7 +58,7 @@ def elsewhere(mirror: Mirror) -> str:
         (HERE, "ftp://good.example/b", (), "to a ftp address"),
         (HERE, "file:///etc/passwd", (), "to a file address"),
         (HERE, "https:///b", (), "to a https address"),
-        (HERE, "https://[bad/b", (), "no address"),
+        (HERE, "https://[bad/b", (), "malformed address"),
     ],
 )
 def test_refusal(here: str, target: str, listed: tuple[str, ...], why: str) -> None:

@@ -33,7 +33,7 @@ def test_md5sums_output_is_read(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "<html>", f"{'a' * 31}  x", f"{'b' * 32}  y\n{'a' * 32}  z\n"])
 def test_what_is_no_md5sum_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.md5\.txt is no md5sum output"):
+    with pytest.raises(UserError, match=r"x\.md5\.txt is not output of md5sum"):
         parse_md5(text, "x.tcz", "x.md5.txt")
 
 

@@ -207,7 +207,7 @@ def test_a_tarball_the_package_was_not_made_with_is_not_learnt(
 def test_a_version_that_does_not_exist_is_told(
     settings: Settings, registry: Registry, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"npm could not bring top@9.9.9") as caught:
+    with pytest.raises(UserError, match=r"npm could not fetch top@9.9.9") as caught:
         learn(settings, tmp_path / "learn", replace(ORIGIN, version="9.9.9"))
     assert "ETARGET" in caught.value.detail
     assert registry.mirror.requests
@@ -220,7 +220,7 @@ def test_what_the_recipe_cannot_mean_is_told(settings: Settings, tmp_path: Path)
         [
             (replace(ORIGIN, build=("gone",)), "has no package gone in its tree"),
             (replace(ORIGIN, build=("deep",)), "deep could not be compiled"),
-            (replace(ORIGIN, node="attr"), "the recipe of attr takes no wheel"),
+            (replace(ORIGIN, node="attr"), "the recipe of attr has no origin of kind wheel"),
         ]
     ):
         with pytest.raises(UserError, match=words):

@@ -95,7 +95,7 @@ def test_what_must_be_locked_is_said(access: Access, checkout: Path) -> None:
     ) as caught:
         HttpSource(path="gone").pinned_in(LOCK, access)
     assert caught.value.hint == f"./doit lock profile={access.profile}"
-    with pytest.raises(UserError, match="nothing in the cache is known to match gone"):
+    with pytest.raises(UserError, match="no locked package in the cache matches gone"):
         AptSource(package="gone*").packages(LOCK, access)
     assert APT.packages(LOCK, access) == (PACKAGE.name,)
     (checkout / "core.gz").write_bytes(b"core")
