@@ -9,7 +9,7 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.extensions import upstream
-from tasks.fetch import bring
+from tasks.fetch import stage_inputs
 from tasks.util.errors import UserError
 from tests.support.profiles import locked
 
@@ -18,10 +18,10 @@ def test_an_extension_that_was_not_fetched(make_settings: Callable[..., Settings
     settings = make_settings("apt")
     settings.output.mkdir(parents=True)
     with pytest.raises(UserError, match="extension a was not fetched yet"):
-        bring.extension(settings, "a")
+        stage_inputs.fetch_extension(settings, "a")
     settings.used_lock.write_text(locked(a="").to_toml())
     with pytest.raises(UserError, match="offline=1"):
-        bring.extension(replace(settings, offline=True), "a")
+        stage_inputs.fetch_extension(replace(settings, offline=True), "a")
     with pytest.raises(UserError, match=r"a\.tcz is not in the cache"):
         upstream.install(settings, "a")
 
@@ -35,5 +35,5 @@ def test_a_damaged_cache_is_noticed_and_nothing_is_left(make_settings: Callable[
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"hsqs but another")
     with pytest.raises(UserError, match=r"a\.tcz.*offline=1"):
-        bring.extension(settings, "a")
+        stage_inputs.fetch_extension(settings, "a")
     assert not settings.tcz.exists()
