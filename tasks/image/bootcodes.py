@@ -1,4 +1,7 @@
-"""Bootcodes that extensions need: as recipes say, and tasks/image/bootcodes.toml for upstream ones."""
+"""Bootcodes that extensions need.
+
+A recipe declares its own; tasks/image/bootcodes.toml lists those of upstream extensions.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ FILE = Path(__file__).with_name("bootcodes.toml")
 
 @dataclass(frozen=True)
 class Bootcode:
-    """A bootcode, what goes wrong without it, and the upstream extensions that need it."""
+    """A bootcode.
+
+    why: what fails without it; upstream: the upstream extensions that need it.
+    """
 
     name: str
     why: str
@@ -28,22 +34,22 @@ class Bootcode:
 
 @dataclass(frozen=True)
 class Bootcodes:
-    """tasks/image/bootcodes.toml."""
+    """The content of tasks/image/bootcodes.toml."""
 
     bootcode: tuple[Bootcode, ...]
 
 
-def known() -> dict[str, Bootcode]:
-    """Return tasks/image/bootcodes.toml by bootcode.  Raises `UserError` if it is malformed."""
+def load_table() -> dict[str, Bootcode]:
+    """Return the bootcodes of tasks/image/bootcodes.toml by name.  Raises `UserError` if it is malformed."""
     return {code.name: code for code in toml_schema.load(FILE, Bootcodes).bootcode}
 
 
-def lacking(profile: Profile, plan: Plan) -> list[str]:
-    """Return a line for every bootcode that extensions of the profile need and its menu lacks.
+def missing(profile: Profile, plan: Plan) -> list[str]:
+    """Return one line for each bootcode that extensions need and the profile does not set.
 
-    An extension counts wherever it is placed, and when another one depends on it.
+    All extensions of the profile count, in every place, and all their dependencies.
     """
-    table = known()
+    table = load_table()
     users: dict[str, list[str]] = {}
     for name in plan.closure(extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd")):
         kind = plan.nodes[name].kind
@@ -62,6 +68,6 @@ def lacking(profile: Profile, plan: Plan) -> list[str]:
 
 
 def warn(settings: Settings) -> None:
-    """Say which bootcodes the profile should have and has not."""
-    for line in lacking(settings.profile, config_plan.plan(settings.profile, load_lock(settings.used_lock))):
+    """Log a warning for each bootcode that `missing` returns."""
+    for line in missing(settings.profile, config_plan.plan(settings.profile, load_lock(settings.used_lock))):
         logger.warning(line)

@@ -1,10 +1,10 @@
-"""Offline images: container images carried beside the extensions and imported at boot.
+"""Container images that the image carries beside the extensions.  The guest imports them at boot.
 
-`images.lst` names them, one a line, five words: NAME FILE SHA256 DIGEST NAMESPACE, where
-SHA256 is the tar's (64 hex digits) and DIGEST the one containerd's store will have: the
-manifest's, or for docker-save archives, which have none, the config's.  It lies in
-`cde/images/` or `tce/images/`, with the tars; an extension whose recipe says
-`imports_images` brings what reads it.
+`images.lst` lists them.  It lies in `cde/images/` or `tce/images/` with the tars.  A line has
+five words: NAME FILE SHA256 DIGEST NAMESPACE.  SHA256 (64 hex digits) is the tar's.  DIGEST is
+the one that containerd's store will have: the manifest's, or the config's for docker-save
+archives, which have no manifest digest.  An extension whose recipe sets `imports_images`
+contains the program that reads the list.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ class ImageLine:
 
 
 def build(settings: Settings) -> None:
-    """Check every image tar of the profile and write images.lst; it is left alone if nothing changed.
+    """Check every image tar of the profile and write images.lst.  An unchanged list keeps its time.
 
-    Raises `UserError` for one that is not there, damaged, for another platform than
-    linux/amd64, or has not the digest the profile declares, or holds a secret though it is
-    of this machine.
+    Raises `UserError` if a tar is missing or damaged, if it is for another platform than
+    linux/amd64, if it has not the digest that the profile declares, or if a tar of this
+    machine holds a secret.
     """
-    entries = [_checked(settings, image) for image in settings.profile.images]
+    entries = [_check_image(settings, image) for image in settings.profile.images]
     write_if_changed(settings.images_list, list_text(entries))
 
 
-def _checked(settings: Settings, image: Image) -> ImageLine:
+def _check_image(settings: Settings, image: Image) -> ImageLine:
     path = inputs.source_file(settings, image.source)
     found = container_archive.read(path)
     if image.digest not in ("", found.digest):
         raise UserError(
             f"image {image.name}: {path} has the digest {found.digest}, the profile expects {image.digest}",
-            "it is another image, or another version of it",
+            "the tar holds another image or another version of it: correct the digest, or replace the tar",
         )
-    if image.source.is_local:  # others are published already
+    if image.source.is_local:  # fetched images are public already
         secrets.refuse_in_image(f"image {image.name}", path)
     logger.info(f"{image.name}: {found.form}, {found.layers} layers, {found.size:,} bytes, {found.digest}")
     return ImageLine(image.name, image.file, sha256_file(path), found.digest, image.namespace)
 
 
 def list_text(entries: Iterable[ImageLine]) -> str:
-    """Return images.lst."""
+    """Return the text of images.lst."""
     return "# name file sha256 digest namespace\n" + "".join(entry.line() for entry in entries)
 
 
@@ -77,22 +77,22 @@ def parse_list(text: str) -> list[ImageLine]:
     return [ImageLine(*words) for words in lines]
 
 
-def lay_out(settings: Settings, folder: Path) -> None:
-    """Make `folder`/images with images.lst and the tars, if the profile has some.
+def copy_images(settings: Settings, folder: Path) -> None:
+    """Create `folder`/images with images.lst and the tars.  Without images, do nothing.
 
-    Raises `UserError` if a tar is no longer the one that was checked.
+    Raises `UserError` if images.lst is missing, or if a tar has changed since `build` checked it.
     """
     if not settings.profile.images:
         return
-    made = settings.images_list
-    if not made.is_file():
-        raise UserError(f"{made} does not exist", "./doit images")
+    images_list = settings.images_list
+    if not images_list.is_file():
+        raise UserError(f"{images_list} does not exist", "./doit images")
     target = folder / FOLDER
     target.mkdir(parents=True)
     by_file = {image.file: image for image in settings.profile.images}
-    for entry in parse_list(made.read_text()):
+    for entry in parse_list(images_list.read_text()):
         source = inputs.source_file(settings, by_file[entry.file].source)
         shutil.copyfile(source, target / entry.file)
         if sha256_file(target / entry.file) != entry.sha256:
             raise UserError(f"{source} has changed since it was checked", "run the same command again")
-    shutil.copyfile(made, target / LIST)
+    shutil.copyfile(images_list, target / LIST)

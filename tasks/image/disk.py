@@ -1,8 +1,8 @@
-"""A disk image: an EFI partition, an ext3 partition with tce/, GRUB for BIOS and UEFI.
+"""A disk image with an EFI partition, an ext3 partition with tce/, and GRUB for BIOS and UEFI.
 
-Everything is made as files, without root, mounts or loop devices: `sfdisk` writes
-the table, `mke2fs -d` the file system, `debugfs` the owners, GRUB's images go
-where its manual puts them.
+The build needs no root, mounts or loop devices: all parts are plain files.  `sfdisk` writes the
+partition table, `mke2fs -d` the file system and `debugfs` the owners.  GRUB's images go where
+GRUB's manual puts them.
 """
 
 from __future__ import annotations
@@ -22,31 +22,35 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 MIB = 1 << 20
-FIRST = 2048  # sectors: 1 MiB for the MBR and GRUB's core image
+FIRST_PARTITION = 2048  # sector: 1 MiB before it for the MBR and GRUB's core image
 EFI_SECTORS = 16 * MIB // grub.SECTOR
 TC_UID, STAFF_GID = 1001, 50  # Tiny Core's user tc and group staff own tce/
 NAMESPACE = uuid.UUID("54434f52-4520-4c49-4e55-580000000000")
 
 
 def raw(settings: Settings) -> Path:
-    """Return where the raw image goes."""
+    """Return the path of the raw image."""
     return settings.output / f"tcbuild-{settings.name}.img"
 
 
 def qcow2(settings: Settings) -> Path:
-    """Return where the qcow2 image goes."""
+    """Return the path of the qcow2 image."""
     return settings.output / f"tcbuild-{settings.name}.qcow2"
 
 
 def build(settings: Settings) -> None:
-    """Write the raw and the qcow2 image.  Same inputs, same bytes."""
+    """Write the raw and the qcow2 image.  The same inputs give the same bytes.
+
+    Raises `UserError` if the files do not fit, if an input is missing, or if there is a secret
+    in what goes into the image.
+    """
     log = settings.logs / "disk.log"
     log.unlink(missing_ok=True)
     secrets.refuse_in_records(settings.output)
     work = settings.output / "disk"
     remove_tree(work)
     work.mkdir(parents=True)
-    # A file system's identity must not be random, and not the same for every profile.
+    # The file system's UUID must be reproducible and differ between profiles.
     identity = uuid.uuid5(NAMESPACE, settings.name)
     values = iso.menu_values(settings) | {"UUID": str(identity)}
     values["BOOTCODES"] = f"tce=UUID={identity} {values['BASE_CODES']}"
@@ -68,7 +72,7 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
     shutil.copyfile(settings.core, tree / "boot/corepure64.gz")
     write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
-    iso.extensions(settings, tree / "tce")
+    iso.copy_extensions(settings, tree / "tce")
     (tree / "tce/ondemand").mkdir()
     epoch = settings.profile.source_date_epoch
     if settings.profile.system.mydata:
@@ -81,15 +85,17 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))
-    # The machine's own mke2fs.conf must not decide what the file system is like.
+    # The mke2fs.conf of this machine must not change the file system.
     fake_time = {"E2FSPROGS_FAKE_TIME": str(epoch), "MKE2FS_CONFIG": str(grub.BOOT / "mke2fs.conf")}
     extended = f"root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash')}"
-    size = settings.profile.disk.size_mib - (FIRST + EFI_SECTORS) * grub.SECTOR // MIB
+    size = settings.profile.disk.size_mib - (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR // MIB
     command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
-    hint = f"does all of it fit? disk.size_mib of the profile is {settings.profile.disk.size_mib}"
+    hint = (
+        f"if the files do not fit, raise it: disk.size_mib of the profile is {settings.profile.disk.size_mib}"
+    )
     run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log, hint=hint)
-    # mke2fs takes owner and change time from the files it copies.  In the image they
-    # belong to root, and tce/ to tc.
+    # mke2fs takes owner and change time from the files that it copies.  In the image root owns
+    # all files but tce/, which tc owns.
     commands = []
     for path in sorted(tree.rglob("*")):
         name = "/" + str(path.relative_to(tree))
@@ -105,17 +111,17 @@ def _assemble(settings: Settings, identity: uuid.UUID, work: Path, disk: Path, l
         stream.truncate(settings.profile.disk.size_mib * MIB)
     table = (
         f"label: dos\nlabel-id: 0x{identity.hex[:8]}\n"
-        f"start={FIRST}, size={EFI_SECTORS}, type=ef\n"
-        f"start={FIRST + EFI_SECTORS}, type=83, bootable\n"
+        f"start={FIRST_PARTITION}, size={EFI_SECTORS}, type=ef\n"
+        f"start={FIRST_PARTITION + EFI_SECTORS}, type=83, bootable\n"
     )
     run(["sfdisk", "--quiet", "--no-tell-kernel", "--wipe", "never", disk], stdin=table.encode(), log=log)
-    grub.write_bios_loader(disk, work / "core.img", FIRST)
-    _copy_into(disk, work / "efi.img", FIRST * grub.SECTOR)
-    _copy_into(disk, work / "ext3.img", (FIRST + EFI_SECTORS) * grub.SECTOR)
+    grub.write_bios_loader(disk, work / "core.img", FIRST_PARTITION)
+    _copy_into(disk, work / "efi.img", FIRST_PARTITION * grub.SECTOR)
+    _copy_into(disk, work / "ext3.img", (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR)
 
 
 def _copy_into(disk: Path, part: Path, offset: int) -> None:
-    """Write a partition's content, leaving holes where it is zero."""
+    """Write the file `part` to `disk` at `offset` (bytes).  Zero blocks become holes."""
     with disk.open("r+b") as target, part.open("rb") as source:
         while block := source.read(CHUNK):
             if block.strip(b"\0"):

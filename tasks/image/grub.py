@@ -1,7 +1,7 @@
-"""GRUB without an installation: an EFI program in a FAT image, and the sectors BIOS starts from.
+"""GRUB for UEFI (an EFI program in a FAT image) and for BIOS (the first sectors of a disk).
 
-`grub-install` wants a mounted disk and root.  `grub-mkimage` makes the same
-images as files; where they go on a disk is GRUB's manual, "BIOS installation".
+`grub-install` needs a mounted disk and root.  `grub-mkimage` writes the same images as files.
+GRUB's manual, section "BIOS installation", says where they go on a disk.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tasks.util.process import run
 
 BOOT = Path(__file__).with_name("boot")
 SECTOR = 512
-FAT_SERIAL = "54434f52"  # fixed, so that the same files give the same image
-MBR_CODE = 440  # bytes of boot code before the disk's signature and partition table
-KERNEL_SECTOR = 0x5C  # where boot.img keeps the sector of core.img (GRUB_BOOT_MACHINE_KERNEL_SECTOR)
+FAT_SERIAL = "54434f52"  # fixed: the same files must give the same image
+MBR_CODE = 440  # bytes: the boot code, before the disk's signature and partition table
+KERNEL_SECTOR = 0x5C  # offset in boot.img of core.img's sector (GRUB_BOOT_MACHINE_KERNEL_SECTOR)
 
 
 @dataclass(frozen=True)
 class Isolinux:
-    """Files of the isolinux and syslinux-common packages."""
+    """Paths of files from the packages isolinux and syslinux-common."""
 
     files: tuple[str, ...]
     mbr: str
@@ -35,7 +35,7 @@ class Isolinux:
 
 @dataclass(frozen=True)
 class Grub:
-    """What goes into a GRUB image of one platform."""
+    """The image format, the modules and the boot sector of GRUB for one platform."""
 
     format: str
     modules: tuple[str, ...]
@@ -44,7 +44,7 @@ class Grub:
 
 @dataclass(frozen=True)
 class Loaders:
-    """tasks/image/boot/boot.toml."""
+    """The content of tasks/image/boot/boot.toml."""
 
     isolinux: Isolinux
     efi: Grub
@@ -52,12 +52,12 @@ class Loaders:
 
 
 def loaders() -> Loaders:
-    """Return what tasks/image/boot/boot.toml says."""
+    """Return the content of tasks/image/boot/boot.toml.  Raises `UserError` if it is malformed."""
     return toml_schema.load(BOOT / "boot.toml", Loaders)
 
 
 def fill(name: str, values: dict[str, str]) -> str:
-    """Return the text of `tasks/image/boot/NAME` with each @KEY@ replaced."""
+    """Return the text of tasks/image/boot/NAME with each @KEY@ replaced by its value."""
     text = (BOOT / name).read_text()
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
@@ -74,7 +74,7 @@ def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
 
 def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None:
     """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
-    # The ISO and the disk image may be made side by side.
+    # The ISO and the disk image may be built at the same time, so each has its own folder.
     with scratch_folder(settings.output, "efi") as work:
         loader = work / "BOOTX64.EFI"
         mkimage(loaders().efi, embedded, loader, log)
@@ -88,10 +88,10 @@ def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None
 
 
 def write_bios_loader(disk: Path, core: Path, first_partition: int) -> None:
-    """Put GRUB's boot.img into the MBR of `disk` and core.img into the sectors after it.
+    """Write GRUB's boot.img into the MBR of `disk` and core.img into the sectors after it.
 
-    The partition table stays.  Raises `UserError` if core.img would reach into
-    the first partition, which starts at sector `first_partition`.
+    The partition table stays.  first_partition: the sector where the first partition starts.
+    Raises `UserError` if core.img does not fit before it.
     """
     boot = bytearray(Path(loaders().pc.mbr).read_bytes()[:MBR_CODE])
     struct.pack_into("<Q", boot, KERNEL_SECTOR, 1)

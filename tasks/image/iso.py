@@ -1,7 +1,7 @@
-"""One hybrid ISO: isolinux for BIOS, GRUB for UEFI, bootable from CD and from a USB stick.
+"""A hybrid ISO that boots from CD and from a USB stick, by BIOS (isolinux) and by UEFI (GRUB).
 
-The layout is Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
-cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst; cde/images/ is ours.
+The layout is that of Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
+cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.  tcbuild adds cde/images/.
 """
 
 from __future__ import annotations
@@ -27,20 +27,24 @@ from tasks.util.process import run
 
 
 def build(settings: Settings) -> None:
-    """Write `tcbuild-PROFILE.iso`.  Same inputs, same bytes, in whatever folder and at whatever time."""
+    """Write tcbuild-PROFILE.iso.  The same inputs give the same bytes in any folder at any time.
+
+    Raises `UserError` as `copy_extensions` does, if a boot loader is not installed, or if there
+    is a secret in the boot menus.
+    """
     tree = settings.output / "iso-tree"
     remove_tree(tree)
     (tree / "boot/grub").mkdir(parents=True)
     log = settings.logs / "iso.log"
     log.unlink(missing_ok=True)
     values = menu_values(settings)
-    _boot_files(settings, values, tree)
+    _copy_boot_files(settings, values, tree)
     menus = sorted((tree / "boot").rglob("*.cfg"))
     secrets.refuse_in_files("the boot menu", [(str(path.relative_to(tree)), path) for path in menus])
     secrets.refuse_in_records(settings.output)
     embedded = grub.fill("grub-embedded.cfg", values)
     grub.efi_image(settings, embedded, tree / "boot/grub/efi.img", log)
-    extensions(settings, tree / "cde")
+    copy_extensions(settings, tree / "cde")
     _normalize(tree, settings.profile.source_date_epoch)
     with atomic_path(settings.iso) as partial:
         run([*_xorriso(settings), "-o", partial, tree], log=log)
@@ -50,9 +54,9 @@ def build(settings: Settings) -> None:
 
 
 def menu_values(settings: Settings) -> dict[str, str]:
-    """Return what the @KEYS@ of the menus in boot/ stand for."""
+    """Return the values of the @KEYS@ in the menus of tasks/image/boot/."""
     boot = settings.profile.boot
-    # `base` leaves out the tce folder alone: Tiny Core's tce-setup looks at `cde` all the same.
+    # The bootcode `base` skips the tce folder only: Tiny Core's tce-setup would still load `cde`.
     base_codes = [code for code in boot.bootcodes if code != "cde"]
     release = (settings.kernel / "release").read_text().strip()
     return {
@@ -65,7 +69,7 @@ def menu_values(settings: Settings) -> dict[str, str]:
     }
 
 
-def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
+def _copy_boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
     isolinux = tree / "boot/isolinux"
     isolinux.mkdir(parents=True)
     shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
@@ -78,11 +82,11 @@ def _boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
     write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
 
 
-def extensions(settings: Settings, folder: Path) -> None:
-    """Lay out cde/ or tce/: optional/*.tcz with all they depend on, onboot.lst, copy2fs.lst, images/.
+def copy_extensions(settings: Settings, folder: Path) -> None:
+    """Fill cde/ or tce/: optional/*.tcz with dependencies, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is not there, an image is not what it was, or two
-    extensions that are loaded at boot, from here or from the core, bring the same path.
+    Raises `UserError` if an extension is missing, if a container image has changed since its
+    check, or if two extensions loaded at boot, those in the core included, have the same path.
     """
     release = installed.kernel_release(settings)
     outside = plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand")
@@ -102,7 +106,7 @@ def extensions(settings: Settings, folder: Path) -> None:
     copied = plan.extensions_at(settings.profile, "copy2fs")
     if copied:
         write_atomic(folder / "copy2fs.lst", "".join(f"{name}.tcz\n" for name in copied))
-    container_images.lay_out(settings, folder)
+    container_images.copy_images(settings, folder)
 
 
 def _normalize(tree: Path, epoch: int) -> None:
@@ -113,7 +117,7 @@ def _normalize(tree: Path, epoch: int) -> None:
 
 def _xorriso(settings: Settings) -> list[str]:
     date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(settings.profile.source_date_epoch))
-    # The disk's GUID must be the same for the same image and differ between images.
+    # The disk's GUID depends on kernel and core: it is reproducible and differs between images.
     content = hashlib.sha256()
     for part in (settings.kernel / "vmlinuz64", settings.core):
         content.update(part.read_bytes())

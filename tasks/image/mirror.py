@@ -1,14 +1,14 @@
 """A mirror: a flat, static tree of extensions for any web host or net drive.
 
-    index.html              for people: browse and search
-    SHA256SUMS              everything else in the tree, for `sha256sum -c`
+    index.html              a page to browse and search the mirror
+    SHA256SUMS              the sums of all other files, for `sha256sum -c`
     latest-ARCH             the release, as `version -c` reads it
-    RELEASE.x/ARCH/tcz/     extensions with what lies beside them, and the databases
+    RELEASE.x/ARCH/tcz/     extensions, their side files, and the databases
     images/                 the profile's container images, and images.lst (tasks/image/container_images.py)
 
-`RELEASE.x/ARCH/tcz` is what getMirror of Tiny Core's /etc/init.d/tc-functions puts behind
-the address in /opt/tcemirror, so tce-load and the other tools find all at its place.  The
-formats are those that Tiny Core's own scripts (Core-scripts, usr/bin) read:
+getMirror of Tiny Core's /etc/init.d/tc-functions appends `RELEASE.x/ARCH/tcz` to the address in
+/opt/tcemirror, so tce-load and the other tools find the files there.  Tiny Core's own scripts
+(Core-scripts, usr/bin) define the formats of the databases:
 
     info.lst      NAME.tcz, sorted                    the graphical browsers
     md5.db        HASH  NAME.tcz, as in .md5.txt      tce-update, update-everything
@@ -17,10 +17,10 @@ formats are those that Tiny Core's own scripts (Core-scripts, usr/bin) read:
     dep.db        NAME.tcz, its deps, an empty line   depends-on.sh, update-everything
     provides.db   NAME.tcz, its paths, an empty line  provides.sh
 
-All are there packed by gzip too, which is what most of them download.  `.tree` and
-`.zsync` files, which Tiny Core's mirrors also have, are left out: they repeat what .dep
-files say, and save bytes on updates.  Tools ask for them and do without (Tiny Core's own
-tce-size then counts an extension without what it needs; the one in rootfs/ reads dep.db).
+Each database has a copy packed by gzip, which most of the scripts download.  Tiny Core's mirrors
+also have `.tree` files, which repeat the .dep files, and `.zsync` files, which make updates
+smaller.  This mirror has neither, and the tools work without them.  (Tiny Core's own tce-size
+then counts an extension without its dependencies; the one in rootfs/ reads dep.db.)
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):\s*(.*)")
 
 
 def build(settings: Settings, names: Sequence[str]) -> None:
-    """Write `artifacts/PROFILE/mirror/`, whole or not at all.  Same inputs, same bytes and times.
+    """Write artifacts/PROFILE/mirror/ atomically.  The same inputs give the same bytes and times.
 
-    names: the extensions, without .tcz, built before.  Raises `UserError` if one is missing
-    or damaged, if one depends on what the mirror would not have, if the profile's root would
-    look for them elsewhere, or if a container image is no longer what was checked.
+    names: the built extensions, without .tcz.  Raises `UserError` if one is missing or damaged,
+    if the mirror would lack a dependency, if the profile's root asks a mirror for another
+    folder, or if a container image has changed since its check.
     """
     version, folder = release_of(base_root(settings))
     declared = mirror_layout.mirror_folder(settings.profile)
@@ -63,7 +63,7 @@ def build(settings: Settings, names: Sequence[str]) -> None:
             f"set tcz = {folder!r} in profiles/{settings.name}.toml",
         )
     entries = [entry(settings, name) for name in sorted(names)]
-    _refuse_missing(entries)
+    _refuse_missing_dependencies(entries)
     top = mirror_layout.mirror(settings)
     with atomic_dir(top) as tree:
         target = tree / folder
@@ -77,21 +77,21 @@ def build(settings: Settings, names: Sequence[str]) -> None:
             (target / name).write_bytes(text)
             (target / f"{name}.gz").write_bytes(compression.compress(text, "gzip"))
         (tree / f"latest-{folder.split('/')[1]}").write_text(f"{version}\n")
-        container_images.lay_out(settings, tree)
-        page = mirror_page.page(settings.profile.description, folder, entries, carried_images(tree))
+        container_images.copy_images(settings, tree)
+        page = mirror_page.page(settings.profile.description, folder, entries, listed_images(tree))
         (tree / "index.html").write_bytes(page)
-        (tree / "SHA256SUMS").write_text(_sums(tree))
+        (tree / "SHA256SUMS").write_text(_sha256sums(tree))
         _normalize(tree, settings.profile.source_date_epoch)
     size = sum(path.stat().st_size for path in top.rglob("*") if path.is_file())
     carried = f", images: {len(settings.profile.images)}" if settings.profile.images else ""
     logger.info(f"{top}: {len(entries)} extensions{carried}, {size:,} bytes")
 
 
-def carried_images(tree: Path) -> list[Image]:
-    """Return the container images in `tree`, as its images/images.lst has them."""
+def listed_images(tree: Path) -> list[Image]:
+    """Return the container images that images/images.lst of the mirror `tree` lists."""
     folder = tree / container_images.FOLDER
-    listed = folder / container_images.LIST
-    found = container_images.parse_list(listed.read_text()) if listed.is_file() else []
+    images_list = folder / container_images.LIST
+    found = container_images.parse_list(images_list.read_text()) if images_list.is_file() else []
     return [
         Image(item.name, item.file, (folder / item.file).stat().st_size, item.sha256, item.digest)
         for item in found
@@ -99,16 +99,16 @@ def carried_images(tree: Path) -> list[Image]:
 
 
 def release_of(root: RootFs) -> tuple[str, str]:
-    """Return the release and the folder `RELEASE.x/ARCH/tcz` that a root's tools ask a mirror for.
+    """Return the release of `root` and the folder RELEASE.x/ARCH/tcz that its tools ask a mirror for.
 
-    By getFullVer, getMajorVer and getBuild of tc-functions, on a 64-bit kernel.
-    Raises `UserError` if the root does not say its release.
+    The rules are those of getFullVer, getMajorVer and getBuild of tc-functions on a 64-bit
+    kernel.  Raises `UserError` if etc/os-release of the root has no VERSION_ID.
     """
     node = root.find("etc/os-release", follow=True)
     found = VERSION.search(node.data.decode(errors="replace")) if node else None
     if not found:
         raise UserError(
-            "the root does not say which release it is, so no mirror can be made for it",
+            "the root does not say which release it is, so tcbuild can make no mirror for it",
             "its /etc/os-release needs a line VERSION_ID=MAJOR.MINOR",
         )
     arch = "x86_64" if root.find(LOADER, follow=True) else "x86"
@@ -116,24 +116,25 @@ def release_of(root: RootFs) -> tuple[str, str]:
 
 
 def entry(settings: Settings, name: str) -> MirrorExtension:
-    """Return what the mirror says of a built extension.
+    """Return the mirror's entry for a built extension.
 
-    Raises `UserError` if it is not built, or not what its .md5.txt says.
+    Raises `UserError` if it is not built, or if its .md5.txt has another sum.
     """
     path = settings.tcz / f"{name}.tcz"
     if not path.is_file():
         raise UserError(f"{path} does not exist", f"./doit tcz:{name}")
     content = path.read_bytes()
     md5 = hashlib.md5(content).hexdigest()
-    said = _text(path, ".md5.txt")
-    if said != md5_line(name, md5):
+    recorded = _text(path, ".md5.txt")
+    if recorded != md5_line(name, md5):
+        expected = recorded.split(" ")[0] or "nothing"
         raise UserError(
-            f"{path.name} and its .md5.txt do not agree: {md5}, expected {said.split(' ')[0] or 'nothing'}",
+            f"{path.name} and its .md5.txt do not agree: {md5}, expected {expected}",
             f"remove {path} and run the same command again",
         )
     deps = tcz.parse_dep(_text(path, ".dep"), f"{path}.dep")
-    # Most of Tiny Core's extensions depend on none and have no .dep; an empty one would be
-    # taken for a leftover by update-everything, which expects it in dep.db.
+    # update-everything expects every extension with a .dep in dep.db and treats an empty .dep as
+    # a leftover.  So an extension without dependencies has no .dep, as on Tiny Core's mirrors.
     files = [file for file in tcz.file_names(name) if deps or not file.endswith(".dep")]
     return MirrorExtension(
         name=name,
@@ -149,8 +150,11 @@ def entry(settings: Settings, name: str) -> MirrorExtension:
 
 
 def info_fields(text: str) -> dict[str, str]:
-    """Return the fields of a .info file: `Label:`, white space, the value, which may go on
-    in lines that begin with white space."""
+    """Return the fields of a .info file by label.
+
+    A field is `Label:`, white space and the value.  A line that begins with white space
+    continues the value.
+    """
     fields: dict[str, str] = {}
     label = ""
     for line in text.splitlines():
@@ -166,19 +170,19 @@ def info_fields(text: str) -> dict[str, str]:
 def md5_line(name: str, md5: str) -> str:
     """Return an extension's line in md5.db.
 
-    tce-update compares it with the whole of .md5.txt and writes it there, so it is
-    `md5sum` output with its two spaces; `grep -w " NAME.tcz"` finds it.
+    It is `md5sum` output with two spaces: tce-update compares it with the whole .md5.txt and
+    writes it there.  The tools find the line by `grep -w " NAME.tcz"`.
     """
     return f"{md5}  {name}.tcz\n"
 
 
 def databases(entries: Iterable[MirrorExtension]) -> dict[str, bytes]:
-    """Return the databases by file name, in the formats the module's head lists.
+    """Return the databases by file name.  The module's docstring lists their formats.
 
-    search.sh takes a line of tags.db apart at white space; provides.sh and depends-on.sh
-    read paragraphs (awk, `FS="\\n"; RS=""`) whose first line is the extension; tce-size
-    takes the second word of the line that `grep -w "^NAME.tcz"` finds in sizelist.
-    Extensions that depend on none are not in dep.db.
+    search.sh splits a line of tags.db at white space.  provides.sh and depends-on.sh read
+    paragraphs (awk, `FS="\\n"; RS=""`) whose first line is the extension.  tce-size takes the
+    second word of the line that `grep -w "^NAME.tcz"` finds in sizelist.  dep.db leaves out
+    extensions without dependencies.
     """
     lines: dict[str, Callable[[MirrorExtension], str]] = {
         "info.lst": lambda item: f"{item.name}.tcz\n",
@@ -196,16 +200,16 @@ def _paragraph(name: str, lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in (f"{name}.tcz", *lines, "")) if lines else ""
 
 
-def _refuse_missing(entries: Sequence[MirrorExtension]) -> None:
-    """Raise `UserError` if tce-load would be sent for what is not there."""
-    there = {item.name for item in entries}
-    lacking = [
-        f"{item.name}.tcz needs {dep}.tcz" for item in entries for dep in item.needs if dep not in there
+def _refuse_missing_dependencies(entries: Sequence[MirrorExtension]) -> None:
+    """Raise `UserError` if an extension depends on one that the mirror does not have."""
+    names = {item.name for item in entries}
+    missing = [
+        f"{item.name}.tcz needs {dep}.tcz" for item in entries for dep in item.needs if dep not in names
     ]
-    if lacking:
-        more = "\n".join(f"  {line}" for line in lacking[1:])
+    if missing:
+        more = "\n".join(f"  {line}" for line in missing[1:])
         raise UserError(
-            f"the mirror would lack an extension: {lacking[0]}", "./doit lock, then ./doit tcz", more
+            f"the mirror would lack an extension: {missing[0]}", "./doit lock, then ./doit tcz", more
         )
 
 
@@ -214,13 +218,13 @@ def _text(tcz_path: Path, ending: str) -> str:
     return path.read_bytes().decode(errors="surrogateescape") if path.is_file() else ""
 
 
-def _sums(tree: Path) -> str:
+def _sha256sums(tree: Path) -> str:
     files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file())
     return "".join(f"{sha256_file(tree / file)}  {file}\n" for file in files)
 
 
 def _normalize(tree: Path, epoch: int) -> None:
-    """Give all the same time, folders after what they hold, and modes a web server can read."""
+    """Set one time for all (a folder after its content) and modes that a web server can read."""
     for path in [*tree.rglob("*"), tree]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))

@@ -1,8 +1,8 @@
-"""A mirror's index.html: what it holds, for people, to browse and to search.
+"""A mirror's index.html: a page to browse and search its extensions.
 
-The page needs nothing but itself: no network, no other file, and no script to show
-everything; the script in its template only filters.  All that comes from an
-extension is escaped, and the page's policy lets a browser run that one script alone.
+The page needs no network and no other file.  It shows everything without scripts; the script in
+its template only filters.  Every value from an extension is escaped, and the page's content
+security policy allows that one script alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TEMPLATE = Path(__file__).with_name("mirror.html")
 class MirrorExtension:
     """An extension of a mirror.
 
-    name: without .tcz; size: bytes; deps: as its .dep names them, without .tcz; needs: the
-    same with `-KERNEL` resolved; info: fields of its .info; paths: what it brings, folders
-    left out; files: the names of the .tcz and of what lies beside it.
+    name: without .tcz; size: bytes; deps: the names in its .dep, without .tcz; needs: the same
+    with `-KERNEL` resolved; info: the fields of its .info; paths: the paths in it without
+    folders; files: the names of the .tcz and its side files.
     """
 
     name: str
@@ -38,7 +38,10 @@ class MirrorExtension:
 
 @dataclass(frozen=True)
 class Image:
-    """A container image of a mirror: its name, the tar below images/, size in bytes, digests."""
+    """A container image of a mirror.
+
+    file: the tar's name in images/; size: bytes; sha256: the tar's; digest: as in images.lst.
+    """
 
     name: str
     file: str
@@ -50,7 +53,7 @@ class Image:
 def page(title: str, folder: str, entries: Sequence[MirrorExtension], images: Sequence[Image] = ()) -> bytes:
     """Return index.html.
 
-    title: says what the mirror is of; folder: where the extensions lie, relative to the page.
+    title: the mirror's description; folder: the extensions' folder, relative to the page.
     """
     by_name = {item.name: item for item in entries}
     total = sum(item.size for item in entries) + sum(image.size for image in images)
@@ -61,7 +64,7 @@ def page(title: str, folder: str, entries: Sequence[MirrorExtension], images: Se
 
 
 def closure(name: str, by_name: Mapping[str, MirrorExtension]) -> list[str]:
-    """Return an extension and all it needs, each once, as tce-load would fetch them."""
+    """Return the names of an extension and all its dependencies that the mirror has, each once."""
     found: dict[str, None] = {}
     todo = [name]
     while todo:

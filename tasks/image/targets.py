@@ -1,4 +1,4 @@
-"""The files that an image and a mirror consist of, as tasks name them."""
+"""The files of an image and of a mirror, for the targets and file_dep of tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.util.checkout import ROOT
 def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
     """Return the files of a mirror with the extensions `names`.
 
-    Without their .dep and .info: which have one is known when they are built.
+    Their .dep and .info are left out: only the build shows which extensions have one.
     """
     top = mirror_layout.mirror(settings)
     folder = top / mirror_layout.mirror_folder(settings.profile)
@@ -26,9 +26,9 @@ def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
 
 
 def image_files(settings: Settings) -> list[Path]:
-    """Return what images.lst is made from: image tars of this machine, and the lock of fetched ones.
+    """Return the inputs of images.lst: the local image tars, and the lock if images are fetched.
 
-    A tar that does not exist is the images stage's to explain.
+    A missing tar is left out, so that the images stage reports it.
     """
     sources = [image.source for image in settings.profile.images]
     fetched = any(not source.is_local for source in sources)

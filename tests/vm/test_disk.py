@@ -52,7 +52,7 @@ def test_boots_and_keeps_what_was_written(firmware: Firmware, drive: Disk, tmp_p
 
 def test_the_file_system_is_sound_and_owned_by_tc(image: Settings, tmp_path: Path) -> None:
     part = tmp_path / "ext3.img"
-    offset = (disk.FIRST + disk.EFI_SECTORS) * 512
+    offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
     with disk.raw(image).open("rb") as source, part.open("wb") as target:
         source.seek(offset)
         while block := source.read(1 << 20):

@@ -204,7 +204,7 @@ def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path:
     saved = image.profile.images[1].source.local_file().read_bytes()
     damaged = tmp_path / "damaged.tar"
     damaged.write_bytes(saved.replace(b"layer", b"later", 1))
-    offset = (disk.FIRST + disk.EFI_SECTORS) * 512
+    offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
     place = f"/tce/images/{image.profile.images[1].file}"
     for command in (f"rm {place}", f"write {damaged} {place}"):
         run(["debugfs", "-w", "-R", command, f"{disk.raw(image)}?offset={offset}"])

@@ -188,7 +188,7 @@ def _elf(left: bytes, right: bytes) -> str:
 
 
 def _disk(one: Path, other: Path, offset: int) -> str:
-    efi = disk.FIRST * grub.SECTOR
+    efi = disk.FIRST_PARTITION * grub.SECTOR
     ext3 = efi + disk.EFI_SECTORS * grub.SECTOR
     if offset < efi:
         return "in the partition table or GRUB's core image"

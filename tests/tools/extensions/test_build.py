@@ -182,14 +182,14 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     for name in ("below", "one", "two"):
         build.build(settings, name)
     if place == "ondemand":
-        iso.extensions(settings, tmp_path / "cde")
+        iso.copy_extensions(settings, tmp_path / "cde")
         return
     with pytest.raises(UserError, match=r"below\.tcz and two\.tcz both contain usr/share/thing\n") as caught:
-        iso.extensions(settings, tmp_path / "cde")
+        iso.copy_extensions(settings, tmp_path / "cde")
     assert "leave it out of below or two" in caught.value.hint
     (tmp_path / "extensions/two/files/usr/share/thing").write_text("one")
     build.build(settings, "two")
-    iso.extensions(settings, tmp_path / "cde-2")
+    iso.copy_extensions(settings, tmp_path / "cde-2")
 
 
 def test_an_extension_without_files_is_refused(workshop: Workshop) -> None:

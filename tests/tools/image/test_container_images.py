@@ -61,7 +61,7 @@ def test_iso_and_disk_carry_the_tars_and_their_list(carried: Settings, tmp_path:
     run(["xorriso", "-osirrox", "on", "-indev", carried.iso, "-extract", "/cde/images", out])
     check(out, carried)
     disk.build(carried)
-    offset = (disk.FIRST + disk.EFI_SECTORS) * 512
+    offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
     (tmp_path / "tce").mkdir()
     image = f"{disk.raw(carried)}?offset={offset}"
     run(["debugfs", "-R", f"rdump /tce/images {tmp_path}/tce", image])

@@ -39,7 +39,7 @@ def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         loaded = profile.load("tc11")
         kept = replace(loaded, extensions=extensions, boot=replace(loaded.boot, bootcodes=codes))
         lock = Lock(extension=tuple(LockedExtension(n, "a" * 64, "b" * 32, 1) for n in ("docker", "nano")))
-        return bootcodes.lacking(kept, plan.plan(kept, lock, also=[also]))
+        return bootcodes.missing(kept, plan.plan(kept, lock, also=[also]))
 
     return call
 
@@ -91,7 +91,7 @@ def test_recipes_of_the_project_need_known_bootcodes() -> None:
     """A reason is what makes the warning worth reading."""
     needed = {code for name in recipe.names() for code in recipe.load(name).bootcodes}
     assert "noembed" in needed
-    assert needed <= set(bootcodes.known())
+    assert needed <= set(bootcodes.load_table())
 
 
 @pytest.mark.parametrize("code", ["", "no embed", "noembed\n"])
@@ -121,4 +121,4 @@ def test_a_damaged_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "bootcodes.toml").write_text('[[bootcode]]\nname = "x"\n')
     monkeypatch.setattr(bootcodes, "FILE", tmp_path / "bootcodes.toml")
     with pytest.raises(UserError, match=r"missing key 'bootcode\[0\].why'"):
-        bootcodes.known()
+        bootcodes.load_table()

@@ -111,13 +111,13 @@ def test_the_list_names_both_hashes(made: Settings, tmp_path: Path) -> None:
     )
     assert first.digest == second.digest != f"sha256:{sha256}"
     assert len(text.splitlines()[1].split()) == 5
-    container_images.lay_out(made, tmp_path / "cde")
+    container_images.copy_images(made, tmp_path / "cde")
     there = {path.name: path.read_bytes() for path in (tmp_path / "cde/images").iterdir()}
     assert there == {first.file: TAR, second.file: TAR, "images.lst": text.encode()}
 
 
 def test_without_images_there_is_no_folder(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    container_images.lay_out(make_settings(), tmp_path / "cde")
+    container_images.copy_images(make_settings(), tmp_path / "cde")
     assert not (tmp_path / "cde").exists()
 
 
@@ -151,12 +151,12 @@ def test_a_tar_changed_after_its_check(made: Settings, tmp_path: Path) -> None:
     container_images.build(made)
     (tmp_path / "local.tar").write_bytes(TAR + b"\0")
     with pytest.raises(UserError, match=r"local\.tar has changed since it was checked"):
-        container_images.lay_out(made, tmp_path / "cde")
+        container_images.copy_images(made, tmp_path / "cde")
 
 
 def test_images_that_were_not_checked_yet(made: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"images\.lst does not exist") as caught:
-        container_images.lay_out(made, tmp_path / "cde")
+        container_images.copy_images(made, tmp_path / "cde")
     assert caught.value.hint == "./doit images"
 
 
@@ -215,5 +215,5 @@ def test_they_lie_beside_optional(made: Settings, tmp_path: Path) -> None:
     (made.kernel / "release").parent.mkdir(parents=True)
     (made.kernel / "release").write_text("6.1\n")
     bare = replace(made, profile=replace(made.profile, extensions=()))
-    iso.extensions(bare, tmp_path / "cde")
+    iso.copy_extensions(bare, tmp_path / "cde")
     assert sorted(path.name for path in (tmp_path / "cde").iterdir()) == ["images", "onboot.lst", "optional"]
