@@ -1,8 +1,7 @@
 """core.gz: the initramfs of Tiny Core, one or more cpio archives in one file.
 
-What somebody else compressed is kept byte for byte, what is added stands in archives
-behind it.  Everything here works without root: owners, device nodes and set-uid bits exist
-in the archives only.
+Existing archives stay byte for byte.  Additions go into archives behind them.  Nothing here
+needs root: owners, device nodes and set-uid bits exist in the archives only.
 """
 
 from __future__ import annotations
@@ -44,53 +43,56 @@ def write_core(
 ) -> None:
     """Write `archives` one after the other to `out`, atomically.
 
-    method None: each archive's own; level None: the method's default; mtime None: each
-    member's own.  Raises `UserError` for what cpio or the method cannot hold.
+    method: of compression, None for each archive's own; level: None for the method's default;
+    mtime: seconds since 1970, None for each member's own.  Raises `UserError` if cpio cannot
+    store a member or the method has no such level.
     """
-    write_atomic(out, joined([_packed(item, method, level, mtime) for item in archives]))
+    write_atomic(out, joined([_pack(item, method, level, mtime) for item in archives]))
 
 
 def append(base: Path, archives: Sequence[Archive], out: Path, *, mtime: int | None = None) -> None:
-    """Write `base` as it is, byte for byte, and `archives` behind it to `out` (which may be `base`).
+    """Write the bytes of `base` and `archives` behind them to `out` (which may be `base`).
 
-    Raises `UserError` if `base` is no core file, or ends in lz4: that format has no end
-    mark, and kernels such as 5.4 take what follows for another of its blocks.
+    Raises `UserError` if `base` is no core file, or if its last archive uses lz4.  That format
+    has no end mark: kernels such as 5.4 read whatever follows as one more lz4 block.
     """
     if read_core(base)[-1].method == "lz4":
         raise UserError(
-            f"{base} is compressed with lz4, nothing can be appended to it",
-            "write it anew with gzip, xz or zstd",
+            f"{base} is compressed with lz4, so nothing can be appended to it",
+            "compress it with gzip, xz or zstd instead",
         )
-    write_atomic(out, joined([base.read_bytes(), *(_packed(item, None, None, mtime) for item in archives)]))
+    write_atomic(out, joined([base.read_bytes(), *(_pack(item, None, None, mtime) for item in archives)]))
 
 
-def _packed(archive: Archive, method: str | None, level: int | None, mtime: int | None) -> bytes:
+def _pack(archive: Archive, method: str | None, level: int | None, mtime: int | None) -> bytes:
     return compression.compress(cpio.write(archive.members, mtime=mtime), method or archive.method, level)
 
 
 def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Member], list[str]]:
-    """Unpack `extra` over `root`; return what to archive for that, in order, and the names left out.
+    """Unpack `extra` over `root`.  Return the members to archive, in order, and the names left out.
 
-    What is there stays, as with tce-load, which answers "n" to `cp -i`: a folder keeps
-    its owner and mode (/tmp its 1777), a symlink to a folder stays one and is gone
-    through, and another file of that name is not replaced.  Missing parent folders are
-    added.  Raises `UserError`, with `what` in it, where a folder and a file meet.
+    Existing paths stay, as with tce-load, which answers "n" to `cp -i`.  A folder keeps its
+    owner and mode (/tmp its 1777).  A symlink to a folder stays, and its target receives the
+    files.  An existing file is not replaced.  Missing parent folders are added.
+
+    what: the name of `extra` in messages.  Raises `UserError` if a folder and a file have the
+    same path, or if the kernel would lose members.
     """
     added: dict[str, Member] = {}
     kept: list[str] = []
     for member in sorted(extra, key=lambda member: cpio.by_path(member.name)):
         for parent in reversed(Path(member.name).parents[:-1]):
             name = str(parent)
-            there = root.find(name, follow=True) or root.find(name)
-            if there is not None and not there.is_dir:
+            existing = root.find(name, follow=True) or root.find(name)
+            if existing is not None and not existing.is_dir:
                 raise UserError(f"{what} has a folder {name!r} where a file is")
-            if there is None and name not in added:
+            if existing is None and name not in added:
                 added[name] = cpio.directory(name)
         is_dir = member.kind == stat.S_IFDIR
-        there = (root.find(member.name, follow=True) if is_dir else None) or root.find(member.name)
-        if there is None:
+        existing = (root.find(member.name, follow=True) if is_dir else None) or root.find(member.name)
+        if existing is None:
             added[member.name] = member
-        elif there.is_dir != is_dir:
+        elif existing.is_dir != is_dir:
             kinds = ("a folder", "a file") if is_dir else ("a file", "a folder")
             raise UserError(f"{what} has {kinds[0]} {member.name!r} where {kinds[1]} is")
         elif not is_dir:
@@ -99,7 +101,7 @@ def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Memb
     ordered = arranged(added.values())
     root.unpack(ordered)
     if root.lost[lost:]:
-        raise UserError(f"{what}: the kernel would lose files", detail=_lines(root.lost[lost:]))
+        raise UserError(f"{what}: the kernel would lose files", detail=_list_lines(root.lost[lost:]))
     return ordered, kept
 
 
@@ -107,13 +109,13 @@ def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Memb
 
 
 def modules_archive(modules_root: Path, release: str) -> list[Member]:
-    """Return lib/modules/RELEASE of a `make modules_install` below `modules_root`.
+    """Return the members of lib/modules/RELEASE that `make modules_install` wrote below `modules_root`.
 
-    All is root:root, files 0644, compressed modules as they are; the `build` and
-    `source` links into the build machine are left out.  As in Tiny Core's own
-    modules64.gz, `kernel.tclocal` leads depmod to the modules of extensions.
+    All members are root:root and files are 0644.  Compressed modules stay compressed.  The links
+    `build` and `source` into the build machine are left out.  The link `kernel.tclocal` leads
+    depmod to the modules of extensions, as in Tiny Core's own modules64.gz.
 
-    Raises `UserError` if the release is not there, or has no modules.dep.
+    Raises `UserError` if the release or its modules.dep is missing.
     """
     top = f"lib/modules/{release}"
     if not (modules_root / top).is_dir():
@@ -139,7 +141,7 @@ def _module_mode(member: Member) -> int:
 
 
 def drop_modules(root: RootFs) -> list[str]:
-    """Remove everything in lib/modules from `root`; return the releases that stood there."""
+    """Remove the content of lib/modules from `root`.  Return the releases it had."""
     folder = root.find("lib/modules", follow=True)
     if folder is None:
         return []
@@ -154,12 +156,12 @@ def drop_modules(root: RootFs) -> list[str]:
 def build(settings: Settings) -> None:
     """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
 
-    Base archives, then our kernel's modules, then the extensions placed `initrd`, then what
-    [system] says.  The base goes in byte for byte, but for archives with modules of their
-    own (or all, if core.recompress says so).  The rest is written in parts, and only those
-    that have changed are compressed.  Raises `UserError` if a base, the modules or an
-    extension is missing or damaged, if two extensions bring the same path, or if the result
-    would lose files, have no /init or be compressed in a way the kernel cannot undo.
+    The core holds the base archives, the modules of the profile's kernel, the extensions placed
+    `initrd` and the files of [system], in this order.  The base keeps its bytes, except archives
+    with modules of their own (or all archives, with core.recompress).  The rest is written in
+    parts, and only changed parts are compressed.  Raises `UserError` if a base, the modules or
+    an extension is missing or damaged, if two extensions have the same path, if the core would
+    lose files or have no /init, or if the kernel cannot unpack its compression.
     """
     core, epoch = settings.profile.core, settings.profile.source_date_epoch
     parts = Parts(settings.core_parts / "core", core.compression, core.level, epoch)
@@ -178,7 +180,7 @@ def build(settings: Settings) -> None:
     base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
     write_atomic(settings.output / "modules64.gz", modules_gz)
     write_atomic(settings.core, joined([*base, modules_gz, added_gz, own_gz]))
-    parts.tidy()
+    parts.remove_unused()
     size, count = settings.core.stat().st_size, len(root.members())
     logger.info(
         f"{settings.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
@@ -187,7 +189,7 @@ def build(settings: Settings) -> None:
 
 
 def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
-    """Unpack the extensions placed `initrd` over `root`; return their names and what to archive."""
+    """Unpack the extensions placed `initrd` over `root`.  Return their names and the members to archive."""
     added: list[Member] = []
     placed = plan.extensions_at(settings.profile, "initrd")
     names = embedded.with_dependencies(settings.tcz, placed, release)
@@ -195,18 +197,23 @@ def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[st
         new, kept = overlay(root, embedded.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")
         added += _renumbered(new, len(added))
         if kept:
-            logger.info(f"core: {name}.tcz: kept the base's {_some(kept)}")
+            logger.info(f"core: {name}.tcz: kept the base's {_shortened(kept)}")
     conflicts.check(settings, names)
     if names:
         new, kept = overlay(root, embedded.boot_files(root, names, release), "the boot files")
         if embedded.SETUP_LIST in kept:
-            raise UserError(f"the base has a /{embedded.SETUP_LIST} of its own", "place extensions onboot")
+            raise UserError(
+                f"the base has a /{embedded.SETUP_LIST} of its own", "place the extensions `onboot`"
+            )
         added += new
     return names, added
 
 
 def check_unpackable(settings: Settings, methods: Iterable[str]) -> None:
-    """Refuse what the kernel cannot unpack, by what its .config said when it was built."""
+    """Raise `UserError` if the kernel cannot unpack one of `methods`.
+
+    The kernel stage writes the formats that the kernel can unpack to `initramfs.formats`.
+    """
     formats = (settings.kernel / "initramfs.formats").read_text().split()
     for method in methods:
         name = {"zopfli": "gzip"}.get(method, method)
@@ -215,44 +222,49 @@ def check_unpackable(settings: Settings, methods: Iterable[str]) -> None:
             raise UserError(
                 f"the core would be compressed by {method}, but the kernel has no {option} to unpack it",
                 f"add {option}=y to a fragment (kconfig/NAME.config), or set core.compression "
-                f"(for a base of others with core.recompress = true) to one of: {', '.join(formats)}",
+                f"(for fetched archives with core.recompress = true) to one of: {', '.join(formats)}",
             )
 
 
-def _renumbered(members: list[Member], start: int) -> list[Member]:
-    """Keep the hard links of one extension apart from those of another."""
-    return [replace(member, devminor=start) for member in members]
+def _renumbered(members: list[Member], device: int) -> list[Member]:
+    """Return `members` with the minor device number `device`.
+
+    Hard links are found by device and inode, so the links of two extensions must not share both.
+    """
+    return [replace(member, devminor=device) for member in members]
 
 
 def base_files(settings: Settings) -> list[Path]:
-    """Return the archives a profile's core is made from, in order."""
+    """Return the base archives of a profile's core, in order.  Raises `UserError` if it has none."""
     core = settings.profile.core
     files = [settings.output / "rootfs64.gz"] if core.rootfs else []
     files += [inputs.source_file(settings, source) for source in core.archives]
     if not files:
         raise UserError(
             f"profile {settings.name} has no base for its core",
-            "set core.rootfs = true, or name core.archives",
+            "set core.rootfs = true, or list archives in core.archives",
         )
     return files
 
 
 def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
-    """Return the base, streams to keep and members to write anew, and what the kernel makes of it."""
+    """Return the base and the root that the kernel unpacks from it.
+
+    The base is a list in order: bytes of a stream to keep, or members of an archive to write anew.
+    """
     base = [stream for path in base_files(settings) for stream in streams(path)]
     root = unpacked(archive for _, archives in base for archive in archives)
     if root.lost:
-        logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_lines(root.lost)}")
+        logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_list_lines(root.lost)}")
     dropped = drop_modules(root)
     if dropped:
-        # Modules of another release cannot be loaded; of the same one, built with
-        # another configuration, they could crash the kernel.
-        text = f"core: dropped lib/modules/{_some(dropped)} of the base, the kernel built here is {release}"
-        logger.info(text)
-        _explain(root, dropped, release)
+        # The kernel cannot load modules of another release.  Modules of the same release from
+        # another configuration could crash it.
+        names = _shortened(dropped)
+        logger.info(f"core: dropped lib/modules/{names} of the base, the kernel built here is {release}")
+        _report_other_kernel(root, dropped, release)
     everything = arranged(root.members().values())
-    # Nothing may follow lz4: it has no end mark, and kernels such as 5.4 take what comes
-    # for another of its blocks.
+    # Nothing may follow lz4 (see `append`).
     if settings.profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
         return [everything], root
     if not dropped:
@@ -265,11 +277,11 @@ def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]],
         new = without if same else [arranged(members) for members in without]
         rows += [stream] if same else new
         left += new
-    return (rows if _same(left, root) else [everything]), root
+    return (rows if _unpack_to(left, root) else [everything]), root
 
 
-def _same(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
-    """Tell whether archives that hold `rows` would make `root`, times aside."""
+def _unpack_to(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
+    """Return whether archives of `rows` unpack to `root`, if times are ignored."""
     made = merged(Archive("plain", tuple(row)) for row in rows)
     wanted = root.members()
     return made.keys() == wanted.keys() and all(
@@ -277,13 +289,13 @@ def _same(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
     )
 
 
-def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:
-    """Say what of a base made for another kernel will not do what it did."""
+def _report_other_kernel(root: RootFs, dropped: Sequence[str], release: str) -> None:
+    """Log which parts of a base expect its own kernel and may not work with the profile's."""
     if release in dropped:
-        # Without CONFIG_MODVERSIONS a kernel loads all that its release was written into.
+        # Without CONFIG_MODVERSIONS a kernel loads every module that names its release.
         logger.info(
-            f"core: the mirrors' NAME-{release}.tcz are of the base's own kernel, whose configuration "
-            "differs: take the modules built here"
+            f"core: the mirrors' NAME-{release}.tcz belong to the base's own kernel, whose configuration "
+            "differs: use the modules built here"
         )
         return
     text = f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have"
@@ -294,27 +306,29 @@ def _explain(root: RootFs, dropped: Sequence[str], release: str) -> None:
         if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
     ]
     if scripts:
-        logger.info(f"core: scripts of the base that name its own kernel's release: {_some(scripts)}")
+        logger.info(f"core: scripts of the base that name its own kernel's release: {_shortened(scripts)}")
 
 
 def _check_init(settings: Settings, root: RootFs) -> None:
-    """Refuse a core the kernel cannot start: no /init (or rdinit=) that may be executed."""
+    """Raise `UserError` if the core has no executable /init (or what `rdinit=` names)."""
     given = [word[len("rdinit=") :] for word in settings.profile.boot.bootcodes if word.startswith("rdinit=")]
     path = given[-1] if given else "/init"
     node = root.find(path, follow=True)
     if node is None or node.kind != stat.S_IFREG or not node.mode & 0o111:
         raise UserError(
             f"the core has no executable {path}: the kernel would stop with a panic",
-            "check the base archives, or set bootcode rdinit=",
+            "check the base archives, or set the bootcode rdinit=PATH",
         )
 
 
-def _some(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _lines(items: Sequence[str]) -> str:
+def _list_lines(items: Sequence[str]) -> str:
+    """Return the first items, one a line, and the number of the others."""
     more = len(items) - SHOWN
     lines = [f"  {item}" for item in items[:SHOWN]]
     return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])

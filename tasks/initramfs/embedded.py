@@ -1,11 +1,11 @@
-"""Extensions inside the initramfs, in either of the two ways Tiny Core knows.
+"""Extensions inside the initramfs, in the two ways that Tiny Core supports.
 
-Extracted into it (ezremaster's third place): the files lie in `/` from the start,
-`usr/local/tce.installed/NAME` tells tce-load that it is installed, and its script
-is run at boot through /tmp/setup.lst, the list that tce-setup works off at its end.
+Extracted (ezremaster's third place): the extension's files lie in `/`.  The file
+`usr/local/tce.installed/NAME` marks it as installed for tce-load.  tce-setup runs its script at
+boot, because /tmp/setup.lst lists it.
 
-Or packed in /tmp/builtin, which tce-setup loads before any disk or CD: the .tcz
-files in `optional/`, what to load in `onboot.lst`.
+Packed: /tmp/builtin holds the .tcz files in `optional/` and the names to load in `onboot.lst`.
+tce-setup loads them before those of any disk or CD.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETUP_LIST = "tmp/setup.lst"
 
 
 def extension_members(squashfs: Path) -> list[Member]:
-    """Return the members of an extension as if installed, `usr/local/tce.installed/NAME` included."""
+    """Return the members of an installed extension, `usr/local/tce.installed/NAME` included."""
     members = squashfs_members(squashfs)
     mark = f"{INSTALLED}/{squashfs.name.removesuffix('.tcz')}"
     if mark not in {member.name for member in members}:
@@ -35,35 +35,36 @@ def extension_members(squashfs: Path) -> list[Member]:
 
 
 def with_dependencies(folder: Path, names: Sequence[str], release: str) -> list[str]:
-    """Return `names` and all they depend on by the .dep files in `folder`, each before what needs it.
+    """Return `names` and all their dependencies by the .dep files in `folder`, dependencies first.
 
-    tce-load asks for the dependencies of what it loads, not of what is already
-    installed, so those of an extracted extension must be in the initramfs too.
-    `-KERNEL` stands for `-RELEASE`; a circle is broken where it closes, as tce-load does.
+    tce-load loads no dependencies of an extension that is already installed, so those of an
+    extracted extension must be in the initramfs too.  `-KERNEL` stands for `-RELEASE`.  A circle
+    ends at the first name that comes again, as with tce-load.
     """
-    done: dict[str, None] = {}
-    begun: set[str] = set()
+    ordered: dict[str, None] = {}
+    visited: set[str] = set()
 
     def visit(name: str) -> None:
-        if name in begun:
+        if name in visited:
             return
-        begun.add(name)
+        visited.add(name)
         dep = folder / f"{name}.tcz.dep"
         for line in dep.read_text().splitlines() if dep.is_file() else []:
             needed = line.strip().removesuffix(".tcz")
             if needed:
                 visit(f"{needed.removesuffix('-KERNEL')}-{release}" if needed.endswith("-KERNEL") else needed)
-        done[name] = None
+        ordered[name] = None
 
     for name in names:
         visit(name)
-    return list(done)
+    return list(ordered)
 
 
 def boot_files(root: RootFs, names: Sequence[str], release: str) -> list[Member]:
-    """Return what makes Tiny Core's tce-setup finish the extensions `names` extracted into `root`.
+    """Return the files by which tce-setup finishes the extensions `names`, extracted into `root`.
 
-    /tmp/setup.lst runs their scripts, in order; /etc/sysconfig/newmodules asks for depmod.
+    tce-setup runs the scripts that /tmp/setup.lst lists, in order, and runs depmod if there is
+    /etc/sysconfig/newmodules.
     """
     found: list[Member] = []
     scripts = []
@@ -80,9 +81,10 @@ def boot_files(root: RootFs, names: Sequence[str], release: str) -> list[Member]
 
 
 def builtin_members(tczs: Sequence[Path], onboot: Sequence[str]) -> list[Member]:
-    """Return /tmp/builtin with the files `tczs` (and their .dep, .md5.txt), loading `onboot` at boot.
+    """Return the members of /tmp/builtin with the files `tczs`, their .dep and their .md5.txt.
 
-    onboot: names without .tcz, in order.  Raises `UserError` if one is not among `tczs`.
+    onboot: the extensions to load at boot, without .tcz, in order.  Raises `UserError` if one is
+    not among `tczs`.
     """
     missing = set(onboot) - {path.name.removesuffix(".tcz") for path in tczs}
     if missing:

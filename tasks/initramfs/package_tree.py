@@ -1,4 +1,4 @@
-"""A folder that is long in the making, kept, and given out as hard links to what is in it."""
+"""A cache of one folder that takes long to fill.  Copies of it are hard links to its files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Any
 from tasks.util.files import atomic_dir, write_atomic
 
 
-def linked(kept: Path, inputs: Any, make: Callable[[Path], dict[str, str]], target: Path) -> dict[str, str]:
-    """Make `target` a copy of the folder that `make` fills, and return what `make` returned.
+def link_cached(
+    cached: Path, inputs: Any, fill: Callable[[Path], dict[str, str]], target: Path
+) -> dict[str, str]:
+    """Create the folder `target` as a copy of what `fill` writes.  Return what `fill` returned.
 
-    The folder is kept in `kept` with `inputs` (of what JSON can hold), and filled again when
-    they differ from the last time.  Its files are those of `target` by another name: replace
-    them there, never write into them.
+    cached: where the filled folder stays; inputs: JSON values that decide its content.  If they
+    differ from those of the last call, `fill` is called again.  The files of `target` are hard
+    links to the cached ones: replace them, never write into them.
     """
-    about = kept / "about.json"
-    asked = json.dumps(inputs, sort_keys=True)
-    if not about.is_file() or json.loads(about.read_text())["inputs"] != asked:
-        with atomic_dir(kept) as folder:
+    record = cached / "about.json"
+    key = json.dumps(inputs, sort_keys=True)
+    if not record.is_file() or json.loads(record.read_text())["inputs"] != key:
+        with atomic_dir(cached) as folder:
             (folder / "tree").mkdir()
-            made = make(folder / "tree")
-            write_atomic(folder / about.name, json.dumps({"inputs": asked, "made": made}))
-    shutil.copytree(kept / "tree", target, symlinks=True, copy_function=_link)
-    known: dict[str, str] = json.loads(about.read_text())["made"]
-    return known
+            result = fill(folder / "tree")
+            write_atomic(folder / record.name, json.dumps({"inputs": key, "made": result}))
+    shutil.copytree(cached / "tree", target, symlinks=True, copy_function=_link)
+    recorded: dict[str, str] = json.loads(record.read_text())["made"]
+    return recorded
 
 
 def _link(source: str, target: str) -> None:

@@ -1,9 +1,9 @@
-"""The parts of a core file: small archives, each compressed by itself and kept for the next build.
+"""The parts of a core file: small archives, compressed one by one and cached for the next build.
 
-The kernel unpacks any number of archives one after the other, so a core need not be one
-stream.  Its members are cut into parts at places that depend on the members alone; a part
-that was compressed before is taken from a folder of parts, the others are compressed on all
-cores.  What is written depends neither on the number of cores nor on what was built before.
+The kernel unpacks any number of archives one after the other, so a core need not be one stream.
+The members are split into parts, and the members alone decide where.  A part that was compressed
+before comes from a cache folder.  The others are compressed on all processors.  The result
+depends neither on the number of processors nor on earlier builds.
 """
 
 from __future__ import annotations
@@ -23,61 +23,65 @@ from tasks.util.files import atomic_path, remove_tree
 HASHES = 1 << 32
 SIZES = {"xz": 8 << 20, "zstd": 8 << 20}
 SIZE = 1 << 20
-"""Bytes, on the average, of a part before compression.  gzip looks back 32 KiB, so that cuts
-cost it nearly nothing; xz and zstd look back 8 MiB at their default levels."""
+"""The average size of a part before compression, in bytes.  gzip looks back 32 KiB, so small parts
+hardly enlarge its output; xz and zstd look back 8 MiB at their default levels."""
 
 
 class Parts:
-    """A folder of compressed archives, each under the digest of all it is made of.
+    """A cache folder of compressed archives.
 
-    A file is called KEY.DIGEST: the sha256 of content and compression, and that of the file
-    itself, so that a damaged one is noticed and made again.
+    A file is called KEY.DIGEST.  KEY is the sha256 of the uncompressed archive and the
+    compressor.  DIGEST is the sha256 of the file, so that a damaged file is detected and replaced.
     """
 
     def __init__(self, folder: Path, method: str, level: int | None, mtime: int) -> None:
-        """Raises `UserError` for a method or level that `compression.compress` refuses."""
+        """Open the cache `folder`, which need not exist.
+
+        method, level: of compression; mtime: of all members, in seconds since 1970.  Raises
+        `UserError` for a method or level that `compression.compress` refuses.
+        """
         self.folder = folder
         self.method = method
         self.level = compression.checked_level(method, level)
         self.mtime = mtime
         self.size = SIZES.get(method, SIZE)
-        self._maker = f"{compression.compressor(method)} level {self.level}\n".encode()
+        self._compressor = f"{compression.compressor(method)} level {self.level}\n".encode()
         names = os.listdir(folder) if folder.is_dir() else []
-        self._kept = {name.partition(".")[0]: name for name in names}
+        self._cached = {name.partition(".")[0]: name for name in names}
         self._used: set[str] = set()
-        self.made: list[str] = []
-        """Names of the parts that were compressed, not found."""
+        self.compressed: list[str] = []
+        """Names of the parts that were not in the cache."""
 
     def pack(self, layers: Sequence[Sequence[Member]]) -> list[bytes]:
-        """Return each layer as archives one after the other, padded so that they can be joined.
+        """Return the compressed archives of each layer, joined and padded so that layers can be joined.
 
-        A layer is what one archive could hold, in the order the kernel is to unpack it:
-        no name twice, folders before what they hold.
+        A layer holds the members of one archive in the order in which the kernel unpacks them: no
+        name comes twice, and a folder comes before its content.
         """
         parts = [(number, part) for number, layer in enumerate(layers) for part in split(layer, self.size)]
         with jobserver.tokens() as threads:
-            packed = parallel.each(lambda item: self._packed(item[1]), parts, threads)
+            packed = parallel.each(lambda item: self._pack_part(item[1]), parts, threads)
         rows: list[list[bytes]] = [[] for _ in layers]
         for (number, _), data in zip(parts, packed, strict=True):
             rows[number].append(data)
         return [joined(row) for row in rows]
 
     def summary(self) -> str:
-        """Return in words how much had to be compressed."""
-        return f"{len(self.made)} of {len(self._used)} parts compressed"
+        """Return a phrase for the log: how many of the parts were compressed."""
+        return f"{len(self.compressed)} of {len(self._used)} parts compressed"
 
-    def tidy(self) -> None:
-        """Remove what `pack` has not used."""
+    def remove_unused(self) -> None:
+        """Remove the cached parts that `pack` has not used."""
         for name in os.listdir(self.folder) if self.folder.is_dir() else []:
             if name not in self._used:
                 remove_tree(self.folder / name)
 
-    def _packed(self, members: Sequence[Member]) -> bytes:
+    def _pack_part(self, members: Sequence[Member]) -> bytes:
         plain = cpio.write(members, mtime=self.mtime, in_order=True)
         if self.method == "plain":
             return plain
-        key = hashlib.sha256(self._maker + plain).hexdigest()
-        name = self._kept.get(key, "")
+        key = hashlib.sha256(self._compressor + plain).hexdigest()
+        name = self._cached.get(key, "")
         if name:
             data = (self.folder / name).read_bytes()
             if name == _name(key, data):
@@ -85,11 +89,11 @@ class Parts:
                 return data
         data = compression.compress(plain, self.method, self.level)
         name = _name(key, data)
-        # What a crash has cut short does not fit its name, so fsync would only cost time.
+        # No fsync: after a crash a file that was cut short does not match the digest in its name.
         with atomic_path(self.folder / name, sync=False) as partial:
             partial.write_bytes(data)
         self._used.add(name)
-        self.made.append(name)
+        self.compressed.append(name)
         return data
 
 
@@ -98,14 +102,14 @@ def _name(key: str, data: bytes) -> str:
 
 
 def joined(pieces: Iterable[bytes]) -> bytes:
-    """Return archives one after the other, zero bytes between, as the kernel wants them."""
+    """Return archives one after the other, each padded with zero bytes as the kernel requires."""
     return b"".join(piece + bytes(-len(piece) % ALIGNMENT) for piece in pieces)
 
 
 def arranged(members: Iterable[Member]) -> list[Member]:
-    """Return the members of one tree so that it can be cut: folders first, hard links together.
+    """Return the members of one tree in an order that `split` can cut: folders first, hard links together.
 
-    Nothing else depends on the order: each name stands there once.
+    No name may come twice, so the kernel unpacks the same tree from any such order.
     """
     folders, others = [], []
     first: dict[LinkKey, tuple[bytes, ...]] = {}
@@ -120,11 +124,11 @@ def arranged(members: Iterable[Member]) -> list[Member]:
 
 
 def split(members: Sequence[Member], size: int) -> list[list[Member]]:
-    """Cut a row of members into parts of about `size` bytes; joined again they are the row.
+    """Split `members` into parts of about `size` bytes, in order.
 
-    Whether there is a cut beside a file depends on its name and size alone, so that a file
-    that comes, goes or changes leaves all other parts as they are.  A file of `size` or more
-    stands alone; the names of a hard-linked file, which must follow each other, stay together.
+    A file's name and size alone decide whether a part ends beside it.  So a new, removed or
+    changed file changes no other part.  A file of `size` bytes or more has a part of its own.
+    The names of a hard-linked file must follow each other and stay in one part.
     """
     parts: list[list[Member]] = [[]]
     for unit in _units(members):
@@ -132,7 +136,7 @@ def split(members: Sequence[Member], size: int) -> list[list[Member]]:
         if length >= size and parts[-1]:
             parts.append([])
         parts[-1] += unit
-        # Of units so long, one in size / length ends a part.
+        # One unit of this length in `size / length` ends a part.
         digest = hashlib.sha256(cpio.encode(unit[0].name)).digest()
         if int.from_bytes(digest[:4], "big") * size < length * HASHES:
             parts.append([])
@@ -140,7 +144,7 @@ def split(members: Sequence[Member], size: int) -> list[list[Member]]:
 
 
 def _units(members: Sequence[Member]) -> Iterable[list[Member]]:
-    """Yield the members one by one, names of one hard-linked file together."""
+    """Yield each member as a list of one, but all names of a hard-linked file as one list."""
     unit: list[Member] = []
     for member in members:
         if unit and (member.link_key is None or member.link_key != unit[-1].link_key):

@@ -1,9 +1,9 @@
-"""The small root of a profile that is built from apt packages: rootfs64.gz.
+"""rootfs64.gz: the small root of a profile that is built from apt packages.
 
-Packages bring the programs, `rootfs/files/` our own boot scripts as they stand in the image,
-`rootfs/rootfs.toml` the rules: what of a package is left out, BusyBox's links, owners, modes,
-device nodes.  Nothing here needs root: owners, set-uid bits and devices exist in the
-archive only.  The result keeps Tiny Core's contract: its paths, its bootcodes, its user.
+The programs come from packages and the boot scripts from `rootfs/files/`.  The rules in
+`rootfs/rootfs.toml` say which files of a package are left out, and give BusyBox's links, owners,
+modes and device nodes.  Nothing here needs root: owners, set-uid bits and devices exist in the
+archive only.  The result has Tiny Core's paths, bootcodes and user.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETID = stat.S_ISUID | stat.S_ISGID
 
 @dataclass(frozen=True)
 class Permissions:
-    """Permissions and owner ("user:group", by the names in the root's own etc/passwd)."""
+    """Mode and owner.  owner: "user:group", by the names in the root's own etc/passwd and etc/group."""
 
     mode: int
     owner: str = "root:root"
@@ -50,7 +50,7 @@ class Permissions:
 
 @dataclass(frozen=True)
 class Device:
-    """A device node: c or b, its numbers, permissions and owner."""
+    """A device node: type (c: character, b: block), numbers, mode and owner."""
 
     type: Literal["c", "b"]
     major: int
@@ -61,7 +61,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Busybox:
-    """Where a package puts BusyBox, and which of its programs get links to which copy of it."""
+    """The rules for BusyBox.
+
+    program: where a package may have put it; suid: the path of its set-uid copy; suid_applets:
+    the applets that link to that copy; without: paths of applets that get no link.
+    """
 
     program: tuple[str, ...]
     suid: str
@@ -71,7 +75,7 @@ class Busybox:
 
 @dataclass(frozen=True)
 class Rules:
-    """rootfs.toml; all paths are below the root, without a leading slash."""
+    """The content of rootfs.toml.  Paths are relative to the root, without a leading slash."""
 
     drop: tuple[str, ...]
     keep: dict[str, tuple[str, ...]]
@@ -83,35 +87,35 @@ class Rules:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a path fits one of the shell patterns, in which `*` also stands for `/`."""
+    """Return whether a path matches one of the shell patterns, in which `*` also matches `/`."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def wanted(rules: Rules, package: str, name: str) -> bool:
-    """Tell whether a package's file belongs into the root."""
+def is_included(rules: Rules, package: str, name: str) -> bool:
+    """Return whether the rules put a package's file into the root."""
     keep = rules.keep.get(package)
     return matches(name, keep) if keep is not None else not matches(name, rules.drop)
 
 
 def merge(rules: Rules, package: str, unpacked: Path, root: Path) -> list[str]:
-    """Move what is wanted of an unpacked package into `root`; return its set-id files.
+    """Move the included files of an unpacked package into `root`.  Return its set-id files.
 
-    Raises `UserError` if another package has brought one of its files, if a folder and
-    a file meet, or if a `keep` pattern fits nothing (the package was rearranged).
+    Raises `UserError` if another package has one of the files, if a folder and a file have the
+    same path, or if a `keep` pattern matches no file (the package was rearranged).
     """
     names = [name for name, is_folder in _walk(unpacked) if not is_folder]
-    chosen = [name for name in names if wanted(rules, package, name)]
+    included = [name for name in names if is_included(rules, package, name)]
     for pattern in rules.keep.get(package, ()):
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise UserError(
-                f"{RULES.name}: keep.{package}: {pattern!r} fits no file of the package",
+                f"{RULES.name}: keep.{package}: {pattern!r} matches no file of the package",
                 f"the package's files: dpkg-deb -c {package}_*.deb",
             )
     set_id = []
-    for name in chosen:
+    for name in included:
         source, target = unpacked / name, root / name
         if os.path.lexists(target):
-            raise UserError(f"package {package} brings {name}, which is there already")
+            raise UserError(f"package {package} has {name}, which another package has too")
         _make_folder(root, Path(name).parent, package)
         status = source.lstat()
         if stat.S_ISREG(status.st_mode) and status.st_mode & SETID:
@@ -120,16 +124,17 @@ def merge(rules: Rules, package: str, unpacked: Path, root: Path) -> list[str]:
     return set_id
 
 
-def _make_folder(root: Path, name: Path, who: str) -> None:
+def _make_folder(root: Path, name: Path, origin: str) -> None:
+    """Create the folder `name` below `root`.  Raises `UserError`, which names `origin`, for a file there."""
     for part in [*reversed(name.parents), name]:
         path = root / part
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise UserError(f"{who} has a folder {part}, where the root has something else")
+            raise UserError(f"{origin} has a folder {part}, where the root has something else")
     (root / name).mkdir(parents=True, exist_ok=True)
 
 
 def _walk(folder: Path, below: str = "") -> list[tuple[str, bool]]:
-    """Return (path, is a folder) of everything in `folder`, sorted, links not followed."""
+    """Return (path, whether it is a folder) of all in `folder`, sorted.  Links are not followed."""
     found: list[tuple[str, bool]] = []
     for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
         name = f"{below}/{entry.name}" if below else entry.name
@@ -141,7 +146,11 @@ def _walk(folder: Path, below: str = "") -> list[tuple[str, bool]]:
 
 
 def add_overlay(overlay: Path, root: Path) -> None:
-    """Copy our own files over the packages'.  Only the executable bit counts of their modes."""
+    """Copy the files of `overlay` over those of the packages.
+
+    Of their modes only the executable bit counts.  Raises `UserError` if a folder and a file have
+    the same path.
+    """
     for name, is_folder in _walk(overlay):
         if is_folder:
             _make_folder(root, Path(name), overlay.name)
@@ -157,47 +166,50 @@ def add_overlay(overlay: Path, root: Path) -> None:
 
 
 def list_applets(root: Path, program: str) -> list[str]:
-    """Return the paths BusyBox wants its programs at (`bin/ls`), by asking it.
+    """Return the paths of BusyBox's applets (`bin/ls`), as `busybox --list-full` prints them.
 
-    It is started through the root's own ld.so, so the machine's libraries do not matter.
+    It runs by the root's own ld.so, so the libraries of this machine do not matter.
     """
     command = [str(root / program), "--list-full"]
     loader = root / LOADER
     if elf.interpreter(root / program):
         libraries = [str(root / folder.strip("/")) for folder in elf.LIBRARY_DIRS]
-        command = [str(_inside(root, loader)), "--library-path", ":".join(libraries), *command]
+        command = [str(_resolve_link(root, loader)), "--library-path", ":".join(libraries), *command]
     output = run(command, hint="the root's BusyBox must run on this machine: build on x86-64").stdout
     return sorted(filter(None, output.split()))
 
 
-def _inside(root: Path, path: Path) -> Path:
-    """Follow a link inside `root`: absolute targets are below it, not on this machine."""
+def _resolve_link(root: Path, path: Path) -> Path:
+    """Follow a link inside `root`.  Absolute targets are relative to `root`.
+
+    Raises `UserError` for a circle of links.
+    """
     for _ in range(elf.MAX_SYMLINKS):
         if not path.is_symlink():
             return path
         target = os.readlink(path)
         path = root / target.lstrip("/") if target.startswith("/") else path.parent / target
-    raise UserError(f"{path} is a link that leads in circles")
+    raise UserError(f"{path} is a link that leads in a circle")
 
 
 def applet_links(applets: Iterable[str], present: Iterable[str], rules: Busybox) -> dict[str, str]:
-    """Return the links to make for BusyBox's programs: path -> target.
+    """Return the links for BusyBox's applets: path -> target.
 
-    A program that a package brings is never covered.  If it lies in another folder, the
-    link leads to it, so that both paths start the same program.
+    No link replaces a program of a package.  If a package has the program in another folder, the
+    link leads there, so that both paths start the same program.
     """
-    real: dict[str, str] = {}
+    programs: dict[str, str] = {}
     for path in present:
         folder, _, name = path.rpartition("/")
         if folder in PROGRAM_DIRS:
-            real.setdefault(name, path)
+            programs.setdefault(name, path)
     links: dict[str, str] = {}
     for path in applets:
         name = path.rpartition("/")[2]
-        if path in rules.without or real.get(name) == path:
+        if path in rules.without or programs.get(name) == path:
             continue
-        if name in real:
-            links[path] = f"/{real[name]}"
+        if name in programs:
+            links[path] = f"/{programs[name]}"
         elif name in rules.suid_applets:
             links[path] = f"/{rules.suid}"
         else:
@@ -206,10 +218,10 @@ def applet_links(applets: Iterable[str], present: Iterable[str], rules: Busybox)
 
 
 def add_busybox(rules: Rules, root: Path) -> None:
-    """Add the set-uid copy of BusyBox and the links to both.  Raises `UserError` if it is not there."""
+    """Add the set-uid copy of BusyBox and the links to both.  Raises `UserError` if BusyBox is missing."""
     program = next((name for name in rules.busybox.program if (root / name).is_file()), None)
     if program is None:
-        raise UserError("no package brings BusyBox", "add busybox to core.packages of the profile")
+        raise UserError("no package has BusyBox", "add busybox to core.packages of the profile")
     applets = list_applets(root, program)
     (root / rules.busybox.suid).unlink(missing_ok=True)
     shutil.copy(root / program, root / rules.busybox.suid)
@@ -231,7 +243,7 @@ def _link(root: Path, name: str, target: str) -> None:
 
 
 def read_ids(path: Path) -> dict[str, int]:
-    """Return name -> number of an /etc/passwd or /etc/group."""
+    """Return the numbers by name of an /etc/passwd or /etc/group."""
     ids = {}
     for line in path.read_text().splitlines():
         fields = line.split(":")
@@ -241,7 +253,7 @@ def read_ids(path: Path) -> dict[str, int]:
 
 
 class Owners:
-    """Turns "user:group" into numbers by a root's own etc/passwd and etc/group."""
+    """Converts "user:group" to numbers by a root's own etc/passwd and etc/group."""
 
     def __init__(self, root: Path) -> None:
         self._users = read_ids(root / "etc/passwd")
@@ -252,15 +264,15 @@ class Owners:
         if not colon or user not in self._users or group not in self._groups:
             raise UserError(
                 f"{RULES.name}: {where}: unknown owner {owner!r}",
-                "USER:GROUP, both named in rootfs/files/etc/passwd and rootfs/files/etc/group",
+                "write USER:GROUP, as in rootfs/files/etc/passwd and rootfs/files/etc/group",
             )
         return self._users[user], self._groups[group]
 
 
 def members(rules: Rules, root: Path) -> list[Member]:
-    """Return the archive's members: `root`'s content with owners and modes, and the devices.
+    """Return the archive's members: the content of `root` with owners and modes, and the devices.
 
-    Raises `UserError` if a rule for a file fits none, or names an unknown owner.
+    Raises `UserError` if a rule for files matches none, or names an unknown owner.
     """
     owners = Owners(root)
     special: dict[str, tuple[int, int, int]] = {}
@@ -268,10 +280,10 @@ def members(rules: Rules, root: Path) -> list[Member]:
         special[name] = (entry.mode, *owners(entry.owner, f"folders.{name}"))
     regular = [name for name, folder in _walk(root) if not folder and not (root / name).is_symlink()]
     for pattern, entry in rules.files.items():
-        fitting = [name for name in regular if fnmatch.fnmatchcase(name, pattern)]
-        if not fitting:
-            raise UserError(f"{RULES.name}: files: {pattern!r} fits no file of the root")
-        for name in fitting:
+        matching = [name for name in regular if fnmatch.fnmatchcase(name, pattern)]
+        if not matching:
+            raise UserError(f"{RULES.name}: files: {pattern!r} matches no file of the root")
+        for name in matching:
             special[name] = (entry.mode, *owners(entry.owner, f"files.{pattern}"))
     mode, uid, gid = special.pop(".", (0o755, 0, 0))
     found = [cpio.directory(".", mode, uid, gid), *cpio.scan_folder(root, special=special)]
@@ -282,33 +294,36 @@ def members(rules: Rules, root: Path) -> list[Member]:
 
 
 def check_set_id(rules: Rules, set_id: Mapping[str, str]) -> None:
-    """Refuse set-id files of packages that rootfs.toml says nothing about.
+    """Raise `UserError` for a package's set-id file that [files] of rootfs.toml does not list.
 
-    set_id: path -> package.  They would lose the bit without a word, and not work.
+    set_id: path -> package.  Without a rule the file would lose its set-id bit and not work.
     """
     for name, package in sorted(set_id.items()):
         if not matches(name, rules.files):
             raise UserError(
                 f"package {package}: {name} is set-uid or set-gid, but {RULES.name} does not say so",
-                "give it a mode in [files], or leave it out in [keep] or drop",
+                "give it a mode in [files], or leave it out by [keep] or drop",
             )
 
 
 def check_links(root: Path) -> None:
-    """Refuse links into folders that stay empty: what they lead to was left out."""
+    """Raise `UserError` for a link whose target is not in the root: the rules left the target out."""
     names = {name for name, _ in _walk(root)}
     for name in sorted(names):
         path = root / name
         if not path.is_symlink():
             continue
         target = os.path.normpath(os.path.join("/", os.path.dirname(name), os.readlink(path)))
-        if not target.startswith(("/proc/", "/dev/", "/sys/")) and not _reaches(root, path):
-            raise UserError(f"{name} leads to {target}, which is not in the root", f"see {RULES.name}")
+        if not target.startswith(("/proc/", "/dev/", "/sys/")) and not _has_target(root, path):
+            raise UserError(
+                f"{name} leads to {target}, which is not in the root",
+                f"keep the target or drop the link in {RULES.name}",
+            )
 
 
-def _reaches(root: Path, path: Path) -> bool:
+def _has_target(root: Path, path: Path) -> bool:
     try:
-        return os.path.lexists(_inside(root, path))
+        return os.path.lexists(_resolve_link(root, path))
     except UserError:
         return False
 
@@ -317,7 +332,7 @@ def _reaches(root: Path, path: Path) -> bool:
 
 
 def unpack_packages(rules: Rules, packages: Mapping[str, Path], root: Path) -> dict[str, str]:
-    """Fill the empty folder `root` from .debs (name -> file); return the set-id files, path -> package."""
+    """Fill the folder `root` from `packages` (name -> .deb).  Return the set-id files, path -> package."""
     set_id: dict[str, str] = {}
     for package, deb in sorted(packages.items()):
         with scratch_folder(root.parent, "deb") as folder:
@@ -328,15 +343,15 @@ def unpack_packages(rules: Rules, packages: Mapping[str, Path], root: Path) -> d
 
 
 def assemble(
-    rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Path, profile: str, kept: Path
+    rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Path, profile: str, cached: Path
 ) -> None:
-    """Make the folder `root` from the .debs `packages` (name -> file), `overlay` and the rules.
+    """Create the folder `root` from `packages` (name -> .deb), `overlay` and the rules.
 
-    In `kept` stands what the packages alone brought, for the next time.
-    Raises `UserError` for clashes, missing libraries, dangling links and rules that fit nothing.
+    cached: the folder that keeps the packages' files for the next build.  Raises `UserError` for
+    files of the same path, missing libraries, dangling links and rules that match nothing.
     """
-    set_id = package_tree.linked(
-        kept,
+    set_id = package_tree.link_cached(
+        cached,
         [rules.drop, rules.keep, {name: sha256_file(deb) for name, deb in sorted(packages.items())}],
         lambda folder: unpack_packages(rules, packages, folder),
         root,
@@ -349,13 +364,14 @@ def assemble(
         _link(root, name, target)
     add_busybox(rules, root)
     check_links(root)
-    check_root(root, profile, kept.with_name("libraries.good"))
+    check_root(root, profile, cached.with_name("libraries.good"))
 
 
 def build(settings: Settings) -> None:
-    """Write artifacts/PROFILE/rootfs64.gz and rootfs.index from core.packages, `rootfs/` and rootfs.toml.
+    """Write artifacts/PROFILE/rootfs64.gz and rootfs.index from core.packages and `rootfs/`.
 
-    Raises `UserError` as `assemble` does, and for a package that was not fetched.
+    Raises `UserError` as `assemble` does, for a package that was not fetched, and if there is a
+    secret in the root.
     """
     rules = toml_schema.load(RULES, Rules)
     core = settings.profile.core
@@ -370,16 +386,16 @@ def build(settings: Settings) -> None:
     secrets.refuse_in_members("the base root", found, settings.core_parts / "rootfs.clean")
     (packed,) = parts.pack([found])
     write_atomic(settings.output / "rootfs64.gz", packed)
-    parts.tidy()
+    parts.remove_unused()
     write_if_changed(settings.output / "rootfs.index", index(found))
     count = f"{len(found)} members from {len(core.packages)} packages"
     logger.info(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
 
 
 def index(found: Iterable[Member]) -> str:
-    """Return what an extension sees of the root, a line a member: mode, owner, path, library's sha256.
+    """Return the text of rootfs.index: a line a member with mode, owner, path and a library's sha256.
 
-    Extensions are built against this: another line in a script changes none of them.
+    Extensions depend on this file, so a change inside a script rebuilds none of them.
     """
     lines = []
     for member in found:

@@ -84,7 +84,7 @@ def test_neither_history_nor_cores_show(
         parts = Parts(used, method, None, 7)
         parts.size = 150
         (last,) = parts.pack([arranged(tree)])
-        parts.tidy()
+        parts.remove_unused()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jobserver, "_current", jobserver.create(7))
         parts = Parts(fresh, method, None, 7)
@@ -97,7 +97,7 @@ def test_neither_history_nor_cores_show(
     again = Parts(used, method, None, 7)
     again.size = 150
     assert again.pack([arranged(versions[-1])]) == [last]
-    assert again.made == []
+    assert again.compressed == []
 
 
 FILES = [regular(f"d/{number:03}", bytes([number]) * 5000) for number in range(200)]
@@ -130,7 +130,7 @@ def test_only_what_changed_is_compressed(
         (tmp_path / "core.gz").unlink()
         assert found == initramfs_file.unpacked([Archive("plain", tuple(arranged(tree)))]).members()
     assert len(parts._used) > 6
-    assert made <= len(parts.made) <= 3 * made
+    assert made <= len(parts.compressed) <= 3 * made
 
 
 def test_a_large_file_stands_alone_and_names_of_one_file_together() -> None:
@@ -151,7 +151,7 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     parts = Parts(tmp_path, "gzip", None, 0)
     assert parts.pack([TREE]) == [data]
-    assert len(parts.made) == len(list(tmp_path.iterdir())) > 0
+    assert len(parts.compressed) == len(list(tmp_path.iterdir())) > 0
 
 
 @pytest.mark.parametrize(("method", "level"), [("gzip", 13), ("xz", 10), ("zopfli", 0), ("lzip", None)])

@@ -67,7 +67,7 @@ def root(tmp_path: Path) -> Path:
 )
 def test_what_is_taken_of_a_package(package: str, name: str, expected: bool) -> None:
     rules = make_rules(("usr/share/*",), {"part": ("usr/bin/one", "*/wanted")})
-    assert rootfs.wanted(rules, package, name) is expected
+    assert rootfs.is_included(rules, package, name) is expected
 
 
 def test_merge_moves_files_and_reports_set_id(root: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_merge_moves_files_and_reports_set_id(root: Path, tmp_path: Path) -> Non
 
 def test_merge_refuses_what_is_there(root: Path, tmp_path: Path) -> None:
     unpacked = fill(tmp_path / "deb", {"etc/passwd": "other"})
-    with pytest.raises(UserError, match="package pkg brings etc/passwd, which is there already"):
+    with pytest.raises(UserError, match="package pkg has etc/passwd, which another package has too"):
         rootfs.merge(make_rules(), "pkg", unpacked, root)
 
 
@@ -93,7 +93,7 @@ def test_merge_refuses_a_folder_where_a_link_is(root: Path, tmp_path: Path) -> N
 
 def test_keep_pattern_that_fits_nothing_is_an_error(root: Path, tmp_path: Path) -> None:
     unpacked = fill(tmp_path / "deb", {"usr/bin/new": "x"})
-    with pytest.raises(UserError, match=r"keep\.pkg: 'bin/old' fits no file"):
+    with pytest.raises(UserError, match=r"keep\.pkg: 'bin/old' matches no file"):
         rootfs.merge(make_rules(keep={"pkg": ("usr/bin/new", "bin/old")}), "pkg", unpacked, root)
 
 
@@ -123,7 +123,7 @@ def test_applets_never_cover_a_program() -> None:
 
 
 def test_missing_busybox(root: Path) -> None:
-    with pytest.raises(UserError, match="no package brings BusyBox") as caught:
+    with pytest.raises(UserError, match="no package has BusyBox") as caught:
         rootfs.add_busybox(make_rules(), root)
     assert "core.packages" in caught.value.hint
 
@@ -150,7 +150,7 @@ def test_members_have_owners_modes_and_devices(root: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        (make_rules(files={"bin/gone": Permissions(0o4755)}), "files: 'bin/gone' fits no file"),
+        (make_rules(files={"bin/gone": Permissions(0o4755)}), "files: 'bin/gone' matches no file"),
         (make_rules(files={"etc/passwd": Permissions(0o644, "root:wheel")}), "unknown owner 'root:wheel'"),
         (make_rules(files={"etc/passwd": Permissions(0o644, "root")}), "unknown owner 'root'"),
         (make_rules(folders={"etc": Permissions(0o755, "nobody:staff")}), r"folders\.etc: unknown owner"),
