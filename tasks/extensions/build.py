@@ -1,8 +1,8 @@
-"""Build extensions: NAME.tcz and beside it .dep, .md5.txt, .info and .list.
+"""Build extensions: NAME.tcz and its side files .dep, .md5.txt, .info and .list.
 
-A tcz is a squashfs of paths below `/` (block size 4k, no xattrs, as Tiny Core's
-"Creating extensions" page asks), `.dep` names one extension a line, `.md5.txt` is
-`md5sum` output, `.list` holds one path a line.
+A .tcz is a squashfs of paths below `/`, with 4 KiB blocks and no xattrs, as Tiny Core's page
+"Creating extensions" requires.  `.dep` has one extension a line, `.md5.txt` is `md5sum` output,
+and `.list` has one path a line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.checks import conflicts, libraries, secrets
-from tasks.config import inputs, plan, recipe
+from tasks.config import inputs, plan
+from tasks.config import recipe as recipes
 from tasks.config.recipe import Recipe
 from tasks.config.settings import Settings
 from tasks.extensions import collect
@@ -33,54 +34,54 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 INSTALLED = "usr/local/tce.installed"
-STAFF = 50  # Tiny Core's group: those who may install extensions
+STAFF = 50  # Tiny Core's group of the users who may install extensions
 SHOWN = 5
 
 
 def build(settings: Settings, name: str) -> None:
-    """Make one extension in `artifacts/PROFILE/tcz/`.  Same inputs, same bytes.
+    """Build the extension `name` in artifacts/PROFILE/tcz/.  The same inputs give the same bytes.
 
-    Needs the base root, and the extensions it depends on, built before.  Raises
-    `UserError` if a file comes twice, or in a dependency too, if a library is missing, if
-    a program has a set-id bit that the recipe does not declare, if there is a secret in
-    it (tasks/checks/secrets.py), or no file at all.
+    The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
+    twice or is in a dependency too, if a library is missing, if a program has a set-id bit that
+    the recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), or if there
+    is no file at all.
     """
-    made = plan.recipe_of(settings.profile, name)
+    recipe = plan.recipe_of(settings.profile, name)
     deps = plan.needed_by(settings, name)
     base = base_root(settings)
     root = settings.output / "tcz-root" / name
     with atomic_dir(root) as top:
-        for origin in made.origin:
+        for origin in recipe.origin:
             collect.collect(settings, name, origin, top)
-        _own_files(name, top)
+        _copy_recipe_files(name, top)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         if not listing:
             raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
         conflicts.refuse({**{dep: conflicts.listing(settings, dep) for dep in deps}, name: listing})
-        _check_libraries(settings, name, made, root, base, deps)
-        _check_set_id(name, made, root)
-        folder = recipe.folder(name)
+        _check_libraries(settings, name, recipe, root, base, deps)
+        _check_set_id(name, recipe, root)
+        folder = recipes.folder(name)
         secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
         secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
-        _note_hidden(name, listing, base)
-        pack(settings, name, made, root, base, listing, _version(settings, made))
+        _log_hidden_files(name, listing, base)
+        pack(settings, name, recipe, root, base, listing, _version(settings, recipe))
     finally:
         remove_tree(root)
 
 
 def base_root(settings: Settings) -> RootFs:
-    """Return the profile's base root.  Raises `UserError` if it is not built or fetched yet."""
+    """Return the profile's base root.  Raises `UserError` if it is neither built nor fetched."""
     files = core.base_files(settings)
     for path in files:
         if not path.is_file():
-            raise UserError(f"{path} does not exist: extensions are checked against it", "./doit rootfs")
+            raise UserError(f"{path} does not exist, and extensions are checked against it", "./doit rootfs")
     return _read_root(tuple((path, path.stat().st_mtime_ns) for path in files))
 
 
 @functools.lru_cache(maxsize=1)
 def _read_root(states: tuple[tuple[Path, int], ...]) -> RootFs:
-    """Read the root once for all extensions of a run; they only look into it."""
+    """Return the root of the archives.  All extensions of a run share it, and none changes it."""
     return initramfs_file.unpacked(
         archive for path, _ in states for archive in initramfs_file.read_core(path)
     )
@@ -90,65 +91,69 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _own_files(name: str, root: Path) -> None:
-    """Copy `extensions/NAME/files/` over what the origins brought."""
-    top = recipe.folder(name) / "files"
-    for path in recipe.own_files(name):
+def _copy_recipe_files(name: str, root: Path) -> None:
+    """Copy extensions/NAME/files/ over the files from the origins."""
+    top = recipes.folder(name) / "files"
+    for path in recipes.own_files(name):
         target = root / path.relative_to(top)
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):
             target.unlink()
         shutil.copyfile(path, target, follow_symlinks=False)
         if not path.is_symlink():
-            target.chmod(0o755 if recipe.executable(path) else 0o644)
+            target.chmod(0o755 if recipes.executable(path) else 0o644)
 
 
 def _check_libraries(
-    settings: Settings, name: str, made: Recipe, root: Path, base: RootFs, deps: list[str]
+    settings: Settings, name: str, recipe: Recipe, root: Path, base: RootFs, deps: list[str]
 ) -> None:
-    own = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
-    if not any(elf.is_elf(path) for path in own.values() if not path.is_symlink()):
+    files = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
+    if not any(elf.is_elf(path) for path in files.values() if not path.is_symlink()):
         return
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
         below = libraries.extract(base.members().values(), Path(folder, "base"))
         for dep in deps:
             members = squashfs_members(settings.tcz / f"{dep}.tcz")
             below = libraries.extract(members, Path(folder, dep)) | below
-        packages = {package for origin in made.origin for package in origin.apt_packages()}
+        packages = {package for origin in recipe.origin for package in origin.apt_packages()}
         debs = inputs.package_files(settings, packages) if packages else {}
-        libraries.check(name, own, below, [debs[package] for package in sorted(packages)])
+        libraries.check(name, files, below, [debs[package] for package in sorted(packages)])
 
 
-def _check_set_id(name: str, made: Recipe, root: Path) -> None:
-    """Refuse programs that run as somebody else, unless the recipe says that they shall."""
+def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:
+    """Raise `UserError` unless the set-id files are exactly those that the recipe declares."""
     found = {
         str(path.relative_to(root))
         for path in root.rglob("*")
         if not path.is_symlink() and path.is_file() and path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)
     }
-    for path in sorted(found - set(made.setuid)):
-        hint = f'leave it out by `drop`, or say so in the recipe: setuid = ["{path}"]'
+    for path in sorted(found - set(recipe.setuid)):
+        hint = f'leave it out by `drop`, or declare it in the recipe: setuid = ["{path}"]'
         raise UserError(f"extension {name}: {path} would run as its owner or group, whoever starts it", hint)
-    for path in sorted(set(made.setuid) - found):
+    for path in sorted(set(recipe.setuid) - found):
         raise UserError(f"extension {name}: {path} has no set-id bit", "correct `setuid` in its recipe")
 
 
-def _note_hidden(name: str, listing: Sequence[str], base: RootFs) -> None:
+def _log_hidden_files(name: str, listing: Sequence[str], base: RootFs) -> None:
     hidden = [path for path in listing if base.find(path) is not None]
     if hidden:
-        logger.info(f"{name}.tcz: the base has {_some(hidden)} already, and tce-load keeps what is there")
+        logger.info(f"{name}.tcz: the base has {_shortened(hidden)} too, and tce-load keeps the base's")
 
 
 def pack(
     settings: Settings,
     name: str,
-    made: Recipe,
+    recipe: Recipe,
     root: Path,
     base: RootFs,
     listing: Sequence[str],
     version: str,
 ) -> None:
-    """Write `root` as NAME.tcz with all its side files; `listing`: its paths, folders left out."""
+    """Write `root` as NAME.tcz with its side files.
+
+    base: the root that decides the owners of folders; listing: the paths of all but folders, for
+    .list.  Raises `UserError` if mksquashfs fails.
+    """
     epoch = str(settings.profile.source_date_epoch)
     final = settings.tcz / f"{name}.tcz"
     log = settings.logs / f"tcz-{name}.log"
@@ -156,7 +161,7 @@ def pack(
     with (
         atomic_path(final) as partial,
         tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners,
-        jobserver.tokens() as processors,  # their number does not show in the squashfs
+        jobserver.tokens() as processors,  # their number does not change the squashfs
     ):
         partial.unlink()  # mksquashfs would append to it
         owners.write("".join(f"{line}\n" for line in owner_lines(root, base)))
@@ -171,30 +176,30 @@ def pack(
         )
         digest = hashlib.md5(partial.read_bytes()).hexdigest()
         size = partial.stat().st_size
-    write_atomic(settings.tcz / f"{name}.tcz.dep", plan.dep_text(settings.profile, made.deps))
+    write_atomic(settings.tcz / f"{name}.tcz.dep", plan.dep_text(settings.profile, recipe.deps))
     write_atomic(settings.tcz / f"{name}.tcz.md5.txt", f"{digest}  {name}.tcz\n")
     write_atomic(settings.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
-    info = info_text(name, made, version, size, settings.profile.source_date_epoch)
+    info = info_text(name, recipe, version, size, settings.profile.source_date_epoch)
     write_atomic(settings.tcz / f"{name}.tcz.info", info)
     logger.info(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
 
 
 def owner_lines(root: Path, base: RootFs) -> list[str]:
-    """Return mode and owner of all in an extension, as mksquashfs's pseudo files say them.
+    """Return mode and owner of each path in an extension, as lines of a mksquashfs pseudo file.
 
-    All is root:root, and folders 0755, but for two things: tce-load gives folders that are
-    there the mode and owner the extension has for them, so it must have the base's; and
-    tce.installed belongs to group staff, 0775, as on Tiny Core.
+    Owner is root:root and folders are 0755, with two exceptions.  A folder that the base has
+    keeps the base's mode and owner, because tce-load sets those of the extension on it.
+    tce.installed is 0775 and of group staff, as on Tiny Core.
     """
     lines = []
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        there = base.find(name, follow=True)
+        existing = base.find(name, follow=True)
         mode, uid, gid = stat.S_IMODE(path.lstat().st_mode), 0, 0
         if _is_folder(path):
             mode = 0o755
-            if there is not None and there.is_dir:
-                mode, uid, gid = stat.S_IMODE(there.mode), there.uid, there.gid
+            if existing is not None and existing.is_dir:
+                mode, uid, gid = stat.S_IMODE(existing.mode), existing.uid, existing.gid
             elif name == INSTALLED:
                 mode, gid = 0o775, STAFF
         elif path.is_symlink():
@@ -206,24 +211,28 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
     return lines
 
 
-def _version(settings: Settings, made: Recipe) -> str:
-    """Return the version of what the recipe names first: a package's, or what its origin says."""
-    if made.origin and made.origin[0].stated_version():
-        return made.origin[0].stated_version()
-    packages = [package for origin in made.origin for package in origin.apt_packages()]
+def _version(settings: Settings, recipe: Recipe) -> str:
+    """Return the version that the first origin states, else that of the first apt package, else 1."""
+    if recipe.origin and recipe.origin[0].stated_version():
+        return recipe.origin[0].stated_version()
+    packages = [package for origin in recipe.origin for package in origin.apt_packages()]
     versions = {package.name: package.version for package in inputs.used_lock(settings).package}
     return versions.get(packages[0], "1") if packages else "1"
 
 
-def _some(items: Sequence[str]) -> str:
+def _shortened(items: Sequence[str]) -> str:
+    """Return the first items and the number of the others."""
     more = len(items) - SHOWN
     return ", ".join(items[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def info_text(name: str, made: Recipe, version: str, size: int, epoch: int) -> str:
-    """Return the .info file, in Tiny Core's layout: a label, a colon, tabs, the value."""
-    human = f"{size / 1024:.0f}K" if size < 1 << 20 else f"{size / (1 << 20):.1f}M"
-    info = made.info
+def info_text(name: str, recipe: Recipe, version: str, size: int, epoch: int) -> str:
+    """Return the text of the .info file in Tiny Core's layout: `Label:`, white space, the value.
+
+    size: bytes; epoch: seconds since 1970, for the dates.
+    """
+    size_field = f"{size / 1024:.0f}K" if size < 1 << 20 else f"{size / (1 << 20):.1f}M"
+    info = recipe.info
     fields = [
         ("Title", f"{name}.tcz"),
         ("Description", info.description),
@@ -231,12 +240,12 @@ def info_text(name: str, made: Recipe, version: str, size: int, epoch: int) -> s
         ("Author", info.author),
         ("Original-site", info.original_site),
         ("Copying-policy", info.copying_policy),
-        ("Size", human),
+        ("Size", size_field),
         ("Extension_by", "tcbuild"),
         ("Tags", " ".join(info.tags)),
     ]
     lines = [f"{label + ':':<16}{value}".rstrip() for label, value in fields]
-    comments = [*info.comments, *(f"Needs the bootcode {code}." for code in made.bootcodes)]
+    comments = [*info.comments, *(f"Needs the bootcode {code}." for code in recipe.bootcodes)]
     for number, comment in enumerate(comments):
         lines.append(f"{'Comments:' if number == 0 else '':<16}{comment}")
     stamp = time.strftime("%Y/%m/%d", time.gmtime(epoch))

@@ -1,5 +1,7 @@
-"""What of an extension's origins goes into it, and where: each origin unpacks itself into a folder,
-and what the recipe says of it (`keep`, `drop`, `rename`, `join`) decides what goes on from there.
+"""Collect the files of an extension from its origins.
+
+Each origin unpacks its files into a folder.  The keys `keep`, `drop`, `rename` and `join` of the
+recipe decide which of them go into the extension, and where.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from tasks.util.files import remove_tree, scratch_folder
 
 
 def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
-    """Put what `origin` of the recipe `name` brings below `root`, which other origins may have filled.
+    """Copy the files of `origin` of the recipe `name` below `root`, which may hold other origins' files.
 
-    No network.  Raises `UserError` if something was not fetched or is no longer whole in the
-    cache, if a path comes a second time, and if what the recipe wants by `keep`, `rename` or
-    `join` fits no file at all: then a package is not what the recipe was written for.
+    No network.  Raises `UserError` if a file was not fetched, is missing or damaged in the cache,
+    or has a path that is taken.  Raises it too if a pattern of `keep`, `rename` or `join` matches
+    no file: then the package is not the one that the recipe was written for.
     """
     placer = Placer(origin, root)
-    files = _fetched(settings, name, origin) if isinstance(origin, LockedOrigin) else ()
+    files = _fetched_files(settings, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
         for label, folder in origin.unpack(recipe_lock.resources(settings), files, content):
@@ -35,20 +37,26 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
     placer.finish()
 
 
-def _fetched(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
-    """Return what the last fetch of `name` brought of an origin, whole in the cache."""
+def _fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
+    """Return the files that the last fetch of `name` got for an origin.
+
+    Raises `UserError` if one is missing or damaged in the cache.
+    """
     files = recipe_lock.fetched_files(settings, name, origin)
     for file in files:
         if not file.is_cached_in(settings.cache):
-            there = file.cached_in(settings.cache).exists()
-            what = "in the cache is damaged" if there else "is not in the cache"
-            raise UserError(f"{file.name} {what}", f"./doit fetch:{name}")
+            exists = file.cached_in(settings.cache).exists()
+            problem = "in the cache is damaged" if exists else "is not in the cache"
+            raise UserError(f"{file.name} {problem}", f"./doit fetch:{name}")
     return files
 
 
 @dataclass
 class Placer:
-    """Copies trees below `root` as `origin` says; `finish` ends it."""
+    """Copies trees below `root` by the keys of `origin`.  Call `finish` after the last tree.
+
+    used: the patterns that matched a file; joined: the parts of each joined file, by their names.
+    """
 
     origin: Origin
     root: Path
@@ -56,69 +64,75 @@ class Placer:
     joined: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def place(self, label: str, folder: Path) -> None:
-        """Copy what the recipe takes of the tree `folder`; `label` is what messages call it."""
+        """Copy the included files of the tree `folder`, which messages call `label`.
+
+        Raises `UserError` if a path is taken, or if `join` matches something other than a file.
+        """
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
-            if (path.is_dir() and not path.is_symlink()) or not self._taken(name):
+            if (path.is_dir() and not path.is_symlink()) or not self._is_included(name):
                 continue
-            target = self._joined_into(name)
+            target = self._join_target(name)
             if target:
                 if not path.is_file() or path.is_symlink():
                     # A link may lead to a file of this machine.
-                    raise UserError(f"{label}: {name} is no file, and `join` takes nothing else")
+                    raise UserError(f"{label}: {name} is no file, and `join` takes only files")
                 self.joined.setdefault(target, {})[name] = path.read_bytes()
             else:
                 self._copy(label, path, self._renamed(name))
 
     def finish(self) -> None:
-        """Write the joined files; refuse patterns that fitted nothing."""
+        """Write the joined files.  Raises `UserError` for a pattern that has matched no file."""
         for target, parts in self.joined.items():
-            self._make_room("join", target)
-            # A part without a newline at its end must not run into the next one.
+            self._prepare_target("join", target)
+            # A part without a final newline gets one, so that the next part begins a new line.
             content = [data if data.endswith(b"\n") else data + b"\n" for _, data in sorted(parts.items())]
             (self.root / target).write_bytes(b"".join(content))
             (self.root / target).chmod(0o644)
         wanted = [*self.origin.keep, *self.origin.rename, *self.origin.join.values()]
-        idle = [pattern for pattern in wanted if pattern not in self.used]
-        if idle:
+        unmatched = [pattern for pattern in wanted if pattern not in self.used]
+        if unmatched:
             raise UserError(
-                f"no file of {self.origin.label()} fits {', '.join(map(repr, idle))} in the recipe",
-                f"list what is in it by: {self.origin.list_command}",
+                f"no file of {self.origin.label()} matches {', '.join(map(repr, unmatched))} in the recipe",
+                f"list its files by: {self.origin.list_command}",
             )
 
-    def _taken(self, name: str) -> bool:
-        return not self._fits(name, self.origin.drop) and self._fits(name, self.origin.keep)
+    def _is_included(self, name: str) -> bool:
+        return not self._matches(name, self.origin.drop) and self._matches(name, self.origin.keep)
 
-    def _fits(self, name: str, patterns: tuple[str, ...]) -> bool:
-        fitting = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)]
-        self.used.update(fitting)
-        return bool(fitting)
+    def _matches(self, name: str, patterns: tuple[str, ...]) -> bool:
+        matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)]
+        self.used.update(matching)
+        return bool(matching)
 
-    def _joined_into(self, name: str) -> str:
+    def _join_target(self, name: str) -> str:
         for target, pattern in self.origin.join.items():
-            if self._fits(name, (pattern,)):
+            if self._matches(name, (pattern,)):
                 return target
         return ""
 
     def _renamed(self, name: str) -> str:
-        fitting = [old for old in self.origin.rename if name == old or _is_below(name, old)]
-        if not fitting:
+        matching = [old for old in self.origin.rename if name == old or _is_below(name, old)]
+        if not matching:
             return name
-        old = max(fitting, key=len)
+        old = max(matching, key=len)
         self.used.add(old)
         return self.origin.rename[old] + name[len(old) :]
 
     def _copy(self, label: str, source: Path, name: str) -> None:
-        self._make_room(label, name)
+        self._prepare_target(label, name)
         shutil.copy2(source, self.root / name, follow_symlinks=False)
 
-    def _make_room(self, label: str, name: str) -> None:
+    def _prepare_target(self, label: str, name: str) -> None:
         target = self.root / name
         if os.path.lexists(target):
-            raise UserError(f"{label} brings {name} a second time", "leave one out: `drop` in the recipe")
+            raise UserError(
+                f"{label} has {name}, which the extension has already",
+                "leave one out by `drop` in the recipe",
+            )
         for parent in target.relative_to(self.root).parents:
             if (self.root / parent).is_symlink() or (self.root / parent).is_file():
-                raise UserError(f"{label} brings {name}, but {parent} is no folder")
+                raise UserError(f"{label} has {name}, but {parent} is no folder")
         target.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""`./doit tcz:tree`: which extensions need which, as a tree with sizes."""
+"""`./doit tcz:tree`: the dependencies of extensions as a tree with sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACES = ("onboot", "copy2fs", "ondemand", "initrd")
 
 
 def print_tree(settings: Settings, names: Sequence[str]) -> None:
-    """Print what `names` (all of the profile if empty) depend on, with sizes.
+    """Print the dependencies of `names` with sizes; of all extensions of the profile if it is empty.
 
     Raises `UserError` for a name that neither the profile nor a recipe has.
     """
@@ -36,7 +36,7 @@ def print_tree(settings: Settings, names: Sequence[str]) -> None:
 
 
 def _built_deps(settings: Settings, found: Plan) -> dict[str, tuple[str, ...]]:
-    """Return every node's deps; those of module extensions from their built .dep files."""
+    """Return the dependencies by extension.  Those of module extensions come from their built .dep files."""
     deps = {name: node.deps for name, node in found.nodes.items()}
     for name in plan.module_extensions(settings.profile):
         path = settings.tcz / f"{name}.tcz.dep"
@@ -48,9 +48,10 @@ def _built_deps(settings: Settings, found: Plan) -> dict[str, tuple[str, ...]]:
 def tree_lines(
     found: Plan, deps: Mapping[str, Sequence[str]], top: Sequence[str], sizes: Mapping[str, int]
 ) -> list[str]:
-    """Return a tree as text: `NAME  SIZE  KIND`, what was shown before as `(again)`, circles marked.
+    """Return the lines of the tree.
 
-    sizes: bytes, where known.
+    A line is `NAME  SIZE  KIND`.  A branch that was printed before ends with `(again)`, and one that
+    leads back to itself with `(circle)`.  top: the roots of the tree; sizes: known sizes in bytes.
     """
     lines: list[str] = []
     shown: dict[str, None] = {}
@@ -90,7 +91,7 @@ def tree_lines(
 
 
 def size_text(size: int | None) -> str:
-    """Return bytes as Tiny Core's .info files have them: 34K, 1.2M; `-` if unknown."""
+    """Return a size in bytes in the format of Tiny Core's .info files: 34K, 1.2M, or `-` for None."""
     if size is None:
         return "-"
     if size < 1 << 20:

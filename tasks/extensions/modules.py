@@ -1,10 +1,10 @@
-"""Sort the kernel's modules as Tiny Core does: those needed to boot, and extensions.
+"""Sort the kernel's modules as Tiny Core does: into the core and into extensions.
 
-What kconfig/modules.toml puts into a group becomes `NAME-RELEASE.tcz` with its modules
-below usr/local/lib/modules/RELEASE/kernel, where depmod finds them through the core's
-`kernel.tclocal`; `original-modules-RELEASE.tcz` is empty and depends on all groups.
-The rest is the core's, with all it needs: its modules.dep, made by depmod, names no
-module that is not there.
+kconfig/modules.toml puts modules into groups.  A group becomes NAME-RELEASE.tcz with its modules
+below usr/local/lib/modules/RELEASE/kernel, where depmod finds them by the core's link
+`kernel.tclocal`.  original-modules-RELEASE.tcz is empty and depends on all groups.  The other
+modules go into the core together with all modules they need, so the core's modules.dep lists no
+module that the core lacks.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
-# What depmod reads beside the modules themselves (depmod(8), modules_install of the kernel).
+# Files that depmod reads besides the modules (depmod(8), `make modules_install` of the kernel).
 DEPMOD_INPUTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
-LEVEL = 9
+GZIP_LEVEL = 9
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """Where each module goes, by its path below lib/modules/RELEASE.
+    """The place of each module.  Modules are paths below lib/modules/RELEASE.
 
-    core: those of the core; moved: those of them that a group would have taken, but a
-    module of the core needs; groups: by the group's name.
+    core: the modules of the core; moved: those of them that belong to a group but that a module
+    of the core needs; groups: the other modules by the group's name.
     """
 
     core: tuple[str, ...]
@@ -51,10 +51,10 @@ class Sorted:
 
 
 def read_dep(text: str, what: str) -> dict[str, tuple[str, ...]]:
-    """Return modules.dep: each module's path and those of all it needs, directly or not.
+    """Return the content of a modules.dep: each module's path and the paths of all modules it needs.
 
-    A line is `PATH: PATH PATH` (modules.dep(5)).  Raises `UserError`, with `what` in it,
-    for anything else.
+    A line is `PATH: PATH PATH` (modules.dep(5)) and includes indirect needs.  what: the name of
+    the file in messages.  Raises `UserError` for any other line.
     """
     needs: dict[str, tuple[str, ...]] = {}
     for line in filter(None, text.splitlines()):
@@ -67,8 +67,11 @@ def read_dep(text: str, what: str) -> dict[str, tuple[str, ...]]:
     return needs
 
 
-def fits(path: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a module's path (`kernel/fs/nfs/nfs.ko`) is one of, or below, `patterns`."""
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Return whether a module's path (`kernel/fs/nfs/nfs.ko`) matches or is below one of `patterns`.
+
+    A pattern has no leading `kernel/` and no suffix: `fs/nfs`, `drivers/net/*`.
+    """
     parts = PurePosixPath(SUFFIX.sub("", path)).parts[1:]
     for pattern in patterns:
         wanted = pattern.split("/")
@@ -77,13 +80,16 @@ def fits(path: str, patterns: Sequence[str]) -> bool:
     return False
 
 
-def sort(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted:
-    """Return where each module of `needs` (see `read_dep`) goes.  The core is closed under needing."""
+def sort_modules(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted:
+    """Return the place of each module of `needs` (see `read_dep`).
+
+    A module of the core needs only modules of the core.
+    """
     group_of: dict[str, str] = {}
     for path in needs:
-        if not fits(path, sorting.core):
-            fitting = (group.name for group in sorting.group if fits(path, group.patterns))
-            group_of[path] = next(fitting, "")
+        if not matches(path, sorting.core):
+            matching = (group.name for group in sorting.group if matches(path, group.patterns))
+            group_of[path] = next(matching, "")
     core = {path for path in needs if not group_of.get(path)}
     moved: set[str] = set()
     todo = list(core)
@@ -102,7 +108,7 @@ def sort(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted:
 
 
 def group_deps(found: Sorted, needs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Return which groups each group needs modules of."""
+    """Return for each group the other groups whose modules it needs."""
     owner = {path: name for name, paths in found.groups.items() for path in paths}
     deps = {}
     for name, paths in found.groups.items():
@@ -112,11 +118,11 @@ def group_deps(found: Sorted, needs: Mapping[str, Sequence[str]]) -> dict[str, t
 
 
 def split(settings: Settings) -> None:
-    """Write artifacts/PROFILE/modules/ (the core's part) and every group's extension.
+    """Write artifacts/PROFILE/modules/ (the core's modules) and the extension of each group.
 
-    A group without modules becomes an empty extension, so that what depends on it can be
-    loaded: its modules are built in, or in the core.  Raises `UserError` if the kernel is not
-    built or not the one the profile declares.
+    A group without modules (all are built in or in the core) becomes an empty extension, so that
+    extensions that depend on it load.  Raises `UserError` if the kernel is not built or is not
+    the one that the profile declares.
     """
     release = installed.kernel_release(settings)
     source = settings.kernel / "modules" / "lib/modules" / release
@@ -125,7 +131,7 @@ def split(settings: Settings) -> None:
         raise UserError(f"{dep} is missing", "build the kernel again: `doit kernel`")
     needs = read_dep(dep.read_text(), str(dep))
     sorting = plan.sorting()
-    found = sort(needs, sorting)
+    found = sort_modules(needs, sorting)
     _write_core(settings, source, release, found)
     base = build.base_root(settings)
     if settings.profile.kernel.compress_modules and uses_kmod(base):
@@ -147,7 +153,7 @@ def split(settings: Settings) -> None:
 
 
 def uses_kmod(base: RootFs) -> bool:
-    """Tell whether a base root's modprobe is kmod's (Tiny Core's is BusyBox)."""
+    """Return whether a base root's modprobe is kmod's (Tiny Core's is BusyBox's)."""
     node = base.find("sbin/modprobe")
     if node is None:
         return False
@@ -168,7 +174,7 @@ def _write_core(settings: Settings, source: Path, release: str, found: Sorted) -
         present = set(found.core)
         order = top / "modules.order"
         if order.is_file():
-            # The order names objects as built, `kernel/fs/nls/nls_utf8.ko`, compressed or not.
+            # modules.order always has the suffix .ko, also for compressed modules.
             plain = {SUFFIX.sub(".ko", path) for path in present}
             lines = [line for line in order.read_text().splitlines() if SUFFIX.sub(".ko", line) in plain]
             order.write_text("".join(f"{line}\n" for line in lines))
@@ -183,18 +189,21 @@ def _write_core(settings: Settings, source: Path, release: str, found: Sorted) -
 
 
 def _depmod(settings: Settings, root: Path, release: str) -> None:
-    """Run depmod on `root`; a symbol that no module there and not the kernel has is refused."""
+    """Run depmod on `root`.
+
+    Raises `UserError` if a module needs a symbol that neither the kernel nor a module there has.
+    """
     symbols = settings.kernel / "System.map"
     check = ["-e", "-F", str(symbols)] if symbols.is_file() else []
     log = settings.logs / "depmod.log"
     log.unlink(missing_ok=True)
     problems: list[str] = []
 
-    def look(line: str) -> None:
+    def collect_problem(line: str) -> None:
         if "unknown symbol" in line:
             problems.append(line)
 
-    run(["depmod", "-b", root, *check, release], log=log, on_line=look)
+    run(["depmod", "-b", root, *check, release], log=log, on_line=collect_problem)
     if problems:
         detail = "\n".join(f"  | {line}" for line in problems[:SHOWN])
         raise UserError("modules of the core need others that are not in it", f"see {log}", detail)
@@ -206,13 +215,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _compress(top: Path) -> None:
-    """Make every plain NAME.ko a NAME.ko.gz, in modules.dep and modules.order too.
+    """Replace each NAME.ko by NAME.ko.gz, in modules.dep and modules.order too.
 
-    The .bin indexes name the plain files, and only kmod reads them: they go.
+    The .bin indexes list the uncompressed files and only kmod reads them, so they are removed.
     """
     plain = [path for path in sorted(top.rglob("*.ko")) if path.is_file()]
     for path in plain:
-        packed = compression.compress(path.read_bytes(), "gzip", LEVEL)
+        packed = compression.compress(path.read_bytes(), "gzip", GZIP_LEVEL)
         path.with_name(f"{path.name}.gz").write_bytes(packed)
         path.unlink()
     if not plain:
@@ -234,11 +243,15 @@ def _write_group(
     deps: Mapping[str, Sequence[str]],
     base: RootFs,
 ) -> None:
-    """Make one extension of modules; `title`: the group's name and description."""
+    """Write the extension of one group of modules.
+
+    title: the group's name and description; paths: its modules below `source`; deps: the needed
+    groups by group.
+    """
     group, about = title
     name = f"{group}-{release}"
     root = settings.output / "tcz-root" / name
-    made = Recipe(
+    recipe = Recipe(
         info=Info(title=name, description=about, copying_policy="GPLv2", tags=("kernel", "modules")),
         deps=tuple(f"{dep}{plan.KERNEL}" for dep in deps[group]),
     )
@@ -249,10 +262,10 @@ def _write_group(
         if settings.profile.kernel.compress_modules:
             _compress(top)
         if not paths:
-            # tce-load does not mount what holds a single folder.
+            # tce-load takes an extension with one folder for an empty one and does not mount it.
             (folder / "lib").mkdir()
     try:
         listing = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-        build.pack(settings, name, made, root, base, listing, release)
+        build.pack(settings, name, recipe, root, base, listing, release)
     finally:
         remove_tree(root)

@@ -1,4 +1,4 @@
-"""The files that extensions consist of, as tasks name them."""
+"""The files of extensions, for the targets and file_dep of tasks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasks.formats import tcz
 
 
 def module_files(settings: Settings) -> list[Path]:
-    """Return the files of all extensions made of the profile's own kernel modules."""
+    """Return the files of all extensions with modules of the profile's kernel."""
     names = module_extensions(settings.profile)
     return [settings.tcz / file for name in names for file in tcz.file_names(name)]
 
 
 def tcz_files(settings: Settings, plan: Plan, names: list[str]) -> list[Path]:
-    """Return the files of extensions and of what they depend on: .tcz and all beside it."""
+    """Return the files (.tcz and side files) of the extensions `names` and their dependencies."""
     found: list[Path] = []
     for name in plan.closure(names):
         kind = plan.nodes[name].kind
-        if kind == "modules":  # which other modules it needs is known when the kernel is built
+        if kind == "modules":  # only a built kernel shows which modules it needs: take all
             found += module_files(settings)
         else:
-            beside = tcz.UPSTREAM_SIDE_FILES if kind == "upstream" else tcz.SIDE_FILES
-            found += [settings.tcz / file for file in tcz.file_names(name, beside)]
+            side_files = tcz.UPSTREAM_SIDE_FILES if kind == "upstream" else tcz.SIDE_FILES
+            found += [settings.tcz / file for file in tcz.file_names(name, side_files)]
     return list(dict.fromkeys(found))

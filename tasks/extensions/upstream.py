@@ -1,4 +1,4 @@
-"""Extensions of the mirrors: taken as they are, listed, looked through."""
+"""Extensions of the mirrors: copied unchanged, with a list of their paths."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tasks.util.log import logger
 
 
 def install(settings: Settings, name: str) -> None:
-    """Put a fetched upstream extension, its .dep and .md5.txt into `artifacts/PROFILE/tcz/`.
+    """Copy a fetched upstream extension with .dep, .md5.txt and .list to artifacts/PROFILE/tcz/.
 
-    Says which device nodes and set-id programs it brings: whoever loads it gets them.
-    Raises `UserError` if it was not fetched, is not in the cache, or is a bomb.
+    Logs a warning that names its device nodes and set-id programs.  Raises `UserError` if it was
+    not fetched, is not in the cache, or unpacks to far too much.
     """
     item = inputs.locked_extension(settings, name)
     final = settings.tcz / f"{name}.tcz"
     write_atomic(final, inputs.extension_file(settings, name).read_bytes())
-    final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # of a recipe that had this name
+    final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # left by a recipe of this name
     paths, special = listing(final)
     if special:
         logger.warning(f"{final.name} brings {', '.join(special)}")
@@ -31,11 +31,11 @@ def install(settings: Settings, name: str) -> None:
 
 
 def listing(squashfs: Path) -> tuple[list[str], list[str]]:
-    """Return the paths of all in an extension but folders, and which are devices or set-id programs.
+    """Return all paths in an extension but folders, and descriptions of devices and set-id programs.
 
-    Raises `UserError` if it is damaged, or unpacks to far too much.
+    Raises `UserError` if it is damaged or unpacks to far too much.
     """
-    from tasks.formats.squashfs import squashfs_tar  # imports what reads archives
+    from tasks.formats.squashfs import squashfs_tar  # late: it imports archive readers
 
     paths, special = [], []
     with squashfs_tar(squashfs) as tar:

@@ -73,7 +73,7 @@ def test_what_is_in_an_extension(workshop: Workshop, capsys: pytest.CaptureFixtu
     assert workshop.side("tool", ".md5.txt") == f"{digest}  tool.tcz\n"
     assert workshop.side("tool", ".dep") == ""
     assert "Version:        1.2-3\n" in workshop.side("tool", ".info")
-    assert "tool.tcz: the base has etc/motd already" in capsys.readouterr().out
+    assert "tool.tcz: the base has etc/motd too" in capsys.readouterr().out
     about = subprocess.run(["unsquashfs", "-s", made], capture_output=True, text=True, check=True).stdout
     assert "Block size 4096" in about
     assert "Xattrs are not stored" in about

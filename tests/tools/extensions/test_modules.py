@@ -104,7 +104,7 @@ def test_a_core_that_needs_modules_outside_is_refused(split: Callable[..., Setti
     release = settings.profile.kernel.release
     source = settings.kernel / "modules/lib/modules" / release
     needs = modules.read_dep((source / "modules.dep").read_text(), "")
-    whole = modules.sort(needs, plan.sorting())
+    whole = modules.sort_modules(needs, plan.sorting())
     assert whole.moved
     less = Sorted(tuple(path for path in whole.core if path not in whole.moved), (), whole.groups)
     with pytest.raises(UserError, match="modules of the core need others") as caught:

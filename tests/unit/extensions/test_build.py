@@ -1,4 +1,4 @@
-"""What of an extension is decided without packing it: owners, the .info file."""
+"""What an extension needs before it is packed: owners, the .info file, the base root."""
 
 from __future__ import annotations
 

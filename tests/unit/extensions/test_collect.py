@@ -1,4 +1,4 @@
-"""What of an origin's files goes where, and that what was not fetched is said."""
+"""Which files of an origin go where, and the errors for files that were not fetched."""
 
 from __future__ import annotations
 
@@ -124,24 +124,27 @@ def test_the_umask_does_not_show_in_a_joined_file(tree: Path, tmp_path: Path) ->
         (AptOrigin(packages=("p",), drop=("usr/*",), keep=("etc/*", "usr/bin/*")), "'usr/bin/*'"),
     ],
 )
-def test_what_fits_nothing_is_refused(tree: Path, tmp_path: Path, origin: Origin, idle: str) -> None:
+def test_a_pattern_that_matches_nothing_is_refused(
+    tree: Path, tmp_path: Path, origin: Origin, idle: str
+) -> None:
     placer = Placer(origin, tmp_path / "root")
     placer.place("p", tree)
-    with pytest.raises(UserError, match=re.escape(f"no file of p fits {idle} in the recipe")):
+    with pytest.raises(UserError, match=re.escape(f"no file of p matches {idle} in the recipe")):
         placer.finish()
 
 
 @pytest.mark.parametrize(
     ("rename", "words"),
     [
-        ({"usr/bin/": "usr/sbin/", "usr/bin/other": "usr/sbin/tool"}, "p brings usr/sbin/tool a second time"),
+        (
+            {"usr/bin/": "usr/sbin/", "usr/bin/other": "usr/sbin/tool"},
+            "p has usr/sbin/tool, which the extension has already",
+        ),
         ({"usr/sbin/tool": "usr/bin/link/x"}, "usr/bin/link is no folder"),
         ({"usr/sbin/tool": "etc/tool.conf/x"}, "etc/tool.conf is no folder"),
     ],
 )
-def test_places_that_are_taken_are_refused(
-    tree: Path, tmp_path: Path, rename: dict[str, str], words: str
-) -> None:
+def test_a_taken_path_is_refused(tree: Path, tmp_path: Path, rename: dict[str, str], words: str) -> None:
     placer = Placer(AptOrigin(packages=("p",), rename=rename), tmp_path / "root")
     with pytest.raises(UserError, match=words):
         placer.place("p", tree)
@@ -152,7 +155,7 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tree: Path, tmp_pat
     root.mkdir()
     (tmp_path / "outside").mkdir()
     (root / "etc").symlink_to(tmp_path / "outside")
-    with pytest.raises(UserError, match=r"p brings etc/tool\.conf, but etc is no folder"):
+    with pytest.raises(UserError, match=r"p has etc/tool\.conf, but etc is no folder"):
         Placer(AptOrigin(packages=("p",)), root).place("p", tree)
     assert not list((tmp_path / "outside").iterdir())
 
@@ -215,10 +218,10 @@ def test_an_archive(
     assert not list(tmp_path.glob(".root*"))
 
 
-def test_what_was_not_fetched_is_said(
+def test_a_file_that_was_not_fetched_is_named(
     tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
-    """Also for the same recipe in another version, and what the cache has lost or holds damaged."""
+    """Also for another version of the recipe, and for files missing or damaged in the cache."""
     settings = make_settings()
     origin = ArchiveOrigin(version="1.0", urls=URLS)
     cached = fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
@@ -236,12 +239,12 @@ def test_what_was_not_fetched_is_said(
     assert caught.value.hint == "./doit fetch:x"
 
 
-def test_a_pattern_that_fits_nothing_in_an_archive(
+def test_a_pattern_that_matches_nothing_in_an_archive(
     tree: Path, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
     settings = make_settings()
     origin = ArchiveOrigin(version="1.0", urls=URLS, keep=("*/gone",))
     fetched(settings, origin, packed(tree, tmp_path / "tool-1.0.tar.xz"))
-    with pytest.raises(UserError, match=r"no file of tool-1\.0\.tar\.xz fits '\*/gone'") as caught:
+    with pytest.raises(UserError, match=r"no file of tool-1\.0\.tar\.xz matches '\*/gone'") as caught:
         collect.collect(settings, "x", origin, tmp_path / "root")
     assert "tar -tf" in caught.value.hint

@@ -33,8 +33,8 @@ from tasks.util.errors import UserError
         ("kernel/fs/Nfs/nfs.ko", "fs/nfs", False),
     ],
 )
-def test_patterns_fit_modules_and_folders(path: str, pattern: str, fitting: bool) -> None:
-    assert modules.fits(path, [pattern]) is fitting
+def test_patterns_match_modules_and_folders(path: str, pattern: str, fitting: bool) -> None:
+    assert modules.matches(path, [pattern]) is fitting
 
 
 def test_modules_dep_is_read() -> None:
@@ -61,14 +61,14 @@ SORTING = Sorting(
 )
 
 
-def test_the_first_group_that_fits_takes_a_module() -> None:
+def test_the_first_matching_group_takes_a_module() -> None:
     needs: dict[str, tuple[str, ...]] = {
         "kernel/net/scsi/a.ko": (),
         "kernel/drivers/scsi/b.ko": ("kernel/net/scsi/a.ko",),
         "kernel/drivers/scsi/hv_c.ko": (),
         "kernel/fs/d.ko": (),
     }
-    found = modules.sort(needs, SORTING)
+    found = modules.sort_modules(needs, SORTING)
     assert found.core == ("kernel/drivers/scsi/hv_c.ko", "kernel/fs/d.ko")
     assert found.moved == ()
     assert found.groups == {
@@ -79,15 +79,15 @@ def test_the_first_group_that_fits_takes_a_module() -> None:
     assert modules.group_deps(found, needs) == {"net": (), "scsi": ("net",), "none": ()}
 
 
-def test_what_the_core_needs_goes_there_through_any_number_of_steps() -> None:
-    """modules.dep lists all that is needed, but a line may be all that there is."""
+def test_modules_that_the_core_needs_go_there_through_any_number_of_steps() -> None:
+    """modules.dep lists indirect needs too, but the sorting does not rely on that."""
     needs = {
         "kernel/fs/d.ko": ("kernel/net/a.ko",),
         "kernel/net/a.ko": ("kernel/drivers/scsi/b.ko",),
         "kernel/drivers/scsi/b.ko": (),
         "kernel/net/e.ko": ("kernel/net/a.ko",),
     }
-    found = modules.sort(needs, SORTING)
+    found = modules.sort_modules(needs, SORTING)
     assert found.core == ("kernel/drivers/scsi/b.ko", "kernel/fs/d.ko", "kernel/net/a.ko")
     assert found.moved == ("kernel/drivers/scsi/b.ko", "kernel/net/a.ko")
     assert found.groups["net"] == ("kernel/net/e.ko",)
@@ -101,13 +101,13 @@ PATHS = st.sampled_from(
 @given(st.dictionaries(PATHS, st.lists(PATHS, max_size=3), max_size=20))
 def test_every_module_is_in_one_place_and_the_core_needs_nothing_outside(needs: dict[str, list[str]]) -> None:
     known = {path: tuple(dep for dep in deps if dep in needs) for path, deps in needs.items()}
-    found = modules.sort(known, SORTING)
+    found = modules.sort_modules(known, SORTING)
     everywhere = [*found.core, *(path for paths in found.groups.values() for path in paths)]
     assert sorted(everywhere) == sorted(known)
     assert all(dep in found.core for path in found.core for dep in known[path])
     # Nothing is in the core without a reason.
     reasons = {dep for path in found.core for dep in known[path]}
-    assert all(not modules.fits(path, ["net", "drivers/scsi"]) or path in reasons for path in found.core)
+    assert all(not modules.matches(path, ["net", "drivers/scsi"]) or path in reasons for path in found.core)
     deps = modules.group_deps(found, known)
     for name, paths in found.groups.items():
         reach = {name, *deps[name]}
@@ -124,7 +124,7 @@ def test_the_projects_own_sorting_is_sound() -> None:
     assert all(group.description and group.patterns for group in sorting.group)
     # What boots a CD or a disk and mounts extensions is in none of the groups.
     for path in ("drivers/block/loop", "fs/squashfs/squashfs", "fs/isofs/isofs", "drivers/block/virtio_blk"):
-        assert not any(modules.fits(f"kernel/{path}.ko", group.patterns) for group in sorting.group)
+        assert not any(modules.matches(f"kernel/{path}.ko", group.patterns) for group in sorting.group)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,6 @@ def test_which_modprobe_a_base_has(members: list[Member], kmod: bool) -> None:
     assert modules.uses_kmod(root) is kmod
 
 
-def test_the_suffix_is_taken_off_whatever_packed_it() -> None:
+def test_the_suffix_of_any_compression_is_removed() -> None:
     for suffix in (".ko", ".ko.gz", ".ko.xz", ".ko.zst"):
         assert modules.SUFFIX.sub("", f"a/b.ko.d{suffix}") == "a/b.ko.d"

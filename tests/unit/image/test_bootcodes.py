@@ -1,4 +1,4 @@
-"""Bootcodes that extensions need: who needs which, and when it is said."""
+"""Bootcodes that extensions need: which extension needs which, and when tcbuild warns."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 
 @pytest.mark.parametrize("place", ["onboot", "copy2fs", "ondemand", "initrd"])
 @pytest.mark.parametrize("name", ["runtime", "top"])
-def test_it_is_said_wherever_it_stands(warned: Callable[..., list[str]], name: str, place: str) -> None:
+def test_an_extension_counts_in_every_place(warned: Callable[..., list[str]], name: str, place: str) -> None:
     (line,) = warned(Extension(name, place))  # type: ignore[arg-type]
     assert line.startswith(f"runtime needs the bootcode noembed, which boot.bootcodes lacks: {WHY}")
     assert "\n" not in line
 
 
-def test_one_line_for_all_who_need_it(warned: Callable[..., list[str]]) -> None:
+def test_one_line_for_all_extensions_that_need_it(warned: Callable[..., list[str]]) -> None:
     (line,) = warned(Extension("top"), Extension("other"))
     assert line.startswith("runtime, other need the bootcode noembed")
 
@@ -73,7 +73,7 @@ def test_the_menu_must_have_the_word(
     assert len(warned(Extension("runtime"), codes=codes)) == lines
 
 
-def test_what_is_not_on_the_image_needs_nothing(warned: Callable[..., list[str]]) -> None:
+def test_an_extension_outside_the_image_does_not_count(warned: Callable[..., list[str]]) -> None:
     assert warned(Extension("plain"), also="runtime") == []
 
 
@@ -100,7 +100,7 @@ def test_a_bootcode_is_one_word(code: str) -> None:
         recipe.Recipe(recipe.Info("t", "d"), bootcodes=(code,))
 
 
-def test_the_info_file_says_it() -> None:
+def test_the_info_file_names_the_bootcode() -> None:
     made = recipe.Recipe(recipe.Info("t", "d", comments=("First.",)), bootcodes=("noembed",))
     lines = build.info_text("x", made, "1", 1, 0).splitlines()
     assert lines[9:11] == ["Comments:       First.", "                Needs the bootcode noembed."]
@@ -108,7 +108,9 @@ def test_the_info_file_says_it() -> None:
     assert "Comments:       Needs the bootcode noembed." in build.info_text("x", alone, "1", 1, 0)
 
 
-def test_it_is_printed(make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_warning_is_printed(
+    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = make_settings()
     runtime: Profile = replace(settings.profile, extensions=(Extension("containerd"),))
     bootcodes.warn(replace(settings, profile=runtime))

@@ -128,7 +128,7 @@ def test_an_unchanged_list_is_left_alone(made: Settings) -> None:
     assert made.images_list.stat().st_mtime_ns == before
 
 
-def test_the_declared_digest_decides(made: Settings) -> None:
+def test_another_digest_than_the_declared_one_is_refused(made: Settings) -> None:
     container_images.build(made)
     digest = container_images.parse_list(made.images_list.read_text())[0].digest
     container_images.build(with_image(made, digest=digest))
@@ -160,7 +160,7 @@ def test_images_that_were_not_checked_yet(made: Settings, tmp_path: Path) -> Non
     assert caught.value.hint == "./doit images"
 
 
-def test_what_an_image_is_made_from(made: Settings, tmp_path: Path) -> None:
+def test_the_inputs_of_the_list(made: Settings, tmp_path: Path) -> None:
     """The lock counts only for what was fetched, a local tar only while it is there."""
     near, far = made.profile.images
     assert targets.image_files(made) == [made.used_lock, tmp_path / "local.tar"]
@@ -200,17 +200,17 @@ class TestImporter:
             self.check(Extension("attr"))
         assert "containerd" in caught.value.hint
 
-    def test_an_upstream_one_brings_no_importer(self) -> None:
+    def test_an_upstream_extension_does_not_count(self) -> None:
         lock = Lock(extension=(LockedExtension("containerd", "a" * 64, "b" * 32, 1),))
         with pytest.raises(UserError, match="no extension that imports them"):
             self.check(Extension("containerd", origin="upstream"), name="tc11", lock=lock)
 
-    def test_without_images_nothing_is_asked(self) -> None:
+    def test_a_profile_without_images_needs_no_importer(self) -> None:
         nothing = replace(profile.load("apt"), extensions=())
         plan.require_importer(nothing, plan.plan(nothing, Lock()))
 
 
-def test_they_lie_beside_optional(made: Settings, tmp_path: Path) -> None:
+def test_images_lie_beside_optional(made: Settings, tmp_path: Path) -> None:
     container_images.build(made)
     (made.kernel / "release").parent.mkdir(parents=True)
     (made.kernel / "release").write_text("6.1\n")

@@ -1,4 +1,4 @@
-"""What a mirror says of extensions: databases, release, and the page; what it refuses."""
+"""A mirror: its databases, release and page, and what it refuses."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_container_images_and_their_list(shop: Settings, tmp_path: Path) -> None
         (lambda shop: (shop.output / "rootfs64.gz").unlink(), r"rootfs64\.gz does not exist"),
     ],
 )
-def test_what_is_refused_leaves_the_old_tree(
+def test_a_refused_mirror_leaves_the_old_tree(
     shop: Settings, spoil: Callable[[Settings], None], words: str
 ) -> None:
     for name in "ab":

@@ -40,7 +40,9 @@ def names(archives: list[Archive]) -> list[tuple[str, list[str]]]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.tuples(METHODS, trees(), st.integers(0, 9)), min_size=1, max_size=4))
-def test_any_row_of_archives_is_read_back(tmp_path: Path, parts: list[tuple[str, list[Member], int]]) -> None:
+def test_archives_one_after_the_other_are_read_back(
+    tmp_path: Path, parts: list[tuple[str, list[Member], int]]
+) -> None:
     """Every method, every padding the kernel allows (to 4 bytes around plain archives)."""
     file = b""
     for method, members, zeros in parts:
@@ -119,7 +121,7 @@ def test_what_the_kernel_refuses_is_refused(tmp_path: Path, file: bytes, says: s
 
 
 @pytest.mark.parametrize("method", ["plain", "gzip", "xz", "zstd"])
-def test_every_cut_of_a_row_is_noticed_or_falls_between_archives(tmp_path: Path, method: str) -> None:
+def test_a_truncated_file_is_detected_or_ends_between_archives(tmp_path: Path, method: str) -> None:
     path = tmp_path / "core.gz"
     one, two = packed(A, "gzip"), packed(B, method)
     one += bytes(-len(one) % 4)
@@ -158,7 +160,7 @@ BASE = [
 ]
 
 
-def test_an_overlay_leaves_what_is_there() -> None:
+def test_an_overlay_keeps_existing_paths() -> None:
     root = initramfs_file.unpacked([Archive("plain", tuple(BASE))])
     extra = [
         *(directory("tmp", 0o755), directory("lib"), regular("lib/libc", b"other"), regular("lib/new", b"n")),
@@ -186,7 +188,7 @@ def test_an_overlay_leaves_what_is_there() -> None:
         (regular("gone/x", b""), "x.tcz has a folder 'gone' where a file is"),
     ],
 )
-def test_a_folder_and_a_file_cannot_be_one(extra: Member, says: str) -> None:
+def test_a_folder_and_a_file_of_one_path_are_refused(extra: Member, says: str) -> None:
     with pytest.raises(UserError, match=says):
         core.overlay(initramfs_file.unpacked([Archive("plain", tuple(BASE))]), [extra], "x.tcz")
 
@@ -235,7 +237,7 @@ def view(made: Settings) -> dict[str, Member]:
     return initramfs_file.merged(initramfs_file.read_core(made.core))
 
 
-def test_modules_are_roots_and_lead_to_extensions(stage: Settings) -> None:
+def test_modules_belong_to_root_and_link_to_those_of_extensions(stage: Settings) -> None:
     members = {m.name: m for m in core.modules_archive(stage.kernel / "modules", RELEASE)}
     top = f"lib/modules/{RELEASE}"
     assert members[f"{top}/kernel/fs/squashfs.ko.xz"] == regular(
@@ -284,9 +286,7 @@ def test_build_gives_the_same_bytes_again(stage: Settings) -> None:
     assert stage.core.read_bytes() == first
 
 
-def test_a_base_with_other_modules_is_written_anew(
-    stage: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_base_with_other_modules_is_rewritten(stage: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     old = "usr/lib/modules/5.4.3-tinycore64"
     nodes = [
         directory("dev"),
@@ -333,9 +333,7 @@ def test_a_core_that_cannot_start_is_refused(stage: Settings, bootcodes: tuple[s
     assert not stage.core.exists()
 
 
-def test_a_base_the_kernel_loses_files_of_is_told(
-    stage: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lost_files_of_a_base_are_reported(stage: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     write_base(stage, [*BASE, *[regular(f"no/{n}", b"") for n in range(7)]])
     core.build(stage)
     said = capsys.readouterr().out

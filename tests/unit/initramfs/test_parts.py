@@ -1,4 +1,4 @@
-"""The parts of a core: what the kernel makes of them, and that only their content decides."""
+"""The parts of a core: what the kernel unpacks from them; their content alone decides the bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIZES = st.sampled_from([1, 150, 400, 1 << 20])
 
 
 def view(archives: Sequence[Sequence[Member]]) -> tuple[dict[str, Member], list[str]]:
-    """Return what the kernel makes of archives written and read again, and what it loses."""
+    """Return what the kernel unpacks from the written archives, and what it loses."""
     root = RootFs()
     for members in archives:
         root.unpack(cpio.read(memoryview(cpio.write(members, mtime=None, in_order=True)))[0])
@@ -38,7 +38,7 @@ def view(archives: Sequence[Sequence[Member]]) -> tuple[dict[str, Member], list[
 
 @FEW
 @given(trees(), SIZES)
-def test_the_kernel_makes_the_same_of_parts_as_of_one_archive(tree: list[Member], size: int) -> None:
+def test_the_kernel_unpacks_the_same_from_parts_as_from_one_archive(tree: list[Member], size: int) -> None:
     parts = split(arranged(tree), size)
     assert sorted(m.name for part in parts for m in part) == sorted(m.name for m in tree)
     assert all(parts)
@@ -64,7 +64,7 @@ def test_extensions_in_parts_make_what_the_overlay_said(layers: list[list[Member
     assert view([arranged(base), *parts]) == (root.members(), [])
 
 
-def test_a_symlink_of_one_extension_is_gone_through_by_the_next() -> None:
+def test_an_extension_writes_through_the_symlink_of_another() -> None:
     """In one archive sorted by path `a/x` would come before `z`, and be lost."""
     root = initramfs_file.unpacked([Archive("plain", (directory("usr"),))])
     first, _ = core.overlay(root, [symlink("a", "z"), directory("z")], "first.tcz")
@@ -75,7 +75,7 @@ def test_a_symlink_of_one_extension_is_gone_through_by_the_next() -> None:
 
 @settings(FEW, max_examples=15)
 @given(st.lists(trees(), min_size=2, max_size=3), st.sampled_from(["gzip", "xz", "plain"]))
-def test_neither_history_nor_cores_show(
+def test_earlier_builds_and_processors_do_not_change_the_bytes(
     tmp_path_factory: pytest.TempPathFactory, versions: list[list[Member]], method: str
 ) -> None:
     used, fresh = tmp_path_factory.mktemp("used"), tmp_path_factory.mktemp("fresh")
@@ -173,7 +173,7 @@ def with_core(made: Settings, **keys: Any) -> Settings:
     return dataclasses.replace(made, profile=dataclasses.replace(made.profile, core=changed))
 
 
-def test_a_base_of_others_is_kept_byte_for_byte_unless_the_profile_says_recompress(stage: Settings) -> None:
+def test_a_base_keeps_its_bytes_unless_the_profile_sets_recompress(stage: Settings) -> None:
     base = write_base(stage, BASE, mtime=5).read_bytes()
     core.build(with_core(stage, compression="zstd"))
     assert stage.core.read_bytes().startswith(base)
@@ -184,7 +184,7 @@ def test_a_base_of_others_is_kept_byte_for_byte_unless_the_profile_says_recompre
     assert {m.mtime for a in archives for m in a.members} == {1700000000}
 
 
-def test_of_a_base_with_modules_only_their_archive_is_written_anew(stage: Settings) -> None:
+def test_only_the_archive_with_modules_of_a_base_is_rewritten(stage: Settings) -> None:
     """corepure64.gz of others is rootfs64.gz and modules64.gz, one after the other."""
     first = write_base(stage, BASE, mtime=5).read_bytes()
     old = "usr/lib/modules/5.4.3"

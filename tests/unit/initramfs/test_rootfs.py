@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
         ("part", "usr/share/doc/wanted", True),  # `keep` alone decides
     ],
 )
-def test_what_is_taken_of_a_package(package: str, name: str, expected: bool) -> None:
+def test_which_files_of_a_package_are_included(package: str, name: str, expected: bool) -> None:
     rules = make_rules(("usr/share/*",), {"part": ("usr/bin/one", "*/wanted")})
     assert rootfs.is_included(rules, package, name) is expected
 
@@ -78,7 +78,7 @@ def test_merge_moves_files_and_reports_set_id(root: Path, tmp_path: Path) -> Non
     assert not (root / "usr").exists()  # folders of what is left out are left out too
 
 
-def test_merge_refuses_what_is_there(root: Path, tmp_path: Path) -> None:
+def test_merge_refuses_a_file_of_another_package(root: Path, tmp_path: Path) -> None:
     unpacked = fill(tmp_path / "deb", {"etc/passwd": "other"})
     with pytest.raises(UserError, match="package pkg has etc/passwd, which another package has too"):
         rootfs.merge(make_rules(), "pkg", unpacked, root)
@@ -91,7 +91,7 @@ def test_merge_refuses_a_folder_where_a_link_is(root: Path, tmp_path: Path) -> N
         rootfs.merge(make_rules(), "pkg", fill(tmp_path / "deb", {"lib/a/b": "x"}), root)
 
 
-def test_keep_pattern_that_fits_nothing_is_an_error(root: Path, tmp_path: Path) -> None:
+def test_keep_pattern_that_matches_nothing_is_an_error(root: Path, tmp_path: Path) -> None:
     unpacked = fill(tmp_path / "deb", {"usr/bin/new": "x"})
     with pytest.raises(UserError, match=r"keep\.pkg: 'bin/old' matches no file"):
         rootfs.merge(make_rules(keep={"pkg": ("usr/bin/new", "bin/old")}), "pkg", unpacked, root)
@@ -157,12 +157,12 @@ def test_members_have_owners_modes_and_devices(root: Path) -> None:
         (make_rules(folders={"gone": Permissions(0o755)}), "gone"),
     ],
 )
-def test_rules_that_fit_nothing(root: Path, rules: Rules, message: str) -> None:
+def test_rules_that_match_nothing(root: Path, rules: Rules, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rootfs.members(rules, root)
 
 
-def test_set_id_files_must_be_ruled() -> None:
+def test_set_id_files_need_a_rule() -> None:
     rules = make_rules(files={"*bin/su": Permissions(0o4755)})
     rootfs.check_set_id(rules, {"usr/bin/su": "util-linux"})
     with pytest.raises(UserError, match="package passwd: usr/bin/chfn is set-uid"):
