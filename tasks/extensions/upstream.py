@@ -24,7 +24,7 @@ def install(settings: Settings, name: str) -> None:
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # left by a recipe of this name
     paths, special = listing(final)
     if special:
-        logger.warning(f"{final.name} brings {', '.join(special)}")
+        logger.warning(f"{final.name} contains {', '.join(special)}")
     write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in paths))
     write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
     write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")

@@ -250,7 +250,7 @@ def base_files(settings: Settings) -> list[Path]:
 def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
     """Return the base and the root that the kernel unpacks from it.
 
-    The base is a list in order: bytes of a stream to keep, or members of an archive to write anew.
+    The base is a list in order: bytes of a stream to keep, or members of an archive to rewrite.
     """
     base = [stream for path in base_files(settings) for stream in streams(path)]
     root = unpacked(archive for _, archives in base for archive in archives)

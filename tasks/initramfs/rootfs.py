@@ -63,8 +63,8 @@ class Device:
 class Busybox:
     """The rules for BusyBox.
 
-    program: where a package may have put it; suid: the path of its set-uid copy; suid_applets:
-    the applets that link to that copy; without: paths of applets that get no link.
+    program: where a package may have put it; suid: the path of its set-uid copy;
+    suid_applets: the applets that link to that copy; without: paths of applets that get no link.
     """
 
     program: tuple[str, ...]

@@ -198,10 +198,10 @@ OTHER = "5.4.3-tinycore64"
                 "release: usr/told",
             ],
         ),
-        ("{}", ["dropped lib/modules/{}", "take the modules built here"]),
+        ("{}", ["dropped lib/modules/{}", "use the modules built here"]),
     ],
 )
-def test_what_a_base_of_another_kernel_cannot_do_is_told(
+def test_a_base_of_another_kernel_is_reported(
     split: Callable[..., Settings], capsys: pytest.CaptureFixture[str], old: str, says: list[str]
 ) -> None:
     settings = split()

@@ -35,7 +35,7 @@ def test_upstream_devices_and_set_id_programs_are_told(
     install(workshop.settings, "x")
     said = capsys.readouterr().out
     assert said == (
-        "warning: x.tcz brings -rwsr-xr-x su, -rwxr-sr-x wall, "
+        "warning: x.tcz contains -rwsr-xr-x su, -rwxr-sr-x wall, "
         "the device node or FIFO disk, the device node or FIFO pipe\n"
     )
     assert workshop.side("x", ".list") == "disk\npipe\nplain\nsu\nwall\n"
