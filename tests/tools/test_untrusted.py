@@ -82,5 +82,5 @@ def test_join_takes_no_link_to_a_file_of_this_machine(workshop: Workshop, tmp_pa
     (tree / "usr/a.crt").symlink_to(tmp_path / "secret")
     workshop.package("tool", {"usr/b.crt": b"b"})
     workshop.extension("tool", INFO + origin("tool", more='join = { "usr/all" = "usr/*.crt" }'))
-    with pytest.raises(UserError, match=r"tool: usr/a\.crt is no file, and `join` takes nothing else"):
+    with pytest.raises(UserError, match=r"tool: usr/a\.crt is no file, and `join` takes only files"):
         build.build(workshop.settings, "tool")
