@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.initramfs.package_tree import linked
+from tasks.initramfs.package_tree import link_cached
 
 
 class Maker:
@@ -26,7 +26,7 @@ class Maker:
 def test_the_same_inputs_are_made_once(tmp_path: Path) -> None:
     make = Maker()
     for target in ("one", "two"):
-        assert linked(tmp_path / "kept", {"a": 1}, make, tmp_path / target) == {"tool": "1"}
+        assert link_cached(tmp_path / "kept", {"a": 1}, make, tmp_path / target) == {"tool": "1"}
     assert make.calls == 1
     assert (tmp_path / "one/bin/tool").samefile(tmp_path / "two/bin/tool")
     assert (tmp_path / "two/link").is_symlink()
@@ -34,8 +34,8 @@ def test_the_same_inputs_are_made_once(tmp_path: Path) -> None:
 
 def test_other_inputs_are_made_again_and_leave_what_was_given_out(tmp_path: Path) -> None:
     make = Maker()
-    linked(tmp_path / "kept", {"a": 1}, make, tmp_path / "one")
-    assert linked(tmp_path / "kept", {"a": 2}, make, tmp_path / "two") == {"tool": "2"}
+    link_cached(tmp_path / "kept", {"a": 1}, make, tmp_path / "one")
+    assert link_cached(tmp_path / "kept", {"a": 2}, make, tmp_path / "two") == {"tool": "2"}
     assert (tmp_path / "one/bin/tool").read_text() == "made 1"
     assert (tmp_path / "two/bin/tool").read_text() == "made 2"
 
@@ -46,5 +46,5 @@ def test_a_failure_keeps_nothing(tmp_path: Path) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        linked(tmp_path / "kept", {}, fail, tmp_path / "target")
+        link_cached(tmp_path / "kept", {}, fail, tmp_path / "target")
     assert list(tmp_path.iterdir()) == []
