@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -231,7 +232,8 @@ def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
     record = artifacts / RECORD
     artifacts.mkdir(exist_ok=True)
     write_if_changed(record, json.dumps({"profile": name, "reason": reason}, indent=2) + "\n")
-    print(f"profile=auto chose {name}: {reason} (recorded in {record.name})")
+    # On stderr: stdout may be read by a program.
+    print(f"profile=auto chose {name}: {reason} (recorded in {record.name})", file=sys.stderr)
     return name
 
 

@@ -59,6 +59,20 @@ def test_each_command_installs_what_it_needs_and_the_venv_only_grows(checkout: P
     assert packages(checkout) == {"doit", "parts", "licences", "bucket", "prover"}
 
 
+def test_setup_writes_nothing_to_stdout(checkout: Path, cache: Path) -> None:
+    """A program or a shell may read what the command prints: `source <(./doit completion bash)`."""
+    done = subprocess.run(
+        ["./doit", "completion", "bash"],
+        cwd=checkout,
+        env=environment(checkout, cache),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "doit completion bash\n"), done.stderr
+    assert done.stderr == "setting up Python packages for building\n"
+
+
 def test_a_venv_that_has_more_serves_who_needs_less(checkout: Path, cache: Path, tmp_path: Path) -> None:
     run(checkout, cache, "sbom")
     other = make_checkout(tmp_path / "other")

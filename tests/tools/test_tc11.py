@@ -201,7 +201,7 @@ def test_auto_leaves_out_what_is_not_locked(checkout: Checkout) -> None:
         done = subprocess.run(
             command[:-1], cwd=checkout.folder, env=env, capture_output=True, text=True, check=True
         )
-        return done.stdout.splitlines()[0]
+        return done.stderr.splitlines()[0]
 
     url = checkout.tiny.mirror.url
     assert chosen() == f"profile=auto chose double: mirror {url} answered (recorded in profile.json)"

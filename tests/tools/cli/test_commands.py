@@ -196,7 +196,8 @@ def test_a_run_decides_and_records_the_profile_first(tmp_path: Path) -> None:
     assert done.returncode == 2
     record = json.loads((folder / "artifacts/profile.json").read_text())
     assert record["profile"] == "apt"
-    assert done.stdout.startswith("profile=auto chose apt: ")
+    assert done.stderr.startswith("profile=auto chose apt: ")
+    assert "profile=auto" not in done.stdout
 
 
 @pytest.mark.parametrize("words", ["list", "graph", "help", "completion words"])

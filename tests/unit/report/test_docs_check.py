@@ -148,6 +148,7 @@ def test_troubleshooting_quotes_messages_that_exist() -> None:
     quoted = [span for title in titles for span in title.split("`")[1::2]]
     assert len(quoted) > 20
     for message in quoted:
+        message = message.removeprefix("warning: ")  # the logger puts it before every warning
         for piece in filter(None, map(str.strip, message.split("…"))):
             assert piece in code, f"no message says {piece!r}"
 
