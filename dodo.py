@@ -23,9 +23,9 @@ from tasks.origins.lock import load_lock
 from tasks.toolchain import identity
 from tasks.util import jobserver
 from tasks.util.checkout import ROOT
-from tasks.util.errors import edge
+from tasks.util.errors import report_errors
 
-with edge():
+with report_errors():
     S = variables.settings()
     # Recipes take files from the machine's own packages, which fit a root made of those.
     # On another root only what the profile names is built.
@@ -97,7 +97,7 @@ def task_fetch() -> Iterator[Task]:
         "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
         "targets": files(S.used_lock),
         "uptodate": changed(
-            **variables.fetched(S.profile),
+            **variables.fetch_keys(S.profile),
             packages=PACKAGES,
             frozen=S.frozen,
             relock=S.relock,
@@ -269,7 +269,7 @@ def task_tcz() -> Iterator[Task]:
                 *([do("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
                 do("extensions.build", "build", S, name),
             ],
-            "meta": {"beforehand": [do("extensions.build", "base_root", S)]},
+            "meta": {"before_fork": [do("extensions.build", "base_root", S)]},
             # The root and what it depends on are read to see that no library is missing.
             "file_dep": [
                 *files(S.used_lock, *fetched, *recipe.files(name)),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tasks.util import host, python_packages
 from tasks.util.checkout import ROOT
-from tasks.util.errors import edge, install_signal_handlers
+from tasks.util.errors import install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.host_packages import ARTIFACTS, install_packages
 from tasks.util.log import logger
@@ -50,7 +50,7 @@ NEEDS = {
 }
 VENV = ARTIFACTS / ".venv"
 # The venv's `doit`: in a checkout it is that checkout's main program, elsewhere doit's own.
-PLAIN_DOIT = """#!{python}
+DOIT_SCRIPT = """#!{python}
 import os, sys
 if os.path.exists("tasks/cli/main.py"):
     sys.path.insert(0, os.getcwd())
@@ -66,7 +66,7 @@ def missing_packages(wanted: Collection[str]) -> list[str]:
     groups = host.groups()
     tools = {tool: package for group in wanted for tool, package in groups[group].items()}
     venv = [] if _has_venv() else ["python3-venv"]
-    return sorted({*host.lacking(tools, clean_env()["PATH"]), *venv})
+    return sorted({*host.missing_packages(tools, clean_env()["PATH"]), *venv})
 
 
 def _has_venv() -> bool:
@@ -85,14 +85,14 @@ def refresh_apt_lists() -> None:
 def make_venv(cache: Path, extras: Collection[str]) -> Path:
     """Return a venv that has what building needs, and `extras`: one that is there, or a new one.
 
-    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python, the lock and PLAIN_DOIT.  It is marked
+    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python, the lock and DOIT_SCRIPT.  It is marked
     ready last, so a cut installation is started anew, and never changed once it is ready.
     """
     key, names = _key(), sorted(extras)
     if found := _ready_venv(cache, key, extras):  # needs no right to write there
         return found
     cache.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(cache / ".venv.lock"):
+    with _locked(cache / ".venv.lock"):
         if found := _ready_venv(cache, key, extras):  # made by whom we waited for
             return found
         venv = cache / "+".join([f"venv-{key}", *names])
@@ -101,7 +101,7 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
         log = ARTIFACTS / "logs" / "setup.log"
         run([sys.executable, "-m", "venv", venv], log=log)
         _install(venv, python_packages.pins(ROOT, names), log)
-        (venv / "bin/doit").write_text(PLAIN_DOIT.format(python=venv / "bin/python3"))
+        (venv / "bin/doit").write_text(DOIT_SCRIPT.format(python=venv / "bin/python3"))
         write_atomic(venv / "ready", "")
         return venv
 
@@ -115,8 +115,8 @@ def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
 
 
 def _key() -> str:
-    digest = hashlib.sha256(f"{sys.executable} {sys.version} {python_packages.direct(ROOT)}".encode())
-    digest.update((ROOT / python_packages.LOCK).read_bytes() + PLAIN_DOIT.encode())
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {python_packages.requirements(ROOT)}".encode())
+    digest.update((ROOT / python_packages.LOCK).read_bytes() + DOIT_SCRIPT.encode())
     return digest.hexdigest()[:16]
 
 
@@ -137,7 +137,7 @@ def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None
 
 
 @contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
+def _locked(lock: Path) -> Iterator[None]:
     # The kernel takes it back when this process ends (flock(2)).
     with lock.open("w") as handle:
         try:
@@ -155,9 +155,9 @@ def link_venv(cache: Path, extras: Collection[str]) -> None:
     in replacing it.  Where it is gone, what was remembered of earlier setups is forgotten.
     """
     ARTIFACTS.mkdir(exist_ok=True)
-    with _one_at_a_time(ARTIFACTS / ".setup.lock"):
+    with _locked(ARTIFACTS / ".setup.lock"):
         before = VENV.readlink() if VENV.is_symlink() else Path()
-        kept = extras_in(before) & python_packages.direct(ROOT).keys()
+        kept = extras_in(before) & python_packages.requirements(ROOT).keys()
         venv = make_venv(cache, kept.union(extras))
         if venv == before:
             return
@@ -190,5 +190,5 @@ def main(needs: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     install_signal_handlers()
-    with edge():
+    with report_errors():
         main(sys.argv[1:])

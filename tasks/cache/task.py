@@ -24,7 +24,7 @@ from typing import Any
 
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.settings import Settings
-from tasks.engine.database import Keys, flat
+from tasks.engine.database import SavedValues, flatten
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
 from tasks.util import host, python_packages
@@ -32,7 +32,7 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.log import logger
-from tasks.util.process import PASSED, clean_env, run
+from tasks.util.process import PASSED_VARIABLES, clean_env, run
 
 # Part of every key.  Raise it when older entries must not be used any more.
 FORMAT = 1
@@ -103,7 +103,7 @@ def shared(
 
     @functools.cache
     def task_key() -> str:
-        keys = [check for check in task.get("uptodate", ()) if isinstance(check, Keys)]
+        keys = [check for check in task.get("uptodate", ()) if isinstance(check, SavedValues)]
         return key(settings, name, task["file_dep"], keys, values)
 
     def run_or_restore() -> Any:
@@ -119,7 +119,7 @@ def shared(
     wrapped = action(run_or_restore)
     wrapped.in_shared_cache = lambda: has_entry(cache, task_key)  # type: ignore[attr-defined]
     # Reading files beforehand helps a build; a restore from the cache would only wait for it.
-    meta = {what: value for what, value in task.get("meta", {}).items() if what != "beforehand"}
+    meta = {what: value for what, value in task.get("meta", {}).items() if what != "before_fork"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
 
 
@@ -201,7 +201,11 @@ def has_entry(cache: SharedCache, task_key: Callable[[], str]) -> bool:
 
 
 def key(
-    settings: Settings, name: str, inputs: Iterable[str], checks: Iterable[Keys], also: Mapping[str, Any]
+    settings: Settings,
+    name: str,
+    inputs: Iterable[str],
+    checks: Iterable[SavedValues],
+    also: Mapping[str, Any],
 ) -> str:
     """Return the cache key of task `name` with the files `inputs` and the values of `checks` and `also`."""
     values = {key: value for check in checks for key, value in check.values.items()}
@@ -211,7 +215,7 @@ def key(
         "task": name,
         "files": sorted(_file(settings, Path(path)) for path in inputs),
         "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
-        "also": flat(also),
+        "also": flatten(also),
         "release": kernel.release,
         "toolchain": build_root.root_folder(Path(), kernel.toolchain).name,
         "machine": machine(),
@@ -238,7 +242,9 @@ def machine() -> dict[str, Any]:
         "tools": tools(),
         "python": [sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION],
         "architecture": platform.machine(),
-        "environment": {name: value for name, value in clean_env().items() if not PASSED.match(name)},
+        "environment": {
+            name: value for name, value in clean_env().items() if not PASSED_VARIABLES.match(name)
+        },
     }
 
 

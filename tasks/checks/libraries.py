@@ -18,7 +18,7 @@ from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import clean_env, run
-from tasks.util.verified_digests import Known, digest
+from tasks.util.verified_digests import VerifiedDigests, digest
 
 LIBRARY = re.compile(r"\.so($|\.)")
 
@@ -121,7 +121,7 @@ def check_root(root: Path, profile: str, verified: Path) -> None:
                 facts.append(f"{place} -> {os.readlink(path)}")
             else:
                 facts.append(f"{place} {sha256_file(path) if elf.is_elf(path) else '-'}")
-    known = Known(verified, digest(Path(elf.__file__).read_bytes()))
+    known = VerifiedDigests(verified, digest(Path(elf.__file__).read_bytes()))
     state = digest(*(fact.encode(errors="surrogateescape") for fact in sorted(facts)))
     if state in known:
         return

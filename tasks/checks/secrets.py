@@ -30,7 +30,7 @@ from tasks.formats.cpio import Member
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
-from tasks.util.verified_digests import Known, digest
+from tasks.util.verified_digests import VerifiedDigests, digest
 
 RULES = Path(__file__).with_name("secrets.toml")
 ALLOWED = ROOT / "secrets.toml"
@@ -196,7 +196,9 @@ def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> Non
     searcher = scanner()
     # Values of variables are searched in all members, because no digest of them may be stored.
     values_only = dataclasses.replace(searcher, rules=dataclasses.replace(searcher.rules, pattern=()))
-    known = Known(clean, digest(RULES.read_bytes(), ALLOWED.read_bytes(), Path(__file__).read_bytes()))
+    known = VerifiedDigests(
+        clean, digest(RULES.read_bytes(), ALLOWED.read_bytes(), Path(__file__).read_bytes())
+    )
     found: list[Finding] = []
     keys = []
     for member in members:

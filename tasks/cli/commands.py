@@ -16,16 +16,16 @@ from doit.task import Task
 from tasks.cli import variables
 from tasks.config.settings import Settings
 from tasks.engine import command
-from tasks.engine.command import Edge, TaskCommand
+from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 
 
-def caller() -> Path:
+def caller_folder() -> Path:
     """Return the folder in which the command was typed; the wrapper has left it."""
     return Path(os.environ.get("TCBUILD_CWD") or ".")
 
 
-class CheckoutCommand(Edge, Command):  # type: ignore[misc]
+class CheckoutCommand(BaseCommand, Command):  # type: ignore[misc]
     """A command that needs no tasks: it works while dodo.py or a recipe is broken."""
 
     builds = False
@@ -73,7 +73,7 @@ class Check(CheckoutCommand):
         """Check files."""
         from tasks.cli import identify
 
-        identify.check_files(caller(), list(names))
+        identify.check_files(caller_folder(), list(names))
 
 
 class Doctor(CheckoutCommand):
@@ -128,7 +128,7 @@ class Verify(CheckoutCommand):
         """Check ISOs."""
         from tasks.provenance import verify
 
-        verify.check(caller(), list(names), **options)
+        verify.check(caller_folder(), list(names), **options)
 
 
 class Rebuild(CheckoutCommand):
@@ -141,7 +141,7 @@ class Rebuild(CheckoutCommand):
         """Build and compare."""
         from tasks.provenance import rebuild
 
-        rebuild.rebuild(self.settings(), caller(), **options)
+        rebuild.rebuild(self.settings(), caller_folder(), **options)
 
 
 class Reproduce(CheckoutCommand):
@@ -174,7 +174,7 @@ class Bench(CheckoutCommand):
         """Measure."""
         from tasks.cli import testing
 
-        testing.bench(caller(), list(names), **options)
+        testing.bench(caller_folder(), list(names), **options)
 
 
 class Docs(CheckoutCommand):
@@ -244,7 +244,7 @@ class Completion(TaskCommand):
         return 0
 
 
-COMMANDS: tuple[type[Edge], ...] = (
+COMMANDS: tuple[type[BaseCommand], ...] = (
     *(Run, Help, Check, Doctor, CacheList, CachePrune, Verify, Rebuild, Reproduce, Bench, Docs),
     *(Sizes, Report, Graph, Completion),
 )
@@ -252,7 +252,7 @@ COMMANDS: tuple[type[Edge], ...] = (
 
 def documented() -> list[Task]:
     """Return the commands of tcbuild for the documents, as tasks without actions."""
-    all_of_them: tuple[type[Edge], ...] = (command.Explain, *COMMANDS)
+    all_of_them: tuple[type[BaseCommand], ...] = (command.Explain, *COMMANDS)
     shown = [made for made in all_of_them if made not in (Run, Help)]
     return [
         Task(made.get_name(), None, doc=made.doc_purpose, params=list(made.cmd_options)) for made in shown

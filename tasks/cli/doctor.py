@@ -46,8 +46,8 @@ class Verdict:
 
     name: str
     state: State
-    said: str
-    mend: str = ""
+    finding: str
+    fix: str = ""
 
 
 def cache(settings: Settings) -> Iterator[Verdict]:
@@ -82,7 +82,7 @@ def leftovers(settings: Settings) -> Iterator[Verdict]:
 
 def mirrors(settings: Settings) -> Iterator[Verdict]:
     """Ask each mirror for the profile's probe file; nothing else is asked of it."""
-    wanted, mend = settings.profile, "fine for offline=1; else check the network and the proxy settings"
+    wanted, fix = settings.profile, "fine for offline=1; else check the network and the proxy settings"
     if not wanted.mirrors or not wanted.probe:
         yield Verdict("mirrors", "ok", f"profile {settings.name} uses none")
         return
@@ -95,7 +95,7 @@ def mirrors(settings: Settings) -> Iterator[Verdict]:
         url = f"{mirror.rstrip('/')}/{wanted.probe}"
         there = mirror_probe.first_answer([url], NETWORK_SECONDS, wanted.redirects) is not None
         said = "answers" if there else "not reachable, or without the profile's files"
-        yield Verdict(f"mirror {mirror}", "ok" if there else "warn", said, "" if there else mend)
+        yield Verdict(f"mirror {mirror}", "ok" if there else "warn", said, "" if there else fix)
 
 
 def apt(settings: Settings) -> Iterator[Verdict]:
@@ -115,7 +115,7 @@ def apt(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("apt", "fail", "it has no package lists", "apt-get update")
         return
     days = (time.time() - max(path.stat().st_mtime for path in there)) / 86400
-    insecure = _insecure()
+    insecure = _insecure_setting()
     if insecure:
         yield Verdict(
             "apt",
@@ -131,7 +131,7 @@ def apt(settings: Settings) -> Iterator[Verdict]:
     )
 
 
-def _insecure() -> str:
+def _insecure_setting() -> str:
     """Return a setting of apt that gives up a check, "" if there is none (apt.conf(5))."""
     told = run(["apt-config", "dump"], check=False).stdout
     found = re.search(
@@ -160,8 +160,8 @@ def pip(settings: Settings) -> Iterator[Verdict]:
     if done.status == 0:
         yield Verdict("pip", "ok", "its index answers")
     else:
-        mend = "fine if the venv is there and no recipe's wheel is to be fetched; else check pip's settings"
-        yield Verdict("pip", "warn", "its index cannot be reached", mend)
+        fix = "fine if the venv is there and no recipe's wheel is to be fetched; else check pip's settings"
+        yield Verdict("pip", "warn", "its index cannot be reached", fix)
 
 
 GIB = 1 << 30
@@ -178,7 +178,7 @@ def doctor(settings: Settings, as_json: bool = False) -> None:
     """
     found: list[Verdict] = []
     for check in CHECKS:
-        for verdict in _careful(check, settings):
+        for verdict in _run_check(check, settings):
             found.append(verdict)
             if not as_json:
                 print(line(verdict), flush=True)
@@ -194,14 +194,14 @@ def doctor(settings: Settings, as_json: bool = False) -> None:
 
 def line(verdict: Verdict) -> str:
     """Return a verdict as a line, with a second one that says how to mend it."""
-    text = f"{verdict.state:<5}{verdict.name}: {verdict.said}"
-    return f"{text}\n     mend: {verdict.mend}" if verdict.mend else text
+    text = f"{verdict.state:<5}{verdict.name}: {verdict.finding}"
+    return f"{text}\n     fix: {verdict.fix}" if verdict.fix else text
 
 
 Check = Callable[[Settings], Iterator[Verdict]]
 
 
-def _careful(check: Check, settings: Settings) -> Iterator[Verdict]:
+def _run_check(check: Check, settings: Settings) -> Iterator[Verdict]:
     """Yield what a check finds; that it could not look is a finding, too."""
     name = check.__name__.strip("_").replace("_", " ")
     try:
@@ -279,7 +279,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _kvm(settings: Settings) -> Iterator[Verdict]:
     """Ask for what a boot found; boot once if there is an image, for /dev/kvm alone proves nothing."""
     if not Path("/dev/kvm").exists():
-        yield Verdict("KVM", "warn", "there is no /dev/kvm: QEMU will emulate, some ten times slower", _KVM)
+        yield Verdict(
+            "KVM", "warn", "there is no /dev/kvm: QEMU will emulate, some ten times slower", _ENABLE_KVM
+        )
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Verdict(
             "KVM", "warn", "/dev/kvm cannot be opened", "as root: adduser USER kvm, then log in again"
@@ -300,7 +302,9 @@ def _kvm(settings: Settings) -> Iterator[Verdict]:
             )
 
 
-_KVM = "load kvm_intel or kvm_amd; in a virtual machine, have nested virtualization switched on outside"
+_ENABLE_KVM = (
+    "load kvm_intel or kvm_amd; in a virtual machine, have nested virtualization switched on outside"
+)
 
 
 def _disk_space(settings: Settings) -> Iterator[Verdict]:
@@ -318,16 +322,18 @@ def _disk_space(settings: Settings) -> Iterator[Verdict]:
                 label,
                 "warn" if free > GIB else "fail",
                 said,
-                f"free some, or use another place ({_MOVE[name]})",
+                f"free some, or use another place ({_OTHER_PLACE[name]})",
             )
         elif room.f_files and inodes < INODES:
             said = f"{inodes:,} inodes free in {place}, {INODES:,} are needed"
-            yield Verdict(label, "warn", said, f"remove small files, or use another place ({_MOVE[name]})")
+            yield Verdict(
+                label, "warn", said, f"remove small files, or use another place ({_OTHER_PLACE[name]})"
+            )
         else:
             yield Verdict(label, "ok", f"{free / GIB:.1f} GiB free in {place}")
 
 
-_MOVE = {"results": "out=DIR", "cache": "$TCBUILD_CACHE"}
+_OTHER_PLACE = {"results": "out=DIR", "cache": "$TCBUILD_CACHE"}
 
 
 def _existing(folder: Path) -> Path:
@@ -341,18 +347,18 @@ def _file_systems(settings: Settings) -> Iterator[Verdict]:
         place = _existing(folder)
         if not os.access(place, os.W_OK):
             yield Verdict(
-                label, "fail", f"{place} cannot be written to", f"use another place ({_MOVE[name]})"
+                label, "fail", f"{place} cannot be written to", f"use another place ({_OTHER_PLACE[name]})"
             )
             continue
         with files.scratch_folder(place, "doctor") as scratch:
-            problem = _unfit(scratch)
+            problem = _file_system_fault(scratch)
         if problem:
-            yield Verdict(label, "fail", f"{place} {problem}", f"use another place ({_MOVE[name]})")
+            yield Verdict(label, "fail", f"{place} {problem}", f"use another place ({_OTHER_PLACE[name]})")
         else:
             yield Verdict(label, "ok", str(place))
 
 
-def _unfit(folder: Path) -> str:
+def _file_system_fault(folder: Path) -> str:
     (folder / "a").touch()
     if (folder / "A").exists():
         return "does not tell upper from lower case, and the kernel has files that differ in nothing else"
@@ -389,9 +395,9 @@ def _user_namespaces(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("user namespaces", "ok", "can be made")
     else:
         needed = settings.profile.kernel.toolchain != "host"
-        mend = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them outside"
+        fix = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them outside"
         said = "cannot be made: pinned toolchains run in one"
-        yield Verdict("user namespaces", "fail" if needed else "warn", said, mend)
+        yield Verdict("user namespaces", "fail" if needed else "warn", said, fix)
 
 
 CHECKS: Sequence[Check] = (

@@ -40,7 +40,7 @@ GRUB_OLDEST = 0x0203
 NEAR = ("bzImage", "arch/x86/boot/bzImage", "vmlinuz64", "kernel/vmlinuz64", "boot/vmlinuz64")
 
 
-def grub_says(head: bytes, size: int) -> list[str]:
+def grub_answer(head: bytes, size: int) -> list[str]:
     """Return what GRUB 2.06's `linux` command answers to a file, and why; empty if it takes it.
 
     head: the file's first 4 KiB or more; size: bytes of the whole file.
@@ -68,7 +68,7 @@ def boot_flag(head: bytes) -> int:
     return int.from_bytes(head[0x1FE:0x200], "little")
 
 
-def use(path: Path, otherwise: str, levels: int = 1) -> str:
+def kernel_hint(path: Path, otherwise: str, levels: int = 1) -> str:
     """Return a hint: the bootable kernel near `path` by name, or `otherwise` if there is none."""
     near = bootable_near(path, levels)
     return f"use {near}, which has a 64-bit kernel's boot header" if near else otherwise
@@ -182,7 +182,7 @@ def _identify(path: Path) -> Verdict:
         return _directory(path)
     for test, kind, words in SPECIAL:
         if test(status.st_mode):  # opening one could wait for ever
-            return Verdict(path, kind, words, hint=use(path, USE_BZIMAGE))
+            return Verdict(path, kind, words, hint=kernel_hint(path, USE_BZIMAGE))
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     return _regular(path, head, status.st_size)
@@ -191,7 +191,7 @@ def _identify(path: Path) -> Verdict:
 def _regular(path: Path, head: bytes, size: int) -> Verdict:
     if not head:
         hint = "the program that should have written it failed (full disk?); make it again"
-        return Verdict(path, "empty", "an empty file", hint=use(path, hint))
+        return Verdict(path, "empty", "an empty file", hint=kernel_hint(path, hint))
     if head.startswith(elf.MAGIC):
         verdict = _elf(path, head)
     elif head[HEADER_BASE : HEADER_BASE + 4] == HEADER_MAGIC and boot_flag(head) == BOOT_FLAG:
@@ -199,25 +199,25 @@ def _regular(path: Path, head: bytes, size: int) -> Verdict:
     elif compression.detect(head) != "plain":
         verdict = _compressed(path, head)
     elif found := classify(head):
-        verdict = Verdict(path, found.kind, found.description, hint=use(path, found.hint))
+        verdict = Verdict(path, found.kind, found.description, hint=kernel_hint(path, found.hint))
     elif head.startswith(MZ):
         verdict = _pe(path, head)
     else:
         verdict = _unknown(path, head)
-    return replace(verdict, lines=(*verdict.lines, *grub_says(head, size)))
+    return replace(verdict, lines=(*verdict.lines, *grub_answer(head, size)))
 
 
 # Kernel images with a boot header
 
 
 def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
-    grub = grub_says(head, size)
+    grub = grub_answer(head, size)
     try:
         header = read_header(head)
     except UserError as error:
         lines = (error.message, *grub)
-        return Verdict(path, "truncated", "a cut-off kernel image", lines, hint=use(path, error.hint))
-    found = _why_not(header, size)
+        return Verdict(path, "truncated", "a cut-off kernel image", lines, hint=kernel_hint(path, error.hint))
+    found = _rejection(header, size)
     if found is None and _payload_is_lzo(path, header, size):
         # Nothing here can unpack LZO, so a CONFIG_KERNEL_LZO image is judged by the rest.
         lines = (f"boot protocol {header.protocol}", "payload: lzo, not unpacked: its content is unproved")
@@ -230,12 +230,12 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
         # If nothing is cut off, the sizes in the header are damaged.
         if kind == "truncated" and not isinstance(error, bzimage.Truncated):
             kind, words = DAMAGED_IMAGE
-        return Verdict(path, kind, words, (message, *grub), hint=use(path, error.hint))
+        return Verdict(path, kind, words, (message, *grub), hint=kernel_hint(path, error.hint))
     title = f"a bootable x86-64 Linux kernel {image.release} (bzImage)"
     return Verdict(path, "bzImage", title, tuple(image.report()), ok=True)
 
 
-def _why_not(header: BootHeader, size: int) -> tuple[str, str] | None:
+def _rejection(header: BootHeader, size: int) -> tuple[str, str] | None:
     """Return (kind, words) of an image that cannot pass, as far as its header shows that."""
     if not header.loadflags & LOADED_HIGH:
         return "zimage", "a kernel image of the old kind (zImage)"
@@ -279,7 +279,7 @@ def _elf(path: Path, head: bytes) -> Verdict:
             return _elf_kind(path, file)
     except UserError as error:
         return Verdict(
-            path, "damaged-elf", f"a damaged ELF file ({error.message})", hint=use(path, USE_BZIMAGE)
+            path, "damaged-elf", f"a damaged ELF file ({error.message})", hint=kernel_hint(path, USE_BZIMAGE)
         )
 
 
@@ -313,7 +313,7 @@ def _elf_kind(path: Path, file: ELFFile) -> Verdict:
         "elf",
         f"{what.get(file['e_type'], 'an ELF file')} for Linux, not a kernel",
         (kind,),
-        hint=use(path, USE_BZIMAGE),
+        hint=kernel_hint(path, USE_BZIMAGE),
     )
 
 
@@ -324,7 +324,7 @@ def _vmlinux(path: Path, kind: str, words: str, lines: tuple[str, ...]) -> Verdi
         "ISOLINUX answers: Booting kernel failed: Invalid argument",
         "QEMU -kernel answers: Error loading uncompressed kernel without PVH ELF Note (unless CONFIG_PVH=y)",
     )
-    return Verdict(path, kind, words, (*lines, *more), hint=use(path, USE_BZIMAGE, levels=6))
+    return Verdict(path, kind, words, (*lines, *more), hint=kernel_hint(path, USE_BZIMAGE, levels=6))
 
 
 def _banner(path: Path) -> str:
@@ -354,7 +354,7 @@ def _compressed(path: Path, head: bytes) -> Verdict:
         lines = ["the kernel unpacks it as its first root file system; it holds no kernel"]
     elif what.kind == "vmlinux":
         lines = ["a bzImage carries this as its payload, behind the setup code and an unpacker"]
-        hint = use(path, what.hint, levels=6)
+        hint = kernel_hint(path, what.hint, levels=6)
     return Verdict(path, f"{method}-{what.kind}", words, tuple(lines), hint=hint)
 
 
@@ -370,7 +370,9 @@ def _inner_elf(inside: bytes) -> FileType:
 def _pe(path: Path, head: bytes) -> Verdict:
     pe = read_pe(head)
     if pe is None:
-        return Verdict(path, "dos", "a DOS program, or a damaged EFI program", hint=use(path, USE_BZIMAGE))
+        return Verdict(
+            path, "dos", "a DOS program, or a damaged EFI program", hint=kernel_hint(path, USE_BZIMAGE)
+        )
     machine = PE_MACHINES.get(pe.machine, f"machine {pe.machine:#x}")
     if b".linux\0\0" in head[:4096]:
         hint = "start it from EFI firmware or with GRUB's `chainloader`; `linux` wants the kernel alone"
@@ -386,18 +388,20 @@ def _unknown(path: Path, head: bytes) -> Verdict:
             "by its name the protected-mode half of a bzImage; the setup code (setup.bin) is not in front",
         )
     return Verdict(
-        path, "unknown", "data of no known kind", tuple(lines), hint=use(path, USE_BZIMAGE, levels=4)
+        path, "unknown", "data of no known kind", tuple(lines), hint=kernel_hint(path, USE_BZIMAGE, levels=4)
     )
 
 
 def _missing(path: Path) -> Verdict:
     if path.is_symlink():
         words = f"a symbolic link to {os.readlink(path)}, which does not exist"
-        return Verdict(path, "dangling-link", words, hint=use(path, "make the link anew, or build first"))
+        return Verdict(
+            path, "dangling-link", words, hint=kernel_hint(path, "make the link anew, or build first")
+        )
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else []
     near = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {folder / near[0]}?" if near else use(path, "build it first: ./doit kernel")
+    hint = f"did you mean {folder / near[0]}?" if near else kernel_hint(path, "build it first: ./doit kernel")
     return Verdict(path, "missing", "no such file", hint=hint)
 
 

@@ -39,8 +39,8 @@ VARIABLES = {
     "remote_storage": "where ccache shares its entries: http://… or redis://…",
 }
 FLAGS = ("frozen", "offline", "relock")
-MOST_JOBS = 1024
-RECORD = "profile.json"  # in artifacts/: what profile=auto was decided to be
+MAX_JOBS = 1024
+PROFILE_RECORD = "profile.json"  # in artifacts/: what profile=auto was decided to be
 # Options of commands, as doit declares them.
 FIRMWARE = {
     "name": "firmware",
@@ -146,12 +146,12 @@ def settings(artifacts: Path = ARTIFACTS) -> Settings:
     variables = given()
     jobs = variables.pop("jobs", None)
     if jobs is not None:
-        if not (jobs.isdecimal() and 0 < int(jobs) <= MOST_JOBS):
-            raise UserError(f"jobs={jobs}: expected a number from 1 to {MOST_JOBS}")
+        if not (jobs.isdecimal() and 0 < int(jobs) <= MAX_JOBS):
+            raise UserError(f"jobs={jobs}: expected a number from 1 to {MAX_JOBS}")
         jobserver.set_slots(int(jobs))
     name = variables.get("profile", "auto")
     if name == "auto":
-        variables["profile"] = recorded(artifacts) or assumed()
+        variables["profile"] = recorded_profile(artifacts) or fallback_profile()
     return resolve(variables, artifacts)
 
 
@@ -161,7 +161,7 @@ def decide_profile(artifacts: Path = ARTIFACTS) -> None:
     resolve_name(variables.get("profile", "auto"), artifacts, _flag(variables, "offline"))
 
 
-def assumed() -> str:
+def fallback_profile() -> str:
     """Return the profile that commands which only look show while `profile=auto` is not decided.
 
     It is the one that the choice falls back to; to make the choice, mirrors must be asked.
@@ -170,7 +170,7 @@ def assumed() -> str:
     return FALLBACK if FALLBACK in known else known[0]
 
 
-def fetched(whole: profile.Profile) -> dict[str, object]:
+def fetch_keys(whole: profile.Profile) -> dict[str, object]:
     """Return what of a profile says what is to be fetched, by key."""
     kernel = ("source", "base", "modules", "release")
     return {
@@ -224,12 +224,12 @@ def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
     """
     if asked != "auto":
         return asked
-    if chosen := recorded(artifacts):
+    if chosen := recorded_profile(artifacts):
         return chosen
     from tasks.fetch import mirror_probe  # imports requests: only when a choice must be made
 
     name, reason = mirror_probe.choose({name: load(name) for name in names()}, offline)
-    record = artifacts / RECORD
+    record = artifacts / PROFILE_RECORD
     artifacts.mkdir(exist_ok=True)
     write_if_changed(record, json.dumps({"profile": name, "reason": reason}, indent=2) + "\n")
     # On stderr: stdout may be read by a program.
@@ -237,9 +237,9 @@ def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
     return name
 
 
-def recorded(artifacts: Path) -> str:
+def recorded_profile(artifacts: Path) -> str:
     """Return what `profile=auto` was decided to be; "" if it is not.  Raises `UserError` for a bad record."""
-    record = artifacts / RECORD
+    record = artifacts / PROFILE_RECORD
     if not record.is_file():
         return ""
     try:

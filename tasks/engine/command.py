@@ -1,6 +1,6 @@
 """What all commands of `./doit` have in common, and doit's own commands with it.
 
-A subclass of doit's `Command` or `DoitCmdBase` gets from `Edge`: options before and after
+A subclass of doit's `Command` or `DoitCmdBase` gets from `BaseCommand`: options before and after
 names, `--help`, and errors as one line with an exit code.
 """
 
@@ -29,33 +29,33 @@ EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
 
 
-class Edge(Command):  # type: ignore[misc]
+class BaseCommand(Command):  # type: ignore[misc]
     """A command at the edge: what goes wrong in it becomes one line and an exit code."""
 
     takes_files = False
     """Whether its names are files, which a shell completes."""
 
-    def __init__(self, **made_with: Any) -> None:
-        super().__init__(**made_with)
-        self.made_with = made_with
-        self.cmds: Any = made_with.get("cmds") or {}
+    def __init__(self, **init_arguments: Any) -> None:
+        super().__init__(**init_arguments)
+        self.init_arguments = init_arguments
+        self.cmds: Any = init_arguments.get("cmds") or {}
 
     def parse_execute(self, in_args: Sequence[str]) -> Any:
         """Do what the words after the command's name say.  Returns an exit code."""
-        with edge():
+        with report_errors():
             if any(word in words.HELP for word in in_args):
                 return self.show_help(in_args)
             try:
-                return super().parse_execute(self.arranged(in_args))
+                return super().parse_execute(self.options_first(in_args))
             except InvalidCommand as error:
                 self.check_names(in_args)
                 raise UsageError(" ".join(str(error).split())) from None
 
-    def arranged(self, in_args: Sequence[str]) -> list[str]:
+    def options_first(self, in_args: Sequence[str]) -> list[str]:
         """Return the words with all options first: doit takes none after a name."""
         options = self.cmdparser.options
-        found, names = words.split(options, in_args, self.name, names_between=True)
-        return [*words.joined(found, options), "--", *names]
+        found, names = words.split(options, in_args, self.name, interleaved=True)
+        return [*words.join(found, options), "--", *names]
 
     def check_names(self, in_args: Sequence[str]) -> None:
         """Raise `UsageError` for the first word that is no task, if the tasks are known."""
@@ -72,10 +72,10 @@ class Edge(Command):  # type: ignore[misc]
     def help(self) -> str:
         """Return the help text: doit's options for its database and its loader are left out."""
         about = self.doc_purpose
-        return words.usage(self.name, self.doc_usage, about, words.declared(self.cmd_options))
+        return words.usage(self.name, self.doc_usage, about, words.cmd_options(self.cmd_options))
 
 
-class TaskCommand(Edge, DoitCmdBase):  # type: ignore[misc]
+class TaskCommand(BaseCommand, DoitCmdBase):  # type: ignore[misc]
     """A command that has all tasks.  It runs none of them, and makes neither a file nor a folder."""
 
     dep_manager: Any
@@ -163,7 +163,7 @@ class Help(TaskCommand):
         if not args:
             print("\n".join(self._overview()))
         elif args[0] in self.cmds:
-            print(self.cmds.get_plugin(args[0])(**self.made_with).help())
+            print(self.cmds.get_plugin(args[0])(**self.init_arguments).help())
         else:
             super().execute(params, args)
         return 0
@@ -194,11 +194,11 @@ def task_help(task: Any) -> str:
     names = f"[{task.pos_arg.upper()} ...]" if task.pos_arg else ""
     needs = [name for name in task.task_dep if not name.startswith(f"{task.name}:")]
     more = [f"it runs after: {', '.join(needs)}"] if needs else []
-    return words.usage(task.name, names, task.doc or "", words.declared(task.params), more)
+    return words.usage(task.name, names, task.doc or "", words.cmd_options(task.params), more)
 
 
 @contextmanager
-def edge() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn what goes wrong in a command into one line on stderr and an exit code.
 
     A reader of stdout who has gone ends the command quietly, as SIGPIPE would.
@@ -207,7 +207,7 @@ def edge() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         raise SystemExit(EXIT_NO_READER) from None
     except UsageError as error:
         _fail(str(error), EXIT_USAGE)
@@ -225,12 +225,12 @@ def _stdout_fault() -> OSError | None:
     try:
         print(flush=True)
     except OSError as error:
-        _forget_stdout()
+        _discard_stdout()
         return error
     return None
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     """Let what is still to be written to stdout go nowhere: the interpreter writes it when it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())

@@ -84,7 +84,7 @@ class Backend(SqliteDB):  # type: ignore[misc]
             del self._conn
 
 
-class Keys:
+class SavedValues:
     """An `uptodate` check: false if a value differs from that of the task's last success.
 
     Unlike doit's `config_changed` it keeps the values themselves, not their hash, so that
@@ -92,14 +92,14 @@ class Keys:
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = flat(values)
+        self.values = flatten(values)
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Tell doit whether `task` is up to date as far as the values go."""
         task.value_savers.append(lambda: {"keys": self.values})
         return bool(values.get("keys") == self.values)
 
-    def differing(self, before: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    def differences(self, before: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         """Return key -> (value at the last success, value now); before: the task's saved values."""
         old: dict[str, str] = before.get("keys") or {}
         names = sorted(old.keys() | self.values.keys())
@@ -107,7 +107,7 @@ class Keys:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
     """Return `values` with dataclasses taken apart: dotted key -> repr of the value.
 
     The members of a tuple of dataclasses that have a `name` are keyed by it.
@@ -116,11 +116,11 @@ def flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
     for name, value in values.items():
         key = f"{above}{name}"
         if dataclasses.is_dataclass(value):
-            found |= flat(_fields(value), f"{key}.")
+            found |= flatten(_fields(value), f"{key}.")
         elif isinstance(value, tuple) and value and all(hasattr(item, "name") for item in value):
             found[key] = repr([item.name for item in value])  # the order counts
             for item in value:
-                found |= flat(_fields(item), f"{key}.{item.name}.")
+                found |= flatten(_fields(item), f"{key}.{item.name}.")
         else:
             found[key] = repr(value)
     return found

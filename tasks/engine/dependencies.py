@@ -30,7 +30,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         """
         status = super().get_status(task, tasks_dict, get_log=True)
         if status.status == "run" and task.targets:
-            self.reasons[task.name] = explain.told(self, task, status)
+            self.reasons[task.name] = explain.status_reasons(self, task, status)
         return status
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.engine.database import Keys
+from tasks.engine.database import SavedValues
 from tasks.engine.reason import Kind, Reason
-from tasks.engine.targets import Intact
+from tasks.engine.targets import UnchangedTargets
 from tasks.util.checkout import ROOT
 
 SHOWN = 5
@@ -22,7 +22,7 @@ def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> Non
     """
     writers = {target: task.name for task in tasks.values() for target in task.targets}
     stale: dict[str, list[object]] = {}
-    for task in in_order(tasks, writers, names):
+    for task in dependency_order(tasks, writers, names):
         after = [name for name in needs(task, writers) if name in stale]
         found: list[object] = [
             *reasons(manager, task, tasks),
@@ -44,7 +44,9 @@ def in_shared_cache(task: Any) -> bool:
     return all(Path(path).is_file() for path in task.file_dep) and any(ask() for ask in asks if ask)
 
 
-def in_order(tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]) -> Iterator[Any]:
+def dependency_order(
+    tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]
+) -> Iterator[Any]:
     """Yield the tasks `names` and all they need, each once, what is needed first."""
     seen: set[str] = set()
 
@@ -72,22 +74,22 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
 def reasons(manager: Any, task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
     """Return why `task` would run by itself; nothing if it is up to date."""
     status = manager.get_status(task, tasks, get_log=True)
-    return [] if status.status == "up-to-date" else told(manager, task, status)
+    return [] if status.status == "up-to-date" else status_reasons(manager, task, status)
 
 
-def told(manager: Any, task: Any, status: Any) -> list[Reason]:
+def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
     """Return the reasons in `status`, which doit gave for `task` (with `get_log`)."""
     if manager.backend.get(task.name, "checker:") is None and task.file_dep:
         missing = status.reasons.get("missing_target", [])
         return [Reason(Kind.NOT_DONE if missing else Kind.NO_RECORD)]
     found: list[Reason] = []
     for check, _, _ in status.reasons.get("uptodate_false", []):
-        if isinstance(check, Keys):
-            changes = check.differing(manager.get_values(task.name))
+        if isinstance(check, SavedValues):
+            changes = check.differences(manager.get_values(task.name))
             texts = [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
             found += [Reason(Kind.VALUE, text=text) for text in texts]
-        elif isinstance(check, Intact):
-            lost = check.differing(task, manager.get_values(task.name))
+        elif isinstance(check, UnchangedTargets):
+            lost = check.changed_files(task, manager.get_values(task.name))
             found += _of_files(Kind.DAMAGED, lost)
         else:
             found.append(Reason(Kind.EVERY_TIME))

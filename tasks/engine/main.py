@@ -10,7 +10,7 @@ from doit.doit_cmd import DoitMain
 from doit.plugin import PluginDict
 
 from tasks.engine import command
-from tasks.engine.command import closed_stdout, edge
+from tasks.engine.command import closed_stdout, report_errors
 from tasks.engine.run import Run
 from tasks.engine.words import HELP, UsageError
 from tasks.util.errors import EXIT_FAILED, install_signal_handlers
@@ -48,7 +48,7 @@ class Main(DoitMain):  # type: ignore[misc]
         given = list(all_args)
         if given[:1] and given[0] in HELP:
             given[0] = "help"
-        with edge():
+        with report_errors():
             if "" in given:
                 raise UsageError("an empty word is neither a task nor a command")
             return super().run(given)

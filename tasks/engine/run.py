@@ -20,7 +20,7 @@ from tasks.engine.dependencies import Dependencies
 from tasks.engine.reporter import Reporter
 from tasks.engine.runner import Runner
 
-LEFT_OUT = (cmd_run.opt_parallel_type, cmd_run.opt_auto_delayed_regex)  # our runner and tasks have none
+HIDDEN_OPTIONS = (cmd_run.opt_parallel_type, cmd_run.opt_auto_delayed_regex)  # our runner and tasks have none
 
 
 class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
@@ -28,7 +28,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
 
     doc_purpose = "run tasks, and all they need"
     doc_usage = "[TASK [OPTIONS] ...]"
-    cmd_options = tuple(option for option in cmd_run.Run.cmd_options if option not in LEFT_OUT)
+    cmd_options = tuple(option for option in cmd_run.Run.cmd_options if option not in HIDDEN_OPTIONS)
 
     def get_reporters(self) -> dict[str, type[Any]]:
         """Return our reporter and doit's others, by name."""
@@ -42,9 +42,9 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         self.cmdparser["reporter"].choices = dict.fromkeys(reporters, "")
         return reporters
 
-    def arranged(self, in_args: Sequence[str]) -> list[str]:
-        """Return the words; what comes after the first task is for `_for_tasks`, which knows the tasks."""
-        words.split(self.cmdparser.options, in_args, self.name, names_between=False)
+    def options_first(self, in_args: Sequence[str]) -> list[str]:
+        """Return the words; what comes after the first task is for `_parse_tasks`, which knows the tasks."""
+        words.split(self.cmdparser.options, in_args, self.name, interleaved=False)
         return list(in_args)
 
     def show_help(self, in_args: Sequence[str]) -> int:
@@ -52,7 +52,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         names = [word for word in in_args if not word.startswith("-")]
         if not names:
             return super().show_help(in_args)
-        helper = self.cmds.get_plugin("help")(**self.made_with)
+        helper = self.cmds.get_plugin("help")(**self.init_arguments)
         return int(helper.parse_execute(names[:1]))
 
     def _execute(
@@ -70,55 +70,57 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
     ) -> Any:
         PythonAction.pm_pdb = pdb
         self.control = TaskControl(self.task_list)
-        selected, late = self._for_tasks(list(self.sel_tasks or ()))
+        selected, run_options = self._parse_tasks(list(self.sel_tasks or ()))
         self.control.process(selected or None)  # None: all tasks
-        if late.get("single", single):
+        if run_options.get("single", single):
             for name in self.control.selected_tasks:
-                self._without_needs(self.control.tasks[name])
+                self._drop_dependencies(self.control.tasks[name])
         # doit's own manager has opened nothing yet.
         checker = type(self.dep_manager.checker)
         self.dep_manager = Globals.dep_manager = Dependencies(self.dep_manager.name, checker)
-        reporter = late.get("reporter", reporter)
+        reporter = run_options.get("reporter", reporter)
         made = self.reporters[reporter] if isinstance(reporter, str) else reporter
-        outfile = late.get("outfile", outfile)
+        outfile = run_options.get("outfile", outfile)
         with Path(outfile).open("w") if isinstance(outfile, str) else nullcontext(outfile) as self.outstream:
-            failure_verbosity = late.get("failure_verbosity", failure_verbosity)
+            failure_verbosity = run_options.get("failure_verbosity", failure_verbosity)
             runner = Runner(
                 self.dep_manager,
                 made(self.outstream, {"failure_verbosity": failure_verbosity}),
-                late.get("continue", continue_),
-                late.get("always", always),
-                Stream(late.get("verbosity", verbosity), force_verbosity or "verbosity" in late),
-                late.get("num_process", num_process),
+                run_options.get("continue", continue_),
+                run_options.get("always", always),
+                Stream(
+                    run_options.get("verbosity", verbosity), force_verbosity or "verbosity" in run_options
+                ),
+                run_options.get("num_process", num_process),
             )
             return runner.run_all(self.control.task_dispatcher())
 
-    def _for_tasks(self, rest: list[str]) -> tuple[list[str], dict[str, Any]]:
+    def _parse_tasks(self, rest: list[str]) -> tuple[list[str], dict[str, Any]]:
         """Return the tasks with their options, as doit reads them, and options of `run` among them.
 
         Raises `UsageError` for a word that is neither a task, a target nor a pattern.
         """
-        own = words.declared(self.cmd_options)
+        own = words.cmd_options(self.cmd_options)
         selected: list[str] = []
-        late: list[str] = []
+        run_options: list[str] = []
         while rest:
             name = rest.pop(0)
             task = self.control.tasks.get(name)
             if task is None and name not in self.control.targets and "*" not in name:
                 raise words.unknown(name, self.control.tasks, self.cmds)
             takes_names = bool(task and task.pos_arg)
-            options = words.declared(task.params) if task else []
-            found, rest = words.split([*options, *own], rest, name, names_between=takes_names)
+            options = words.cmd_options(task.params) if task else []
+            found, rest = words.split([*options, *own], rest, name, interleaved=takes_names)
             here = CmdParse(options)
             for_task = [pair for pair in found if here.get_option(pair[0])[0]]
-            late += words.joined([pair for pair in found if pair not in for_task], own)
-            selected += [name, *words.joined(for_task, options)]
+            run_options += words.join([pair for pair in found if pair not in for_task], own)
+            selected += [name, *words.join(for_task, options)]
             if takes_names:
                 selected += ["--", *rest]
                 rest = []
-        return selected, CmdParse(own).parse_only(late)[0]
+        return selected, CmdParse(own).parse_only(run_options)[0]
 
-    def _without_needs(self, task: Any) -> None:
+    def _drop_dependencies(self, task: Any) -> None:
         if task.has_subtask:
             for name in task.task_dep:
                 self.control.tasks[name].task_dep = []

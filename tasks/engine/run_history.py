@@ -26,7 +26,7 @@ from tasks.engine import reason
 from tasks.engine.reason import Reason
 
 VERSION = 1
-KEPT = 20
+MAX_RECORDS = 20
 NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.jsonl")
 OK, FAILED, FROM_CACHE, CUT = "ok", "failed", "from cache", "cut"
 
@@ -73,7 +73,7 @@ class Run:
 
 
 @dataclass
-class _Open:
+class _RunningTask:
     """A task that has begun: processor seconds used up to then, None if it is not alone."""
 
     cpu: float | None
@@ -87,8 +87,8 @@ class Recorder:
         self._output = output.absolute()
         self._asked = list(asked)
         self._file: int | None = None
-        self._broken = False
-        self._open: dict[str, _Open] = {}
+        self._disabled = False
+        self._running: dict[str, _RunningTask] = {}
         self._up_to_date: list[str] = []
         self._failed = False
         self._lock = threading.RLock()
@@ -101,13 +101,13 @@ class Recorder:
 
     def begin(self, task: Any, reasons: Sequence[Reason] = ()) -> None:
         """Note that a task begins, and why."""
-        if not task.targets or self._broken:
+        if not task.targets or self._disabled:
             return
         with self._lock:
-            alone = not self._open and not multiprocessing.active_children()
+            alone = not self._running and not multiprocessing.active_children()
             if not alone:
-                self._share()
-            self._open[task.name] = _Open(_cpu() if alone else None)
+                self._drop_cpu_times()
+            self._running[task.name] = _RunningTask(_cpu() if alone else None)
             self._append("begin", task=task.name, reasons=list(reasons))
 
     def end(self, task: Any, outcome: str) -> None:
@@ -118,7 +118,7 @@ class Recorder:
         """
         self._failed |= outcome == FAILED
         with self._lock:
-            begun = self._open.pop(task.name, None)
+            begun = self._running.pop(task.name, None)
             if begun is None:
                 return
             if outcome == OK and task.values.get("from_cache") is True:
@@ -135,18 +135,18 @@ class Recorder:
         """Note that the run has come to its end, if it did anything."""
         if self._file is None:
             return
-        outcome = FAILED if self._failed else CUT if self._open else OK
+        outcome = FAILED if self._failed else CUT if self._running else OK
         self._append("finish", outcome=outcome, up_to_date=self._up_to_date)
         os.close(self._file)
-        self._file, self._broken = None, True
+        self._file, self._disabled = None, True
 
-    def _share(self) -> None:
+    def _drop_cpu_times(self) -> None:
         """Give up on processor seconds: they cannot be told apart any more."""
-        for begun in self._open.values():
+        for begun in self._running.values():
             begun.cpu = None
 
     def _append(self, event: str, **facts: Any) -> None:
-        if self._broken:
+        if self._disabled:
             return
         now = round(self._clock + time.monotonic(), 3)
         try:
@@ -156,7 +156,7 @@ class Recorder:
                 os.write(self._file, _line(head))
             os.write(self._file, _line({"event": event, "at": now, **facts}))
         except OSError as error:
-            self._broken = True
+            self._disabled = True
             print(f"warning: no record of this run: {error.strerror}: {error.filename}", file=sys.stderr)
 
 
@@ -175,7 +175,7 @@ def _create(folder: Path, now: float) -> int:
             break
         except FileExistsError:
             now += 0.001
-    for old in _records(folder)[:-KEPT]:
+    for old in _records(folder)[:-MAX_RECORDS]:
         old.unlink(missing_ok=True)
     return handle
 

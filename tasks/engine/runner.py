@@ -52,7 +52,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self.num_process = max(1, count)
         self._folder = Path(dependencies.name).absolute().parent
         self._lock = RunLock(self._folder / ".doit.lock")
-        self._making: set[str] = set()
+        self._writing: set[str] = set()
         """Tasks with targets that run."""
 
     def run_tasks(self, task_dispatcher: Any) -> None:
@@ -61,10 +61,10 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self._ended: deque[Any] = deque()
         """Nodes whose end doit's dispatcher has not been told yet."""
         self._ready: deque[Any] = deque()
-        self._alone: deque[Any] = deque()
-        self._chains: dict[str, int] = {}
+        self._exclusive: deque[Any] = deque()
+        self._chain_lengths: dict[str, int] = {}
         self._running: dict[Worker, Any] = {}
-        self._held: list[bytes] = []
+        self._tokens: list[bytes] = []
         self._status: Status | None = None
         try:
             while self._step():
@@ -73,8 +73,8 @@ class Runner(runner.Runner):  # type: ignore[misc]
             self._end_workers()
             raise
         finally:
-            self._clear()
-            self._give_back(len(self._held))
+            self._clear_status()
+            self._return_tokens(len(self._tokens))
 
     def run_all(self, task_dispatcher: Any) -> Any:
         """Run all that `task_dispatcher` says, and keep a record of it.  Returns doit's exit code."""
@@ -115,32 +115,32 @@ class Runner(runner.Runner):  # type: ignore[misc]
         """
         if task.targets:
             self._lock.hold()
-            self._making.add(task.name)
-        elif not self._making:
+            self._writing.add(task.name)
+        elif not self._writing:
             self._lock.release()  # `./doit qemu` may take hours
         self.dep_manager.remove_success(task)
         self._history.begin(task, self.dep_manager.reasons.get(task.name, ()))
 
     def _end(self, task: Any, outcome: str) -> None:
-        self._making.discard(task.name)
+        self._writing.discard(task.name)
         self._history.end(task, outcome)
 
     def _step(self) -> bool:
         """Start what can be started, and wait until something ends.  False if nothing is left."""
-        self._take_ready()
-        if not self._running and not self._stop_running and len(self._ready) + len(self._alone) > 0:
-            self._give_back(len(self._held))
+        self._collect_ready()
+        if not self._running and not self._stop_running and len(self._ready) + len(self._exclusive) > 0:
+            self._return_tokens(len(self._tokens))
             jobserver.renew()
-            if self._alone or len(self._ready) == 1:
-                self._run_here((self._alone or self._ready).popleft())
+            if self._exclusive or len(self._ready) == 1:
+                self._run_in_process((self._exclusive or self._ready).popleft())
                 return True
-        self._start()
-        self._give_back(len(self._held) - max(0, len(self._running) - 1))
+        self._start_workers()
+        self._return_tokens(len(self._tokens) - max(0, len(self._running) - 1))
         if self._running:
             self._wait()
         return bool(self._running or (self._ended and not self._stop_running))
 
-    def _take_ready(self) -> None:
+    def _collect_ready(self) -> None:
         """Tell the dispatcher what has ended, and take all tasks that can run now."""
         while not self._stop_running:
             ended = self._ended.popleft() if self._ended else None
@@ -158,39 +158,39 @@ class Runner(runner.Runner):  # type: ignore[misc]
                     self._history.skip(node.task)
                 self._ended.append(node)
             elif not node.task.actions:
-                self._run_here(node)
-            elif self.num_process > 1 and can_be_apart(node.task):
+                self._run_in_process(node)
+            elif self.num_process > 1 and can_run_in_worker(node.task):
                 self._ready.append(node)
             else:
-                self._alone.append(node)
+                self._exclusive.append(node)
 
-    def _run_here(self, node: Any) -> None:
+    def _run_in_process(self, node: Any) -> None:
         self.process_task_result(node, self.execute_task(node.task))
         self._ended.append(node)
 
-    def _start(self) -> None:
+    def _start_workers(self) -> None:
         server = jobserver.current()  # all workers share it: it must be there before the first one
         while self._ready and not self._stop_running and len(self._running) < self.num_process:
-            if len(self._running) > len(self._held):
+            if len(self._running) > len(self._tokens):
                 token = server.take()
                 if not token:
                     return
-                self._held.append(token)
+                self._tokens.append(token)
             from tasks.engine.worker import Worker
 
             # What most others wait for, one after the other, goes first: the kernel before extensions.
-            node = max(self._ready, key=lambda node: chain(node, self._chains))
+            node = max(self._ready, key=lambda node: chain_length(node, self._chain_lengths))
             self._ready.remove(node)
             self._begin(node.task)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
             # What many tasks read is read once, here: each fork has it then.  If it fails, the task says so.
-            for function, arguments in (node.task.meta or {}).get("beforehand", ()):
+            for function, arguments in (node.task.meta or {}).get("before_fork", ()):
                 function(*arguments)
             self._running[Worker(node.task, self.stream)] = node
 
-    def _give_back(self, count: int) -> None:
+    def _return_tokens(self, count: int) -> None:
         for _ in range(count):
-            jobserver.current().give(self._held.pop())
+            jobserver.current().give(self._tokens.pop())
 
     def _wait(self) -> None:
         """Wait until a task ends, or another can be started."""
@@ -210,19 +210,19 @@ class Runner(runner.Runner):  # type: ignore[misc]
             if key.fileobj in self._running:
                 ended: Any = key.fileobj
                 node = self._running.pop(ended)
-                self._record(ended, node, ended.wait())
+                self._record_outcome(ended, node, ended.wait())
                 self._ended.append(node)
 
-    def _record(self, worker: Worker, node: Any, outcome: Outcome) -> None:
-        self._show(worker)
-        outcome.tell(node.task)
+    def _record_outcome(self, worker: Worker, node: Any, outcome: Outcome) -> None:
+        self._show_output(worker)
+        outcome.apply_to(node.task)
         self.process_task_result(node, outcome.failure)
 
-    def _show(self, worker: Worker) -> None:
-        self._clear()
-        getattr(self.reporter, "block", self._write)(worker.task, worker.said)
+    def _show_output(self, worker: Worker) -> None:
+        self._clear_status()
+        getattr(self.reporter, "block", self._write)(worker.task, worker.output)
 
-    def _clear(self) -> None:
+    def _clear_status(self) -> None:
         if self._status is not None:
             self._status.clear()
 
@@ -232,7 +232,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
     def _end_workers(self) -> None:
         """End all workers and wait for them; what was done all the same is recorded as done."""
         for worker in self._running:
-            worker.end()
+            worker.terminate()
         until = time.monotonic() + END_SECONDS
         ended = []
         for worker, node in self._running.items():
@@ -243,23 +243,23 @@ class Runner(runner.Runner):  # type: ignore[misc]
             ended.append((worker, node, worker.wait()))
         self._running.clear()
         for worker, node, outcome in ended:
-            if outcome.cut:
-                self._show(worker)
+            if outcome.killed:
+                self._show_output(worker)
             else:
-                self._record(worker, node, outcome)
+                self._record_outcome(worker, node, outcome)
 
 
-def chain(node: Any, known: dict[str, int]) -> int:
+def chain_length(node: Any, known: dict[str, int]) -> int:
     """Return how many tasks must run one after the other once doit's node `node` has.
 
     known: lengths found before, by task.
     """
     name = node.task.name
     if name not in known:
-        known[name] = max((1 + chain(later, known) for later in node.waiting_me), default=0)
+        known[name] = max((1 + chain_length(later, known) for later in node.waiting_me), default=0)
     return known[name]
 
 
-def can_be_apart(task: Any) -> bool:
+def can_run_in_worker(task: Any) -> bool:
     """Tell whether a task may run beside others: it makes files, and does not need the terminal."""
     return bool(task.targets and task.io.capture and not task.teardown)

@@ -19,7 +19,7 @@ Record = tuple[int, int, str]
 """Size in bytes, mtime in nanoseconds, sha256."""
 
 
-class Intact:
+class UnchangedTargets:
     """An `uptodate` check: false if a target differs from what the task's last success left.
 
     Sizes and times are looked at; only a file that differs in these is read.
@@ -31,17 +31,17 @@ class Intact:
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Tell doit whether the targets of `task` are what it made."""
-        task.value_savers.append(lambda: {KEY: record(self._files(task))})
-        return next(self.differing(task, values), None) is None
+        task.value_savers.append(lambda: {KEY: file_records(self._files(task))})
+        return next(self.changed_files(task, values), None) is None
 
-    def differing(self, task: Any, before: Mapping[str, Any]) -> Iterator[str]:
+    def changed_files(self, task: Any, before: Mapping[str, Any]) -> Iterator[str]:
         """Yield the files that are not as the last success left them; before: the task's saved values.
 
         What nothing is known of does not count.
         """
         made: Mapping[str, Sequence[Any]] = before.get(KEY) or {}
         for path in self._files(task):
-            if path in made and os.path.lexists(path) and not _same(path, made[path]):
+            if path in made and os.path.lexists(path) and not _is_unchanged(path, made[path]):
                 yield path
         for path in made.keys() - set(task.targets):  # doit itself misses targets
             if not os.path.lexists(path):
@@ -52,7 +52,7 @@ class Intact:
         return [*task.targets, *sorted(str(path) for path in inside if path.is_file())]
 
 
-def record(paths: Iterable[str]) -> dict[str, Record]:
+def file_records(paths: Iterable[str]) -> dict[str, Record]:
     """Return what is to be remembered of files; those that do not exist are left out."""
     made = {}
     for path in paths:
@@ -62,7 +62,7 @@ def record(paths: Iterable[str]) -> dict[str, Record]:
     return made
 
 
-def _same(path: str, made: Sequence[Any]) -> bool:
+def _is_unchanged(path: str, made: Sequence[Any]) -> bool:
     try:
         status = os.stat(path)
         if status.st_size != int(made[0]):

@@ -10,8 +10,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from tasks.engine.database import Keys
-from tasks.engine.targets import Intact
+from tasks.engine.database import SavedValues
+from tasks.engine.targets import UnchangedTargets
 from tasks.util.errors import UserError, from_os_error
 
 Task = dict[str, Any]
@@ -77,4 +77,4 @@ def changed(*folders: Path, **values: Any) -> list[Any]:
 
     folders: their files count as targets.
     """
-    return [Keys(values), Intact(folders)]
+    return [SavedValues(values), UnchangedTargets(folders)]

@@ -30,14 +30,14 @@ def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> 
     )
 
 
-def split(options: Sequence[CmdOption], words: Sequence[str], name: str, names_between: bool) -> Any:
+def split(options: Sequence[CmdOption], words: Sequence[str], name: str, interleaved: bool) -> Any:
     """Return the options among `words` as ((--NAME, value) ...), and the other words.
 
-    names_between: whether options may come after names.  name: of the task or command.
+    interleaved: whether options may come after names.  name: of the task or command.
     Raises `UsageError` for an unknown option or a value that is not of its type.
     """
     parser = CmdParse(options)
-    parse = getopt.gnu_getopt if names_between else getopt.getopt
+    parse = getopt.gnu_getopt if interleaved else getopt.getopt
     try:
         found, names = parse(list(words), parser.get_short(), parser.get_long())
     except getopt.GetoptError as error:
@@ -48,11 +48,11 @@ def split(options: Sequence[CmdOption], words: Sequence[str], name: str, names_b
     for given, value in found:
         option, _ = parser.get_option(given)
         if option.type is not bool:
-            _check(option, given, value)
+            _check_value(option, given, value)
     return found, names
 
 
-def _check(option: Any, given: str, value: str) -> None:
+def _check_value(option: Any, given: str, value: str) -> None:
     try:
         option.str2type(value)
     except CmdParseError:
@@ -60,7 +60,7 @@ def _check(option: Any, given: str, value: str) -> None:
         raise UsageError(f"{given} {value}: expected {expected}") from None
 
 
-def joined(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list[str]:
+def join(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list[str]:
     """Return options that `split` found as words again."""
     parser = CmdParse(options)
     words: list[str] = []
@@ -69,7 +69,7 @@ def joined(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> li
     return words
 
 
-def declared(options: Iterable[Mapping[str, Any]]) -> list[CmdOption]:
+def cmd_options(options: Iterable[Mapping[str, Any]]) -> list[CmdOption]:
     """Return doit's objects for options as they are declared; those without a word are left out."""
     return [CmdOption(option) for option in options if option.get("long") or option.get("short")]
 

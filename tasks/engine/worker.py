@@ -27,7 +27,7 @@ from tasks.util import progress
 from tasks.util.errors import EXIT_FAILED, EXIT_INTERRUPTED, Interrupted
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-ENDED = {signal.SIGINT, signal.SIGTERM}
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 NOTE_SIZE = 160
 
 
@@ -40,10 +40,10 @@ class Outcome:
     values: dict[str, Any]
     output: list[tuple[str | None, str | None]]
     """What each action wrote to stdout and stderr."""
-    cut: bool = False
+    killed: bool = False
     """Whether the process was ended before the task was."""
 
-    def tell(self, task: Any) -> None:
+    def apply_to(self, task: Any) -> None:
         """Make the parent's task what it would be had it run there."""
         task.executed = True
         task.result = self.result
@@ -58,7 +58,7 @@ class Worker:
     def __init__(self, task: Any, stream: Any) -> None:
         self.task = task
         self.started = time.monotonic()
-        self.said = ""
+        self.output = ""
         """All that the task wrote to stdout and stderr, once it has ended."""
         self._spool, self._outcome = _file(), _file()
         self._note = mmap.mmap(-1, NOTE_SIZE)
@@ -67,21 +67,21 @@ class Worker:
         parent = os.getpid()
         libc = ctypes.CDLL(None)
         # A signal must find the child with handlers of its own, not with the parent's.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self.pid = os.fork()
             if self.pid == 0:
                 libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
                 if os.getppid() != parent:
                     os._exit(EXIT_INTERRUPTED)
-                self._be_child(stream)
-            self._ended = os.pidfd_open(self.pid)
+                self._run_child(stream)
+            self._pidfd = os.pidfd_open(self.pid)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def fileno(self) -> int:
         """Return what is readable when the process has ended."""
-        return self._ended
+        return self._pidfd
 
     @property
     def seconds(self) -> float:
@@ -96,12 +96,12 @@ class Worker:
     def wait(self) -> Outcome:
         """Wait for the end of the process, and return what came of the task."""
         _, status = os.waitpid(self.pid, 0)
-        os.close(self._ended)
+        os.close(self._pidfd)
         code = os.waitstatus_to_exitcode(status)
         with self._spool as spool, self._outcome as outcome:
             spool.seek(0)
             outcome.seek(0)
-            self.said = spool.read().decode(errors="replace")
+            self.output = spool.read().decode(errors="replace")
             if code == 0:
                 ended: Outcome = pickle.load(outcome)
                 return ended
@@ -109,9 +109,9 @@ class Worker:
         if code == EXIT_INTERRUPTED:
             how = "was interrupted"
         failure = TaskFailed(f"its process {how}\n  hint: run the same command again to continue")
-        return Outcome(failure, None, {}, [(None, None)] * len(self.task.actions), cut=True)
+        return Outcome(failure, None, {}, [(None, None)] * len(self.task.actions), killed=True)
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """Ask the process to end, as Ctrl-C would."""
         os.kill(self.pid, signal.SIGTERM)
 
@@ -119,18 +119,18 @@ class Worker:
         """End the process at once."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def _be_child(self, stream: Any) -> NoReturn:
+    def _run_child(self, stream: Any) -> NoReturn:
         code = EXIT_FAILED
         try:
             # Ctrl-C reaches all processes on the terminal; the parent then tells its workers.
             # No SIG_IGN: programs would inherit it.
-            signal.signal(signal.SIGINT, _wait_for_parent)
+            signal.signal(signal.SIGINT, _ignore_signal)
             signal.signal(signal.SIGTERM, _leave)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             for number in (1, 2):
                 os.dup2(self._spool.fileno(), number)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDED)
-            progress.note = self._take_note
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            progress.note = self._set_note
             failure = self.task.execute(stream)
             sys.stdout.flush()
             task = self.task
@@ -148,7 +148,7 @@ class Worker:
             sys.stderr.flush()
             os._exit(code)
 
-    def _take_note(self, text: str) -> None:
+    def _set_note(self, text: str) -> None:
         self._note[:] = text.encode()[:NOTE_SIZE].ljust(NOTE_SIZE, b"\0")
 
 
@@ -157,10 +157,10 @@ def _file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _wait_for_parent(signum: int, frame: FrameType | None) -> None:
+def _ignore_signal(signum: int, frame: FrameType | None) -> None:
     """Leave it to the parent what a signal means."""
 
 
 def _leave(signum: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, _wait_for_parent)  # a second one must not cut the clean-up short
+    signal.signal(signal.SIGTERM, _ignore_signal)  # a second one must not cut the clean-up short
     raise Interrupted

@@ -37,7 +37,7 @@ def selected(tasks: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     if not names:
         return list(tasks.values())
     writers = {target: task.name for task in tasks.values() for target in task.targets}
-    return list(explain.in_order(tasks, writers, names))
+    return list(explain.dependency_order(tasks, writers, names))
 
 
 def files_by_edge(tasks: Sequence[Any]) -> dict[tuple[str, str], list[str]]:

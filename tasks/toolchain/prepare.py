@@ -31,7 +31,7 @@ def install_programs(group: str, *, offline: bool) -> None:
 
     Raises `UserError` if some are missing and `offline` is set.
     """
-    lacking = host.lacking(host.groups().get(group, {}), clean_env()["PATH"])
+    lacking = host.missing_packages(host.groups().get(group, {}), clean_env()["PATH"])
     if not lacking:
         return
     if offline:

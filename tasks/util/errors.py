@@ -73,7 +73,7 @@ def from_os_error(error: OSError) -> UserError:
 
 
 @contextmanager
-def edge() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn a `UserError` or `OSError` into its text on stderr and exit code 1."""
     try:
         yield

@@ -25,7 +25,7 @@ def package_of(tool: str) -> str:
     return next((tools[tool] for tools in groups().values() if tool in tools), "")
 
 
-def lacking(tools: Mapping[str, str], path: str) -> list[str]:
+def missing_packages(tools: Mapping[str, str], path: str) -> list[str]:
     """Return the Debian packages of those `tools` that are missing, sorted.
 
     path: the folders that are searched, as in $PATH.

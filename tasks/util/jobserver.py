@@ -106,18 +106,18 @@ def slots() -> int:
     # A pipe is made only when it is needed, but that of a make has its own number.
     if _current or AUTH.search(os.environ.get("MAKEFLAGS", "")):
         return current().slots
-    return _wanted()
+    return _configured_slots()
 
 
 def current() -> Jobserver:
     """Return the jobserver of this run: that of the make which started tcbuild, or our own."""
     global _current
     if _current is None:
-        _current = inherited(os.environ.get("MAKEFLAGS", "")) or create(_wanted())
+        _current = inherited(os.environ.get("MAKEFLAGS", "")) or create(_configured_slots())
     return _current
 
 
-def _wanted() -> int:
+def _configured_slots() -> int:
     return _slots or len(os.sched_getaffinity(0))
 
 

@@ -30,7 +30,7 @@ TAIL_LINES = 20
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes")
 # What a child may see of the caller's environment: how to reach the machine's own
 # package sources, and nothing that could change what is built.
-PASSED = re.compile(
+PASSED_VARIABLES = re.compile(
     r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_(?!CACHE_KEY$)\w+)$"
 )
 
@@ -49,7 +49,7 @@ CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the fixed environment children run in, with `extra` on top."""
-    env = {name: value for name, value in os.environ.items() if PASSED.match(name)}
+    env = {name: value for name, value in os.environ.items() if PASSED_VARIABLES.match(name)}
     env |= {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C",
@@ -83,7 +83,7 @@ def require_tool(tool: str) -> str:
     raise ToolMissing(f"{tool} is not installed", hint)
 
 
-def copyable(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
+def shell_command(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
     """Return a command line a person can paste into a shell to do the same again.
 
     What stands before the host in an address (user and password of a proxy or a package
@@ -124,11 +124,11 @@ def run(
     words[0] = words[0] if "/" in words[0] else require_tool(words[0])
     extra = dict(env or {})
     inherits: tuple[int, ...] = ()
-    command = copyable(words, cwd, extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {}))
+    command = shell_command(words, cwd, extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {}))
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
-    process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, apart=not log)
+    process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, separate_stderr=not log)
     try:
         out, err = _collect(process, command, log, on_line)
     except BaseException:
@@ -152,9 +152,9 @@ def _start(
     stdout: Path | None,
     inherits: Sequence[int],
     *,
-    apart: bool,
+    separate_stderr: bool,
 ) -> subprocess.Popen[bytes]:
-    """Start a program; `apart`: its stderr does not go where its stdout goes."""
+    """Start a program; `separate_stderr`: its stderr does not go where its stdout goes."""
     # Input comes from a file: a pipe could fill up while the program waits for us to read.
     with (
         tempfile.TemporaryFile() as source,
@@ -168,7 +168,7 @@ def _start(
             env=env,
             stdin=source,
             stdout=sink,
-            stderr=subprocess.PIPE if apart or stdout else subprocess.STDOUT,
+            stderr=subprocess.PIPE if separate_stderr or stdout else subprocess.STDOUT,
             start_new_session=True,
             umask=0o022,
             pass_fds=inherits,

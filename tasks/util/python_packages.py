@@ -59,7 +59,7 @@ def read_lock(path: Path) -> list[Pin]:
     return pins
 
 
-def direct(top: Path) -> dict[str, list[str]]:
+def requirements(top: Path) -> dict[str, list[str]]:
     """Return the requirements (PEP 508) that pyproject.toml names: of each extra, and of building as ""."""
     project = tomllib.loads((top / PROJECT).read_text(encoding="utf-8"))["project"]
     return {"": list(project["dependencies"]), **project.get("optional-dependencies", {})}
@@ -71,7 +71,7 @@ def pins(top: Path, extras: Iterable[str] = ()) -> list[Pin]:
     top: the checkout.  Raises `UserError` if there is no such extra, or if the lock does not have
     what pyproject.toml names.
     """
-    named = direct(top)
+    named = requirements(top)
     wanted: set[str] = set()
     for extra in ("", *extras):
         if extra not in named:

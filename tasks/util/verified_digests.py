@@ -18,7 +18,7 @@ def digest(*pieces: bytes) -> str:
     return whole.hexdigest()
 
 
-class Known:
+class VerifiedDigests:
     """A file of digests, a line each; the first line says by what rules they were found good.
 
     One that is damaged or of other rules counts as empty: all is looked at again.

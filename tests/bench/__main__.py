@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tasks.util.checkout import ROOT
-from tasks.util.errors import UserError, edge, install_signal_handlers
+from tasks.util.errors import UserError, install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
 from tests.bench import growth, images, kernels, machine, measure, table, workplace
@@ -76,5 +76,5 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     install_signal_handlers()
-    with edge():
+    with report_errors():
         main()

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks.util.errors import edge
+from tasks.util.errors import report_errors
 from tasks.vm.guest import PROMPT, Guest
 from tasks.vm.machine import Disk, Machine
 
@@ -34,5 +34,5 @@ def main(how: str, *paths: str) -> None:
 
 
 if __name__ == "__main__":
-    with edge():
+    with report_errors():
         main(*sys.argv[1:])

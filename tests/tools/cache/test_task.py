@@ -31,13 +31,13 @@ from doit import get_var
 from tasks.cli import variables as commandline
 from tasks.cache.task import SharedCache, shared
 from tasks.engine.task import changed
-from tasks.util.errors import edge
+from tasks.util.errors import report_errors
 from tasks.util.files import atomic_path, sha256_file
 from tasks.util.log import logger
 from tasks.util.process import run
 
 HERE = Path(__file__).parent
-with edge():
+with report_errors():
     S = commandline.settings(HERE / "artifacts")
 CACHE = SharedCache(S.shared_cache, S.offline)
 DOIT_CONFIG = {"dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}

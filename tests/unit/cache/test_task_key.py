@@ -14,7 +14,7 @@ import pytest
 from tasks.cache import task as cache_task
 from tasks.cache.task import SharedCache, closure, has_one_source, machine, shared
 from tasks.config.settings import Settings
-from tasks.engine.database import Keys
+from tasks.engine.database import SavedValues
 from tasks.origins.sources.file import FileSource
 from tasks.toolchain import build_root
 from tests.support.cacheentries import locked, make_checkout, settings_of
@@ -35,7 +35,9 @@ def key(settings: Settings, top: Path, **more: Any) -> str:
     machine.cache_clear()
     inputs = more.pop("inputs", [str(top / "kconfig/a.config"), str(settings.output / "kconfig/config")])
     values = more.pop("values", {"epoch": 17, "tools": [("/usr/bin/gcc", 1, 2)]})
-    return cache_task.key(settings, more.pop("name", "kernel"), inputs, [Keys(values)], more.pop("also", {}))
+    return cache_task.key(
+        settings, more.pop("name", "kernel"), inputs, [SavedValues(values)], more.pop("also", {})
+    )
 
 
 def edit(path: str, text: str) -> Callable[[Settings, Path], None]:
@@ -193,7 +195,7 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
 
 def test_what_comes_from_the_cache_waits_for_nothing_read_beforehand(settings: Settings) -> None:
     task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
-    meta = {"beforehand": [(print, [])], "sizes": ["corepure64.gz"]}
+    meta = {"before_fork": [(print, [])], "sizes": ["corepure64.gz"]}
     cache, none = (SharedCache(address, offline=False) for address in ("folder", ""))
     assert shared(cache, settings, {**task, "meta": meta})["meta"] == {"sizes": ["corepure64.gz"]}
     assert shared(none, settings, {**task, "meta": meta})["meta"] == meta

@@ -62,11 +62,11 @@ def test_each_check_is_a_line_and_says_what_mends_it(
     assert capsys.readouterr().out.splitlines() == [
         "ok   one: fine",
         "warn two: not there",
-        "     mend: get it",
+        "     fix: get it",
         "warn blind: cannot be looked at: [Errno 13] Permission denied: '/there'",
-        "     mend: check the permissions of that path",
+        "     fix: check the permissions of that path",
         "warn helpless: a tool is not installed",
-        "     mend: apt-get install tool",
+        "     fix: apt-get install tool",
     ]
 
 
@@ -88,7 +88,7 @@ def test_only_a_failure_is_an_error(settings: Settings, capsys: pytest.CaptureFi
 
 
 def found_by(check: doctor.Check, settings: Settings) -> list[Verdict]:
-    return list(doctor._careful(check, settings))
+    return list(doctor._run_check(check, settings))
 
 
 def test_lacking_tools_are_named_with_their_packages(
@@ -100,8 +100,8 @@ def test_lacking_tools_are_named_with_their_packages(
     )
     monkeypatch.setattr(host, "FILE", tmp_path / "host.toml")
     build, vm, test = found_by(doctor._tools, settings)
-    assert (build.state, build.said) == ("fail", "lacking: tool-a tool-b")
-    assert build.mend.endswith("tool-a tool-b")
+    assert (build.state, build.finding) == ("fail", "lacking: tool-a tool-b")
+    assert build.fix.endswith("tool-a tool-b")
     assert (vm.state, test.state) == ("warn", "ok")
 
 
@@ -123,7 +123,7 @@ def test_full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, name: st
     monkeypatch.setattr(doctor, "OUTPUT_GIB" if name == "results" else "CACHE_GIB", 1 << 40)
     verdicts = {verdict.name: verdict for verdict in found_by(doctor._disk_space, settings)}
     assert verdicts[f"space for {name}"].state in ("warn", "fail")
-    assert doctor._MOVE[name] in verdicts[f"space for {name}"].mend
+    assert doctor._OTHER_PLACE[name] in verdicts[f"space for {name}"].fix
 
 
 def test_file_system_that_ignores_case_is_found(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_file_system_that_ignores_case_is_found(tmp_path: Path) -> None:
         def exists(self) -> bool:
             return Path(self.parent, self.name.lower()).is_file()
 
-    assert "upper from lower case" in doctor._unfit(Ignorant(tmp_path))
+    assert "upper from lower case" in doctor._file_system_fault(Ignorant(tmp_path))
 
 
 def test_file_system_of_this_machine_is_fit(settings: Settings) -> None:
@@ -141,7 +141,7 @@ def test_file_system_of_this_machine_is_fit(settings: Settings) -> None:
 
 def test_noexec_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.X_OK)  # what noexec makes of it
-    assert "noexec" in doctor._unfit(tmp_path)
+    assert "noexec" in doctor._file_system_fault(tmp_path)
 
 
 def test_checkout_from_the_future(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_checkout_from_the_future(settings: Settings, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "time", lambda: 1.0)
     (verdict,) = found_by(doctor._clock, settings)
     assert verdict.state == "fail"
-    assert "future" in verdict.said
+    assert "future" in verdict.finding
 
 
 def download(settings: Settings, name: str, content: bytes) -> Path:
@@ -164,11 +164,11 @@ def test_damaged_download_is_named(settings: Settings) -> None:
     (good.parent / "good.part").write_bytes(b"half")
     (good.parent / ".lock").touch()
     (verdict,) = found_by(doctor.cache, settings)
-    assert (verdict.state, verdict.said.split(",")[0]) == ("ok", "2 downloads are whole")
+    assert (verdict.state, verdict.finding.split(",")[0]) == ("ok", "2 downloads are whole")
     bad.write_bytes(b"baD")
     (verdict,) = found_by(doctor.cache, settings)
     assert verdict.state == "fail"
-    assert verdict.mend.startswith(f"rm {bad}")
+    assert verdict.fix.startswith(f"rm {bad}")
 
 
 def test_a_scratch_folder_of_a_killed_run_is_no_damaged_download(settings: Settings) -> None:
@@ -179,9 +179,9 @@ def test_a_scratch_folder_of_a_killed_run_is_no_damaged_download(settings: Setti
         (scratch / "half.deb").write_bytes(b"half")
         os.utime(scratch, (0, 0))
     (verdict,) = found_by(doctor.cache, settings)
-    assert (verdict.state, verdict.said.split(",")[0]) == ("ok", "1 downloads are whole")
+    assert (verdict.state, verdict.finding.split(",")[0]) == ("ok", "1 downloads are whole")
     (verdict,) = found_by(doctor.leftovers, settings)
-    assert verdict.said == "2 temporary files of killed runs"
+    assert verdict.finding == "2 temporary files of killed runs"
 
 
 def test_leftovers_of_killed_runs(settings: Settings) -> None:
@@ -193,7 +193,7 @@ def test_leftovers_of_killed_runs(settings: Settings) -> None:
     assert [verdict.state for verdict in found_by(doctor.leftovers, settings)] == ["ok"]
     os.utime(old, (0, 0))
     (verdict,) = found_by(doctor.leftovers, settings)
-    assert (verdict.state, verdict.mend) == ("warn", f"rm -r {old}")
+    assert (verdict.state, verdict.fix) == ("warn", f"rm -r {old}")
 
 
 def test_mirrors_that_answer_and_that_do_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_apt_settings_that_give_up_checks(
     (tmp_path / "apt.conf").write_text(told)
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     monkeypatch.setattr(doctor, "run", lambda argv, **options: type("Said", (), {"stdout": told}))
-    assert doctor._insecure() == expected
+    assert doctor._insecure_setting() == expected
 
 
 def test_every_real_check_of_this_machine_answers(settings: Settings) -> None:
@@ -231,4 +231,4 @@ def test_every_real_check_of_this_machine_answers(settings: Settings) -> None:
             continue
         for verdict in found_by(check, replace(settings, offline=True)):
             assert verdict.state in ("ok", "warn", "fail")
-            assert bool(verdict.mend) == (verdict.state != "ok")
+            assert bool(verdict.fix) == (verdict.state != "ok")

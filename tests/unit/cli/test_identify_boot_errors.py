@@ -27,12 +27,12 @@ VMLINUX = images.vmlinux()
     ],
 )
 def test_grub_says(data: bytes, answer: str) -> None:
-    said = identify.grub_says(data, len(data))
+    said = identify.grub_answer(data, len(data))
     assert ("error: " + answer in said[0]) if answer else said == []
 
 
 def test_the_bytes_grub_stumbles_over_are_shown() -> None:
-    assert f"finds {VMLINUX[0x1FE:0x200].hex(' ')}" in identify.grub_says(VMLINUX, len(VMLINUX))[0]
+    assert f"finds {VMLINUX[0x1FE:0x200].hex(' ')}" in identify.grub_answer(VMLINUX, len(VMLINUX))[0]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_right_file_is_named(tmp_path: Path, wrong: str, right: str, levels:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     assert identify.bootable_near(tmp_path / wrong, levels) == tmp_path / right
-    assert str(tmp_path / right) in identify.use(tmp_path / wrong, "something else", levels)
+    assert str(tmp_path / right) in identify.kernel_hint(tmp_path / wrong, "something else", levels)
 
 
 def test_a_relative_path_gets_a_relative_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_relative_path_gets_a_relative_answer(tmp_path: Path, monkeypatch: pyt
 def test_a_file_of_the_right_name_only_is_not_offered(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bzImage").write_bytes(content)
     assert identify.bootable_near(tmp_path / "vmlinux", 1) is None
-    assert identify.use(tmp_path / "vmlinux", "something else") == "something else"
+    assert identify.kernel_hint(tmp_path / "vmlinux", "something else") == "something else"
 
 
 def test_the_file_itself_and_folders_further_up_are_not_offered(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ DODO = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from tasks.engine.targets import Intact
-from tasks.engine.database import Keys
+from tasks.engine.targets import UnchangedTargets
+from tasks.engine.database import SavedValues
 
 DOIT_CONFIG = {{"default_tasks": ["third"], "verbosity": 2}}
-CHECKS = [Keys(eval(Path("keys").read_text())), Intact([Path("folder")])]
+CHECKS = [SavedValues(eval(Path("keys").read_text())), UnchangedTargets([Path("folder")])]
 
 def copy(before, after):
     Path(after).write_text(Path(before).read_text())
@@ -214,7 +214,7 @@ class Whole:
 
 
 def test_values_are_taken_apart_to_the_key_that_changes() -> None:
-    before = database.flat({"kernel": Whole("a", (Part("x", 1), Part("y", 2))), "epoch": 3})
+    before = database.flatten({"kernel": Whole("a", (Part("x", 1), Part("y", 2))), "epoch": 3})
     assert before == {
         "kernel.level": "'a'",
         "kernel.parts": "['x', 'y']",
@@ -224,9 +224,9 @@ def test_values_are_taken_apart_to_the_key_that_changes() -> None:
         "kernel.parts.y.size": "2",
         "epoch": "3",
     }
-    now = database.Keys({"kernel": Whole("a", (Part("y", 9), Part("x", 1))), "epoch": 3})
-    assert now.differing({"keys": before}) == {
+    now = database.SavedValues({"kernel": Whole("a", (Part("y", 9), Part("x", 1))), "epoch": 3})
+    assert now.differences({"keys": before}) == {
         "kernel.parts": ("['x', 'y']", "['y', 'x']"),
         "kernel.parts.y.size": ("2", "9"),
     }
-    assert now.differing({})["epoch"] == ("nothing", "3")
+    assert now.differences({})["epoch"] == ("nothing", "3")

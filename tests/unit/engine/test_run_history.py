@@ -115,8 +115,8 @@ def test_the_oldest_records_go(project: Project) -> None:
         path.touch()
     project.doit()
     left = sorted(path.name for path in folder.glob("*.jsonl"))
-    assert len(left) == run_history.KEPT
-    assert left[:-1] == [path.name for path in old[-(run_history.KEPT - 1) :]]
+    assert len(left) == run_history.MAX_RECORDS
+    assert left[:-1] == [path.name for path in old[-(run_history.MAX_RECORDS - 1) :]]
     assert (folder / "notes.txt").exists(), "nothing but records is removed"
 
 

@@ -115,7 +115,7 @@ def use(name):
     done(name)
 
 def reading(name):
-    return {"actions": [(use, [name])], "targets": [name], "meta": {"beforehand": [(read, ["root"])]}}
+    return {"actions": [(use, [name])], "targets": [name], "meta": {"before_fork": [(read, ["root"])]}}
 
 def task_three():
     return reading("three")

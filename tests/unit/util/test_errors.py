@@ -11,7 +11,7 @@ from tasks.util.errors import UserError
 
 
 def test_edge_prints_message_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left, errors.edge():
+    with pytest.raises(SystemExit) as left, errors.report_errors():
         raise UserError("no such thing", "make one", "  | detail")
     assert left.value.code == 1
     assert capsys.readouterr().err == "error: no such thing\n  hint: make one\n  | detail\n"

@@ -18,7 +18,7 @@ from tasks.util.errors import UserError
 from tasks.util.python_packages import normalized
 from tests.support.cacheentries import PYPROJECT, locked
 
-DIRECT = python_packages.direct(ROOT)
+DIRECT = python_packages.requirements(ROOT)
 LOCKED = python_packages.read_lock(ROOT / python_packages.LOCK)
 EXTRAS = sorted(DIRECT.keys() - {""})
 # Only run, never imported.
