@@ -1,8 +1,8 @@
-"""The tasks of tcbuild.  This file only declares them; the work stands in `tasks/`.
+"""The tasks of tcbuild.  This file only declares them; the code they run is in `tasks/`.
 
-Staleness travels by files: every task names what it reads and what it writes.
-Modules are imported when their task runs, so that a run with nothing to do
-costs little more than doit itself.
+Every task names the files it reads and writes; doit runs a task if one of them changed.
+The module of an action is imported when the action runs, so that a run with nothing
+to do is quick.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tasks.util.errors import report_errors
 
 with report_errors():
     S = variables.settings()
-    # Recipes take files from the machine's own packages, which fit a root made of those.
-    # On another root only what the profile names is built.
+    # Recipes take files from the machine's packages.  These files fit only a root made of the same
+    # packages.  On another root, only the extensions that the profile names are built.
     PLAN = plan.plan(
         S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
     )
@@ -42,19 +42,19 @@ CACHE = SharedCache(S.shared_cache, S.offline)
 DEFAULT = ["iso"]
 DOIT_CONFIG = {
     "default_tasks": DEFAULT,
-    # One database an output folder: what is up to date in one is not so in another.
+    # Each output folder has its own database, because tasks are up to date in one folder only.
     "dep_file": str(S.output / ".doit.sqlite"),
     "verbosity": 2,
-    "num_process": jobserver.slots(),  # tasks side by side, if -n does not say otherwise
+    "num_process": jobserver.slots(),  # tasks in parallel; -n overrides it
     "action_string_formatting": "new",
 }
 
 
 # The inputs of a stage are brought and its tools made ready by the first actions of its task.
-# Inside `shared` they are left out if the shared cache has what the stage makes.
+# `shared` skips them if the shared cache has the targets of the task.
 KERNEL_INPUTS = [
     do("fetch.stage_inputs", "fetch_kernel_source", S),
-    do("kernel.source_tree", "ensure", S),  # task `linux` may have put it off
+    do("kernel.source_tree", "ensure", S),  # task `linux` leaves it out if there is a shared cache
     do("toolchain.prepare", "prepare", S),
 ]
 KCONFIG = [*KERNEL_INPUTS, do("fetch.stage_inputs", "fetch_base_config", S)]
@@ -65,7 +65,7 @@ SERIES = S.linux / ".tcbuild" / "series"
 BASE_CONFIG, DIFF = (S.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(*(S.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats")))
 BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
-# What extensions see of the root; a change in a script of it rebuilds none of them.
+# The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
 BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
 MODULES = files(*targets.module_files(S))
 CORE_MODULES = files(installed.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:3]
@@ -73,7 +73,7 @@ LISTED = files(S.images_list) if S.profile.images else []  # with the sha256 of 
 
 
 def tcz_files(names: list[str]) -> list[str]:
-    """Return the files of extensions and of what they depend on: .tcz and all beside it."""
+    """Return the files (.tcz and its side files) of extensions and of their dependencies."""
     return files(*targets.tcz_files(S, PLAN, names))
 
 
@@ -83,7 +83,7 @@ def placed(*places: str) -> list[str]:
 
 
 def image_inputs() -> list[str]:
-    """Return every file that an ISO or a disk image is made of."""
+    """Return the input files of an ISO or a disk image."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
     return [*KERNEL[:2], *files(S.core, *variables.tree(ROOT / "tasks/image/boot")), *tcz, *LISTED]
 
@@ -109,8 +109,8 @@ def task_fetch() -> Iterator[Task]:
             continue
         lock = recipe_lock.path(name)
         yield {
-            "basename": f"fetch:{name}",  # no sub-task: only who needs it fetches it
-            "doc": f"fetch what extension {name} is made of, as its recipe has it locked",
+            "basename": f"fetch:{name}",  # not a sub-task, so that `fetch` does not run it
+            "doc": f"fetch the inputs of extension {name}, as its recipe locks them",
             "actions": [do("fetch.recipe_inputs", "fetch", S, name)],
             "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
             "targets": files(recipe_lock.used_path(S, name)),
@@ -122,11 +122,11 @@ def task_fetch() -> Iterator[Task]:
 
 
 def task_lock() -> Iterator[Task]:
-    """pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"""
-    doc = "pin the newest packages, and what no sha256 is known of yet, in profiles/NAME.lock.toml"
+    """pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"""
+    doc = "pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"
     yield command("lock", doc, do("fetch.inputs", "lock", S, PACKAGES))
     for name in LOCKABLE:
-        doc = f"pin what extension {name} (or ALTERNATIVE of it) is made of, in its lock.toml"
+        doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
 
 
@@ -134,7 +134,7 @@ def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
     return {
         "actions": [
-            # With a shared cache the tree is not made of it before a stage needs it.
+            # With a shared cache, the source is unpacked only when a stage needs it.
             *([] if S.shared_cache else [do("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
@@ -145,10 +145,10 @@ def task_linux() -> Task:
 
 
 def task_kconfig() -> Iterator[Task]:
-    """merge the fragments onto the base config and prove every line of them"""
+    """merge the fragments into the base config, and check that every line took effect"""
     complete = {
         "basename": "kconfig:base",
-        "doc": "complete the base config for the kernel's tree",
+        "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
         "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S)),
         "targets": files(BASE_CONFIG),
@@ -159,7 +159,7 @@ def task_kconfig() -> Iterator[Task]:
     yield shared(CACHE, S, complete)
     merge = {
         "basename": "kconfig",
-        "doc": "merge the fragments onto the base config and prove every line of them",
+        "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
         "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S)),
         "targets": files(S.config, DIFF),
@@ -167,19 +167,19 @@ def task_kconfig() -> Iterator[Task]:
             kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=identity.compiler()
         ),
     }
-    # diff.txt names lines by the profile's file, and its notes stand in kconfig/.
+    # diff.txt names the profile's file, and its notes come from kconfig/notes.toml.
     yield shared(
         CACHE, S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()}
     )
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S), reads=files(DIFF))
-    doc = "print what each line asked of the kernel's config became, and by what"
+    doc = "print for each requested config line its final value, and what set it"
     report = do("kernel.kconfig", "print_report", S)
     yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.config))
 
 
 def task_kernel() -> Task:
-    """build bzImage and modules, install them below artifacts/, prove a valid vmlinuz"""
+    """build bzImage and modules, install them below artifacts/, and check the vmlinuz"""
     compile_it = {
         "basename": "kernel",
         "actions": [
@@ -192,7 +192,7 @@ def task_kernel() -> Task:
             S.config, SOURCE, SERIES, ROOT / "tasks/kernel/installkernel", ROOT / "tasks/kernel/kbuild.py"
         ),
         "targets": KERNEL,
-        "meta": {"sizes": files(S.kernel / "modules")},  # for records of runs
+        "meta": {"sizes": files(S.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
             S.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
         ),
@@ -215,7 +215,7 @@ def task_rootfs() -> Task:
 
 
 def task_modules() -> Task:
-    """sort the kernel's modules: what boots into the core, the rest into extensions (profiles that say so)"""
+    """divide the kernel's modules between the core (needed to boot) and extensions (some profiles)"""
     if not MODULES:
         return {"actions": None, "uptodate": [True]}
     split = {
@@ -236,12 +236,12 @@ def task_tcz() -> Iterator[Task]:
     """make the extensions: those with a recipe, and the profile's upstream ones"""
     doc = "make the extensions: those with a recipe, and the profile's upstream ones"
     yield {"basename": "tcz", "name": None, "doc": doc}
-    tree_doc = "print what extension NAME (all of the profile) depends on, with sizes"
+    tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
     yield command("tcz:tree", tree_doc, do("extensions.dependency_tree", "print_tree", S), pos_arg="names")
     for name in PLAN.of_kind("upstream"):
         yield {
             "basename": "tcz",
-            "name": name if name != "tree" else "tree.tcz",  # which is a task of its own
+            "name": name if name != "tree" else "tree.tcz",  # `tcz:tree` is another task
             "doc": "take a fetched upstream extension",
             "actions": [
                 do("fetch.stage_inputs", "fetch_extension", S, name),
@@ -255,7 +255,7 @@ def task_tcz() -> Iterator[Task]:
         yield {
             "basename": "tcz",
             "name": "left-out",
-            "doc": "say which recipes `./doit tcz` leaves out, and why",
+            "doc": "print which recipes `./doit tcz` leaves out, and why",
             "actions": [do("config.plan", "log_left_out", LEFT_OUT)],
             "uptodate": [False],
         }
@@ -270,7 +270,7 @@ def task_tcz() -> Iterator[Task]:
                 do("extensions.build", "build", S, name),
             ],
             "meta": {"before_fork": [do("extensions.build", "base_root", S)]},
-            # The root and what it depends on are read to see that no library is missing.
+            # The root and the dependencies are read to check that no library is missing.
             "file_dep": [
                 *files(S.used_lock, *fetched, *recipe.files(name)),
                 *BASE_INDEX,
@@ -288,10 +288,10 @@ def task_tcz() -> Iterator[Task]:
 
 
 def task_core() -> Iterator[Task]:
-    """put base root, modules and initrd extensions together as corepure64.gz"""
+    """join base root, modules and initrd extensions into corepure64.gz"""
     join = {
         "basename": "core",
-        "doc": "put base root, modules and initrd extensions together as corepure64.gz",
+        "doc": "join base root, modules and initrd extensions into corepure64.gz",
         "actions": [do("fetch.stage_inputs", "fetch_core_archives", S), do("initramfs.core", "build", S)],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.core),
@@ -299,7 +299,7 @@ def task_core() -> Iterator[Task]:
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
     yield shared(CACHE, S, join, made=[S.core, S.output / "modules64.gz"])
-    doc = "list what corepure64.gz holds, as the kernel will unpack it"
+    doc = "list the files of corepure64.gz, as the kernel unpacks them"
     yield command("core:list", doc, do("formats.initramfs_file", "list_core", S.core), reads=files(S.core))
 
 
@@ -378,7 +378,7 @@ def task_qemu() -> Iterator[Task]:
         params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
         io={"capture": False},
     )
-    doc = "boot by BIOS, UEFI and directly, and ask the guest whether all is well"
+    doc = "boot by BIOS, by UEFI and directly, and run the checks in the guest"
     yield command("qemu:test", doc, do("vm.qemu", "test", S), reads=needs)
 
 
@@ -397,18 +397,18 @@ def task_test() -> Iterator[Task]:
     for name, (doc, paths, needs) in tiers.items():
         tests = do("cli.testing", "pytest", *paths)
         yield command(name, doc, tests, task_dep=needs, io={"capture": False})
-    doc = "give every parser damaged input (100,000 in all)"
+    doc = "feed damaged input to every parser (100,000 inputs in all)"
     yield command("fuzz", doc, do("cli.testing", "fuzz"), params=[variables.INPUTS], io={"capture": False})
-    doc = "let things go wrong in the middle of runs (200 times), and see that one plain run mends them"
+    doc = "cause faults in the middle of runs (200 times), and check that one more run repairs each"
     faults = do("cli.testing", "faults")
     yield command("faults", doc, faults, params=variables.FAULTS, task_dep=["iso"], io={"capture": False})
 
 
 def task_inventory() -> Iterator[Task]:
-    """say what the ISO is made of"""
+    """list the contents and the origin of the ISO"""
     made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
-    doc = "list all the image is made of, as CycloneDX and as SPDX"
+    doc = "list all components of the image, as CycloneDX and as SPDX"
     fetch = do("fetch.stage_inputs", "fetch_packages", S)  # their licences are read
     yield command("sbom", doc, fetch, do("provenance.sbom.cyclonedx", "build", S), reads=made)
-    doc = "say what made the ISO out of what (SLSA provenance); sign it and the manifest with sign=KEYFILE"
+    doc = "write the SLSA provenance of the ISO; sign=KEYFILE signs it and the manifest"
     yield command("provenance", doc, do("provenance.slsa", "build", S, variables.sign_key()), reads=made)

@@ -1,8 +1,8 @@
-"""Set up what a machine lacks to run tcbuild; called by `./doit`, with nothing but python3.
+"""Install what a machine lacks to run tcbuild.  `./doit` calls it; it needs only python3.
 
-System packages come from the machine's own apt sources, Python packages from
-its own pip configuration, into a venv in the cache folder that all checkouts
-with the same lock share.  pip takes nothing whose sha256 requirements.lock does not name.
+System packages come from the apt sources of the machine, Python packages from the index that
+its pip is configured for.  Python packages go into a venv in the cache folder, which all checkouts
+with the same lock share.  pip installs only files whose sha256 requirements.lock names.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tasks.util.process import clean_env, run
 
 @dataclass(frozen=True)
 class Need:
-    """What a command needs of the machine: groups of host.toml, extras of pyproject.toml."""
+    """The needs of a command: groups of tools in host.toml, extras of pyproject.toml."""
 
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
 
 
 TESTS = ("docs", "sbom", "test")
-# A command has one or more of these; `./doit` tells which.
+# A command has one or more of these needs; `./doit` chooses them.
 NEEDS = {
     "python": Need(),
     "build": Need(("build",)),
@@ -49,7 +49,7 @@ NEEDS = {
     "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
 VENV = ARTIFACTS / ".venv"
-# The venv's `doit`: in a checkout it is that checkout's main program, elsewhere doit's own.
+# The program `doit` of the venv: in a checkout the main program of tcbuild, elsewhere that of doit.
 DOIT_SCRIPT = """#!{python}
 import os, sys
 if os.path.exists("tasks/cli/main.py"):
@@ -62,7 +62,7 @@ sys.exit(main())
 
 
 def missing_packages(wanted: Collection[str]) -> list[str]:
-    """Return the Debian packages of the groups `wanted` that this machine lacks, sorted."""
+    """Return the missing Debian packages of the groups `wanted`, sorted."""
     groups = host.groups()
     tools = {tool: package for group in wanted for tool, package in groups[group].items()}
     venv = [] if _has_venv() else ["python3-venv"]
@@ -74,7 +74,7 @@ def _has_venv() -> bool:
 
 
 def refresh_apt_lists() -> None:
-    """Fetch apt's package lists where there are none, as on a machine just installed."""
+    """Fetch apt's package lists if there are none, as on a new machine or in a container."""
     if any(Path("/var/lib/apt/lists").glob("*_Packages*")):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
@@ -83,17 +83,18 @@ def refresh_apt_lists() -> None:
 
 
 def make_venv(cache: Path, extras: Collection[str]) -> Path:
-    """Return a venv that has what building needs, and `extras`: one that is there, or a new one.
+    """Return a venv with the packages for building and for `extras`: an existing one, or a new one.
 
-    A venv is called venv-KEY+EXTRA+EXTRA; KEY stands for the Python, the lock and DOIT_SCRIPT.  It is marked
-    ready last, so a cut installation is started anew, and never changed once it is ready.
+    Its name is venv-KEY+EXTRA+EXTRA; KEY is a digest of the Python, the lock and DOIT_SCRIPT.  The
+    file `ready` is written last, so an interrupted installation is started again.  A ready venv is
+    never changed.
     """
     key, names = _key(), sorted(extras)
-    if found := _ready_venv(cache, key, extras):  # needs no right to write there
+    if found := _ready_venv(cache, key, extras):  # so that a read-only cache folder is enough
         return found
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / ".venv.lock"):
-        if found := _ready_venv(cache, key, extras):  # made by whom we waited for
+        if found := _ready_venv(cache, key, extras):  # another setup made it meanwhile
             return found
         venv = cache / "+".join([f"venv-{key}", *names])
         logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
@@ -107,7 +108,7 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
 
 
 def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
-    """Return the venv with the fewest packages of those that have `extras`, if there is one."""
+    """Return the ready venv that has `extras` and the fewest others, None if there is none."""
     ready = [path.parent for path in cache.glob(f"venv-{key}*/ready")]
     found = [venv for venv in ready if (venv / "bin/doit").exists()]
     enough = [venv for venv in found if extras_in(venv).issuperset(extras)]
@@ -121,24 +122,24 @@ def _key() -> str:
 
 
 def extras_in(venv: Path) -> set[str]:
-    """Return the extras that the venv at this path has; it need not be there any more."""
+    """Return the extras of a venv, by its name; it need not exist any more."""
     return set(venv.name.split("+")[1:]) if venv.name.startswith("venv-") else set()
 
 
 def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None:
     wanted = venv / "requirements.txt"
     wanted.write_text("".join(pin.text for pin in pins), encoding="utf-8")
-    # How the machine reaches its package index is its own affair: pass pip's settings on.
+    # The settings of pip say how to reach the package index, so pip gets them.
     pip_env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    # Wheels alone: what a build from source fetches, no hash is known of.
+    # Only wheels: a build from source would fetch files without a known hash.
     checked = ["--require-hashes", "--only-binary", ":all:", "-r", str(wanted)]
-    hint = f"the package index cannot be reached, or has not what {python_packages.LOCK} names"
+    hint = f"the package index cannot be reached, or lacks a file that {python_packages.LOCK} names"
     run([venv / "bin/pip", "install", "--no-input", "--quiet", *checked], env=pip_env, log=log, hint=hint)
 
 
 @contextmanager
 def _locked(lock: Path) -> Iterator[None]:
-    # The kernel takes it back when this process ends (flock(2)).
+    # The kernel releases the lock when this process ends (flock(2)).
     with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,10 +150,10 @@ def _locked(lock: Path) -> Iterator[None]:
 
 
 def link_venv(cache: Path, extras: Collection[str]) -> None:
-    """Let artifacts/.venv be a venv with `extras` and with all extras that it had before.
+    """Link artifacts/.venv to a venv with `extras` and with all extras that it had before.
 
-    So it only ever gains packages, and two commands that need different ones do not take turns
-    in replacing it.  Where it is gone, what was remembered of earlier setups is forgotten.
+    So it only gains packages, and two commands with different needs do not replace it in turn.
+    If it does not exist, the stamps of earlier setups are removed.
     """
     ARTIFACTS.mkdir(exist_ok=True)
     with _locked(ARTIFACTS / ".setup.lock"):
@@ -164,7 +165,7 @@ def link_venv(cache: Path, extras: Collection[str]) -> None:
         if before == Path() or not extras_in(venv).issuperset(extras_in(before)):
             for stamp in ARTIFACTS.glob(".setup-*"):
                 stamp.unlink()
-        # Replaced at once: another command here may just be starting.
+        # Replaced atomically, because another command may start at the same time.
         link = ARTIFACTS / ".venv.new"
         remove_tree(link)
         link.symlink_to(venv)
@@ -174,7 +175,7 @@ def link_venv(cache: Path, extras: Collection[str]) -> None:
 
 
 def main(needs: Sequence[str]) -> None:
-    """Make the machine ready for `needs` (keys of `NEEDS`) and remember that it is."""
+    """Install what `needs` (keys of `NEEDS`) require, and write a stamp for each."""
     from tasks.util.checkout import cache_folder
 
     groups = {group for need in needs for group in NEEDS[need].groups}

@@ -1,6 +1,6 @@
-"""The commands of tcbuild: they look, compare and explain, and make nothing of the image.
+"""The commands of tcbuild: they inspect, compare and explain, and make no part of the image.
 
-What depends on what tasks build (`qemu`, `sbom`) is a task, in dodo.py.
+A command that needs built files (`qemu`, `sbom`) is a task in dodo.py.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from tasks.engine.run import Run as EngineRun
 
 
 def caller_folder() -> Path:
-    """Return the folder in which the command was typed; the wrapper has left it."""
+    """Return the folder in which the command was typed; the wrapper changes the folder."""
     return Path(os.environ.get("TCBUILD_CWD") or ".")
 
 
 class CheckoutCommand(BaseCommand, Command):  # type: ignore[misc]
-    """A command that needs no tasks: it works while dodo.py or a recipe is broken."""
+    """A command that loads no tasks, so that it works while dodo.py or a recipe is broken."""
 
     builds = False
-    """Whether it starts builds: then `profile=auto` is decided first."""
+    """Whether it starts builds.  If so, `profile=auto` is decided first."""
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
-        """Do it."""
+        """Pass the options and names to `do`."""
         self.do(pos_args, **{option["name"]: opt_values[option["name"]] for option in self.cmd_options})
         return 0
 
     def do(self, names: Sequence[str], **options: Any) -> None:
-        """Do what the command is for; options: as declared.  Implemented by each command."""
+        """Carry out the command.  Each command implements this.  options: as `cmd_options` declares them."""
         raise NotImplementedError
 
     def settings(self) -> Settings:
-        """Return what the command line's variables ask for."""
+        """Return the settings that the variables of the command line ask for."""
         if self.builds:
             variables.decide_profile()
         return variables.settings()
@@ -65,7 +65,7 @@ class Help(command.Help):
 class Check(CheckoutCommand):
     """`./doit check`."""
 
-    doc_purpose = "say what a kernel image (or any other FILE) is, and whether it can be booted"
+    doc_purpose = "say what FILE is, and whether it can be booted as a kernel"
     doc_usage = "FILE ..."
     takes_files = True
 
@@ -79,7 +79,7 @@ class Check(CheckoutCommand):
 class Doctor(CheckoutCommand):
     """`./doit doctor`."""
 
-    doc_purpose = "check machine, tools, KVM, disk space, mirrors and cache, and say how to mend each"
+    doc_purpose = "check machine, tools, KVM, disk space, mirrors and cache, and say how to fix each fault"
     cmd_options = (variables.AS_JSON,)
 
     def do(self, names: Sequence[str], **options: Any) -> None:
@@ -106,7 +106,7 @@ class CachePrune(CheckoutCommand):
     """`./doit cache:prune`."""
 
     name = "cache:prune"
-    doc_purpose = "remove what was used least recently from the shared cache, and what is damaged"
+    doc_purpose = "remove the least recently used and the damaged entries from the shared cache"
     cmd_options = (variables.MAX_SIZE,)
 
     def do(self, names: Sequence[str], **options: Any) -> None:
@@ -119,7 +119,7 @@ class CachePrune(CheckoutCommand):
 class Verify(CheckoutCommand):
     """`./doit verify`."""
 
-    doc_purpose = "check an ISO against its manifest from its parts up; offline, without root"
+    doc_purpose = "check an ISO and each of its parts against its manifest; offline, without root"
     doc_usage = "ISO ..."
     cmd_options = variables.VERIFY
     takes_files = True
@@ -148,7 +148,7 @@ class Reproduce(CheckoutCommand):
     """`./doit reproduce`."""
 
     doc_purpose = (
-        "build twice, with all varied that may vary (user, clock, cores ...), and compare every artefact"
+        "build twice under different conditions (user, clock, cores ...), and compare every artefact"
     )
     doc_usage = "[TASK ...]"
     cmd_options = variables.REPRODUCE
@@ -165,7 +165,7 @@ class Bench(CheckoutCommand):
     """`./doit bench`."""
 
     doc_purpose = (
-        "measure against make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
+        "compare with make, tuxmake, mkosi and the shell: all rows, or those with PART in their names"
     )
     doc_usage = "[PART ...]"
     cmd_options = variables.BENCH
@@ -193,7 +193,7 @@ class Sizes(CheckoutCommand):
     """`./doit size`."""
 
     name = "size"
-    doc_purpose = "print how large all parts are (or FILE, modules, kernel), and how that changed"
+    doc_purpose = "print the sizes of all parts (or FILE, modules, kernel), and how they changed"
     doc_usage = "[FILE|modules|extensions|kernel ...]"
     cmd_options = (variables.AS_JSON,)
     takes_files = True

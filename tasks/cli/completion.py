@@ -1,4 +1,4 @@
-"""Completion of `./doit` in bash and zsh: the scripts, and the list of words they look into."""
+"""Completion of `./doit` in bash and zsh: the scripts, and the list of words that they read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh")
 
 
 def print_for(words: Sequence[str], tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
-    """Print the script for a shell; for `words`, the list that the scripts read.
+    """Print the script for a shell, or, for the argument `words`, the list that the scripts read.
 
     Raises `UserError` for any other shell.
     """
@@ -30,7 +30,7 @@ def print_for(words: Sequence[str], tasks: Mapping[str, Any], commands: Mapping[
 
 
 def lines(tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield what may be said on the command line, as tasks and commands declare it.
+    """Yield what the command line accepts, as tasks and commands declare it.
 
     ("task", NAME, about), ("variable", NAME, about), ("option", TASK, --NAME, about),
     ("value", VARIABLE or --OPTION, value), ("values", VARIABLE, one of several), ("files", TASK).
@@ -64,5 +64,5 @@ def _of_one(name: str, about: str, options: Sequence[Mapping[str, Any]]) -> Iter
 
 
 def _one_line(text: str) -> str:
-    """Return the first line of a text, without what would end a field."""
+    """Return the first line of a text, with spaces for tabs, which separate fields."""
     return text.strip().partition("\n")[0].replace("\t", " ")

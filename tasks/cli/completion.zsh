@@ -1,6 +1,6 @@
 # Completion of tcbuild's ./doit in zsh:  source <(./doit completion zsh)
-# What can be said stands in artifacts/.completion, written anew when a file changed
-# from which tasks are made; so a key press costs no run of doit.
+# The accepted words stand in artifacts/.completion, which is written again when a file that
+# declares tasks has changed.  So a key press does not run doit.
 
 _tcbuild_list() { # TOP: bring the list up to date
     local list=$1/artifacts/.completion file

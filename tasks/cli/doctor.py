@@ -1,13 +1,12 @@
-"""`./doit doctor`: is this machine, and what lies in the cache, fit to build?  And if not, what mends it?
+"""`./doit doctor`: check whether this machine and the cache are fit to build, and say how to fix each fault.
 
-Every check looks at one thing and never raises: a machine on which half of all is missing
-is the very one to look at.  `fail` means that builds will not work or be wrong; `warn`, that
-something is lacking that not every build needs.
+Each check looks at one thing.  A check that raises is reported as a warning, so that the other
+checks run on a broken machine, too.  `fail` means that builds fail or give wrong results.
+`warn` means that something is missing which only some builds need.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -42,7 +41,7 @@ OLD_DAYS = 60
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: what was looked at, how it is, and, if it is not well, how to mend it."""
+    """The result of a check: what it looked at, its state, the finding, and a fix ("" if it is ok)."""
 
     name: str
     state: State
@@ -51,9 +50,9 @@ class Verdict:
 
 
 def cache(settings: Settings) -> Iterator[Verdict]:
-    """Compare every locked download with its sha256; the folder's name holds its beginning."""
+    """Compare each locked download with its sha256, whose first digits are the name of its folder."""
     folder = settings.cache / "downloads"
-    # A temporary folder is not called after a sha256; `leftovers` tells of it.
+    # The name of a temporary folder is no sha256; `leftovers` reports it.
     folders = [path for path in folder.glob("*/") if not files.is_temporary(path.name)]
     entries = [path for one in folders for path in one.iterdir() if path.is_file() and path.name[0] != "."]
     whole = [path for path in entries if not path.name.endswith((".part", ".sha256"))]
@@ -68,7 +67,7 @@ def cache(settings: Settings) -> Iterator[Verdict]:
 
 
 def leftovers(settings: Settings) -> Iterator[Verdict]:
-    """Look for what killed runs left; young ones may belong to a run that is under way."""
+    """Look for temporary files of killed runs.  Young ones may belong to a running build."""
     # Downloads lie one folder deeper than other results.
     places = [settings.output, settings.cache, settings.cache / "downloads"]
     found = {path for place in places if place.is_dir() for path in files.leftovers(place)}
@@ -81,7 +80,7 @@ def leftovers(settings: Settings) -> Iterator[Verdict]:
 
 
 def mirrors(settings: Settings) -> Iterator[Verdict]:
-    """Ask each mirror for the profile's probe file; nothing else is asked of it."""
+    """Ask each mirror for the profile's probe file, and for nothing else."""
     wanted, fix = settings.profile, "fine for offline=1; else check the network and the proxy settings"
     if not wanted.mirrors or not wanted.probe:
         yield Verdict("mirrors", "ok", f"profile {settings.name} uses none")
@@ -99,12 +98,12 @@ def mirrors(settings: Settings) -> Iterator[Verdict]:
 
 
 def apt(settings: Settings) -> Iterator[Verdict]:
-    """Look at apt's package lists, and for settings that switch its checks off."""
+    """Check the age of apt's package lists, and look for settings that switch its checks off."""
     if shutil.which("apt-cache") is None:
         yield Verdict(
             "apt",
             "fail",
-            "there is none: profiles take packages from it",
+            "not installed: profiles take packages from it",
             "build on Debian or in a container",
         )
         return
@@ -121,7 +120,7 @@ def apt(settings: Settings) -> Iterator[Verdict]:
             "apt",
             "warn",
             f"{insecure} is set: not everything is checked by signatures",
-            "take it out of apt.conf",
+            "remove it from apt.conf",
         )
     said = f"{len(there)} package lists"
     yield (
@@ -132,19 +131,19 @@ def apt(settings: Settings) -> Iterator[Verdict]:
 
 
 def _insecure_setting() -> str:
-    """Return a setting of apt that gives up a check, "" if there is none (apt.conf(5))."""
-    told = run(["apt-config", "dump"], check=False).stdout
+    """Return the name of an apt setting that disables a check, "" if there is none (apt.conf(5))."""
+    dump = run(["apt-config", "dump"], check=False).stdout
     found = re.search(
         r'^(Acquire::AllowInsecureRepositories|APT::Get::AllowUnauthenticated) "(?:1|true|yes)";'
         r'|^(Acquire::Check-Valid-Until) "(?:0|false|no)";',
-        told,
+        dump,
         re.MULTILINE | re.IGNORECASE,
     )
     return (found[1] or found[2]) if found else ""
 
 
 def pip(settings: Settings) -> Iterator[Verdict]:
-    """Ask pip where its index is, and whether that host takes connections."""
+    """Let pip download a small package from its index."""
     if run([sys.executable, "-m", "pip", "--version"], check=False).status != 0:
         yield Verdict("pip", "warn", "this Python has none", "apt-get install python3-pip python3-venv")
         return
@@ -152,7 +151,7 @@ def pip(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("pip", "ok", "its index was not asked: offline=1")
         return
     env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    # One small package that pip surely finds where it finds anything: itself.
+    # `wheel` is small, and every index has it.
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     with tempfile.TemporaryDirectory(prefix="tcbuild-doctor-") as folder:
         options = ["--no-input", "--no-cache-dir", "--retries", "0", "--timeout", str(NETWORK_SECONDS)]
@@ -160,21 +159,21 @@ def pip(settings: Settings) -> Iterator[Verdict]:
     if done.status == 0:
         yield Verdict("pip", "ok", "its index answers")
     else:
-        fix = "fine if the venv is there and no recipe's wheel is to be fetched; else check pip's settings"
+        fix = "fine if the venv exists and no recipe needs a wheel; else check pip's settings"
         yield Verdict("pip", "warn", "its index cannot be reached", fix)
 
 
 GIB = 1 << 30
-# A kernel tree with its objects has some 3 GiB, an image and its parts one more.
+# A kernel tree with its objects takes about 3 GiB, an image and its parts one more.
 OUTPUT_GIB, CACHE_GIB = 6, 2
-INODES = 200_000  # of a kernel tree and its objects, and of what extensions are made from
+INODES = 200_000  # for a kernel tree with its objects, and the inputs of extensions
 OLDEST_PYTHON = (3, 11)
 
 
 def doctor(settings: Settings, as_json: bool = False) -> None:
     """Print a line for each check, or all as JSON.
 
-    Raises `UserError` if one of them fails; with `as_json`, the exit status alone says so.
+    Raises `UserError` if a check fails; with `as_json`, only the exit status is 1.
     """
     found: list[Verdict] = []
     for check in CHECKS:
@@ -183,17 +182,22 @@ def doctor(settings: Settings, as_json: bool = False) -> None:
             if not as_json:
                 print(line(verdict), flush=True)
     if as_json:
-        print(json.dumps([dataclasses.asdict(verdict) for verdict in found], indent=2))
+        print(json.dumps([record(verdict) for verdict in found], indent=2))
     failed = [verdict.name for verdict in found if verdict.state == "fail"]
     if failed and as_json:
         sys.stdout.flush()
         raise SystemExit(EXIT_FAILED)
     if failed:
-        raise UserError(f"not fit to build: {', '.join(failed)}", "each line above says what mends it")
+        raise UserError(f"not fit to build: {', '.join(failed)}", "each line above says how to fix it")
+
+
+def record(verdict: Verdict) -> dict[str, str]:
+    """Return a verdict as `--json` prints it; programs rely on these keys."""
+    return {"name": verdict.name, "state": verdict.state, "said": verdict.finding, "mend": verdict.fix}
 
 
 def line(verdict: Verdict) -> str:
-    """Return a verdict as a line, with a second one that says how to mend it."""
+    """Return a verdict as a line, and a second line with the fix if there is one."""
     text = f"{verdict.state:<5}{verdict.name}: {verdict.finding}"
     return f"{text}\n     fix: {verdict.fix}" if verdict.fix else text
 
@@ -202,7 +206,7 @@ Check = Callable[[Settings], Iterator[Verdict]]
 
 
 def _run_check(check: Check, settings: Settings) -> Iterator[Verdict]:
-    """Yield what a check finds; that it could not look is a finding, too."""
+    """Yield the verdicts of a check, and a warning if it raises."""
     name = check.__name__.strip("_").replace("_", " ")
     try:
         yield from check(settings)
@@ -233,7 +237,9 @@ def _machine(settings: Settings) -> Iterator[Verdict]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     said = f"{processors} processors, {memory / GIB:.1f} GiB of memory"
     if memory < 2 * GIB:
-        yield Verdict("machine", "warn", said, "2 GiB or more; else QEMU's tests and xz may be ended")
+        yield Verdict(
+            "machine", "warn", said, "use 2 GiB or more; with less, the kernel may kill QEMU and xz"
+        )
     elif machine == "x86_64":
         yield Verdict("machine", "ok", said)
 
@@ -263,11 +269,11 @@ def _versions(settings: Settings) -> Iterator[Verdict]:
     for name, known in toml_schema.read_toml(VERSIONS).items():
         command, oldest = known["command"], known["oldest"]
         if shutil.which(command[0], path=clean_env()["PATH"]) is None:
-            continue  # told by `tools`
+            continue  # `_tools` reports it
         found = re.search(r"\d+(\.\d+)+", run(command, check=False).stdout)
         version = found[0] if found else "?"
         if found and _numbers(version) < _numbers(oldest):
-            yield Verdict(name, "warn", f"{version}; {oldest} or newer is known to do", f"upgrade {name}")
+            yield Verdict(name, "warn", f"{version}; {oldest} or newer is known to work", f"upgrade {name}")
         else:
             yield Verdict(name, "ok", version)
 
@@ -277,34 +283,33 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _kvm(settings: Settings) -> Iterator[Verdict]:
-    """Ask for what a boot found; boot once if there is an image, for /dev/kvm alone proves nothing."""
+    """Report whether a guest boots under KVM.  A usable /dev/kvm alone does not prove it.
+
+    Without a built image only /dev/kvm is checked.
+    """
     if not Path("/dev/kvm").exists():
         yield Verdict(
-            "KVM", "warn", "there is no /dev/kvm: QEMU will emulate, some ten times slower", _ENABLE_KVM
+            "KVM", "warn", "there is no /dev/kvm: QEMU will emulate, about ten times slower", _ENABLE_KVM
         )
     elif not os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Verdict(
             "KVM", "warn", "/dev/kvm cannot be opened", "as root: adduser USER kvm, then log in again"
         )
     elif not settings.core.exists() or not (settings.kernel / "vmlinuz64").exists():
-        yield Verdict(
-            "KVM", "ok", "/dev/kvm can be opened; whether a guest comes up is tried once an image is built"
-        )
+        yield Verdict("KVM", "ok", "/dev/kvm can be opened; a guest is booted as soon as an image is built")
     else:
         from tasks.vm import qemu  # reads what boots a machine
 
         if qemu.accelerator(settings) == "kvm":
-            yield Verdict("KVM", "ok", "a guest came up under it")
+            yield Verdict("KVM", "ok", "a guest booted under it")
         else:
-            said = "/dev/kvm opens, but no guest came up under it: QEMU will emulate"
+            said = "/dev/kvm can be opened, but no guest booted under it: QEMU will emulate"
             yield Verdict(
-                "KVM", "warn", said, "on a virtual machine, nested virtualization must be switched on outside"
+                "KVM", "warn", said, "in a virtual machine, enable nested virtualization on the host"
             )
 
 
-_ENABLE_KVM = (
-    "load kvm_intel or kvm_amd; in a virtual machine, have nested virtualization switched on outside"
-)
+_ENABLE_KVM = "load kvm_intel or kvm_amd; in a virtual machine, enable nested virtualization on the host"
 
 
 def _disk_space(settings: Settings) -> Iterator[Verdict]:
@@ -341,7 +346,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _file_systems(settings: Settings) -> Iterator[Verdict]:
-    """Try what a build does: names that differ in case, links, programs run from there."""
+    """Try what a build needs: names that differ only in case, links, running programs."""
     for name, folder in (("results", settings.output), ("cache", settings.cache)):
         label = f"file system of {name}"
         place = _existing(folder)
@@ -361,12 +366,12 @@ def _file_systems(settings: Settings) -> Iterator[Verdict]:
 def _file_system_fault(folder: Path) -> str:
     (folder / "a").touch()
     if (folder / "A").exists():
-        return "does not tell upper from lower case, and the kernel has files that differ in nothing else"
+        return "does not tell upper from lower case, and some names of kernel files differ only in that"
     try:
         (folder / "link").symlink_to("a")
         os.link(folder / "a", folder / "hard")
     except OSError as error:
-        return f"knows no links ({error.strerror})"
+        return f"has no links ({error.strerror})"
     (folder / "run").write_text("#!/bin/sh\n")
     (folder / "run").chmod(0o755)
     if not os.access(folder / "run", os.X_OK) or run([folder / "run"], check=False).status != 0:
@@ -381,8 +386,8 @@ def _clock(settings: Settings) -> Iterator[Verdict]:
     now, newest = time.time(), max(path.stat().st_mtime for path in (ROOT / "dodo.py", host.FILE))
     said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if now < newest - 60:
-        said += ": the checkout's files are from the future, and make goes by times"
-        yield Verdict("clock", "fail", said, "set the clock, or: touch the files of the checkout")
+        said += ": the checkout's files are newer than the clock, and make compares times"
+        yield Verdict("clock", "fail", said, "set the clock, or touch the files of the checkout")
     elif now < settings.profile.source_date_epoch:
         yield Verdict("clock", "fail", f"{said} is before the profile's own date", "set the clock")
     else:
@@ -395,7 +400,7 @@ def _user_namespaces(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("user namespaces", "ok", "can be made")
     else:
         needed = settings.profile.kernel.toolchain != "host"
-        fix = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them outside"
+        fix = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them on the host"
         said = "cannot be made: pinned toolchains run in one"
         yield Verdict("user namespaces", "fail" if needed else "warn", said, fix)
 

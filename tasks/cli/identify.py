@@ -1,7 +1,7 @@
-"""`doit check FILE`: what is this file, can it be booted as a kernel, and if not, what then?
+"""`./doit check FILE`: say what a file is, whether it boots as a kernel, and if not, what to use instead.
 
-Written for whoever met GRUB's `error: invalid magic number` (tasks/cli/identify.py says where
-it comes from).  ISOLINUX's and QEMU's answers were seen with ISOLINUX 6.04 and QEMU 7.2.
+`grub_answer` says where GRUB's `error: invalid magic number` comes from.  The answers of ISOLINUX
+and QEMU are those of ISOLINUX 6.04 and QEMU 7.2.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NEAR = ("bzImage", "arch/x86/boot/bzImage", "vmlinuz64", "kernel/vmlinuz64", "bo
 
 
 def grub_answer(head: bytes, size: int) -> list[str]:
-    """Return what GRUB 2.06's `linux` command answers to a file, and why; empty if it takes it.
+    """Return the error of GRUB 2.06's `linux` command for a file, and its cause; empty if GRUB takes it.
 
     head: the file's first 4 KiB or more; size: bytes of the whole file.
     """
@@ -52,12 +52,12 @@ def grub_answer(head: bytes, size: int) -> list[str]:
         ]
     if boot_flag(head) != BOOT_FLAG:
         return [
-            "GRUB's `linux` answers: error: invalid magic number.  It wants the boot protocol's 55 aa at "
+            "GRUB's `linux` answers: error: invalid magic number.  It expects the boot protocol's 55 aa at "
             f"0x1fe and finds {head[0x1FE:0x200].hex(' ')}"
         ]
     (version,) = struct.unpack_from("<H", head, 0x206)
     if head[HEADER_BASE : HEADER_BASE + 4] != HEADER_MAGIC or version < GRUB_OLDEST:
-        return ["GRUB's `linux` answers: error: version too old for 32-bit boot (it wants protocol 2.03)"]
+        return ["GRUB's `linux` answers: error: version too old for 32-bit boot (it needs protocol 2.03)"]
     if not head[0x211] & LOADED_HIGH:
         return ["GRUB's `linux` answers: error: zImage doesn't support 32-bit boot"]
     return []
@@ -69,7 +69,7 @@ def boot_flag(head: bytes) -> int:
 
 
 def kernel_hint(path: Path, otherwise: str, levels: int = 1) -> str:
-    """Return a hint: the bootable kernel near `path` by name, or `otherwise` if there is none."""
+    """Return a hint that names a bootable kernel near `path`, or `otherwise` if there is none."""
     near = bootable_near(path, levels)
     return f"use {near}, which has a 64-bit kernel's boot header" if near else otherwise
 
@@ -77,7 +77,8 @@ def kernel_hint(path: Path, otherwise: str, levels: int = 1) -> str:
 def bootable_near(path: Path, levels: int) -> Path | None:
     """Return a file with a 64-bit kernel's boot header near `path`, None if there is none.
 
-    Looked for in its folder and `levels` - 1 above, where a kernel build or tcbuild puts it.
+    It is searched for in the folder of `path` and the `levels` - 1 folders above it, under the
+    names that a kernel build and tcbuild give it.
     """
     absolute = Path(os.path.abspath(path))
     for folder in list(absolute.parents)[:levels]:
@@ -113,14 +114,14 @@ SPECIAL = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a file is.  `str()` is the answer for a person, without the hint."""
+    """What a file is.  `str()` of it is the text for a person, without the hint."""
 
     path: Path
     kind: str
     description: str
     lines: tuple[str, ...] = ()
     ok: bool = False
-    """It can be booted as an x86-64 kernel."""
+    """Whether it can be booted as an x86-64 kernel."""
     hint: str = ""
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ def check_files(folder: Path, paths: list[str] | None = None) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Print what `path` is; raise `UserError` with the way out if it cannot be booted as a kernel."""
+    """Print what `path` is.  Raises `UserError` with a hint if it cannot be booted as a kernel."""
     verdict = identify(path)
     print(verdict)
     if not verdict.ok:
@@ -160,7 +161,7 @@ def check_file(path: Path) -> None:
 
 
 def identify(path: Path) -> Verdict:
-    """Return what `path` is, whatever it is; never raises for anything a path can lead to."""
+    """Return what `path` is.  It never raises: a missing or damaged file is a verdict, too."""
     try:
         return _identify(path)
     except UserError as error:
@@ -181,7 +182,7 @@ def _identify(path: Path) -> Verdict:
     if stat.S_ISDIR(status.st_mode):
         return _directory(path)
     for test, kind, words in SPECIAL:
-        if test(status.st_mode):  # opening one could wait for ever
+        if test(status.st_mode):  # opening one could block for ever
             return Verdict(path, kind, words, hint=kernel_hint(path, USE_BZIMAGE))
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -190,7 +191,7 @@ def _identify(path: Path) -> Verdict:
 
 def _regular(path: Path, head: bytes, size: int) -> Verdict:
     if not head:
-        hint = "the program that should have written it failed (full disk?); make it again"
+        hint = "the program that writes it failed (full disk?); build it again"
         return Verdict(path, "empty", "an empty file", hint=kernel_hint(path, hint))
     if head.startswith(elf.MAGIC):
         verdict = _elf(path, head)
@@ -219,15 +220,15 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
         return Verdict(path, "truncated", "a cut-off kernel image", lines, hint=kernel_hint(path, error.hint))
     found = _rejection(header, size)
     if found is None and _payload_is_lzo(path, header, size):
-        # Nothing here can unpack LZO, so a CONFIG_KERNEL_LZO image is judged by the rest.
-        lines = (f"boot protocol {header.protocol}", "payload: lzo, not unpacked: its content is unproved")
+        # LZO (CONFIG_KERNEL_LZO) cannot be unpacked here, so only the rest of the image is checked.
+        lines = (f"boot protocol {header.protocol}", "payload: lzo, not unpacked: its content is not checked")
         return Verdict(path, "bzImage", "an x86-64 Linux kernel (bzImage)", lines, ok=True)
     try:
         image = bzimage.check_bzimage(path)
     except UserError as error:
         message = error.message.removeprefix(f"{path}: ")
         kind, words = found or DAMAGED_IMAGE
-        # If nothing is cut off, the sizes in the header are damaged.
+        # If the file is complete, the sizes in the header are damaged.
         if kind == "truncated" and not isinstance(error, bzimage.Truncated):
             kind, words = DAMAGED_IMAGE
         return Verdict(path, kind, words, (message, *grub), hint=kernel_hint(path, error.hint))
@@ -236,7 +237,7 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
 
 
 def _rejection(header: BootHeader, size: int) -> tuple[str, str] | None:
-    """Return (kind, words) of an image that cannot pass, as far as its header shows that."""
+    """Return (kind, words) of an image whose header shows that it cannot boot; None if it does not."""
     if not header.loadflags & LOADED_HIGH:
         return "zimage", "a kernel image of the old kind (zImage)"
     if header.version < bzimage.OLDEST_64BIT:
@@ -248,7 +249,7 @@ def _rejection(header: BootHeader, size: int) -> tuple[str, str] | None:
     if size < header.image_size:
         return (
             "truncated",
-            "a cut-off kernel image: boot loaders start it without a word, and it dies",
+            "a cut-off kernel image: boot loaders start it without an error, and it crashes",
         )
     return None
 
@@ -300,7 +301,9 @@ def _elf_kind(path: Path, file: ELFFile) -> Verdict:
         )
     if machine != elf.X86_64:
         words = f"an ELF file for {elf.machine_name(machine)}{', a Linux kernel' if banner else ''}"
-        return Verdict(path, "elf-other", words, (kind,), hint="a 64-bit PC wants make ARCH=x86_64 bzImage")
+        return Verdict(
+            path, "elf-other", words, (kind,), hint="for a 64-bit PC, run: make ARCH=x86_64 bzImage"
+        )
     if ".rodata..compressed" in names:
         words = "an ELF file, arch/x86/boot/compressed/vmlinux: the compressed kernel and its unpacker"
         return _vmlinux(path, "vmlinux-compressed", words, (kind, "`make bzImage` goes one step further"))
@@ -319,7 +322,7 @@ def _elf_kind(path: Path, file: ELFFile) -> Verdict:
 
 def _vmlinux(path: Path, kind: str, words: str, lines: tuple[str, ...]) -> Verdict:
     more = (
-        'boot loaders want the boot protocol (0xAA55 at 0x1fe, "HdrS" at 0x202); `make bzImage` compresses '
+        'boot loaders need the boot protocol (0xAA55 at 0x1fe, "HdrS" at 0x202); `make bzImage` compresses '
         "vmlinux and puts the setup code with that header in front",
         "ISOLINUX answers: Booting kernel failed: Invalid argument",
         "QEMU -kernel answers: Error loading uncompressed kernel without PVH ELF Note (unless CONFIG_PVH=y)",
@@ -375,7 +378,7 @@ def _pe(path: Path, head: bytes) -> Verdict:
         )
     machine = PE_MACHINES.get(pe.machine, f"machine {pe.machine:#x}")
     if b".linux\0\0" in head[:4096]:
-        hint = "start it from EFI firmware or with GRUB's `chainloader`; `linux` wants the kernel alone"
+        hint = "start it from EFI firmware or with GRUB's `chainloader`; `linux` takes only a plain kernel"
         return Verdict(path, "uki", f"a unified kernel image for EFI, {machine}", hint=hint)
     words = f"a PE program for {machine} (EFI or Windows), not a Linux kernel"
     return Verdict(path, "pe", words, hint="start it from EFI firmware or with GRUB's `chainloader`")
@@ -396,7 +399,7 @@ def _missing(path: Path) -> Verdict:
     if path.is_symlink():
         words = f"a symbolic link to {os.readlink(path)}, which does not exist"
         return Verdict(
-            path, "dangling-link", words, hint=kernel_hint(path, "make the link anew, or build first")
+            path, "dangling-link", words, hint=kernel_hint(path, "create the link again, or build first")
         )
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else []

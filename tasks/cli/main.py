@@ -18,18 +18,21 @@ class Main(engine.Main):
     DOIT_CMDS = (*engine.Main.DOIT_CMDS, *commands.COMMANDS)
 
     def run(self, all_args: Sequence[str]) -> Any:
-        """Do what the words say; without any, list the tasks."""
+        """Run the words of the command line; without any, list the tasks."""
         return super().run(all_args or ["list"])
 
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
-        """Take `name=value` words out, for `doit.get_var`.  Raises `UserError` for an unknown name."""
+        """Store `name=value` words for `doit.get_var`, and return the others.
+
+        Raises `UserError` for an unknown name.
+        """
         others: list[str] = super().process_args(cmd_args)
         variables.check(word.partition("=")[0] for word in cmd_args if word not in others)
         return others
 
 
 class Handover(DodoTaskLoader):  # type: ignore[misc]
-    """The loader that pyproject.toml names for doit's own main program: it runs ours instead."""
+    """The loader that pyproject.toml names: doit's own main program starts it, and it runs ours instead."""
 
     def __init__(self) -> None:
         raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Run the project's own tests and benchmarks, their output as it is."""
+"""Run the project's own tests and benchmarks, and show their output unchanged."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def pytest(*paths: str) -> None:
 
 
 def fuzz(inputs: int) -> None:
-    """Give every parser damaged input, `inputs` in all.  Raises `UserError` if one does not bear it."""
+    """Feed damaged input to every parser, `inputs` in all.  Raises `UserError` if a parser misbehaves."""
     if inputs < 1:
         raise UserError(f"--inputs={inputs}: expected at least 1")
-    # Half of it damaged blindly, half led by coverage.
+    # The other half is chosen by coverage.
     _run(["tests/fuzz", "-rP", "--show-capture=stdout"], {"TCBUILD_FUZZ_INPUTS": str(max(1, inputs // 2))})
 
 
 def faults(count: int, seed: str) -> None:
-    """Let `count` things go wrong in the middle of runs; `seed` repeats those of an earlier time."""
+    """Cause `count` faults in the middle of runs.  `seed` repeats the faults of an earlier run."""
     if count < 1:
         raise UserError(f"--count={count}: expected at least 1")
     more = {"TCBUILD_FAULTS": str(count), **({"TCBUILD_SEED": seed} if seed else {})}
@@ -48,10 +48,10 @@ def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
 def bench(
     caller: Path, rows: Sequence[str], runs: int, config: str, counts: str, json: str, folder: str
 ) -> None:
-    """Measure tcbuild and its peers and print the table: all rows, or those with `rows` in their names.
+    """Measure tcbuild and similar tools, and print the table: all rows, or those with `rows` in their names.
 
-    `json` and `folder` are below `caller`, where the command was typed.  Raises `UserError` if
-    something of ours fails; peers that are missing or fail are told in the table.
+    `json` and `folder` are relative to `caller`, where the command was typed.  Raises `UserError` if
+    tcbuild itself fails.  The table says which other tools are missing or fail.
     """
     given = {"runs": str(runs), "config": config, "counts": counts}
     given |= {name: str(caller / path) for name, path in (("json", json), ("folder", folder)) if path}
@@ -59,4 +59,4 @@ def bench(
     command = [sys.executable, "-m", "tests.bench", *options, "--", *rows]
     status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).wait()
     if status != 0:
-        raise UserError("the measurement was cut short")
+        raise UserError("the measurement failed")

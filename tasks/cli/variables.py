@@ -1,4 +1,4 @@
-"""What the command line and the checkout say, as `dodo.py` needs it to declare tasks."""
+"""The variables of the command line, the options of tasks and commands, and the settings made of them."""
 
 from __future__ import annotations
 
@@ -22,81 +22,134 @@ from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 
 ARTIFACTS = ROOT / "artifacts"
-# The `name=value` words of the command line, and what each is for.
+# The variables (`NAME=VALUE` on the command line), with their help texts.
 VARIABLES = {
-    "profile": "what is built",
-    "fragments": "these fragments instead of the profile's",
-    "out": "results there instead of in artifacts/",
+    "profile": "the profile to build",
+    "fragments": "use these fragments instead of the profile's",
+    "out": "the folder for results, instead of artifacts/PROFILE",
     "frozen": "1: fail if an input is not the locked one",
     "offline": "1: open no connection",
-    "relock": "1: lock takes what the mirrors serve now",
-    "jobs": "how many jobs all makes and tools may run at once",
+    "relock": "1: with lock: take what the mirrors serve now",
+    "jobs": "how many jobs may run at once in all",
     "cache": "a shared cache: a folder or an address",
-    "sign": "a key file: provenance signs with it",
-    "launcher": "what starts the compiler: ccache, sccache, distcc, icecc or none",
-    "hosts": "of a compile farm: HOST/SLOTS, separated by commas",
-    "scheduler": "of an icecc farm",
+    "sign": "the key file that provenance signs with",
+    "launcher": "the program that starts the compiler: ccache, sccache, distcc, icecc or none",
+    "hosts": "the hosts of a compile farm: HOST/SLOTS, separated by commas",
+    "scheduler": "the scheduler of an icecc farm",
     "remote_storage": "where ccache shares its entries: http://… or redis://…",
 }
 FLAGS = ("frozen", "offline", "relock")
 MAX_JOBS = 1024
-PROFILE_RECORD = "profile.json"  # in artifacts/: what profile=auto was decided to be
-# Options of commands, as doit declares them.
+PROFILE_RECORD = "profile.json"  # in artifacts/: the profile that profile=auto chose
+# Options of tasks and commands, in the form that doit reads.
 FIRMWARE = {
     "name": "firmware",
     "long": "firmware",
     "default": "bios",
     "choices": [("bios", ""), ("uefi", ""), ("direct", "")],
-    "help": "what boots the ISO; direct: QEMU loads kernel and core.gz itself",
+    "help": "the firmware that boots the ISO; direct: QEMU loads kernel and core.gz itself",
 }
-MEMORY = {"name": "memory", "long": "memory", "type": int, "default": 1024, "help": "MiB of the guest"}
+MEMORY = {
+    "name": "memory",
+    "long": "memory",
+    "type": int,
+    "default": 1024,
+    "help": "memory of the guest in MiB",
+}
 FORWARD = {
     "name": "forward",
     "long": "forward",
     "type": list,
     "default": [],
-    "help": "HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
+    "help": "a port HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
-INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "how many"}
+INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "number of inputs"}
 FAULTS = [
-    {"name": "count", "long": "count", "type": int, "default": 200, "help": "how many"},
-    {"name": "seed", "long": "seed", "default": "", "help": "which ones, as an earlier run said"},
+    {"name": "count", "long": "count", "type": int, "default": 200, "help": "number of faults"},
+    {
+        "name": "seed",
+        "long": "seed",
+        "default": "",
+        "help": "repeat the faults of the run that printed this seed",
+    },
 ]
-AS_JSON = {"name": "as_json", "long": "json", "type": bool, "default": False, "help": "as JSON, for programs"}
+AS_JSON = {
+    "name": "as_json",
+    "long": "json",
+    "type": bool,
+    "default": False,
+    "help": "print JSON, for programs",
+}
 GRAPH = {
     "name": "format",
     "long": "format",
     "default": "dot",
     "choices": [("dot", ""), ("mermaid", ""), ("svg", "")],
-    "help": "of the graph; svg: drawn by Graphviz",
+    "help": "format of the graph; Graphviz draws svg",
 }
 # Options of `./doit reproduce`.
 REPRODUCE = (
-    {"name": "only", "long": "only", "default": "", "help": "variations to make, commas between (all)"},
-    {"name": "leave_out", "long": "leave-out", "default": "", "help": "variations not to make"},
-    {"name": "ccache", "long": "ccache", "type": bool, "default": False, "help": "share one ccache: quick"},
-    {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "leave both trees there"},
+    {
+        "name": "only",
+        "long": "only",
+        "default": "",
+        "help": "variations to make, separated by commas (default: all)",
+    },
+    {
+        "name": "leave_out",
+        "long": "leave-out",
+        "default": "",
+        "help": "variations to skip, separated by commas",
+    },
+    {
+        "name": "ccache",
+        "long": "ccache",
+        "type": bool,
+        "default": False,
+        "help": "share one ccache, which is quick",
+    },
+    {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "keep both trees"},
 )
 
 MAX_SIZE = {
     "name": "max_size",
     "long": "max-size",
     "default": "10GiB",
-    "help": "bytes to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
+    "help": "the size to keep: 500MB, 10GiB, ... (1 kB is 1000 bytes, 1 KiB 1024)",
 }
 # Options of `./doit bench`.
 BENCH = (
     {"name": "runs", "long": "runs", "type": int, "default": 3, "help": "how often each command is measured"},
     {"name": "config", "long": "config", "default": "small", "help": "kernel: small, or profile (apt's)"},
-    {"name": "counts", "long": "counts", "default": "10,100,1000", "help": "numbers of extensions"},
-    {"name": "json", "long": "json", "default": "", "help": "file for all samples"},
-    {"name": "folder", "long": "folder", "default": "", "help": "measure there, and keep what is built"},
+    {
+        "name": "counts",
+        "long": "counts",
+        "default": "10,100,1000",
+        "help": "numbers of extensions, separated by commas",
+    },
+    {"name": "json", "long": "json", "default": "", "help": "the file for all samples"},
+    {
+        "name": "folder",
+        "long": "folder",
+        "default": "",
+        "help": "the folder to measure in; what is built there is kept",
+    },
 )
 
-# Of `./doit verify` and `./doit rebuild`.
+# Options of `./doit verify` and `./doit rebuild`.
 VERIFY = (
-    {"name": "manifest", "long": "manifest", "default": "", "help": "FILE instead of ISO.manifest.json"},
-    {"name": "key", "long": "key", "default": "", "help": "a public key, or allowed_signers"},
+    {
+        "name": "manifest",
+        "long": "manifest",
+        "default": "",
+        "help": "the manifest, if it is not ISO.manifest.json",
+    },
+    {
+        "name": "key",
+        "long": "key",
+        "default": "",
+        "help": "the file with the public key, or an allowed_signers file",
+    },
 )
 REBUILD = (
     {"name": "source", "long": "from", "default": "", "help": "the manifest to build from"},
@@ -106,7 +159,7 @@ REBUILD = (
         "long": "anyway",
         "type": bool,
         "default": False,
-        "help": "go on with another tcbuild, other tools",
+        "help": "build also if tcbuild or tools differ from the manifest's",
     },
 )
 
@@ -114,7 +167,7 @@ REBUILD = (
 def check(names: Iterable[str]) -> None:
     """Raise `UserError` for a name that is no variable.
 
-    One that is silently ignored builds something else than was asked for.
+    If it were ignored, something else than asked for would be built.
     """
     for name in names:
         if name not in VARIABLES:
@@ -139,8 +192,8 @@ def sign_key() -> str:
 def settings(artifacts: Path = ARTIFACTS) -> Settings:
     """Return the settings that the variables of the command line ask for.
 
-    It makes no file and opens no connection: while `profile=auto` is not decided
-    (`decide_profile`), it stands for the profile that every machine can build.
+    It makes no file and opens no connection.  Until `decide_profile` has decided `profile=auto`,
+    `fallback_profile` is used.
     Raises `UserError` for an unknown value or profile.
     """
     variables = given()
@@ -156,22 +209,22 @@ def settings(artifacts: Path = ARTIFACTS) -> Settings:
 
 
 def decide_profile(artifacts: Path = ARTIFACTS) -> None:
-    """Decide what `profile=auto` stands for, if the command line says so, and record it."""
+    """If the command line asks for `profile=auto`, choose a profile and record the choice."""
     variables = given()
     resolve_name(variables.get("profile", "auto"), artifacts, _flag(variables, "offline"))
 
 
 def fallback_profile() -> str:
-    """Return the profile that commands which only look show while `profile=auto` is not decided.
+    """Return the profile that commands which build nothing use until `profile=auto` is decided.
 
-    It is the one that the choice falls back to; to make the choice, mirrors must be asked.
+    Every machine can build it.  To decide, mirrors must be asked.
     """
     known = names()
     return FALLBACK if FALLBACK in known else known[0]
 
 
 def fetch_keys(whole: profile.Profile) -> dict[str, object]:
-    """Return what of a profile says what is to be fetched, by key."""
+    """Return the keys of a profile that decide what is fetched, with their values."""
     kernel = ("source", "base", "modules", "release")
     return {
         **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
@@ -185,7 +238,7 @@ def tree(folder: Path) -> list[Path]:
 
 
 def links(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Return what `tree` leaves out: path and target of every symlink, path and "" of every folder."""
+    """Return the entries that `tree` leaves out: (path, target) of symlinks, (path, "") of folders."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_dir()]
     return tuple(
         (str(path.relative_to(folder)), os.readlink(path) if path.is_symlink() else "") for path in found
@@ -238,11 +291,11 @@ def resolve_name(asked: str, artifacts: Path, offline: bool) -> str:
 
 
 def recorded_profile(artifacts: Path) -> str:
-    """Return what `profile=auto` was decided to be; "" if it is not.  Raises `UserError` for a bad record."""
+    """Return the profile that `profile=auto` chose, "" before that.  Raises `UserError` for a bad record."""
     record = artifacts / PROFILE_RECORD
     if not record.is_file():
         return ""
     try:
         return str(json.loads(record.read_text())["profile"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{record} is damaged", "remove it, or say profile=NAME") from None
+        raise UserError(f"{record} is damaged", "remove it, or name a profile: profile=NAME") from None

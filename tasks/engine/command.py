@@ -1,7 +1,7 @@
-"""What all commands of `./doit` have in common, and doit's own commands with it.
+"""The base class of all commands of `./doit`, and doit's own commands made with it.
 
-A subclass of doit's `Command` or `DoitCmdBase` gets from `BaseCommand`: options before and after
-names, `--help`, and errors as one line with an exit code.
+`BaseCommand` adds to doit's `Command` and `DoitCmdBase`: options before and after names,
+`--help`, and errors as one line with an exit code.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
 
 
 class BaseCommand(Command):  # type: ignore[misc]
-    """A command at the edge: what goes wrong in it becomes one line and an exit code."""
+    """A command whose errors become one line on stderr and an exit code."""
 
     takes_files = False
-    """Whether its names are files, which a shell completes."""
+    """Whether its arguments are files, so that a shell completes file names."""
 
     def __init__(self, **init_arguments: Any) -> None:
         super().__init__(**init_arguments)
@@ -41,7 +41,7 @@ class BaseCommand(Command):  # type: ignore[misc]
         self.cmds: Any = init_arguments.get("cmds") or {}
 
     def parse_execute(self, in_args: Sequence[str]) -> Any:
-        """Do what the words after the command's name say.  Returns an exit code."""
+        """Run the command with the words after its name.  Returns an exit code."""
         with report_errors():
             if any(word in words.HELP for word in in_args):
                 return self.show_help(in_args)
@@ -52,7 +52,7 @@ class BaseCommand(Command):  # type: ignore[misc]
                 raise UsageError(" ".join(str(error).split())) from None
 
     def options_first(self, in_args: Sequence[str]) -> list[str]:
-        """Return the words with all options first: doit takes none after a name."""
+        """Return the words with all options first, because doit reads no option after a name."""
         options = self.cmdparser.options
         found, names = words.split(options, in_args, self.name, interleaved=True)
         return [*words.join(found, options), "--", *names]
@@ -70,23 +70,23 @@ class BaseCommand(Command):  # type: ignore[misc]
         return 0
 
     def help(self) -> str:
-        """Return the help text: doit's options for its database and its loader are left out."""
+        """Return the help text, without doit's options for its database and its loader."""
         about = self.doc_purpose
         return words.usage(self.name, self.doc_usage, about, words.cmd_options(self.cmd_options))
 
 
 class TaskCommand(BaseCommand, DoitCmdBase):  # type: ignore[misc]
-    """A command that has all tasks.  It runs none of them, and makes neither a file nor a folder."""
+    """A command that loads all tasks but runs none.  It makes neither a file nor a folder."""
 
     dep_manager: Any
     base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, cmd_base.opt_check_file_uptodate)
 
     def get_backends(self) -> dict[str, type[Any]]:
-        """Return the one backend there is."""
+        """Return the only database backend."""
         return {"sqlite3": Backend}
 
     def tasks(self) -> dict[str, Any]:
-        """Return all tasks by name, each with the tasks it needs."""
+        """Return all tasks by name, with their dependencies resolved."""
         known: dict[str, Any] = TaskControl(self.task_list).tasks
         return known
 
@@ -100,7 +100,7 @@ class List(TaskCommand, cmd_list.List):  # type: ignore[misc]
 class Info(TaskCommand, cmd_info.Info):  # type: ignore[misc]
     """`./doit info`."""
 
-    doc_purpose = "print all that is declared of a task"
+    doc_purpose = "print what a task declares"
     doc_usage = "TASK"
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:
@@ -111,32 +111,32 @@ class Info(TaskCommand, cmd_info.Info):  # type: ignore[misc]
 class Clean(TaskCommand, cmd_clean.Clean):  # type: ignore[misc]
     """`./doit clean`."""
 
-    doc_purpose = "remove what tasks made"
+    doc_purpose = "remove the targets of tasks"
 
 
 class Forget(TaskCommand, cmd_forget.Forget):  # type: ignore[misc]
     """`./doit forget`."""
 
-    doc_purpose = "make tasks run again, whatever they depend on"
+    doc_purpose = "make tasks run again, even if they are up to date"
 
 
 class Ignore(TaskCommand, cmd_ignore.Ignore):  # type: ignore[misc]
     """`./doit ignore`."""
 
-    doc_purpose = "leave tasks out of runs, until they are forgotten"
+    doc_purpose = "skip tasks in runs, until `./doit forget` names them"
 
 
 class ResetDep(TaskCommand, cmd_resetdep.ResetDep):  # type: ignore[misc]
     """`./doit reset-dep`."""
 
-    doc_purpose = "take tasks as done with the files as they are"
+    doc_purpose = "record tasks as done with their files as they are"
 
 
 class Explain(TaskCommand):
     """`./doit explain`."""
 
     name = "explain"
-    doc_purpose = "say for each task that NAME (iso) needs whether it would run, and why"
+    doc_purpose = "say which of the tasks that NAME (default: iso) needs would run, and why"
     doc_usage = "[NAME ...]"
 
     def _execute(self) -> int:
@@ -153,13 +153,13 @@ class Help(TaskCommand):
     """`./doit help`, and `--help` after a task or a command."""
 
     name = "help"
-    doc_purpose = "say what a task or command does, and which options it takes"
+    doc_purpose = "print what a task or command does, and its options"
     doc_usage = "[TASK|COMMAND]"
     variables: Mapping[str, str] = MappingProxyType({})
     """Name -> description of the `name=value` words that a command line may have."""
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Print the help text of a command, a task, or all."""
+        """Print the help text of a command or a task, or an overview of all commands."""
         if not args:
             print("\n".join(self._overview()))
         elif args[0] in self.cmds:
@@ -186,7 +186,7 @@ class Help(TaskCommand):
             yield "\nvariables:"
             for name, about in self.variables.items():
                 yield from words.row(f"{name}=", about)
-        yield "\n./doit list shows the tasks; ./doit help NAME says more of a task or a command"
+        yield "\n./doit list shows the tasks; ./doit help NAME describes a task or a command"
 
 
 def task_help(task: Any) -> str:
@@ -199,9 +199,9 @@ def task_help(task: Any) -> str:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn what goes wrong in a command into one line on stderr and an exit code.
+    """Turn an error of a command into one line on stderr and an exit code.
 
-    A reader of stdout who has gone ends the command quietly, as SIGPIPE would.
+    If the reader of stdout has closed it, exit with code 141 and no message, as SIGPIPE would.
     """
     try:
         yield
@@ -221,7 +221,7 @@ def report_errors() -> Iterator[None]:
 
 
 def _stdout_fault() -> OSError | None:
-    """Return what is wrong with stdout, None if nothing is: an error in writing names no file."""
+    """Return the error of writing to stdout, None if there is none.  Such an error names no file."""
     try:
         print(flush=True)
     except OSError as error:
@@ -231,7 +231,7 @@ def _stdout_fault() -> OSError | None:
 
 
 def _discard_stdout() -> None:
-    """Let what is still to be written to stdout go nowhere: the interpreter writes it when it ends."""
+    """Redirect stdout to /dev/null, because the interpreter flushes its buffer when it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
 
@@ -242,5 +242,5 @@ def _fail(text: str, code: int) -> NoReturn:
 
 
 def closed_stdout() -> str:
-    """Return what to say if there is no stdout at all, else ""."""
+    """Return an error message if stdout is closed, else ""."""
     return f"standard output: {os.strerror(errno.EBADF)}" if sys.stdout is None else ""

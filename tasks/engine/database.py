@@ -1,8 +1,8 @@
-"""doit's database of finished tasks, as a backend that opens late, and the values a task depends on.
+"""doit's database of finished tasks, opened only when needed, and the values that a task depends on.
 
-doit writes its database when a run ends.  A run that is killed (out of memory, a CI job's
-time limit) would forget all it had finished; with `flush` every task's record is on the disk
-as soon as the task is done, and gone as soon as it begins again (tasks/engine/dependencies.py).
+doit writes its database when a run ends.  A killed run (out of memory, a CI job's time limit)
+would lose the records of its finished tasks.  With `flush`, the record of a task is written to
+the disk as soon as the task is done, and removed as soon as it begins again (tasks/engine/dependencies.py).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MISSING = "nothing"
 
 
 class Backend(SqliteDB):  # type: ignore[misc]
-    """doit's SQLite backend.  The file is opened when it is first needed, and made by the first write.
+    """doit's SQLite backend.  The file is opened when it is first needed; the first write creates it.
 
-    So a command that only looks (`list`, `help`) makes no file and no folder.
+    So a command that builds nothing (`list`, `help`) makes no file and no folder.
     Raises `UserError` if the file is no database.
     """
 
     def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
-        # doit's own __init__ would open the file.
+        # The __init__ of doit would open the file.
         self.name = name
         self.codec = codec
         self._cache: dict[str, Any] = {}
@@ -54,7 +54,7 @@ class Backend(SqliteDB):  # type: ignore[misc]
         return task_id in self._cache or (self._exists() and bool(super().in_(task_id)))
 
     def remove(self, task_id: str) -> None:
-        """Forget a task."""
+        """Remove the record of a task."""
         if self._exists():
             super().remove(task_id)
         else:
@@ -62,12 +62,12 @@ class Backend(SqliteDB):  # type: ignore[misc]
             self._dirty.discard(task_id)
 
     def remove_all(self) -> None:
-        """Forget all tasks."""
+        """Remove all records."""
         if self._exists():
             super().remove_all()
 
     def flush(self) -> None:
-        """Put all changes on the disk, and stay open."""
+        """Write all changes to the disk, and keep the file open."""
         if not self._exists() and not self._dirty:
             return
         for task_id in self._dirty:
@@ -77,7 +77,7 @@ class Backend(SqliteDB):  # type: ignore[misc]
         self._dirty.clear()
 
     def dump(self) -> None:
-        """Put all changes on the disk, and close the file."""
+        """Write all changes to the disk, and close the file."""
         self.flush()
         if "_conn" in self.__dict__:
             self._conn.close()
@@ -95,7 +95,7 @@ class SavedValues:
         self.values = flatten(values)
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
-        """Tell doit whether `task` is up to date as far as the values go."""
+        """Return whether the values are those of the last success of `task`."""
         task.value_savers.append(lambda: {"keys": self.values})
         return bool(values.get("keys") == self.values)
 
@@ -108,7 +108,7 @@ class SavedValues:
 
 
 def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Return `values` with dataclasses taken apart: dotted key -> repr of the value.
+    """Return `values` with the fields of dataclasses as dotted keys: key -> repr of the value.
 
     The members of a tuple of dataclasses that have a `name` are keyed by it.
     """
@@ -118,7 +118,7 @@ def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
         if dataclasses.is_dataclass(value):
             found |= flatten(_fields(value), f"{key}.")
         elif isinstance(value, tuple) and value and all(hasattr(item, "name") for item in value):
-            found[key] = repr([item.name for item in value])  # the order counts
+            found[key] = repr([item.name for item in value])  # because the order matters
             for item in value:
                 found |= flatten(_fields(item), f"{key}.{item.name}.")
         else:

@@ -1,4 +1,4 @@
-"""doit's manager of dependencies, which writes every task's record at once and keeps the reasons."""
+"""doit's dependency manager, which writes the record of a task at once and keeps reasons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.engine.reason import Reason
 
 
 class Dependencies(Dependency):  # type: ignore[misc]
-    """What is known of finished tasks, for one run.
+    """The records of finished tasks, for one run.
 
     reasons: name of a task that makes files -> why it is not up to date.
     """
@@ -23,10 +23,10 @@ class Dependencies(Dependency):  # type: ignore[misc]
         self.reasons: dict[str, list[Reason]] = {}
 
     def get_status(self, task: Any, tasks_dict: Mapping[str, Any], get_log: bool = False) -> Any:
-        """Return whether a task is up to date, and keep why it is not.
+        """Return whether a task is up to date, and keep the reasons if it is not.
 
-        doit stops at the first reason; with its `get_log` it goes through the same checks
-        and names all reasons.
+        doit stops at the first reason.  With `get_log` it makes the same checks and returns all
+        reasons.
         """
         status = super().get_status(task, tasks_dict, get_log=True)
         if status.status == "run" and task.targets:
@@ -34,11 +34,11 @@ class Dependencies(Dependency):  # type: ignore[misc]
         return status
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
-        """Record that a task is done, on the disk."""
+        """Write to the disk that a task is done."""
         super().save_success(task, result_hash)
         self.backend.flush()
 
     def remove_success(self, task: Any) -> None:
-        """Forget a task's last success, on the disk."""
+        """Remove the record of a task's last success from the disk."""
         super().remove_success(task)
         self.backend.flush()

@@ -1,4 +1,4 @@
-"""Say why tasks would run: `doit explain`."""
+"""Find and print why tasks would run: `./doit explain`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> Non
 
 
 def in_shared_cache(task: Any) -> bool:
-    """Tell whether the shared cache has what `task`, with its inputs there, would make."""
+    """Tell whether the inputs of `task` exist and the shared cache has its targets."""
     asks = (getattr(getattr(act, "py_callable", None), "in_shared_cache", None) for act in task.actions)
     return all(Path(path).is_file() for path in task.file_dep) and any(ask() for ask in asks if ask)
 
@@ -47,7 +47,7 @@ def in_shared_cache(task: Any) -> bool:
 def dependency_order(
     tasks: Mapping[str, Any], writers: Mapping[str, str], names: Iterable[str]
 ) -> Iterator[Any]:
-    """Yield the tasks `names` and all they need, each once, what is needed first."""
+    """Yield the tasks `names` and all tasks they need, each once, after the tasks it needs."""
     seen: set[str] = set()
 
     def visit(name: str) -> Iterator[Any]:
@@ -63,7 +63,7 @@ def dependency_order(
 
 
 def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
-    """Return the tasks that run before `task`: those named, and those that write what it reads.
+    """Return the tasks that run before `task`: its `task_dep`, and the writers of the files it reads.
 
     writers: target -> name of the task that writes it.
     """
@@ -72,7 +72,7 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
 
 
 def reasons(manager: Any, task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
-    """Return why `task` would run by itself; nothing if it is up to date."""
+    """Return why `task` would run, apart from the tasks it needs; empty if it is up to date."""
     status = manager.get_status(task, tasks, get_log=True)
     return [] if status.status == "up-to-date" else status_reasons(manager, task, status)
 
@@ -106,7 +106,7 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
 
 
 def _of_files(kind: Kind, paths: Iterable[str]) -> list[Reason]:
-    """Return reasons of one kind for the first `SHOWN` of `paths`, and one for how many more there are."""
+    """Return reasons of one kind for the first `SHOWN` of `paths`, and one with the number of the others."""
     names = [
         str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path) for path in map(Path, paths)
     ]

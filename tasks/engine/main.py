@@ -17,7 +17,7 @@ from tasks.util.errors import EXIT_FAILED, install_signal_handlers
 
 
 class Main(DoitMain):  # type: ignore[misc]
-    """doit's main program: our commands in place of doit's, errors as one line."""
+    """doit's main program with the commands of this package, and with errors as one line."""
 
     BIN_NAME = "./doit"
     DOIT_CMDS: tuple[type[Any], ...] = (
@@ -36,11 +36,11 @@ class Main(DoitMain):  # type: ignore[misc]
         super().__init__(config_filenames=())
 
     def get_cmds(self) -> PluginDict:
-        """Return the commands by name.  There are no others from configuration files or packages."""
+        """Return the commands by name.  Configuration files and packages add none."""
         return PluginDict({made.get_name(): made for made in self.DOIT_CMDS})
 
     def run(self, all_args: Sequence[str]) -> Any:
-        """Do what the words of the command line say.  Returns an exit code, or leaves with one."""
+        """Run the words of the command line.  Returns an exit code, or raises `SystemExit` with one."""
         install_signal_handlers()
         if fault := closed_stdout():
             print(f"error: {fault}", file=sys.stderr)

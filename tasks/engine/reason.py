@@ -1,4 +1,4 @@
-"""Why a task runs, as data: what `explain` prints, run records keep and the report counts."""
+"""Reasons why a task runs, as data for `explain`, for run records and for the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """What makes a task run.  The value stands in run records; `WORDS` has what a person reads."""
+    """The kinds of reasons.  The values stand in run records; `WORDS` has the texts for a person."""
 
     NOT_DONE = "not-done"
     NO_RECORD = "no-record"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 WORDS = {
     Kind.NOT_DONE: "it has not been done yet",
-    Kind.NO_RECORD: "nothing is known of an earlier success",
+    Kind.NO_RECORD: "there is no record of an earlier success",
     Kind.EVERY_TIME: "it runs every time",
     Kind.DAMAGED: "no longer as it was made",
     Kind.MISSING: "missing",
@@ -38,11 +38,11 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason.  `str` of it is the line that a person reads.
+    """One reason.  `str` of it is the line for a person.
 
-    path: the file it is about, below the checkout if it lies there; more: how many further files
-    it is about, which are not named; text: of a value, `NAME: OLD -> NEW`, and of a record that
-    an earlier version of tcbuild wrote, the whole line.
+    path: the file, relative to the checkout if it lies there; more: the number of further files,
+    which are not named; text: of a changed value, `NAME: OLD -> NEW`; of a record that an earlier
+    version of tcbuild wrote, the whole line.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Reason:
         return ": ".join(filter(None, (WORDS.get(self.kind), about, self.text)))
 
     def record(self) -> dict[str, Any]:
-        """Return what a run record keeps of it."""
+        """Return the reason as a run record keeps it."""
         facts = {"kind": str(self.kind), "path": self.path, "more": self.more, "text": self.text}
         return {name: value for name, value in facts.items() if value}
 

@@ -1,4 +1,4 @@
-"""The `run` command, which doit also takes when the first word is no command: `./doit iso`."""
+"""The `run` command, which doit also uses if the first word is no command: `./doit iso`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
     cmd_options = tuple(option for option in cmd_run.Run.cmd_options if option not in HIDDEN_OPTIONS)
 
     def get_reporters(self) -> dict[str, type[Any]]:
-        """Return our reporter and doit's others, by name."""
+        """Return the reporter of tcbuild and those of doit, by name."""
         reporters = {
             "console": Reporter,
             "executed-only": reporter.ExecutedOnlyReporter,
@@ -43,7 +43,10 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         return reporters
 
     def options_first(self, in_args: Sequence[str]) -> list[str]:
-        """Return the words; what comes after the first task is for `_parse_tasks`, which knows the tasks."""
+        """Check the options before the first task, and return the words unchanged.
+
+        `_parse_tasks` reads the options after it, because they depend on the task.
+        """
         words.split(self.cmdparser.options, in_args, self.name, interleaved=False)
         return list(in_args)
 
@@ -75,7 +78,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         if run_options.get("single", single):
             for name in self.control.selected_tasks:
                 self._drop_dependencies(self.control.tasks[name])
-        # doit's own manager has opened nothing yet.
+        # It replaces the manager of doit, which has not opened the database yet.
         checker = type(self.dep_manager.checker)
         self.dep_manager = Globals.dep_manager = Dependencies(self.dep_manager.name, checker)
         reporter = run_options.get("reporter", reporter)
@@ -96,7 +99,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
             return runner.run_all(self.control.task_dispatcher())
 
     def _parse_tasks(self, rest: list[str]) -> tuple[list[str], dict[str, Any]]:
-        """Return the tasks with their options, as doit reads them, and options of `run` among them.
+        """Return the tasks with their options, as doit reads them, and the options of `run` after a task.
 
         Raises `UsageError` for a word that is neither a task, a target nor a pattern.
         """

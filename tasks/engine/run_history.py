@@ -1,10 +1,9 @@
-"""What each run of doit did, task by task: `runs/TIME.jsonl` beside doit's database.
+"""Records of runs, task by task: `runs/TIME.jsonl` beside doit's database.
 
-A record is JSON Lines: a line when the run starts its first task, one when a task begins,
-one when it ends, one when the run ends.  Each is appended in one write, so that a run
-which is killed leaves all it has finished, and a run of a thousand tasks costs a thousand
-short lines.  A run that has nothing to do leaves no record, and neither do commands
-(tasks that make nothing).
+A record is JSON Lines: one line when the run starts its first task, one when a task begins,
+one when it ends, one when the run ends.  Each line is appended in one write, so that the record
+of a killed run has all its finished tasks.  A run that has nothing to do writes no record, and
+neither do commands (tasks without targets).
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ OK, FAILED, FROM_CACHE, CUT = "ok", "failed", "from cache", "cut"
 class TaskRun:
     """A task in a run.
 
-    start: seconds since the epoch; seconds: wall time, None if it never ended; cpu: processor
-    seconds with those of its programs, None where they cannot be told from another task's;
-    outcome: `ok`, `failed`, `from cache` or `cut`; reasons: why it ran;
-    sizes: path below the output folder -> bytes, of what it made.
+    start: seconds since the epoch; seconds: wall time, None if it did not end; cpu: processor
+    seconds of the task and its programs, None if another task ran at the same time;
+    outcome: `ok`, `failed`, `from cache` or `cut` (it did not end); reasons: why it ran;
+    sizes: path below the output folder -> bytes, of the files it made.
     """
 
     name: str
@@ -52,12 +51,11 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that did something.
+    """A run that started at least one task.
 
     name: of the record, which sorts by time; started: seconds since the epoch; seconds: wall
-    time from its first task on, up to the last thing known of it; outcome: `ok`, `failed`, or
-    `cut` if it did not come to its end; asked: the tasks of the command line; up_to_date:
-    tasks there was nothing to do for.
+    time from its first task to the last line of its record; outcome: `ok`, `failed`, or `cut` if
+    it did not end; asked: the tasks of the command line; up_to_date: the tasks that were up to date.
     """
 
     name: str
@@ -74,13 +72,13 @@ class Run:
 
 @dataclass
 class _RunningTask:
-    """A task that has begun: processor seconds used up to then, None if it is not alone."""
+    """A running task.  cpu: processor seconds of this process at its begin, None if other tasks ran, too."""
 
     cpu: float | None
 
 
 class Recorder:
-    """Writes the record of this run.  A record is a help: no fault in writing it ends a build."""
+    """Writes the record of this run.  If that fails, it prints a warning and the build goes on."""
 
     def __init__(self, output: Path, asked: Sequence[str]) -> None:
         """output: the folder to keep records in; asked: the tasks of the command line."""
@@ -92,10 +90,12 @@ class Recorder:
         self._up_to_date: list[str] = []
         self._failed = False
         self._lock = threading.RLock()
-        self._clock = time.time() - time.monotonic()  # a clock set anew must not bend times
+        self._clock = (
+            time.time() - time.monotonic()
+        )  # so that setting the clock during a run does not change durations
 
     def skip(self, task: Any) -> None:
-        """Note that there was nothing to do for a task."""
+        """Note that a task is up to date."""
         if task.targets:
             self._up_to_date.append(task.name)
 
@@ -111,10 +111,9 @@ class Recorder:
             self._append("begin", task=task.name, reasons=list(reasons))
 
     def end(self, task: Any, outcome: str) -> None:
-        """Note how a task that has begun ended.
+        """Note how a task ended.
 
-        An action that took all of the task's targets from a cache says so by returning
-        `{"from_cache": True}`.
+        An action that takes all targets of its task from a cache returns `{"from_cache": True}`.
         """
         self._failed |= outcome == FAILED
         with self._lock:
@@ -132,7 +131,7 @@ class Recorder:
             self._append("end", **facts)
 
     def finish(self) -> None:
-        """Note that the run has come to its end, if it did anything."""
+        """Note that the run has ended, if it started a task."""
         if self._file is None:
             return
         outcome = FAILED if self._failed else CUT if self._running else OK
@@ -141,7 +140,7 @@ class Recorder:
         self._file, self._disabled = None, True
 
     def _drop_cpu_times(self) -> None:
-        """Give up on processor seconds: they cannot be told apart any more."""
+        """Drop the processor seconds of the running tasks, because they cannot be separated."""
         for begun in self._running.values():
             begun.cpu = None
 
@@ -165,7 +164,7 @@ def _line(facts: Mapping[str, Any]) -> bytes:
 
 
 def _create(folder: Path, now: float) -> int:
-    """Open a new record, and drop the oldest of more than are kept."""
+    """Create a new record, and remove the oldest records beyond `MAX_RECORDS`."""
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
@@ -187,7 +186,7 @@ def _cpu() -> float:
 
 
 def sizes_of(paths: Collection[str], output: Path) -> Iterator[tuple[str, int]]:
-    """Yield (path below `output`, bytes) of files, and of all files below folders, that are there."""
+    """Yield (path below `output`, bytes) of the existing files among `paths` and in their folders."""
     for path in paths:
         for folder, _, names in os.walk(path):
             for name in names:
@@ -204,7 +203,7 @@ def _records(folder: Path) -> list[Path]:
 
 
 def load(output: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs recorded for an output folder, oldest first, and a line for each bad record."""
+    """Return the runs of an output folder, oldest first, and a message for each damaged record."""
     runs, faults = [], []
     for path in _records(output / "runs"):
         try:
@@ -215,9 +214,9 @@ def load(output: Path) -> tuple[list[Run], list[str]]:
 
 
 def read(path: Path) -> Run:
-    """Return the run a record tells of.
+    """Return the run of a record.
 
-    Raises `OSError`, or `ValueError`, `KeyError`, `TypeError`, `AttributeError` for what is no record.
+    Raises `OSError`, or `ValueError`, `KeyError`, `TypeError`, `AttributeError` for a damaged record.
     """
     whole, _, _ = path.read_bytes().rpartition(b"\n")  # a kill may have cut the last line
     events = [json.loads(line) for line in whole.split(b"\n")]
@@ -253,7 +252,7 @@ def read(path: Path) -> Run:
 
 
 def _seconds(value: Any) -> float:
-    # Infinity and what is beyond a calendar would break what is drawn of it.
+    # The report cannot draw infinity, or dates beyond the calendar.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e11:
         raise ValueError(f"no number of seconds: {value!r}")
     return float(value)

@@ -21,8 +21,8 @@ class RunLock:
     def hold(self) -> None:
         """Wait until no other run holds the lock, and hold it until `release` or the end of this process.
 
-        The kernel takes it back when a run is killed (flock(2)); what that one has left half
-        done in the lock's folder is removed.
+        The kernel releases it when a run is killed (flock(2)).  Temporary files that such a run
+        left in the lock's folder are removed.
         """
         if self._held is not None:
             return
@@ -42,7 +42,7 @@ class RunLock:
         remove_leftovers(self._path.parent)
 
     def release(self) -> None:
-        """Let others run."""
+        """Release the lock, so that another run can take it."""
         if self._held is not None:
             self._held.close()
             self._held = None

@@ -1,10 +1,10 @@
-"""Runs tasks side by side, at most as many as `-n` says and the jobserver has slots.
+"""Runs tasks in parallel, at most as many as `-n` allows and the jobserver has slots.
 
-doit's own parallel runners mix the output of tasks, forget which tasks have begun, and
-leave workers behind when they are killed; our `run` command uses this one instead.
-What can only run alone runs in this process, as in a run one after the other: what makes
-nothing (`./doit qemu`), and any task while no other is ready.  All others are forked
-(tasks.engine.worker), and their output is shown as one block each when they end.
+The `run` command uses this runner in place of doit's parallel runners.  Those mix the output of
+tasks, do not record which tasks have begun, and leave workers behind when they are killed.
+A task without targets (`./doit qemu`) runs alone in this process, and so does a task while no
+other is ready.  All others run in a fork (tasks.engine.worker), and their output is shown as
+one block when they end.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ END_SECONDS = 30.0
 class Runner(runner.Runner):  # type: ignore[misc]
     """doit's runner for `-n N`.  It owns the lock of the output folder, and writes the run's record.
 
-    Each running task has a slot of the jobserver: the first one this process's own, each
-    further one a token.  A slot that a task leaves goes to the next task before any make
-    gets it: else a long make could keep all of them.
+    Each running task has a slot of the jobserver: the first task has the slot of this process,
+    each further task a token.  The slot of a finished task goes to the next task before a make
+    can take it.  Otherwise a long make could keep all slots.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Runner(runner.Runner):  # type: ignore[misc]
         stream: Any,
         count: int,
     ) -> None:
-        """count: of tasks side by side; the others: as doit's runner has them."""
+        """count: how many tasks run in parallel; the other parameters are those of doit's runner."""
         super().__init__(dependencies, reporter, continue_, always, stream)
         self.num_process = max(1, count)
         self._folder = Path(dependencies.name).absolute().parent
         self._lock = RunLock(self._folder / ".doit.lock")
         self._writing: set[str] = set()
-        """Tasks with targets that run."""
+        """Names of the running tasks with targets."""
 
     def run_tasks(self, task_dispatcher: Any) -> None:
-        """Run the tasks side by side.  On any exception the workers are ended first."""
+        """Run the tasks in parallel.  On any exception the workers are ended first."""
         self.task_dispatcher, self.tasks = task_dispatcher, task_dispatcher.tasks
         self._ended: deque[Any] = deque()
-        """Nodes whose end doit's dispatcher has not been told yet."""
+        """Nodes that have ended, but that doit's dispatcher does not know of yet."""
         self._ready: deque[Any] = deque()
         self._exclusive: deque[Any] = deque()
         self._chain_lengths: dict[str, int] = {}
@@ -77,12 +77,12 @@ class Runner(runner.Runner):  # type: ignore[misc]
             self._return_tokens(len(self._tokens))
 
     def run_all(self, task_dispatcher: Any) -> Any:
-        """Run all that `task_dispatcher` says, and keep a record of it.  Returns doit's exit code."""
+        """Run the tasks of `task_dispatcher`, and write the run's record.  Returns doit's exit code."""
         self._history = Recorder(self._folder, task_dispatcher.selected_tasks)
         return super().run_all(task_dispatcher)
 
     def finish(self) -> Any:
-        """Close the database, say how the run ended, and end its record."""
+        """End the run's record, close the database, and report how the run ended."""
         self._history.finish()
         return super().finish()
 
@@ -92,7 +92,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
             self.teardown_list.append(task)
         self.reporter.execute_task(task)
         if task.actions:
-            self._begin(task)  # which may wait for another run
+            self._begin(task)  # it may wait for another run
         return task.execute(self.stream)
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
@@ -108,10 +108,10 @@ class Runner(runner.Runner):  # type: ignore[misc]
         super()._handle_task_error(node, base_fail)
 
     def _begin(self, task: Any) -> None:
-        """Forget a task's last success: it is about to write its targets anew.
+        """Remove the record of a task's last success, because the task writes its targets again.
 
-        Else a run killed in the middle, and inputs put back as they were, would look done.
-        A task that makes something waits for other runs in this output folder.
+        Otherwise a killed task would look done once its inputs are as they were before.
+        A task with targets waits for other runs in this output folder.
         """
         if task.targets:
             self._lock.hold()
@@ -126,7 +126,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self._history.end(task, outcome)
 
     def _step(self) -> bool:
-        """Start what can be started, and wait until something ends.  False if nothing is left."""
+        """Start the tasks that can start, and wait until one ends.  Returns False if none is left."""
         self._collect_ready()
         if not self._running and not self._stop_running and len(self._ready) + len(self._exclusive) > 0:
             self._return_tokens(len(self._tokens))
@@ -141,7 +141,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         return bool(self._running or (self._ended and not self._stop_running))
 
     def _collect_ready(self) -> None:
-        """Tell the dispatcher what has ended, and take all tasks that can run now."""
+        """Report ended tasks to the dispatcher, and collect all tasks that can run now."""
         while not self._stop_running:
             ended = self._ended.popleft() if self._ended else None
             try:
@@ -169,7 +169,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self._ended.append(node)
 
     def _start_workers(self) -> None:
-        server = jobserver.current()  # all workers share it: it must be there before the first one
+        server = jobserver.current()  # created before the first fork, so that all workers share it
         while self._ready and not self._stop_running and len(self._running) < self.num_process:
             if len(self._running) > len(self._tokens):
                 token = server.take()
@@ -178,12 +178,12 @@ class Runner(runner.Runner):  # type: ignore[misc]
                 self._tokens.append(token)
             from tasks.engine.worker import Worker
 
-            # What most others wait for, one after the other, goes first: the kernel before extensions.
+            # The task with the longest chain of waiting tasks is first: the kernel before extensions.
             node = max(self._ready, key=lambda node: chain_length(node, self._chain_lengths))
             self._ready.remove(node)
             self._begin(node.task)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
-            # What many tasks read is read once, here: each fork has it then.  If it fails, the task says so.
+            # Data that many tasks read is read once here, so that each fork has it.
             for function, arguments in (node.task.meta or {}).get("before_fork", ()):
                 function(*arguments)
             self._running[Worker(node.task, self.stream)] = node
@@ -230,7 +230,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self.reporter.outstream.write(text)
 
     def _end_workers(self) -> None:
-        """End all workers and wait for them; what was done all the same is recorded as done."""
+        """End all workers and wait for them.  A task that was done by then is recorded as done."""
         for worker in self._running:
             worker.terminate()
         until = time.monotonic() + END_SECONDS
@@ -250,7 +250,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
 
 
 def chain_length(node: Any, known: dict[str, int]) -> int:
-    """Return how many tasks must run one after the other once doit's node `node` has.
+    """Return the length of the longest chain of tasks that wait for doit's node `node`.
 
     known: lengths found before, by task.
     """
@@ -261,5 +261,5 @@ def chain_length(node: Any, known: dict[str, int]) -> int:
 
 
 def can_run_in_worker(task: Any) -> bool:
-    """Tell whether a task may run beside others: it makes files, and does not need the terminal."""
+    """Tell whether a task may run in a worker: it makes files, and does not need the terminal."""
     return bool(task.targets and task.io.capture and not task.teardown)

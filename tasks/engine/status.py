@@ -1,4 +1,4 @@
-"""What runs at the moment, side by side: a live line on a terminal, a plain one now and then in CI."""
+"""The list of running tasks: a live line on a terminal, a plain line every half minute in CI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIVE_SECONDS = 1.0
 
 
 class Status:
-    """Shows which tasks run, for how long, and how far they are."""
+    """Shows the running tasks, their times and their progress."""
 
     def __init__(self) -> None:
         self._plain = in_ci()
@@ -24,13 +24,13 @@ class Status:
 
     @property
     def seconds(self) -> float:
-        """How long to wait until `show` is called again."""
+        """Seconds until `show` should be called again."""
         if not self._plain:
             return LIVE_SECONDS
         return max(0.0, self._last + PLAIN_SECONDS - time.monotonic())
 
     def show(self, running: Iterable[tuple[str, float, str]]) -> None:
-        """Show the running tasks: name, seconds, what they say of themselves or ""."""
+        """Show the running tasks: (name, seconds, progress or "")."""
         self._last = time.monotonic()
         text = "running: " + ", ".join(
             f"{name} {seconds:.0f} s" + (f" ({doing})" if doing else "") for name, seconds, doing in running
@@ -44,7 +44,7 @@ class Status:
         self._shown = True
 
     def clear(self) -> None:
-        """Take the live line away: something else is to be written."""
+        """Remove the live line, so that other output can be written."""
         if self._shown:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

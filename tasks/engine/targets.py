@@ -1,7 +1,7 @@
-"""Whether what a task has made is still as it made it.
+"""Check whether the targets of a task are unchanged since its last success.
 
-doit looks at the content of what a task reads, but only at the existence of what it wrote:
-an ISO with a flipped byte would be up to date for ever.
+doit compares the content of a task's inputs, but for its targets it checks only that they exist.
+So doit takes an ISO with a flipped byte for up to date.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Record = tuple[int, int, str]
 
 
 class UnchangedTargets:
-    """An `uptodate` check: false if a target differs from what the task's last success left.
+    """An `uptodate` check: false if a target has changed since the task's last success.
 
-    Sizes and times are looked at; only a file that differs in these is read.
+    Sizes and times are compared first.  Only a file whose time differs is read.
     folders: all files in them count as targets.
     """
 
@@ -35,15 +35,15 @@ class UnchangedTargets:
         return next(self.changed_files(task, values), None) is None
 
     def changed_files(self, task: Any, before: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the files that are not as the last success left them; before: the task's saved values.
+        """Yield the files that have changed since the last success; before: the task's saved values.
 
-        What nothing is known of does not count.
+        Files without a record are ignored.
         """
         made: Mapping[str, Sequence[Any]] = before.get(KEY) or {}
         for path in self._files(task):
             if path in made and os.path.lexists(path) and not _is_unchanged(path, made[path]):
                 yield path
-        for path in made.keys() - set(task.targets):  # doit itself misses targets
+        for path in made.keys() - set(task.targets):  # doit itself reports missing targets
             if not os.path.lexists(path):
                 yield path
 
@@ -53,7 +53,7 @@ class UnchangedTargets:
 
 
 def file_records(paths: Iterable[str]) -> dict[str, Record]:
-    """Return what is to be remembered of files; those that do not exist are left out."""
+    """Return the records of files; files that do not exist are left out."""
     made = {}
     for path in paths:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The words `dodo.py` declares tasks with."""
+"""Functions with which `dodo.py` declares tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def action(function: Callable[..., Any]) -> Callable[..., Any]:
             return TaskFailed(str(error))
         except OSError as error:
             return TaskFailed(str(from_os_error(error)))
-        # doit gives meaning to what an action returns; ours report through files.
+        # doit interprets what an action returns, so only a dict or a failure is passed on.
         return result if isinstance(result, dict | TaskFailed) else None
 
     return wrapper
@@ -38,7 +38,7 @@ def action(function: Callable[..., Any]) -> Callable[..., Any]:
 def do(stage: str, function: str, *args: Any) -> Action:
     """Return a doit action that calls `tasks.STAGE.FUNCTION(*args)`.
 
-    The module is imported when the action runs.  A Python package that it lacks is a `UserError`.
+    The module is imported when the action runs.  A missing Python package is a `UserError`.
     """
 
     def call(*call_args: Any, **options: Any) -> Any:
@@ -56,7 +56,7 @@ def do(stage: str, function: str, *args: Any) -> Action:
 
 
 def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **more: Any) -> Task:
-    """Return a task that makes nothing: it runs whenever it is asked for, after what it `reads`."""
+    """Return a task without targets.  It runs each time it is named, after the tasks that make `reads`."""
     return {
         "basename": name,
         "doc": doc,
@@ -68,12 +68,12 @@ def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **
 
 
 def files(*paths: Path) -> list[str]:
-    """Return paths as doit wants them."""
+    """Return paths as strings, which doit needs."""
     return [str(path) for path in paths]
 
 
 def changed(*folders: Path, **values: Any) -> list[Any]:
-    """Return uptodate checks that fail when one of `values` differs from the last run's, or a target.
+    """Return `uptodate` checks that fail if one of `values` or a target has changed since the last success.
 
     folders: their files count as targets.
     """

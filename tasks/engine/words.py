@@ -17,11 +17,11 @@ HELP = ("-h", "--help")
 
 
 class UsageError(UserError):
-    """Words of the command line that make no sense: exit code 2."""
+    """A mistake on the command line: exit code 2."""
 
 
 def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> UsageError:
-    """Return what to say about a name that is neither a task nor a command."""
+    """Return the error for a name that is no task."""
     if name in commands:
         return UsageError(f"{name} is a command, no task; run it by itself: ./doit {name}")
     near = difflib.get_close_matches(name, [*tasks, *commands], n=1)
@@ -33,7 +33,7 @@ def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> 
 def split(options: Sequence[CmdOption], words: Sequence[str], name: str, interleaved: bool) -> Any:
     """Return the options among `words` as ((--NAME, value) ...), and the other words.
 
-    interleaved: whether options may come after names.  name: of the task or command.
+    interleaved: whether options may come after names.  name: the task or command, for messages.
     Raises `UsageError` for an unknown option or a value that is not of its type.
     """
     parser = CmdParse(options)
@@ -61,7 +61,7 @@ def _check_value(option: Any, given: str, value: str) -> None:
 
 
 def join(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list[str]:
-    """Return options that `split` found as words again."""
+    """Return options that `split` found as words of a command line."""
     parser = CmdParse(options)
     words: list[str] = []
     for given, value in found:
@@ -70,7 +70,7 @@ def join(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list
 
 
 def cmd_options(options: Iterable[Mapping[str, Any]]) -> list[CmdOption]:
-    """Return doit's objects for options as they are declared; those without a word are left out."""
+    """Return doit's objects for declared options, without those that have no name on the command line."""
     return [CmdOption(option) for option in options if option.get("long") or option.get("short")]
 
 
@@ -84,7 +84,7 @@ def usage(name: str, words: str, about: str, options: Sequence[CmdOption], more:
 
 
 def row(left: str, right: str) -> list[str]:
-    """Return the lines of a table's row with two columns."""
+    """Return the lines of a row of a table with two columns."""
     first, *rest = right.splitlines() or [""]
     head = [f"  {left:<{COLUMN}}{first}"] if len(left) < COLUMN else [f"  {left}", f"  {'':<{COLUMN}}{first}"]
     return [line.rstrip() for line in (*head, *(f"  {'':<{COLUMN}}{line.strip()}" for line in rest))]

@@ -1,9 +1,9 @@
-"""A task in a process of its own, beside others: what it says is kept until it ends.
+"""A task in a process of its own, parallel to others.  Its output is kept until it ends.
 
-The process is a fork of the one that has the tasks, so that actions see what they would
-see in a run one after the other; only doit's records, its reporter and the terminal stay
-with the parent.  If the parent is killed, the kernel tells its workers (PR_SET_PDEATHSIG),
-which leave as by SIGTERM: their programs are ended, their unfinished files removed.
+The process is a fork of the runner, so that actions find the same state as in a run without
+workers.  doit's database, its reporter and the terminal stay with the parent.  If the parent is
+killed, the kernel sends its workers SIGTERM (PR_SET_PDEATHSIG).  Then they end their programs
+and remove their unfinished files.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ NOTE_SIZE = 160
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: doit's failure or None, and what doit keeps of a task that ran."""
+    """How a task ended: doit's failure or None, and the data that doit keeps of a task."""
 
     failure: Any
     result: Any
     values: dict[str, Any]
     output: list[tuple[str | None, str | None]]
-    """What each action wrote to stdout and stderr."""
+    """The stdout and stderr of each action."""
     killed: bool = False
-    """Whether the process was ended before the task was."""
+    """Whether the process was ended before the end of the task."""
 
     def apply_to(self, task: Any) -> None:
-        """Make the parent's task what it would be had it run there."""
+        """Set the attributes of the parent's task as if it had run there."""
         task.executed = True
         task.result = self.result
         task.values.update(self.values)
@@ -53,20 +53,20 @@ class Outcome:
 
 
 class Worker:
-    """A running task.  It can be given to a selector: it is readable when the task has ended."""
+    """A running task.  A selector accepts it; it is readable when the task has ended."""
 
     def __init__(self, task: Any, stream: Any) -> None:
         self.task = task
         self.started = time.monotonic()
         self.output = ""
-        """All that the task wrote to stdout and stderr, once it has ended."""
+        """The stdout and stderr of the task, once it has ended."""
         self._spool, self._outcome = _file(), _file()
         self._note = mmap.mmap(-1, NOTE_SIZE)
         for out in (sys.stdout, sys.stderr):
-            out.flush()  # else the fork would write it once more
+            out.flush()  # otherwise the fork would write the buffer again
         parent = os.getpid()
         libc = ctypes.CDLL(None)
-        # A signal must find the child with handlers of its own, not with the parent's.
+        # The child must get no signal before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self.pid = os.fork()
@@ -80,21 +80,21 @@ class Worker:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def fileno(self) -> int:
-        """Return what is readable when the process has ended."""
+        """Return the file descriptor that is readable when the process has ended."""
         return self._pidfd
 
     @property
     def seconds(self) -> float:
-        """How long it has been running."""
+        """The seconds since its start."""
         return time.monotonic() - self.started
 
     @property
     def doing(self) -> str:
-        """How far the task is, by its own words; "" if it has not said so."""
+        """The last progress note of the task; "" if there is none."""
         return self._note[:].rstrip(b"\0").decode(errors="replace")
 
     def wait(self) -> Outcome:
-        """Wait for the end of the process, and return what came of the task."""
+        """Wait for the end of the process, and return the outcome of the task."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self._pidfd)
         code = os.waitstatus_to_exitcode(status)
@@ -122,8 +122,8 @@ class Worker:
     def _run_child(self, stream: Any) -> NoReturn:
         code = EXIT_FAILED
         try:
-            # Ctrl-C reaches all processes on the terminal; the parent then tells its workers.
-            # No SIG_IGN: programs would inherit it.
+            # Ctrl-C reaches all processes on the terminal.  The parent then ends its workers.
+            # The handler is not SIG_IGN, because programs would inherit that.
             signal.signal(signal.SIGINT, _ignore_signal)
             signal.signal(signal.SIGTERM, _leave)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -143,7 +143,7 @@ class Worker:
         except BaseException:
             traceback.print_exc()
         finally:
-            # Nothing of the parent's is to be closed, flushed or cleaned up here.
+            # os._exit: the child must not close or clean up what belongs to the parent.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -158,7 +158,7 @@ def _file() -> IO[bytes]:
 
 
 def _ignore_signal(signum: int, frame: FrameType | None) -> None:
-    """Leave it to the parent what a signal means."""
+    """Ignore a signal: the parent decides what to do."""
 
 
 def _leave(signum: int, frame: FrameType | None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Where things lie: the checkout (the folder that holds `dodo.py`) and the user's cache folder."""
+"""The two folders of tcbuild: the checkout (which holds `dodo.py`) and the user's cache folder."""
 
 from __future__ import annotations
 

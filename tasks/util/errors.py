@@ -1,4 +1,4 @@
-"""The one error a user is shown, and the edge where it becomes a line and an exit code."""
+"""The errors that a user sees, and their translation into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class UserError(Exception):
-    """Something the person running tcbuild can act on.
+    """A fault that the person who runs tcbuild can act on.
 
     `message` says what is wrong in one line; `hint` says what to do about it;
     `detail` holds further lines (a log's tail, unmet dependencies) shown below.
@@ -37,30 +37,30 @@ class UserError(Exception):
 
 
 class DiskFull(UserError):
-    """A file system has no room left: never a fault of the file that was being read."""
+    """A file system is full.  The file that was being read is not at fault."""
 
 
 class ToolMissing(UserError):
-    """A program that is needed is not installed on this machine."""
+    """A needed program is not installed on this machine."""
 
 
 class WrongSha256(UserError):
-    """A server sends another file than the locked one."""
+    """A server sends a file whose sha256 differs from the locked one."""
 
 
 class WrongAddress(UserError):
-    """No server has such a file, or there is none to ask: the addresses must be checked."""
+    """No server has the file, or no server is named: the addresses must be checked."""
 
 
 class Interrupted(SystemExit):
-    """Ctrl-C or SIGTERM: leaves through every `finally`, without a traceback."""
+    """Ctrl-C or SIGTERM.  It passes through every `finally` and prints no traceback."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_INTERRUPTED)
 
 
 def from_os_error(error: OSError) -> UserError:
-    """Say an operating system fault in a user's words."""
+    """Return an operating system error as a `UserError`, with a hint for common ones."""
     where = f": {error.filename}" if error.filename else ""
     text = f"{error.strerror or error}{where}"
     hints = {
@@ -84,15 +84,15 @@ def report_errors() -> Iterator[None]:
 
 
 def fail(error: UserError) -> NoReturn:
-    """Print `error` and leave with exit code 1."""
+    """Print `error` on stderr and exit with code 1."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(EXIT_FAILED)
 
 
 def install_signal_handlers() -> None:
-    """Make Ctrl-C and SIGTERM leave as `Interrupted`, so that partial files are cleaned up.
+    """Let Ctrl-C and SIGTERM raise `Interrupted`, so that partial files are removed.
 
-    Build objects stay where they are: the next run continues from them.
+    Build objects stay: the next run continues from them.
     """
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:

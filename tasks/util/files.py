@@ -1,10 +1,10 @@
-"""Files that are either whole or absent, and the names of what is not finished.
+"""Files that are either whole or absent, and the names of unfinished files.
 
-Each temporary file or folder in a folder of ours is called `.NAME.XXXXXXXX.part`: NAME is the
+Each temporary file or folder in a folder of tcbuild is called `.NAME.XXXXXXXX.part`: NAME is the
 final name or says what the scratch folder is for, and `tempfile` chooses the eight letters.
-`.old` in place of `.part` is the folder that a new one replaces.  A run that is killed leaves
-them; `is_temporary` recognises them.  What needs no such place lies in the system's temporary
-folder as `tcbuild-*`, and the system removes it.
+`.old` in place of `.part` is the folder that a new one replaces.  A killed run leaves
+them; `is_temporary` recognises them.  Files that are never renamed into such a folder lie in the
+system's temporary folder as `tcbuild-*`, and the system removes them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def with_final_names(text: str) -> str:
 def atomic_path(final: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `final`; on success fsync it and rename it there.
 
-    Without `sync` a crash of the machine may leave `final` cut short: only for a file that is
-    compared with the digest in its name before it is used.  On any exception, Ctrl-C included,
+    Without `sync`, a crash of the machine may truncate `final`.  Use that only for a file whose
+    content is compared with the digest in its name before use.  On any exception, Ctrl-C included,
     the temporary file is removed and `final` is left as it was.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,8 @@ def atomic_dir(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = _temporary_folder(final.parent, final.name)
     partial.chmod(0o755)
-    # A folder can only be renamed onto an empty one, so the old one steps aside first:
-    # removing it would take long, and could stop half-way.
+    # A folder can only be renamed onto an empty one, so the old one is renamed first.
+    # Removing it takes long, and could stop half-way.
     old = partial.with_suffix(".old")
     try:
         yield partial
@@ -117,8 +117,8 @@ def scratch_folder(top: Path, name: str, *, ignore_errors: bool = False) -> Iter
     """Yield an empty folder `.NAME.XXXXXXXX.part` in `top`, and remove it afterwards.
 
     It is on the file system of `top`, so that a file can be renamed out of it.  `top` is made
-    if it does not exist.  `ignore_errors` is for a folder to which threads that were left behind
-    may still write while it is removed.
+    if it does not exist.  `ignore_errors` is for a folder to which abandoned threads may still
+    write while it is removed.
     """
     top.mkdir(parents=True, exist_ok=True)
     folder = _temporary_folder(top, name)
@@ -138,7 +138,7 @@ def _temporary_folder(top: Path, name: str) -> Path:
 def leftovers(top: Path) -> list[Path]:
     """Return the temporary files and folders in `top` and in the folders in it, sorted.
 
-    They are of killed runs, or of a run that is still at work.
+    They belong to killed runs, or to a run that is still running.
     """
     inside = [path for path in top.iterdir() if path.is_dir() and not path.is_symlink()]
     found = [path for folder in (top, *inside) for path in folder.iterdir() if is_temporary(path.name)]
@@ -146,7 +146,7 @@ def leftovers(top: Path) -> list[Path]:
 
 
 def remove_leftovers(top: Path) -> None:
-    """Remove the `leftovers` of `top`.  The caller knows that no other run works there."""
+    """Remove the `leftovers` of `top`.  The caller makes sure that no other run uses `top`."""
     for path in leftovers(top):
         remove_tree(path)
 

@@ -1,7 +1,7 @@
-"""What tcbuild needs of the machine it runs on: host.toml, read in one place.
+"""The tools that tcbuild needs on the machine, as host.toml lists them.  Only this module reads that file.
 
 host.toml maps groups of tools (`build`, `vm`, `test`, ...) to tables: a program, or an
-absolute path, and the Debian package that brings it.
+absolute path, and the Debian package that provides it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def groups() -> dict[str, dict[str, str]]:
 
 
 def package_of(tool: str) -> str:
-    """Return the Debian package that brings `tool`; "" if host.toml names none."""
+    """Return the Debian package that provides `tool`; "" if host.toml names none."""
     return next((tools[tool] for tools in groups().values() if tool in tools), "")
 
 
 def missing_packages(tools: Mapping[str, str], path: str) -> list[str]:
-    """Return the Debian packages of those `tools` that are missing, sorted.
+    """Return the Debian packages that provide the missing ones of `tools`, sorted.
 
-    path: the folders that are searched, as in $PATH.
+    tools: program or absolute path -> Debian package; path: the folders to search, as in $PATH.
     """
     missing = {
         package

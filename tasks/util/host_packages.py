@@ -1,4 +1,4 @@
-"""Debian packages of this machine: which are missing, and installing them by apt."""
+"""Install Debian packages on this machine by apt."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ ARTIFACTS = ROOT / "artifacts"
 def install_packages(packages: list[str]) -> None:
     """Install Debian packages by apt.
 
-    Raises `UserError` that lists all of them where there is no apt or no root.
+    Raises `UserError`, which lists all of them, if apt is missing or the user is not root.
     """
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") is None:
-        raise UserError(f"missing, and no apt here: {' '.join(packages)}", "install what provides these")
+        raise UserError(
+            f"missing, and this machine has no apt: {' '.join(packages)}",
+            "install them by the package manager of this machine",
+        )
     if os.geteuid() != 0:
         raise UserError(f"missing: {' '.join(packages)}", f"as root: {command}")
     logger.info(f"installing: {' '.join(packages)}")

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing but themselves: a Jinja template, and a policy against all else."""
+"""HTML pages in one file: a Jinja template, and a policy that forbids to load anything else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 @functools.cache
 def templates(folder: Path) -> Environment:
-    """Return how the templates in `folder` are filled: all values are escaped, a missing one is an error."""
+    """Return the Jinja environment of `folder`: values are escaped, and a missing one is an error."""
     found = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -30,10 +30,10 @@ def templates(folder: Path) -> Environment:
 
 
 def render(template: Path, **values: object) -> bytes:
-    """Return a page from a template, with its policy in place (`policy` in the template)."""
-    allowed = Markup(policy(template.read_text()))  # made of hashes alone
+    """Return the page of a template as UTF-8; the template places its policy as `policy`."""
+    allowed = Markup(policy(template.read_text()))  # it consists of hashes, so it needs no escaping
     page = templates(template.parent).get_template(template.name).render(values, policy=allowed)
-    # Names of files may be no UTF-8; such a byte is shown as \udcXX.
+    # A file name need not be UTF-8; such a byte is shown as \udcXX.
     return page.encode(errors="backslashreplace")
 
 
@@ -50,12 +50,12 @@ def policy(content: str) -> str:
 
 
 def size_text(size: int) -> str:
-    """Return bytes for people: 512 B, 34 KiB, 1.2 MiB."""
+    """Return a number of bytes as a text for people: 512 B, 34 KiB, 1.2 MiB."""
     if size < 1024:
         return f"{size} B"
     return f"{size / 1024:.0f} KiB" if size < 1 << 20 else f"{size / (1 << 20):.1f} MiB"
 
 
 def count(number: int, what: str) -> str:
-    """Return a number with its noun, in the plural where it needs to be."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

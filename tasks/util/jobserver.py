@@ -1,11 +1,10 @@
-"""One jobserver over all that runs side by side, so that processors are not asked for twice.
+"""One jobserver for all programs that run at the same time, so that they share the processors.
 
-The protocol is GNU make's (its manual, "POSIX Jobserver Interaction"): whoever starts a
-program gives it the right to run one job, and a pipe holds one byte, a token, for each
-further job that may run at the same time.  A token is read before a job is begun, and the
-same byte written back after it.  Every make that `tasks.run` starts with `jobs` takes part,
-and so does whoever asks for `tokens`; if tcbuild itself was started by a make that has a
-jobserver, all take part in that one.
+The protocol is GNU make's (its manual, "POSIX Jobserver Interaction"): each started
+program may run one job.  A pipe holds one byte, a token, for each further job that may run at
+the same time.  A program reads a token before it begins a job, and writes the same byte back
+after it.  Every make that `process.run` starts with `jobs` takes part, and so does every caller
+of `tokens`.  If a make with a jobserver started tcbuild, all take part in that jobserver.
 """
 
 from __future__ import annotations
@@ -27,34 +26,34 @@ TOKEN = b"+"  # what GNU make itself writes
 
 @dataclass(eq=False)
 class Jobserver:
-    """A jobserver: `slots` jobs at the same time in all, one of them this process's own.
+    """A jobserver: at most `slots` jobs at the same time, one of them in this process.
 
-    `reader` and `writer` are the ends of its pipe, as programs inherit them.
+    `reader` and `writer` are the ends of its pipe, which programs inherit.
     """
 
     slots: int
     reader: int
     writer: int
     own: bool
-    """False if a make that started tcbuild made it."""
+    """Whether tcbuild made it; False if it belongs to the make that started tcbuild."""
     _poll: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # Whether reads block is a property of the open file, which all makes share and set
-        # as they need it: a second one is opened for us.
+        # Whether reads block is a property of the open file.  All makes share that file and
+        # change the property, so this process opens the pipe once more.
         self._poll = os.open(f"/proc/self/fd/{self.reader}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
     def make_flags(self) -> str:
-        """What MAKEFLAGS says to a make that takes part; it must inherit `reader` and `writer`."""
+        """The MAKEFLAGS of a make that takes part; it must inherit `reader` and `writer`."""
         return f"-j{self.slots} --jobserver-auth={self.reader},{self.writer}"
 
     def fileno(self) -> int:
-        """Return what is readable as long as there is a token."""
+        """Return the file descriptor that is readable as long as there is a token."""
         return self._poll
 
     def take(self) -> bytes:
-        """Return a token, b"" if there is none at the moment."""
+        """Take a token, without waiting.  Returns b"" if there is none."""
         try:
             return os.read(self._poll, 1)
         except BlockingIOError:
@@ -65,16 +64,16 @@ class Jobserver:
         os.write(self.writer, token)
 
     def free(self) -> int:
-        """Return how many tokens nobody has taken."""
+        """Return how many tokens are in the pipe."""
         count = array.array("i", [0])
         fcntl.ioctl(self._poll, termios.FIONREAD, count)
         return count[0]
 
     @contextmanager
     def tokens(self, up_to: int) -> Iterator[int]:
-        """Yield how many jobs may run: at least 1, at most `up_to`.  Waits for nothing.
+        """Yield how many jobs may run: at least 1, at most `up_to`.  It does not wait.
 
-        What was taken is given back on leaving, however that happens.
+        The tokens are given back on leaving, also after an exception.
         """
         taken: list[bytes] = []
         try:
@@ -96,14 +95,14 @@ _current: Jobserver | None = None
 
 
 def set_slots(count: int) -> None:
-    """Let `count` jobs run at the same time in all; otherwise one for each processor."""
+    """Allow `count` jobs at the same time in all.  The default is one for each processor."""
     global _slots
     _slots = count
 
 
 def slots() -> int:
     """Return how many jobs may run at the same time in all."""
-    # A pipe is made only when it is needed, but that of a make has its own number.
+    # The pipe is made only when it is needed.  The pipe of a make has its own number of slots.
     if _current or AUTH.search(os.environ.get("MAKEFLAGS", "")):
         return current().slots
     return _configured_slots()
@@ -129,15 +128,15 @@ def create(count: int) -> Jobserver:
 
 
 def inherited(make_flags: str) -> Jobserver | None:
-    """Return the jobserver that MAKEFLAGS names, None if there is none or it cannot be reached.
+    """Return the jobserver that MAKEFLAGS names, None if there is none or it cannot be opened.
 
-    make lets only those lines of a recipe reach it that begin with `+` or name $(MAKE).
+    make passes it only to lines of a recipe that begin with `+` or name $(MAKE).
     """
     found, count = AUTH.search(make_flags), SLOTS.search(make_flags)
     if not (found and count):
         return None
     with suppress(OSError):
-        if found["fifo"]:  # make 4.4; those before know but pipes, and so they get one
+        if found["fifo"]:  # since make 4.4; older ones take part by a pipe only
             reader = os.open(found["fifo"], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             writer = os.open(found["fifo"], os.O_WRONLY | os.O_CLOEXEC)
             os.set_blocking(reader, True)
@@ -149,7 +148,7 @@ def inherited(make_flags: str) -> Jobserver | None:
 
 
 def _is_pipe(reader: int, writer: int) -> bool:
-    """Tell whether two open files are the ends of one pipe: numbers are used again."""
+    """Tell whether two file descriptors are the ends of one pipe: descriptor numbers are reused."""
     ends = [os.fstat(reader), os.fstat(writer)]
     modes = [fcntl.fcntl(end, fcntl.F_GETFL) & os.O_ACCMODE for end in (reader, writer)]
     same = ends[0].st_ino == ends[1].st_ino and ends[0].st_dev == ends[1].st_dev
@@ -157,9 +156,9 @@ def _is_pipe(reader: int, writer: int) -> bool:
 
 
 def renew() -> None:
-    """Make up for tokens that killed programs never gave back.  Call it only while nothing runs.
+    """Replace tokens that killed programs did not give back.  Call it only while no task runs.
 
-    What is still under way, if anything is, keeps the old pipe.
+    A program that still runs keeps the old pipe.
     """
     global _current
     if _current and _current.own and _current.free() != _current.slots - 1:
@@ -172,8 +171,8 @@ def renew() -> None:
 def tokens(up_to: int = 0) -> Iterator[int]:
     """Yield how many threads may run here: at least 1, at most `up_to` (0: all there are).
 
-    For programs that are no make, as `mksquashfs -processors`.  Waits for nothing, and
-    gives all back on leaving.
+    It is for programs other than make, such as `mksquashfs -processors`.  It does not wait, and
+    gives the tokens back on leaving.
     """
     server = current()
     with server.tokens(up_to or server.slots) as count:
@@ -181,10 +180,10 @@ def tokens(up_to: int = 0) -> Iterator[int]:
 
 
 def make_flags(jobs: int) -> tuple[str, tuple[int, ...]]:
-    """Return what MAKEFLAGS says to a make that may run `jobs` jobs, and the files it inherits.
+    """Return the MAKEFLAGS of a make that may run `jobs` jobs, and the descriptors it inherits.
 
-    Other numbers than that of all slots are a make's own affair: more than this machine
-    has processors (a compile farm's), or fewer for a reason.
+    Only a make with the number of all slots takes part in the jobserver.  Another number stands
+    for itself: more jobs than processors on a compile farm, or fewer on purpose.
     """
     if jobs != slots():
         return f"-j{jobs}", ()

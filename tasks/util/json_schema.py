@@ -7,8 +7,8 @@ The draft is 07 (https://json-schema.org/draft-07).  Taplo documents full suppor
 only and validates draft 07 too; from 07 the schemas take `const`, `if` and `else`.  No
 schema holds a `$ref`: Taplo ignores whatever stands beside one, a description for example.
 
-A schema says what a value looks like.  Rules that a dataclass checks in `__post_init__` are
-beyond it, but for regular expressions that a field names in its metadata
+A schema says what a value looks like.  It does not contain the rules that a
+dataclass checks in `__post_init__`, except the regular expressions in the metadata of its fields
 (`field(metadata={"pattern": re.Pattern})`).
 """
 
@@ -29,7 +29,7 @@ from tasks.util.toml_schema import PATTERN
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 OTHERS_TOO = {"additionalProperties": True}
-"""What a schema says anyway if it is silent; but Tombi then warns of every other key."""
+"""The default of a schema.  It is written out because Tombi warns of every other key without it."""
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 Schema = dict[str, Any]
@@ -41,7 +41,7 @@ def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
     inherits: the key, if there is one, that names another file whose tables this file is merged
     into, key by key.  A file with that key may leave out any key of its tables; the items of
     its arrays must be whole.
-    Raises `TypeError` for an annotation that no schema is known for.
+    Raises `TypeError` for an annotation without a JSON Schema.
     """
     head = {"$schema": DRAFT, "title": title}
     if not inherits:
@@ -53,8 +53,8 @@ def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
 def of(schema: Any, partial: bool = False) -> Schema:
     """Return the JSON Schema of the annotation `schema`.
 
-    partial: tables may lack keys, for another file has them.
-    Raises `TypeError` for an annotation that no schema is known for.
+    partial: whether tables may lack keys that another file has.
+    Raises `TypeError` for an annotation without a JSON Schema.
     """
     if dataclasses.is_dataclass(schema) and isinstance(schema, type):
         return _table(schema, partial)
@@ -104,7 +104,7 @@ def _union(kinds: list[Any], partial: bool) -> Schema:
     tables = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
     tag = _tag(tables) if len(tables) > 1 else ""
     found = [_table(kind, partial, tag) if kind in tables else of(kind, partial) for kind in kinds]
-    # A part of a table may lack its tag, and fit several of the kinds.
+    # A partial table may lack its tag, so it may fit several kinds.
     return {"anyOf" if partial else "oneOf": found}
 
 
@@ -125,7 +125,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _default(field: dataclasses.Field[Any]) -> Schema:
-    """Return the default as JSON has it; nothing if it is a table, or the key's absence."""
+    """Return the default of a field as JSON; {} if there is none, or if it is no JSON value."""
     value = field.default
     if field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
@@ -140,7 +140,7 @@ def _anchored(pattern: re.Pattern[str], optional: bool) -> str:
 
 
 def _demands(schema: Schema) -> Schema:
-    """Return what `schema` demands of a file that inherits nothing: whole tables, all the way down."""
+    """Return the required keys of `schema` at all levels, for a file that inherits nothing."""
     if "oneOf" in schema:
         return schema
     tables = {name: found for name, part in schema.get("properties", {}).items() if (found := _demands(part))}

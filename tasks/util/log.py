@@ -1,6 +1,6 @@
-"""What a run tells a person: a line of progress or a warning at a time, on standard output.
+"""The messages of a run for a person: lines of progress and warnings, on standard output.
 
-Everything below the command line uses `logger`.  Commands whose result is a text print it.
+All modules below the command line use `logger`.  Commands whose result is a text print it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import logging
 
 
 class _Lines(logging.Handler):
-    """Prints each record to what is `sys.stdout` then: doit captures the output of a task."""
+    """Prints each record to the current `sys.stdout`, which doit replaces while a task runs."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # In one piece: several threads may have something to say.
+        # One call writes text and newline, so that lines of several threads do not mix.
         print(f"{self.format(record)}\n", end="", flush=True)
 
 
-class _Words(logging.Formatter):
-    """The text of a record, a warning marked as one."""
+class _MessageFormat(logging.Formatter):
+    """Formats a record as its text; a warning begins with `warning: `."""
 
     def format(self, record: logging.LogRecord) -> str:
         mark = "warning: " if record.levelno >= logging.WARNING else ""
@@ -26,7 +26,7 @@ class _Words(logging.Formatter):
 
 def _make() -> logging.Logger:
     handler = _Lines()
-    handler.setFormatter(_Words())
+    handler.setFormatter(_MessageFormat())
     made = logging.getLogger("tcbuild")
     made.addHandler(handler)
     made.setLevel(logging.INFO)

@@ -1,4 +1,7 @@
-"""The same work on many things, a few at a time: what mostly waits, or leaves Python's lock."""
+"""Call one function for many items in a few threads.
+
+The function should mostly wait, or release Python's global lock.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ THREADS = 4
 def each(function: Callable[[T], R], items: Sequence[T], threads: int = THREADS) -> list[R]:
     """Return `function(item)` of all items, in their order.
 
-    Threads that compute, and do not mostly wait, are asked of the jobserver (`jobserver.tokens`).
-    After an exception nothing more is begun; what is under way comes to its end, and
-    the exception of the first such item is raised.  Ctrl-C waits for nothing: the
-    threads are daemons, which end with the program.
+    If the function computes rather than waits, take `threads` from `jobserver.tokens`.
+    After an exception no further item is begun.  The running calls end, and the exception of
+    the first failed item is raised.  Ctrl-C does not wait for the threads: they are daemons,
+    which end with the program.
     """
     todo = deque(enumerate(items))
     done: queue.SimpleQueue[None] = queue.SimpleQueue()

@@ -26,10 +26,10 @@ from tasks.util import host, jobserver
 from tasks.util.errors import DiskFull, ToolMissing, UserError
 
 TAIL_LINES = 20
-# How programs say it; tar speaks of a short write alone.
+# The messages of programs; tar reports only a short write.
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes")
-# What a child may see of the caller's environment: how to reach the machine's own
-# package sources, and nothing that could change what is built.
+# The variables of the caller's environment that a program gets: they say how to reach the
+# machine's package sources, and cannot change what is built.
 PASSED_VARIABLES = re.compile(
     r"(?i)^(https?_proxy|no_proxy|ftp_proxy|SSL_CERT_(FILE|DIR)|APT_CONFIG|HOME|USER|TERM|CI|TCBUILD_(?!CACHE_KEY$)\w+)$"
 )
@@ -37,7 +37,7 @@ PASSED_VARIABLES = re.compile(
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished program said: its exit status, stdout (text) and wall seconds."""
+    """The result of a finished program: its exit status, stdout (text) and wall seconds."""
 
     status: int
     stdout: str
@@ -48,7 +48,7 @@ CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the fixed environment children run in, with `extra` on top."""
+    """Return the fixed environment of all programs, with `extra` added."""
     env = {name: value for name, value in os.environ.items() if PASSED_VARIABLES.match(name)}
     env |= {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -65,7 +65,7 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def faketime(wanted: str) -> dict[str, str]:
     """Return the environment that shows programs another time: `wanted` is "LIBRARY OFFSET".
 
-    For `./doit reproduce` alone.  Times of files stay true, or make would see all of them
+    Only `./doit reproduce` uses it.  File times stay real: otherwise make would see all files
     in the past.
     """
     library, _, offset = wanted.rpartition(" ")
@@ -74,7 +74,7 @@ def faketime(wanted: str) -> dict[str, str]:
 
 
 def require_tool(tool: str) -> str:
-    """Return the path of `tool`; raise `ToolMissing` naming the package that brings it."""
+    """Return the path of `tool`; raise `ToolMissing`, which names its package, if it is missing."""
     found = shutil.which(tool, path=clean_env()["PATH"])
     if found:
         return found
@@ -84,10 +84,10 @@ def require_tool(tool: str) -> str:
 
 
 def shell_command(argv: Sequence[str], cwd: Path | None, extra: Mapping[str, str] | None) -> str:
-    """Return a command line a person can paste into a shell to do the same again.
+    """Return a command line that a person can paste into a shell to run the program again.
 
-    What stands before the host in an address (user and password of a proxy or a package
-    index) is left out: the line goes into logs.
+    User and password in an address (of a proxy or a package index) are replaced by `***`,
+    because the line goes into logs.
     """
     settings = [f"{name}={value}" for name, value in sorted((extra or {}).items())]
     line = shlex.join([*(["env", *settings] if settings else []), *argv])
@@ -108,17 +108,18 @@ def run(
     hint: str = "",
     jobs: int = 0,
 ) -> Result:
-    """Run a program to its end.
+    """Run a program and wait for its end.
 
     `log` receives the command and all its output (stdout and stderr together);
     `stdout` instead sends standard output to that file, byte for byte.
-    `on_line` sees every output line as it comes.  Without `log` and `stdout`,
+    `on_line` is called with each line of output at once.  Without `log` and `stdout`,
     standard output is returned in `Result.stdout` and stderr is kept for errors.
-    `jobs` is for make, or what starts one: so many jobs at once, by the one jobserver.
+    `jobs` is for make, or for a program that starts make: how many jobs it may run at once,
+    by the jobserver.
 
     Raises `UserError` if the program is missing, or if `check` is set and it
     exits non-zero.  On any exception, Ctrl-C included, the whole process group
-    is ended before it leaves.
+    is ended first.
     """
     words = [str(word) for word in argv]
     words[0] = words[0] if "/" in words[0] else require_tool(words[0])
@@ -132,7 +133,7 @@ def run(
     try:
         out, err = _collect(process, command, log, on_line)
     except BaseException:
-        # While its output still has a reader: make dies of SIGPIPE before it gives tokens back.
+        # Do it while its output is still read: SIGPIPE would kill make before it gives tokens back.
         end_group(process)
         raise
     finally:
@@ -154,7 +155,7 @@ def _start(
     *,
     separate_stderr: bool,
 ) -> subprocess.Popen[bytes]:
-    """Start a program; `separate_stderr`: its stderr does not go where its stdout goes."""
+    """Start a program; separate_stderr: whether stderr has a pipe of its own."""
     # Input comes from a file: a pipe could fill up while the program waits for us to read.
     with (
         tempfile.TemporaryFile() as source,
@@ -207,10 +208,10 @@ def _collect(
 def spawn(
     argv: Sequence[str | Path], *, pipes: bool = True, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program that is talked to while it runs, in the fixed environment.
+    """Start a program in the fixed environment, and return without waiting for its end.
 
-    With `pipes`, stdin and stdout (with stderr) are pipes and it leads a process
-    group of its own, to be ended by `end_group`; without, it shares the terminal.
+    With `pipes`, stdin and stdout (with stderr) are pipes, and the program leads a process
+    group of its own, which `end_group` ends.  Without, it shares the terminal.
     Raises `UserError` if the program is missing.
     """
     words = [str(word) for word in argv]

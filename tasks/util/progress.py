@@ -16,13 +16,13 @@ PLAIN_SECONDS = 30.0
 NOTE_SECONDS = 0.5
 
 note: Callable[[str], None] | None = None
-"""Where progress goes while the task's output is kept until its end (tasks.engine.worker)."""
+"""Receives progress while the output of a task is kept until its end (tasks.engine.worker)."""
 
 
 class Progress:
     """Counts `unit`s of work under a label; use it as a context manager.
 
-    `total` may be 0 when nobody knows it: then only what is done is shown.
+    `total` is 0 if it is unknown; then only the finished units are shown.
     """
 
     def __init__(self, label: str, unit: str, total: int = 0, *, scale: bool = False) -> None:
@@ -51,7 +51,7 @@ class Progress:
             logger.info(text)
 
     def advance(self, count: int = 1) -> None:
-        """Say that `count` more units are done."""
+        """Count `count` more units as done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)

@@ -1,10 +1,10 @@
-"""The Python packages that tcbuild stands on, as pyproject.toml and requirements.lock name them.
+"""The Python packages that tcbuild needs, as pyproject.toml and requirements.lock name them.
 
 pyproject.toml (PEP 621) names what the code imports: `dependencies` for building, and extras.
-requirements.lock pins all of that and what it needs in turn, with the sha256 of every file.  It
-is in pip's requirements format as `uv pip compile` writes it; the comment `# via A, B` below a
-pin names the packages that need it, and tells which pins an extra needs.  Works with nothing
-but python3: it decides what is installed.
+requirements.lock pins these packages and their dependencies, with the sha256 of every file.  It
+is in pip's requirements format as `uv pip compile` writes it.  The comment `# via A, B` below a
+pin names the packages that need it, and so shows which pins an extra needs.  This module needs
+only python3, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PIN = re.compile(
 
 @dataclass(frozen=True)
 class Pin:
-    """One pin of the lock: name (as PEP 503 normalizes it), version, who needs it, its lines for pip."""
+    """One pin of the lock: name (as PEP 503 normalizes it), version, packages that need it, lines for pip."""
 
     name: str
     version: str
@@ -44,7 +44,7 @@ def normalized(name: str) -> str:
 
 
 def read_lock(path: Path) -> list[Pin]:
-    """Return the pins of a lock.  Raises `UserError` for a line that is no part of a pin with hashes."""
+    """Return the pins of a lock.  Raises `UserError` for a line that does not belong to a pin with hashes."""
     text = path.read_text(encoding="utf-8")
     pins = []
     for entry in re.split(r"\n+(?=[^ \n])", text.rstrip("\n")):
@@ -60,16 +60,16 @@ def read_lock(path: Path) -> list[Pin]:
 
 
 def requirements(top: Path) -> dict[str, list[str]]:
-    """Return the requirements (PEP 508) that pyproject.toml names: of each extra, and of building as ""."""
+    """Return the requirements (PEP 508) in pyproject.toml: extra -> requirements; key "" is for building."""
     project = tomllib.loads((top / PROJECT).read_text(encoding="utf-8"))["project"]
     return {"": list(project["dependencies"]), **project.get("optional-dependencies", {})}
 
 
 def pins(top: Path, extras: Iterable[str] = ()) -> list[Pin]:
-    """Return what building needs, and `extras`, with all that these need in turn, in the lock's order.
+    """Return the pins for building and for `extras`, with all dependencies, in the lock's order.
 
-    top: the checkout.  Raises `UserError` if there is no such extra, or if the lock does not have
-    what pyproject.toml names.
+    top: the checkout.  Raises `UserError` for an unknown extra, or if the lock lacks a package
+    that pyproject.toml names.
     """
     named = requirements(top)
     wanted: set[str] = set()

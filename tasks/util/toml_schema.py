@@ -1,8 +1,8 @@
 """TOML files checked against frozen dataclasses, with errors that name file, key and expectation.
 
 A dataclass is the schema: its fields are the allowed keys, their annotations the
-expected types, and fields without a default are required.  A union of dataclasses is told
-apart by their field `kind`, a Literal: the one that a table names is its schema.
+expected types, and fields without a default are required.  In a union of
+dataclasses, each has a field `kind`, a Literal; the `kind` of a table chooses its schema.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tasks.util.errors import UserError
 T = TypeVar("T")
 
 PATTERN = "pattern"
-"""Key of a field's metadata: the `re.Pattern` that its strings fit as a whole.
+"""Key of a field's metadata: the `re.Pattern` that its strings must match as a whole.
 
-The dataclass checks it in `__post_init__`; tasks/util/json_schema.py tells editors.
+The dataclass checks it in `__post_init__`; tasks/util/json_schema.py writes it for editors.
 """
 KIND = "kind"
-"""The field that tells the dataclasses of a union apart."""
+"""The field that distinguishes the dataclasses of a union."""
 
 NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
 
@@ -87,7 +87,7 @@ def build(data: Any, schema: Any, file: str, key: str) -> Any:
 
 
 def kinds(schemas: Sequence[type[Any]]) -> dict[str, type[Any]]:
-    """Return the dataclasses of a union by what their field `kind` may be, in the union's order."""
+    """Return the dataclasses of a union by the values of their field `kind`, in the union's order."""
     hints = {schema: _hints(schema) for schema in schemas}  # type: ignore[arg-type]  # classes are hashable
     return {kind: schema for schema in schemas for kind in typing.get_args(hints[schema][KIND])}
 
@@ -119,7 +119,7 @@ def _tagged(data: Mapping[str, Any], schemas: Sequence[type[Any]], file: str, ke
 
 
 def _refuse_unknown(names: Iterable[str], fields: Mapping[str, Any], file: str, key: str) -> None:
-    """Raise `UserError` for the first of `names` that is none of `fields`."""
+    """Raise `UserError` for the first of `names` that is not in `fields`."""
     for name in names:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)

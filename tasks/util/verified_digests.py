@@ -1,4 +1,4 @@
-"""What a check has found good before, by digest, so that only what is new is looked at."""
+"""Digests of content that a check has passed, so that only new content is checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.util.files import write_if_changed
 
 
 def digest(*pieces: bytes) -> str:
-    """Return the sha256 of pieces that cannot be taken for others put together otherwise."""
+    """Return the sha256 of `pieces` with their lengths, so that no other division gives the same digest."""
     whole = hashlib.sha256()
     for piece in pieces:
         whole.update(b"%d:" % len(piece))
@@ -19,9 +19,9 @@ def digest(*pieces: bytes) -> str:
 
 
 class VerifiedDigests:
-    """A file of digests, a line each; the first line says by what rules they were found good.
+    """A file of digests, one a line.  The first line is a digest of the rules that the content passed.
 
-    One that is damaged or of other rules counts as empty: all is looked at again.
+    A damaged file, or one of other rules, counts as empty: then everything is checked again.
     """
 
     def __init__(self, file: Path, rules: str) -> None:
@@ -36,5 +36,5 @@ class VerifiedDigests:
         return found in self.good
 
     def keep(self, good: Iterable[str]) -> None:
-        """Remember `good`, and nothing else any more."""
+        """Replace the digests in the file by `good`."""
         write_if_changed(self.file, "\n".join([self.rules, *sorted(set(good))]) + "\n")

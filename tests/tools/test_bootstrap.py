@@ -117,7 +117,10 @@ def test_a_package_that_is_not_what_the_lock_says_is_refused(
     assert "Traceback" not in done.output
     assert "doit sbom" not in done.output
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.output
-    assert "hint: the package index cannot be reached, or has not what requirements.lock names" in done.output
+    assert (
+        "hint: the package index cannot be reached, or lacks a file that requirements.lock names"
+        in done.output
+    )
     assert not list(cache.glob("venv-*/ready"))
     assert not (checkout / "artifacts/.venv").exists()
 

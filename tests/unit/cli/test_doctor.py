@@ -1,4 +1,4 @@
-"""The doctor on a machine that lacks this and that: it names what, says how to mend it, and goes on."""
+"""The doctor on a machine that lacks this and that: it names what, says how to fix it, and goes on."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def helpless(settings: Settings) -> Iterator[Verdict]:
     yield
 
 
-def test_each_check_is_a_line_and_says_what_mends_it(
+def test_each_check_is_a_line_and_says_how_to_fix_it(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     patch = only(well, lacking, blind, helpless)
