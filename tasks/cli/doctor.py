@@ -386,7 +386,7 @@ def _clock(settings: Settings) -> Iterator[Verdict]:
     now, newest = time.time(), max(path.stat().st_mtime for path in (ROOT / "dodo.py", host.FILE))
     said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if now < newest - 60:
-        said += ": the checkout's files are newer than the clock, and make compares times"
+        said += ": the checkout's files are from the future, and make compares times"
         yield Verdict("clock", "fail", said, "set the clock, or touch the files of the checkout")
     elif now < settings.profile.source_date_epoch:
         yield Verdict("clock", "fail", f"{said} is before the profile's own date", "set the clock")

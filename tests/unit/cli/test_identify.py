@@ -34,7 +34,7 @@ UKI = bytearray(PE)
 UKI[0x180:0x188] = b".linux\0\0"
 
 KINDS = [
-    ("empty", b"", "empty file", "make it again"),
+    ("empty", b"", "empty file", "build it again"),
     ("truncated", GOOD[:-1000], "1,000 bytes are missing", "build or copy it again"),
     ("truncated", GOOD[:4000], "only the setup part", "build or copy it again"),
     ("truncated", GOOD[:0x240], "ends in the setup header", "build or copy it again"),
