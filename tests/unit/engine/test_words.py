@@ -6,7 +6,7 @@ import pytest
 
 from tasks.engine import words
 
-OPTIONS = words.declared(
+OPTIONS = words.cmd_options(
     [
         {"name": "memory", "long": "memory", "short": "m", "type": int, "default": 1},
         {"name": "kvm", "long": "kvm", "type": bool, "default": False},
@@ -20,14 +20,14 @@ def test_options_without_a_word_are_left_out() -> None:
 
 
 def test_options_stand_before_and_after_names() -> None:
-    found, names = words.split(OPTIONS, ["a", "--memory", "2", "b", "--kvm"], "qemu", names_between=True)
+    found, names = words.split(OPTIONS, ["a", "--memory", "2", "b", "--kvm"], "qemu", interleaved=True)
     assert names == ["a", "b"]
-    assert words.joined(found, OPTIONS) == ["--memory", "2", "--kvm"]
+    assert words.join(found, OPTIONS) == ["--memory", "2", "--kvm"]
 
 
 def test_or_before_names_alone() -> None:
-    found, names = words.split(OPTIONS, ["--kvm", "a", "--memory", "2"], "qemu", names_between=False)
-    assert words.joined(found, OPTIONS) == ["--kvm"]
+    found, names = words.split(OPTIONS, ["--kvm", "a", "--memory", "2"], "qemu", interleaved=False)
+    assert words.join(found, OPTIONS) == ["--kvm"]
     assert names == ["a", "--memory", "2"]
 
 
@@ -41,7 +41,7 @@ def test_or_before_names_alone() -> None:
 )
 def test_what_makes_no_sense_is_a_usage_error(given: list[str], said: str) -> None:
     with pytest.raises(words.UsageError) as caught:
-        words.split(OPTIONS, given, "qemu", names_between=True)
+        words.split(OPTIONS, given, "qemu", interleaved=True)
     assert said in caught.value.message
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.verified_digests import Known, digest
+from tasks.util.verified_digests import VerifiedDigests, digest
 
 
 def test_pieces_put_together_otherwise_have_another_digest() -> None:
@@ -15,22 +15,22 @@ def test_pieces_put_together_otherwise_have_another_digest() -> None:
 
 def test_what_was_kept_is_there_for_the_same_rules(tmp_path: Path) -> None:
     file = tmp_path / "good"
-    Known(file, "rules").keep(["b", "a", "b"])
+    VerifiedDigests(file, "rules").keep(["b", "a", "b"])
     assert file.read_text() == "rules\na\nb\n"
-    assert "a" in Known(file, "rules")
-    assert "c" not in Known(file, "rules")
-    assert "a" not in Known(file, "other rules")
+    assert "a" in VerifiedDigests(file, "rules")
+    assert "c" not in VerifiedDigests(file, "rules")
+    assert "a" not in VerifiedDigests(file, "other rules")
 
 
 def test_keeping_forgets_what_is_not_kept(tmp_path: Path) -> None:
     file = tmp_path / "good"
-    Known(file, "rules").keep(["a"])
-    Known(file, "rules").keep(["b"])
-    assert Known(file, "rules").good == {"b"}
+    VerifiedDigests(file, "rules").keep(["a"])
+    VerifiedDigests(file, "rules").keep(["b"])
+    assert VerifiedDigests(file, "rules").good == {"b"}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a\nrules\n"])
 def test_a_damaged_file_counts_as_empty(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "good"
     file.write_bytes(content)
-    assert Known(file, "rules").good == set()
+    assert VerifiedDigests(file, "rules").good == set()
