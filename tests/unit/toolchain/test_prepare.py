@@ -34,7 +34,7 @@ def test_only_this_step_installs(
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(host_packages, "install_packages", installed.extend)
-    monkeypatch.setattr(host, "lacking", lambda tools, path: sorted(set(tools.values())))
+    monkeypatch.setattr(host, "missing_packages", lambda tools, path: sorted(set(tools.values())))
     settings = with_toolchain(make_settings(), "host", Compiler("distcc", hosts=("a",)))
     make = kbuild.of_profile(settings)
     assert (make.argv[-1], installed) == ("HOSTCC=distcc gcc", [])
