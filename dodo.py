@@ -30,7 +30,7 @@ with report_errors():
     # Recipes take files from the machine's packages.  These files fit only a root made of the same
     # packages.  On another root, only the extensions that the profile names are built.
     PLAN = plan.plan(
-        S.profile, load_lock(S.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
+        S.profile, load_lock(S.paths.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
     )
     plan.require_importer(S.profile, PLAN)
     ALL_RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
@@ -38,12 +38,12 @@ with report_errors():
     PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
     LOCKABLE = [name for name in recipe.names() if recipe_lock.lockable_origins(recipe.load(name))]
 
-CACHE = SharedCache(S.shared_cache, S.offline)
+CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DEFAULT = ["iso"]
 DOIT_CONFIG = {
     "default_tasks": DEFAULT,
     # Each output folder has its own database, because tasks are up to date in one folder only.
-    "dep_file": str(S.output / ".doit.sqlite"),
+    "dep_file": str(S.paths.output / ".doit.sqlite"),
     "verbosity": 2,
     "num_process": jobserver.slots(),  # tasks in parallel; -n overrides it
     "action_string_formatting": "new",
@@ -60,21 +60,25 @@ KERNEL_INPUTS = [
 KCONFIG = [*KERNEL_INPUTS, do("fetch.stage_inputs", "fetch_base_config", S)]
 IMAGES = [do("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
 
-SOURCE = S.linux / ".tcbuild" / "source"
-SERIES = S.linux / ".tcbuild" / "series"
-BASE_CONFIG, DIFF = (S.config.with_name(name) for name in ("base.config", "diff.txt"))
-KERNEL = files(*(S.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats")))
-BASE = files(S.output / "rootfs64.gz" if S.profile.core.rootfs else S.used_lock)
+SOURCE = S.paths.linux / ".tcbuild" / "source"
+SERIES = S.paths.linux / ".tcbuild" / "series"
+BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
+KERNEL = files(
+    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats"))
+)
+BASE = files(S.paths.output / "rootfs64.gz" if S.profile.core.rootfs else S.paths.used_lock)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
-BASE_INDEX = files(S.output / "rootfs.index" if S.profile.core.rootfs else S.used_lock)
-MODULES = files(*targets.module_files(S))
-CORE_MODULES = files(installed.core_modules(S) / "modules.sha256") if MODULES else KERNEL[2:3]
-LISTED = files(S.images_list) if S.profile.images else []  # with the sha256 of every image tar
+BASE_INDEX = files(S.paths.output / "rootfs.index" if S.profile.core.rootfs else S.paths.used_lock)
+MODULES = files(*targets.module_files(S.paths, S.profile))
+CORE_MODULES = (
+    files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
+)
+LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
 def tcz_files(names: list[str]) -> list[str]:
     """Return the files (.tcz and its side files) of extensions and of their dependencies."""
-    return files(*targets.tcz_files(S, PLAN, names))
+    return files(*targets.tcz_files(S.paths, S.profile, PLAN, names))
 
 
 def placed(*places: str) -> list[str]:
@@ -85,7 +89,7 @@ def placed(*places: str) -> list[str]:
 def image_inputs() -> list[str]:
     """Return the input files of an ISO or a disk image."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
-    return [*KERNEL[:2], *files(S.core, *variables.tree(ROOT / "tasks/image/boot")), *tcz, *LISTED]
+    return [*KERNEL[:2], *files(S.paths.core, *variables.tree(ROOT / "tasks/image/boot")), *tcz, *LISTED]
 
 
 def task_fetch() -> Iterator[Task]:
@@ -93,15 +97,18 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [do("fetch.inputs", "fetch", S, PACKAGES), do("provenance.manifest", "write_early", S)],
-        "file_dep": files(*([S.pinned_lock] if S.pinned_lock.exists() else [])),
-        "targets": files(S.used_lock),
+        "actions": [
+            do("fetch.inputs", "fetch", S, PACKAGES),
+            do("provenance.manifest", "write_early", S.paths, S.profile),
+        ],
+        "file_dep": files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else [])),
+        "targets": files(S.paths.used_lock),
         "uptodate": changed(
             **variables.fetch_keys(S.profile),
             packages=PACKAGES,
-            frozen=S.frozen,
-            relock=S.relock,
-            on_demand=bool(S.shared_cache),
+            frozen=S.network.frozen,
+            relock=S.network.relock,
+            on_demand=bool(S.network.shared_cache),
         ),
     }
     for name, made in ALL_RECIPES.items():
@@ -113,10 +120,10 @@ def task_fetch() -> Iterator[Task]:
             "doc": f"fetch the inputs of extension {name}, as its recipe locks them",
             "actions": [do("fetch.recipe_inputs", "fetch", S, name)],
             "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
-            "targets": files(recipe_lock.used_path(S, name)),
+            "targets": files(recipe_lock.used_path(S.paths, name)),
             "uptodate": [
-                *changed(origins=recipe_lock.lockable_origins(made), relock=S.relock),
-                (recipe_lock.is_cached, [S, name]),
+                *changed(origins=recipe_lock.lockable_origins(made), relock=S.network.relock),
+                (recipe_lock.is_cached, [S.paths, name]),
             ],
         }
 
@@ -135,12 +142,15 @@ def task_linux() -> Task:
     return {
         "actions": [
             # With a shared cache, the source is unpacked only when a stage needs it.
-            *([] if S.shared_cache else [do("fetch.stage_inputs", "fetch_kernel_source", S)]),
+            *([] if S.network.shared_cache else [do("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
-        "file_dep": files(S.used_lock, *inputs.patch_files(S)),
+        "file_dep": files(S.paths.used_lock, *inputs.patch_files(S.profile)),
         "targets": files(SOURCE, SERIES),
-        "uptodate": [*changed(patches=S.profile.kernel.patches), (edited_tree.is_current, [S])],
+        "uptodate": [
+            *changed(patches=S.profile.kernel.patches),
+            (edited_tree.is_current, [S.paths, S.profile]),
+        ],
     }
 
 
@@ -150,7 +160,7 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S)),
+        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S.profile)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
@@ -161,21 +171,22 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S)),
-        "targets": files(S.config, DIFF),
+        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
+        "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
-            kernel=dataclasses.replace(S.profile.kernel, fragments=S.fragments), tools=identity.compiler()
+            kernel=S.profile.kernel,
+            tools=identity.compiler(),
         ),
     }
     # diff.txt names the profile's file, and its notes come from kconfig/notes.toml.
     yield shared(
-        CACHE, S, merge, also={"profile": S.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()}
+        CACHE, S, merge, also={"profile": S.paths.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()}
     )
     doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S), reads=files(DIFF))
+    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"
     report = do("kernel.kconfig", "print_report", S)
-    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.config))
+    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.paths.config))
 
 
 def task_kernel() -> Task:
@@ -183,21 +194,25 @@ def task_kernel() -> Task:
     compile_it = {
         "basename": "kernel",
         "actions": [
-            do("provenance.manifest", "write_early", S),
+            do("provenance.manifest", "write_early", S.paths, S.profile),
             *KERNEL_INPUTS,
             do("kernel.build", "build", S),
             do("kernel.install", "install", S),
         ],
         "file_dep": files(
-            S.config, SOURCE, SERIES, ROOT / "tasks/kernel/installkernel", ROOT / "tasks/kernel/kbuild.py"
+            S.paths.config,
+            SOURCE,
+            SERIES,
+            ROOT / "tasks/kernel/installkernel",
+            ROOT / "tasks/kernel/kbuild.py",
         ),
         "targets": KERNEL,
-        "meta": {"sizes": files(S.kernel / "modules")},  # run records list their sizes
+        "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
-            S.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
+            S.paths.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
         ),
     }
-    return shared(CACHE, S, compile_it, made=[S.kernel])
+    return shared(CACHE, S, compile_it, made=[S.paths.kernel])
 
 
 def task_rootfs() -> Task:
@@ -207,7 +222,7 @@ def task_rootfs() -> Task:
     make_it = {
         "basename": "rootfs",
         "actions": [do("fetch.stage_inputs", "fetch_core_packages", S), do("initramfs.rootfs", "build", S)],
-        "file_dep": files(S.used_lock, *variables.tree(ROOT / "rootfs")),
+        "file_dep": files(S.paths.used_lock, *variables.tree(ROOT / "rootfs")),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
@@ -220,7 +235,7 @@ def task_modules() -> Task:
         return {"actions": None, "uptodate": [True]}
     split = {
         "basename": "modules",
-        "actions": [do("extensions.modules", "split", S)],
+        "actions": [do("extensions.modules", "split", S.paths, S.profile)],
         "file_dep": [*KERNEL[1:3], *BASE, str(ROOT / "kconfig" / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
@@ -229,7 +244,7 @@ def task_modules() -> Task:
             epoch=S.profile.source_date_epoch,
         ),
     }
-    return shared(CACHE, S, split, made=[*map(Path, MODULES), installed.core_modules(S)])
+    return shared(CACHE, S, split, made=[*map(Path, MODULES), installed.core_modules(S.paths, S.profile)])
 
 
 def task_tcz() -> Iterator[Task]:
@@ -237,7 +252,12 @@ def task_tcz() -> Iterator[Task]:
     doc = "make the extensions: those with a recipe, and the profile's upstream ones"
     yield {"basename": "tcz", "name": None, "doc": doc}
     tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
-    yield command("tcz:tree", tree_doc, do("extensions.dependency_tree", "print_tree", S), pos_arg="names")
+    yield command(
+        "tcz:tree",
+        tree_doc,
+        do("extensions.dependency_tree", "print_tree", S.paths, S.profile),
+        pos_arg="names",
+    )
     for name in PLAN.of_kind("upstream"):
         yield {
             "basename": "tcz",
@@ -245,10 +265,10 @@ def task_tcz() -> Iterator[Task]:
             "doc": "take a fetched upstream extension",
             "actions": [
                 do("fetch.stage_inputs", "fetch_extension", S, name),
-                do("extensions.upstream", "install", S, name),
+                do("extensions.upstream", "install", S.paths, S.profile, name),
             ],
-            "file_dep": files(S.used_lock),
-            "targets": files(*(S.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
+            "file_dep": files(S.paths.used_lock),
+            "targets": files(*(S.paths.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
     if LEFT_OUT:
@@ -260,7 +280,7 @@ def task_tcz() -> Iterator[Task]:
             "uptodate": [False],
         }
     for name, made in ALL_RECIPES.items():
-        fetched = [recipe_lock.used_path(S, name)] if recipe_lock.lockable_origins(made) else []
+        fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
         make_it = {
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
@@ -269,14 +289,14 @@ def task_tcz() -> Iterator[Task]:
                 *([do("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
                 do("extensions.build", "build", S, name),
             ],
-            "meta": {"before_fork": [do("extensions.build", "base_root", S)]},
+            "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
             # The root and the dependencies are read to check that no library is missing.
             "file_dep": [
-                *files(S.used_lock, *fetched, *recipe.files(name)),
+                *files(S.paths.used_lock, *fetched, *recipe.files(name)),
                 *BASE_INDEX,
                 *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
             ],
-            "targets": files(*(S.tcz / file for file in file_names(name))),
+            "targets": files(*(S.paths.tcz / file for file in file_names(name))),
             "uptodate": changed(
                 layout=recipe.layout(name),
                 origins=made.origin,
@@ -292,15 +312,20 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "join base root, modules and initrd extensions into corepure64.gz",
-        "actions": [do("fetch.stage_inputs", "fetch_core_archives", S), do("initramfs.core", "build", S)],
+        "actions": [
+            do("fetch.stage_inputs", "fetch_core_archives", S),
+            do("initramfs.core", "build", S.paths, S.profile),
+        ],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
-        "targets": files(S.core),
-        "meta": {"sizes": files(S.output / "modules64.gz")},
+        "targets": files(S.paths.core),
+        "meta": {"sizes": files(S.paths.output / "modules64.gz")},
         "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
     }
-    yield shared(CACHE, S, join, made=[S.core, S.output / "modules64.gz"])
+    yield shared(CACHE, S, join, made=[S.paths.core, S.paths.output / "modules64.gz"])
     doc = "list the files of corepure64.gz, as the kernel unpacks them"
-    yield command("core:list", doc, do("formats.initramfs_file", "list_core", S.core), reads=files(S.core))
+    yield command(
+        "core:list", doc, do("formats.initramfs_file", "list_core", S.paths.core), reads=files(S.paths.core)
+    )
 
 
 def task_images() -> Task:
@@ -308,9 +333,9 @@ def task_images() -> Task:
     if not S.profile.images:
         return {"actions": None, "uptodate": [True]}
     return {
-        "actions": [*IMAGES, do("image.container_images", "build", S)],
-        "file_dep": files(*image_files(S)),
-        "targets": files(S.images_list),
+        "actions": [*IMAGES, do("image.container_images", "build", S.paths, S.profile)],
+        "file_dep": files(*image_files(S.paths, S.profile)),
+        "targets": files(S.paths.images_list),
         "uptodate": changed(images=S.profile.images),
     }
 
@@ -323,12 +348,12 @@ def task_iso() -> Task:
     return {
         "actions": [
             *IMAGES,
-            do("image.bootcodes", "warn", S),
-            do("image.iso", "build", S),
-            do("provenance.manifest", "write_iso", S),
+            do("image.bootcodes", "warn", S.paths, S.profile),
+            do("image.iso", "build", S.paths, S.profile),
+            do("provenance.manifest", "write_iso", S.paths, S.profile),
         ],
         "file_dep": image_inputs(),
-        "targets": files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json")),
+        "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
         "uptodate": changed(**CARRIED),
     }
 
@@ -339,13 +364,16 @@ def task_disk() -> Task:
     return {
         "actions": [
             *IMAGES,
-            do("image.bootcodes", "warn", S),
-            do("image.disk", "build", S),
-            do("provenance.manifest", "write_disk", S),
+            do("image.bootcodes", "warn", S.paths, S.profile),
+            do("image.disk", "build", S.paths, S.profile),
+            do("provenance.manifest", "write_disk", S.paths, S.profile),
         ],
         "file_dep": [*image_inputs(), *files(*mydata)],
         "targets": files(
-            *(S.output / f"tcbuild-{S.name}.{kind}" for kind in ("img", "qcow2", "img.manifest.json"))
+            *(
+                S.paths.output / f"tcbuild-{S.paths.name}.{kind}"
+                for kind in ("img", "qcow2", "img.manifest.json")
+            )
         ),
         "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
@@ -355,31 +383,31 @@ def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
-        "actions": [*IMAGES, do("image.mirror", "build", S, names)],
+        "actions": [*IMAGES, do("image.mirror", "build", S.paths, S.profile, names)],
         "file_dep": [
             *tcz_files(names),
             *BASE,
             *LISTED,
             *files(*sorted((ROOT / "tasks/image").glob("mirror*")), ROOT / "tasks/util/html.py"),
         ],
-        "targets": files(*mirror_files(S, names)),
+        "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }
 
 
 def task_qemu() -> Iterator[Task]:
     """boot the ISO in QEMU, its serial console on this terminal"""
-    needs = files(S.iso, S.core, S.kernel / "vmlinuz64")
+    needs = files(S.paths.iso, S.paths.core, S.paths.kernel / "vmlinuz64")
     yield command(
         "qemu",
         "boot the ISO in QEMU, its serial console on this terminal",
-        do("vm.qemu", "interactive", S),
+        do("vm.qemu", "interactive", S.paths, S.profile),
         reads=needs,
         params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
         io={"capture": False},
     )
     doc = "boot by BIOS, by UEFI and directly, and run the checks in the guest"
-    yield command("qemu:test", doc, do("vm.qemu", "test", S), reads=needs)
+    yield command("qemu:test", doc, do("vm.qemu", "test", S.paths, S.profile), reads=needs)
 
 
 def task_test() -> Iterator[Task]:
@@ -406,9 +434,11 @@ def task_test() -> Iterator[Task]:
 
 def task_inventory() -> Iterator[Task]:
     """list the contents and the origin of the ISO"""
-    made = files(S.iso, S.iso.with_name(f"{S.iso.name}.manifest.json"))
+    made = files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json"))
     doc = "list all components of the image, as CycloneDX and as SPDX"
     fetch = do("fetch.stage_inputs", "fetch_packages", S)  # their licences are read
     yield command("sbom", doc, fetch, do("provenance.sbom.cyclonedx", "build", S), reads=made)
     doc = "write the SLSA provenance of the ISO; sign=KEYFILE signs it and the manifest"
-    yield command("provenance", doc, do("provenance.slsa", "build", S, variables.sign_key()), reads=made)
+    yield command(
+        "provenance", doc, do("provenance.slsa", "build", S.paths, variables.sign_key()), reads=made
+    )

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from tasks.config import compiler, profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Network, Paths, Settings
 
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("tcbuild", deadline=None)
@@ -34,7 +34,7 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     def make(name: str = "apt", *, offline: bool = False, frozen: bool = False) -> Settings:
         loaded = profile.load(name)
         return Settings(
-            name, loaded, frozen, offline, loaded.kernel.fragments, tmp_path / "out", tmp_path / "cache"
+            Paths(name, tmp_path / "out", tmp_path / "cache"), loaded, Network(offline=offline, frozen=frozen)
         )
 
     return make

@@ -8,7 +8,7 @@ import time
 from tasks.cache import entry as cache_entry
 from tasks.cache.entry import entries
 from tasks.cache.store import Refused, Store, Unreachable, open_store
-from tasks.config.settings import SHARED_VARIABLE, Settings
+from tasks.config.settings import SHARED_VARIABLE, Network, Settings
 from tasks.util.errors import UserError
 
 # Units of IEC 80000-13.  A single letter means the power of 1024, as in ls and dd.
@@ -24,7 +24,7 @@ def print_list(settings: Settings) -> None:
 
     Raises `UserError` if there is no shared cache, or if it cannot list its entries.
     """
-    store = _store(settings)
+    store = _store(settings.network)
     try:
         found, archives, unfinished = entries(store)
     except (Refused, Unreachable) as error:
@@ -40,16 +40,16 @@ def print_list(settings: Settings) -> None:
     )
 
 
-def prune(settings: Settings, max_size: str) -> None:
+def prune(network: Network, max_size: str) -> None:
     """Remove damaged and unfinished files, then the least recently used entries, down to `max_size`."""
-    cache_entry.prune(_store(settings), parse_size(max_size))
+    cache_entry.prune(_store(network), parse_size(max_size))
 
 
-def _store(settings: Settings) -> Store:
-    if not settings.shared_cache:
+def _store(network: Network) -> Store:
+    if not network.shared_cache:
         hint = f"give cache=FOLDER or cache=URL, or set {SHARED_VARIABLE}"
         raise UserError("there is no shared cache", hint)
-    return open_store(settings.shared_cache)
+    return open_store(network.shared_cache)
 
 
 def parse_size(text: str) -> int:

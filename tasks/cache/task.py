@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths, Settings
 from tasks.engine.database import SavedValues, flatten
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
@@ -95,7 +96,7 @@ def shared(
     unchanged without a shared cache, and if the kernel's source or toolchain has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
-    if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings)):
+    if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings.profile)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
@@ -107,13 +108,13 @@ def shared(
         return key(settings, name, task["file_dep"], keys, values)
 
     def run_or_restore() -> Any:
-        if restore(cache, settings.output, name, task_key, outputs):
+        if restore(cache, settings.paths.output, name, task_key, outputs):
             return None
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):
                 return result  # doit's failure
-        upload(cache, settings.output, name, task_key, outputs)
+        upload(cache, settings.paths.output, name, task_key, outputs)
         return None
 
     wrapped = action(run_or_restore)
@@ -123,9 +124,9 @@ def shared(
     return {**task, "actions": [(wrapped, [])], "meta": meta}
 
 
-def has_one_source(settings: Settings) -> bool:
+def has_one_source(profile: Profile) -> bool:
     """Return whether the kernel's source and toolchain have a digest; a tree edited in place has none."""
-    source, chosen = settings.profile.kernel.source, settings.profile.kernel.toolchain
+    source, chosen = profile.kernel.source, profile.kernel.toolchain
     if source.tree() is not None:
         return False
     return build_root.load(chosen).root is None or (build_root.FOLDER / f"{chosen}.packages").is_file()
@@ -213,7 +214,7 @@ def key(
     facts = {
         "format": FORMAT,
         "task": name,
-        "files": sorted(_file(settings, Path(path)) for path in inputs),
+        "files": sorted(_file(settings.paths, Path(path)) for path in inputs),
         "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
         "also": flatten(also),
         "release": kernel.release,
@@ -223,10 +224,10 @@ def key(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _file(settings: Settings, path: Path) -> tuple[str, bool, str]:
+def _file(paths: Paths, path: Path) -> tuple[str, bool, str]:
     """Return what a key contains of an input: a path without machine folders, executable bit, sha256."""
-    if path.is_relative_to(settings.output):
-        label = f"output/{path.relative_to(settings.output)}"
+    if path.is_relative_to(paths.output):
+        label = f"output/{path.relative_to(paths.output)}"
     elif path.is_relative_to(ROOT):
         label = f"checkout/{path.relative_to(ROOT)}"
     else:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.config import plan
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats.cpio import Member
 from tasks.formats.squashfs import squashfs_members
 from tasks.origins.lock import load_lock
@@ -36,30 +37,28 @@ class Conflict:
         return f"{self.first}.tcz and {self.second}.tcz both contain {some}"
 
 
-def check(settings: Settings, names: Sequence[str]) -> None:
+def check(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
     """Check that built extensions can be loaded together in any order.
 
     names: without .tcz, dependencies included.  A conflict of two upstream extensions is only a
     warning: the mirrors have such pairs, and tcbuild cannot change them.  Raises `UserError` for
     any other conflict, naming both extensions, and for an extension that is not built.
     """
-    found = find({name: listing(settings, name) for name in names})
+    found = find({name: listing(paths, name) for name in names})
     if not found:
         return
-    upstream = _upstream(settings)
+    upstream = _upstream(paths, profile)
     read: dict[str, dict[str, Member]] = {}
     bad = []
     for conflict in found:
         for name in (conflict.first, conflict.second):
             if name not in read:
-                read[name] = {
-                    member.name: member for member in squashfs_members(settings.tcz / f"{name}.tcz")
-                }
+                read[name] = {member.name: member for member in squashfs_members(paths.tcz / f"{name}.tcz")}
         one, other = read[conflict.first], read[conflict.second]
-        paths = tuple(path for path in conflict.paths if not _same(one.get(path), other.get(path)))
-        if not paths:
+        owners = tuple(path for path in conflict.paths if not _same(one.get(path), other.get(path)))
+        if not owners:
             continue
-        conflict = replace(conflict, paths=paths)
+        conflict = replace(conflict, paths=owners)
         if {conflict.first, conflict.second} <= upstream:
             logger.warning(f"{conflict} with different content; the extension loaded first wins")
         else:
@@ -101,19 +100,19 @@ def find(listings: Mapping[str, Sequence[str]]) -> list[Conflict]:
     return [Conflict(*pair, tuple(sorted(shared[pair]))) for pair in pairs]
 
 
-def listing(settings: Settings, name: str) -> list[str]:
+def listing(paths: Paths, name: str) -> list[str]:
     """Return the paths in a built extension, without folders.  Raises `UserError` if it is not built."""
-    path = settings.tcz / f"{name}.tcz.list"
+    path = paths.tcz / f"{name}.tcz.list"
     if not path.is_file():
         raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name}")
     return path.read_text().splitlines()
 
 
-def _upstream(settings: Settings) -> set[str]:
+def _upstream(paths: Paths, profile: Profile) -> set[str]:
     """Return the names of the extensions that come from the mirrors, as tasks/config/plan.py decides."""
-    locked = {item.name for item in load_lock(settings.used_lock).extension}
-    own = {item.name for item in settings.profile.extensions if item.origin == "recipe"}
-    return locked - own - set(plan.module_extensions(settings.profile))
+    locked = {item.name for item in load_lock(paths.used_lock).extension}
+    own = {item.name for item in profile.extensions if item.origin == "recipe"}
+    return locked - own - set(plan.module_extensions(profile))
 
 
 def _parents(path: str) -> list[str]:

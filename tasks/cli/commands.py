@@ -113,7 +113,7 @@ class CachePrune(CheckoutCommand):
         """Remove entries."""
         from tasks.cache import admin
 
-        admin.prune(self.settings(), **options)
+        admin.prune(self.settings().network, **options)
 
 
 class Verify(CheckoutCommand):
@@ -202,7 +202,7 @@ class Sizes(CheckoutCommand):
         """Print sizes."""
         from tasks.report import sizes
 
-        sizes.print_sizes(self.settings(), list(names), **options)
+        sizes.print_sizes(self.settings().paths, list(names), **options)
 
 
 class Report(TaskCommand):
@@ -213,7 +213,8 @@ class Report(TaskCommand):
     def _execute(self) -> int:
         from tasks.report import report
 
-        report.build(variables.settings(), list(self.tasks().values()))
+        settings = variables.settings()
+        report.build(settings.paths, settings.profile, list(self.tasks().values()))
         return 0
 
 

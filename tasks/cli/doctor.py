@@ -51,7 +51,7 @@ class Verdict:
 
 def cache(settings: Settings) -> Iterator[Verdict]:
     """Compare each locked download with its sha256, whose first digits are the name of its folder."""
-    folder = settings.cache / "downloads"
+    folder = settings.paths.cache / "downloads"
     # The name of a temporary folder is no sha256; `leftovers` reports it.
     folders = [path for path in folder.glob("*/") if not files.is_temporary(path.name)]
     entries = [path for one in folders for path in one.iterdir() if path.is_file() and path.name[0] != "."]
@@ -62,14 +62,14 @@ def cache(settings: Settings) -> Iterator[Verdict]:
     if not bad:
         size = sum(path.stat().st_size for path in whole)
         yield Verdict(
-            "cache", "ok", f"{len(whole)} downloads are whole, {size / 1e6:.0f} MB, in {settings.cache}"
+            "cache", "ok", f"{len(whole)} downloads are whole, {size / 1e6:.0f} MB, in {settings.paths.cache}"
         )
 
 
 def leftovers(settings: Settings) -> Iterator[Verdict]:
     """Look for temporary files of killed runs.  Young ones may belong to a running build."""
     # Downloads lie one folder deeper than other results.
-    places = [settings.output, settings.cache, settings.cache / "downloads"]
+    places = [settings.paths.output, settings.paths.cache, settings.paths.cache / "downloads"]
     found = {path for place in places if place.is_dir() for path in files.leftovers(place)}
     old = sorted(path for path in found if time.time() - path.lstat().st_mtime > STALE_SECONDS)
     if old:
@@ -83,9 +83,9 @@ def mirrors(settings: Settings) -> Iterator[Verdict]:
     """Ask each mirror for the profile's probe file, and for nothing else."""
     wanted, fix = settings.profile, "fine for offline=1; else check the network and the proxy settings"
     if not wanted.mirrors or not wanted.probe:
-        yield Verdict("mirrors", "ok", f"profile {settings.name} uses none")
+        yield Verdict("mirrors", "ok", f"profile {settings.paths.name} uses none")
         return
-    if settings.offline:
+    if settings.network.offline:
         yield Verdict("mirrors", "ok", "not asked: offline=1")
         return
     from tasks.fetch import mirror_probe  # imports requests
@@ -147,7 +147,7 @@ def pip(settings: Settings) -> Iterator[Verdict]:
     if run([sys.executable, "-m", "pip", "--version"], check=False).status != 0:
         yield Verdict("pip", "warn", "this Python has none", "apt-get install python3-pip python3-venv")
         return
-    if settings.offline:
+    if settings.network.offline:
         yield Verdict("pip", "ok", "its index was not asked: offline=1")
         return
     env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
@@ -295,12 +295,12 @@ def _kvm(settings: Settings) -> Iterator[Verdict]:
         yield Verdict(
             "KVM", "warn", "/dev/kvm cannot be opened", "as root: adduser USER kvm, then log in again"
         )
-    elif not settings.core.exists() or not (settings.kernel / "vmlinuz64").exists():
+    elif not settings.paths.core.exists() or not (settings.paths.kernel / "vmlinuz64").exists():
         yield Verdict("KVM", "ok", "/dev/kvm can be opened; a guest is booted as soon as an image is built")
     else:
         from tasks.vm import qemu  # reads what boots a machine
 
-        if qemu.accelerator(settings) == "kvm":
+        if qemu.accelerator(settings.paths, settings.profile) == "kvm":
             yield Verdict("KVM", "ok", "a guest booted under it")
         else:
             said = "/dev/kvm can be opened, but no guest booted under it: QEMU will emulate"
@@ -314,8 +314,8 @@ _ENABLE_KVM = "load kvm_intel or kvm_amd; in a virtual machine, enable nested vi
 
 def _disk_space(settings: Settings) -> Iterator[Verdict]:
     for name, folder, wanted in (
-        ("results", settings.output, OUTPUT_GIB),
-        ("cache", settings.cache, CACHE_GIB),
+        ("results", settings.paths.output, OUTPUT_GIB),
+        ("cache", settings.paths.cache, CACHE_GIB),
     ):
         place = _existing(folder)
         room = os.statvfs(place)
@@ -347,7 +347,7 @@ def _existing(folder: Path) -> Path:
 
 def _file_systems(settings: Settings) -> Iterator[Verdict]:
     """Try what a build needs: names that differ only in case, links, running programs."""
-    for name, folder in (("results", settings.output), ("cache", settings.cache)):
+    for name, folder in (("results", settings.paths.output), ("cache", settings.paths.cache)):
         label = f"file system of {name}"
         place = _existing(folder)
         if not os.access(place, os.W_OK):

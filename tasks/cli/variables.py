@@ -15,7 +15,7 @@ from doit import get_var
 from tasks.config import compiler as config_compiler
 from tasks.config import profile
 from tasks.config.profile import FALLBACK, load, names
-from tasks.config.settings import SHARED_VARIABLE, Settings
+from tasks.config.settings import SHARED_VARIABLE, Network, Paths, Settings
 from tasks.util import jobserver
 from tasks.util.checkout import ROOT, cache_folder
 from tasks.util.errors import UserError
@@ -250,16 +250,21 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
 
     Raises `UserError` for an unknown variable value or profile.
     """
-    offline, frozen = _flag(variables, "offline"), _flag(variables, "frozen")
-    name = resolve_name(variables.get("profile", "auto"), artifacts, offline)
-    profile = load(name)
-    compiler = config_compiler.with_overrides(profile.compiler, variables, ROOT / "profiles" / f"{name}.toml")
-    profile = replace(profile, compiler=compiler)
-    chosen = variables.get("fragments")
-    fragments = tuple(filter(None, chosen.split(","))) if chosen is not None else profile.kernel.fragments
+    network = Network(
+        offline=_flag(variables, "offline"),
+        frozen=_flag(variables, "frozen"),
+        relock=_flag(variables, "relock"),
+        shared_cache=variables.get("cache", os.environ.get(SHARED_VARIABLE, "")),
+    )
+    name = resolve_name(variables.get("profile", "auto"), artifacts, network.offline)
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
-    relock, shared = _flag(variables, "relock"), variables.get("cache", os.environ.get(SHARED_VARIABLE, ""))
-    return Settings(name, profile, frozen, offline, fragments, output, cache_folder(), relock, shared)
+    paths = Paths(name, output, cache_folder())
+    profile = load(name)
+    compiler = config_compiler.with_overrides(profile.compiler, variables, paths.profile_file)
+    kernel = profile.kernel
+    if "fragments" in variables:
+        kernel = replace(kernel, fragments=tuple(filter(None, variables["fragments"].split(","))))
+    return Settings(paths, replace(profile, compiler=compiler, kernel=kernel), network)
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

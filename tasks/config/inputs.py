@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.config.profile import Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.origins.lock import Lock, LockedExtension, LockedPackage, load_lock
 from tasks.origins.mirrors import Mirrors
 from tasks.origins.sources.base import Access, Entry, Source
@@ -31,19 +31,19 @@ def sources(profile: Profile) -> list[Source]:
 # --- lock entries ----------------------------------------------------------
 
 
-def used_lock(settings: Settings) -> Lock:
+def used_lock(paths: Paths) -> Lock:
     """Return the lock that the last fetch wrote.  Raises `UserError` if there is none."""
-    if not settings.used_lock.exists():
-        raise UserError(f"nothing was fetched yet for profile {settings.name}", "./doit fetch")
-    return load_lock(settings.used_lock)
+    if not paths.used_lock.exists():
+        raise UserError(f"nothing was fetched yet for profile {paths.name}", "./doit fetch")
+    return load_lock(paths.used_lock)
 
 
-def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPackage]:
+def locked_packages(paths: Paths, names: Iterable[str]) -> list[LockedPackage]:
     """Return the lock entries of the packages `names`, sorted.
 
     Raises `UserError` for a package that the last fetch did not lock.
     """
-    packages = {package.name: package for package in used_lock(settings).package}
+    packages = {package.name: package for package in used_lock(paths).package}
     wanted = sorted(set(names))
     for name in wanted:
         if name not in packages:
@@ -51,20 +51,20 @@ def locked_packages(settings: Settings, names: Iterable[str]) -> list[LockedPack
     return [packages[name] for name in wanted]
 
 
-def locked_source(settings: Settings, source: Source) -> Entry:
+def locked_source(paths: Paths, source: Source) -> Entry:
     """Return the lock entry of `source`.  Raises `UserError` if the last fetch did not lock it."""
-    entry = source.locked_in(used_lock(settings))
+    entry = source.locked_in(used_lock(paths))
     if entry is None:
         raise UserError(f"{source.label()} was not fetched yet", "./doit fetch")
     return entry
 
 
-def locked_extension(settings: Settings, name: str) -> LockedExtension:
+def locked_extension(paths: Paths, name: str) -> LockedExtension:
     """Return the lock entry of an upstream extension.
 
     Raises `UserError` if the last fetch did not lock it.
     """
-    used = {item.name: item for item in load_lock(settings.used_lock).extension}
+    used = {item.name: item for item in load_lock(paths.used_lock).extension}
     if name not in used:
         raise UserError(f"extension {name} was not fetched yet", "./doit fetch")
     return used[name]
@@ -76,10 +76,10 @@ def locked_extension(settings: Settings, name: str) -> LockedExtension:
 def access(settings: Settings) -> Access:
     """Return what sources need to fetch their files in this run."""
     return Access(
-        profile=settings.name,
-        cache=settings.cache,
-        offline=settings.offline,
-        frozen=settings.frozen,
+        profile=settings.paths.name,
+        cache=settings.paths.cache,
+        offline=settings.network.offline,
+        frozen=settings.network.frozen,
         mirrors=Mirrors(settings.profile.mirrors, settings.profile.redirects),
     )
 
@@ -90,30 +90,30 @@ def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
     Raises `UserError` for a package that was not fetched or is missing from the cache.
     """
     return {
-        package.name: _in_cache(settings, package.cached_in(settings.cache))
-        for package in locked_packages(settings, names)
+        package.name: _in_cache(settings.paths, package.cached_in(settings.paths.cache))
+        for package in locked_packages(settings.paths, names)
     }
 
 
-def source_file(settings: Settings, source: Source) -> Path:
+def source_file(paths: Paths, source: Source) -> Path:
     """Return the fetched file of `source` (for kind `apt` the .deb).
 
     Raises `UserError` if it was not fetched or is missing from the cache.
     """
     if source.is_local:
         return source.local_file()
-    return _in_cache(settings, locked_source(settings, source).cached_in(settings.cache))
+    return _in_cache(paths, locked_source(paths, source).cached_in(paths.cache))
 
 
-def extension_file(settings: Settings, name: str) -> Path:
+def extension_file(paths: Paths, name: str) -> Path:
     """Return the fetched .tcz of an upstream extension.
 
     Raises `UserError` if it was not fetched or is missing from the cache.
     """
-    return _in_cache(settings, locked_extension(settings, name).cached_in(settings.cache))
+    return _in_cache(paths, locked_extension(paths, name).cached_in(paths.cache))
 
 
-def _in_cache(settings: Settings, path: Path) -> Path:
+def _in_cache(paths: Paths, path: Path) -> Path:
     if not path.is_file():
-        raise UserError(f"{path.name} is not in the cache {settings.cache}", "run the same command again")
+        raise UserError(f"{path.name} is not in the cache {paths.cache}", "run the same command again")
     return path

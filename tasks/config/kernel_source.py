@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from tasks.config import inputs
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.origins.sources.base import Source
 from tasks.util.files import sha256_file
 
@@ -23,20 +24,20 @@ def is_tree(source: Source) -> bool:
     return source.is_local and source.local_file().is_dir()
 
 
-def identity(settings: Settings) -> str:
+def identity(paths: Paths, profile: Profile) -> str:
     """Return the stamp of a tree unpacked from the profile's archive: file name and sha256."""
-    source = settings.profile.kernel.source
+    source = profile.kernel.source
     if source.is_local:
         path = source.local_file()
         return f"{path.name} {sha256_file(path)}\n"
-    entry = inputs.locked_source(settings, source)
-    return f"{entry.cached_in(settings.cache).name} {entry.sha256}\n"
+    entry = inputs.locked_source(paths, source)
+    return f"{entry.cached_in(paths.cache).name} {entry.sha256}\n"
 
 
-def is_unpacked(settings: Settings) -> bool:
+def is_unpacked(paths: Paths, profile: Profile) -> bool:
     """Tell whether the tree is completely unpacked from the profile's archive."""
     try:
-        stamp = (settings.linux / STAMP).read_text()
+        stamp = (paths.linux / STAMP).read_text()
     except OSError:
         return False
-    return stamp == identity(settings) and not os.path.lexists(settings.linux / DEFERRED)
+    return stamp == identity(paths, profile) and not os.path.lexists(paths.linux / DEFERRED)

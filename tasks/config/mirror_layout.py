@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from tasks.config.profile import Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.util.checkout import ROOT
 
 
-def mirror(settings: Settings) -> Path:
+def mirror(paths: Paths) -> Path:
     """Return the folder that `./doit mirror` writes; a web host serves it, and /opt/tcemirror names it."""
-    return settings.output / "mirror"
+    return paths.output / "mirror"
 
 
 def mirror_folder(profile: Profile) -> str:

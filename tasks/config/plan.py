@@ -16,7 +16,7 @@ from typing import Literal
 from tasks.config import recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.origins.lock import Lock, load_lock
 from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
@@ -278,10 +278,10 @@ def require_importer(profile: Profile, found: Plan) -> None:
         )
 
 
-def needed_by(settings: Settings, name: str) -> list[str]:
+def needed_by(paths: Paths, profile: Profile, name: str) -> list[str]:
     """Return all recipes and upstream extensions that the recipe `name` needs, in the plan's order."""
     # Not the whole profile is walked: this runs once for each extension.
-    walk = _Walk(settings.profile, load_lock(settings.used_lock), None)
+    walk = _Walk(profile, load_lock(paths.used_lock), None)
     walk.visit(name, ())
     return [other for other, node in walk.nodes.items() if other != name and node.kind != "modules"]
 

@@ -156,6 +156,11 @@ class Profile:
         check_images(self.images)
         check_hosts(self.redirects)
 
+    @property
+    def epoch_env(self) -> dict[str, str]:
+        """The environment that makes tools write this profile's time instead of now."""
+        return {"SOURCE_DATE_EPOCH": str(self.source_date_epoch)}
+
 
 def names() -> list[str]:
     """Return the names of all profiles."""

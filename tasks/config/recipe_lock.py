@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.config import inputs, recipe
 from tasks.config.recipe import Recipe
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.origins import origin_lock
 from tasks.origins.kinds.base import LockedOrigin, Resources
 from tasks.origins.origin_lock import OriginFile, OriginLock
@@ -24,9 +24,9 @@ def path(name: str) -> Path:
     return recipe.folder(name) / "lock.toml"
 
 
-def used_path(settings: Settings, name: str) -> Path:
+def used_path(paths: Paths, name: str) -> Path:
     """Return the path of the lock that the last fetch of `name` wrote."""
-    return settings.output / "origins" / f"{name}.toml"
+    return paths.output / "origins" / f"{name}.toml"
 
 
 def committed_lock(name: str) -> OriginLock:
@@ -34,9 +34,9 @@ def committed_lock(name: str) -> OriginLock:
     return origin_lock.load(path(name))
 
 
-def used_lock(settings: Settings, name: str) -> OriginLock:
+def used_lock(paths: Paths, name: str) -> OriginLock:
     """Return the lock that the last fetch of `name` wrote.  Raises `UserError` if it is malformed."""
-    return origin_lock.load(used_path(settings, name))
+    return origin_lock.load(used_path(paths, name))
 
 
 def lockable_origins(made: Recipe) -> list[LockedOrigin]:
@@ -53,21 +53,21 @@ def unlocked_origins(name: str, made: Recipe) -> list[LockedOrigin]:
     return [origin for origin in lockable_origins(made) if not known.of(origin.identity())]
 
 
-def is_cached(settings: Settings, name: str) -> bool:
+def is_cached(paths: Paths, name: str) -> bool:
     """Tell whether all files of the last fetch of `name` still lie in the cache."""
     try:
-        known = used_lock(settings, name)
+        known = used_lock(paths, name)
     except UserError:  # the lock is damaged; the next fetch writes it again
         return False
-    return all(file.cached_in(settings.cache).is_file() for file in known.file)
+    return all(file.cached_in(paths.cache).is_file() for file in known.file)
 
 
-def fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
+def fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
     """Return the files that the last fetch of `name` used of `origin`.
 
     Raises `UserError` if it was not fetched yet.
     """
-    files = used_lock(settings, name).of(origin.identity())
+    files = used_lock(paths, name).of(origin.identity())
     if not files:
         raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
     return files
@@ -76,9 +76,9 @@ def fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[
 def resources(settings: Settings) -> Resources:
     """Return what the origins of recipes need to fetch and unpack their files in this run."""
     return Resources(
-        cache=settings.cache,
-        offline=settings.offline,
-        logs=settings.logs,
+        cache=settings.paths.cache,
+        offline=settings.network.offline,
+        logs=settings.paths.logs,
         debs=functools.partial(inputs.package_files, settings),
         recipe=_locked_origins,
     )

@@ -1,4 +1,8 @@
-"""The settings of one run: its profile, its folders, the cache and the use of the network."""
+"""What one run works on, divided by what it touches: folders, a profile, the network.
+
+A function takes the parts that it needs, so that its arguments tell what it can touch.
+Only what needs all three takes `Settings`.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +17,15 @@ SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The choices of the command line, and the paths of one profile's files."""
+class Paths:
+    """Where the files of one profile lie."""
 
     name: str
-    profile: Profile
-    frozen: bool
-    offline: bool
-    fragments: tuple[str, ...]
+    """The profile's name."""
     output: Path
-    """Folder of this profile's results: `artifacts/NAME`, or the one that `out=` names."""
+    """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
     cache: Path
     """Downloads and ccache, shared by all checkouts of one user."""
-    relock: bool = False
-    """`lock` replaces locked entries by what the mirrors serve now."""
-    shared_cache: str = ""
-    """Address of the shared cache (tasks/cache/task.py), "" for none."""
 
     @property
     def profile_file(self) -> Path:
@@ -98,6 +95,26 @@ class Settings:
     def iso(self) -> Path:
         return self.output / f"tcbuild-{self.name}.iso"
 
-    @property
-    def epoch_env(self) -> dict[str, str]:
-        return {"SOURCE_DATE_EPOCH": str(self.profile.source_date_epoch)}
+
+@dataclass(frozen=True)
+class Network:
+    """What the command line allows of the network, and of what is locked."""
+
+    offline: bool = False
+    """No connection is opened."""
+    frozen: bool = False
+    """An input that is not the locked one is an error."""
+    relock: bool = False
+    """`lock` takes what the mirrors serve now, though something else is locked."""
+    shared_cache: str = ""
+    """Address of the shared cache (tasks/cache/task.py), "" for none."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the command line chose."""
+
+    paths: Paths
+    profile: Profile
+    """With what the command line says instead of the file: fragments, compiler."""
+    network: Network = Network()

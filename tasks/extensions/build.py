@@ -20,8 +20,9 @@ from pathlib import Path
 from tasks.checks import conflicts, libraries, secrets
 from tasks.config import inputs, plan
 from tasks.config import recipe as recipes
+from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.extensions import collect
 from tasks.formats import elf, initramfs_file
 from tasks.formats.initramfs_unpacker import RootFs
@@ -47,9 +48,9 @@ def build(settings: Settings, name: str) -> None:
     is no file at all.
     """
     recipe = plan.recipe_of(settings.profile, name)
-    deps = plan.needed_by(settings, name)
-    base = base_root(settings)
-    root = settings.output / "tcz-root" / name
+    deps = plan.needed_by(settings.paths, settings.profile, name)
+    base = base_root(settings.paths, settings.profile)
+    root = settings.paths.output / "tcz-root" / name
     with atomic_dir(root) as top:
         for origin in recipe.origin:
             collect.collect(settings, name, origin, top)
@@ -58,21 +59,30 @@ def build(settings: Settings, name: str) -> None:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         if not listing:
             raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
-        conflicts.refuse({**{dep: conflicts.listing(settings, dep) for dep in deps}, name: listing})
+        conflicts.refuse({**{dep: conflicts.listing(settings.paths, dep) for dep in deps}, name: listing})
         _check_libraries(settings, name, recipe, root, base, deps)
         _check_set_id(name, recipe, root)
         folder = recipes.folder(name)
         secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
         secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
         _log_hidden_files(name, listing, base)
-        pack(settings, name, recipe, root, base, listing, _version(settings, recipe))
+        pack(
+            settings.paths,
+            settings.profile,
+            name,
+            recipe,
+            root,
+            base,
+            listing,
+            _version(settings.paths, recipe),
+        )
     finally:
         remove_tree(root)
 
 
-def base_root(settings: Settings) -> RootFs:
+def base_root(paths: Paths, profile: Profile) -> RootFs:
     """Return the profile's base root.  Raises `UserError` if it is neither built nor fetched."""
-    files = core.base_files(settings)
+    files = core.base_files(paths, profile)
     for path in files:
         if not path.is_file():
             raise UserError(f"{path} does not exist, and extensions are checked against it", "./doit rootfs")
@@ -113,7 +123,7 @@ def _check_libraries(
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
         below = libraries.extract(base.members().values(), Path(folder, "base"))
         for dep in deps:
-            members = squashfs_members(settings.tcz / f"{dep}.tcz")
+            members = squashfs_members(settings.paths.tcz / f"{dep}.tcz")
             below = libraries.extract(members, Path(folder, dep)) | below
         packages = {package for origin in recipe.origin for package in origin.apt_packages()}
         debs = inputs.package_files(settings, packages) if packages else {}
@@ -141,7 +151,8 @@ def _log_hidden_files(name: str, listing: Sequence[str], base: RootFs) -> None:
 
 
 def pack(
-    settings: Settings,
+    paths: Paths,
+    profile: Profile,
     name: str,
     recipe: Recipe,
     root: Path,
@@ -154,9 +165,9 @@ def pack(
     base: the root that decides the owners of folders; listing: the paths of all but folders, for
     .list.  Raises `UserError` if mksquashfs fails.
     """
-    epoch = str(settings.profile.source_date_epoch)
-    final = settings.tcz / f"{name}.tcz"
-    log = settings.logs / f"tcz-{name}.log"
+    epoch = str(profile.source_date_epoch)
+    final = paths.tcz / f"{name}.tcz"
+    log = paths.logs / f"tcz-{name}.log"
     log.unlink(missing_ok=True)
     with (
         atomic_path(final) as partial,
@@ -176,11 +187,11 @@ def pack(
         )
         digest = hashlib.md5(partial.read_bytes()).hexdigest()
         size = partial.stat().st_size
-    write_atomic(settings.tcz / f"{name}.tcz.dep", plan.dep_text(settings.profile, recipe.deps))
-    write_atomic(settings.tcz / f"{name}.tcz.md5.txt", f"{digest}  {name}.tcz\n")
-    write_atomic(settings.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
-    info = info_text(name, recipe, version, size, settings.profile.source_date_epoch)
-    write_atomic(settings.tcz / f"{name}.tcz.info", info)
+    write_atomic(paths.tcz / f"{name}.tcz.dep", plan.dep_text(profile, recipe.deps))
+    write_atomic(paths.tcz / f"{name}.tcz.md5.txt", f"{digest}  {name}.tcz\n")
+    write_atomic(paths.tcz / f"{name}.tcz.list", "".join(f"{line}\n" for line in listing))
+    info = info_text(name, recipe, version, size, profile.source_date_epoch)
+    write_atomic(paths.tcz / f"{name}.tcz.info", info)
     logger.info(f"{name}.tcz: {size:,} bytes, {len(listing)} files")
 
 
@@ -211,12 +222,12 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
     return lines
 
 
-def _version(settings: Settings, recipe: Recipe) -> str:
+def _version(paths: Paths, recipe: Recipe) -> str:
     """Return the version that the first origin states, else that of the first apt package, else 1."""
     if recipe.origin and recipe.origin[0].stated_version():
         return recipe.origin[0].stated_version()
     packages = [package for origin in recipe.origin for package in origin.apt_packages()]
-    versions = {package.name: package.version for package in inputs.used_lock(settings).package}
+    versions = {package.name: package.version for package in inputs.used_lock(paths).package}
     return versions.get(packages[0], "1") if packages else "1"
 
 

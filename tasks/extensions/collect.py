@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.config import recipe_lock
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.origin_lock import OriginFile
 from tasks.util.errors import UserError
@@ -28,7 +28,7 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
     no file: then the package is not the one that the recipe was written for.
     """
     placer = Placer(origin, root)
-    files = _fetched_files(settings, name, origin) if isinstance(origin, LockedOrigin) else ()
+    files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
         for label, folder in origin.unpack(recipe_lock.resources(settings), files, content):
@@ -37,15 +37,15 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
     placer.finish()
 
 
-def _fetched_files(settings: Settings, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
+def _fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
     """Return the files that the last fetch of `name` got for an origin.
 
     Raises `UserError` if one is missing or damaged in the cache.
     """
-    files = recipe_lock.fetched_files(settings, name, origin)
+    files = recipe_lock.fetched_files(paths, name, origin)
     for file in files:
-        if not file.is_cached_in(settings.cache):
-            exists = file.cached_in(settings.cache).exists()
+        if not file.is_cached_in(paths.cache):
+            exists = file.cached_in(paths.cache).exists()
             problem = "in the cache is damaged" if exists else "is not in the cache"
             raise UserError(f"{file.name} {problem}", f"./doit fetch:{name}")
     return files

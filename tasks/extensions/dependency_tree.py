@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from tasks.config import plan, recipe
 from tasks.config.plan import Plan
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats import tcz
 from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
@@ -14,34 +15,34 @@ from tasks.util.errors import UserError
 PLACES = ("onboot", "copy2fs", "ondemand", "initrd")
 
 
-def print_tree(settings: Settings, names: Sequence[str]) -> None:
+def print_tree(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
     """Print the dependencies of `names` with sizes; of all extensions of the profile if it is empty.
 
     Raises `UserError` for a name that neither the profile nor a recipe has.
     """
-    lock = load_lock(settings.pinned_lock)
-    top = [plan.resolve_name(settings.profile, name.removesuffix(".tcz")) for name in names]
+    lock = load_lock(paths.pinned_lock)
+    top = [plan.resolve_name(profile, name.removesuffix(".tcz")) for name in names]
     recipes = recipe.names()
-    found = plan.plan(settings.profile, lock, also=[name for name in top if name in recipes])
+    found = plan.plan(profile, lock, also=[name for name in top if name in recipes])
     for name in top:
         if name not in found.nodes and name not in found.missing:
             known = ", ".join(sorted({*found.nodes, *recipes})) or "none"
-            raise UserError(f"profile {settings.name} has no extension {name!r}", f"it has: {known}")
+            raise UserError(f"profile {paths.name} has no extension {name!r}", f"it has: {known}")
     sizes = {item.name: item.size for item in lock.extension}
-    for path in settings.tcz.glob("*.tcz"):
+    for path in paths.tcz.glob("*.tcz"):
         sizes[path.name.removesuffix(".tcz")] = path.stat().st_size
-    deps = _built_deps(settings, found)
-    for line in tree_lines(found, deps, top or plan.extensions_at(settings.profile, *PLACES), sizes):
+    deps = _built_deps(paths, profile, found)
+    for line in tree_lines(found, deps, top or plan.extensions_at(profile, *PLACES), sizes):
         print(line)
 
 
-def _built_deps(settings: Settings, found: Plan) -> dict[str, tuple[str, ...]]:
+def _built_deps(paths: Paths, profile: Profile, found: Plan) -> dict[str, tuple[str, ...]]:
     """Return the dependencies by extension.  Those of module extensions come from their built .dep files."""
     deps = {name: node.deps for name, node in found.nodes.items()}
-    for name in plan.module_extensions(settings.profile):
-        path = settings.tcz / f"{name}.tcz.dep"
+    for name in plan.module_extensions(profile):
+        path = paths.tcz / f"{name}.tcz.dep"
         text = path.read_text() if path.is_file() else ""
-        deps[name] = tuple(plan.resolve_name(settings.profile, dep) for dep in tcz.parse_dep(text, str(path)))
+        deps[name] = tuple(plan.resolve_name(profile, dep) for dep in tcz.parse_dep(text, str(path)))
     return deps
 
 

@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 
 from tasks.config import plan
 from tasks.config.plan import Sorting
+from tasks.config.profile import Profile
 from tasks.config.recipe import Info, Recipe
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.extensions import build
 from tasks.formats import compression, cpio
 from tasks.formats.initramfs_unpacker import RootFs
@@ -117,33 +118,35 @@ def group_deps(found: Sorted, needs: Mapping[str, Sequence[str]]) -> dict[str, t
     return deps
 
 
-def split(settings: Settings) -> None:
+def split(paths: Paths, profile: Profile) -> None:
     """Write artifacts/PROFILE/modules/ (the core's modules) and the extension of each group.
 
     A group without modules (all are built in or in the core) becomes an empty extension, so that
     extensions that depend on it load.  Raises `UserError` if the kernel is not built or is not
     the one that the profile declares.
     """
-    release = installed.kernel_release(settings)
-    source = settings.kernel / "modules" / "lib/modules" / release
+    release = installed.kernel_release(paths, profile)
+    source = paths.kernel / "modules" / "lib/modules" / release
     dep = source / "modules.dep"
     if not dep.is_file():
         raise UserError(f"{dep} is missing", "build the kernel again: `doit kernel`")
     needs = read_dep(dep.read_text(), str(dep))
     sorting = plan.sorting()
     found = sort_modules(needs, sorting)
-    _write_core(settings, source, release, found)
-    base = build.base_root(settings)
-    if settings.profile.kernel.compress_modules and uses_kmod(base):
+    _write_core(paths, profile, source, release, found)
+    base = build.base_root(paths, profile)
+    if profile.kernel.compress_modules and uses_kmod(base):
         logger.warning("the base's modprobe is kmod, which finds no .ko.gz unless it was built with zlib")
         logger.info("  hint: leave out kernel.compress_modules")
     deps = group_deps(found, needs)
     for group in sorting.group:
         about = f"Kernel modules: {group.description}"
-        _write_group(settings, source, release, (group.name, about), found.groups[group.name], deps, base)
+        _write_group(
+            paths, profile, source, release, (group.name, about), found.groups[group.name], deps, base
+        )
     everything = {plan.ORIGINAL: tuple(group.name for group in sorting.group)}
     about = "All kernel modules that are not in core.gz"
-    _write_group(settings, source, release, (plan.ORIGINAL, about), (), everything, base)
+    _write_group(paths, profile, source, release, (plan.ORIGINAL, about), (), everything, base)
     outside = sum(map(len, found.groups.values()))
     logger.info(f"modules for {release}: {len(found.core)} in the core, {outside} in extensions")
     if found.moved:
@@ -163,9 +166,9 @@ def uses_kmod(base: RootFs) -> bool:
     return named or (target is not None and b"libkmod" in target.data)
 
 
-def _write_core(settings: Settings, source: Path, release: str, found: Sorted) -> None:
-    compress = settings.profile.kernel.compress_modules
-    with atomic_dir(settings.output / "modules") as folder:
+def _write_core(paths: Paths, profile: Profile, source: Path, release: str, found: Sorted) -> None:
+    compress = profile.kernel.compress_modules
+    with atomic_dir(paths.output / "modules") as folder:
         top = folder / "lib/modules" / release
         top.mkdir(parents=True)
         for name in DEPMOD_INPUTS:
@@ -180,7 +183,7 @@ def _write_core(settings: Settings, source: Path, release: str, found: Sorted) -
             order.write_text("".join(f"{line}\n" for line in lines))
         for path in found.core:
             _copy(source / path, top / path)
-        _depmod(settings, folder, release)
+        _depmod(paths, folder, release)
         if compress:
             _compress(top)
         files = sorted(path for path in top.rglob("*") if path.is_file())
@@ -188,14 +191,14 @@ def _write_core(settings: Settings, source: Path, release: str, found: Sorted) -
         (folder / "modules.sha256").write_text(digests)
 
 
-def _depmod(settings: Settings, root: Path, release: str) -> None:
+def _depmod(paths: Paths, root: Path, release: str) -> None:
     """Run depmod on `root`.
 
     Raises `UserError` if a module needs a symbol that neither the kernel nor a module there has.
     """
-    symbols = settings.kernel / "System.map"
+    symbols = paths.kernel / "System.map"
     check = ["-e", "-F", str(symbols)] if symbols.is_file() else []
-    log = settings.logs / "depmod.log"
+    log = paths.logs / "depmod.log"
     log.unlink(missing_ok=True)
     problems: list[str] = []
 
@@ -235,11 +238,12 @@ def _compress(top: Path) -> None:
 
 
 def _write_group(
-    settings: Settings,
+    paths: Paths,
+    profile: Profile,
     source: Path,
     release: str,
     title: tuple[str, str],
-    paths: Sequence[str],
+    modules: Sequence[str],
     deps: Mapping[str, Sequence[str]],
     base: RootFs,
 ) -> None:
@@ -250,22 +254,22 @@ def _write_group(
     """
     group, about = title
     name = f"{group}-{release}"
-    root = settings.output / "tcz-root" / name
+    root = paths.output / "tcz-root" / name
     recipe = Recipe(
         info=Info(title=name, description=about, copying_policy="GPLv2", tags=("kernel", "modules")),
         deps=tuple(f"{dep}{plan.KERNEL}" for dep in deps[group]),
     )
     with atomic_dir(root) as folder:
         top = folder / "usr/local/lib/modules" / release
-        for path in paths:
+        for path in modules:
             _copy(source / path, top / path)
-        if settings.profile.kernel.compress_modules:
+        if profile.kernel.compress_modules:
             _compress(top)
-        if not paths:
+        if not modules:
             # tce-load takes an extension with one folder for an empty one and does not mount it.
             (folder / "lib").mkdir()
     try:
         listing = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-        build.pack(settings, name, recipe, root, base, listing, release)
+        build.pack(paths, profile, name, recipe, root, base, listing, release)
     finally:
         remove_tree(root)

@@ -7,26 +7,27 @@ from pathlib import Path
 
 from tasks.config import inputs
 from tasks.config.plan import dep_text
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
 
 
-def install(settings: Settings, name: str) -> None:
+def install(paths: Paths, profile: Profile, name: str) -> None:
     """Copy a fetched upstream extension with .dep, .md5.txt and .list to artifacts/PROFILE/tcz/.
 
     Logs a warning that names its device nodes and set-id programs.  Raises `UserError` if it was
     not fetched, is not in the cache, or unpacks to far too much.
     """
-    item = inputs.locked_extension(settings, name)
-    final = settings.tcz / f"{name}.tcz"
-    write_atomic(final, inputs.extension_file(settings, name).read_bytes())
+    item = inputs.locked_extension(paths, name)
+    final = paths.tcz / f"{name}.tcz"
+    write_atomic(final, inputs.extension_file(paths, name).read_bytes())
     final.with_name(f"{final.name}.info").unlink(missing_ok=True)  # left by a recipe of this name
-    paths, special = listing(final)
+    listed, special = listing(final)
     if special:
         logger.warning(f"{final.name} contains {', '.join(special)}")
-    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in paths))
-    write_atomic(final.with_name(f"{final.name}.dep"), dep_text(settings.profile, item.deps))
+    write_atomic(final.with_name(f"{final.name}.list"), "".join(f"{path}\n" for path in listed))
+    write_atomic(final.with_name(f"{final.name}.dep"), dep_text(profile, item.deps))
     write_atomic(final.with_name(f"{final.name}.md5.txt"), f"{item.md5}  {final.name}\n")
 
 

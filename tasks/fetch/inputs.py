@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.config import inputs, plan
 from tasks.config.inputs import sources
 from tasks.config.profile import Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.fetch import stage_inputs
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
@@ -31,14 +31,14 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     nor the network is asked.  With a shared cache, locked files are fetched only when a stage
     needs them.  Raises `UserError` if an input is not available or is not the locked one.
     """
-    if settings.relock:
+    if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
-    pinned = load_lock(settings.pinned_lock)
-    locked = _lock_without_fetch(settings, pinned, extra) if settings.shared_cache else None
-    if settings.offline and not settings.frozen:
-        pinned = _prefer_cached(pinned, load_lock(settings.used_lock), settings.cache)
+    pinned = load_lock(settings.paths.pinned_lock)
+    locked = _lock_without_fetch(settings, pinned, extra) if settings.network.shared_cache else None
+    if settings.network.offline and not settings.network.frozen:
+        pinned = _prefer_cached(pinned, load_lock(settings.paths.used_lock), settings.paths.cache)
     used = locked or _fetch_all(settings, pinned, extra)
-    write_if_changed(settings.used_lock, used.to_toml())
+    write_if_changed(settings.paths.used_lock, used.to_toml())
     if locked:
         count = f"{len(used.package) + len(used.file)} packages and files"
         logger.info(f"fetch: {count} are locked; each is fetched when a stage needs it")
@@ -49,7 +49,7 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
         "upstream extensions": len(used.extension),
     }
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    logger.info(f"fetched: {said or 'nothing'} ({settings.used_lock})")
+    logger.info(f"fetched: {said or 'nothing'} ({settings.paths.used_lock})")
 
 
 def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
@@ -59,21 +59,22 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     what the mirrors serve now, and packages may get older.  Raises `UserError` as `fetch`
     does, and with `offline`.
     """
-    if settings.offline:
+    if settings.network.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
     from tasks.fetch import pin
 
-    old = load_lock(settings.pinned_lock)
+    old = load_lock(settings.paths.pinned_lock)
     pinned = pin.pin_inputs(settings, old)
-    new = _fetch_all(dataclasses.replace(settings, frozen=False), pinned, extra)
-    if not settings.relock:
+    newest = dataclasses.replace(settings, network=dataclasses.replace(settings.network, frozen=False))
+    new = _fetch_all(newest, pinned, extra)
+    if not settings.network.relock:
         _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
             logger.info(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
-    write_if_changed(settings.used_lock, new.to_toml())
-    write_if_changed(settings.own_lock, new.to_toml())
+    write_if_changed(settings.paths.used_lock, new.to_toml())
+    write_if_changed(settings.paths.own_lock, new.to_toml())
 
 
 def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
@@ -94,15 +95,15 @@ def _fetch_all(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock
     access = inputs.access(settings)
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
     files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
-    extensions = _pinned_extensions(settings, pinned)
+    extensions = _pinned_extensions(settings.paths, settings.profile, pinned)
     names = [*settings.profile.core.packages, *extra]
     names += [name for source, _ in pinned_sources for name in source.packages(pinned, access)]
     packages = apt.fetch_packages(
         names,
         pinned=pinned,
-        frozen=settings.frozen,
-        offline=settings.offline,
-        cache=settings.cache,
+        frozen=settings.network.frozen,
+        offline=settings.network.offline,
+        cache=settings.paths.cache,
     )
     remote = [
         functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
@@ -133,20 +134,20 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]
     unlocked = apt.fetch_packages(
         names - pins.keys(),
         pinned=pinned,
-        frozen=settings.frozen,
-        offline=settings.offline,
-        cache=settings.cache,
+        frozen=settings.network.frozen,
+        offline=settings.network.offline,
+        cache=settings.paths.cache,
     )
     packages |= {package.name: package for package, _ in unlocked}
     return Lock(tuple(packages.values()), tuple(known.values()))
 
 
-def _pinned_extensions(settings: Settings, pinned: Lock) -> tuple[LockedExtension, ...]:
+def _pinned_extensions(paths: Paths, profile: Profile, pinned: Lock) -> tuple[LockedExtension, ...]:
     """Return the lock entries of the profile's upstream extensions."""
-    found = plan.plan(settings.profile, pinned)
+    found = plan.plan(profile, pinned)
     for name, wanted_by in found.missing.items():
-        message = f"no sha256 is locked for extension {name}, which {wanted_by} of {settings.name} needs"
-        raise UserError(message, f"./doit lock profile={settings.name}")
+        message = f"no sha256 is locked for extension {name}, which {wanted_by} of {paths.name} needs"
+        raise UserError(message, f"./doit lock profile={paths.name}")
     plan.log_loops(found)
     locked = {item.name: item for item in pinned.extension}
     return tuple(locked[name] for name in sorted(found.of_kind("upstream")))

@@ -31,11 +31,11 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
     """
     # A local file is never pinned: the lock takes it as it is.
     wanted = dict.fromkeys(one for one in inputs.sources(settings.profile) if not one.is_local)
-    known = {one: None if settings.relock else one.locked_in(old) for one in wanted}
+    known = {one: None if settings.network.relock else one.locked_in(old) for one in wanted}
     unknown = [one for one in wanted if known[one] is None]
     access = inputs.access(settings)
     # Threads that Ctrl-C leaves behind may still write there.
-    with scratch_folder(settings.cache / "downloads", "lock", ignore_errors=True) as scratch:
+    with scratch_folder(settings.paths.cache / "downloads", "lock", ignore_errors=True) as scratch:
         found = parallel.each(lambda one: one.pin(access, scratch), unknown)
         known |= dict(zip(unknown, found, strict=True))
         extensions = _pin_extensions(settings, old, scratch)
@@ -46,7 +46,7 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
 
 def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
     """Pin extensions until the dependencies of all of them are pinned."""
-    known = {} if settings.relock else {item.name: item for item in old.extension}
+    known = {} if settings.network.relock else {item.name: item for item in old.extension}
     absent: set[str] = set()
     while True:
         found = plan.plan(settings.profile, Lock(extension=tuple(known.values())), absent)
@@ -82,7 +82,7 @@ def _pin_extension(
     text = fetch_text(f"{found.url}.dep", label=f"{name}.tcz.dep", redirects=settings.profile.redirects) or ""
     deps = tcz.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)
-    found.store(entry.cached_in(settings.cache), path)
+    found.store(entry.cached_in(settings.paths.cache), path)
     release = settings.profile.kernel.release
     if release and name.endswith(f"-{release}"):
         logger.warning(

@@ -23,7 +23,7 @@ def fetch(settings: Settings, name: str) -> None:
     Writes the used entries to `artifacts/PROFILE/origins/NAME.toml`.  Files in the cache need
     no network.  Raises `UserError` if an origin is not locked or not available.
     """
-    if settings.relock:
+    if settings.network.relock:
         raise UserError(
             "relock=1 changes what is locked, and fetch never does", f"./doit lock:{name} relock=1"
         )
@@ -39,8 +39,8 @@ def fetch(settings: Settings, name: str) -> None:
         with _name_recipe_in_errors(name):
             origin.fetch(recipe_lock.resources(settings), files)
         used += files
-    write_if_changed(recipe_lock.used_path(settings, name), OriginLock(tuple(used)).to_toml())
-    logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings, name)})")
+    write_if_changed(recipe_lock.used_path(settings.paths, name), OriginLock(tuple(used)).to_toml())
+    logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings.paths, name)})")
 
 
 def fetch_missing(settings: Settings, name: str) -> None:
@@ -50,8 +50,8 @@ def fetch_missing(settings: Settings, name: str) -> None:
     Raises `UserError` if an origin was not fetched yet, and as `fetch` does.
     """
     for origin in recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name)):
-        files = recipe_lock.fetched_files(settings, name, origin)
-        if not all(file.is_cached_in(settings.cache) for file in files):
+        files = recipe_lock.fetched_files(settings.paths, name, origin)
+        if not all(file.is_cached_in(settings.paths.cache) for file in files):
             with _name_recipe_in_errors(name):
                 origin.fetch(recipe_lock.resources(settings), files)
 
@@ -63,7 +63,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     has are removed.  Raises `UserError` for an origin that is not available or fails its check;
     then the lock does not change.
     """
-    if settings.offline:
+    if settings.network.offline:
         raise UserError("lock uses the network, which offline=1 forbids", "leave out offline=1")
     whole = recipe.load(name)
     taken = [recipe.with_alternative(name, whole, word) for word in wanted]
@@ -73,10 +73,13 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     kept = {identity: old.of(identity) for identity in there}
     chosen = [origin for made in taken for origin in recipe_lock.lockable_origins(made)]
     for origin in {origin.identity(): origin for origin in chosen}.values():
-        if kept[origin.identity()] and not settings.relock:
+        if kept[origin.identity()] and not settings.network.relock:
             logger.info(f"lock: {origin.identity()} is locked already")
             continue
-        with scratch_folder(settings.cache / "downloads", "lock") as scratch, _name_recipe_in_errors(name):
+        with (
+            scratch_folder(settings.paths.cache / "downloads", "lock") as scratch,
+            _name_recipe_in_errors(name),
+        ):
             found = origin.pin(recipe_lock.resources(settings), scratch)
         _log_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from tasks.config import inputs, plan
 from tasks.config.kernel_source import is_unpacked
-from tasks.config.settings import Settings
+from tasks.config.settings import Network, Paths, Settings
 from tasks.origins import apt
 from tasks.origins.lock import LockedExtension, LockedPackage
 from tasks.origins.sources.base import Entry, Source
@@ -26,7 +26,7 @@ from tasks.util.files import sha256_file
 def fetch_kernel_source(settings: Settings) -> None:
     """Fetch the kernel's source, unless the kernel tree is already unpacked from it."""
     wanted = settings.profile.kernel.source
-    if not wanted.is_local and not is_unpacked(settings):
+    if not wanted.is_local and not is_unpacked(settings.paths, settings.profile):
         _fetch_sources(settings, [wanted])
 
 
@@ -38,7 +38,11 @@ def fetch_base_config(settings: Settings) -> None:
 
 def fetch_core_packages(settings: Settings) -> None:
     """Fetch the apt packages of the base root."""
-    _fetch_packages(settings, inputs.locked_packages(settings, settings.profile.core.packages))
+    _fetch_packages(
+        settings.paths,
+        settings.network,
+        inputs.locked_packages(settings.paths, settings.profile.core.packages),
+    )
 
 
 def fetch_core_archives(settings: Settings) -> None:
@@ -55,44 +59,50 @@ def fetch_recipe_packages(settings: Settings, name: str) -> None:
     """Fetch the apt packages of the recipe `name`, and the archives that its files are checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
     packages = [package for origin in origins for package in origin.apt_packages()]
-    _fetch_packages(settings, inputs.locked_packages(settings, packages) if packages else [])
+    _fetch_packages(
+        settings.paths, settings.network, inputs.locked_packages(settings.paths, packages) if packages else []
+    )
     fetch_core_archives(settings)
 
 
 def fetch_extension(settings: Settings, name: str) -> None:
     """Fetch the upstream extension `name`."""
-    item = inputs.locked_extension(settings, name)
-    if not _is_cached(settings, item):
+    item = inputs.locked_extension(settings.paths, name)
+    if not _is_cached(settings.paths, item):
         download_extension(settings, item)
 
 
 def download_extension(settings: Settings, item: LockedExtension) -> None:
     """Download the upstream extension that `item` locks.  Raises `UserError` as `http.download` does."""
     path = f"{settings.profile.tcz.strip('/')}/{item.name}.tcz"
-    final = item.cached_in(settings.cache)
-    inputs.access(settings).mirrors.download(path, final, sha256=item.sha256, offline=settings.offline)
+    final = item.cached_in(settings.paths.cache)
+    inputs.access(settings).mirrors.download(
+        path, final, sha256=item.sha256, offline=settings.network.offline
+    )
 
 
 def fetch_packages(settings: Settings) -> None:
     """Fetch every locked apt package except the kernel's source."""
-    lock = inputs.used_lock(settings)
+    lock = inputs.used_lock(settings.paths)
     kernel = settings.profile.kernel.source.locked_in(lock)
-    _fetch_packages(settings, (package for package in lock.package if package != kernel))
+    _fetch_packages(
+        settings.paths, settings.network, (package for package in lock.package if package != kernel)
+    )
 
 
 def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:
     access = inputs.access(settings)
-    remote = [(one, inputs.locked_source(settings, one)) for one in sources if not one.is_local]
-    missing = [(one, entry) for one, entry in remote if not _is_cached(settings, entry)]
+    remote = [(one, inputs.locked_source(settings.paths, one)) for one in sources if not one.is_local]
+    missing = [(one, entry) for one, entry in remote if not _is_cached(settings.paths, entry)]
     parallel.each(lambda pair: pair[0].fetch(pair[1], access), missing)
 
 
-def _fetch_packages(settings: Settings, packages: Iterable[LockedPackage]) -> None:
+def _fetch_packages(paths: Paths, network: Network, packages: Iterable[LockedPackage]) -> None:
     """Fetch those of `packages` that the cache lacks or holds damaged."""
-    missing = [package for package in packages if not _is_cached(settings, package)]
-    apt.fetch_locked(missing, offline=settings.offline, frozen=settings.frozen, cache=settings.cache)
+    missing = [package for package in packages if not _is_cached(paths, package)]
+    apt.fetch_locked(missing, offline=network.offline, frozen=network.frozen, cache=paths.cache)
 
 
-def _is_cached(settings: Settings, entry: Entry | LockedExtension) -> bool:
-    path = entry.cached_in(settings.cache)
+def _is_cached(paths: Paths, entry: Entry | LockedExtension) -> bool:
+    path = entry.cached_in(paths.cache)
     return path.is_file() and sha256_file(path) == entry.sha256

@@ -12,7 +12,7 @@ from tasks.config import plan as config_plan
 from tasks.config import recipe
 from tasks.config.plan import Plan, extensions_at
 from tasks.config.profile import Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.origins.lock import load_lock
 from tasks.util import toml_schema
 from tasks.util.log import logger
@@ -67,7 +67,7 @@ def missing(profile: Profile, plan: Plan) -> list[str]:
     return lines
 
 
-def warn(settings: Settings) -> None:
+def warn(paths: Paths, profile: Profile) -> None:
     """Log a warning for each bootcode that `missing` returns."""
-    for line in missing(settings.profile, config_plan.plan(settings.profile, load_lock(settings.used_lock))):
+    for line in missing(profile, config_plan.plan(profile, load_lock(paths.used_lock))):
         logger.warning(line)

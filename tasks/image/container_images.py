@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tasks.checks import secrets
 from tasks.config import inputs
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.config.sources import Image
 from tasks.formats import container_archive
 from tasks.util.errors import UserError
@@ -41,19 +42,19 @@ class ImageLine:
         return f"{self.name} {self.file} {self.sha256} {self.digest} {self.namespace}\n"
 
 
-def build(settings: Settings) -> None:
+def build(paths: Paths, profile: Profile) -> None:
     """Check every image tar of the profile and write images.lst.  An unchanged list keeps its time.
 
     Raises `UserError` if a tar is missing or damaged, if it is for another platform than
     linux/amd64, if it has not the digest that the profile declares, or if a tar of this
     machine holds a secret.
     """
-    entries = [_check_image(settings, image) for image in settings.profile.images]
-    write_if_changed(settings.images_list, list_text(entries))
+    entries = [_check_image(paths, image) for image in profile.images]
+    write_if_changed(paths.images_list, list_text(entries))
 
 
-def _check_image(settings: Settings, image: Image) -> ImageLine:
-    path = inputs.source_file(settings, image.source)
+def _check_image(paths: Paths, image: Image) -> ImageLine:
+    path = inputs.source_file(paths, image.source)
     found = container_archive.read(path)
     if image.digest not in ("", found.digest):
         raise UserError(
@@ -77,21 +78,21 @@ def parse_list(text: str) -> list[ImageLine]:
     return [ImageLine(*words) for words in lines]
 
 
-def copy_images(settings: Settings, folder: Path) -> None:
+def copy_images(paths: Paths, profile: Profile, folder: Path) -> None:
     """Create `folder`/images with images.lst and the tars.  Without images, do nothing.
 
     Raises `UserError` if images.lst is missing, or if a tar has changed since `build` checked it.
     """
-    if not settings.profile.images:
+    if not profile.images:
         return
-    images_list = settings.images_list
+    images_list = paths.images_list
     if not images_list.is_file():
         raise UserError(f"{images_list} does not exist", "./doit images")
     target = folder / FOLDER
     target.mkdir(parents=True)
-    by_file = {image.file: image for image in settings.profile.images}
+    by_file = {image.file: image for image in profile.images}
     for entry in parse_list(images_list.read_text()):
-        source = inputs.source_file(settings, by_file[entry.file].source)
+        source = inputs.source_file(paths, by_file[entry.file].source)
         shutil.copyfile(source, target / entry.file)
         if sha256_file(target / entry.file) != entry.sha256:
             raise UserError(f"{source} has changed since it was checked", "run the same command again")

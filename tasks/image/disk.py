@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tasks.checks import secrets
 from tasks.config import system
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.image import grub, iso
 from tasks.util.checkout import ROOT
 from tasks.util.files import CHUNK, atomic_path, remove_tree, write_atomic
@@ -28,55 +29,57 @@ TC_UID, STAFF_GID = 1001, 50  # Tiny Core's user tc and group staff own tce/
 NAMESPACE = uuid.UUID("54434f52-4520-4c49-4e55-580000000000")
 
 
-def raw(settings: Settings) -> Path:
+def raw(paths: Paths) -> Path:
     """Return the path of the raw image."""
-    return settings.output / f"tcbuild-{settings.name}.img"
+    return paths.output / f"tcbuild-{paths.name}.img"
 
 
-def qcow2(settings: Settings) -> Path:
+def qcow2(paths: Paths) -> Path:
     """Return the path of the qcow2 image."""
-    return settings.output / f"tcbuild-{settings.name}.qcow2"
+    return paths.output / f"tcbuild-{paths.name}.qcow2"
 
 
-def build(settings: Settings) -> None:
+def build(paths: Paths, profile: Profile) -> None:
     """Write the raw and the qcow2 image.  The same inputs give the same bytes.
 
     Raises `UserError` if the files do not fit, if an input is missing, or if there is a secret
     in what goes into the image.
     """
-    log = settings.logs / "disk.log"
+    log = paths.logs / "disk.log"
     log.unlink(missing_ok=True)
-    secrets.refuse_in_records(settings.output)
-    work = settings.output / "disk"
+    secrets.refuse_in_records(paths.output)
+    work = paths.output / "disk"
     remove_tree(work)
     work.mkdir(parents=True)
     # The file system's UUID must be reproducible and differ between profiles.
-    identity = uuid.uuid5(NAMESPACE, settings.name)
-    values = iso.menu_values(settings) | {"UUID": str(identity)}
+    identity = uuid.uuid5(NAMESPACE, paths.name)
+    values = iso.menu_values(paths, profile) | {"UUID": str(identity)}
     values["BOOTCODES"] = f"tce=UUID={identity} {values['BASE_CODES']}"
     embedded = grub.fill("grub-embedded-disk.cfg", values)
-    grub.efi_image(settings, embedded, work / "efi.img", log)
-    _ext3(settings, values, identity, work, log)
+    grub.efi_image(paths, profile, embedded, work / "efi.img", log)
+    _ext3(paths, profile, values, identity, work, log)
     grub.mkimage(grub.loaders().pc, embedded, work / "core.img", log)
-    with atomic_path(raw(settings)) as partial:
-        _assemble(settings, identity, work, partial, log)
-    with atomic_path(qcow2(settings)) as partial:
-        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(settings), partial], log=log)
+    with atomic_path(raw(paths)) as partial:
+        _assemble(profile, identity, work, partial, log)
+    with atomic_path(qcow2(paths)) as partial:
+        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(paths), partial], log=log)
     remove_tree(work)
-    logger.info(f"{raw(settings).name}: {raw(settings).stat().st_size // MIB} MiB, and as qcow2")
+    logger.info(f"{raw(paths).name}: {raw(paths).stat().st_size // MIB} MiB, and as qcow2")
 
 
-def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work: Path, log: Path) -> None:
+def _ext3(
+    paths: Paths, profile: Profile, values: dict[str, str], identity: uuid.UUID, work: Path, log: Path
+) -> None:
     tree = work / "tree"
     (tree / "boot/grub").mkdir(parents=True)
-    shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
-    shutil.copyfile(settings.core, tree / "boot/corepure64.gz")
+    shutil.copyfile(paths.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
+    shutil.copyfile(paths.core, tree / "boot/corepure64.gz")
     write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
-    iso.copy_extensions(settings, tree / "tce")
+    iso.copy_extensions(paths, profile, tree / "tce")
     (tree / "tce/ondemand").mkdir()
-    epoch = settings.profile.source_date_epoch
-    if settings.profile.system.mydata:
-        folder = ROOT / settings.profile.system.mydata
+    epoch = profile.source_date_epoch
+    if profile.system.mydata:
+        folder = ROOT / profile.system.mydata
         content = system.mydata(folder, epoch)
         secrets.refuse_private("mydata", folder, ROOT / "dodo.py")
         found = sorted(folder.rglob("*"))
@@ -88,11 +91,9 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     # The mke2fs.conf of this machine must not change the file system.
     fake_time = {"E2FSPROGS_FAKE_TIME": str(epoch), "MKE2FS_CONFIG": str(grub.BOOT / "mke2fs.conf")}
     extended = f"root_owner=0:0,hash_seed={uuid.uuid5(identity, 'hash')}"
-    size = settings.profile.disk.size_mib - (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR // MIB
+    size = profile.disk.size_mib - (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR // MIB
     command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
-    hint = (
-        f"if the files do not fit, raise it: disk.size_mib of the profile is {settings.profile.disk.size_mib}"
-    )
+    hint = f"if the files do not fit, raise it: disk.size_mib of the profile is {profile.disk.size_mib}"
     run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log, hint=hint)
     # mke2fs takes owner and change time from the files that it copies.  In the image root owns
     # all files but tce/, which tc owns.
@@ -106,9 +107,9 @@ def _ext3(settings: Settings, values: dict[str, str], identity: uuid.UUID, work:
     run(["debugfs", "-w", "-f", work / "debugfs", work / "ext3.img"], env=fake_time, log=log)
 
 
-def _assemble(settings: Settings, identity: uuid.UUID, work: Path, disk: Path, log: Path) -> None:
+def _assemble(profile: Profile, identity: uuid.UUID, work: Path, disk: Path, log: Path) -> None:
     with disk.open("wb") as stream:
-        stream.truncate(settings.profile.disk.size_mib * MIB)
+        stream.truncate(profile.disk.size_mib * MIB)
     table = (
         f"label: dos\nlabel-id: 0x{identity.hex[:8]}\n"
         f"start={FIRST_PARTITION}, size={EFI_SECTORS}, type=ef\n"

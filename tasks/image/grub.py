@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic
@@ -72,16 +73,16 @@ def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
     run(["grub-mkimage", "-O", grub.format, "-o", out, *menu, *grub.modules], log=log)
 
 
-def efi_image(settings: Settings, embedded: str, image: Path, log: Path) -> None:
+def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: Path) -> None:
     """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
     # The ISO and the disk image may be built at the same time, so each has its own folder.
-    with scratch_folder(settings.output, "efi") as work:
+    with scratch_folder(paths.output, "efi") as work:
         loader = work / "BOOTX64.EFI"
         mkimage(loaders().efi, embedded, loader, log)
-        os.utime(loader, (settings.profile.source_date_epoch,) * 2)
+        os.utime(loader, (profile.source_date_epoch,) * 2)
         sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
         geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
-        env = settings.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
+        env = profile.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
         run(["mformat", "-C", "-i", image, *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::"], env=env, log=log)
         run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env, log=log)
         run(["mcopy", "-m", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env, log=log)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tasks.checks import conflicts, secrets
 from tasks.config import plan
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats.tcz import file_names
 from tasks.image import container_images, grub
 from tasks.initramfs.embedded import with_dependencies
@@ -26,41 +27,41 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 
-def build(settings: Settings) -> None:
+def build(paths: Paths, profile: Profile) -> None:
     """Write tcbuild-PROFILE.iso.  The same inputs give the same bytes in any folder at any time.
 
     Raises `UserError` as `copy_extensions` does, if a boot loader is not installed, or if there
     is a secret in the boot menus.
     """
-    tree = settings.output / "iso-tree"
+    tree = paths.output / "iso-tree"
     remove_tree(tree)
     (tree / "boot/grub").mkdir(parents=True)
-    log = settings.logs / "iso.log"
+    log = paths.logs / "iso.log"
     log.unlink(missing_ok=True)
-    values = menu_values(settings)
-    _copy_boot_files(settings, values, tree)
+    values = menu_values(paths, profile)
+    _copy_boot_files(paths, values, tree)
     menus = sorted((tree / "boot").rglob("*.cfg"))
     secrets.refuse_in_files("the boot menu", [(str(path.relative_to(tree)), path) for path in menus])
-    secrets.refuse_in_records(settings.output)
+    secrets.refuse_in_records(paths.output)
     embedded = grub.fill("grub-embedded.cfg", values)
-    grub.efi_image(settings, embedded, tree / "boot/grub/efi.img", log)
-    copy_extensions(settings, tree / "cde")
-    _normalize(tree, settings.profile.source_date_epoch)
-    with atomic_path(settings.iso) as partial:
-        run([*_xorriso(settings), "-o", partial, tree], log=log)
+    grub.efi_image(paths, profile, embedded, tree / "boot/grub/efi.img", log)
+    copy_extensions(paths, profile, tree / "cde")
+    _normalize(tree, profile.source_date_epoch)
+    with atomic_path(paths.iso) as partial:
+        run([*_xorriso(paths, profile), "-o", partial, tree], log=log)
         size = partial.stat().st_size
     remove_tree(tree)
-    logger.info(f"{settings.iso.name}: {size:,} bytes")
+    logger.info(f"{paths.iso.name}: {size:,} bytes")
 
 
-def menu_values(settings: Settings) -> dict[str, str]:
+def menu_values(paths: Paths, profile: Profile) -> dict[str, str]:
     """Return the values of the @KEYS@ in the menus of tasks/image/boot/."""
-    boot = settings.profile.boot
+    boot = profile.boot
     # The bootcode `base` skips the tce folder only: Tiny Core's tce-setup would still load `cde`.
     base_codes = [code for code in boot.bootcodes if code != "cde"]
-    release = (settings.kernel / "release").read_text().strip()
+    release = (paths.kernel / "release").read_text().strip()
     return {
-        "TITLE": f"Tiny Core ({settings.name}, {release})",
+        "TITLE": f"Tiny Core ({paths.name}, {release})",
         "BOOTCODES": " ".join(boot.bootcodes),
         "BASE_CODES": " ".join(base_codes),
         "TIMEOUT_S": str(boot.timeout),
@@ -69,11 +70,11 @@ def menu_values(settings: Settings) -> dict[str, str]:
     }
 
 
-def _copy_boot_files(settings: Settings, values: dict[str, str], tree: Path) -> None:
+def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
     isolinux = tree / "boot/isolinux"
     isolinux.mkdir(parents=True)
-    shutil.copyfile(settings.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
-    shutil.copyfile(settings.core, tree / "boot/corepure64.gz")
+    shutil.copyfile(paths.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
+    shutil.copyfile(paths.core, tree / "boot/corepure64.gz")
     for source in map(Path, grub.loaders().isolinux.files):
         if not source.is_file():
             raise UserError(f"{source} is not installed", "apt-get install isolinux syslinux-common")
@@ -82,31 +83,31 @@ def _copy_boot_files(settings: Settings, values: dict[str, str], tree: Path) -> 
     write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
 
 
-def copy_extensions(settings: Settings, folder: Path) -> None:
+def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
     """Fill cde/ or tce/: optional/*.tcz with dependencies, onboot.lst, copy2fs.lst, images/.
 
     Raises `UserError` if an extension is missing, if a container image has changed since its
     check, or if two extensions loaded at boot, those in the core included, have the same path.
     """
-    release = installed.kernel_release(settings)
-    outside = plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand")
+    release = installed.kernel_release(paths, profile)
+    outside = plan.extensions_at(profile, "onboot", "copy2fs", "ondemand")
     optional = folder / "optional"
     optional.mkdir(parents=True)
-    for name in with_dependencies(settings.tcz, outside, release):
-        squashfs, *beside = (settings.tcz / file for file in file_names(name))
+    for name in with_dependencies(paths.tcz, outside, release):
+        squashfs, *beside = (paths.tcz / file for file in file_names(name))
         if not squashfs.is_file():
             raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
-    loaded = plan.extensions_at(settings.profile, "initrd", "onboot", "copy2fs")
-    conflicts.check(settings, with_dependencies(settings.tcz, loaded, release))
-    onboot = plan.extensions_at(settings.profile, "onboot", "copy2fs")
+    loaded = plan.extensions_at(profile, "initrd", "onboot", "copy2fs")
+    conflicts.check(paths, profile, with_dependencies(paths.tcz, loaded, release))
+    onboot = plan.extensions_at(profile, "onboot", "copy2fs")
     write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))
-    copied = plan.extensions_at(settings.profile, "copy2fs")
+    copied = plan.extensions_at(profile, "copy2fs")
     if copied:
         write_atomic(folder / "copy2fs.lst", "".join(f"{name}.tcz\n" for name in copied))
-    container_images.copy_images(settings, folder)
+    container_images.copy_images(paths, profile, folder)
 
 
 def _normalize(tree: Path, epoch: int) -> None:
@@ -115,15 +116,15 @@ def _normalize(tree: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch))
 
 
-def _xorriso(settings: Settings) -> list[str]:
-    date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(settings.profile.source_date_epoch))
+def _xorriso(paths: Paths, profile: Profile) -> list[str]:
+    date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(profile.source_date_epoch))
     # The disk's GUID depends on kernel and core: it is reproducible and differs between images.
     content = hashlib.sha256()
-    for part in (settings.kernel / "vmlinuz64", settings.core):
+    for part in (paths.kernel / "vmlinuz64", paths.core):
         content.update(part.read_bytes())
     guid = uuid.UUID(bytes=content.digest()[:16], version=4).hex
     return [
-        *("xorriso", "-as", "mkisofs", "-quiet", "-V", settings.profile.boot.volume_id, "-J", "-r"),
+        *("xorriso", "-as", "mkisofs", "-quiet", "-V", profile.boot.volume_id, "-J", "-r"),
         *(f"--modification-date={date}", "--set_all_file_dates", "set_to_mtime"),
         *("--gpt_disk_guid", guid, "-isohybrid-mbr", grub.loaders().isolinux.mbr),
         *("-b", "boot/isolinux/isolinux.bin", "-c", "boot/isolinux/boot.cat"),

@@ -33,7 +33,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tasks.config import mirror_layout, plan
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.extensions.build import base_root
 from tasks.formats import compression, tcz
 from tasks.formats.initramfs_unpacker import RootFs
@@ -48,42 +49,42 @@ LOADER = "lib/ld-linux-x86-64.so.2"
 FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):\s*(.*)")
 
 
-def build(settings: Settings, names: Sequence[str]) -> None:
+def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
     """Write artifacts/PROFILE/mirror/ atomically.  The same inputs give the same bytes and times.
 
     names: the built extensions, without .tcz.  Raises `UserError` if one is missing or damaged,
     if the mirror would lack a dependency, if the profile's root asks a mirror for another
     folder, or if a container image has changed since its check.
     """
-    version, folder = release_of(base_root(settings))
-    declared = mirror_layout.mirror_folder(settings.profile)
+    version, folder = release_of(base_root(paths, profile))
+    declared = mirror_layout.mirror_folder(profile)
     if folder != declared:
         raise UserError(
             f"the root asks a mirror for {folder}, the profile says {declared}",
-            f"set tcz = {folder!r} in profiles/{settings.name}.toml",
+            f"set tcz = {folder!r} in profiles/{paths.name}.toml",
         )
-    entries = [entry(settings, name) for name in sorted(names)]
+    entries = [entry(paths, profile, name) for name in sorted(names)]
     _refuse_missing_dependencies(entries)
-    top = mirror_layout.mirror(settings)
+    top = mirror_layout.mirror(paths)
     with atomic_dir(top) as tree:
         target = tree / folder
         target.mkdir(parents=True)
         for item in entries:
             for file in item.files:
-                shutil.copyfile(settings.tcz / file, target / file)
+                shutil.copyfile(paths.tcz / file, target / file)
             if sha256_file(target / f"{item.name}.tcz") != item.sha256:
                 raise UserError(f"{item.name}.tcz changed while it was copied", "run the same command again")
         for name, text in databases(entries).items():
             (target / name).write_bytes(text)
             (target / f"{name}.gz").write_bytes(compression.compress(text, "gzip"))
         (tree / f"latest-{folder.split('/')[1]}").write_text(f"{version}\n")
-        container_images.copy_images(settings, tree)
-        page = mirror_page.page(settings.profile.description, folder, entries, listed_images(tree))
+        container_images.copy_images(paths, profile, tree)
+        page = mirror_page.page(profile.description, folder, entries, listed_images(tree))
         (tree / "index.html").write_bytes(page)
         (tree / "SHA256SUMS").write_text(_sha256sums(tree))
-        _normalize(tree, settings.profile.source_date_epoch)
+        _normalize(tree, profile.source_date_epoch)
     size = sum(path.stat().st_size for path in top.rglob("*") if path.is_file())
-    carried = f", images: {len(settings.profile.images)}" if settings.profile.images else ""
+    carried = f", images: {len(profile.images)}" if profile.images else ""
     logger.info(f"{top}: {len(entries)} extensions{carried}, {size:,} bytes")
 
 
@@ -115,12 +116,12 @@ def release_of(root: RootFs) -> tuple[str, str]:
     return found[1], f"{found[2]}.x/{arch}/tcz"
 
 
-def entry(settings: Settings, name: str) -> MirrorExtension:
+def entry(paths: Paths, profile: Profile, name: str) -> MirrorExtension:
     """Return the mirror's entry for a built extension.
 
     Raises `UserError` if it is not built, or if its .md5.txt has another sum.
     """
-    path = settings.tcz / f"{name}.tcz"
+    path = paths.tcz / f"{name}.tcz"
     if not path.is_file():
         raise UserError(f"{path} does not exist", f"./doit tcz:{name}")
     content = path.read_bytes()
@@ -142,10 +143,10 @@ def entry(settings: Settings, name: str) -> MirrorExtension:
         md5=md5,
         sha256=hashlib.sha256(content).hexdigest(),
         deps=deps,
-        needs=tuple(plan.resolve_name(settings.profile, dep) for dep in deps),
+        needs=tuple(plan.resolve_name(profile, dep) for dep in deps),
         info=info_fields(_text(path, ".info")),
         paths=tuple(line.removeprefix("/") for line in _text(path, ".list").split("\n") if line),
-        files=tuple(file for file in files if (settings.tcz / file).is_file()),
+        files=tuple(file for file in files if (paths.tcz / file).is_file()),
     )
 
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.config import mirror_layout
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats import tcz
 from tasks.util.checkout import ROOT
 
 
-def mirror_files(settings: Settings, names: list[str]) -> list[Path]:
+def mirror_files(paths: Paths, profile: Profile, names: list[str]) -> list[Path]:
     """Return the files of a mirror with the extensions `names`.
 
     Their .dep and .info are left out: only the build shows which extensions have one.
     """
-    top = mirror_layout.mirror(settings)
-    folder = top / mirror_layout.mirror_folder(settings.profile)
+    top = mirror_layout.mirror(paths)
+    folder = top / mirror_layout.mirror_folder(profile)
     found = [file for name in names for file in tcz.file_names(name, tcz.MIRROR_SIDE_FILES)]
     found += [f"{name}{packed}" for name in tcz.DATABASES for packed in ("", ".gz")]
     tops = [top / name for name in (f"latest-{folder.parent.name}", "index.html", "SHA256SUMS")]
-    carried = [top / "images" / image.file for image in settings.profile.images]
-    carried += [top / "images" / settings.images_list.name] if carried else []
+    carried = [top / "images" / image.file for image in profile.images]
+    carried += [top / "images" / paths.images_list.name] if carried else []
     return [*(folder / name for name in found), *carried, *tops]
 
 
-def image_files(settings: Settings) -> list[Path]:
+def image_files(paths: Paths, profile: Profile) -> list[Path]:
     """Return the inputs of images.lst: the local image tars, and the lock if images are fetched.
 
     A missing tar is left out, so that the images stage reports it.
     """
-    sources = [image.source for image in settings.profile.images]
+    sources = [image.source for image in profile.images]
     fetched = any(not source.is_local for source in sources)
     local = [ROOT / source.local_name() for source in sources if source.is_local]
-    return [*([settings.used_lock] if fetched else []), *(path for path in local if path.is_file())]
+    return [*([paths.used_lock] if fetched else []), *(path for path in local if path.is_file())]

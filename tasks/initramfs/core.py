@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tasks.checks import conflicts, secrets
 from tasks.config import inputs, plan, system
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats import compression, cpio
 from tasks.formats.cpio import Member
 from tasks.formats.initramfs_file import Archive, merged, read_core, streams, unpacked
@@ -153,7 +154,7 @@ def drop_modules(root: RootFs) -> list[str]:
 # --- the stage -------------------------------------------------------------
 
 
-def build(settings: Settings) -> None:
+def build(paths: Paths, profile: Profile) -> None:
     """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
 
     The core holds the base archives, the modules of the profile's kernel, the extensions placed
@@ -163,42 +164,44 @@ def build(settings: Settings) -> None:
     an extension is missing or damaged, if two extensions have the same path, if the core would
     lose files or have no /init, or if the kernel cannot unpack its compression.
     """
-    core, epoch = settings.profile.core, settings.profile.source_date_epoch
-    parts = Parts(settings.core_parts / "core", core.compression, core.level, epoch)
-    release = installed.kernel_release(settings)
-    rows, root = _base(settings, release)
+    core, epoch = profile.core, profile.source_date_epoch
+    parts = Parts(paths.core_parts / "core", core.compression, core.level, epoch)
+    release = installed.kernel_release(paths, profile)
+    rows, root = _base(paths, profile, release)
     kept = [row for row in rows if isinstance(row, bytes)]
-    check_unpackable(settings, [core.compression, *map(compression.detect, kept)])
-    modules, _ = overlay(root, modules_archive(installed.core_modules(settings), release), "lib/modules")
-    names, added = _extensions(settings, root, release)
-    own = arranged(system.members(settings.profile.system, root))
-    secrets.refuse_in_members("the [system] table", own, settings.core_parts / "system.clean")
+    check_unpackable(paths, [core.compression, *map(compression.detect, kept)])
+    modules, _ = overlay(
+        root, modules_archive(installed.core_modules(paths, profile), release), "lib/modules"
+    )
+    names, added = _extensions(paths, profile, root, release)
+    own = arranged(system.members(profile.system, root))
+    secrets.refuse_in_members("the [system] table", own, paths.core_parts / "system.clean")
     root.unpack(own)
-    _check_init(settings, root)
+    _check_init(profile, root)
     layers = [row for row in rows if not isinstance(row, bytes)]
     *packed, modules_gz, added_gz, own_gz = parts.pack([*layers, modules, added, own])
     base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
-    write_atomic(settings.output / "modules64.gz", modules_gz)
-    write_atomic(settings.core, joined([*base, modules_gz, added_gz, own_gz]))
+    write_atomic(paths.output / "modules64.gz", modules_gz)
+    write_atomic(paths.core, joined([*base, modules_gz, added_gz, own_gz]))
     parts.remove_unused()
-    size, count = settings.core.stat().st_size, len(root.members())
+    size, count = paths.core.stat().st_size, len(root.members())
     logger.info(
-        f"{settings.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
+        f"{paths.core.name}: {size:,} bytes, {count} members, {parts.summary()}, "
         f"extensions: {' '.join(names) or '-'}"
     )
 
 
-def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
+def _extensions(paths: Paths, profile: Profile, root: RootFs, release: str) -> tuple[list[str], list[Member]]:
     """Unpack the extensions placed `initrd` over `root`.  Return their names and the members to archive."""
     added: list[Member] = []
-    placed = plan.extensions_at(settings.profile, "initrd")
-    names = embedded.with_dependencies(settings.tcz, placed, release)
+    placed = plan.extensions_at(profile, "initrd")
+    names = embedded.with_dependencies(paths.tcz, placed, release)
     for name in names:
-        new, kept = overlay(root, embedded.extension_members(settings.tcz / f"{name}.tcz"), f"{name}.tcz")
+        new, kept = overlay(root, embedded.extension_members(paths.tcz / f"{name}.tcz"), f"{name}.tcz")
         added += _renumbered(new, len(added))
         if kept:
             logger.info(f"core: {name}.tcz: kept the base's {_shortened(kept)}")
-    conflicts.check(settings, names)
+    conflicts.check(paths, profile, names)
     if names:
         new, kept = overlay(root, embedded.boot_files(root, names, release), "the boot files")
         if embedded.SETUP_LIST in kept:
@@ -209,12 +212,12 @@ def _extensions(settings: Settings, root: RootFs, release: str) -> tuple[list[st
     return names, added
 
 
-def check_unpackable(settings: Settings, methods: Iterable[str]) -> None:
+def check_unpackable(paths: Paths, methods: Iterable[str]) -> None:
     """Raise `UserError` if the kernel cannot unpack one of `methods`.
 
     The kernel stage writes the formats that the kernel can unpack to `initramfs.formats`.
     """
-    formats = (settings.kernel / "initramfs.formats").read_text().split()
+    formats = (paths.kernel / "initramfs.formats").read_text().split()
     for method in methods:
         name = {"zopfli": "gzip"}.get(method, method)
         if name != "plain" and name not in formats:
@@ -234,25 +237,25 @@ def _renumbered(members: list[Member], device: int) -> list[Member]:
     return [replace(member, devminor=device) for member in members]
 
 
-def base_files(settings: Settings) -> list[Path]:
+def base_files(paths: Paths, profile: Profile) -> list[Path]:
     """Return the base archives of a profile's core, in order.  Raises `UserError` if it has none."""
-    core = settings.profile.core
-    files = [settings.output / "rootfs64.gz"] if core.rootfs else []
-    files += [inputs.source_file(settings, source) for source in core.archives]
+    core = profile.core
+    files = [paths.output / "rootfs64.gz"] if core.rootfs else []
+    files += [inputs.source_file(paths, source) for source in core.archives]
     if not files:
         raise UserError(
-            f"profile {settings.name} has no base for its core",
+            f"profile {paths.name} has no base for its core",
             "set core.rootfs = true, or list archives in core.archives",
         )
     return files
 
 
-def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
+def _base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
     """Return the base and the root that the kernel unpacks from it.
 
     The base is a list in order: bytes of a stream to keep, or members of an archive to rewrite.
     """
-    base = [stream for path in base_files(settings) for stream in streams(path)]
+    base = [stream for path in base_files(paths, profile) for stream in streams(path)]
     root = unpacked(archive for _, archives in base for archive in archives)
     if root.lost:
         logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_list_lines(root.lost)}")
@@ -265,7 +268,7 @@ def _base(settings: Settings, release: str) -> tuple[list[bytes | list[Member]],
         _report_other_kernel(root, dropped, release)
     everything = arranged(root.members().values())
     # Nothing may follow lz4 (see `append`).
-    if settings.profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
+    if profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
         return [everything], root
     if not dropped:
         return [stream for stream, _ in base], root
@@ -309,9 +312,9 @@ def _report_other_kernel(root: RootFs, dropped: Sequence[str], release: str) -> 
         logger.info(f"core: scripts of the base that name its own kernel's release: {_shortened(scripts)}")
 
 
-def _check_init(settings: Settings, root: RootFs) -> None:
+def _check_init(profile: Profile, root: RootFs) -> None:
     """Raise `UserError` if the core has no executable /init (or what `rdinit=` names)."""
-    given = [word[len("rdinit=") :] for word in settings.profile.boot.bootcodes if word.startswith("rdinit=")]
+    given = [word[len("rdinit=") :] for word in profile.boot.bootcodes if word.startswith("rdinit=")]
     path = given[-1] if given else "/init"
     node = root.find(path, follow=True)
     if node is None or node.kind != stat.S_IFREG or not node.mode & 0o111:

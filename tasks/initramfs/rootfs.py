@@ -377,17 +377,17 @@ def build(settings: Settings) -> None:
     core = settings.profile.core
     epoch = settings.profile.source_date_epoch
     debs = inputs.package_files(settings, core.packages)
-    parts = Parts(settings.core_parts / "rootfs", core.compression, core.level, epoch)
-    with scratch_folder(settings.output, "rootfs") as scratch:
+    parts = Parts(settings.paths.core_parts / "rootfs", core.compression, core.level, epoch)
+    with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"
-        assemble(rules, debs, OVERLAY, root, settings.name, settings.core_parts / "packages")
+        assemble(rules, debs, OVERLAY, root, settings.paths.name, settings.paths.core_parts / "packages")
         found = arranged(members(rules, root))
     secrets.refuse_private("the base root", OVERLAY, RULES)
-    secrets.refuse_in_members("the base root", found, settings.core_parts / "rootfs.clean")
+    secrets.refuse_in_members("the base root", found, settings.paths.core_parts / "rootfs.clean")
     (packed,) = parts.pack([found])
-    write_atomic(settings.output / "rootfs64.gz", packed)
+    write_atomic(settings.paths.output / "rootfs64.gz", packed)
     parts.remove_unused()
-    write_if_changed(settings.output / "rootfs.index", index(found))
+    write_if_changed(settings.paths.output / "rootfs.index", index(found))
     count = f"{len(found)} members from {len(core.packages)} packages"
     logger.info(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
 

@@ -6,7 +6,7 @@ import json
 import re
 
 from tasks.config.kernel_source import STAMP
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.kernel import kbuild, killed_build, source_tree
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
@@ -15,22 +15,22 @@ from tasks.util.progress import Progress
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 
 
-def fresh_build_folder(settings: Settings, toolchain: str) -> None:
+def fresh_build_folder(paths: Paths, toolchain: str) -> None:
     """Empty the build folder if its objects are of another source or toolchain.
 
     `toolchain` is the toolchain's fingerprint.  `make` compares mtimes, and the files of a newer
     kernel release may be older than the objects: `make` would keep objects of the old release.
     """
-    stamp = settings.build / source_tree.BUILD_STAMP
+    stamp = paths.build / source_tree.BUILD_STAMP
     # For an edited folder this is its state at the first copy: make itself notices edits.
-    source = (settings.linux / STAMP).read_text().partition("\n")[0] + "\n"
+    source = (paths.linux / STAMP).read_text().partition("\n")[0] + "\n"
     made_by = json.dumps({"source": source, "toolchain": toolchain}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return
-    if settings.build.exists():
+    if paths.build.exists():
         logger.info("kernel: source or toolchain changed, starting from an empty build folder")
-    remove_tree(settings.build)
-    settings.build.mkdir(parents=True)
+    remove_tree(paths.build)
+    paths.build.mkdir(parents=True)
     write_atomic(stamp, made_by)
 
 
@@ -41,13 +41,13 @@ def build(settings: Settings) -> None:
     from its objects.
     """
     make = kbuild.of_profile(settings)
-    fresh_build_folder(settings, make.toolchain.fingerprint)
-    write_if_changed(settings.build / ".config", settings.config.read_bytes())
-    log = settings.logs / "kernel.log"
+    fresh_build_folder(settings.paths, make.toolchain.fingerprint)
+    write_if_changed(settings.paths.build / ".config", settings.paths.config.read_bytes())
+    log = settings.paths.logs / "kernel.log"
     log.unlink(missing_ok=True)
     with (
         make.launcher.session() as session,
-        killed_build.mark_running(settings.build),
+        killed_build.mark_running(settings.paths.build),
         Progress("kernel", "objects") as progress,
     ):
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.config.kernel_source import STAMP
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.kernel import patches
 from tasks.util.files import atomic_dir, remove_tree, write_atomic
 from tasks.util.log import logger
@@ -25,25 +26,25 @@ IGNORED = (".git", ".tcbuild")  # at the top of the folder: neither copied nor c
 UNKNOWN = ""
 
 
-def is_current(settings: Settings) -> bool:
+def is_current(paths: Paths, profile: Profile) -> bool:
     """Tell whether the kernel tree has all edits; true if the source is not a folder."""
-    tree = settings.profile.kernel.source.tree()
+    tree = profile.kernel.source.tree()
     if tree is None:
         return True
     try:
-        known = (settings.linux / STAMP).read_text()
+        known = (paths.linux / STAMP).read_text()
     except OSError:
         return False
     return known.splitlines()[-1:] == [_stamp_line(tree, scan(tree))]
 
 
-def sync(settings: Settings, origin: Path) -> None:
-    """Make `settings.linux` a copy of `origin`, with new mtimes for the files that changed.
+def sync(paths: Paths, origin: Path) -> None:
+    """Make `paths.linux` a copy of `origin`, with new mtimes for the files that changed.
 
     If a file changed, all patches are reverted first; the caller applies them again.  Raises
     `UserError` if they cannot be reverted.  The next run completes an interrupted one.
     """
-    tree = settings.linux
+    tree = paths.linux
     now = scan(origin)
     line = _stamp_line(origin, now)
     before = _recorded_state(tree, origin)
@@ -56,7 +57,7 @@ def sync(settings: Settings, origin: Path) -> None:
     stale = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
     if not stale:
         return
-    patches.sync(tree, [], settings.logs / "patches.log")
+    patches.sync(tree, [], paths.logs / "patches.log")
     stamp_origin = (tree / STAMP).read_text().splitlines()[0]
     # Recorded as unknown until they are copied: this run may be killed, and the edit undone later.
     _record_state(tree, {**before, **dict.fromkeys(stale, UNKNOWN)}, f"{stamp_origin}\n{UNKNOWN}\n")

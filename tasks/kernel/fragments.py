@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 
@@ -58,14 +58,14 @@ def known_fragments() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.config") if not file.stem.startswith("base-"))
 
 
-def fragment_files(settings: Settings) -> list[Path]:
+def fragment_files(profile: Profile) -> list[Path]:
     """Return the fragments' files in the order in which they apply.
 
     A name is that of a file in kconfig/ without `.config`; with a slash it is a path relative
     to the checkout.
     Raises `UserError` if one does not exist.
     """
-    return [_fragment_file(name) for name in settings.fragments]
+    return [_fragment_file(name) for name in profile.kernel.fragments]
 
 
 def _fragment_file(name: str) -> Path:

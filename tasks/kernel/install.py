@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.formats import bzimage, compression, elf
 from tasks.kernel import kbuild
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
@@ -21,12 +21,12 @@ INSTALLER = Path(__file__).with_name("installkernel")
 INSTALLED_AS = "tcbuild-installkernel"
 
 
-def built_release(settings: Settings) -> str:
+def built_release(paths: Paths) -> str:
     """Return the release of the kernel in the build folder, as `uname -r` will print it.
 
     `make kernelrelease` prints the same; every build updates the file.
     """
-    return (settings.build / "include/config/kernel.release").read_text().strip()
+    return (paths.build / "include/config/kernel.release").read_text().strip()
 
 
 def install(settings: Settings) -> None:
@@ -35,12 +35,12 @@ def install(settings: Settings) -> None:
     `artifacts/PROFILE/kernel/` appears only when every check has passed.
     """
     make = kbuild.of_profile(settings)
-    release = built_release(settings)
-    log = settings.logs / "kernel-install.log"
+    release = built_release(settings.paths)
+    log = settings.paths.logs / "kernel-install.log"
     log.unlink(missing_ok=True)
-    home = settings.output / "home"
+    home = settings.paths.output / "home"
     _make_home(home)
-    with atomic_dir(settings.kernel) as folder:
+    with atomic_dir(settings.paths.kernel) as folder:
         where = [f"HOME={home}", f"INSTALL_PATH={folder}", f"INSTALLKERNEL={INSTALLED_AS}"]
         make.run(["install", *where], log=log)
         image = bzimage.check_bzimage(folder / "vmlinuz64", release=release)
@@ -51,11 +51,11 @@ def install(settings: Settings) -> None:
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         count = elf.check_modules(modules, release)
         write_atomic(folder / "release", release + "\n")
-        write_atomic(folder / "config", (settings.build / ".config").read_bytes())
+        write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
         formats = compression.kernel_formats((folder / "config").read_text())
         write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
-    logger.info(str(replace(image, path=settings.kernel / "vmlinuz64")))
+    logger.info(str(replace(image, path=settings.paths.kernel / "vmlinuz64")))
     logger.info(f"{count} modules for {release}")
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths, Settings
 from tasks.toolchain import build_root, launcher
 from tasks.toolchain.build_root import Bind, ReadyToolchain
 from tasks.toolchain.launcher import Launcher
@@ -70,37 +71,37 @@ def of_profile(settings: Settings) -> Kbuild:
     kconfig/ read-only.  Raises `UserError` if the build root does not exist, and if the
     output folder's path has a character that kbuild cannot handle.
     """
-    arguments = _common_arguments(settings)
-    toolchain = build_root.ready(settings.cache, settings.profile.kernel.toolchain)
+    arguments = _common_arguments(settings.paths, settings.profile)
+    toolchain = build_root.ready(settings.paths.cache, settings.profile.kernel.toolchain)
     compiler_launcher = launcher.of_profile(settings)
     compiler = compiler_launcher.compiler_command(toolchain.compiler, has_ccache=toolchain.has("ccache"))
-    writable = (settings.output, compiler_launcher.folder)
-    read_only = (settings.linux, ROOT / "kconfig")
+    writable = (settings.paths.output, compiler_launcher.folder)
+    read_only = (settings.paths.linux, ROOT / "kconfig")
     return Kbuild(
         argv=(*arguments, f"CC={compiler}", f"HOSTCC={compiler}"),
-        env=settings.epoch_env | compiler_launcher.environment(),
-        tree=settings.linux,
+        env=settings.profile.epoch_env | compiler_launcher.environment(),
+        tree=settings.paths.linux,
         toolchain=toolchain,
         binds=(*(Bind(path, writable=True) for path in writable), *map(Bind, read_only)),
         launcher=compiler_launcher,
     )
 
 
-def _common_arguments(settings: Settings) -> list[str]:
+def _common_arguments(paths: Paths, profile: Profile) -> list[str]:
     """Return `make` and its arguments, without CC= and HOSTCC=.
 
     Those belong to every call, too: kbuild compares $(CC) with that of the last call, and
     reads the whole configuration again if it differs.
     """
-    linux, build = settings.linux, settings.build
-    if any(character.isspace() or character in ":'\"$#\\" for character in str(settings.output)):
+    linux, build = paths.linux, paths.build
+    if any(character.isspace() or character in ":'\"$#\\" for character in str(paths.output)):
         raise UserError(
-            f"{settings.output}: the kernel's build cannot handle spaces, colons or quotes in its path",
+            f"{paths.output}: the kernel's build cannot handle spaces, colons or quotes in its path",
             "choose another folder with out=DIR, or move the checkout",
         )
     # The date as text: 5.4 copies it into `uname -v`, and the initramfs code
     # passes it to `date -d`.  `%a` and `%b` are English in the C locale.
-    stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(settings.profile.source_date_epoch))
+    stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(profile.source_date_epoch))
     # The kernel's Makefile maps __FILE__; it leaves debug information to its caller.
     prefix = f"-fdebug-prefix-map={linux}=. -fdebug-prefix-map={build}=."
     # Compiler caches make paths relative to the build folder, so that another folder has hits

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config import inputs
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths, Settings
 from tasks.kernel import kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     FOLDER,
@@ -58,15 +59,15 @@ def complete_base(settings: Settings) -> None:
     """
     with _workspace(settings, "kconfig-base") as workspace:
         if settings.profile.kernel.base_mode == "allnoconfig":
-            path = base_file(settings)
+            path = base_file(settings.paths, settings.profile)
             _check_conflicts(read_fragment(path))
             asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
             workspace.make("base.config", "allnoconfig", asked, visible=[path.absolute()])
         else:
-            (workspace.work / "base.config").write_text(_imported_base(settings))
+            (workspace.work / "base.config").write_text(_imported_base(settings.paths, settings.profile))
             workspace.make("base.config", "olddefconfig")
         write_if_changed(
-            settings.config.with_name("base.config"), (workspace.work / "base.config").read_bytes()
+            settings.paths.config.with_name("base.config"), (workspace.work / "base.config").read_bytes()
         )
 
 
@@ -77,10 +78,10 @@ def merge(settings: Settings) -> None:
     contradict each other, and for lines that did not take effect.  The last error
     explains each line.
     """
-    requests = _profile_requests(settings)
-    base_requests, original = _base_requests(settings)
+    requests = _profile_requests(settings.paths, settings.profile)
+    base_requests, original = _base_requests(settings.paths, settings.profile)
     with _workspace(settings, "kconfig") as workspace:
-        base = settings.config.with_name("base.config").read_text()
+        base = settings.paths.config.with_name("base.config").read_text()
         asked = _effective_requests(base_requests, requests)
         merged, config = workspace.work / "merged.config", workspace.work / "config"
         # The base's own lines are requested again: a fragment may set what they depend on.
@@ -91,7 +92,7 @@ def merge(settings: Settings) -> None:
         asked = [request for request in asked if request.symbol not in overridden]
         (workspace.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
         for name in ("config", "diff.txt"):
-            write_if_changed(settings.config.with_name(name), (workspace.work / name).read_bytes())
+            write_if_changed(settings.paths.config.with_name(name), (workspace.work / name).read_bytes())
     logger.info(f"kconfig: {len(asked)} requested lines hold")
 
 
@@ -100,31 +101,31 @@ def print_report(settings: Settings) -> None:
 
     Raises `UserError` if there is no config yet.
     """
-    if not settings.config.is_file():
-        raise UserError(f"{settings.config} does not exist", "./doit kconfig")
-    requests = _profile_requests(settings)
-    base_requests, _original = _base_requests(settings)
+    if not settings.paths.config.is_file():
+        raise UserError(f"{settings.paths.config} does not exist", "./doit kconfig")
+    requests = _profile_requests(settings.paths, settings.profile)
+    base_requests, _original = _base_requests(settings.paths, settings.profile)
     with _workspace(settings, "kconfig-report") as workspace:
-        base = settings.config.with_name("base.config").read_text()
+        base = settings.paths.config.with_name("base.config").read_text()
         asked = _effective_requests(base_requests, requests)
         (workspace.work / "merged.config").write_text(apply_requests(base, asked))
-        shutil.copyfile(settings.config, workspace.work / "config")
+        shutil.copyfile(settings.paths.config, workspace.work / "config")
         workspace.make("config", "savedefconfig")
         overridden = {request.symbol: request for request in requests}
         overridden |= _overridden_by_choice(workspace, asked, base_requests)
         needed = parse_config((workspace.build / "defconfig").read_text())
-        final = parse_config(settings.config.read_text())
+        final = parse_config(settings.paths.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
     print(report.rstrip("\n"))
 
 
-def _profile_requests(settings: Settings) -> list[Request]:
+def _profile_requests(paths: Paths, profile: Profile) -> list[Request]:
     """Return the requests of the profile and its fragments.
 
     Raises `UserError` if two of them contradict each other.
     """
-    requests = implied_requests(settings)
-    for path in fragment_files(settings):
+    requests = implied_requests(paths, profile)
+    for path in fragment_files(profile):
         requests += read_fragment(path)
     _check_conflicts(requests)
     return requests
@@ -136,20 +137,20 @@ def _effective_requests(base_requests: Iterable[Request], requests: Sequence[Req
     return [*(request for request in base_requests if request.symbol not in changed), *requests]
 
 
-def _base_requests(settings: Settings) -> tuple[list[Request], str]:
+def _base_requests(paths: Paths, profile: Profile) -> tuple[list[Request], str]:
     """Return the requests of the base config, and the text of an imported base ("" if it is none).
 
     An imported base (`olddefconfig`) was made for another kernel.  It has thousands of lines
     that this kernel may not know, so none of them is a request.
     """
-    if settings.profile.kernel.base_mode == "allnoconfig":
-        return read_fragment(base_file(settings)), ""
-    return [], _imported_base(settings)
+    if profile.kernel.base_mode == "allnoconfig":
+        return read_fragment(base_file(paths, profile)), ""
+    return [], _imported_base(paths, profile)
 
 
-def _imported_base(settings: Settings) -> str:
+def _imported_base(paths: Paths, profile: Profile) -> str:
     """Return the text of a base config made for another kernel; raise `UserError` if it is no config."""
-    path = base_file(settings)
+    path = base_file(paths, profile)
     text = path.read_text(errors="replace")
     if not parse_config(text):
         raise UserError(f"{display_path(path)}: not a kernel config", "it has no line CONFIG_...=...")
@@ -183,13 +184,13 @@ def _workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
 
     Raises `UserError` if there is no kernel tree.
     """
-    if not (settings.linux / "Kconfig").is_file():
-        raise UserError(f"{settings.linux} is not a kernel tree", "./doit linux")
+    if not (settings.paths.linux / "Kconfig").is_file():
+        raise UserError(f"{settings.paths.linux} is not a kernel tree", "./doit linux")
     workspace = Workspace(
         kbuild.of_profile(settings),
-        build=settings.config.with_name(".build"),
-        work=settings.config.with_name(".work"),
-        log=settings.logs / f"{stage}.log",
+        build=settings.paths.config.with_name(".build"),
+        work=settings.paths.config.with_name(".work"),
+        log=settings.paths.logs / f"{stage}.log",
     )
     remove_tree(workspace.work)
     workspace.work.mkdir(parents=True)
@@ -225,31 +226,31 @@ def _prepare_build_folder(build: Path, state: str) -> Path:
     return stamp
 
 
-def implied_requests(settings: Settings) -> list[Request]:
+def implied_requests(paths: Paths, profile: Profile) -> list[Request]:
     """Return the requests that the profile itself makes: those for the release string.
 
     Raises `UserError` for a localversion that cannot be part of a release.
     """
-    local, profile = settings.profile.kernel.localversion, display_path(settings.profile_file)
+    local, where = profile.kernel.localversion, display_path(paths.profile_file)
     requests = [Request("LOCALVERSION_AUTO", "n", "tcbuild, no git state in the release")]
     if not re.fullmatch(r"[A-Za-z0-9._+~-]*", local):
         raise UserError(
-            f"{profile}: kernel.localversion {local!r} cannot be part of a release",
+            f"{where}: kernel.localversion {local!r} cannot be part of a release",
             "a release is part of a folder's name: use letters, digits and . _ + ~ -",
         )
     if local:
-        requests.append(Request("LOCALVERSION", f'"{local}"', f"{profile}, kernel.localversion"))
+        requests.append(Request("LOCALVERSION", f'"{local}"', f"{where}, kernel.localversion"))
     return requests
 
 
-def base_file(settings: Settings) -> Path:
+def base_file(paths: Paths, profile: Profile) -> Path:
     """Return the profile's base config: a file of kconfig/ by name, or a fetched source.
 
     Raises `UserError` if it does not exist.
     """
-    base = settings.profile.kernel.base
+    base = profile.kernel.base
     if not isinstance(base, str):
-        return inputs.source_file(settings, base)
+        return inputs.source_file(paths, base)
     path = FOLDER / base
     if not path.is_file():
         known = ", ".join(sorted(file.name for file in FOLDER.glob("base-*.config")))
@@ -404,9 +405,9 @@ def _change_line(name: str, before: Mapping[str, str], after: Mapping[str, str])
     return f"- CONFIG_{name}={old}" if new == "n" else f"~ CONFIG_{name}={old} -> {new}"
 
 
-def print_diff(settings: Settings) -> None:
+def print_diff(paths: Paths) -> None:
     """Print diff.txt of the last good run.  Raises `UserError` if there is none."""
-    path = settings.config.with_name("diff.txt")
+    path = paths.config.with_name("diff.txt")
     if not path.is_file():
         raise UserError(f"{path} does not exist", "./doit kconfig")
     print(path.read_text().rstrip("\n"))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic, write_if_changed
@@ -21,12 +22,12 @@ APPLIED = ".tcbuild/applied"
 """In the tree: the folder of the applied patches, `NNNN-NAME`, in their order."""
 
 
-def series(settings: Settings) -> list[Path]:
+def series(profile: Profile) -> list[Path]:
     """Return the patch files of the profile's series, in order.
 
     Raises `UserError` if the series or one of its patches does not exist.
     """
-    name = settings.profile.kernel.patches
+    name = profile.kernel.patches
     if not name:
         return []
     folder = ROOT / "patches" / name
@@ -42,13 +43,13 @@ def series(settings: Settings) -> list[Path]:
     return files
 
 
-def apply(settings: Settings) -> None:
+def apply(paths: Paths, profile: Profile) -> None:
     """Apply the profile's patch series to the kernel tree, and revert patches of an older series.
 
     Raises `UserError` naming the patch that does not apply.  The tree then has the
     patches before it, and the next run continues from there.
     """
-    sync(settings.linux, series(settings), settings.logs / "patches.log")
+    sync(paths.linux, series(profile), paths.logs / "patches.log")
 
 
 def sync(tree: Path, wanted: list[Path], log: Path) -> None:

@@ -29,11 +29,11 @@ BUILD_STAMP = ".tcbuild.json"
 
 def prepare(settings: Settings) -> None:
     """Unpack and patch the kernel tree; with a shared cache, write only its stamps and defer the rest."""
-    deferred = settings.shared_cache and not is_tree(settings.profile.kernel.source)
-    if deferred and not is_unpacked(settings):
-        with atomic_dir(settings.linux) as folder:
-            write_atomic(folder / STAMP, identity(settings))
-            write_atomic(folder / SERIES, patches.listing(patches.series(settings)))
+    deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.source)
+    if deferred and not is_unpacked(settings.paths, settings.profile):
+        with atomic_dir(settings.paths.linux) as folder:
+            write_atomic(folder / STAMP, identity(settings.paths, settings.profile))
+            write_atomic(folder / SERIES, patches.listing(patches.series(settings.profile)))
             write_atomic(folder / DEFERRED, "")
         logger.info(
             "linux: the source is unpacked later, if the shared cache lacks the kernel or its configuration"
@@ -44,23 +44,23 @@ def prepare(settings: Settings) -> None:
 
 def ensure(settings: Settings) -> None:
     """Unpack and patch the kernel tree if that was deferred."""
-    if (settings.linux / DEFERRED).exists():
+    if (settings.paths.linux / DEFERRED).exists():
         logger.info("linux: unpacking the source now, as a stage needs it")
         _unpack_and_patch(settings)
 
 
 def _unpack_and_patch(settings: Settings) -> None:
-    if (settings.linux / DEFERRED).exists():
+    if (settings.paths.linux / DEFERRED).exists():
         # Without the stamp, the run after a killed one repeats this task from its start.
-        (settings.linux / STAMP).unlink(missing_ok=True)
+        (settings.paths.linux / STAMP).unlink(missing_ok=True)
         # The unpacked files are older than all objects: make would keep objects of another patch series.
-        (settings.build / BUILD_STAMP).unlink(missing_ok=True)
+        (settings.paths.build / BUILD_STAMP).unlink(missing_ok=True)
     unpack_linux(settings)
-    patches.apply(settings)
+    patches.apply(settings.paths, settings.profile)
 
 
 def unpack_linux(settings: Settings) -> None:
-    """Unpack the fetched source to `settings.linux`, without patches.
+    """Unpack the fetched source to `paths.linux`, without patches.
 
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
     tar archive, or, for kind `file`, a folder that is copied.  `.tcbuild/source` of the
@@ -72,12 +72,12 @@ def unpack_linux(settings: Settings) -> None:
     if is_tree(source):
         origin = source.local_file()
         _check_is_kernel(origin, origin)
-        edited_tree.sync(settings, origin)
+        edited_tree.sync(settings.paths, origin)
         return
-    if is_unpacked(settings):
+    if is_unpacked(settings.paths, settings.profile):
         return
-    origin = inputs.source_file(settings, source)
-    with scratch_folder(settings.output, "linux") as scratch:
+    origin = inputs.source_file(settings.paths, source)
+    with scratch_folder(settings.paths.output, "linux") as scratch:
         archive = origin
         if origin.suffix == ".deb":
             debian_package.unpack_deb(origin, scratch / "deb")
@@ -85,8 +85,8 @@ def unpack_linux(settings: Settings) -> None:
         unpack_tar(archive, scratch / "tree", label=archive.name)
         tree = _top_folder(scratch / "tree")
         _check_is_kernel(tree, origin)
-        write_atomic(tree / STAMP, identity(settings))
-        with atomic_dir(settings.linux) as folder:
+        write_atomic(tree / STAMP, identity(settings.paths, settings.profile))
+        with atomic_dir(settings.paths.linux) as folder:
             os.replace(tree, folder)
 
 

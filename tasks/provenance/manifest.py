@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.config import plan, recipe
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.formats import iso_layout, tcz
 from tasks.formats.iso_layout import File
 from tasks.image import disk
@@ -33,9 +34,9 @@ LOGS = {
 }
 
 
-def early_path(settings: Settings) -> Path:
+def early_path(paths: Paths) -> Path:
     """Return the path of the early manifest."""
-    return settings.output / f"inputs{ENDING}"
+    return paths.output / f"inputs{ENDING}"
 
 
 def path_of(image: Path) -> Path:
@@ -43,32 +44,33 @@ def path_of(image: Path) -> Path:
     return image.with_name(image.name + ENDING)
 
 
-def write_early(settings: Settings) -> None:
+def write_early(paths: Paths, profile: Profile) -> None:
     """Write `inputs.manifest.json`: the inputs, as far as they are known before the build."""
-    write(early_path(settings), _manifest(settings, (), None))
+    write(early_path(paths), _manifest(paths, profile, (), None))
 
 
-def write_iso(settings: Settings) -> None:
+def write_iso(paths: Paths, profile: Profile) -> None:
     """Write the manifest of the ISO."""
-    _write_and_log(path_of(settings.iso), of_iso(settings))
+    _write_and_log(path_of(paths.iso), of_iso(paths, profile))
 
 
-def of_iso(settings: Settings) -> Manifest:
+def of_iso(paths: Paths, profile: Profile) -> Manifest:
     """Return the manifest of the ISO in the output folder."""
-    layout = iso_layout.read(settings.iso)
+    layout = iso_layout.read(paths.iso)
     outputs = _outputs(
-        settings,
-        (settings.iso,),
-        iso_layout.files(settings.iso, layout),
-        iso_layout.areas_outside_files(settings.iso, layout),
+        paths,
+        profile,
+        (paths.iso,),
+        iso_layout.files(paths.iso, layout),
+        iso_layout.areas_outside_files(paths.iso, layout),
     )
-    return _manifest(settings, ("iso",), outputs)
+    return _manifest(paths, profile, ("iso",), outputs)
 
 
-def write_disk(settings: Settings) -> None:
+def write_disk(paths: Paths, profile: Profile) -> None:
     """Write the manifest of the disk image, for both its formats."""
-    images = (disk.raw(settings), disk.qcow2(settings))
-    _write_and_log(path_of(images[0]), _manifest(settings, ("disk",), _outputs(settings, images)))
+    images = (disk.raw(paths), disk.qcow2(paths))
+    _write_and_log(path_of(images[0]), _manifest(paths, profile, ("disk",), _outputs(paths, profile, images)))
 
 
 def _write_and_log(path: Path, manifest: Manifest) -> None:
@@ -78,20 +80,20 @@ def _write_and_log(path: Path, manifest: Manifest) -> None:
     logger.info(f"{path.name}: {counts}, {len(manifest.outputs.extensions)} extensions")
 
 
-def _manifest(settings: Settings, image_logs: Sequence[str], outputs: Outputs | None) -> Manifest:
+def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs: Outputs | None) -> Manifest:
     return Manifest(
         format=FORMAT,
-        profile=materials.profile(settings),
-        tcbuild=materials.checkout(settings),
-        inputs=materials.collect(settings),
-        tools=materials.tools(settings),
-        config=sha256_file(settings.config) if settings.config.is_file() else "",
-        commands=commands(settings, image_logs) if outputs else {},
+        profile=materials.profile(paths, profile),
+        tcbuild=materials.checkout(paths, profile),
+        inputs=materials.collect(paths, profile),
+        tools=materials.tools(paths, profile),
+        config=sha256_file(paths.config) if paths.config.is_file() else "",
+        commands=commands(paths, profile, image_logs) if outputs else {},
         outputs=outputs,
     )
 
 
-def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def commands(paths: Paths, profile: Profile, images: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return task -> the commands in the log of its last run.
 
     images: which of the tasks `iso` and `disk` to include.  A task without logged commands is
@@ -99,49 +101,50 @@ def commands(settings: Settings, images: Sequence[str]) -> dict[str, tuple[str, 
     """
     logs = LOGS | {image: (image,) for image in images}
     compiled: list[str] = []
-    for name in materials.extensions(settings):
+    for name in materials.extensions(paths, profile):
         logs[f"tcz:{name}"] = (f"tcz-{name}",)
         if recipe.exists(name):
-            for origin in plan.recipe_of(settings.profile, name).origin:
+            for origin in plan.recipe_of(profile, name).origin:
                 compiled += origin.log_names()
     logs["npm"] = tuple(sorted(set(compiled)))
     found = {}
     for task, names in logs.items():
-        texts = [path.read_text(errors="replace") for path in _log_files(settings, names)]
+        texts = [path.read_text(errors="replace") for path in _log_files(paths, names)]
         lines = [line for text in texts for line in COMMAND.findall(text)]
         if lines:
-            found[task] = tuple(redaction.command(settings, line) for line in lines)
+            found[task] = tuple(redaction.command(paths, line) for line in lines)
     return dict(sorted(found.items()))
 
 
-def _log_files(settings: Settings, names: Sequence[str]) -> list[Path]:
-    paths = [settings.logs / f"{name}.log" for name in names]
-    return [path for path in paths if path.is_file()]
+def _log_files(paths: Paths, names: Sequence[str]) -> list[Path]:
+    logs = [paths.logs / f"{name}.log" for name in names]
+    return [path for path in logs if path.is_file()]
 
 
 def _outputs(
-    settings: Settings,
+    paths: Paths,
+    profile: Profile,
     images: Sequence[Path],
     files: tuple[File, ...] = (),
     outside: tuple[File, ...] = (),
 ) -> Outputs:
-    release = installed.kernel_release(settings)
-    every = plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand", "initrd")
-    names = embedded.with_dependencies(settings.tcz, every, release)
-    digests = (settings.kernel / "modules.sha256").read_text().splitlines()
+    release = installed.kernel_release(paths, profile)
+    every = plan.extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd")
+    names = embedded.with_dependencies(paths.tcz, every, release)
+    digests = (paths.kernel / "modules.sha256").read_text().splitlines()
     modules = [line.split("  ", 1) for line in digests]
-    root = settings.kernel / "modules"
+    root = paths.kernel / "modules"
     kernel = Kernel(
         release=release,
-        config=file_of(settings.kernel / "config"),
-        vmlinuz=file_of(settings.kernel / "vmlinuz64"),
+        config=file_of(paths.kernel / "config"),
+        vmlinuz=file_of(paths.kernel / "vmlinuz64"),
         modules=tuple(File(path, (root / path).stat().st_size, sha256) for sha256, path in modules),
     )
     return Outputs(
         images=tuple(file_of(path) for path in images),
         kernel=kernel,
-        core=archive_members.of_core(settings.core),
-        extensions=tuple(_extension(settings.tcz / f"{name}.tcz") for name in sorted(names)),
+        core=archive_members.of_core(paths.core),
+        extensions=tuple(_extension(paths.tcz / f"{name}.tcz") for name in sorted(names)),
         files=files,
         outside=outside,
     )

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.config import inputs, plan, recipe, recipe_lock
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.profile import load as load_profile
+from tasks.config.settings import Paths
 from tasks.formats import debian_control
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import LockedPackage, load_lock
@@ -37,53 +39,56 @@ FOLDERS = ("tasks",)
 CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
 
-def profile(settings: Settings) -> ProfileUsed:
+def profile(paths: Paths, profile: Profile) -> ProfileUsed:
     """Return the resolved profile, without secrets."""
     given = {}
-    if settings.fragments != settings.profile.kernel.fragments:
-        given["fragments"] = ",".join(settings.fragments)
-    kernel = dataclasses.replace(settings.profile.kernel, fragments=settings.fragments)
-    resolved = dataclasses.asdict(dataclasses.replace(settings.profile, kernel=kernel))
-    return ProfileUsed(settings.name, given, redaction.table(resolved))
+    if profile.kernel.fragments != load_profile(paths.name).kernel.fragments:
+        given["fragments"] = ",".join(profile.kernel.fragments)
+    return ProfileUsed(paths.name, given, redaction.table(dataclasses.asdict(profile)))
 
 
-def extensions(settings: Settings) -> list[str]:
+def extensions(paths: Paths, profile: Profile) -> list[str]:
     """Return the extensions on the image or in its core with their dependencies, in the plan's order."""
-    found = plan.plan(settings.profile, load_lock(settings.pinned_lock))
-    return found.closure(plan.extensions_at(settings.profile, "onboot", "copy2fs", "ondemand", "initrd"))
+    found = plan.plan(profile, load_lock(paths.pinned_lock))
+    return found.closure(plan.extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
 
-def recipes(settings: Settings) -> list[str]:
+def recipes(paths: Paths, profile: Profile) -> list[str]:
     """Return those of `extensions` that have a recipe."""
-    return [name for name in extensions(settings) if recipe.exists(name)]
+    return [name for name in extensions(paths, profile) if recipe.exists(name)]
 
 
-def collect(settings: Settings) -> tuple[Input, ...]:
+def collect(paths: Paths, profile: Profile) -> tuple[Input, ...]:
     """Return the inputs that were fetched for the profile, sorted.
 
     They include inputs of the checkout's other extensions, because the lock covers these too;
     nothing is fetched for them.  Raises `UserError` if a file of the builder's own is missing.
     """
-    found = [*_debs(settings), *_sources(settings), *_upstream_extensions(settings), *_images(settings)]
-    for name in recipes(settings):
-        found += [_origin(name, file) for file in _origin_files(settings, name)]
+    found = [
+        *_debs(paths, profile),
+        *_sources(paths, profile),
+        *_upstream_extensions(paths, profile),
+        *_images(paths, profile),
+    ]
+    for name in recipes(paths, profile):
+        found += [_origin(name, file) for file in _origin_files(paths, profile, name)]
     return tuple(sorted(found, key=lambda item: (item.kind, item.name, item.sha256, item.used_by)))
 
 
-def _debs(settings: Settings) -> list[Input]:
+def _debs(paths: Paths, profile: Profile) -> list[Input]:
     users: dict[str, list[str]] = {}
-    lock = inputs.used_lock(settings)
-    kernel = settings.profile.kernel.source.locked_in(lock)
+    lock = inputs.used_lock(paths)
+    kernel = profile.kernel.source.locked_in(lock)
     for name in recipe.names():
-        for origin in plan.recipe_of(settings.profile, name).origin:
+        for origin in plan.recipe_of(profile, name).origin:
             for package in origin.apt_packages():
                 users.setdefault(package, []).append(name)
     found = []
     for locked in lock.package:
-        core = locked.name in settings.profile.core.packages
+        core = locked.name in profile.core.packages
         used_by = ["kernel"] if locked == kernel else []
         used_by += [*(["core"] if core else []), *users.get(locked.name, [])]
-        found.append(_deb(locked, locked.cached_in(settings.cache), used_by))
+        found.append(_deb(locked, locked.cached_in(paths.cache), used_by))
     return found
 
 
@@ -119,35 +124,35 @@ def control(deb: Path, fields: tuple[str, ...]) -> Mapping[str, str]:
     return next(iter(debian_control.stanzas(said)), {})
 
 
-def _sources(settings: Settings) -> list[Input]:
+def _sources(paths: Paths, profile: Profile) -> list[Input]:
     """Return the sources of kernel, core and container images that are not packages."""
-    lock = inputs.used_lock(settings)
-    users = dict.fromkeys(inputs.sources(settings.profile), "kernel")
-    users |= dict.fromkeys(settings.profile.core.archives, "core")
-    users |= {image.source: "iso" for image in settings.profile.images if image.source in users}
+    lock = inputs.used_lock(paths)
+    users = dict.fromkeys(inputs.sources(profile), "kernel")
+    users |= dict.fromkeys(profile.core.archives, "core")
+    users |= {image.source: "iso" for image in profile.images if image.source in users}
     found = []
     for source, user in users.items():
-        material = source.material(lock, settings.cache)
+        material = source.material(lock, paths.cache)
         if material:
             found.append(Input(*material, used_by=(user,)))
     return found
 
 
-def _upstream_extensions(settings: Settings) -> list[Input]:
+def _upstream_extensions(paths: Paths, profile: Profile) -> list[Input]:
     found = []
-    tcz = settings.profile.tcz.strip("/")
-    for item in inputs.used_lock(settings).extension:
+    tcz = profile.tcz.strip("/")
+    for item in inputs.used_lock(paths).extension:
         where = f"mirrors: {tcz}/{item.name}.tcz"
         more = {"md5": item.md5, "deps": item.deps, "used_by": (item.name,)}
         found.append(Input("tcz", item.name, item.sha256, item.size, where, **more))  # type: ignore[arg-type]
     return found
 
 
-def _images(settings: Settings) -> list[Input]:
-    lock = inputs.used_lock(settings)
+def _images(paths: Paths, profile: Profile) -> list[Input]:
+    lock = inputs.used_lock(paths)
     found = []
-    for image in settings.profile.images:
-        material = image.source.material(lock, settings.cache)
+    for image in profile.images:
+        material = image.source.material(lock, paths.cache)
         if material is None:
             raise UserError(f"{image.source.label()} was not fetched yet", "./doit fetch")
         found.append(
@@ -164,11 +169,11 @@ def _images(settings: Settings) -> list[Input]:
     return found
 
 
-def _origin_files(settings: Settings, name: str) -> tuple[OriginFile, ...]:
+def _origin_files(paths: Paths, profile: Profile, name: str) -> tuple[OriginFile, ...]:
     """Return the locked files of a recipe: those last fetched, else those of the committed lock."""
-    used = recipe_lock.used_lock(settings, name)
+    used = recipe_lock.used_lock(paths, name)
     committed = recipe_lock.committed_lock(name)
-    origins = recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name))
+    origins = recipe_lock.lockable_origins(plan.recipe_of(profile, name))
     return tuple(
         file for origin in origins for file in used.of(origin.identity()) or committed.of(origin.identity())
     )
@@ -179,21 +184,21 @@ def _origin(name: str, file: OriginFile) -> Input:
     return Input("origin", file.name, file.sha256, file.size, where, used_by=(name,))
 
 
-def checkout(settings: Settings) -> Tcbuild:
+def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     """Return the commit of tcbuild, and the files of the checkout that the image depends on."""
-    paths = {ROOT / name for name in ALWAYS}
+    wanted = {ROOT / name for name in ALWAYS}
     for folder in FOLDERS:
-        paths |= {path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
+        wanted |= {path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
     # No locks: the inputs list the locked files that were used.
-    paths |= {*settings.profile_files, *config_files(settings)}
-    paths |= set(patch_files(settings))
-    if settings.profile.core.rootfs:
-        paths |= set((ROOT / "rootfs").rglob("*"))
-    if settings.profile.system.mydata:
-        paths |= set((ROOT / settings.profile.system.mydata).rglob("*"))
-    for name in recipes(settings):
-        paths |= {*recipe.files(name), *recipe.own_files(name)}
-    files = [checkout_file(path) for path in sorted(paths) if path.is_symlink() or path.is_file()]
+    wanted |= {*paths.profile_files, *config_files(profile)}
+    wanted |= set(patch_files(profile))
+    if profile.core.rootfs:
+        wanted |= set((ROOT / "rootfs").rglob("*"))
+    if profile.system.mydata:
+        wanted |= set((ROOT / profile.system.mydata).rglob("*"))
+    for name in recipes(paths, profile):
+        wanted |= {*recipe.files(name), *recipe.own_files(name)}
+    files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
     commit, dirty = _git()
     return Tcbuild(commit, dirty, hashlib.sha256(code.encode()).hexdigest(), tuple(files))
@@ -222,10 +227,10 @@ def _git() -> tuple[str, bool]:
     return head.stdout.strip(), bool(state.stdout.strip())
 
 
-def tools(settings: Settings) -> Tools:
+def tools(paths: Paths, profile: Profile) -> Tools:
     """Return the versions of the machine's tools, as its package managers report them."""
     groups = host.groups()
-    chosen = settings.profile.kernel.toolchain
+    chosen = profile.kernel.toolchain
     wanted = set(groups["build"].values())
     if chosen != "host":
         wanted |= set(groups["toolchain"].values())
@@ -238,9 +243,9 @@ def tools(settings: Settings) -> Tools:
     debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
     python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(ROOT)}
     # Making a build root takes minutes, so a missing one is left to the kernel's task.
-    if not build_root.is_made(settings.cache, chosen):
+    if not build_root.is_made(paths.cache, chosen):
         return Tools(debian, python, chosen)
-    return Tools(debian, python, build_root.ready(settings.cache, chosen).fingerprint)
+    return Tools(debian, python, build_root.ready(paths.cache, chosen).fingerprint)
 
 
 def _python_package(name: str) -> str:

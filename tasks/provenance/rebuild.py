@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.config import inputs, profile, recipe, recipe_lock
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths, Settings
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
@@ -45,16 +46,16 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
     if wanted.outputs is None or not wanted.outputs.files:
         raise UserError(f"{source} is not the manifest of an ISO", "take ISO.manifest.json beside the ISO")
     _check_names(wanted, source)
-    _check_tools(settings, wanted, anyway)
-    with _build_folder(settings, folder / out if out else None) as top:
+    _check_tools(settings.paths, settings.profile, wanted, anyway)
+    with _build_folder(settings.paths, folder / out if out else None) as top:
         checkout = top / "checkout"
         _copy(wanted, checkout)
         _pin(wanted, checkout)
         words = [f"{name}={value}" for name, value in sorted(wanted.profile.variables.items())]
         words += [f"profile={wanted.profile.name}", "frozen=1", f"out={top / 'result'}"]
-        words += ["offline=1"] if settings.offline else []
+        words += ["offline=1"] if settings.network.offline else []
         logger.info(f"rebuild: ./doit iso {' '.join(words)} in {checkout}")
-        _build(checkout, words, settings, top / "rebuild.log")
+        _build(checkout, words, settings.paths, top / "rebuild.log")
         made = manifest_schema.load(
             top / "result" / f"{wanted.outputs.images[0].path}{manifest_schema.ENDING}"
         )
@@ -74,8 +75,8 @@ def _check_names(wanted: Manifest, source: str) -> None:
         raise UserError(f"{source}: tcbuild does not write such an image name or such variables")
 
 
-def _check_tools(settings: Settings, wanted: Manifest, anyway: bool) -> None:
-    found = [*_tcbuild_differences(wanted), *_tool_differences(settings, wanted)]
+def _check_tools(paths: Paths, profile: Profile, wanted: Manifest, anyway: bool) -> None:
+    found = [*_tcbuild_differences(wanted), *_tool_differences(paths, profile, wanted)]
     if not found:
         return
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
@@ -105,8 +106,8 @@ def _current_file(file: CheckoutFile, path: Path) -> CheckoutFile:
     return found if found.path == file.path else CheckoutFile(file.path)
 
 
-def _tool_differences(settings: Settings, wanted: Manifest) -> Iterator[str]:
-    here = materials.tools(settings)
+def _tool_differences(paths: Paths, profile: Profile, wanted: Manifest) -> Iterator[str]:
+    here = materials.tools(paths, profile)
     for what in ("debian", "python"):
         now, before = getattr(here, what), getattr(wanted.tools, what)
         for name in sorted(now.keys() | before.keys()):
@@ -115,7 +116,7 @@ def _tool_differences(settings: Settings, wanted: Manifest) -> Iterator[str]:
 
 
 @contextmanager
-def _build_folder(settings: Settings, out: Path | None) -> Iterator[Path]:
+def _build_folder(paths: Paths, out: Path | None) -> Iterator[Path]:
     """Yield the folder to build in: `out`, which must be empty, or a temporary one."""
     if out is not None:
         if out.exists() and any(out.iterdir()):
@@ -123,8 +124,8 @@ def _build_folder(settings: Settings, out: Path | None) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         yield out.absolute()
         return
-    settings.output.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="rebuild-", dir=settings.output))
+    paths.output.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="rebuild-", dir=paths.output))
     try:
         yield folder
     finally:
@@ -187,10 +188,10 @@ def _inputs_of_kind(wanted: Manifest, kind: str) -> list[manifest_schema.Input]:
     return [one for one in wanted.inputs if one.kind == kind]
 
 
-def _build(checkout: Path, words: Sequence[str], settings: Settings, log: Path) -> None:
+def _build(checkout: Path, words: Sequence[str], paths: Paths, log: Path) -> None:
     """Run `./doit iso`.  Raises `UserError` with the build's own message if it fails."""
     # No shared cache: the same bytes from there would prove nothing.
-    environment = {"TCBUILD_CACHE": str(settings.cache), "TCBUILD_SHARED_CACHE": ""}
+    environment = {"TCBUILD_CACHE": str(paths.cache), "TCBUILD_SHARED_CACHE": ""}
     environment["TCBUILD_CWD"] = str(checkout)
     lines: list[str] = []
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.util.checkout import ROOT
 from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
@@ -50,12 +50,12 @@ def table(values: Any) -> Any:
     return text(values) if isinstance(values, str) else values
 
 
-def command(settings: Settings, line: str) -> str:
+def command(paths: Paths, line: str) -> str:
     """Return a logged command without secrets, and with placeholders for folders and job counts."""
     line = with_final_names(text(line))
     folders = {
-        str(settings.output): "${OUTPUT}",
-        str(settings.cache): "${CACHE}",
+        str(paths.output): "${OUTPUT}",
+        str(paths.cache): "${CACHE}",
         str(ROOT): "${CHECKOUT}",
     }
     for folder in sorted(folders, key=len, reverse=True):

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.provenance import manifest, manifest_schema, signature
 from tasks.provenance.manifest_schema import Input, Manifest, Outputs
 from tasks.provenance.purl import purl
@@ -26,14 +26,14 @@ BUILDER = "tag:tcbuild.example,2026:own-machine"
 ENDING = ".provenance.json"
 
 
-def build(settings: Settings, key: str) -> None:
+def build(paths: Paths, key: str) -> None:
     """Write ISO.provenance.json; with a `key` (path of a secret key), sign it and the manifest.
 
     Raises `UserError` if the ISO has no manifest, or the key cannot be used.
     """
-    where = manifest.path_of(settings.iso)
+    where = manifest.path_of(paths.iso)
     made = manifest_schema.load(where)
-    final = settings.iso.with_name(settings.iso.name + ENDING)
+    final = paths.iso.with_name(paths.iso.name + ENDING)
     digest = manifest.file_of(where).sha256
     write_if_changed(final, json.dumps(statement(made, where.name, digest), indent=1, sort_keys=True) + "\n")
     logger.info(f"{final.name}: {len(made.inputs)} inputs")

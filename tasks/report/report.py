@@ -15,7 +15,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
@@ -42,25 +43,26 @@ SHOWN_OBJECTS = 50
 SHOWN_FOLDERS = 20
 
 
-def build(settings: Settings, tasks: Sequence[Any]) -> None:
+def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
     """Write artifacts/PROFILE/report.html and print its path.  tasks: all there are.
 
     Raises `UserError` if nothing has been built yet.
     """
-    runs, faults = run_history.load(settings.output)
+    runs, faults = run_history.load(paths.output)
     for fault in faults:
         logger.warning(f"record {fault}")
-    found = sizes.collect(settings, runs)
+    found = sizes.collect(paths, runs)
     if not runs and not found:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
-    parts = sizes.objects(settings) if sizes.has_objects(settings) else []
-    path = settings.output / "report.html"
-    write_atomic(path, page(settings, runs, found, parts, tasks))
+    parts = sizes.objects(paths) if sizes.has_objects(paths) else []
+    path = paths.output / "report.html"
+    write_atomic(path, page(paths, profile, runs, found, parts, tasks))
     logger.info(str(path))
 
 
 def page(
-    settings: Settings,
+    paths: Paths,
+    profile: Profile,
     runs: Sequence[Run],
     found: Sequence[Size],
     parts: Sequence[CodeSize],
@@ -68,19 +70,19 @@ def page(
 ) -> bytes:
     """Return the page as HTML.  runs: oldest first; parts: the kernel's objects, if known."""
     last = runs[-1] if runs else None
-    diff = settings.config.with_name("diff.txt")
-    release = settings.kernel / "release"
+    diff = paths.config.with_name("diff.txt")
+    release = paths.kernel / "release"
     return render(
         TEMPLATE,
-        profile=settings.name,
-        description=settings.profile.description,
+        profile=paths.name,
+        description=profile.description,
         facts=_facts(release.read_text().strip() if release.is_file() else "", last, found),
         last=last,
         when=_when(last) if last else "",
         waterfall=chart.waterfall(last.tasks, last.started, last.seconds) if last else "",
-        cause=_cause(settings, last) if last else "",
-        task_table=_task_table(settings, last) if last else "",
-        run_table=_run_table(settings, runs),
+        cause=_cause(paths, last) if last else "",
+        task_table=_task_table(paths, last) if last else "",
+        run_table=_run_table(paths, runs),
         size_table=_size_table(found),
         modules=_modules(found),
         kernel=_kernel(parts),
@@ -92,9 +94,9 @@ def page(
 # --- the last run ----------------------------------------------------------
 
 
-def causes(settings: Settings, one: Run) -> list[str]:
+def causes(paths: Paths, one: Run) -> list[str]:
     """Return the causes of a run, a line each: all reasons except files that the run itself wrote."""
-    made = {str(settings.output / path) for task in one.tasks for path in task.sizes}
+    made = {str(paths.output / path) for task in one.tasks for path in task.sizes}
     root_causes: dict[str, None] = {}
     never_built = []
     for task in one.tasks:
@@ -120,8 +122,8 @@ def _shortened(names: Sequence[str], between: str = ", ") -> str:
     return between.join(names[:SHOWN_CAUSES]) + (f"{between}and {more} more" if more > 0 else "")
 
 
-def _cause(settings: Settings, one: Run) -> str:
-    return _shortened(causes(settings, one), "; ") or "not recorded"
+def _cause(paths: Paths, one: Run) -> str:
+    return _shortened(causes(paths, one), "; ") or "not recorded"
 
 
 def _facts(release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[str, str]]:
@@ -161,8 +163,8 @@ def _day(one: Run) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(one.started))
 
 
-def _task_table(settings: Settings, last: Run) -> Markup:
-    makers = {str(settings.output / path): task.name for task in last.tasks for path in task.sizes}
+def _task_table(paths: Paths, last: Run) -> Markup:
+    makers = {str(paths.output / path): task.name for task in last.tasks for path in task.sizes}
     rows = [_task_row(task, last, makers) for task in last.tasks]
     heads = ("Task", "Why it ran", "Began", "Took", "Processor", "Outcome")
     return chart.table("What was rebuilt, and why", heads, rows)
@@ -188,11 +190,11 @@ def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
     ]
 
 
-def _run_table(settings: Settings, runs: Sequence[Run]) -> Markup:
+def _run_table(paths: Paths, runs: Sequence[Run]) -> Markup:
     rows = [
         [
             Cell(_when(one), one.name),
-            Cell(_cause(settings, one)),
+            Cell(_cause(paths, one)),
             chart.number(len(one.tasks), str(len(one.tasks))),
             chart.number(one.seconds, chart.seconds_text(one.seconds)),
             chart.number(cpu := total_cpu(one), "" if cpu is None else chart.seconds_text(cpu)),

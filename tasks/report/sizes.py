@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths
 from tasks.engine import run_history
 from tasks.engine.run_history import Run
 from tasks.util.errors import UserError
@@ -71,13 +71,13 @@ class Size:
         return self.label.strip()
 
 
-def collect(settings: Settings, runs: Sequence[Run]) -> list[Size]:
+def collect(paths: Paths, runs: Sequence[Run]) -> list[Size]:
     """Return the sizes of all built parts, images first, with their history in `runs`."""
-    now = _measure(settings)
+    now = _measure(paths)
     states, made = _replay(runs)
     now |= _sums(now, now)
     found = []
-    for key in _order(settings, now):
+    for key in _order(paths, now):
         past = [state[key] for state, keys in zip(states, made, strict=True) if key in keys and key in state]
         if key in (REST, ALL_MODULES, ALL_TCZ):
             past = [sums[key] for state in states if key in (sums := _sums(state, now))]
@@ -86,14 +86,14 @@ def collect(settings: Settings, runs: Sequence[Run]) -> list[Size]:
     return found
 
 
-def _measure(settings: Settings) -> dict[str, int]:
+def _measure(paths: Paths) -> dict[str, int]:
     """Return key -> bytes of the files in the output folder."""
-    output = settings.output
-    images = [settings.iso, *(settings.iso.with_suffix(ending) for ending in (".img", ".qcow2"))]
+    output = paths.output
+    images = [paths.iso, *(paths.iso.with_suffix(ending) for ending in (".img", ".qcow2"))]
     parts = [output / name for name in (CORE, BASE, MODULES)]
-    paths = [*images, settings.kernel / "vmlinuz64", settings.kernel / "modules", *parts]
-    paths += sorted(settings.tcz.glob("*.tcz"))
-    return _by_key(dict(run_history.sizes_of([str(path) for path in paths], output)))
+    files = [*images, paths.kernel / "vmlinuz64", paths.kernel / "modules", *parts]
+    files += sorted(paths.tcz.glob("*.tcz"))
+    return _by_key(dict(run_history.sizes_of([str(path) for path in files], output)))
 
 
 def _by_key(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -142,8 +142,8 @@ def _is_tcz(key: str) -> bool:
     return key.startswith(TCZ_KEY) and key.endswith(".tcz")
 
 
-def _order(settings: Settings, now: Mapping[str, int]) -> Iterator[str]:
-    top = [f"{settings.iso.stem}{ending}" for ending in (".iso", ".img", ".qcow2")]
+def _order(paths: Paths, now: Mapping[str, int]) -> Iterator[str]:
+    top = [f"{paths.iso.stem}{ending}" for ending in (".iso", ".img", ".qcow2")]
     top += ["kernel/vmlinuz64", CORE, BASE, MODULES, REST, ALL_MODULES, ALL_TCZ]
     yield from (key for key in top if key in now)
     rest = [key for key in now if key not in top]
@@ -182,9 +182,9 @@ class CodeSize:
         return self.text + self.data + self.bss
 
 
-def has_objects(settings: Settings) -> bool:
+def has_objects(paths: Paths) -> bool:
     """Return whether the build folder holds the objects of the kernel."""
-    return bool(_archives(settings.build))
+    return bool(_archives(paths.build))
 
 
 def _archives(build: Path) -> list[str]:
@@ -198,18 +198,18 @@ def _archives(build: Path) -> list[str]:
     return sorted(str(path.relative_to(build)) for path in found)
 
 
-def objects(settings: Settings) -> list[CodeSize]:
+def objects(paths: Paths) -> list[CodeSize]:
     """Return the objects built into the kernel, largest first.
 
     Raises `UserError` if there are none, for example because the kernel came from a cache.
     """
-    archives = _archives(settings.build)
+    archives = _archives(paths.build)
     if not archives:
         raise UserError(
-            f"{settings.build} holds no objects of a kernel",
+            f"{paths.build} holds no objects of a kernel",
             "a kernel from the shared cache has none; ./doit kernel without that cache makes them",
         )
-    said = run(["size", *archives], cwd=settings.build).stdout
+    said = run(["size", *archives], cwd=paths.build).stdout
     matches = [match for line in said.splitlines() if (match := OBJECT.match(line))]
     parts = [CodeSize(match[4], int(match[1]), int(match[2]), int(match[3])) for match in matches]
     return sorted(parts, key=lambda part: (-part.total, part.name))
@@ -230,23 +230,23 @@ def subsystems(parts: Iterable[CodeSize]) -> list[CodeSize]:
 # --- the command -----------------------------------------------------------
 
 
-def print_sizes(settings: Settings, names: Sequence[str], as_json: bool = False) -> None:
+def print_sizes(paths: Paths, names: Sequence[str], as_json: bool = False) -> None:
     """Print the sizes of the built parts and their changes.
 
     names: names or patterns of files, `modules`, `extensions`, or `kernel` for the kernel's
     built-in code.  Raises `UserError` if nothing is built yet, or if nothing has such a name.
     """
     if "kernel" in names:
-        _print_kernel(settings, as_json)
+        _print_kernel(paths, as_json)
         names = [name for name in names if name != "kernel"]
         if not names:
             return
-    runs, faults = run_history.load(settings.output)
-    found = select(collect(settings, runs), names)
+    runs, faults = run_history.load(paths.output)
+    found = select(collect(paths, runs), names)
     if not found:
         raise UserError("nothing is built yet", "./doit iso")
     if as_json:
-        print(json.dumps({"profile": settings.name, "sizes": [_facts(size) for size in found]}, indent=2))
+        print(json.dumps({"profile": paths.name, "sizes": [_facts(size) for size in found]}, indent=2))
         return
     for fault in faults:
         logger.warning(fault)
@@ -294,13 +294,13 @@ def change_text(size: Size) -> tuple[str, str]:
     return f"{size.change:+,}", f"{100 * size.change / size.before:+.1f} %"
 
 
-def _print_kernel(settings: Settings, as_json: bool) -> None:
-    parts = objects(settings)
+def _print_kernel(paths: Paths, as_json: bool) -> None:
+    parts = objects(paths)
     by_folder = subsystems(parts)
     if as_json:
         facts = {"subsystems": by_folder, "objects": parts}
         lists = {key: [vars(part) for part in value] for key, value in facts.items()}
-        print(json.dumps({"profile": settings.name, **lists}, indent=2))
+        print(json.dumps({"profile": paths.name, **lists}, indent=2))
         return
     head = ("text", "data", "bss", "in memory")
     for title, some in (("subsystem", by_folder[:MAX_ROWS]), ("object", parts[:MAX_ROWS])):

@@ -175,7 +175,9 @@ class Launcher:
 
 def of_profile(settings: Settings) -> Launcher:
     """Return the launcher of the profile."""
-    return Launcher(settings.profile.compiler, settings.cache, settings.output, settings.offline)
+    return Launcher(
+        settings.profile.compiler, settings.paths.cache, settings.paths.output, settings.network.offline
+    )
 
 
 def _ccache_report(env: dict[str, str]) -> Callable[[], str]:

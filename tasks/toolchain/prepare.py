@@ -21,8 +21,8 @@ def prepare(settings: Settings) -> None:
     table, toolchain = settings.profile.compiler, settings.profile.kernel.toolchain
     launcher.check_toolchain(table, toolchain)
     for group in dict.fromkeys([table.launcher, table.farm]):
-        install_programs(group, offline=settings.offline)
-    build_root.ensure_root(settings.cache, toolchain, offline=settings.offline)
+        install_programs(group, offline=settings.network.offline)
+    build_root.ensure_root(settings.paths.cache, toolchain, offline=settings.network.offline)
     launcher.of_profile(settings).folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
@@ -42,29 +43,31 @@ class Checks:
     check: tuple[Check, ...]
 
 
-def machine(settings: Settings, firmware: Firmware, accel: Accelerator, **changes: object) -> Machine:
+def machine(
+    paths: Paths, profile: Profile, firmware: Firmware, accel: Accelerator, **changes: object
+) -> Machine:
     """Return the machine that boots this profile's image with `firmware`.
 
     changes: further fields of `Machine`.
     """
     if firmware == "direct":
         base = {
-            "kernel": settings.kernel / "vmlinuz64",
-            "initrd": settings.core,
-            "append": " ".join(settings.profile.boot.bootcodes),
+            "kernel": paths.kernel / "vmlinuz64",
+            "initrd": paths.core,
+            "append": " ".join(profile.boot.bootcodes),
         }
     else:
-        base = {"disks": (Disk(settings.iso, "cdrom"),)}
+        base = {"disks": (Disk(paths.iso, "cdrom"),)}
     return Machine(firmware=firmware, accel=accel, **(base | changes))  # type: ignore[arg-type]
 
 
-def accelerator(settings: Settings) -> Accelerator:
+def accelerator(paths: Paths, profile: Profile) -> Accelerator:
     """Return `kvm` if this kernel boots with KVM on this machine, else `tcg`; log the result.
 
     With nested virtualization a guest may hang although /dev/kvm opens, so a test boot decides.
     The result is kept until this machine reboots or QEMU changes.
     """
-    record = settings.output / "accelerator.json"
+    record = paths.output / "accelerator.json"
     here = {
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "qemu": run(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0],
@@ -77,15 +80,15 @@ def accelerator(settings: Settings) -> Accelerator:
                 return "kvm" if known["accelerator"] == "kvm" else "tcg"
         except (ValueError, KeyError, TypeError):
             pass  # a damaged record only costs another test boot
-    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(settings) else "tcg"
+    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(paths, profile) else "tcg"
     write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
     return chosen
 
 
-def _boots_under_kvm(settings: Settings) -> bool:
-    log = settings.logs / "kvm-probe.log"
+def _boots_under_kvm(paths: Paths, profile: Profile) -> bool:
+    log = paths.logs / "kvm-probe.log"
     try:
-        with Guest(machine(settings, "direct", "kvm"), log, limit=KVM_PROBE_SECONDS) as guest:
+        with Guest(machine(paths, profile, "direct", "kvm"), log, limit=KVM_PROBE_SECONDS) as guest:
             guest.expect("Linux version", KVM_PROBE_SECONDS)
     except GuestError:
         text = f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)"
@@ -95,7 +98,9 @@ def _boots_under_kvm(settings: Settings) -> bool:
     return True
 
 
-def interactive(settings: Settings, firmware: str, memory: int, forward: Sequence[str] = ()) -> None:
+def interactive(
+    paths: Paths, profile: Profile, firmware: str, memory: int, forward: Sequence[str] = ()
+) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
     memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
@@ -105,11 +110,11 @@ def interactive(settings: Settings, firmware: str, memory: int, forward: Sequenc
         raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
     ports = parse_forwards(forward)
     changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
-    chosen = machine(settings, firmware, accelerator(settings), **changes)
+    chosen = machine(paths, profile, firmware, accelerator(paths, profile), **changes)
     for host, guest in ports.items():
         logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
     logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
-    scratch = settings.output / "qemu"
+    scratch = paths.output / "qemu"
     scratch.mkdir(parents=True, exist_ok=True)
     command = [*argv(chosen, scratch), "-display", "none", "-serial", "mon:stdio"]
     status = spawn(command, pipes=False).wait()
@@ -117,19 +122,19 @@ def interactive(settings: Settings, firmware: str, memory: int, forward: Sequenc
         raise UserError(f"qemu ended with exit status {status}")
 
 
-def test(settings: Settings, firmwares: tuple[Firmware, ...] = FIRMWARES) -> None:
+def test(paths: Paths, profile: Profile, firmwares: tuple[Firmware, ...] = FIRMWARES) -> None:
     """Boot with each firmware, run the checks of tasks/vm/checks.toml, and power off.
 
     Raises `UserError` with the last lines of the console at the first failed check, panic or
     time-out.
     """
     checks = toml_schema.load(Path(__file__).with_name("checks.toml"), Checks).check
-    release = (settings.kernel / "release").read_text().strip()
-    accel = accelerator(settings)
+    release = (paths.kernel / "release").read_text().strip()
+    accel = accelerator(paths, profile)
     for firmware in firmwares:
         started = time.monotonic()
-        log = settings.logs / f"qemu-{firmware}.log"
-        with Guest(machine(settings, firmware, accel), log, limit=BOOT_SECONDS) as guest:
+        log = paths.logs / f"qemu-{firmware}.log"
+        with Guest(machine(paths, profile, firmware, accel), log, limit=BOOT_SECONDS) as guest:
             guest.login(BOOT_SECONDS)
             booted = time.monotonic() - started
             chosen_checks = [check for check in checks if firmware in check.on]

@@ -69,13 +69,13 @@ class Step:
 
 
 def _without_extensions(place: Workplace) -> None:
-    place.drop(place.settings.tcz, place.settings.iso)
+    place.drop(place.settings.paths.tcz, place.settings.paths.iso)
     place.empty_cache()
 
 
 STEPS = (
     Step("tcz, all cold", ("tcz",), _without_extensions),
-    Step("iso, extensions there", ("iso",), lambda place: place.drop(place.settings.iso)),
+    Step("iso, extensions there", ("iso",), lambda place: place.drop(place.settings.paths.iso)),
     Step("no-op", ("iso",)),
     Step("explain", ("explain", "iso")),
     Step("tcz:tree", ("tcz:tree",)),
@@ -105,7 +105,7 @@ def measure(
 
 def give_extensions(place: Workplace, count: int) -> None:
     """Replace the recipes of a workplace, and what its profile is made of, by `count` made-up ones."""
-    place.drop(place.checkout / "extensions", place.settings.tcz)
+    place.drop(place.checkout / "extensions", place.settings.paths.tcz)
     apt = place.checkout / "profiles/apt.toml"
     apt.write_text(apt.read_text().partition("[[extensions]]")[0])
     profile = place.checkout / "profiles" / f"{PROFILE}.toml"

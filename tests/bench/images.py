@@ -57,7 +57,7 @@ class Rows:
         """Unpack our core into `folder`, as far as this user may."""
         remove_tree(folder)
         folder.mkdir(parents=True)
-        members = initramfs_file.merged(initramfs_file.read_core(self.place.settings.core)).values()
+        members = initramfs_file.merged(initramfs_file.read_core(self.place.settings.paths.core)).values()
         packed = folder.with_suffix(".cpio")
         packed.write_bytes(cpio.write(list(members), mtime=None))
         nodes = [] if os.geteuid() == 0 else ["--nonmatching", "dev/*"]
@@ -77,7 +77,7 @@ class Rows:
         ours = self.place.ours(
             "core",
             prepare=lambda: self._change(self.place.checkout / "rootfs" / changed),
-            makes=self.place.settings.core,
+            makes=self.place.settings.paths.core,
         )
         note = f"one line more in {changed}; mkosi 14 asks the mirror first, by apt-get in the image"
         return Row("core repack", [ours, shell, self._mkosi(root)], REPACK, note)
@@ -120,7 +120,7 @@ class Rows:
         """One extension from the packages it is made of; the shell packs its unpacked folder."""
         peers = self._built()
         self.place.run(f"tcz:{EXTENSION}")
-        made = self.place.settings.tcz / f"{EXTENSION}.tcz"
+        made = self.place.settings.paths.tcz / f"{EXTENSION}.tcz"
         folder, packed = peers / EXTENSION, peers / "shell.tcz"
         remove_tree(folder)
         self.place.run_tool("unsquashfs", "-q", "-n", "-d", folder, made)
@@ -152,18 +152,18 @@ class Rows:
         ours = self.place.settings
         tree = peers / "iso-tree"
         remove_tree(tree)
-        self.place.run_tool("xorriso", "-osirrox", "on", "-indev", ours.iso, "-extract", "/", tree)
+        self.place.run_tool("xorriso", "-osirrox", "on", "-indev", ours.paths.iso, "-extract", "/", tree)
         # As a copy it is read-only, and xorriso writes into isolinux.bin's boot information.
         self.place.run_tool("chmod", "-R", "u+w", tree)
         packed = peers / "shell.iso"
-        words = [*_xorriso(ours), "-o", str(packed), str(tree)]
+        words = [*_xorriso(ours.paths, ours.profile), "-o", str(packed), str(tree)]
         shell = Case("shell", words, peers, {}, lambda: remove_tree(packed), packed)
 
         def prepare() -> None:
-            self.place.drop(ours.iso)
+            self.place.drop(ours.paths.iso)
             self.place.empty_cache()
 
-        case = self.place.ours("iso", prepare=prepare, makes=ours.iso)
+        case = self.place.ours("iso", prepare=prepare, makes=ours.paths.iso)
         return Row("iso", [case, shell], note="ours also lays out the tree and makes the EFI image")
 
     def noop(self) -> Row:
@@ -186,9 +186,15 @@ class Rows:
         absent = "" if program else "not installed (apt: qemu-system-x86)"
         boot = [sys.executable, "-m", "tests.bench.boot"]
         codes = " ".join(settings.profile.boot.bootcodes)
-        by_hand: list[str | Path] = [*boot, "direct", settings.kernel / "vmlinuz64", settings.core, codes]
+        by_hand: list[str | Path] = [
+            *boot,
+            "direct",
+            settings.paths.kernel / "vmlinuz64",
+            settings.paths.core,
+            codes,
+        ]
         cases = [
-            Case("tcbuild", [*boot, "bios", settings.iso], self.place.checkout, self.place.env),
+            Case("tcbuild", [*boot, "bios", settings.paths.iso], self.place.checkout, self.place.env),
             Case("by hand", by_hand, self.place.checkout, self.place.env, absent=absent),
         ]
         timeout = settings.profile.boot.timeout

@@ -23,6 +23,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.bench.measure import Case, Row, Target, why
 from tests.bench.workplace import TREE, Workplace, edit, script
+from tests.support.settings import with_values
 
 SYMBOL = "SQUASHFS_LZO"
 SOURCE = "fs/squashfs/dir.c"  # built in by both configs
@@ -39,12 +40,12 @@ class Peer:
         ours = place.settings
         self.build = self.folder / "build"
         # make's environment is ours but for the ccache.
-        self.env = {**kbuild.of_profile(replace(ours, cache=self.folder)).env} | {
+        self.env = {**kbuild.of_profile(with_values(ours, cache=self.folder)).env} | {
             "PATH": f"{Path(sys.prefix, 'bin')}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.folder / "home"),
             "LC_ALL": "C",
         }
-        self.env["CCACHE_BASEDIR"] = str(ours.output)
+        self.env["CCACHE_BASEDIR"] = str(ours.paths.output)
 
     def fresh(self, *, keep_cache: bool = False) -> None:
         """Leave nothing but the .config of ours (and a filled ccache)."""
@@ -54,11 +55,11 @@ class Peer:
             remove_tree(self.folder / name)
         (self.folder / "home/bin").mkdir(parents=True, exist_ok=True)
         self.build.mkdir(parents=True)
-        shutil.copyfile(self.place.settings.config, self.build / ".config")
+        shutil.copyfile(self.place.settings.paths.config, self.build / ".config")
 
     def symbol(self, value: str) -> None:
         """Switch the symbol in .config, as a person does before `make olddefconfig`."""
-        tool = self.place.settings.linux / "scripts/config"
+        tool = self.place.settings.paths.linux / "scripts/config"
         switch = "-e" if value == "y" else "-d"
         self.place.run_tool(tool, "--file", self.build / ".config", switch, SYMBOL)
 
@@ -79,7 +80,7 @@ class Make(Peer):
 
     def argv(self, *, configure: bool = False, install: bool = False) -> list[str]:
         """Return the commands: [olddefconfig,] the goals[, install and modules_install]."""
-        ours = str(self.place.settings.build)
+        ours = str(self.place.settings.paths.build)
         make = [word.replace(ours, str(self.build)) for word in kbuild.of_profile(self.place.settings).argv]
         commands: list[list[str]] = [[*make, "olddefconfig"]] if configure else []
         commands.append([*make, f"-j{kbuild.jobs()}", *GOALS])
@@ -117,7 +118,7 @@ class Tuxmake(Peer):
         ours = self.place.settings
         wrapped = any("ccache" in word for word in kbuild.of_profile(ours).argv)
         return [
-            *("tuxmake", "-C", str(ours.linux), "-b", str(self.build), "-o", str(self.folder / "out")),
+            *("tuxmake", "-C", str(ours.paths.linux), "-b", str(self.build), "-o", str(self.folder / "out")),
             *("--runtime", "null", "-a", "x86_64", "-t", "gcc", "-w", "ccache" if wrapped else "none"),
             *("-k", str(self.folder / "wanted.config"), "-j", str(kbuild.jobs()), "-z", "none", "-q"),
             *("kernel", "modules"),
@@ -127,7 +128,7 @@ class Tuxmake(Peer):
         """As for all; it takes the configuration from a file of its own and keeps the build folder."""
         super().fresh(keep_cache=keep_cache)
         (self.build / ".config").unlink()
-        shutil.copyfile(self.place.settings.config, self.folder / "wanted.config")
+        shutil.copyfile(self.place.settings.paths.config, self.folder / "wanted.config")
 
 
 class Rows:
@@ -158,12 +159,12 @@ class Rows:
 
     def _fresh_ours(self, *, keep_cache: bool = False) -> None:
         ours: Settings = self.place.settings
-        self.place.drop(ours.build, ours.kernel, ours.config.parent)
+        self.place.drop(ours.paths.build, ours.paths.kernel, ours.paths.config.parent)
         if not keep_cache:
             self.place.empty_cache()
 
     def _configured(self) -> None:
-        if not self.place.settings.config.is_file():
+        if not self.place.settings.paths.config.is_file():
             self.place.run("kconfig")
 
     def _built(self) -> None:
@@ -245,7 +246,7 @@ class Rows:
         def change() -> None:
             number = next(self.edits)
             text = f"\nint bench_{number}(void);\nint bench_{number}(void) {{ return {number}; }}\n"
-            edit(self.place.settings.linux / SOURCE, text)
+            edit(self.place.settings.paths.linux / SOURCE, text)
 
         tree = replace(self.place, settings=self.place.with_profile(TREE))
         tree.run("kernel")

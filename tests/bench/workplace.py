@@ -7,17 +7,18 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config import inheritance
 from tasks.config.profile import Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.bench.measure import OURS, Case, meter
 from tests.support.built import copy_checkout
+from tests.support.settings import with_values
 
 DATA = Path(__file__).parent / "data"
 PROFILE = "bench"
@@ -36,7 +37,7 @@ class Workplace:
     @property
     def peers(self) -> Path:
         """Folder of what peers make; below ours, so that ccache treats the paths alike."""
-        return self.settings.output / "peers"
+        return self.settings.paths.output / "peers"
 
     @property
     def env(self) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Workplace:
 
     def doit(self, *words: str) -> list[str]:
         """Return the command a person would type."""
-        return [str(self.checkout / "doit"), *words, f"profile={self.settings.name}"]
+        return [str(self.checkout / "doit"), *words, f"profile={self.settings.paths.name}"]
 
     def run(self, *words: str) -> None:
         """Bring something about before measurements.  Raises `UserError` if it fails."""
@@ -57,14 +58,14 @@ class Workplace:
 
     def run_tool(self, *argv: str | Path, env: Mapping[str, str] | None = None) -> None:
         """Run a program before measurements.  Raises `UserError` if it fails."""
-        meter(argv, self.settings.output, env)
+        meter(argv, self.settings.paths.output, env)
 
     def with_profile(self, name: str) -> Settings:
         """Return the settings of another profile of this checkout."""
         profile = inheritance.load(self.checkout / "profiles", name, Profile)
         output = self.checkout / "artifacts" / name
         fragments = profile.kernel.fragments
-        return replace(self.settings, name=name, profile=profile, output=output, fragments=fragments)
+        return with_values(self.settings, name=name, profile=profile, output=output, fragments=fragments)
 
     def empty_cache(self) -> None:
         """Drop all that could make a build a look-up: ccache and whatever lies beside it."""
@@ -114,7 +115,7 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
     remove_tree(cache / KEPT)
     (cache / KEPT).symlink_to(shared)
     profile = inheritance.load(checkout / "profiles", PROFILE, Profile)
-    settings = Settings(PROFILE, profile, False, False, profile.kernel.fragments, artifacts / PROFILE, cache)
+    settings = Settings(Paths(PROFILE, artifacts / PROFILE, cache), profile)
     return Workplace(checkout, cache, settings)
 
 

@@ -152,8 +152,8 @@ class World:
         (folder / "upstream").mkdir()
         tcz = squashfs(folder / "upstream", {"usr/local/share/upstream": "content\n" * 1000})
         files = {
-            "linux.tar": cut_source(image.linux),
-            "rootfs64.gz": (image.output / "rootfs64.gz").read_bytes(),
+            "linux.tar": cut_source(image.paths.linux),
+            "rootfs64.gz": (image.paths.output / "rootfs64.gz").read_bytes(),
             "tcz/upstream.tcz": tcz,
         }
         for path, content in files.items():

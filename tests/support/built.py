@@ -17,7 +17,7 @@ from tasks.util.checkout import ROOT
 def built() -> Settings:
     """Return the settings of the image in artifacts/; fails if `./doit iso` has not been run."""
     settings = variables.resolve({}, ROOT / "artifacts")
-    assert settings.iso.is_file(), "run these tests by ./doit test, which builds the image first"
+    assert settings.paths.iso.is_file(), "run these tests by ./doit test, which builds the image first"
     return settings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tasks.cache.entry import Manifest
 from tasks.cache.store import Folder
 from tasks.config.settings import Settings
 from tasks.origins.sources import file as file_source
+from tests.support.settings import with_values
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -85,4 +85,4 @@ def settings_of(checkout: Path, settings: Settings) -> Settings:
     (output / "kconfig").mkdir(parents=True)
     (output / "kconfig/config").write_text("CONFIG_X=y\n")
     store = str(checkout.parent / "store")
-    return dataclasses.replace(settings, shared_cache=store, output=output)
+    return with_values(settings, shared_cache=store, output=output)

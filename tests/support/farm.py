@@ -27,6 +27,7 @@ from tasks.config.settings import Settings
 from tasks.kernel import kbuild
 from tasks.util.files import sha256_file
 from tasks.util.process import clean_env, run
+from tests.support.settings import with_values
 
 FILES = 80
 KILL_AFTER = 16  # objects
@@ -86,31 +87,31 @@ def build(settings: Settings, jobs: int = 4) -> None:
         argv: list[str | Path] = [
             "make",
             "-C",
-            settings.build,
+            settings.paths.build,
             "-f",
-            settings.linux / "Makefile",
-            f"SRC={settings.linux}",
+            settings.paths.linux / "Makefile",
+            f"SRC={settings.paths.linux}",
         ]
         argv += [word for word in make.argv if word.startswith(("KCFLAGS=", "CC="))]
-        run([*argv, f"-j{session.jobs or jobs}"], env=session.env, log=settings.logs / "make")
+        run([*argv, f"-j{session.jobs or jobs}"], env=session.env, log=settings.paths.logs / "make")
 
 
 def clear(settings: Settings) -> None:
     """Empty the build folder."""
-    for path in settings.build.iterdir():
+    for path in settings.paths.build.iterdir():
         path.unlink()
 
 
 def objects(settings: Settings) -> dict[str, str]:
     """Return file name -> sha256 of every object."""
-    return {path.name: sha256_file(path) for path in settings.build.glob("*.o")}
+    return {path.name: sha256_file(path) for path in settings.paths.build.glob("*.o")}
 
 
 def built_here(settings: Settings, folder: Path) -> dict[str, str]:
     """Return the objects as the compiler alone makes them, in a folder of another name."""
-    plain = with_compiler(replace(settings, output=folder), Compiler("none"))
-    shutil.copytree(settings.linux, plain.linux)
-    plain.build.mkdir()
+    plain = with_compiler(with_values(settings, output=folder), Compiler("none"))
+    shutil.copytree(settings.paths.linux, plain.paths.linux)
+    plain.paths.build.mkdir()
     build(plain)
     return objects(plain)
 
@@ -187,7 +188,7 @@ def killed_midway(machine: Machine, settings: Settings) -> Iterator[None]:
     """Kill a host's daemons when some objects of the build in the block are made."""
 
     def kill() -> None:
-        until(lambda: len(list(settings.build.glob("*.o"))) >= KILL_AFTER, "an object")
+        until(lambda: len(list(settings.paths.build.glob("*.o"))) >= KILL_AFTER, "an object")
         machine.kill()
 
     clear(settings)

@@ -45,12 +45,12 @@ class Workshop:
         deb = self.folder / f"{name}.deb"
         run(["dpkg-deb", "--root-owner-group", "--build", tree, deb])
         locked = LockedPackage(name, "1.2-3", sha256_file(deb))
-        cached = locked.cached_in(self.settings.cache)
+        cached = locked.cached_in(self.settings.paths.cache)
         cached.parent.mkdir(parents=True, exist_ok=True)
         deb.rename(cached)
         self.packages += (locked,)
-        self.settings.used_lock.parent.mkdir(parents=True, exist_ok=True)
-        self.settings.used_lock.write_text(Lock(self.packages).to_toml())
+        self.settings.paths.used_lock.parent.mkdir(parents=True, exist_ok=True)
+        self.settings.paths.used_lock.write_text(Lock(self.packages).to_toml())
 
     def extension(self, name: str, recipe_text: str, files: dict[str, str] | None = None) -> None:
         """Write a recipe; own files that are scripts become executable."""
@@ -63,7 +63,7 @@ class Workshop:
             (top / "files" / path).chmod(0o755 if content.startswith("#!") else 0o644)
 
     def side(self, name: str, ending: str) -> str:
-        return (self.settings.tcz / f"{name}.tcz{ending}").read_text()
+        return (self.settings.paths.tcz / f"{name}.tcz{ending}").read_text()
 
 
 def make_workshop(
@@ -82,8 +82,8 @@ def make_workshop(
         cpio.regular("etc/motd", b"of the base"),
         cpio.Member("opt", stat.S_IFDIR | 0o2775, gid=50),
     ]
-    settings.output.mkdir()
-    core.write_core([initramfs_file.Archive("gzip", tuple(base))], settings.output / "rootfs64.gz")
+    settings.paths.output.mkdir()
+    core.write_core([initramfs_file.Archive("gzip", tuple(base))], settings.paths.output / "rootfs64.gz")
     return Workshop(settings, tmp_path)
 
 

@@ -23,6 +23,7 @@ from tasks.provenance import manifest, manifest_schema
 from tasks.util.files import sha256_file
 from tests.support import oci
 from tests.support.built import Outcome, built, copy_checkout, doit
+from tests.support.settings import both
 
 FOREIGN = {
     "TZ": "Pacific/Auckland",
@@ -39,7 +40,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_checkout(tmp_path_factory.mktemp("elsewhere") / "a-folder-of-another-name")
     old = os.umask(0o077)
     try:
-        done = doit(folder, "iso", "tcz:coreutils", f"profile={built().name}", env=FOREIGN)
+        done = doit(folder, "iso", "tcz:coreutils", f"profile={built().paths.name}", env=FOREIGN)
     finally:
         os.umask(old)
     assert done.status == 0, done.output
@@ -51,7 +52,7 @@ def run(clone: Path) -> Callable[..., Outcome]:
     """Run a `./doit` command on the clone's profile."""
 
     def call(*words: str, env: dict[str, str] | None = None) -> Outcome:
-        return doit(clone, *words, f"profile={built().name}", env=env)
+        return doit(clone, *words, f"profile={built().paths.name}", env=env)
 
     return call
 
@@ -71,35 +72,43 @@ def edited(path: Path, old: str, new: str) -> Iterator[None]:
 
 def test_another_folder_time_and_user_settings_give_the_same_iso(clone: Path) -> None:
     here = built()
-    there = clone / "artifacts" / here.name
-    for path in (here.kernel / "vmlinuz64", here.kernel / "modules.sha256", here.core, here.iso):
-        assert sha256_file(path) == sha256_file(there / path.relative_to(here.output)), path.name
+    there = clone / "artifacts" / here.paths.name
+    for path in (
+        here.paths.kernel / "vmlinuz64",
+        here.paths.kernel / "modules.sha256",
+        here.paths.core,
+        here.paths.iso,
+    ):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(here.paths.output)), path.name
 
 
 def test_another_folder_gives_the_same_manifest(clone: Path) -> None:
-    there = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    there = manifest.path_of(clone / "artifacts" / built().paths.name / built().paths.iso.name)
     # The one in artifacts/ may be of an older tcbuild that made the same image.
-    one, other = json.loads(manifest_schema.to_json(manifest.of_iso(built()))), json.loads(there.read_text())
+    one, other = (
+        json.loads(manifest_schema.to_json(manifest.of_iso(*both(built())))),
+        json.loads(there.read_text()),
+    )
     for made in (one, other):  # a copy of a checkout is no git checkout
         del made["tcbuild"]["commit"], made["tcbuild"]["dirty"]
     for part in one:
         assert one[part] == other[part], part
-    for word in (str(clone), str(built().output), str(built().cache), "somebody"):
+    for word in (str(clone), str(built().paths.output), str(built().paths.cache), "somebody"):
         assert word not in there.read_text()
 
 
 def test_an_image_is_rebuilt_from_its_manifest(clone: Path, tmp_path: Path) -> None:
-    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    made = manifest.path_of(clone / "artifacts" / built().paths.name / built().paths.iso.name)
     done = doit(clone, "rebuild", "--from", str(made), "--out", str(tmp_path / "again"), env=FOREIGN)
     assert done.status == 0, done.output
-    assert f"rebuild: equal: {built().iso.name}" in done.output
+    assert f"rebuild: equal: {built().paths.iso.name}" in done.output
     again = tmp_path / "again/result"
-    assert sha256_file(again / built().iso.name) == sha256_file(built().iso)
+    assert sha256_file(again / built().paths.iso.name) == sha256_file(built().paths.iso)
     assert sha256_file(again / made.name) == sha256_file(made)
 
 
 def test_a_rebuild_says_what_is_not_what_it_was(clone: Path, tmp_path: Path) -> None:
-    made = manifest.path_of(clone / "artifacts" / built().name / built().iso.name)
+    made = manifest.path_of(clone / "artifacts" / built().paths.name / built().paths.iso.name)
     with edited(clone / "kconfig/qemu.config", "# What", "# This"):
         done = doit(clone, "rebuild", "--from", str(made))
     assert done.status == 1
@@ -113,7 +122,7 @@ def test_a_rebuild_says_what_is_not_what_it_was(clone: Path, tmp_path: Path) -> 
     assert done.status == 1
     assert "attr 0:0.0-1 is locked, but apt offers only" in done.output
     assert "Traceback" not in done.output
-    left = [path.name for path in (clone / "artifacts" / built().name).glob("rebuild-*")]
+    left = [path.name for path in (clone / "artifacts" / built().paths.name).glob("rebuild-*")]
     assert left == []
 
 
@@ -193,7 +202,7 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
 ) -> None:
     tar = tmp_path / "tool.tar"
     tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"1"})])))
-    profile = clone / "profiles" / f"{built().name}.toml"
+    profile = clone / "profiles" / f"{built().paths.name}.toml"
     image = f'[[images]]\nname = "localhost/tool:1"\nsource = {{ kind = "file", path = "{tar}" }}\n'
     with edited(profile, "[[extensions]]", f'[[extensions]]\nname = "containerd"\n\n{image}\n[[extensions]]'):
         done = run("iso", "disk")
@@ -235,21 +244,21 @@ def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tre
     assert {task for task in tasks if f"{task}: stored in the shared cache" in done.output} == tasks
     assert run("iso", store).ran == []
     fresh = copy_checkout(tmp_path / "fresh")
-    done = doit(fresh, "iso", f"profile={built().name}", store)
+    done = doit(fresh, "iso", f"profile={built().paths.name}", store)
     assert done.status == 0, done.output
     assert {task for task in tasks if f"{task}: from the shared cache" in done.output} == tasks
-    there = fresh / "artifacts" / built().name
-    for path in (built().kernel / "modules.sha256", built().core, built().iso):
-        assert sha256_file(path) == sha256_file(there / path.relative_to(built().output)), path.name
+    there = fresh / "artifacts" / built().paths.name
+    for path in (built().paths.kernel / "modules.sha256", built().paths.core, built().paths.iso):
+        assert sha256_file(path) == sha256_file(there / path.relative_to(built().paths.output)), path.name
     assert [path.name for path in (there / "linux").iterdir()] == [".tcbuild"]
     assert not (there / "build").exists()
-    listed = doit(fresh, "cache:list", f"profile={built().name}", store)
+    listed = doit(fresh, "cache:list", f"profile={built().paths.name}", store)
     assert f"{len(tasks)} entries, " in listed.output, listed.output
     # One changed line: what it touches is unpacked, configured and compiled; the rest is there.
     with edited(fresh / "kconfig/qemu.config", "# What", "# This"):
-        done = doit(fresh, "explain", f"profile={built().name}", store)
+        done = doit(fresh, "explain", f"profile={built().paths.name}", store)
         assert "would come from the shared cache" not in done.output
-        done = doit(fresh, "iso", f"profile={built().name}", store)
+        done = doit(fresh, "iso", f"profile={built().paths.name}", store)
     assert (done.status, done.ran) == (0, ["kconfig"]), done.output
     assert (there / "linux" / "Kconfig").is_file()
 
@@ -257,15 +266,15 @@ def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tre
 def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
     clone: Path, run: Callable[..., Outcome]
 ) -> None:
-    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    image = clone / "artifacts" / built().paths.name / "kernel" / "vmlinuz64"
     before = sha256_file(image)
     with edited(
         clone / "kconfig/qemu.config", "CONFIG_SQUASHFS_XZ=y", "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=y"
     ):
-        log = clone / "artifacts" / built().name / "logs" / "kernel.log"
+        log = clone / "artifacts" / built().paths.name / "logs" / "kernel.log"
         log.unlink()
         process = subprocess.Popen(
-            ["./doit", "kernel", f"profile={built().name}"],
+            ["./doit", "kernel", f"profile={built().paths.name}"],
             cwd=clone,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -310,7 +319,7 @@ def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
 def test_bad_input_is_explained_and_leaves_what_was_built(
     clone: Path, run: Callable[..., Outcome], file: str, old: str, new: str, says: list[str]
 ) -> None:
-    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    image = clone / "artifacts" / built().paths.name / "kernel" / "vmlinuz64"
     before = sha256_file(image)
     with edited(clone / file, old, new):
         done = run("iso")
@@ -326,8 +335,8 @@ def test_bad_input_is_explained_and_leaves_what_was_built(
 def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
     clone: Path, run: Callable[..., Outcome]
 ) -> None:
-    linux = clone / "artifacts" / built().name / "linux"
-    image = clone / "artifacts" / built().name / "kernel" / "vmlinuz64"
+    linux = clone / "artifacts" / built().paths.name / "linux"
+    image = clone / "artifacts" / built().paths.name / "kernel" / "vmlinuz64"
     before = sha256_file(image)
     old = (linux / "init/main.c").read_text()
     new = old.replace('pr_info("Run %s as init process', 'pr_info("Start %s as init process')
@@ -343,7 +352,7 @@ def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
     with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "words"'):
         done = run("iso")
         assert (done.status, done.ran) == (0, chain), done.output
-        compiled = (clone / "artifacts" / built().name / "logs/kernel.log").read_text()
+        compiled = (clone / "artifacts" / built().paths.name / "logs/kernel.log").read_text()
         # The decompressor is told anew where things lie in vmlinux (its voffset.h).
         own = re.findall(r"  CC +(?!arch/x86/boot/)(\S+\.o)", compiled)
         assert own == ["init/main.o"], "one C file"

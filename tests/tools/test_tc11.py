@@ -58,7 +58,7 @@ def image() -> Settings:
 
 
 def release() -> str:
-    return (image().kernel / "release").read_text().strip()
+    return (image().paths.kernel / "release").read_text().strip()
 
 
 def offer(tiny: TinyCore, folder: Path) -> None:
@@ -74,7 +74,7 @@ def offer(tiny: TinyCore, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         tiny.extension(name, dep, squashfs(folder / name, files, executable=(TOOL, SCRIPT)))
     tiny.kernel()
-    tiny.distribution((image().output / "rootfs64.gz").read_bytes())
+    tiny.distribution((image().paths.output / "rootfs64.gz").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
             # Debian's kmod, which that root has, reads no .ko.gz.
             compress_modules="false",
         )
-        shutil.copytree(image().kernel, made.out / "kernel", symlinks=True)
+        shutil.copytree(image().paths.kernel, made.out / "kernel", symlinks=True)
         locked = made.doit("lock")
         assert locked.status == 0, locked.output
         made.stages(*STAGES)
@@ -134,7 +134,7 @@ def test_the_iso_has_what_the_profile_says(checkout: Checkout) -> None:
 
 def test_the_core_has_the_root_its_modules_and_what_is_placed_in_it(checkout: Checkout) -> None:
     packed = (checkout.out / "corepure64.gz").read_bytes()
-    assert packed.startswith((image().output / "rootfs64.gz").read_bytes())
+    assert packed.startswith((image().paths.output / "rootfs64.gz").read_bytes())
     found = initramfs_file.merged(initramfs_file.read_core(checkout.out / "corepure64.gz"))
     assert found[SCRIPT].data == b"#!/bin/sh\necho inside\n"
     assert found["usr/local/share/deep"].data == b"deep\n"
@@ -159,7 +159,7 @@ def test_a_second_run_does_nothing(checkout: Checkout) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="taking the network away needs root")
 def test_without_any_network_the_same_iso_comes_out(checkout: Checkout, tmp_path: Path) -> None:
     """In a network namespace without even a loopback interface that is up."""
-    shutil.copytree(image().kernel, tmp_path / "out/kernel", symlinks=True)
+    shutil.copytree(image().paths.kernel, tmp_path / "out/kernel", symlinks=True)
     words = (f"out={tmp_path / 'out'}", "offline=1", "frozen=1")
     before = len(checkout.tiny.mirror.requests)
     checkout.stages(*STAGES, words=words, before=("unshare", "--net"))
@@ -287,7 +287,7 @@ def test_ctrl_c_while_a_mirror_is_slow_leaves_nothing(fresh: Checkout, tmp_path:
 
 
 def test_a_wrong_release_is_named_before_anything_is_made(checkout: Checkout, tmp_path: Path) -> None:
-    shutil.copytree(image().kernel, tmp_path / "out/kernel", symlinks=True)
+    shutil.copytree(image().paths.kernel, tmp_path / "out/kernel", symlinks=True)
     (tmp_path / "out/kernel/release").write_text("5.4.1-tinycore64\n")
     done = checkout.doit("run", "--single", "modules", f"out={tmp_path / 'out'}")
     assert done.status == 1

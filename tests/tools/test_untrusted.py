@@ -43,14 +43,14 @@ def test_many_streams_together_are_a_bomb(tmp_path: Path, pack: Callable[[bytes]
 def set_id(workshop: Workshop, more: str) -> None:
     """A package with a set-user-id program, and a recipe that takes it."""
     workshop.package("tool", {"usr/bin/su": b"su", "usr/bin/plain": b"plain"})
-    deb = workshop.packages[0].cached_in(workshop.settings.cache)
+    deb = workshop.packages[0].cached_in(workshop.settings.paths.cache)
     tree = workshop.folder / "trees/tool"
     (tree / "usr/bin/su").chmod(0o4755)
     run(["dpkg-deb", "--root-owner-group", "--build", tree, deb])
     fresh = replace(workshop.packages[0], sha256=sha256_file(deb))
-    fresh.cached_in(workshop.settings.cache).parent.mkdir(exist_ok=True)
-    deb.rename(fresh.cached_in(workshop.settings.cache))
-    workshop.settings.used_lock.write_text(Lock((fresh,)).to_toml())
+    fresh.cached_in(workshop.settings.paths.cache).parent.mkdir(exist_ok=True)
+    deb.rename(fresh.cached_in(workshop.settings.paths.cache))
+    workshop.settings.paths.used_lock.write_text(Lock((fresh,)).to_toml())
     workshop.extension("tool", f"{more}\n{INFO}{origin('tool')}")
 
 
@@ -59,13 +59,13 @@ def test_set_id_program_must_be_declared(workshop: Workshop) -> None:
     with pytest.raises(UserError, match="extension tool: usr/bin/su would run as its owner") as caught:
         build.build(workshop.settings, "tool")
     assert 'setuid = ["usr/bin/su"]' in caught.value.hint
-    assert not (workshop.settings.tcz / "tool.tcz").exists()
+    assert not (workshop.settings.paths.tcz / "tool.tcz").exists()
 
 
 def test_declared_set_id_program_is_taken(workshop: Workshop) -> None:
     set_id(workshop, 'setuid = ["usr/bin/su"]')
     build.build(workshop.settings, "tool")
-    found = {m.name: oct(m.mode) for m in squashfs.squashfs_members(workshop.settings.tcz / "tool.tcz")}
+    found = {m.name: oct(m.mode) for m in squashfs.squashfs_members(workshop.settings.paths.tcz / "tool.tcz")}
     assert found["usr/bin/su"] == "0o104755"
 
 

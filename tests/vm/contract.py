@@ -34,7 +34,11 @@ def own_root() -> Settings:
 
 def machine(image: Settings, bootcodes: str, *disks: Disk, **changes: object) -> Machine:
     """Return the machine that starts the image's kernel directly."""
-    what = {"kernel": image.kernel / "vmlinuz64", "initrd": image.core, "append": f"{CONSOLE} {bootcodes}"}
+    what = {
+        "kernel": image.paths.kernel / "vmlinuz64",
+        "initrd": image.paths.core,
+        "append": f"{CONSOLE} {bootcodes}",
+    }
     return Machine("direct", disks=disks, **(what | changes))  # type: ignore[arg-type]
 
 
@@ -85,11 +89,11 @@ def carry(image: Settings, tree: Path, names: Sequence[str]) -> None:
     """Lay out built extensions, with all they depend on, as the `cde/` of a CD that loads `names`."""
     optional = tree / "cde/optional"
     optional.mkdir(parents=True)
-    release = (image.kernel / "release").read_text().strip()
-    for name in embedded.with_dependencies(image.tcz, names, release):
-        assert (image.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
+    release = (image.paths.kernel / "release").read_text().strip()
+    for name in embedded.with_dependencies(image.paths.tcz, names, release):
+        assert (image.paths.tcz / f"{name}.tcz").is_file(), "run these tests by ./doit test"
         for file in file_names(name):
-            shutil.copyfile(image.tcz / file, optional / file)
+            shutil.copyfile(image.paths.tcz / file, optional / file)
     (tree / "cde/onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
 
 

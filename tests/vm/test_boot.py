@@ -11,11 +11,12 @@ from tasks.vm import qemu
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import Disk, Firmware, Machine
 from tests.support.built import built
+from tests.support.settings import both
 
 
 @pytest.mark.parametrize("firmware", qemu.FIRMWARES)
 def test_boots_and_answers(firmware: Firmware, capsys: pytest.CaptureFixture[str]) -> None:
-    qemu.test(built(), (firmware,))
+    qemu.test(*both(built()), (firmware,))
     assert f"{firmware}: " in capsys.readouterr().out
 
 
@@ -23,7 +24,7 @@ def test_the_disc_written_to_a_stick_boots_too(tmp_path: Path) -> None:
     """A hybrid ISO on a plain disk: isohybrid's MBR, and `cde` found without a CD drive."""
     settings = built()
     stick = tmp_path / "stick.img"
-    stick.write_bytes(settings.iso.read_bytes())
+    stick.write_bytes(settings.paths.iso.read_bytes())
     machine = Machine("bios", disks=(Disk(stick, "ahci"),))
     with Guest(machine, tmp_path / "log", limit=240) as guest:
         guest.login()
@@ -35,7 +36,9 @@ def test_the_disc_written_to_a_stick_boots_too(tmp_path: Path) -> None:
 def test_the_menu_works_over_the_serial_line(firmware: Firmware, tmp_path: Path) -> None:
     """Choose the second entry (`base`) by the cursor keys: no extension may be loaded."""
     settings = built()
-    with Guest(qemu.machine(settings, firmware, "tcg"), tmp_path / "log", limit=240) as guest:
+    with Guest(
+        qemu.machine(settings.paths, settings.profile, firmware, "tcg"), tmp_path / "log", limit=240
+    ) as guest:
         guest.expect("without extensions", 60)
         guest.send("\x1b[B")
         guest.login()
@@ -50,7 +53,9 @@ def test_a_kernel_panic_ends_the_wait_at_once(tmp_path: Path) -> None:
     empty = tmp_path / "empty.gz"
     cpio = subprocess.run(["cpio", "-o", "-H", "newc"], input=b"", capture_output=True, check=True).stdout
     empty.write_bytes(cpio)
-    machine = Machine("direct", kernel=settings.kernel / "vmlinuz64", initrd=empty, append="console=ttyS0")
+    machine = Machine(
+        "direct", kernel=settings.paths.kernel / "vmlinuz64", initrd=empty, append="console=ttyS0"
+    )
     log = tmp_path / "log"
     panics = pytest.raises(GuestError, match="panicked: Kernel panic - not syncing")
     with panics as caught, Guest(machine, log, limit=120) as guest:
@@ -70,7 +75,9 @@ def test_a_silent_guest_meets_its_limit(tmp_path: Path) -> None:
 
 def test_a_wrong_answer_is_told_with_the_question(tmp_path: Path) -> None:
     settings = built()
-    with Guest(qemu.machine(settings, "direct", "tcg"), tmp_path / "log", limit=240) as guest:
+    with Guest(
+        qemu.machine(settings.paths, settings.profile, "direct", "tcg"), tmp_path / "log", limit=240
+    ) as guest:
         guest.login()
         assert guest.run("sh -c 'echo out; exit 3'", check=False) == "out\n3"
         with pytest.raises(GuestError, match="exited with status 3: out"):

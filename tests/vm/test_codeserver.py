@@ -74,7 +74,7 @@ def test_a_browser_edits_a_file_of_a_container(image: Settings, disc: Disk, tmp_
         assert "vscodeonline: started (process" in said
         assert guest.run("stat -c %U /proc/$(cat /run/code-server.pid)") == "tc\n"
         assert "runs already" in guest.run(f"sudo {IDE} start")
-        edit(guest, f"http://127.0.0.1:{port}", tmp_path / "user", image.output / "code-server.png")
+        edit(guest, f"http://127.0.0.1:{port}", tmp_path / "user", image.paths.output / "code-server.png")
         assert guest.run(f"cat {SOURCE}/message.txt") == "first line\nsecond line"
         inside = guest.run("sudo ctr task exec --exec-id look app /bin/cat /src/message.txt")
         assert inside == "first line\nsecond line"

@@ -19,7 +19,7 @@ from tests.support.built import built
 def image() -> Settings:
     """The disk image, which `./doit disk` has built."""
     settings = built()
-    assert disk.raw(settings).is_file(), "run these tests by ./doit test"
+    assert disk.raw(settings.paths).is_file(), "run these tests by ./doit test"
     return settings
 
 
@@ -27,7 +27,7 @@ def image() -> Settings:
 def drive(image: Settings, tmp_path: Path) -> Disk:
     """A qcow2 layer on top of the image, so that the guest's writes leave it as it is."""
     layer = tmp_path / "layer.qcow2"
-    backing: list[str | Path] = ["-b", disk.qcow2(image), "-F", "qcow2"]
+    backing: list[str | Path] = ["-b", disk.qcow2(image.paths), "-F", "qcow2"]
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, layer], check=True)
     return Disk(layer, "ahci", "qcow2")
 
@@ -53,7 +53,7 @@ def test_boots_and_keeps_what_was_written(firmware: Firmware, drive: Disk, tmp_p
 def test_the_file_system_is_sound_and_owned_by_tc(image: Settings, tmp_path: Path) -> None:
     part = tmp_path / "ext3.img"
     offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
-    with disk.raw(image).open("rb") as source, part.open("wb") as target:
+    with disk.raw(image.paths).open("rb") as source, part.open("wb") as target:
         source.seek(offset)
         while block := source.read(1 << 20):
             target.write(block)
@@ -65,6 +65,6 @@ def test_the_file_system_is_sound_and_owned_by_tc(image: Settings, tmp_path: Pat
 
 
 def test_building_again_gives_the_same_bytes(image: Settings) -> None:
-    before = sha256_file(disk.raw(image)), sha256_file(disk.qcow2(image))
-    disk.build(image)
-    assert (sha256_file(disk.raw(image)), sha256_file(disk.qcow2(image))) == before
+    before = sha256_file(disk.raw(image.paths)), sha256_file(disk.qcow2(image.paths))
+    disk.build(image.paths, image.profile)
+    assert (sha256_file(disk.raw(image.paths)), sha256_file(disk.qcow2(image.paths))) == before

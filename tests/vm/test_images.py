@@ -28,6 +28,7 @@ from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support import oci
+from tests.support.settings import with_values
 from tests.vm.contract import LIMIT, booted, machine, make_disk, own_root
 
 OCI, DOCKER, BIG = "localhost/layout:1", "docker.io/library/saved:2", "localhost/big:1"
@@ -54,7 +55,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     (folder / "saved.tar").write_bytes(
         oci.tar(oci.docker_image([busybox(), oci.tar({"a": b"b"})], "saved:2"))
     )
-    made = replace(
+    made = with_values(
         settings,
         output=folder / "out",
         profile=replace(
@@ -67,14 +68,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             boot=replace(settings.profile.boot, bootcodes=("cde", "noembed")),
         ),
     )
-    made.output.mkdir()
+    made.paths.output.mkdir()
     for name in ("kernel", "tcz"):
-        (made.output / name).symlink_to(settings.output / name)
+        (made.paths.output / name).symlink_to(settings.paths.output / name)
     members = system.members(
-        System(bootlocal=BOOTLOCAL), initramfs_file.unpacked(initramfs_file.read_core(settings.core))
+        System(bootlocal=BOOTLOCAL), initramfs_file.unpacked(initramfs_file.read_core(settings.paths.core))
     )
-    core.append(settings.core, [Archive("gzip", tuple(members))], made.core, mtime=0)
-    container_images.build(made)
+    core.append(settings.paths.core, [Archive("gzip", tuple(members))], made.paths.core, mtime=0)
+    container_images.build(made.paths, made.profile)
     return made
 
 
@@ -108,10 +109,10 @@ def said(guest: Guest, folder: str = "") -> list[str]:
 
 def test_imported_once(image: Settings, tmp_path: Path) -> None:
     """From the ISO onto a data disk; the next boot with that disk leaves the store alone."""
-    iso.build(image)
-    cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
+    iso.build(image.paths, image.profile)
+    cd, data = Disk(image.paths.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
     expected = {
-        entry.name: entry.digest for entry in container_images.parse_list(image.images_list.read_text())
+        entry.name: entry.digest for entry in container_images.parse_list(image.paths.images_list.read_text())
     }
     with started(image, tmp_path / "first", "cde", cd, data) as guest:
         store = in_store(guest)
@@ -151,8 +152,8 @@ def lose(guest: Guest) -> None:
 
 def test_a_power_cut_in_the_middle_of_the_import(image: Settings, tmp_path: Path) -> None:
     """The next boot with the same data disk has every image, whole; whatever the disk has lost."""
-    iso.build(image)
-    cd, data = Disk(image.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
+    iso.build(image.paths, image.profile)
+    cd, data = Disk(image.paths.iso, "cdrom"), make_disk(tmp_path / "data.img", tmp_path / "empty", "DATA")
     started_by = machine(image, "nodhcp noembed cde", cd, data, memory=1500)
     with Guest(started_by, tmp_path / "first", limit=LIMIT) as guest:
         guest.login()
@@ -180,7 +181,7 @@ def wrong_images(image: Settings, folder: Path) -> None:
     for name in ("big", "wrong", "lines"):
         (folder / name).mkdir(parents=True)
     layout = image.profile.images[0].source.local_name()
-    entry = container_images.parse_list(image.images_list.read_text())[0]
+    entry = container_images.parse_list(image.paths.images_list.read_text())[0]
     other = replace(entry, name="localhost/wrong:1", file=layout, digest=f"sha256:{'0' * 64}")
     (folder / "wrong/layout.tar").write_bytes(Path(layout).read_bytes())
     (folder / "wrong/images.lst").write_text(replace(other, file="layout.tar").line())
@@ -188,29 +189,29 @@ def wrong_images(image: Settings, folder: Path) -> None:
     (folder / "lines/images.lst").write_text(f"{BIG} big.tar\n{absent.line()}")
     big = oci.tar(oci.oci_image([oci.tar({"noise": random.Random(1).randbytes(4 << 20)})]))
     (folder / "big/big.tar").write_bytes(big)
-    settings = replace(
+    settings = with_values(
         image,
         output=folder / "big",
         profile=replace(image.profile, images=(Image(BIG, FileSource(path=str(folder / "big/big.tar"))),)),
     )
-    container_images.build(settings)
-    text = settings.images_list.read_text()
-    settings.images_list.write_text(text.replace(settings.profile.images[0].file, "big.tar"))
+    container_images.build(settings.paths, settings.profile)
+    text = settings.paths.images_list.read_text()
+    settings.paths.images_list.write_text(text.replace(settings.profile.images[0].file, "big.tar"))
 
 
 def test_what_goes_wrong_is_said_and_the_boot_goes_on(image: Settings, tmp_path: Path) -> None:
     """From the disk image, one tar of which was damaged; then by hand what else may happen."""
-    disk.build(image)
+    disk.build(image.paths, image.profile)
     saved = image.profile.images[1].source.local_file().read_bytes()
     damaged = tmp_path / "damaged.tar"
     damaged.write_bytes(saved.replace(b"layer", b"later", 1))
     offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
     place = f"/tce/images/{image.profile.images[1].file}"
     for command in (f"rm {place}", f"write {damaged} {place}"):
-        run(["debugfs", "-w", "-R", command, f"{disk.raw(image)}?offset={offset}"])
+        run(["debugfs", "-w", "-R", command, f"{disk.raw(image.paths)}?offset={offset}"])
     wrong_images(image, tmp_path / "content")
     data = make_disk(tmp_path / "data.img", tmp_path / "content", "DATA")
-    with started(image, tmp_path / "log", "", Disk(disk.raw(image)), data) as guest:
+    with started(image, tmp_path / "log", "", Disk(disk.raw(image.paths)), data) as guest:
         line = f"{DOCKER}: not imported: /etc/sysconfig/tcedir/images/{place.rsplit('/', 1)[1]} is damaged"
         found = hashlib.sha256(damaged.read_bytes()).hexdigest()
         assert guest.console.count(f"import-images: {line} (sha256 {found}, expected") == 1

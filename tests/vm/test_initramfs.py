@@ -142,7 +142,7 @@ def test_the_kernel_and_the_model_agree(tmp_path: Path, seed: int) -> None:
     initrd.write_bytes(b"".join(pieces))
     root = initramfs_file.unpacked(initramfs_file.read_core(initrd))
     expected = root.members()
-    kernel = built().kernel / "vmlinuz64"
+    kernel = built().paths.kernel / "vmlinuz64"
     machine = Machine("direct", kernel=kernel, initrd=initrd, append="console=ttyS0 panic=-1 quiet")
     log = tmp_path / "console.log"
     with Guest(machine, log, limit=300) as guest:

@@ -21,7 +21,7 @@ def image() -> Settings:
 
 def test_tce_load_by_hand(image: Settings, tmp_path: Path) -> None:
     """Dependencies, cycles, -KERNEL, copying, replacing, empty extensions, modules."""
-    release = (image.kernel / "release").read_text().strip()
+    release = (image.paths.kernel / "release").read_text().strip()
     content = tmp_path / "content"
     extensions = content / "x"
     base_and_top(extensions)
@@ -65,7 +65,7 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     """/tmp/builtin first, then the tce folder, then `cde`; the same disc on a stick is found too."""
     built_in = starting(tmp_path / "in", "inner")
     extra = Archive("gzip", tuple(embedded.builtin_members([built_in], ["inner"])))
-    core.append(image.core, [extra], tmp_path / "core.gz")
+    core.append(image.paths.core, [extra], tmp_path / "core.gz")
     tree = tmp_path / "disc"
     base_and_top(tree / "cde/optional")
     (tree / "cde/onboot.lst").write_text("top.tcz\n")

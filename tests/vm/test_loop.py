@@ -99,7 +99,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
     fetched = apt.fetch_packages(
-        ["docker-registry"], pinned=Lock(), frozen=False, offline=False, cache=image.cache
+        ["docker-registry"], pinned=Lock(), frozen=False, offline=False, cache=image.paths.cache
     )
     debian_package.unpack_deb(fetched[0][1], folder / "registry")
     shutil.copy(folder / "registry/usr/bin/docker-registry", tree)

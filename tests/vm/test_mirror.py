@@ -32,7 +32,7 @@ class Server:
 
     def __init__(self, settings: Settings, copy: Path) -> None:
         # Links, not copies; what a test changes is written anew.
-        shutil.copytree(mirror_layout.mirror(settings), copy, copy_function=os.link)
+        shutil.copytree(mirror_layout.mirror(settings.paths), copy, copy_function=os.link)
         self.folder = copy / mirror_layout.mirror_folder(settings.profile)
         self.asked: list[str] = []
         asked = self.asked
@@ -81,7 +81,7 @@ class Server:
 @pytest.fixture(scope="module")
 def image() -> Settings:
     settings = own_root()
-    assert (mirror_layout.mirror(settings) / "index.html").is_file(), "run these tests by ./doit test"
+    assert (mirror_layout.mirror(settings.paths) / "index.html").is_file(), "run these tests by ./doit test"
     return settings
 
 

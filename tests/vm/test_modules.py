@@ -22,10 +22,10 @@ from tests.vm.contract import booted, make_tcz, own_root
 def split(make_settings: Callable[..., Settings]) -> Settings:
     """The built image, with its modules split and two extensions beside the core."""
     image = own_root()
-    made = make_settings(image.name)
-    shutil.copytree(image.kernel, made.kernel, symlinks=True)
-    shutil.copyfile(image.output / "rootfs64.gz", made.output / "rootfs64.gz")
-    release = (image.kernel / "release").read_text().strip()
+    made = make_settings(image.paths.name)
+    shutil.copytree(image.paths.kernel, made.paths.kernel, symlinks=True)
+    shutil.copyfile(image.paths.output / "rootfs64.gz", made.paths.output / "rootfs64.gz")
+    release = (image.paths.kernel / "release").read_text().strip()
     kernel = replace(made.profile.kernel, modules="split", release=release)
     extensions = (
         Extension("needs-nat"),
@@ -33,17 +33,17 @@ def split(make_settings: Callable[..., Settings]) -> Settings:
         Extension("net-bridging-KERNEL", "ondemand"),
     )
     made = replace(made, profile=replace(made.profile, kernel=kernel, extensions=extensions))
-    make_tcz(made.tcz, "needs-nat", {"usr/local/share/mounted": ""}, "ipv6-netfilter-KERNEL.tcz\n")
-    make_tcz(made.tcz, "copied", {"usr/local/share/copied": ""})
-    modules.split(made)
-    core.build(made)
-    iso.build(made)
+    make_tcz(made.paths.tcz, "needs-nat", {"usr/local/share/mounted": ""}, "ipv6-netfilter-KERNEL.tcz\n")
+    make_tcz(made.paths.tcz, "copied", {"usr/local/share/copied": ""})
+    modules.split(made.paths, made.profile)
+    core.build(made.paths, made.profile)
+    iso.build(made.paths, made.profile)
     return made
 
 
 def test_modules_come_by_extension(split: Settings, tmp_path: Path) -> None:
     release = split.profile.kernel.release
-    with booted(split, tmp_path / "log", "nodhcp cde", Disk(split.iso, "cdrom")) as guest:
+    with booted(split, tmp_path / "log", "nodhcp cde", Disk(split.paths.iso, "cdrom")) as guest:
         installed = guest.run("ls -1 /usr/local/tce.installed").split()
         assert {"needs-nat", "copied", f"ipv6-netfilter-{release}"} <= set(installed)
         guest.run("sudo modprobe overlay")  # of the core

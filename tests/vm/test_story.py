@@ -37,8 +37,14 @@ def ext3(tmp_path: Path) -> Path:
 def guest_with_disk(disk: Path, log: Path, kernel: Path | None = None) -> Iterator[Guest]:
     """A logged-in guest with the disk's root on /mnt/x, the attr extension loaded from the ISO."""
     settings = built()
-    disks = (Disk(settings.iso, "cdrom"), Disk(disk, "virtio"))
-    machine = qemu.machine(settings, "direct", qemu.accelerator(settings), disks=disks)
+    disks = (Disk(settings.paths.iso, "cdrom"), Disk(disk, "virtio"))
+    machine = qemu.machine(
+        settings.paths,
+        settings.profile,
+        "direct",
+        qemu.accelerator(settings.paths, settings.profile),
+        disks=disks,
+    )
     if kernel is not None:
         machine = replace(machine, kernel=kernel)
     with Guest(machine, log, limit=300) as guest:
@@ -87,7 +93,7 @@ def test_the_two_configurations_differ_in_the_fragment_alone(plain_kernel: Path)
         return {line for line in path.read_text().splitlines() if "CONFIG_" in line}
 
     settings = built()
-    differing = symbols(settings.kernel / "config") ^ symbols(plain_kernel.with_name("config"))
+    differing = symbols(settings.paths.kernel / "config") ^ symbols(plain_kernel.with_name("config"))
     names = {line.replace("# ", "").split("=")[0].split()[0] for line in differing}
     assert names <= {
         *("CONFIG_EXT3_FS", "CONFIG_EXT3_FS_SECURITY", "CONFIG_EXT3_FS_POSIX_ACL"),

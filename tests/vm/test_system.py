@@ -18,6 +18,7 @@ from tasks.initramfs import core
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.built import built
+from tests.support.settings import with_values
 
 CONSOLE = "loglevel=3 console=ttyS0,115200"
 
@@ -38,14 +39,14 @@ def changed_core(tmp_path: Path) -> Path:
         backup=("usr/local/etc",),
         users=(User("tc", password_hash("one two")), User("ada", password_hash("three"), 1002)),
     )
-    members = system.members(spec, initramfs_file.unpacked(initramfs_file.read_core(settings.core)))
+    members = system.members(spec, initramfs_file.unpacked(initramfs_file.read_core(settings.paths.core)))
     out = tmp_path / "core.gz"
-    core.append(settings.core, [Archive("gzip", tuple(members))], out, mtime=0)
+    core.append(settings.paths.core, [Archive("gzip", tuple(members))], out, mtime=0)
     return out
 
 
 def test_names_commands_and_passwords(changed_core: Path, tmp_path: Path) -> None:
-    kernel = built().kernel / "vmlinuz64"
+    kernel = built().paths.kernel / "vmlinuz64"
     machine = Machine("direct", kernel=kernel, initrd=changed_core, append=f"{CONSOLE} noautologin")
     with Guest(machine, tmp_path / "log", limit=300) as guest:
         guest.expect("hut login: ", 180)
@@ -76,12 +77,14 @@ def test_mydata_of_the_profile_is_restored_from_the_disk(tmp_path: Path) -> None
     (files / "home/tc/note").write_text("from the profile\n")
     settings = built()
     profile = replace(settings.profile, system=System(mydata=str(files)))
-    other: Settings = replace(settings, profile=profile, output=tmp_path / "out")
-    other.output.mkdir()
+    other: Settings = with_values(settings, profile=profile, output=tmp_path / "out")
+    other.paths.output.mkdir()
     for name in ("kernel", "corepure64.gz", "tcz"):
-        (other.output / name).symlink_to(settings.output / name)
-    disk.build(other)
-    with Guest(Machine("bios", disks=(Disk(disk.raw(other), "ahci"),)), tmp_path / "log", limit=300) as guest:
+        (other.paths.output / name).symlink_to(settings.paths.output / name)
+    disk.build(other.paths, other.profile)
+    with Guest(
+        Machine("bios", disks=(Disk(disk.raw(other.paths), "ahci"),)), tmp_path / "log", limit=300
+    ) as guest:
         guest.login()
         assert guest.run("cat /home/tc/note") == "from the profile\n"
         assert guest.run("stat -c %U /home/tc/note") == "tc\n"

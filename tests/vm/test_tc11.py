@@ -75,7 +75,7 @@ def image() -> Settings:
 def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A checkout in which the profile is locked and its ISO built, by the commands a person uses."""
     folder = tmp_path_factory.mktemp("tc11")
-    tree = Path(LINUX_54) if LINUX_54 else image.linux
+    tree = Path(LINUX_54) if LINUX_54 else image.paths.linux
     config, release = configured(tree, folder / "config")
     cache = folder / "cache"
     cache.mkdir()
@@ -85,11 +85,11 @@ def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with Mirror() as mirror:
         made = Checkout(copy_checkout(folder / "checkout"), cache, TinyCore(mirror))
         made.tiny.kernel(config)
-        made.tiny.distribution((image.output / "rootfs64.gz").read_bytes())
+        made.tiny.distribution((image.paths.output / "rootfs64.gz").read_bytes())
         (folder / "tool").mkdir()
         says = squashfs(folder / "tool", {TOOL: "#!/bin/sh\nlsmod\n"}, executable=(TOOL,))
         made.tiny.extension("tool", "net-bridging-KERNEL.tcz\n", says)
-        made.tiny.extension("attr", None, (image.tcz / "attr.tcz").read_bytes())
+        made.tiny.extension("attr", None, (image.paths.tcz / "attr.tcz").read_bytes())
         made.write_profile(
             EXTENSIONS,
             source=f'{{ kind = "file", path = "{tree}" }}',

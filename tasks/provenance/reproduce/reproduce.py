@@ -18,7 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Network, Paths, Settings
 from tasks.provenance.reproduce import compare, variations
 from tasks.provenance.reproduce.variations import Start
 from tasks.util.checkout import ROOT
@@ -55,7 +56,7 @@ def reproduce(
     use the builder's ccache; keep: keep both trees.  Writes
     `artifacts/PROFILE/reproduce/report.json`.  Raises `UserError` if an artefact differs.
     """
-    top = settings.output / "reproduce"
+    top = settings.paths.output / "reproduce"
     first, second = Start(top / "a"), Start(top / "the-second-of-the-two-builds")
     skipped = _split_names(leave_out)
     if only:
@@ -72,9 +73,9 @@ def reproduce(
     try:
         words = list(goals) or list(GOALS)
         one = _build(settings, first, words, None)
-        cache = None if ccache else _own_cache(settings, second)
+        cache = None if ccache else _own_cache(settings.paths, second)
         # Both builds use the same inputs, even if the pinned ones are no longer offered.
-        locked = second.folder / one.relative_to(first.folder) / settings.used_lock.name
+        locked = second.folder / one.relative_to(first.folder) / settings.paths.used_lock.name
         locked.parent.mkdir(parents=True, exist_ok=True)
         if (one / locked.name).is_file():
             shutil.copyfile(one / locked.name, locked)
@@ -125,11 +126,11 @@ def copy_checkout(root: Path, start: Start) -> None:
             target.chmod((0o777 if os.access(source, os.X_OK) else 0o666) & ~start.umask)
 
 
-def _own_cache(settings: Settings, start: Start) -> Path:
+def _own_cache(paths: Paths, start: Start) -> Path:
     """Make a cache folder with the downloads and build roots, without build results; return it."""
     cache = start.folder / ".cache-of-the-second"
     cache.mkdir(parents=True)
-    for path in sorted(settings.cache.iterdir()):
+    for path in sorted(paths.cache.iterdir()):
         if path.name == "downloads" or path.name.startswith("toolchain"):
             # No hard links: through them, the other user could change the builder's files.
             shutil.copytree(path, cache / path.name, symlinks=True)
@@ -157,17 +158,22 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
     started = time.monotonic()
     with variations.place(start) as folder:
         environment["HOME"] = str(folder / "home")
-        own = folder / cache.relative_to(start.folder) if cache else settings.cache
+        own = folder / cache.relative_to(start.folder) if cache else settings.paths.cache
         environment["TCBUILD_CACHE"] = str(own)
         program = [start.python, "-m", "tasks.cli.main"]
-        words = [*program, *goals, f"profile={settings.name}", *_variables(settings)]
+        words = [
+            *program,
+            *goals,
+            f"profile={settings.paths.name}",
+            *_variables(settings.profile, settings.network),
+        ]
         # The first build fetches missing inputs; the second must find all of them.
         words += ["offline=1"] if cache else []
         log = start.folder.with_name(f"{start.folder.name}.log")
         logger.info(f"reproduce: building {' '.join(goals)} in {folder}")
         _run_build(variations.command(start, words), folder, environment, log)
     logger.info(f"reproduce: built in {time.monotonic() - started:.0f} s")
-    output = start.folder / "artifacts" / settings.name
+    output = start.folder / "artifacts" / settings.paths.name
     if start.user is not None:
         _change_owner(start.folder, os.geteuid())
     for name in LARGE_FOLDERS:
@@ -175,11 +181,11 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
     return output
 
 
-def _variables(settings: Settings) -> list[str]:
+def _variables(profile: Profile, network: Network) -> list[str]:
     """Return the variables of the command line that decide what is built."""
-    found = ["frozen=1"] if settings.frozen else []
-    if settings.fragments != settings.profile.kernel.fragments:
-        found.append(f"fragments={','.join(settings.fragments)}")
+    found = ["frozen=1"] if network.frozen else []
+    if profile.kernel.fragments != profile.kernel.fragments:
+        found.append(f"fragments={','.join(profile.kernel.fragments)}")
     return found
 
 

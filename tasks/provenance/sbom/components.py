@@ -9,7 +9,8 @@ from pathlib import Path
 from packageurl import PackageURL
 
 from tasks.config import inputs
-from tasks.config.settings import Settings
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths, Settings
 from tasks.kernel import installed
 from tasks.kernel.patches import series
 from tasks.origins.lock import cached_path
@@ -57,7 +58,7 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     out = made.outputs
     names = [item.name for item in out.extensions]
     materials = _materials(settings, made, {"kernel", "core", "iso", *names})
-    applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings))
+    applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings.profile))
     core = next((file.sha256 for file in out.files if file.path.endswith("/corepure64.gz")), "")
     kernel = ImagePart(
         name="linux",
@@ -73,8 +74,8 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
         ImagePart("core", "", core, "initramfs (corepure64.gz)", "", materials["core"], ("linux",)),
     ]
     for item in out.extensions:
-        about = _info(settings, item.name)
-        needs = tuple(name for name in _deps(settings, item.deps) if name in names)
+        about = _info(settings.paths, item.name)
+        needs = tuple(name for name in _deps(settings.paths, settings.profile, item.deps) if name in names)
         materials_of = materials.get(item.name, ())
         version, description, licence = about
         parts.append(
@@ -85,14 +86,14 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     return parts
 
 
-def _deps(settings: Settings, deps: Iterable[str]) -> list[str]:
-    release = installed.kernel_release(settings)
+def _deps(paths: Paths, profile: Profile, deps: Iterable[str]) -> list[str]:
+    release = installed.kernel_release(paths, profile)
     return [f"{dep.removesuffix('-KERNEL')}-{release}" if dep.endswith("-KERNEL") else dep for dep in deps]
 
 
-def _info(settings: Settings, name: str) -> tuple[str, str, str]:
+def _info(paths: Paths, name: str) -> tuple[str, str, str]:
     """Return version, description and copying policy from an extension's .info."""
-    path = settings.tcz / f"{name}.tcz.info"
+    path = paths.tcz / f"{name}.tcz.info"
     found: dict[str, str] = {}
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
         label, colon, value = line.partition(":")
@@ -109,7 +110,9 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
             continue
         url = of(one)
         licence = (
-            licences.of_kernel(settings.linux) if "kernel" in mine else licences.of(one, _path(settings, one))
+            licences.of_kernel(settings.paths.linux)
+            if "kernel" in mine
+            else licences.of(one, _path(settings, one))
         )
         name = f"{url.namespace}/{url.name}" if url.type == "npm" and url.namespace else url.name
         material = Material(url, name, url.version or one.version, one.sha256, licence)
@@ -123,7 +126,7 @@ def _path(settings: Settings, one: Input) -> Path:
     if one.kind == "deb":
         return inputs.package_files(settings, [one.name])[one.name]
     name = one.name.rpartition("/")[2]
-    path = cached_path(settings.cache, one.sha256, f"{name}.tcz" if one.kind == "tcz" else name)
+    path = cached_path(settings.paths.cache, one.sha256, f"{name}.tcz" if one.kind == "tcz" else name)
     if one.kind in ("mirror", "tcz", "origin") and not path.is_file():
         raise UserError(f"{name} is no longer in the cache", "./doit fetch, or ./doit iso")
     return path

@@ -45,7 +45,7 @@ def build(settings: Settings) -> None:
 
     Raises `UserError` if there is no manifest, or a document is not valid.
     """
-    made = manifest_schema.load(manifest.path_of(settings.iso))
+    made = manifest_schema.load(manifest.path_of(settings.paths.iso))
     parts = collect(settings, made)
     assert made.outputs is not None
     image = made.outputs.images[0]
@@ -53,7 +53,7 @@ def build(settings: Settings) -> None:
     when = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
     texts = (cyclonedx(parts, image, when), spdx.text(parts, image, when))
     for ending, text in zip(ENDINGS, texts, strict=True):
-        path = settings.iso.with_name(settings.iso.name + ending)
+        path = settings.paths.iso.with_name(settings.paths.iso.name + ending)
         write_if_changed(path, text)
         count = sum(len(part.materials) for part in parts)
         logger.info(f"{path.name}: valid, {len(parts)} parts made from {count} packages")

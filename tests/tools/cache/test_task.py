@@ -39,13 +39,13 @@ from tasks.util.process import run
 HERE = Path(__file__).parent
 with report_errors():
     S = commandline.settings(HERE / "artifacts")
-CACHE = SharedCache(S.shared_cache, S.offline)
+CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DOIT_CONFIG = {"dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
-TCZ, SUM = S.tcz / "x.tcz", S.output / "sum"
+TCZ, SUM = S.paths.tcz / "x.tcz", S.paths.output / "sum"
 
 def squash():
     logger.info("really squashing")
-    S.tcz.mkdir(parents=True, exist_ok=True)
+    S.paths.tcz.mkdir(parents=True, exist_ok=True)
     with atomic_path(TCZ) as partial:
         partial.unlink()
         how = ["-noappend", "-no-progress", "-all-root", "-mkfs-time", "1", "-all-time", "1"]
@@ -56,7 +56,7 @@ def digest():
     SUM.write_text(sha256_file(TCZ))
 
 def task_tcz():
-    inputs = [str(path) for path in sorted((S.output / "in").iterdir())]
+    inputs = [str(path) for path in sorted((S.paths.output / "in").iterdir())]
     yield shared(CACHE, S, {"basename": "tcz", "name": "x", "actions": [(squash, [])], "file_dep": inputs,
                      "targets": [str(TCZ)], "uptodate": changed(epoch=1)})
 

@@ -25,6 +25,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.built import built
 from tests.support.images import shared
+from tests.support.settings import with_values
 from tests.support.workshop import INFO, LD, Workshop, origin
 
 
@@ -46,7 +47,7 @@ def simple(workshop: Workshop) -> None:
 def test_what_is_in_an_extension(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     simple(workshop)
     build.build(workshop.settings, "tool")
-    made = workshop.settings.tcz / "tool.tcz"
+    made = workshop.settings.paths.tcz / "tool.tcz"
     found = {
         member.name: (stat.filemode(member.mode), member.uid, member.gid) for member in squashfs_members(made)
     }
@@ -87,13 +88,13 @@ def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path, monkeypatch:
     build.build(workshop.settings, "tool")
     jobserver.current().close()
     monkeypatch.setattr(jobserver, "_current", jobserver.create(3))
-    first = {path.name: sha256_file(path) for path in workshop.settings.tcz.iterdir()}
-    other = replace(workshop.settings, output=tmp_path / "elsewhere" / "out")
+    first = {path.name: sha256_file(path) for path in workshop.settings.paths.tcz.iterdir()}
+    other = with_values(workshop.settings, output=tmp_path / "elsewhere" / "out")
     old = os.umask(0o077)
     try:
-        other.output.mkdir(parents=True)
+        other.paths.output.mkdir(parents=True)
         for name in ("rootfs64.gz", "lock.toml"):
-            (other.output / name).write_bytes((workshop.settings.output / name).read_bytes())
+            (other.paths.output / name).write_bytes((workshop.settings.paths.output / name).read_bytes())
         for path in [recipe.folder("tool") / "recipe.toml", *recipe.own_files("tool")]:
             os.utime(path, (1, 1))
             path.chmod(path.stat().st_mode & 0o700)
@@ -102,7 +103,7 @@ def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path, monkeypatch:
     finally:
         os.umask(old)
         jobserver.current().close()
-    assert {path.name: sha256_file(path) for path in other.tcz.iterdir()} == first
+    assert {path.name: sha256_file(path) for path in other.paths.tcz.iterdir()} == first
     assert len(first) == 5
 
 
@@ -116,7 +117,7 @@ def test_a_missing_library_is_named_with_its_package(workshop: Workshop) -> None
     with pytest.raises(UserError, match=r"usr/bin/tool needs libfine_thing\.so\.3") as caught:
         build.build(workshop.settings, "tool")
     assert caught.value.hint == "add libfine-thing3 to `packages` of its recipe"
-    assert not list(workshop.settings.output.rglob("*tool.tcz*"))
+    assert not list(workshop.settings.paths.output.rglob("*tool.tcz*"))
     workshop.package("libfine-thing3", {"usr/lib/libfine_thing.so.3": shared()})
     workshop.extension("tool", INFO + origin("tool", "libfine-thing3"))
     build.build(workshop.settings, "tool")
@@ -162,7 +163,7 @@ def test_a_file_of_a_dependency_is_refused(workshop: Workshop) -> None:
     build.build(workshop.settings, "below")
     with pytest.raises(UserError, match=r"below\.tcz and above\.tcz both contain usr/share/thing"):
         build.build(workshop.settings, "above")
-    assert not (workshop.settings.tcz / "above.tcz").exists()
+    assert not (workshop.settings.paths.tcz / "above.tcz").exists()
 
 
 @pytest.mark.parametrize("place", ["onboot", "copy2fs", "initrd", "ondemand"])
@@ -176,20 +177,20 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     workshop.package("unused", {"x": b""})
     extensions = (Extension("one"), Extension("two", place))
     settings = replace(workshop.settings, profile=replace(workshop.settings.profile, extensions=extensions))
-    settings.kernel.mkdir()
-    (settings.kernel / "release").write_text("1.0\n")
-    (settings.kernel / "initramfs.formats").write_text("gzip\n")
+    settings.paths.kernel.mkdir()
+    (settings.paths.kernel / "release").write_text("1.0\n")
+    (settings.paths.kernel / "initramfs.formats").write_text("gzip\n")
     for name in ("below", "one", "two"):
         build.build(settings, name)
     if place == "ondemand":
-        iso.copy_extensions(settings, tmp_path / "cde")
+        iso.copy_extensions(settings.paths, settings.profile, tmp_path / "cde")
         return
     with pytest.raises(UserError, match=r"below\.tcz and two\.tcz both contain usr/share/thing\n") as caught:
-        iso.copy_extensions(settings, tmp_path / "cde")
+        iso.copy_extensions(settings.paths, settings.profile, tmp_path / "cde")
     assert "leave it out of below or two" in caught.value.hint
     (tmp_path / "extensions/two/files/usr/share/thing").write_text("one")
     build.build(settings, "two")
-    iso.copy_extensions(settings, tmp_path / "cde-2")
+    iso.copy_extensions(settings.paths, settings.profile, tmp_path / "cde-2")
 
 
 def test_an_extension_without_files_is_refused(workshop: Workshop) -> None:
@@ -202,7 +203,7 @@ def test_own_files_replace_those_of_packages(workshop: Workshop) -> None:
     workshop.package("tool", {"usr/share/a": b"of the package"})
     workshop.extension("tool", INFO + origin("tool"), {"usr/share/a": "own"})
     build.build(workshop.settings, "tool")
-    members = {member.name: member for member in squashfs_members(workshop.settings.tcz / "tool.tcz")}
+    members = {member.name: member for member in squashfs_members(workshop.settings.paths.tcz / "tool.tcz")}
     assert members["usr/share/a"].data == b"own"
 
 
@@ -210,9 +211,11 @@ def test_the_projects_extensions_fit_each_other() -> None:
     settings = built()
     if not settings.profile.core.rootfs:
         pytest.skip("recipes are for roots made of packages")
-    found = plan.plan(settings.profile, lock.load_lock(settings.pinned_lock), also=recipe.names())
+    found = plan.plan(settings.profile, lock.load_lock(settings.paths.pinned_lock), also=recipe.names())
     without = plan.left_out(settings.profile, found)
-    conflicts.check(settings, [name for name in found.of_kind("recipe") if name not in without])
+    conflicts.check(
+        settings.paths, settings.profile, [name for name in found.of_kind("recipe") if name not in without]
+    )
 
 
 def scripts() -> list[Path]:

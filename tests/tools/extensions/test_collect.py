@@ -7,7 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
 from tests.support.built import Outcome, copy_checkout, doit
 from tests.support.images import shared
+from tests.support.settings import with_values
 from tests.support.standins import PLAIN, compiled
 from tests.support.workshop import INFO, LD, Workshop
 
@@ -60,15 +61,15 @@ class Index:
         )
 
     def lock(self, relock: bool = False) -> None:
-        recipe_inputs.lock(replace(self.workshop.settings, relock=relock), "node")
+        recipe_inputs.lock(with_values(self.workshop.settings, relock=relock), "node")
 
     def fetch(self, offline: bool = False) -> None:
-        recipe_inputs.fetch(replace(self.workshop.settings, offline=offline), "node")
+        recipe_inputs.fetch(with_values(self.workshop.settings, offline=offline), "node")
 
     @property
     def cached(self) -> Path:
         (file,) = recipe_lock.committed_lock("node").file
-        return file.cached_in(self.workshop.settings.cache)
+        return file.cached_in(self.workshop.settings.paths.cache)
 
 
 def metadata(project: str, version: str) -> bytes:
@@ -98,7 +99,7 @@ def test_a_wheel_is_taken_for_its_files(index: Index, capsys: pytest.CaptureFixt
     index.cached.unlink()
     index.fetch()
     build.build(index.workshop.settings, "node")
-    members = squashfs_members(index.workshop.settings.tcz / "node.tcz")
+    members = squashfs_members(index.workshop.settings.paths.tcz / "node.tcz")
     files = {item.name: item.mode & 0o777 for item in members if item.mode & 0o170000 == 0o100000}
     assert files == {"usr/local/bin/node": 0o755, "usr/local/lib/node_thing/lib/index.js": 0o644}
     assert "Version:        20.1\n" in index.workshop.side("node", ".info")

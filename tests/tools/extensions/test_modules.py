@@ -34,12 +34,12 @@ def split(make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
 
     def make(*, compress: bool = False) -> Settings:
         image = built()
-        made = make_settings(image.name)
-        shutil.copytree(image.kernel, made.kernel, symlinks=True)
+        made = make_settings(image.paths.name)
+        shutil.copytree(image.paths.kernel, made.paths.kernel, symlinks=True)
         base = [directory("usr"), directory("usr/local", 0o2775, 0, 50), regular("init", b"#!", 0o755)]
         epoch = made.profile.source_date_epoch
-        core.write_core([Archive("gzip", tuple(base))], made.output / "rootfs64.gz", mtime=epoch)
-        release = (image.kernel / "release").read_text().strip()
+        core.write_core([Archive("gzip", tuple(base))], made.paths.output / "rootfs64.gz", mtime=epoch)
+        release = (image.paths.kernel / "release").read_text().strip()
         kernel = replace(made.profile.kernel, modules="split", compress_modules=compress, release=release)
         profile = replace(made.profile, kernel=kernel, core=Core(rootfs=True), extensions=())
         return replace(made, profile=profile)
@@ -49,7 +49,7 @@ def split(make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
 
 def installed(settings: Settings) -> dict[str, Path]:
     """Return all modules as `make modules_install` left them, by path below lib/modules/RELEASE."""
-    top = settings.kernel / "modules/lib/modules" / settings.profile.kernel.release
+    top = settings.paths.kernel / "modules/lib/modules" / settings.profile.kernel.release
     return {str(path.relative_to(top)): path for path in top.rglob("*.ko*")}
 
 
@@ -57,17 +57,17 @@ def members(settings: Settings, group: str) -> dict[str, Member]:
     """Return the modules in one extension, by path below lib/modules/RELEASE."""
     release = settings.profile.kernel.release
     top = f"usr/local/lib/modules/{release}/"
-    found = squashfs.squashfs_members(settings.tcz / f"{group}-{release}.tcz")
+    found = squashfs.squashfs_members(settings.paths.tcz / f"{group}-{release}.tcz")
     return {member.name.removeprefix(top): member for member in found if ".ko" in member.name}
 
 
 def core_top(settings: Settings) -> Path:
-    return core_modules(settings) / "lib/modules" / settings.profile.kernel.release
+    return core_modules(settings.paths, settings.profile) / "lib/modules" / settings.profile.kernel.release
 
 
 def test_every_module_is_in_one_place_as_it_was(split: Callable[..., Settings]) -> None:
     settings = split()
-    modules.split(settings)
+    modules.split(settings.paths, settings.profile)
     found = {
         str(path.relative_to(core_top(settings))): path.read_bytes()
         for path in core_top(settings).rglob("*.ko")
@@ -84,8 +84,8 @@ def test_every_module_is_in_one_place_as_it_was(split: Callable[..., Settings]) 
 
 def test_modprobe_finds_all_that_each_module_of_the_core_needs(split: Callable[..., Settings]) -> None:
     settings = split()
-    modules.split(settings)
-    root = core_modules(settings)
+    modules.split(settings.paths, settings.profile)
+    root = core_modules(settings.paths, settings.profile)
     names = [path.stem for path in core_top(settings).rglob("*.ko")]
     options = ["-d", str(root), "-S", settings.profile.kernel.release, "--show-depends"]
     done = subprocess.run(
@@ -102,20 +102,20 @@ def test_a_core_that_needs_modules_outside_is_refused(split: Callable[..., Setti
     """depmod itself is the judge: vxlan calls udp_tunnel, which is not there."""
     settings = split()
     release = settings.profile.kernel.release
-    source = settings.kernel / "modules/lib/modules" / release
+    source = settings.paths.kernel / "modules/lib/modules" / release
     needs = modules.read_dep((source / "modules.dep").read_text(), "")
     whole = modules.sort_modules(needs, plan.sorting())
     assert whole.moved
     less = Sorted(tuple(path for path in whole.core if path not in whole.moved), (), whole.groups)
     with pytest.raises(UserError, match="modules of the core need others") as caught:
-        modules._write_core(settings, source, release, less)
+        modules._write_core(settings.paths, settings.profile, source, release, less)
     assert "vxlan.ko" in caught.value.detail
-    assert not (settings.output / "modules").exists()
+    assert not (settings.paths.output / "modules").exists()
 
 
 def test_compressed_modules_are_what_the_index_names(split: Callable[..., Settings]) -> None:
     settings = split(compress=True)
-    modules.split(settings)
+    modules.split(settings.paths, settings.profile)
     top = core_top(settings)
     needs = modules.read_dep((top / "modules.dep").read_text(), "")
     found = {str(path.relative_to(top)) for path in top.rglob("*.ko*")}
@@ -135,8 +135,8 @@ def test_the_same_modules_give_the_same_bytes(split: Callable[..., Settings]) ->
     settings = split(compress=True)
 
     def digests() -> dict[Path, str]:
-        modules.split(settings)
-        folders = (settings.tcz, settings.output / "modules")
+        modules.split(settings.paths, settings.profile)
+        folders = (settings.paths.tcz, settings.paths.output / "modules")
         return {path: sha256_file(path) for folder in folders for path in folder.rglob("*") if path.is_file()}
 
     first = digests()
@@ -148,19 +148,21 @@ def test_the_same_modules_give_the_same_bytes(split: Callable[..., Settings]) ->
 
 def test_extensions_have_the_bases_owners_and_side_files(split: Callable[..., Settings]) -> None:
     settings = split()
-    modules.split(settings)
+    modules.split(settings.paths, settings.profile)
     name = f"ipv6-netfilter-{settings.profile.kernel.release}"
-    found = {member.name: member for member in squashfs.squashfs_members(settings.tcz / f"{name}.tcz")}
+    found = {member.name: member for member in squashfs.squashfs_members(settings.paths.tcz / f"{name}.tcz")}
     assert (found["usr/local"].gid, oct(found["usr/local"].mode)) == (50, "0o42775")
     assert (found["usr/local/lib"].gid, oct(found["usr/local/lib"].mode)) == (0, "0o40755")
-    listed = (settings.tcz / f"{name}.tcz.list").read_text().splitlines()
+    listed = (settings.paths.tcz / f"{name}.tcz.list").read_text().splitlines()
     assert listed == sorted(member for member in found if member.endswith(".ko"))
     subprocess.run(
-        ["md5sum", "--check", f"{name}.tcz.md5.txt"], cwd=settings.tcz, check=True, capture_output=True
+        ["md5sum", "--check", f"{name}.tcz.md5.txt"], cwd=settings.paths.tcz, check=True, capture_output=True
     )
-    info = (settings.tcz / f"{name}.tcz.info").read_text()
+    info = (settings.paths.tcz / f"{name}.tcz.info").read_text()
     assert re.search(r"(?m)^Description: +Kernel modules: IPv6", info)
-    everything = (settings.tcz / f"original-modules-{settings.profile.kernel.release}.tcz.dep").read_text()
+    everything = (
+        settings.paths.tcz / f"original-modules-{settings.profile.kernel.release}.tcz.dep"
+    ).read_text()
     groups = [group.name for group in plan.sorting().group]
     assert everything == "".join(f"{group}-KERNEL.tcz\n" for group in groups)
 
@@ -177,11 +179,11 @@ def test_a_kernel_folder_with_parts_missing(
     split: Callable[..., Settings], change: Callable[[Path], None], says: str
 ) -> None:
     settings = split()
-    change(settings.kernel / "modules/lib/modules" / settings.profile.kernel.release)
+    change(settings.paths.kernel / "modules/lib/modules" / settings.profile.kernel.release)
     with pytest.raises((UserError, FileNotFoundError), match=says.replace("directory: ", "directory.*")):
-        modules.split(settings)
-    assert not (settings.output / "modules").exists()
-    assert not settings.tcz.exists()
+        modules.split(settings.paths, settings.profile)
+    assert not (settings.paths.output / "modules").exists()
+    assert not settings.paths.tcz.exists()
 
 
 OTHER = "5.4.3-tinycore64"
@@ -213,15 +215,15 @@ def test_a_base_of_another_kernel_is_reported(
         *(regular("usr/told", f"#!/bin/sh\ninsmod /lib/modules/{OTHER}/x.ko\n".encode(), 0o755),),
         *(regular("usr/not", b"#!/bin/sh\nuname -r\n"), regular("usr/data", OTHER.encode())),
     ]
-    core.write_core([Archive("gzip", tuple(base))], settings.output / "rootfs64.gz", mtime=0)
-    modules.split(settings)
+    core.write_core([Archive("gzip", tuple(base))], settings.paths.output / "rootfs64.gz", mtime=0)
+    modules.split(settings.paths, settings.profile)
     capsys.readouterr()
-    core.build(settings)
+    core.build(settings.paths, settings.profile)
     said = capsys.readouterr().out
     for text in says:
         assert text.format(release) in said
     assert ("usr/told" in said) == (old == OTHER)
     assert "usr/not" not in said
     assert "usr/data" not in said
-    view = initramfs_file.merged(initramfs_file.read_core(settings.core))
+    view = initramfs_file.merged(initramfs_file.read_core(settings.paths.core))
     assert not [name for name in view if name.endswith("/x.ko")]

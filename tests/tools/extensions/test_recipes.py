@@ -26,6 +26,7 @@ from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.mirror import Mirror, Page
+from tests.support.settings import with_values
 from tests.support.standins import BUILDCTL, BUILDKITD, FAASD, PLAIN, compiled
 from tests.support.workshop import INFO, Workshop
 
@@ -84,7 +85,7 @@ class Upstream:
         recipe_inputs.lock(settings, name)
         recipe_inputs.fetch(settings, name)
         extensions_build.build(settings, name)
-        members = squashfs_members(settings.tcz / f"{name}.tcz")
+        members = squashfs_members(settings.paths.tcz / f"{name}.tcz")
         return {item.name: f"{item.mode & 0o7777:o}" for item in members if item.mode & 0o170000 == 0o100000}
 
 
@@ -152,13 +153,13 @@ def test_same_archive_same_bytes_from_the_cache_alone(upstream: Upstream, tmp_pa
     upstream.take("buildkit", "attr containerd coreutils")
     upstream.serve(BUILDKIT.format("0.32.2"), buildkit_archive(upstream, "bin/buildkit-cni-bridge"))
     upstream.build("buildkit")
-    first = sha256_file(upstream.workshop.settings.tcz / "buildkit.tcz")
+    first = sha256_file(upstream.workshop.settings.paths.tcz / "buildkit.tcz")
     upstream.mirror.requests.clear()
-    again = replace(upstream.workshop.settings, offline=True)
-    (again.tcz / "buildkit.tcz").unlink()
+    again = with_values(upstream.workshop.settings, offline=True)
+    (again.paths.tcz / "buildkit.tcz").unlink()
     recipe_inputs.fetch(again, "buildkit")
     extensions_build.build(again, "buildkit")
-    assert sha256_file(again.tcz / "buildkit.tcz") == first
+    assert sha256_file(again.paths.tcz / "buildkit.tcz") == first
     assert upstream.mirror.requests == []
 
 
@@ -228,7 +229,7 @@ def test_upstreams_containerd_in_place_of_apts(upstream: Upstream) -> None:
 def test_another_file_than_the_locked_one(upstream: Upstream) -> None:
     faasd(upstream, upstream.program("faasd", FAASD))
     upstream.build("faasd")
-    shutil.rmtree(upstream.workshop.settings.cache / "downloads")
+    shutil.rmtree(upstream.workshop.settings.paths.cache / "downloads")
     upstream.serve(FAASD_RELEASE, b"something else", "sha256")
     with pytest.raises(UserError, match="extension faasd: faasd could not be downloaded") as caught:
         recipe_inputs.fetch(upstream.workshop.settings, "faasd")
@@ -258,7 +259,7 @@ def test_a_library_that_an_archives_program_lacks(upstream: Upstream) -> None:
         upstream.build("faasd")
     assert caught.value.hint.startswith("libssl")
     assert "provides it: add it to `packages`, or depend on an extension that has it" in caught.value.hint
-    assert not (upstream.workshop.settings.tcz / "faasd.tcz").exists()
+    assert not (upstream.workshop.settings.paths.tcz / "faasd.tcz").exists()
 
 
 def test_a_dynamic_program_whose_libraries_are_there(upstream: Upstream) -> None:
@@ -289,4 +290,4 @@ def test_an_archive_that_would_leave_its_folder(upstream: Upstream) -> None:
     upstream.serve(BUILDKIT.format("0.32.2"), archive({"bin/../../outside": b"x"}))
     with pytest.raises(UserError, match=r"leaves the folder by '..'"):
         upstream.build("buildkit")
-    assert not list(upstream.workshop.settings.output.rglob("outside"))
+    assert not list(upstream.workshop.settings.paths.output.rglob("outside"))

@@ -17,11 +17,11 @@ from tests.support.workshop import Workshop
 def upstream(settings: Settings, image: Path) -> None:
     """Fetch `image` as the upstream extension x."""
     item = LockedExtension("x", sha256_file(image), "0" * 32, image.stat().st_size)
-    cached = item.cached_in(settings.cache)
+    cached = item.cached_in(settings.paths.cache)
     cached.parent.mkdir(parents=True)
     image.rename(cached)
-    settings.used_lock.parent.mkdir(parents=True, exist_ok=True)
-    settings.used_lock.write_text(Lock(extension=(item,)).to_toml())
+    settings.paths.used_lock.parent.mkdir(parents=True, exist_ok=True)
+    settings.paths.used_lock.write_text(Lock(extension=(item,)).to_toml())
 
 
 def test_upstream_devices_and_set_id_programs_are_told(
@@ -32,7 +32,7 @@ def test_upstream_devices_and_set_id_programs_are_told(
         (tmp_path / "files" / name).write_text(name)
     lines = ["su m 4755 0 0", "wall m 2755 0 5", "disk b 660 0 6 8 17", "pipe i 640 0 0 f", "d d 2755 0 0"]
     upstream(workshop.settings, squashed(tmp_path / "files", tmp_path / "x.tcz", *lines))
-    install(workshop.settings, "x")
+    install(workshop.settings.paths, workshop.settings.profile, "x")
     said = capsys.readouterr().out
     assert said == (
         "warning: x.tcz contains -rwsr-xr-x su, -rwxr-sr-x wall, "

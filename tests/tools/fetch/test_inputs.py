@@ -14,7 +14,7 @@ from tasks.config import kernel_source
 from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
@@ -23,6 +23,7 @@ from tasks.origins.sources.apt import AptSource
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.repository import Repository, serving
+from tests.support.settings import with_values
 
 
 def kernel_tar() -> bytes:
@@ -57,7 +58,10 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
         core=Core(packages=("busybox",)),
         boot=Boot(()),
     )
-    return Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+    return Settings(
+        Paths("mine", tmp_path / "out", tmp_path / "cache"),
+        replace(mine, kernel=replace(mine.kernel, fragments=())),
+    )
 
 
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
@@ -66,31 +70,31 @@ def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
     files = package_files(settings, ("busybox", "attr"))
     assert list(files) == ["attr", "busybox"]
     source_tree.unpack_linux(settings)
-    assert (settings.linux / "arch/x86/Kbuild").is_file()
-    assert repository.mirror.url not in settings.used_lock.read_text()
-    assert not settings.pinned_lock.exists()
-    assert {path.name for path in settings.output.iterdir()} == {"lock.toml", "linux"}
+    assert (settings.paths.linux / "arch/x86/Kbuild").is_file()
+    assert repository.mirror.url not in settings.paths.used_lock.read_text()
+    assert not settings.paths.pinned_lock.exists()
+    assert {path.name for path in settings.paths.output.iterdir()} == {"lock.toml", "linux"}
 
 
 def test_lock_pins_the_newest_and_frozen_keeps_it(
     settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs.lock(settings)
-    first = settings.pinned_lock.read_bytes()
-    assert first == settings.used_lock.read_bytes()
+    first = settings.paths.pinned_lock.read_bytes()
+    assert first == settings.paths.used_lock.read_bytes()
     repository.add("linux-source-6.2", "6.2.1-1")
     repository.add("busybox", "1:2")
     repository.publish()
     inputs.fetch(settings)
-    assert settings.used_lock.read_bytes() == first
+    assert settings.paths.used_lock.read_bytes() == first
     capsys.readouterr()
     inputs.lock(settings)
     said = capsys.readouterr().out
     assert "lock: busybox 1:1 -> 1:2\n" in said
     assert "lock: linux-source-6.2 (new) -> 6.2.1-1\n" in said
-    versions = {package.name: package.version for package in used_lock(settings).package}
+    versions = {package.name: package.version for package in used_lock(settings.paths).package}
     assert versions == {"busybox": "1:2", "linux-source-6.2": "6.2.1-1"}
-    inputs.fetch(replace(settings, frozen=True, offline=True))
+    inputs.fetch(with_values(settings, frozen=True, offline=True))
 
 
 def test_kernel_package_gone(
@@ -98,15 +102,15 @@ def test_kernel_package_gone(
 ) -> None:
     """Debian drops linux-source-6.11 for linux-source-6.12: another package, not another version."""
     gone = LockedPackage("linux-source-6.0", "6.0.1-1", "0" * 64)
-    settings.pinned_lock.write_text(Lock((gone,)).to_toml())
+    settings.paths.pinned_lock.write_text(Lock((gone,)).to_toml())
     inputs.fetch(settings)
     said = capsys.readouterr().out
     assert "linux-source-6.0 6.0.1-1 -> linux-source-6.1 6.1.1-1" in said
-    used = used_lock(settings).package
+    used = used_lock(settings.paths).package
     assert [package.name for package in used] == ["busybox", "linux-source-6.1"]
-    settings.pinned_lock.write_text(Lock((gone, used[0])).to_toml())
+    settings.paths.pinned_lock.write_text(Lock((gone, used[0])).to_toml())
     with pytest.raises(UserError, match=r"no package linux-source-6\.0 \(locked: 6\.0\.1-1\)") as caught:
-        inputs.fetch(replace(settings, frozen=True))
+        inputs.fetch(with_values(settings, frozen=True))
     assert "./doit lock" in caught.value.hint
 
 
@@ -116,14 +120,14 @@ def test_lock_goes_back_only_when_told(settings: Settings, repository: Repositor
         "package": LockedPackage("busybox", "1:9", "0" * 64),
         "pattern": LockedPackage("linux-source-6.9", "6.9.1-1", "0" * 64),
     }[what]
-    settings.pinned_lock.write_text(Lock((newer,)).to_toml())
-    before = settings.pinned_lock.read_bytes()
+    settings.paths.pinned_lock.write_text(Lock((newer,)).to_toml())
+    before = settings.paths.pinned_lock.read_bytes()
     with pytest.raises(UserError, match=f"which is older than the locked {newer.version}") as caught:
         inputs.lock(settings)
     assert "relock=1" in caught.value.hint
-    assert settings.pinned_lock.read_bytes() == before
-    inputs.lock(replace(settings, relock=True))
-    versions = {package.name: package.version for package in used_lock(settings).package}
+    assert settings.paths.pinned_lock.read_bytes() == before
+    inputs.lock(with_values(settings, relock=True))
+    versions = {package.name: package.version for package in used_lock(settings.paths).package}
     assert versions == {"busybox": "1:1", "linux-source-6.1": "6.1.1-1"}
 
 
@@ -133,49 +137,51 @@ def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository
     inputs.fetch(settings)
     with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
         source_tree.unpack_linux(settings)
-    assert [path.name for path in settings.output.iterdir()] == ["lock.toml"]
+    assert [path.name for path in settings.paths.output.iterdir()] == ["lock.toml"]
 
 
 def fetched(settings: Settings) -> set[str]:
-    return {path.name for path in settings.cache.rglob("*.deb")}
+    return {path.name for path in settings.paths.cache.rglob("*.deb")}
 
 
 def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     settings: Settings, repository: Repository
 ) -> None:
     inputs.lock(settings, ("attr",))
-    lock = settings.used_lock.read_bytes()
-    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
-    settings.used_lock.unlink()
+    lock = settings.paths.used_lock.read_bytes()
+    settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
+    settings.paths.used_lock.unlink()
     inputs.fetch(settings, ("attr",))
-    assert (settings.used_lock.read_bytes(), fetched(settings)) == (lock, set())
+    assert (settings.paths.used_lock.read_bytes(), fetched(settings)) == (lock, set())
     stage_inputs.fetch_packages(settings)
     assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}, "not the kernel's source"
     stage_inputs.fetch_kernel_source(settings)
     source_tree.unpack_linux(settings)
-    assert (settings.linux / "arch/x86/Kbuild").is_file()
-    assert (settings.linux / ".tcbuild/source").read_text() == kernel_source.identity(settings)
+    assert (settings.paths.linux / "arch/x86/Kbuild").is_file()
+    assert (settings.paths.linux / ".tcbuild/source").read_text() == kernel_source.identity(
+        settings.paths, settings.profile
+    )
 
 
 def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
     settings: Settings, repository: Repository
 ) -> None:
     inputs.lock(settings)
-    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings, ("attr",))
     assert fetched(settings) == {"attr_1.deb"}
-    names = [package.name for package in used_lock(settings).package]
+    names = [package.name for package in used_lock(settings.paths).package]
     assert names == ["attr", "busybox", "linux-source-6.1"]
 
 
 def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository: Repository) -> None:
     inputs.lock(settings)
-    locked = used_lock(settings)
-    settings = replace(settings, cache=settings.cache / "empty", shared_cache="/no/such/folder")
+    locked = used_lock(settings.paths)
+    settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings)
     with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):
-        stage_inputs.fetch_core_packages(replace(settings, offline=True))
-    deb = locked.package[0].cached_in(settings.cache)
+        stage_inputs.fetch_core_packages(with_values(settings, offline=True))
+    deb = locked.package[0].cached_in(settings.paths.cache)
     deb.parent.mkdir(parents=True)
     deb.write_bytes(b"damaged")
     stage_inputs.fetch_core_packages(settings)

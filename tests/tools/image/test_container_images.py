@@ -19,6 +19,7 @@ from tasks.util.files import sha256_file
 from tasks.util.process import run
 from tests.support import oci
 from tests.support.built import built
+from tests.support.settings import both, with_values
 
 LAYERS = [oci.tar({"bin/tool": b"#!/bin/sh\n"}), oci.tar({"etc/name": b"x\n"})]
 NAMES = ("localhost/layout:1", "localhost/saved:1")
@@ -35,18 +36,18 @@ def carried(tmp_path: Path) -> Settings:
         for name, letter in zip(NAMES, "ab", strict=True)
     )
     profile = replace(settings.profile, images=declared, extensions=(Extension("attr"),))
-    made = replace(settings, profile=profile, output=tmp_path / "out")
-    made.output.mkdir()
+    made = with_values(settings, profile=profile, output=tmp_path / "out")
+    made.paths.output.mkdir()
     for name in ("kernel", "corepure64.gz", "tcz", "lock.toml"):
-        (made.output / name).symlink_to(settings.output / name)
-    container_images.build(made)
+        (made.paths.output / name).symlink_to(settings.paths.output / name)
+    container_images.build(made.paths, made.profile)
     return made
 
 
 def check(folder: Path, made: Settings) -> None:
     """The folder holds the list as it was made, and the tars it speaks of, byte for byte."""
     text = (folder / "images.lst").read_text()
-    assert text == made.images_list.read_text()
+    assert text == made.paths.images_list.read_text()
     entries = container_images.parse_list(text)
     assert tuple(entry.name for entry in entries) == NAMES
     assert {path.name for path in folder.iterdir()} == {"images.lst", *(entry.file for entry in entries)}
@@ -56,34 +57,34 @@ def check(folder: Path, made: Settings) -> None:
 
 
 def test_iso_and_disk_carry_the_tars_and_their_list(carried: Settings, tmp_path: Path) -> None:
-    iso.build(carried)
+    iso.build(carried.paths, carried.profile)
     out = tmp_path / "cde"
-    run(["xorriso", "-osirrox", "on", "-indev", carried.iso, "-extract", "/cde/images", out])
+    run(["xorriso", "-osirrox", "on", "-indev", carried.paths.iso, "-extract", "/cde/images", out])
     check(out, carried)
-    disk.build(carried)
+    disk.build(carried.paths, carried.profile)
     offset = (disk.FIRST_PARTITION + disk.EFI_SECTORS) * 512
     (tmp_path / "tce").mkdir()
-    image = f"{disk.raw(carried)}?offset={offset}"
+    image = f"{disk.raw(carried.paths)}?offset={offset}"
     run(["debugfs", "-R", f"rdump /tce/images {tmp_path}/tce", image])
     check(tmp_path / "tce/images", carried)
     listing = run(["debugfs", "-R", "stat /tce/images/images.lst", image]).stdout
     assert f"User:  {disk.TC_UID}   Group:    {disk.STAFF_GID}" in listing
-    before = sha256_file(carried.iso), sha256_file(disk.raw(carried))
-    iso.build(carried)
-    disk.build(carried)
-    assert (sha256_file(carried.iso), sha256_file(disk.raw(carried))) == before
+    before = sha256_file(carried.paths.iso), sha256_file(disk.raw(carried.paths))
+    iso.build(carried.paths, carried.profile)
+    disk.build(carried.paths, carried.profile)
+    assert (sha256_file(carried.paths.iso), sha256_file(disk.raw(carried.paths))) == before
 
 
 def test_a_disk_too_small_for_them_is_explained(carried: Settings, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(
         oci.tar(oci.oci_image([oci.tar({"noise": bytes(range(256)) * 400_000})]))
     )
-    container_images.build(carried)
+    container_images.build(carried.paths, carried.profile)
     small = replace(carried.profile, disk=replace(carried.profile.disk, size_mib=96))
     with pytest.raises(UserError) as caught:
-        disk.build(replace(carried, profile=small))
+        disk.build(*both(replace(carried, profile=small)))
     assert "disk.size_mib of the profile is 96" in caught.value.hint
-    assert not disk.raw(carried).exists()
+    assert not disk.raw(carried.paths).exists()
 
 
 class TestSkopeo:

@@ -35,14 +35,14 @@ def settings() -> Settings:
     found = built()
     if not found.profile.core.rootfs:
         pytest.skip("recipes are for roots made of packages")
-    assert (mirror_layout.mirror(found) / "index.html").is_file(), "run these tests by ./doit test"
+    assert (mirror_layout.mirror(found.paths) / "index.html").is_file(), "run these tests by ./doit test"
     return found
 
 
 @pytest.fixture(scope="module")
 def folder(settings: Settings) -> Path:
     """The mirror's folder of extensions."""
-    return mirror_layout.mirror(settings) / mirror_layout.mirror_folder(settings.profile)
+    return mirror_layout.mirror(settings.paths) / mirror_layout.mirror_folder(settings.profile)
 
 
 def said(*command: str | Path, cwd: Path) -> str:
@@ -63,10 +63,12 @@ def test_every_checksum_is_right(settings: Settings, folder: Path) -> None:
     for name in names(folder):
         assert said("md5sum", "-c", f"{name}.md5.txt", cwd=folder) == f"{name}: OK\n"
     said("md5sum", "--strict", "-c", "md5.db", cwd=folder)
-    said("sha256sum", "--strict", "-c", "SHA256SUMS", cwd=mirror_layout.mirror(settings))
-    listed = {line[66:] for line in (mirror_layout.mirror(settings) / "SHA256SUMS").read_text().splitlines()}
-    files = [path for path in mirror_layout.mirror(settings).rglob("*") if not path.is_dir()]
-    assert listed == {str(path.relative_to(mirror_layout.mirror(settings))) for path in files} - {
+    said("sha256sum", "--strict", "-c", "SHA256SUMS", cwd=mirror_layout.mirror(settings.paths))
+    listed = {
+        line[66:] for line in (mirror_layout.mirror(settings.paths) / "SHA256SUMS").read_text().splitlines()
+    }
+    files = [path for path in mirror_layout.mirror(settings.paths).rglob("*") if not path.is_dir()]
+    assert listed == {str(path.relative_to(mirror_layout.mirror(settings.paths))) for path in files} - {
         "SHA256SUMS"
     }
     assert all(stat.S_ISREG(path.lstat().st_mode) for path in files)
@@ -130,7 +132,7 @@ def test_every_link_of_the_page_leads_to_a_file_of_the_tree(settings: Settings, 
             targets.append(found.get("href") or "")
             places.add(found.get("id") or "")
 
-    Reader().feed((mirror_layout.mirror(settings) / "index.html").read_text())
+    Reader().feed((mirror_layout.mirror(settings.paths) / "index.html").read_text())
     relative = {
         unquote(target) for target in targets if target and not target.startswith(("https://", "http://"))
     }
@@ -138,9 +140,9 @@ def test_every_link_of_the_page_leads_to_a_file_of_the_tree(settings: Settings, 
         if target.startswith("#"):
             assert target[1:] in places
         else:
-            path = (mirror_layout.mirror(settings) / target).resolve()
+            path = (mirror_layout.mirror(settings.paths) / target).resolve()
             assert path.is_file()
-            assert path.is_relative_to(mirror_layout.mirror(settings).resolve())
+            assert path.is_relative_to(mirror_layout.mirror(settings.paths).resolve())
     beside = {path.name for name in names(folder) for path in folder.glob(f"{name}*")}
     assert {Path(target).name for target in relative} >= beside
 
@@ -148,22 +150,27 @@ def test_every_link_of_the_page_leads_to_a_file_of_the_tree(settings: Settings, 
 def test_building_again_gives_the_same_tree(settings: Settings) -> None:
     def state() -> dict[str, tuple[int, float, bytes]]:
         return {
-            str(path.relative_to(mirror_layout.mirror(settings))): (
+            str(path.relative_to(mirror_layout.mirror(settings.paths))): (
                 path.stat().st_mode,
                 path.stat().st_mtime,
                 path.read_bytes() if path.is_file() else b"",
             )
-            for path in [mirror_layout.mirror(settings), *mirror_layout.mirror(settings).rglob("*")]
+            for path in [
+                mirror_layout.mirror(settings.paths),
+                *mirror_layout.mirror(settings.paths).rglob("*"),
+            ]
         }
 
     before = state()
-    os.utime(mirror_layout.mirror(settings) / "index.html")
-    (mirror_layout.mirror(settings) / "stray").touch()
+    os.utime(mirror_layout.mirror(settings.paths) / "index.html")
+    (mirror_layout.mirror(settings.paths) / "stray").touch()
     extensions = [
         name.removesuffix(".tcz")
-        for name in names(mirror_layout.mirror(settings) / mirror_layout.mirror_folder(settings.profile))
+        for name in names(
+            mirror_layout.mirror(settings.paths) / mirror_layout.mirror_folder(settings.profile)
+        )
     ]
-    mirror.build(settings, extensions)
+    mirror.build(settings.paths, settings.profile, extensions)
     assert state() == before
 
 
@@ -184,7 +191,7 @@ def address(settings: Settings) -> Iterator[str]:
         def translate_path(self, path: str) -> str:
             return super().translate_path(path.removeprefix("/sub"))
 
-    handler = functools.partial(Handler, directory=str(mirror_layout.mirror(settings)))
+    handler = functools.partial(Handler, directory=str(mirror_layout.mirror(settings.paths)))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/sub/"
@@ -210,9 +217,11 @@ def test_the_page_in_a_browser(browser: webdriver.Chrome, settings: Settings, ad
     """Search over names, descriptions, tags and paths; links; nothing blocked, missing or thrown."""
     every = [
         name.removesuffix(".tcz")
-        for name in names(mirror_layout.mirror(settings) / mirror_layout.mirror_folder(settings.profile))
+        for name in names(
+            mirror_layout.mirror(settings.paths) / mirror_layout.mirror_folder(settings.profile)
+        )
     ]
-    browser.get(address if by == "http" else (mirror_layout.mirror(settings) / "index.html").as_uri())
+    browser.get(address if by == "http" else (mirror_layout.mirror(settings.paths) / "index.html").as_uri())
     assert shown(browser) == every
     assert type_in(browser, "") == f"{len(every)} extensions"
     for words, name in (

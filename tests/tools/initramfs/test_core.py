@@ -176,7 +176,7 @@ file /bin/a {tmp_path / "tool"} 4755 0 50 /bin/b /bin/c
 file /init {tmp_path / "tool"} 0755 0 0
 """
     (tmp_path / "spec").write_text(spec)
-    program = built().build / "usr/gen_init_cpio"
+    program = built().paths.build / "usr/gen_init_cpio"
     made = subprocess.run([program, "-t", "77", tmp_path / "spec"], capture_output=True, check=True).stdout
     (tmp_path / "core.gz").write_bytes(made)
     found = initramfs_file.merged(initramfs_file.read_core(tmp_path / "core.gz"))

@@ -149,13 +149,13 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
             extensions=(Extension("b", "initrd"), Extension("other", "onboot")),
         ),
     )
-    top = made.kernel / "modules/lib/modules/1.0"
+    top = made.paths.kernel / "modules/lib/modules/1.0"
     top.mkdir(parents=True)
     (top / "modules.dep").touch()
-    (made.kernel / "release").write_text("1.0\n")
-    (made.kernel / "initramfs.formats").write_text("gzip\n")
+    (made.paths.kernel / "release").write_text("1.0\n")
+    (made.paths.kernel / "initramfs.formats").write_text("gzip\n")
     epoch = made.profile.source_date_epoch
-    core.write_core([Archive("gzip", tuple(BASE))], made.output / "rootfs64.gz", mtime=epoch)
+    core.write_core([Archive("gzip", tuple(BASE))], made.paths.output / "rootfs64.gz", mtime=epoch)
     for name in "ab":
         folder = tmp_path / name / "usr/local/tce.installed"
         folder.mkdir(parents=True)
@@ -164,15 +164,15 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
         (folder.parent / "tool").write_text("the same in both")
         (folder.parent / f"only-{name}").write_text(name)
         os.link(folder.parent / f"only-{name}", folder.parent / f"link-{name}")
-        (made.tcz / f"{name}.tcz.list").parent.mkdir(exist_ok=True)
-        (made.tcz / f"{name}.tcz.list").write_text(
+        (made.paths.tcz / f"{name}.tcz.list").parent.mkdir(exist_ok=True)
+        (made.paths.tcz / f"{name}.tcz.list").write_text(
             f"usr/local/link-{name}\nusr/local/only-{name}\nusr/local/tce.installed/{name}\nusr/local/tool\n"
         )
-        make_tcz(tmp_path / name, made.tcz / f"{name}.tcz", pseudo="usr/local m 2775 0 50\n")
-    (made.tcz / "b.tcz.dep").write_text("a.tcz\n")
-    core.build(made)
-    first = made.core.read_bytes()
-    found = initramfs_file.merged(initramfs_file.read_core(made.core))
+        make_tcz(tmp_path / name, made.paths.tcz / f"{name}.tcz", pseudo="usr/local m 2775 0 50\n")
+    (made.paths.tcz / "b.tcz.dep").write_text("a.tcz\n")
+    core.build(made.paths, made.profile)
+    first = made.paths.core.read_bytes()
+    found = initramfs_file.merged(initramfs_file.read_core(made.paths.core))
     assert found["tmp/setup.lst"].data == b"/usr/local/tce.installed/a\n/usr/local/tce.installed/b\n"
     assert stat.filemode(found["tmp"].mode) == "drwxrwxrwt"
     assert stat.filemode(found["usr/local"].mode) == "drwxr-xr-x"  # the base's, not the extension's
@@ -182,13 +182,13 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
     assert _linked(found, "usr/local/link-a", "usr/local/only-a")
     assert not _linked(found, "usr/local/link-a", "usr/local/link-b")
     assert {member.mtime for member in found.values()} == {epoch}
-    core.build(made)
-    assert made.core.read_bytes() == first
+    core.build(made.paths, made.profile)
+    assert made.paths.core.read_bytes() == first
     (tmp_path / "b/usr/local/tool").write_text("another")
-    make_tcz(tmp_path / "b", made.tcz / "b.tcz")
+    make_tcz(tmp_path / "b", made.paths.tcz / "b.tcz")
     with pytest.raises(UserError, match=r"a\.tcz and b\.tcz both contain usr/local/tool\n"):
-        core.build(made)
-    assert made.core.read_bytes() == first
+        core.build(made.paths, made.profile)
+    assert made.paths.core.read_bytes() == first
 
 
 def _linked(found: dict[str, Member], one: str, two: str) -> bool:

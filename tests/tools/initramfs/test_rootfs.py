@@ -24,6 +24,7 @@ from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.built import built
+from tests.support.settings import with_values
 
 BUSYBOX = "/bin/busybox"
 RELEASE = "6.12.1-tcbuild"
@@ -179,7 +180,7 @@ def image() -> Settings:
 
 @pytest.fixture(scope="module")
 def content(image: Settings) -> dict[str, Member]:
-    return initramfs_file.merged(initramfs_file.read_core(image.output / "rootfs64.gz"))
+    return initramfs_file.merged(initramfs_file.read_core(image.paths.output / "rootfs64.gz"))
 
 
 @pytest.mark.parametrize(
@@ -224,22 +225,22 @@ def test_programs_of_packages_are_not_covered_by_busybox(content: dict[str, Memb
 
 
 def test_the_size_stays_small(image: Settings) -> None:
-    assert (image.output / "rootfs64.gz").stat().st_size < 12_000_000
+    assert (image.paths.output / "rootfs64.gz").stat().st_size < 12_000_000
 
 
 def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> None:
     """Built again in another folder, under another umask."""
-    again = replace(image, output=tmp_path / "deep/er/output")
-    again.output.mkdir(parents=True)
-    shutil.copy(image.used_lock, again.used_lock)
+    again = with_values(image, output=tmp_path / "deep/er/output")
+    again.paths.output.mkdir(parents=True)
+    shutil.copy(image.paths.used_lock, again.paths.used_lock)
     before = os.umask(0o077)
     try:
         rootfs.build(again)
     finally:
         os.umask(before)
     for name in ("rootfs64.gz", "rootfs.index"):
-        assert sha256_file(again.output / name) == sha256_file(image.output / name)
-    assert sorted(path.name for path in again.output.iterdir()) == [
+        assert sha256_file(again.paths.output / name) == sha256_file(image.paths.output / name)
+    assert sorted(path.name for path in again.paths.output.iterdir()) == [
         "core-parts",
         "lock.toml",
         "rootfs.index",
@@ -257,14 +258,14 @@ def test_a_missing_library_is_named_with_what_needs_it(image: Settings, tmp_path
     rules = toml_schema.load(rootfs.RULES, Rules)
     debs = packages_without(image, "libcap-ng0")
     with pytest.raises(UserError) as caught:
-        rootfs.assemble(rules, debs, OVERLAY, root, image.name, tmp_path / "kept")
+        rootfs.assemble(rules, debs, OVERLAY, root, image.paths.name, tmp_path / "kept")
     assert "needs libcap-ng.so.0, which is not in the root" in caught.value.message
     assert "core.packages in profiles/apt.toml" in caught.value.hint
 
 
 def test_an_interrupted_build_leaves_the_old_result(image: Settings, tmp_path: Path) -> None:
-    out = replace(image, output=tmp_path)
-    shutil.copy(image.used_lock, out.used_lock)
+    out = with_values(image, output=tmp_path)
+    shutil.copy(image.paths.used_lock, out.paths.used_lock)
     (tmp_path / "rootfs64.gz").write_bytes(b"old")
     broken = replace(image.profile, core=replace(image.profile.core, packages=("busybox", "libc6")))
     with pytest.raises(UserError):

@@ -20,13 +20,14 @@ import pytest
 
 from tasks.cli import variables
 from tasks.config import profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import install, kbuild, kconfig, source_tree
 from tasks.kernel.fragments import FOLDER, parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
+from tests.support.settings import with_values
 
 # What Kconfig and `make kernelrelease` read of a kernel tree.
 READ = re.compile(r"(Kconfig|Makefile|Kbuild)[^/]*|(scripts|tools/build|tools/scripts)/.*")
@@ -67,7 +68,7 @@ def apt_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         inputs.fetch(settings)
         stage_inputs.fetch_kernel_source(settings)
         source_tree.unpack_linux(settings)
-        tree = settings.linux
+        tree = settings.paths.linux
     return kconfig_part(tree, tmp_path_factory.mktemp("linux"))
 
 
@@ -102,7 +103,7 @@ def make(tree: Path, output: Path, *fragments: str, base: Path | None = None, mo
         loaded = dataclasses.replace(loaded, kernel=kernel)
     # One compiler cache for all tests on a tree: each of them compiles scripts/kconfig.
     cache = tree.with_name("cache")
-    return Settings("apt", loaded, False, False, fragments or loaded.kernel.fragments, output, cache)
+    return Settings(Paths("apt", output, cache), loaded)
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def configure(settings: Settings) -> None:
 def release(settings: Settings) -> str:
     """Return the release of the config in the build folder."""
     kbuild.of_profile(settings).run(["include/config/kernel.release"])
-    return install.built_release(settings)
+    return install.built_release(settings.paths)
 
 
 def report(settings: Settings, capsys: pytest.CaptureFixture[str]) -> str:
@@ -141,30 +142,30 @@ def test_the_profile_and_its_fragments_hold(
 ) -> None:
     settings = make(apt_tree, tmp_path / "out")
     configure(settings)
-    folder = settings.config.parent
+    folder = settings.paths.config.parent
     assert sorted(path.name for path in folder.iterdir()) == [
         ".build",
         "base.config",
         "config",
         "diff.txt",
     ]
-    final = parse_config(settings.config.read_text())
+    final = parse_config(settings.paths.config.read_text())
     assert final["EXT4_FS_SECURITY"] == "y"  # selected; none of our lines names it
     assert final["LOCALVERSION"] == '"-tcbuild"'
     lines = report(settings, capsys)
-    for name in settings.fragments:
+    for name in settings.profile.kernel.fragments:
         for asked in read_fragment(FOLDER / f"{name}.config"):
             assert final.get(asked.symbol, "n") == asked.value
             assert lines.count(f"{asked.where} ") == 1
     diff = (folder / "diff.txt").read_text()
     assert "+ CONFIG_EXT3_FS_SECURITY=y  (kconfig/ext3-xattr.config:" in diff.split("# followed")[0]
     assert "+ CONFIG_EXT4_FS_SECURITY=y\n" in diff.split("# followed")[1]
-    assert "explain.c" not in (settings.logs / "kconfig.log").read_text()
+    assert "explain.c" not in (settings.paths.logs / "kconfig.log").read_text()
 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
     configure(settings)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()} == before
-    assert not settings.build.exists()
+    assert not settings.paths.build.exists()
 
 
 # A fragment that does everything wrong, and what must be said of each line.
@@ -197,9 +198,9 @@ def explanation(any_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     settings = make(any_tree, folder / "out", str(folder / "my.config"), base=folder / "base")
     with pytest.raises(UserError) as caught:
         configure(settings)
-    made = sorted(path.name for path in settings.config.parent.iterdir())
+    made = sorted(path.name for path in settings.paths.config.parent.iterdir())
     assert made == [".build", "base.config"], "no config"
-    assert not settings.build.exists()
+    assert not settings.paths.build.exists()
     blocks = re.split(rf"^  (?={re.escape(str(folder))})", caught.value.detail, flags=re.MULTILINE)[1:]
     assert caught.value.message.startswith(f"{len(blocks)} of ")
     return any_tree, {re.findall(r"CONFIG_(\w+)", block)[0]: block for block in blocks}
@@ -256,33 +257,33 @@ def test_a_fragment_may_choose_another_member_than_the_base(
 ) -> None:
     settings = small(any_tree, "CONFIG_KERNEL_XZ=y\n")
     configure(settings)
-    assert "CONFIG_KERNEL_XZ=y\n" in settings.config.read_text()
+    assert "CONFIG_KERNEL_XZ=y\n" in settings.paths.config.read_text()
     lines = report(settings, capsys)
     assert re.search(r"CONFIG_KERNEL_GZIP=y .*overridden at .*/my\.config:1\n", lines)
-    assert "~" not in (settings.config.parent / "diff.txt").read_text()
+    assert "~" not in (settings.paths.config.parent / "diff.txt").read_text()
 
 
 def test_a_base_line_that_needs_a_fragment_takes_effect(
     small: Callable[..., Settings], any_tree: Path
 ) -> None:
     settings = small(any_tree, "CONFIG_EXT4_FS=y\n")
-    with (settings.output.parent / "base").open("a") as stream:
+    with (settings.paths.output.parent / "base").open("a") as stream:
         stream.write("CONFIG_EXT4_FS_SECURITY=y\n")
     configure(settings)
-    assert "CONFIG_EXT4_FS_SECURITY=y\n" in settings.config.read_text()
+    assert "CONFIG_EXT4_FS_SECURITY=y\n" in settings.paths.config.read_text()
 
 
 def test_a_failing_run_leaves_the_last_good_files(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, "CONFIG_EXT4_FS=y\n")
     configure(settings)
     files = ("base.config", "config", "diff.txt")
-    before = {name: settings.config.with_name(name).read_bytes() for name in files}
-    (settings.output.parent / "my.config").write_text("CONFIG_EXT4_FS_SECURITY=y\n")
+    before = {name: settings.paths.config.with_name(name).read_bytes() for name in files}
+    (settings.paths.output.parent / "my.config").write_text("CONFIG_EXT4_FS_SECURITY=y\n")
     with pytest.raises(UserError, match="did not take effect") as caught:
         configure(settings)
     assert "depends on EXT4_FS [=n]: unmet" in caught.value.detail
-    assert {name: settings.config.with_name(name).read_bytes() for name in files} == before
-    assert sorted(path.name for path in settings.config.parent.iterdir()) == [".build", *files]
+    assert {name: settings.paths.config.with_name(name).read_bytes() for name in files} == before
+    assert sorted(path.name for path in settings.paths.config.parent.iterdir()) == [".build", *files]
 
 
 def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> None:
@@ -294,15 +295,15 @@ def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> No
     )
     settings = make(apt_tree, tmp_path / "out", base=base, mode="olddefconfig")
     (tmp_path / "my.config").write_text("CONFIG_MISC_FILESYSTEMS=y\nCONFIG_SQUASHFS=y\nCONFIG_TMPFS=y\n")
-    settings = dataclasses.replace(settings, fragments=(str(tmp_path / "my.config"), "ext3-xattr"))
+    settings = with_values(settings, fragments=(str(tmp_path / "my.config"), "ext3-xattr"))
     configure(settings)
-    diff = (settings.config.parent / "diff.txt").read_text()
+    diff = (settings.paths.config.parent / "diff.txt").read_text()
     asked, followed, base_part = re.split(r"\n# .*\n", diff)
     assert "- CONFIG_LOCALVERSION_AUTO=y  (tcbuild" in asked
     assert "~ CONFIG_EXT4_FS=m -> y\n" in followed
     assert "- CONFIG_LOGO_TINYCORE_CLUT224=y\n" in base_part
     assert not re.search(r"CONFIG_(CC|GCC|LD)_VERSION", base_part)
-    assert "CONFIG_KERNEL_XZ=y\n" in settings.config.read_text()
+    assert "CONFIG_KERNEL_XZ=y\n" in settings.paths.config.read_text()
 
 
 def test_a_base_that_is_no_config_is_refused(apt_tree: Path, tmp_path: Path) -> None:
@@ -317,23 +318,31 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
     """Neither on a checkout around the tree, as ours is around artifacts/, nor on one of the tree."""
     checkout = tmp_path / "checkout"
     settings = make(any_tree, checkout / "artifacts" / "apt", base=tmp_path / "base")
-    settings.linux.unlink()
-    shutil.copytree(any_tree, settings.linux, symlinks=True)
+    settings.paths.linux.unlink()
+    shutil.copytree(any_tree, settings.paths.linux, symlinks=True)
     (tmp_path / "base").write_text(BASE)
     (tmp_path / "my.config").write_text('CONFIG_LOCALVERSION="-mine"\n')
-    settings = dataclasses.replace(settings, fragments=(str(tmp_path / "my.config"),))
+    settings = with_values(settings, fragments=(str(tmp_path / "my.config"),))
     configure(settings)
-    settings.build.mkdir()
-    shutil.copy(settings.config, settings.build / ".config")
-    for top in (checkout, settings.linux):
+    settings.paths.build.mkdir()
+    shutil.copy(settings.paths.config, settings.paths.build / ".config")
+    for top in (checkout, settings.paths.linux):
         for command in (
             ["init", "-q"],
-            ["add", "-f", "Makefile" if top == settings.linux else "artifacts/apt/kconfig"],
+            ["add", "-f", "Makefile" if top == settings.paths.linux else "artifacts/apt/kconfig"],
             ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "t"],
         ):
             subprocess.run(["git", *command], cwd=top, check=True)
         assert re.fullmatch(r"\d+\.\d+\.\d+-mine", release(settings))
-    plain = ["make", "-s", "-C", str(settings.linux), f"O={settings.build}", "ARCH=x86_64", "kernelrelease"]
+    plain = [
+        "make",
+        "-s",
+        "-C",
+        str(settings.paths.linux),
+        f"O={settings.paths.build}",
+        "ARCH=x86_64",
+        "kernelrelease",
+    ]
     said = subprocess.run(plain, check=True, capture_output=True, text=True).stdout.strip()
     assert said.endswith("-mine+"), "the trap this is about is gone"
 
@@ -341,11 +350,11 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
 def test_a_new_config_is_seen_by_the_release(small: Callable[..., Settings], apt_tree: Path) -> None:
     settings = small(apt_tree, 'CONFIG_LOCALVERSION="-one"\n')
     configure(settings)
-    settings.build.mkdir()
-    (settings.build / ".config").write_bytes(settings.config.read_bytes())
+    settings.paths.build.mkdir()
+    (settings.paths.build / ".config").write_bytes(settings.paths.config.read_bytes())
     assert release(settings).endswith("-one")
-    changed = settings.config.read_text().replace("-one", "-two")
-    (settings.build / ".config").write_text(changed)
+    changed = settings.paths.config.read_text().replace("-one", "-two")
+    (settings.paths.build / ".config").write_text(changed)
     assert release(settings).endswith("-two")
 
 
@@ -357,10 +366,12 @@ def test_tiny_core_differs_by_the_fragments_and_their_selects_alone(tree_54: Pat
         tree_54, tmp_path / "out", "ext3-xattr", "containers", base=Path(named), mode="olddefconfig"
     )
     configure(settings)
-    diff = (settings.config.parent / "diff.txt").read_text()
+    diff = (settings.paths.config.parent / "diff.txt").read_text()
     asked, followed, base_part = re.split(r"\n# .*\n", diff)
     lines = {
-        found.symbol for name in settings.fragments for found in read_fragment(FOLDER / f"{name}.config")
+        found.symbol
+        for name in settings.profile.kernel.fragments
+        for found in read_fragment(FOLDER / f"{name}.config")
     }
     assert set(re.findall(r"CONFIG_(\w+)=", asked)) <= lines
     assert re.findall(r"CONFIG_(\w+)=", followed) == [

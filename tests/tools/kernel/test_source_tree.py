@@ -15,6 +15,7 @@ from tasks.config.settings import Settings
 from tasks.kernel import patches, source_tree
 from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
+from tests.support.settings import with_values
 from tests.tools.kernel.test_patches import ORIGINAL, make_patch
 
 CHANGED = ORIGINAL.replace("line 3\n", "LINE 3\n")
@@ -35,7 +36,7 @@ def settings(
     source = FileSource(path=str(tmp_path / "linux.tar.xz"))
     kernel = dataclasses.replace(made.profile.kernel, source=source, patches="trial")
     profile = dataclasses.replace(made.profile, kernel=kernel)
-    return dataclasses.replace(made, profile=profile, shared_cache=str(tmp_path / "store"))
+    return with_values(made, profile=profile, shared_cache=str(tmp_path / "store"))
 
 
 def pack(folder: Path, makefile: str) -> None:
@@ -48,7 +49,9 @@ def pack(folder: Path, makefile: str) -> None:
 
 
 def files(settings: Settings) -> set[str]:
-    found = (path.relative_to(settings.linux) for path in settings.linux.rglob("*") if path.is_file())
+    found = (
+        path.relative_to(settings.paths.linux) for path in settings.paths.linux.rglob("*") if path.is_file()
+    )
     return {str(path) for path in found}
 
 
@@ -56,54 +59,54 @@ STUB = {STAMP, source_tree.SERIES, DEFERRED}
 
 
 def stamps(settings: Settings) -> list[str]:
-    return [(settings.linux / name).read_text() for name in (STAMP, source_tree.SERIES)]
+    return [(settings.paths.linux / name).read_text() for name in (STAMP, source_tree.SERIES)]
 
 
 def test_without_a_shared_cache_the_tree_is_made_at_once(settings: Settings) -> None:
-    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
-    assert (settings.linux / "a.c").read_text() == CHANGED
-    assert not (settings.linux / DEFERRED).exists()
+    source_tree.prepare(with_values(settings, shared_cache=""))
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
+    assert not (settings.paths.linux / DEFERRED).exists()
 
 
 def test_with_one_the_stamps_are_the_same_and_the_tree_comes_when_it_is_needed(settings: Settings) -> None:
-    plain = dataclasses.replace(settings, shared_cache="", output=settings.output.parent / "plain")
+    plain = with_values(settings, shared_cache="", output=settings.paths.output.parent / "plain")
     source_tree.prepare(plain)
     source_tree.prepare(settings)
     assert files(settings) == STUB
     assert stamps(settings) == stamps(plain)
-    (settings.build).mkdir()
-    (settings.build / source_tree.BUILD_STAMP).write_text("of the same source, with other patches")
+    (settings.paths.build).mkdir()
+    (settings.paths.build / source_tree.BUILD_STAMP).write_text("of the same source, with other patches")
     source_tree.ensure(settings)
     assert files(settings) == files(plain)
-    assert (settings.linux / "a.c").read_text() == CHANGED
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
     assert stamps(settings) == stamps(plain)
-    assert list(settings.build.iterdir()) == [], "its objects may be of another patch series"
-    (settings.build / source_tree.BUILD_STAMP).write_text("of this tree")
+    assert list(settings.paths.build.iterdir()) == [], "its objects may be of another patch series"
+    (settings.paths.build / source_tree.BUILD_STAMP).write_text("of this tree")
     source_tree.ensure(settings)
-    assert (settings.build / source_tree.BUILD_STAMP).exists()
+    assert (settings.paths.build / source_tree.BUILD_STAMP).exists()
 
 
 def test_a_tree_that_is_there_is_patched_where_it_stands(settings: Settings, tmp_path: Path) -> None:
-    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    source_tree.prepare(with_values(settings, shared_cache=""))
     (tmp_path / "patches/trial/series").write_text("")
     source_tree.prepare(settings)
-    assert (settings.linux / "a.c").read_text() == ORIGINAL
-    assert not (settings.linux / DEFERRED).exists()
+    assert (settings.paths.linux / "a.c").read_text() == ORIGINAL
+    assert not (settings.paths.linux / DEFERRED).exists()
 
 
 def test_another_source_is_put_off_again(settings: Settings, tmp_path: Path) -> None:
-    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
+    source_tree.prepare(with_values(settings, shared_cache=""))
     pack(tmp_path, "Makefile of two\n")
     source_tree.prepare(settings)
     assert files(settings) == STUB
     source_tree.ensure(settings)
-    assert (settings.linux / "Makefile").read_text() == "Makefile of two\n"
+    assert (settings.paths.linux / "Makefile").read_text() == "Makefile of two\n"
 
 
 def test_a_cache_that_is_given_up_unpacks_what_was_put_off(settings: Settings) -> None:
     source_tree.prepare(settings)
-    source_tree.prepare(dataclasses.replace(settings, shared_cache=""))
-    assert (settings.linux / "a.c").read_text() == CHANGED
+    source_tree.prepare(with_values(settings, shared_cache=""))
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
 
 
 def test_unpacking_that_fails_begins_with_the_stamps_again(settings: Settings, tmp_path: Path) -> None:
@@ -112,11 +115,11 @@ def test_unpacking_that_fails_begins_with_the_stamps_again(settings: Settings, t
     (tmp_path / "linux.tar.xz").write_bytes(good[:-40])
     with pytest.raises(UserError, match="damaged"):
         source_tree.ensure(settings)
-    assert not (settings.linux / STAMP).exists(), "for doit, task linux is to be done again"
+    assert not (settings.paths.linux / STAMP).exists(), "for doit, task linux is to be done again"
     (tmp_path / "linux.tar.xz").write_bytes(good)
     source_tree.prepare(settings)
     source_tree.ensure(settings)
-    assert (settings.linux / "a.c").read_text() == CHANGED
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
 
 
 def test_a_tree_that_is_edited_in_place_is_never_put_off(settings: Settings, tmp_path: Path) -> None:
@@ -124,5 +127,5 @@ def test_a_tree_that_is_edited_in_place_is_never_put_off(settings: Settings, tmp
     kernel = dataclasses.replace(settings.profile.kernel, source=source)
     settings = dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
     source_tree.prepare(settings)
-    assert (settings.linux / "a.c").read_text() == CHANGED
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
     shutil.rmtree(tmp_path / "linux-6.1")

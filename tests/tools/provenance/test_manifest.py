@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,21 +22,22 @@ from tasks.provenance.sbom import spdx as sbom_spdx
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tests.support.built import built
+from tests.support.settings import with_values
 from tests.tools.provenance.test_signature import ssh_key
 
 
 @pytest.fixture(scope="module")
 def made() -> Manifest:
-    return manifest_schema.load(manifest.path_of(built().iso))
+    return manifest_schema.load(manifest.path_of(built().paths.iso))
 
 
 def test_every_locked_input_is_there_with_what_it_is_used_for(made: Manifest) -> None:
     found = {one.name: one for one in made.inputs}
-    for package in inputs.used_lock(built()).package:
+    for package in inputs.used_lock(built().paths).package:
         one = found[package.name]
         assert (one.version, one.sha256) == (package.version, package.sha256)
         assert one.architecture in ("amd64", "all")
-        assert one.size == package.cached_in(built().cache).stat().st_size
+        assert one.size == package.cached_in(built().paths.cache).stat().st_size
     assert "core" in found["busybox"].used_by
     assert "attr" in found["attr"].used_by
     kernel = [one for one in made.inputs if "kernel" in one.used_by]
@@ -47,7 +47,7 @@ def test_every_locked_input_is_there_with_what_it_is_used_for(made: Manifest) ->
 def test_every_file_of_the_checkout_that_counts_is_there(made: Manifest) -> None:
     found = {file.path: file for file in made.tcbuild.files}
     expected = [
-        *config_files(built()),
+        *config_files(built().profile),
         *(ROOT / "tasks/image/boot").iterdir(),
         *(ROOT / "tasks").rglob("*.py"),
     ]
@@ -69,41 +69,44 @@ def test_it_tells_tools_and_commands_without_folders_of_this_machine(made: Manif
     assert {"kconfig:base", "kconfig", "kernel", "iso", "tcz:attr"} <= made.commands.keys()
     assert any(" bzImage modules" in line for line in made.commands["kernel"])
     text = manifest_schema.to_json(made)
-    for folder in (ROOT, built().output, built().cache, Path.home() / "x"):
+    for folder in (ROOT, built().paths.output, built().paths.cache, Path.home() / "x"):
         assert f"{folder}/" not in text
 
 
 def test_outputs_are_the_files_that_lie_there(made: Manifest) -> None:
     assert made.outputs is not None
-    kernel = built().kernel
+    kernel = built().paths.kernel
     modules = {file.path: file.sha256 for file in made.outputs.kernel.modules}
     for path in (kernel / "modules").rglob("*.ko"):
         assert (
             modules[str(path.relative_to(kernel / "modules"))]
             == hashlib.sha256(path.read_bytes()).hexdigest()
         )
-    assert made.config == hashlib.sha256(built().config.read_bytes()).hexdigest()
+    assert made.config == hashlib.sha256(built().paths.config.read_bytes()).hexdigest()
     attr = next(item for item in made.outputs.extensions if item.name == "attr")
-    listed = (built().tcz / "attr.tcz.list").read_text().splitlines()
+    listed = (built().paths.tcz / "attr.tcz.list").read_text().splitlines()
     assert sorted(part.path for part in attr.members if part.mode[0] != "d") == listed
-    assert verify.differences(built().iso, made.outputs) == []
+    assert verify.differences(built().paths.iso, made.outputs) == []
 
 
 def test_an_early_manifest_needs_nothing_that_is_built(
     make_settings: Callable[..., Settings], made: Manifest
 ) -> None:
-    settings = replace(make_settings("apt", offline=True), cache=built().cache)
-    settings.output.mkdir()
-    shutil.copyfile(built().used_lock, settings.used_lock)
-    manifest.write_early(settings)
-    early = manifest_schema.load(manifest.early_path(settings))
+    settings = with_values(make_settings("apt", offline=True), cache=built().paths.cache)
+    settings.paths.output.mkdir()
+    shutil.copyfile(built().paths.used_lock, settings.paths.used_lock)
+    manifest.write_early(settings.paths, settings.profile)
+    early = manifest_schema.load(manifest.early_path(settings.paths))
     assert early.outputs is None
     assert early.config == ""
     assert early.inputs == made.inputs
-    bare = replace(settings, cache=make_settings().cache)  # with a shared cache, nothing may be fetched
-    manifest.write_early(bare)
+    bare = with_values(
+        settings, cache=make_settings().paths.cache
+    )  # with a shared cache, nothing may be fetched
+    manifest.write_early(bare.paths, bare.profile)
     known = {
-        one.name: (one.version, one.sha256) for one in manifest_schema.load(manifest.early_path(bare)).inputs
+        one.name: (one.version, one.sha256)
+        for one in manifest_schema.load(manifest.early_path(bare.paths)).inputs
     }
     assert known == {one.name: (one.version, one.sha256) for one in made.inputs}
 
@@ -124,21 +127,21 @@ def test_bills_of_materials_cover_every_package_and_are_valid(made: Manifest) ->
 
 
 def test_provenance_is_written_and_signed(made: Manifest, tmp_path: Path) -> None:
-    settings = replace(built(), output=tmp_path)
-    for path in (built().iso, manifest.path_of(built().iso)):
+    settings = with_values(built(), output=tmp_path)
+    for path in (built().paths.iso, manifest.path_of(built().paths.iso)):
         shutil.copyfile(path, tmp_path / path.name)
     key = ssh_key(tmp_path / "key")
-    slsa.build(settings, str(key))
-    statement = settings.iso.with_name(settings.iso.name + slsa.ENDING)
+    slsa.build(settings.paths, str(key))
+    statement = settings.paths.iso.with_name(settings.paths.iso.name + slsa.ENDING)
     subjects = {one["name"]: one["digest"]["sha256"] for one in json.loads(statement.read_text())["subject"]}
-    assert subjects[settings.iso.name] == hashlib.sha256(settings.iso.read_bytes()).hexdigest()
+    assert subjects[settings.paths.iso.name] == hashlib.sha256(settings.paths.iso.read_bytes()).hexdigest()
     assert {"vmlinuz64", "corepure64.gz", "attr.tcz"} <= subjects.keys()
     public = key.with_name("key.pub")
-    for path in (statement, manifest.path_of(settings.iso)):
+    for path in (statement, manifest.path_of(settings.paths.iso)):
         assert signature.verify(path.read_bytes(), path.name, signature.find(path), public)
         private = key.read_text().splitlines()[1]
         assert private not in path.read_text()
-    verify.check(tmp_path, [settings.iso.name], "", str(public))
+    verify.check(tmp_path, [settings.paths.iso.name], "", str(public))
     other = ssh_key(tmp_path / "other").with_name("other.pub")
     with pytest.raises(UserError, match="is not valid for other"):
-        verify.check(tmp_path, [settings.iso.name, "--key", str(other)], "", "")
+        verify.check(tmp_path, [settings.paths.iso.name, "--key", str(other)], "", "")

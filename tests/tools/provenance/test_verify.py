@@ -259,7 +259,7 @@ def test_the_built_image_is_proved_without_any_privilege() -> None:
     program = "import sys; from pathlib import Path; from tasks.provenance import verify\n"
     program += "verify.check(Path('/'), sys.argv[1:], '', '')"
     done = subprocess.run(
-        [*drop, sys.executable, "-c", program, str(built().iso)],
+        [*drop, sys.executable, "-c", program, str(built().paths.iso)],
         cwd=ROOT,
         capture_output=True,
         text=True,

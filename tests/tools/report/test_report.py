@@ -36,10 +36,10 @@ def settings() -> Settings:
 @pytest.fixture(scope="module")
 def written(settings: Settings) -> Path:
     """The page that `./doit report` writes, whose path it prints."""
-    done = doit(ROOT, "report", f"profile={settings.name}")
+    done = doit(ROOT, "report", f"profile={settings.paths.name}")
     assert done.status == 0, done.output
-    assert str(settings.output / "report.html") in done.output.splitlines()
-    return settings.output / "report.html"
+    assert str(settings.paths.output / "report.html") in done.output.splitlines()
+    return settings.paths.output / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 def run_of(settings: Settings) -> Run:
     """A run with tasks side by side, a failure, a cached one, and names that try to be code."""
-    iso = {settings.iso.name: settings.iso.stat().st_size - 1000}
+    iso = {settings.paths.iso.name: settings.paths.iso.stat().st_size - 1000}
     return Run(
         "20260102T030405.000Z",
         1767323045.0,
@@ -75,17 +75,17 @@ def cells(browser: webdriver.Chrome, css: str) -> list[str]:
 
 
 def test_the_page_of_the_last_build(browser: webdriver.Chrome, settings: Settings, written: Path) -> None:
-    runs, _ = run_history.load(settings.output)
+    runs, _ = run_history.load(settings.paths.output)
     browser.set_window_size(1280, 2600)
     browser.get(written.as_uri())
-    browser.save_screenshot(str(settings.output / "report.png"))
+    browser.save_screenshot(str(settings.paths.output / "report.png"))
     assert complaints(browser) == []
     assert loaded(browser) == []
     bars = browser.find_elements(By.CSS_SELECTOR, ".waterfall rect.bar")
     assert len(bars) == (len(runs[-1].tasks) if runs else 0)
     assert cells(browser, "#why tbody th") == ([task.name for task in runs[-1].tasks] if runs else [])
     assert len(cells(browser, "#builds tbody th")) == len(runs)
-    assert (settings.kernel / "release").read_text().strip() in browser.find_element(
+    assert (settings.paths.kernel / "release").read_text().strip() in browser.find_element(
         By.CSS_SELECTOR, "dl"
     ).text
     # Sizes are those of the files, in the table and in the list of modules.
@@ -93,10 +93,15 @@ def test_the_page_of_the_last_build(browser: webdriver.Chrome, settings: Setting
         row.find_element(By.TAG_NAME, "th").text.strip(): row.find_elements(By.TAG_NAME, "td")[0]
         for row in browser.find_elements(By.CSS_SELECTOR, "#sizes tbody tr")
     }
-    files = [settings.iso, settings.core, settings.kernel / "vmlinuz64", *settings.tcz.glob("*.tcz")]
+    files = [
+        settings.paths.iso,
+        settings.paths.core,
+        settings.paths.kernel / "vmlinuz64",
+        *settings.paths.tcz.glob("*.tcz"),
+    ]
     for path in files:
         assert int(shown[path.name].get_attribute("data-key") or "") == path.stat().st_size
-    modules = list((settings.kernel / "modules").rglob("*.ko*"))
+    modules = list((settings.paths.kernel / "modules").rglob("*.ko*"))
     assert len(modules) > 1
     assert cells(browser, "#modules > p")[0] == (
         f"{len(modules):,} modules, {sum(path.stat().st_size for path in modules):,} bytes as installed."
@@ -109,7 +114,7 @@ def test_the_page_of_the_last_build(browser: webdriver.Chrome, settings: Setting
 
 def test_the_same_records_give_the_same_page(settings: Settings, written: Path) -> None:
     before = written.read_bytes()
-    assert doit(ROOT, "report", f"profile={settings.name}").status == 0
+    assert doit(ROOT, "report", f"profile={settings.paths.name}").status == 0
     assert written.read_bytes() == before
     assert str(ROOT).encode() not in before
 
@@ -121,12 +126,12 @@ def test_hostile_names_overlap_and_sorting_in_a_browser(
     tasks = [task for task in docs.declared() if task.name in ("kconfig", "kernel", "core", "iso", "rootfs")]
     hostile = SimpleNamespace(**{**vars(tasks[0]), "name": EVIL, "targets": [f"/{EVIL}"], "subtask_of": None})
     page = tmp_path / "report.html"
-    parts = sizes.objects(settings) if sizes.has_objects(settings) else []
-    found = sizes.collect(settings, [one])
-    page.write_bytes(report.page(settings, [one], found, parts, [*tasks, hostile]))
+    parts = sizes.objects(settings.paths) if sizes.has_objects(settings.paths) else []
+    found = sizes.collect(settings.paths, [one])
+    page.write_bytes(report.page(settings.paths, settings.profile, [one], found, parts, [*tasks, hostile]))
     browser.set_window_size(1280, 1600)
     browser.get(page.as_uri())
-    assert browser.title == f"tcbuild {settings.name}: report"
+    assert browser.title == f"tcbuild {settings.paths.name}: report"
     assert browser.find_elements(By.CSS_SELECTOR, "img, iframe, script:not(:last-of-type)") == []
     assert EVIL in cells(browser, "#why tbody th")
     # Bars: as many as tasks; those that ran side by side overlap.
@@ -139,7 +144,7 @@ def test_hostile_names_overlap_and_sorting_in_a_browser(
     width = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.execute_script(width) == 0
     # The change of the ISO against the record.
-    row = browser.find_element(By.XPATH, f"//section[@id='sizes']//tr[th='{settings.iso.name}']")
+    row = browser.find_element(By.XPATH, f"//section[@id='sizes']//tr[th='{settings.paths.iso.name}']")
     assert "+1,000" in row.text
     assert len(row.find_elements(By.TAG_NAME, "polyline")) == 1
     # Sorted by a click and by the keyboard, numbers as numbers, largest first.
@@ -160,7 +165,7 @@ def test_hostile_names_overlap_and_sorting_in_a_browser(
     assert complaints(browser) == []
     assert loaded(browser) == []
     browser.execute_script("window.scrollTo(0, 0)")
-    browser.save_screenshot(str(settings.output / "report-hostile.png"))
+    browser.save_screenshot(str(settings.paths.output / "report-hostile.png"))
 
 
 def test_dark_and_narrow(browser: webdriver.Chrome, settings: Settings, written: Path) -> None:
@@ -179,12 +184,17 @@ def test_dark_and_narrow(browser: webdriver.Chrome, settings: Settings, written:
 
 
 def test_sizes_as_json_are_those_of_the_files(settings: Settings) -> None:
-    done = doit(ROOT, "size", "--json", f"profile={settings.name}")
+    done = doit(ROOT, "size", "--json", f"profile={settings.paths.name}")
     assert done.status == 0, done.output
     found = {item["path"]: item["bytes"] for item in json.loads(done.output)["sizes"]}
-    for path in (settings.iso, settings.core, settings.kernel / "vmlinuz64", *settings.tcz.glob("*.tcz")):
-        assert found[str(path.relative_to(settings.output))] == path.stat().st_size
-    done = doit(ROOT, "size", "no-such-thing", f"profile={settings.name}")
+    for path in (
+        settings.paths.iso,
+        settings.paths.core,
+        settings.paths.kernel / "vmlinuz64",
+        *settings.paths.tcz.glob("*.tcz"),
+    ):
+        assert found[str(path.relative_to(settings.paths.output))] == path.stat().st_size
+    done = doit(ROOT, "size", "no-such-thing", f"profile={settings.paths.name}")
     assert done.status != 0
     assert "nothing built is called 'no-such-thing'" in done.output
     assert "Traceback" not in done.output
@@ -199,11 +209,11 @@ def test_what_a_kernel_is_made_of(make_settings: Callable[..., Settings], archiv
     settings = make_settings()
     sources = {"fs/ext4/inode": 1000, "fs/ext4/namei": 10, "mm/slub": 100}
     for name, size in sources.items():
-        path = settings.build / f"{name}.c"
+        path = settings.paths.build / f"{name}.c"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SOURCE.format(name=path.stem, size=size))
         command = ["gcc", "-c", "-fno-asynchronous-unwind-tables", f"{name}.c", "-o", f"{name}.o"]
-        subprocess.run(command, cwd=settings.build, check=True)
+        subprocess.run(command, cwd=settings.paths.build, check=True)
     members = (
         {"vmlinux.a": list(sources)}
         if archives == "one"
@@ -214,8 +224,8 @@ def test_what_a_kernel_is_made_of(make_settings: Callable[..., Settings], archiv
     )
     for archive, names in members.items():
         command = ["ar", "cDPrST", archive, *(f"{name}.o" for name in names)]
-        subprocess.run(command, cwd=settings.build, check=True)
-    parts = sizes.objects(settings)
+        subprocess.run(command, cwd=settings.paths.build, check=True)
+    parts = sizes.objects(settings.paths)
     assert [part.name for part in parts] == ["fs/ext4/inode.o", "mm/slub.o", "fs/ext4/namei.o"]
     assert [(part.data, part.bss) for part in parts] == [(4000, 4000), (400, 400), (40, 40)]
     assert all(0 < part.text < 100 for part in parts)
@@ -223,7 +233,7 @@ def test_what_a_kernel_is_made_of(make_settings: Callable[..., Settings], archiv
 
 
 def test_the_graph_in_each_format(settings: Settings) -> None:
-    profile = f"profile={settings.name}"
+    profile = f"profile={settings.paths.name}"
     said = doit(ROOT, "graph", "core", profile).output
     again = subprocess.run(["dot", "-Tplain"], input=said, capture_output=True, text=True, check=True).stdout
     nodes = {line.split()[1].strip('"') for line in again.splitlines() if line.startswith("node")}

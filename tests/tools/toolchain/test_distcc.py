@@ -55,7 +55,7 @@ def two() -> Iterator[list[Machine]]:
 @pytest.fixture
 def settings(make_settings: Make) -> Settings:
     chosen = make_settings()
-    farm.write_project(chosen.output)
+    farm.write_project(chosen.paths.output)
     return chosen
 
 
@@ -80,8 +80,8 @@ def test_work_reaches_both_hosts_and_one_may_die(
     assert farm.objects(settings) == ours
     line = capfd.readouterr().out.splitlines()[-1]
     assert f"jobs on {two[1].address}" in line and "came back from a host" in line
-    assert two[0].address in (settings.logs / "distcc.log").read_text()
-    assert not (settings.output / "launcher").exists()
+    assert two[0].address in (settings.paths.logs / "distcc.log").read_text()
+    assert not (settings.paths.output / "launcher").exists()
 
 
 def test_hosts_that_cannot_be_used_cost_a_line_and_the_build_goes_on(

@@ -89,7 +89,7 @@ def test_work_reaches_both_hosts_and_one_may_die(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     settings = make_settings()
-    farm.write_project(settings.output)
+    farm.write_project(settings.paths.output)
     ours = farm.built_here(settings, tmp_path / "here")
     settings = farm.with_compiler(settings, Compiler("icecc", scheduler=scheduler))
     farm.build(settings)
@@ -116,7 +116,7 @@ def test_without_a_scheduler_the_build_goes_on(
 ) -> None:
     prepare.install_programs("icecc", offline=False)
     settings = make_settings()
-    farm.write_project(settings.output, 2)
+    farm.write_project(settings.paths.output, 2)
     ours = farm.built_here(settings, tmp_path / "here")
     port = farm.free_port()
     settings = farm.with_compiler(settings, Compiler("icecc", scheduler=f"127.0.0.1:{port}"))

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tasks.config.settings import Settings
 from tasks.toolchain import prepare
 from tasks.util.files import remove_tree
 from tests.support import farm
+from tests.support.settings import with_values
 
 Make = Callable[..., Settings]
 COUNT = 12  # C files; .incbin is what ccache never keeps
@@ -81,14 +81,14 @@ def nginx(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def settings(make_settings: Make) -> Settings:
     chosen = make_settings()
-    farm.write_project(chosen.output, COUNT)
+    farm.write_project(chosen.paths.output, COUNT)
     return chosen
 
 
 def elsewhere(settings: Settings, output: Path) -> Settings:
     """Return the settings of another checkout, deeper down, that shares the cache."""
-    other = replace(settings, output=output)
-    farm.write_project(other.output, COUNT)
+    other = with_values(settings, output=output)
+    farm.write_project(other.paths.output, COUNT)
     return other
 
 
@@ -108,9 +108,9 @@ def test_hits_survive_another_folder(
     ours = farm.built_here(settings, tmp_path / "here")
     assert farm.objects(settings) == farm.objects(other) == ours
     # make finds the headers again, by the paths of this folder or relative to it.
-    depends = (other.build / ".f0.c.o.d").read_text()
+    depends = (other.paths.build / ".f0.c.o.d").read_text()
     header = next(word for word in depends.split() if word.endswith("all.h"))
-    assert (other.build / header).resolve() == other.linux / "include/all.h"
+    assert (other.paths.build / header).resolve() == other.paths.linux / "include/all.h"
     assert "/out/" not in depends
 
 
@@ -126,7 +126,7 @@ def test_an_empty_cache_is_filled_from_the_remote_storage(
         settings = farm.with_compiler(settings, Compiler(remote_storage=url))
         farm.build(settings)
         ours = farm.objects(settings)
-        remove_tree(settings.cache / "ccache")
+        remove_tree(settings.paths.cache / "ccache")
         other = elsewhere(settings, tmp_path / "another")
         capfd.readouterr()
         farm.build(other)
@@ -136,7 +136,7 @@ def test_an_empty_cache_is_filled_from_the_remote_storage(
     assert hits >= COUNT and remote >= COUNT, line
 
     # The store is gone now: a line of warning, and a build all the same.
-    remove_tree(settings.cache / "ccache")
+    remove_tree(settings.paths.cache / "ccache")
     farm.build(other)
     said = capfd.readouterr().out.splitlines()
     assert "its remote storage at 127.0.0.1:" in said[0] and said[0].startswith("warning: ccache: ")

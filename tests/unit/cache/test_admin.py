@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from tasks.cache.store import Folder
 from tasks.config.settings import Settings
 from tasks.util.errors import UserError
 from tests.support.cacheentries import KEY, OTHER, damage, stored
+from tests.support.settings import with_values
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_ages_for_people(seconds: float, text: str) -> None:
 
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
-    return dataclasses.replace(make_settings(), shared_cache=str(tmp_path / "store"))
+    return with_values(make_settings(), shared_cache=str(tmp_path / "store"))
 
 
 def test_a_list_says_task_size_and_age(
@@ -80,13 +80,13 @@ def test_a_list_says_task_size_and_age(
 
 def test_prune_takes_a_size(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored(Folder(tmp_path / "store"), tmp_path / "one")
-    admin.prune(settings, "10GiB")
+    admin.prune(settings.network, "10GiB")
     assert "1 entries kept" in capsys.readouterr().out
-    admin.prune(settings, "10 B")
+    admin.prune(settings.network, "10 B")
     assert "0 entries kept, 0 bytes; 1 removed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [admin.print_list, lambda chosen: admin.prune(chosen, "1G")])
+@pytest.mark.parametrize("command", [admin.print_list, lambda chosen: admin.prune(chosen.network, "1G")])
 def test_without_a_shared_cache(
     make_settings: Callable[..., Settings], command: Callable[[Settings], None]
 ) -> None:

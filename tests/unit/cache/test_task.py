@@ -21,6 +21,7 @@ from tasks.engine import explain
 from tasks.engine.task import Task, action, changed
 from tasks.util.errors import UserError
 from tests.support.cacheentries import make_checkout, settings_of
+from tests.support.settings import with_values
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +51,14 @@ class Bench:
 
     @property
     def input(self) -> Path:
-        return self.settings.output / "kconfig/config"
+        return self.settings.paths.output / "kconfig/config"
 
     @property
     def made(self) -> Path:
-        return self.settings.output / "tcz/attr.tcz"
+        return self.settings.paths.output / "tcz/attr.tcz"
 
     def cache(self) -> SharedCache:
-        return SharedCache(self.settings.shared_cache, self.settings.offline)
+        return SharedCache(self.settings.network.shared_cache, self.settings.network.offline)
 
     def plain(self) -> Task:
         return {
@@ -116,7 +117,7 @@ def test_what_comes_from_the_cache_needs_no_input(bench: Bench) -> None:
 
 
 def test_without_a_cache_the_task_is_what_it_was(bench: Bench) -> None:
-    bench.settings = dataclasses.replace(bench.settings, shared_cache="")
+    bench.settings = with_values(bench.settings, shared_cache="")
     task: Task = {"basename": "core", "actions": [], "file_dep": [], "targets": []}
     assert shared(SharedCache("", offline=False), bench.settings, task) is task
 
@@ -232,14 +233,14 @@ def test_offline_asks_no_other_machine(
 ) -> None:
     broken.failing = ("read", AssertionError("the network was asked"))
     address = "https://host/cache"
-    bench.settings = dataclasses.replace(bench.settings, shared_cache=address, offline=True)
+    bench.settings = with_values(bench.settings, shared_cache=address, offline=True)
     assert bench.run() is None
     assert capsys.readouterr().out == "shared cache: not used, because offline=1 forbids it\n"
     assert bench.runs == 1
 
 
 def test_offline_a_folder_serves(bench: Bench) -> None:
-    bench.settings = dataclasses.replace(bench.settings, offline=True)
+    bench.settings = with_values(bench.settings, offline=True)
     bench.run()
     bench.run()
     assert bench.runs == 1
@@ -260,7 +261,7 @@ def test_a_machine_without_dpkg_builds(
 
 def test_a_missing_driver_fails_the_task_in_words(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)  # this venv may have it
-    bench.settings = dataclasses.replace(bench.settings, shared_cache="s3://bucket/x")
+    bench.settings = with_values(bench.settings, shared_cache="s3://bucket/x")
     failed = bench.run()
     assert isinstance(failed, TaskFailed)
     assert "pip install s3fs" in failed.get_msg()

@@ -18,6 +18,7 @@ from tasks.engine.database import SavedValues
 from tasks.origins.sources.file import FileSource
 from tasks.toolchain import build_root
 from tests.support.cacheentries import locked, make_checkout, settings_of
+from tests.support.settings import with_values
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,9 @@ def settings(make_settings: Callable[..., Settings], a_checkout: Path) -> Settin
 def key(settings: Settings, top: Path, **more: Any) -> str:
     """Return the key of a task that reads a file of the checkout and one of the output folder."""
     machine.cache_clear()
-    inputs = more.pop("inputs", [str(top / "kconfig/a.config"), str(settings.output / "kconfig/config")])
+    inputs = more.pop(
+        "inputs", [str(top / "kconfig/a.config"), str(settings.paths.output / "kconfig/config")]
+    )
     values = more.pop("values", {"epoch": 17, "tools": [("/usr/bin/gcc", 1, 2)]})
     return cache_task.key(
         settings, more.pop("name", "kernel"), inputs, [SavedValues(values)], more.pop("also", {})
@@ -97,7 +100,7 @@ def test_every_word_that_counts_changes_the_key(
 def test_an_input_of_another_name_changes_the_key(settings: Settings, a_checkout: Path) -> None:
     before = key(settings, a_checkout)
     (a_checkout / "kconfig/a.config").rename(a_checkout / "kconfig/b.config")
-    inputs = [str(a_checkout / "kconfig/b.config"), str(settings.output / "kconfig/config")]
+    inputs = [str(a_checkout / "kconfig/b.config"), str(settings.paths.output / "kconfig/config")]
     assert key(settings, a_checkout, inputs=inputs) != before
 
 
@@ -136,8 +139,8 @@ def test_folder_time_order_user_and_path_of_the_compiler_do_not(
     monkeypatch.setenv("HOME", "/somewhere")
     monkeypatch.setenv("CI", "1")
     monkeypatch.setenv("CFLAGS", "-O0")
-    other = dataclasses.replace(settings, output=there / "artifacts/apt", cache=tmp_path / "c", name="other")
-    inputs = [str(other.output / "kconfig/config"), str(there / "kconfig/a.config")]
+    other = with_values(settings, output=there / "artifacts/apt", cache=tmp_path / "c", name="other")
+    inputs = [str(other.paths.output / "kconfig/config"), str(there / "kconfig/a.config")]
     values = {"tools": [("/opt/gcc", 3, 4)], "epoch": 17}
     assert key(other, there, inputs=inputs, values=values) == before
 
@@ -177,20 +180,20 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
     settings: Settings, a_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (a_checkout / "tree").mkdir()
-    assert has_one_source(settings)
-    assert has_one_source(with_kernel(settings, source=FileSource(path="tool")))
+    assert has_one_source(settings.profile)
+    assert has_one_source(with_kernel(settings, source=FileSource(path="tool")).profile)
     tree = with_kernel(settings, source=FileSource(path="tree"))
-    assert not has_one_source(tree)
+    assert not has_one_source(tree.profile)
     task = {"basename": "kernel", "actions": [], "file_dep": [], "targets": ["x"]}
-    cache = SharedCache(settings.shared_cache, offline=False)
+    cache = SharedCache(settings.network.shared_cache, offline=False)
     assert shared(cache, tree, task) is task
     assert shared(cache, tree, {**task, "basename": "core"})["actions"] != []
     pinned = with_kernel(settings, toolchain="debian11")
-    assert has_one_source(pinned)
+    assert has_one_source(pinned.profile)
     shutil.copytree(build_root.FOLDER, tmp_path / "toolchains")
     (tmp_path / "toolchains/debian11.packages").unlink()
     monkeypatch.setattr(build_root, "FOLDER", tmp_path / "toolchains")
-    assert not has_one_source(pinned)
+    assert not has_one_source(pinned.profile)
 
 
 def test_what_comes_from_the_cache_waits_for_nothing_read_beforehand(settings: Settings) -> None:

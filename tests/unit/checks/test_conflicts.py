@@ -61,11 +61,11 @@ def image(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatc
         profile = replace(settings.profile, extensions=extensions)
         settings = replace(settings, profile=profile)
         lock = Lock(extension=tuple(LockedExtension(name, "a" * 64, "b" * 32, 1) for name in upstream))
-        settings.tcz.mkdir(parents=True)
-        settings.used_lock.write_text(lock.to_toml())
+        settings.paths.tcz.mkdir(parents=True)
+        settings.paths.used_lock.write_text(lock.to_toml())
         for name, members in content.items():
             paths = [member.name for member in members if member.kind != 0o040000]
-            (settings.tcz / f"{name}.tcz.list").write_text("".join(f"{path}\n" for path in paths))
+            (settings.paths.tcz / f"{name}.tcz.list").write_text("".join(f"{path}\n" for path in paths))
 
         def read(path: Path) -> list[Member]:
             return content[path.name.removesuffix(".tcz")]
@@ -106,14 +106,14 @@ def test_the_same_twice_is_fine_and_upstream_pairs_are_warned_of(
     settings = image({"a": [one], "b": [other]}, upstream)
     words = "a.tcz and b.tcz both contain usr/bin/x"
     if harmless or len(upstream) == 2:
-        conflicts.check(settings, ["a", "b"])
+        conflicts.check(settings.paths, settings.profile, ["a", "b"])
         said = capsys.readouterr().out
         assert (
             said.startswith(f"warning: {words} with different content; the") if not harmless else said == ""
         )
         return
     with pytest.raises(UserError, match=re.escape(words)) as caught:
-        conflicts.check(settings, ["a", "b"])
+        conflicts.check(settings.paths, settings.profile, ["a", "b"])
     assert f"leave it out of {'b' if upstream else 'a or b'} with `drop`" in caught.value.hint
 
 
@@ -123,7 +123,7 @@ def test_a_file_and_a_folder_of_one_name_clash_and_every_pair_is_told(
     below = [cpio.directory("usr/bin/x"), cpio.regular("usr/bin/x/y", b"")]
     settings = image({"a": [FILE], "b": below, "c": [replace(FILE, data=b"")]})
     with pytest.raises(UserError) as caught:
-        conflicts.check(settings, ["a", "b", "c"])
+        conflicts.check(settings.paths, settings.profile, ["a", "b", "c"])
     assert caught.value.message == "a.tcz and b.tcz both contain usr/bin/x"
     assert "a.tcz and c.tcz both contain usr/bin/x" in caught.value.detail
     assert "b.tcz and c.tcz" in caught.value.detail
@@ -132,5 +132,5 @@ def test_a_file_and_a_folder_of_one_name_clash_and_every_pair_is_told(
 def test_an_extension_that_is_not_built_is_named(image: Callable[..., Settings]) -> None:
     settings = image({"a": [FILE]})
     with pytest.raises(UserError, match="b is not built yet") as caught:
-        conflicts.check(settings, ["a", "b"])
+        conflicts.check(settings.paths, settings.profile, ["a", "b"])
     assert caught.value.hint == "./doit tcz:b"

@@ -18,6 +18,7 @@ from tasks.config.settings import Settings
 from tasks.util import host
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.settings import with_values
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_file_system_that_ignores_case_is_found(tmp_path: Path) -> None:
 
 def test_file_system_of_this_machine_is_fit(settings: Settings) -> None:
     assert [verdict.state for verdict in found_by(doctor._file_systems, settings)] == ["ok", "ok"]
-    assert not settings.output.exists()
+    assert not settings.paths.output.exists()
 
 
 def test_noexec_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,7 @@ def test_checkout_from_the_future(settings: Settings, monkeypatch: pytest.Monkey
 
 
 def download(settings: Settings, name: str, content: bytes) -> Path:
-    path = settings.cache / "downloads" / hashlib.sha256(content).hexdigest()[:16] / name
+    path = settings.paths.cache / "downloads" / hashlib.sha256(content).hexdigest()[:16] / name
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return path
@@ -185,7 +186,7 @@ def test_a_scratch_folder_of_a_killed_run_is_no_damaged_download(settings: Setti
 
 
 def test_leftovers_of_killed_runs(settings: Settings) -> None:
-    folder = settings.cache / "downloads"
+    folder = settings.paths.cache / "downloads"
     folder.mkdir(parents=True)
     old, young = folder / ".lock.abcd_123.part", folder / ".lock.abcd_124.part"
     for path in (old, young):
@@ -204,7 +205,7 @@ def test_mirrors_that_answer_and_that_do_not(settings: Settings, monkeypatch: py
         made = replace(settings, profile=replace(settings.profile, mirrors=mirrors, probe="config"))
         assert [verdict.state for verdict in found_by(doctor.mirrors, made)] == ["ok", "warn", "warn"]
     forbid_sockets(monkeypatch)
-    assert [verdict.state for verdict in found_by(doctor.mirrors, replace(made, offline=True))] == ["ok"]
+    assert [verdict.state for verdict in found_by(doctor.mirrors, with_values(made, offline=True))] == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,6 @@ def test_every_real_check_of_this_machine_answers(settings: Settings) -> None:
     for check in doctor.CHECKS:
         if check is doctor.pip:
             continue
-        for verdict in found_by(check, replace(settings, offline=True)):
+        for verdict in found_by(check, with_values(settings, offline=True)):
             assert verdict.state in ("ok", "warn", "fail")
             assert bool(verdict.fix) == (verdict.state != "ok")

@@ -32,11 +32,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_command_line_chooses(checkout: Path, variables: dict[str, str], expected: dict[str, object]) -> None:
     chosen = resolve({"profile": "mine", **variables}, checkout / "artifacts")
-    assert {name: getattr(chosen, name) for name in expected} == expected
-    assert chosen.output == checkout / "artifacts/mine"
-    assert chosen.used_lock == checkout / "artifacts/mine/lock.toml"
-    assert chosen.pinned_lock == checkout / "profiles/mine.lock.toml"
-    assert chosen.cache == checkout / "cache"
+    network = chosen.network
+    found = {
+        "frozen": network.frozen,
+        "offline": network.offline,
+        "fragments": chosen.profile.kernel.fragments,
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert chosen.paths.output == checkout / "artifacts/mine"
+    assert chosen.paths.used_lock == checkout / "artifacts/mine/lock.toml"
+    assert chosen.paths.pinned_lock == checkout / "profiles/mine.lock.toml"
+    assert chosen.paths.cache == checkout / "cache"
 
 
 @pytest.mark.parametrize("name", ["frozen", "offline"])
@@ -57,7 +63,7 @@ def test_auto_is_decided_once(checkout: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(mirror_probe, "choose", choose)
     for _ in range(2):
-        assert resolve({"offline": "1"}, checkout / "artifacts").name == "mine"
+        assert resolve({"offline": "1"}, checkout / "artifacts").paths.name == "mine"
     assert asked == [True]
     record = json.loads((checkout / "artifacts/profile.json").read_text())
     assert record == {"profile": "mine", "reason": "because"}

@@ -60,7 +60,7 @@ def test_a_profile_may_inherit_from_one_that_inherits(profiles: Path) -> None:
     made = profile.load("top")
     assert made.description == "middle"
     assert [item.name for item in made.extensions] == ["a", "b", "c", "d"]
-    files = variables.resolve({"profile": "top"}, profiles / "artifacts").profile_files
+    files = variables.resolve({"profile": "top"}, profiles / "artifacts").paths.profile_files
     assert [path.stem for path in files] == ["top", "middle", "mine"]
 
 
@@ -92,13 +92,13 @@ def test_mistakes_are_told_of_the_file_they_stand_in(profiles: Path, text: str, 
 def test_an_inherited_lock_counts_until_there_is_an_own_one(profiles: Path) -> None:
     write(profiles, "top", 'inherit = "mine"\n')
     settings = variables.resolve({"profile": "top"}, profiles / "artifacts")
-    assert settings.pinned_lock == profiles / "mine.lock.toml"
-    assert settings.own_lock == profiles / "top.lock.toml"
-    settings.own_lock.write_text(Lock((LockedPackage("p", "1", "0" * 64),)).to_toml())
-    assert settings.pinned_lock == settings.own_lock
+    assert settings.paths.pinned_lock == profiles / "mine.lock.toml"
+    assert settings.paths.own_lock == profiles / "top.lock.toml"
+    settings.paths.own_lock.write_text(Lock((LockedPackage("p", "1", "0" * 64),)).to_toml())
+    assert settings.paths.pinned_lock == settings.paths.own_lock
     (profiles / "mine.lock.toml").unlink()
-    settings.own_lock.unlink()
-    assert settings.pinned_lock == settings.own_lock
+    settings.paths.own_lock.unlink()
+    assert settings.paths.pinned_lock == settings.paths.own_lock
 
 
 def test_merging_leaves_what_is_below_alone() -> None:

@@ -40,4 +40,4 @@ def test_the_root_says_it_where_the_profile_does_not(
 
 def test_a_mirror_lies_in_the_output(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
-    assert mirror_layout.mirror(settings) == settings.output / "mirror"
+    assert mirror_layout.mirror(settings.paths) == settings.paths.output / "mirror"

@@ -127,16 +127,16 @@ class TestKernelModules:
         kernel = replace(settings.profile.kernel, release=declared)
         settings = replace(settings, profile=replace(settings.profile, kernel=kernel))
         with pytest.raises(UserError, match="release does not exist"):
-            installed.kernel_release(settings)
-        settings.kernel.mkdir(parents=True)
-        (settings.kernel / "release").write_text(f"{RELEASE}\n")
+            installed.kernel_release(settings.paths, settings.profile)
+        settings.paths.kernel.mkdir(parents=True)
+        (settings.paths.kernel / "release").write_text(f"{RELEASE}\n")
         if ok:
-            assert installed.kernel_release(settings) == RELEASE
+            assert installed.kernel_release(settings.paths, settings.profile) == RELEASE
             return
         with pytest.raises(
             UserError, match=r"declares kernel\.release = '6\.1', but '5\.4\.3-tiny"
         ) as caught:
-            installed.kernel_release(settings)
+            installed.kernel_release(settings.paths, settings.profile)
         assert "profiles/apt.toml" in caught.value.hint
 
 

@@ -14,6 +14,7 @@ from tasks.extensions import build
 from tasks.formats import cpio
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
+from tests.support.settings import both
 
 
 def test_info_has_tiny_cores_fields_in_order() -> None:
@@ -31,7 +32,7 @@ def test_info_has_tiny_cores_fields_in_order() -> None:
 
 def test_a_missing_base_is_named(make_settings: Callable[..., Settings]) -> None:
     with pytest.raises(UserError, match=r"rootfs64\.gz does not exist") as caught:
-        build.base_root(make_settings())
+        build.base_root(*both(make_settings()))
     assert caught.value.hint == "./doit rootfs"
 
 

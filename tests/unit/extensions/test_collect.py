@@ -163,10 +163,10 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tree: Path, tmp_pat
 def fetched(settings: Settings, origin: LockedOrigin, content: Path) -> Path:
     """Put a file into the cache as the last fetch of extension `x` would have; return where it is."""
     file = OriginFile(origin.identity(), content.name, sha256_file(content), content.stat().st_size)
-    cached = file.cached_in(settings.cache)
+    cached = file.cached_in(settings.paths.cache)
     cached.parent.mkdir(parents=True)
     content.rename(cached)
-    used = recipe_lock.used_path(settings, "x")
+    used = recipe_lock.used_path(settings.paths, "x")
     used.parent.mkdir(parents=True)
     used.write_text(OriginLock((file,)).to_toml())
     return cached

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.config import plan
 from tasks.config.profile import Extension, Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.extensions import dependency_tree
 from tasks.util.errors import UserError
 from tests.support.profiles import RELEASE, locked, profile_maker, up
@@ -42,11 +43,14 @@ class TestTree:
         self, make: Callable[..., Profile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         made = make(up("a"), Extension("r"), recipes={"r": "kvm-KERNEL", "other": ""})
-        settings = Settings("none", made, False, False, (), tmp_path / "out", tmp_path / "cache")
-        settings.tcz.mkdir(parents=True)
-        (settings.tcz / "r.tcz").write_bytes(bytes(5000))
-        (settings.tcz / f"kvm-{RELEASE}.tcz.dep").write_text("sctp-KERNEL.tcz\n")
-        dependency_tree.print_tree(settings, [])
+        settings = Settings(
+            Paths("none", tmp_path / "out", tmp_path / "cache"),
+            replace(made, kernel=replace(made.kernel, fragments=())),
+        )
+        settings.paths.tcz.mkdir(parents=True)
+        (settings.paths.tcz / "r.tcz").write_bytes(bytes(5000))
+        (settings.paths.tcz / f"kvm-{RELEASE}.tcz.dep").write_text("sctp-KERNEL.tcz\n")
+        dependency_tree.print_tree(settings.paths, settings.profile, [])
         assert capsys.readouterr().out == (
             "a  -  not locked\n"
             "r  5K  recipe\n"
@@ -54,8 +58,8 @@ class TestTree:
             f"    `-- sctp-{RELEASE}  -  modules\n"
             "4 extensions, 5K, 3 not built or fetched yet\n"
         )
-        dependency_tree.print_tree(settings, ["other.tcz"])
+        dependency_tree.print_tree(settings.paths, settings.profile, ["other.tcz"])
         assert capsys.readouterr().out.startswith("other  -  recipe\n1 extensions")
         with pytest.raises(UserError, match="no extension 'lost'") as caught:
-            dependency_tree.print_tree(settings, ["lost"])
+            dependency_tree.print_tree(settings.paths, settings.profile, ["lost"])
         assert "other, r" in caught.value.hint

@@ -21,12 +21,12 @@ def test_an_extension_is_its_files_and_those_of_all_it_needs(
     profile = profile_maker(tmp_path, monkeypatch)(up("top"), up("other"))
     settings = replace(make_settings(), profile=profile)
     planned = plan.plan(profile, locked(top="left right", left="base", right="base", base="", other=""))
-    files = targets.tcz_files(settings, planned, ["top"])
+    files = targets.tcz_files(settings.paths, settings.profile, planned, ["top"])
     images = [path.name for path in files if path.suffix == ".tcz"]
     assert sorted(images) == ["base.tcz", "left.tcz", "right.tcz", "top.tcz"]
     assert images[0] == "base.tcz"
     expected = {
-        settings.tcz / file
+        settings.paths.tcz / file
         for name in ("base", "left", "right", "top")
         for file in tcz.file_names(name, tcz.UPSTREAM_SIDE_FILES)
     }

@@ -14,7 +14,7 @@ import pytest
 from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, source_file, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
@@ -28,6 +28,7 @@ from tasks.origins.sources.http import HttpSource
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.settings import with_values
 
 KERNEL = HttpSource(path="src/linux.tar")
 BASE = HttpSource(path="src/config")
@@ -69,7 +70,10 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         boot=Boot(()),
         mirrors=("http://mirror.invalid",),
     )
-    return Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+    return Settings(
+        Paths("mine", tmp_path / "out", tmp_path / "cache"),
+        replace(mine, kernel=replace(mine.kernel, fragments=())),
+    )
 
 
 def with_mirror(made: Settings, mirror: Mirror) -> Settings:
@@ -86,12 +90,12 @@ def pin(made: Settings, *entries: LockedPackage | LockedFile) -> Lock:
         tuple(entry for entry in entries if isinstance(entry, LockedPackage)),
         tuple(entry for entry in entries if isinstance(entry, LockedFile)),
     )
-    made.pinned_lock.write_text(pinned.to_toml())
+    made.paths.pinned_lock.write_text(pinned.to_toml())
     return pinned
 
 
 def cache(made: Settings, entry: LockedPackage | LockedFile, content: bytes) -> Path:
-    path = entry.cached_in(made.cache)
+    path = entry.cached_in(made.paths.cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return path
@@ -108,12 +112,12 @@ def test_every_file_is_fetched_and_recorded(made: Settings, mirror: Mirror) -> N
     made = with_mirror(made, mirror)
     pinned = pin(made, *map(locked, CONTENTS), LockedFile("other/profile", "0" * 64))
     inputs.fetch(made)
-    used = used_lock(made)
+    used = used_lock(made.paths)
     assert {file.path for file in used.file} == set(CONTENTS)
     assert set(used.file) < set(pinned.file)
-    assert mirror.url not in made.used_lock.read_text()
+    assert mirror.url not in made.paths.used_lock.read_text()
     for source in (KERNEL, BASE, CORE):
-        assert source_file(made, source).read_bytes() == CONTENTS[source.path]
+        assert source_file(made.paths, source).read_bytes() == CONTENTS[source.path]
 
 
 def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: Mirror) -> None:
@@ -126,9 +130,9 @@ def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: 
         inputs.fetch(made)
     inputs.lock(made)
     inputs.fetch(made)
-    assert source_file(made, source).read_bytes() == b"an image"
+    assert source_file(made.paths, source).read_bytes() == b"an image"
     mirror.pages[source.path] = Page(b"another image")
-    remove_tree(made.cache)
+    remove_tree(made.paths.cache)
     with pytest.raises(UserError, match=r"tool\.tar could not be downloaded: .* wrong sha256"):
         inputs.fetch(made)
 
@@ -139,12 +143,12 @@ def test_second_fetch_asks_nobody_and_rewrites_nothing(
     made = with_mirror(made, mirror)
     pin(made, *map(locked, CONTENTS))
     inputs.fetch(made)
-    before = made.used_lock.stat()
+    before = made.paths.used_lock.stat()
     forbid_sockets(monkeypatch)
     inputs.fetch(made)
-    inputs.fetch(replace(made, offline=True, frozen=True))
-    assert made.used_lock.stat().st_mtime_ns == before.st_mtime_ns
-    assert made.used_lock.stat().st_ino == before.st_ino
+    inputs.fetch(with_values(made, offline=True, frozen=True))
+    assert made.paths.used_lock.stat().st_mtime_ns == before.st_mtime_ns
+    assert made.paths.used_lock.stat().st_ino == before.st_ino
 
 
 def test_file_without_a_locked_hash_is_refused_before_anything_is_fetched(
@@ -158,25 +162,25 @@ def test_file_without_a_locked_hash_is_refused_before_anything_is_fetched(
         inputs.fetch(made)
     assert caught.value.hint == "./doit lock profile=mine"
     assert mirror.requests == []
-    assert not made.used_lock.exists()
+    assert not made.paths.used_lock.exists()
 
 
 def test_failed_fetch_leaves_the_old_record(made: Settings, mirror: Mirror) -> None:
     made = with_mirror(made, mirror)
     pin(made, *map(locked, CONTENTS))
     inputs.fetch(made)
-    before = made.used_lock.read_bytes()
+    before = made.paths.used_lock.read_bytes()
     pin(made, locked(KERNEL.path), locked(BASE.path), LockedFile(CORE.path, "0" * 64))
     with pytest.raises(UserError, match="wrong sha256"):
         inputs.fetch(made)
-    assert made.used_lock.read_bytes() == before
+    assert made.paths.used_lock.read_bytes() == before
 
 
 def test_offline_without_cache(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     forbid_sockets(monkeypatch)
     pin(made, *map(locked, CONTENTS))
     with pytest.raises(UserError, match=r"linux\.tar is not in the cache") as caught:
-        inputs.fetch(replace(made, offline=True))
+        inputs.fetch(with_values(made, offline=True))
     assert "offline=1" in caught.value.hint
 
 
@@ -184,11 +188,11 @@ def test_offline_without_cache(made: Settings, monkeypatch: pytest.MonkeyPatch) 
 def test_before_the_first_fetch(made: Settings, ask: str) -> None:
     with pytest.raises(UserError, match="nothing was fetched yet for profile mine") as caught:
         if ask == "file":
-            source_file(made, KERNEL)
+            source_file(made.paths, KERNEL)
         elif ask == "packages":
             package_files(made, ("busybox",))
         else:
-            used_lock(made)
+            used_lock(made.paths)
     assert caught.value.hint == "./doit fetch"
 
 
@@ -196,21 +200,21 @@ def test_a_file_the_cache_has_lost_or_damaged_is_fetched_again(made: Settings, m
     made = with_mirror(made, mirror)
     pin(made, *map(locked, CONTENTS))
     inputs.fetch(made)
-    cached = source_file(made, BASE)
+    cached = source_file(made.paths, BASE)
     whole = cached.read_bytes()
     cached.write_bytes(whole.swapcase())
     stage_inputs.fetch_base_config(made)
-    assert source_file(made, BASE).read_bytes() == whole
+    assert source_file(made.paths, BASE).read_bytes() == whole
     cached.unlink()
     with pytest.raises(UserError, match="config is not in the cache"):
-        source_file(made, BASE)
+        source_file(made.paths, BASE)
     stage_inputs.fetch_base_config(made)
-    assert source_file(made, BASE).read_bytes() == whole
+    assert source_file(made.paths, BASE).read_bytes() == whole
     cached.unlink()
     with pytest.raises(UserError, match="offline=1"):
-        stage_inputs.fetch_base_config(replace(made, offline=True))
+        stage_inputs.fetch_base_config(with_values(made, offline=True))
     with pytest.raises(UserError, match="src/other was not fetched yet"):
-        source_file(made, HttpSource(path="src/other"))
+        source_file(made.paths, HttpSource(path="src/other"))
 
 
 class TestPackages:
@@ -228,13 +232,13 @@ class TestPackages:
         packages = [deb(settings, name) for name in ("attr", "busybox", "linux-source-6.1")]
         pin(settings, *packages, LockedPackage("unused", "1", "0" * 64))
         inputs.fetch(settings, ("attr",))
-        assert used_lock(settings).package == tuple(packages)
+        assert used_lock(settings.paths).package == tuple(packages)
         files = package_files(settings, ("attr", "busybox"))
         assert {name: path.read_bytes() for name, path in files.items()} == {
             "attr": b"attr 1",
             "busybox": b"busybox 1",
         }
-        assert source_file(settings, self.SOURCE).read_bytes() == b"linux-source-6.1 1"
+        assert source_file(settings.paths, self.SOURCE).read_bytes() == b"linux-source-6.1 1"
 
     def test_package_that_was_not_fetched_is_named(self, settings: Settings) -> None:
         pin(settings, deb(settings, "busybox"), deb(settings, "linux-source-6.1"))
@@ -246,37 +250,37 @@ class TestPackages:
         busybox = deb(settings, "busybox")
         pin(settings, busybox, deb(settings, "linux-source-6.1"))
         inputs.fetch(settings)
-        busybox.cached_in(settings.cache).unlink()
+        busybox.cached_in(settings.paths.cache).unlink()
         with pytest.raises(UserError, match="not in the cache, and offline=1 forbids to fetch: busybox"):
-            stage_inputs.fetch_core_packages(replace(settings, offline=True))
+            stage_inputs.fetch_core_packages(with_values(settings, offline=True))
 
     def test_frozen_without_a_locked_kernel(self, settings: Settings) -> None:
         pin(settings, deb(settings, "busybox"))
         with pytest.raises(UserError, match="no version is locked for linux-source") as caught:
-            inputs.fetch(replace(settings, frozen=True))
+            inputs.fetch(with_values(settings, frozen=True))
         assert caught.value.hint == "./doit lock"
 
     def test_offline_without_a_known_kernel(self, settings: Settings) -> None:
         with pytest.raises(UserError, match="no locked package in the cache matches linux-source"):
-            inputs.fetch(replace(settings, offline=True))
+            inputs.fetch(with_values(settings, offline=True))
 
     def test_offline_repeats_a_fetch_that_left_the_pinned_version(self, settings: Settings) -> None:
         """The pinned kernel is gone from apt and was never cached; the last fetch took a newer one."""
         newer = [deb(settings, "busybox", "2"), deb(settings, "linux-source-6.12")]
-        settings.output.mkdir()
-        settings.used_lock.write_text(Lock(tuple(newer)).to_toml())
+        settings.paths.output.mkdir()
+        settings.paths.used_lock.write_text(Lock(tuple(newer)).to_toml())
         pin(settings, deb(settings, "busybox", "1"), LockedPackage("linux-source-6.1", "1", "0" * 64))
-        inputs.fetch(replace(settings, offline=True))
-        versions = {package.name: package.version for package in used_lock(settings).package}
+        inputs.fetch(with_values(settings, offline=True))
+        versions = {package.name: package.version for package in used_lock(settings.paths).package}
         # busybox' pinned version is at hand, so it is used.
         assert versions == {"busybox": "1", "linux-source-6.12": "1"}
 
     def test_offline_and_frozen_keeps_to_the_pinned_version(self, settings: Settings) -> None:
-        settings.output.mkdir()
-        settings.used_lock.write_text(Lock((deb(settings, "busybox", "2"),)).to_toml())
+        settings.paths.output.mkdir()
+        settings.paths.used_lock.write_text(Lock((deb(settings, "busybox", "2"),)).to_toml())
         pin(settings, LockedPackage("busybox", "1", "0" * 64), deb(settings, "linux-source-6.1"))
         with pytest.raises(UserError, match=r"not in the cache.*: busybox\n"):
-            inputs.fetch(replace(settings, offline=True, frozen=True))
+            inputs.fetch(with_values(settings, offline=True, frozen=True))
 
     def test_pattern_that_fits_two_locked_packages(self, settings: Settings) -> None:
         pin(settings, *(deb(settings, name) for name in ("busybox", "linux-source-6.1", "linux-source-6.12")))
@@ -285,7 +289,7 @@ class TestPackages:
 
     def test_lock_does_not_work_offline(self, settings: Settings) -> None:
         with pytest.raises(UserError, match="offline=1 forbids"):
-            inputs.lock(replace(settings, offline=True))
+            inputs.lock(with_values(settings, offline=True))
 
 
 TREE = ("linux-5.4/Makefile", "linux-5.4/Kconfig", "linux-5.4/arch/x86/Makefile")
@@ -302,12 +306,17 @@ class TestLocalFiles:
     def test_archive_is_recorded_and_unpacked(self, settings: Settings, tmp_path: Path) -> None:
         inputs.fetch(settings)
         digest = hashlib.sha256((tmp_path / "linux.tgz").read_bytes()).hexdigest()
-        assert used_lock(settings).file == (LockedFile("linux.tgz", digest),)
-        (settings.linux / "stale").mkdir(parents=True)
+        assert used_lock(settings.paths).file == (LockedFile("linux.tgz", digest),)
+        (settings.paths.linux / "stale").mkdir(parents=True)
         source_tree.unpack_linux(settings)
-        assert {path.name for path in settings.linux.iterdir()} == {"Makefile", "Kconfig", "arch", ".tcbuild"}
-        assert (settings.linux / "arch/x86/Makefile").is_file()
-        assert sorted(path.name for path in settings.output.iterdir()) == ["linux", "lock.toml"]
+        assert {path.name for path in settings.paths.linux.iterdir()} == {
+            "Makefile",
+            "Kconfig",
+            "arch",
+            ".tcbuild",
+        }
+        assert (settings.paths.linux / "arch/x86/Makefile").is_file()
+        assert sorted(path.name for path in settings.paths.output.iterdir()) == ["linux", "lock.toml"]
 
     @pytest.mark.parametrize("names", [TREE, [name.removeprefix("linux-5.4/") for name in TREE]])
     @pytest.mark.parametrize("prefix", ["", "./"])
@@ -316,7 +325,7 @@ class TestLocalFiles:
     ) -> None:
         (tmp_path / "linux.tgz").write_bytes(archive([prefix + name for name in names]))
         source_tree.unpack_linux(settings)
-        assert (settings.linux / "arch/x86/Makefile").is_file()
+        assert (settings.paths.linux / "arch/x86/Makefile").is_file()
 
     def test_changed_archive_is_not_the_locked_one(self, settings: Settings) -> None:
         pin(settings, LockedFile("linux.tgz", "0" * 64))
@@ -327,26 +336,26 @@ class TestLocalFiles:
     def test_lock_takes_it_as_it_is(self, settings: Settings) -> None:
         pin(settings, LockedFile("linux.tgz", "0" * 64))
         inputs.lock(settings)
-        inputs.fetch(replace(settings, frozen=True))
-        assert lock.load_lock(settings.pinned_lock) == used_lock(settings)
+        inputs.fetch(with_values(settings, frozen=True))
+        assert lock.load_lock(settings.paths.pinned_lock) == used_lock(settings.paths)
 
     def test_same_archive_is_not_unpacked_again(self, settings: Settings, tmp_path: Path) -> None:
         """Patches and the mtimes that make goes by stay; another archive replaces the tree."""
         source_tree.unpack_linux(settings)
-        (settings.linux / "Makefile").write_text("patched")
+        (settings.paths.linux / "Makefile").write_text("patched")
         source_tree.unpack_linux(settings)
-        assert (settings.linux / "Makefile").read_text() == "patched"
+        assert (settings.paths.linux / "Makefile").read_text() == "patched"
         (tmp_path / "linux.tgz").write_bytes(archive([*TREE, "linux-5.4/new"]))
         source_tree.unpack_linux(settings)
-        assert (settings.linux / "Makefile").read_text() == ""
-        assert (settings.linux / "new").exists()
+        assert (settings.paths.linux / "Makefile").read_text() == ""
+        assert (settings.paths.linux / "new").exists()
 
     def test_no_kernel_inside(self, settings: Settings, tmp_path: Path) -> None:
         (tmp_path / "linux.tgz").write_bytes(archive(["linux-5.4/README"]))
-        (settings.linux / "before").mkdir(parents=True)
+        (settings.paths.linux / "before").mkdir(parents=True)
         with pytest.raises(UserError, match=r"linux\.tgz holds no kernel source"):
             source_tree.unpack_linux(settings)
-        assert [path.name for path in settings.output.rglob("*")] == ["linux", "before"]
+        assert [path.name for path in settings.paths.output.rglob("*")] == ["linux", "before"]
 
     def test_absent_file(self, settings: Settings, tmp_path: Path) -> None:
         (tmp_path / "linux.tgz").unlink()
@@ -363,10 +372,10 @@ class TestLocalFiles:
         settings = with_kernel(settings, FileSource(path="linux-5.4"))
         inputs.fetch(settings)
         source_tree.unpack_linux(settings)
-        assert (settings.linux / "link").readlink() == Path("arch/x86")
-        assert not (settings.linux / ".git").exists()
-        assert (settings.linux / "arch/x86/.git/HEAD").exists()
-        (settings.linux / "Makefile").write_text("patched")
+        assert (settings.paths.linux / "link").readlink() == Path("arch/x86")
+        assert not (settings.paths.linux / ".git").exists()
+        assert (settings.paths.linux / "arch/x86/.git/HEAD").exists()
+        (settings.paths.linux / "Makefile").write_text("patched")
         assert (tmp_path / "linux-5.4/Makefile").read_text() == ""
 
     def test_unchanged_tree_is_not_copied_again(self, settings: Settings, tmp_path: Path) -> None:
@@ -375,6 +384,6 @@ class TestLocalFiles:
             (tmp_path / name).write_text("")
         settings = with_kernel(settings, FileSource(path="linux-5.4"))
         source_tree.unpack_linux(settings)
-        (settings.linux / "Makefile").write_text("patched")
+        (settings.paths.linux / "Makefile").write_text("patched")
         source_tree.unpack_linux(settings)
-        assert (settings.linux / "Makefile").read_text() == "patched"
+        assert (settings.paths.linux / "Makefile").read_text() == "patched"

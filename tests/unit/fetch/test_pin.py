@@ -13,7 +13,7 @@ from tasks.config import profile, recipe
 from tasks.config import settings as config_settings
 from tasks.config.inputs import source_file
 from tasks.config.profile import Extension
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
@@ -21,6 +21,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.settings import with_values
 from tests.support.tinycore import (
     DISTRIBUTION,
     KERNEL_CONFIG,
@@ -78,18 +79,21 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Setti
         extensions = tuple(Extension(name, origin="upstream") for name in names)
         urls = tuple(tiny.mirror.url for tiny in mirrors)
         mine = replace(tc11, mirrors=urls, extensions=extensions)
-        return Settings("tc11", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
+        return Settings(
+            Paths("tc11", tmp_path / "out", tmp_path / "cache"),
+            replace(mine, kernel=replace(mine.kernel, fragments=())),
+        )
 
     return call
 
 
 def left(settings: Settings) -> list[str]:
     """Return all files in the cache that are no whole download, and locks."""
-    found = [path for path in settings.cache.rglob("*") if path.is_file() and path.name != ".lock"]
+    found = [path for path in settings.paths.cache.rglob("*") if path.is_file() and path.name != ".lock"]
     whole = {hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in found}
     odd = [path.name for path in found if path.parent.name not in whole]
-    scratch = [path.name for path in settings.cache.rglob(".lock.*.part")]
-    locks = [path.name for path in (settings.pinned_lock, settings.used_lock) if path.exists()]
+    scratch = [path.name for path in settings.paths.cache.rglob(".lock.*.part")]
+    locks = [path.name for path in (settings.paths.pinned_lock, settings.paths.used_lock) if path.exists()]
     return [*odd, *scratch, *locks]
 
 
@@ -98,7 +102,7 @@ def test_everything_is_learned_shown_and_pinned(
 ) -> None:
     settings = make(one)
     inputs.lock(settings)
-    pinned = load_lock(settings.pinned_lock)
+    pinned = load_lock(settings.paths.pinned_lock)
     assert [file.path for file in pinned.file] == sorted([ROOTFS, KERNEL_CONFIG, KERNEL_SOURCE])
     shown = {
         line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith("lock: ")
@@ -113,8 +117,8 @@ def test_everything_is_learned_shown_and_pinned(
     assert entry.md5 == hashlib.md5(content).hexdigest()
     assert (entry.size, entry.deps) == (len(content), ("b", "ipv6-netfilter-KERNEL"))
     assert [item.name for item in pinned.extension] == ["a", "b", "b2", "c"]
-    assert load_lock(settings.used_lock) == pinned
-    assert entry.cached_in(settings.cache).read_bytes() == content
+    assert load_lock(settings.paths.used_lock) == pinned
+    assert entry.cached_in(settings.paths.cache).read_bytes() == content
     # Nothing of the kernel's own modules is asked of a mirror, and nothing tce-load would not ask for.
     asked = {request.path for request in one.mirror.requests}
     assert not [path for path in asked if "netfilter" in path or path.endswith((".info", ".list"))]
@@ -133,12 +137,12 @@ def test_locking_again_asks_for_nothing_and_changes_nothing(
 ) -> None:
     settings = make(one)
     inputs.lock(settings)
-    before = settings.pinned_lock.stat()
+    before = settings.paths.pinned_lock.stat()
     forbid_sockets(monkeypatch)
     inputs.lock(settings)
     inputs.fetch(settings)
-    inputs.fetch(replace(settings, offline=True, frozen=True))
-    assert settings.pinned_lock.stat().st_mtime_ns == before.st_mtime_ns
+    inputs.fetch(with_values(settings, offline=True, frozen=True))
+    assert settings.paths.pinned_lock.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_fetch_brings_exactly_what_is_locked(
@@ -146,13 +150,13 @@ def test_fetch_brings_exactly_what_is_locked(
 ) -> None:
     settings = make(one)
     inputs.lock(settings)
-    elsewhere = replace(settings, cache=tmp_path / "other", output=tmp_path / "other-out")
+    elsewhere = with_values(settings, cache=tmp_path / "other", output=tmp_path / "other-out")
     asked = len(one.mirror.requests)
     inputs.fetch(elsewhere)
     names = {request.path for request in one.mirror.requests[asked:]}
-    pinned = load_lock(settings.pinned_lock)
+    pinned = load_lock(settings.paths.pinned_lock)
     assert names == {file.path for file in pinned.file} | {f"{TCZ}/{x.name}.tcz" for x in pinned.extension}
-    assert load_lock(elsewhere.used_lock) == pinned
+    assert load_lock(elsewhere.paths.used_lock) == pinned
     one.mirror.pages.clear()
     inputs.fetch(elsewhere)
 
@@ -164,18 +168,18 @@ def test_fetch_brings_exactly_what_is_locked(
 def test_fetch_never_learns(make: Callable[..., Settings], one: TinyCore, lacking: str, says: str) -> None:
     settings = make(one)
     inputs.lock(settings)
-    full = load_lock(settings.pinned_lock)
+    full = load_lock(settings.paths.pinned_lock)
     cut = replace(full, **{lacking: ()})
-    settings.pinned_lock.write_text(cut.to_toml())
+    settings.paths.pinned_lock.write_text(cut.to_toml())
     asked = len(one.mirror.requests)
     with pytest.raises(UserError, match=f"no sha256 is locked {says}") as caught:
         inputs.fetch(settings)
     assert caught.value.hint == "./doit lock profile=tc11"
     with pytest.raises(UserError, match="fetch never does") as caught:
-        inputs.fetch(replace(settings, relock=True))
+        inputs.fetch(with_values(settings, relock=True))
     assert caught.value.hint == "./doit lock relock=1"
     assert len(one.mirror.requests) == asked
-    assert load_lock(settings.pinned_lock) == cut
+    assert load_lock(settings.paths.pinned_lock) == cut
 
 
 class TestRelock:
@@ -188,14 +192,14 @@ class TestRelock:
         inputs.lock(settings)
         one.extension("b", "c.tcz\n", self.NEW)
         one.distribution(b"another root")
-        return replace(settings, cache=tmp_path / "empty")
+        return with_values(settings, cache=tmp_path / "empty")
 
     @pytest.mark.parametrize("command", [inputs.lock, inputs.fetch])
     def test_another_content_is_an_error_with_both_hashes(
         self, settings: Settings, one: TinyCore, command: Callable[[Settings], None]
     ) -> None:
-        before = settings.pinned_lock.read_bytes()
-        old = next(file.sha256 for file in load_lock(settings.pinned_lock).file if file.path == ROOTFS)
+        before = settings.paths.pinned_lock.read_bytes()
+        old = next(file.sha256 for file in load_lock(settings.paths.pinned_lock).file if file.path == ROOTFS)
         with pytest.raises(UserError) as caught:
             command(settings)
         assert f"expected {old}, got {hashlib.sha256(b'another root').hexdigest()}" in caught.value.message
@@ -203,14 +207,14 @@ class TestRelock:
         one.distribution(b"a root")
         with pytest.raises(UserError, match=hashlib.sha256(self.NEW).hexdigest()):
             command(settings)
-        assert settings.pinned_lock.read_bytes() == before
+        assert settings.paths.pinned_lock.read_bytes() == before
 
     def test_relock_takes_it_and_says_so(
         self, settings: Settings, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        old = {item.name: item for item in load_lock(settings.pinned_lock).extension}
-        inputs.lock(replace(settings, relock=True))
-        new = {item.name: item for item in load_lock(settings.pinned_lock).extension}
+        old = {item.name: item for item in load_lock(settings.paths.pinned_lock).extension}
+        inputs.lock(with_values(settings, relock=True))
+        new = {item.name: item for item in load_lock(settings.paths.pinned_lock).extension}
         assert set(new) == {"a", "b", "c"}
         assert (new["a"], new["c"]) == (old["a"], old["c"])
         digest = hashlib.sha256(self.NEW).hexdigest()
@@ -313,7 +317,7 @@ def test_the_next_mirror_is_asked(
     broken(one)
     settings = make(one, two)
     inputs.lock(settings)
-    assert len(load_lock(settings.pinned_lock).extension) == 4
+    assert len(load_lock(settings.paths.pinned_lock).extension) == 4
     assert left(settings) == ["tc11.lock.toml", "lock.toml"]
 
 
@@ -323,7 +327,7 @@ def test_what_passes_is_tried_again(make: Callable[..., Settings], one: TinyCore
     one.mirror.pages[f"{TCZ}/c.tcz"].wait = 0.2
     settings = make(one)
     inputs.lock(settings)
-    assert source_file(settings, settings.profile.core.archives[0]).read_bytes() == b"a root"
+    assert source_file(settings.paths, settings.profile.core.archives[0]).read_bytes() == b"a root"
     # A cut file is not resumed: the rest might be of another one.
     assert [request.range for request in one.mirror.asked(ROOTFS)] == ["", ""]
 
@@ -357,7 +361,7 @@ def test_a_mirror_that_fails_is_not_taken_for_one_without_the_extension(
         inputs.lock(settings)
     del one.mirror.pages[f"{TCZ}/c.tcz"]
     inputs.lock(settings)
-    assert [item.name for item in load_lock(settings.pinned_lock).extension] == ["a", "b", "b2"]
+    assert [item.name for item in load_lock(settings.paths.pinned_lock).extension] == ["a", "b", "b2"]
 
 
 def test_modules_of_another_build_are_warned_of(

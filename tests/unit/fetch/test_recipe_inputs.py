@@ -16,6 +16,7 @@ from tasks.fetch import recipe_inputs
 from tasks.origins import http
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.settings import with_values
 
 CONTENT = b"what upstream released"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -56,13 +57,13 @@ class Project:
         return {file.origin: file.sha256 for file in recipe_lock.committed_lock("tool").file}
 
     def lock(self, *wanted: str, relock: bool = False) -> None:
-        recipe_inputs.lock(replace(self.settings, relock=relock), "tool", wanted)
+        recipe_inputs.lock(with_values(self.settings, relock=relock), "tool", wanted)
 
     def fetch(self, offline: bool = False) -> Path:
         """Fetch, and return the file in the cache that was used."""
-        recipe_inputs.fetch(replace(self.settings, offline=offline), "tool")
-        (file,) = recipe_lock.used_lock(self.settings, "tool").file
-        return file.cached_in(self.settings.cache)
+        recipe_inputs.fetch(with_values(self.settings, offline=offline), "tool")
+        (file,) = recipe_lock.used_lock(self.settings.paths, "tool").file
+        return file.cached_in(self.settings.paths.cache)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_lock_learns_shows_and_pins_what_fetch_then_brings(
     project.fetch().unlink()
     assert project.fetch().read_bytes() == CONTENT
     assert len(project.mirror.requests) == asked + 1
-    assert not list(project.settings.cache.rglob("*.part*"))
+    assert not list(project.settings.paths.cache.rglob("*.part*"))
 
 
 def test_no_checksum_published_is_said(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +115,7 @@ def test_what_is_not_locked_is_refused_before_anything_is_asked(project: Project
         project.fetch()
     assert caught.value.hint.startswith("./doit lock:tool new fetches it once")
     assert project.mirror.requests == []
-    assert not project.settings.output.exists()
+    assert not project.settings.paths.output.exists()
 
 
 def test_a_file_that_is_not_as_published_is_not_pinned(project: Project) -> None:
@@ -122,7 +123,7 @@ def test_a_file_that_is_not_as_published_is_not_pinned(project: Project) -> None
     with pytest.raises(UserError, match=f"extension tool: tool-2 could not be checked.*{SHA256}.*{OTHER}"):
         project.lock()
     assert project.locked == {}
-    assert not [path for path in project.settings.cache.rglob("*") if path.is_file()]
+    assert not [path for path in project.settings.paths.cache.rglob("*") if path.is_file()]
 
 
 def test_the_next_url_is_taken_for_a_file_that_is_not_as_published(project: Project) -> None:
@@ -166,7 +167,7 @@ def test_a_locked_hash_stays_until_relock_says_otherwise(
         project.fetch()
     assert "find out why" in caught.value.hint
     assert "./doit lock:tool relock=1" in caught.value.hint
-    assert not [path for path in project.settings.cache.rglob("tool-2") if path.is_file()]
+    assert not [path for path in project.settings.paths.cache.rglob("tool-2") if path.is_file()]
     project.lock(relock=True)
     assert f"tool-2 changed: sha256 {SHA256} -> {OTHER}" in capsys.readouterr().out
     assert project.locked == {project.identity(): OTHER}
@@ -176,7 +177,7 @@ def test_a_locked_hash_stays_until_relock_says_otherwise(
 def test_fetch_never_relocks(project: Project) -> None:
     project.lock()
     with pytest.raises(UserError, match="fetch never does") as caught:
-        recipe_inputs.fetch(replace(project.settings, relock=True), "tool")
+        recipe_inputs.fetch(with_values(project.settings, relock=True), "tool")
     assert caught.value.hint == "./doit lock:tool relock=1"
 
 
@@ -225,18 +226,18 @@ def test_offline_works_from_the_cache_alone(project: Project, monkeypatch: pytes
         with pytest.raises(UserError, match="tool-2 is not in the cache, and offline=1 forbids"):
             project.fetch(offline=True)
         with pytest.raises(UserError, match="lock uses the network"):
-            recipe_inputs.lock(replace(project.settings, offline=True), "tool")
+            recipe_inputs.lock(with_values(project.settings, offline=True), "tool")
 
 
 def test_whether_all_is_still_in_the_cache(project: Project) -> None:
     project.lock()
     kept = project.fetch()
-    assert recipe_lock.is_cached(project.settings, "tool")
+    assert recipe_lock.is_cached(project.settings.paths, "tool")
     kept.unlink()
-    assert not recipe_lock.is_cached(project.settings, "tool")
+    assert not recipe_lock.is_cached(project.settings.paths, "tool")
     assert project.fetch() == kept
-    recipe_lock.used_path(project.settings, "tool").write_text("damaged")
-    assert not recipe_lock.is_cached(project.settings, "tool")
+    recipe_lock.used_path(project.settings.paths, "tool").write_text("damaged")
+    assert not recipe_lock.is_cached(project.settings.paths, "tool")
 
 
 @pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
@@ -251,7 +252,7 @@ def test_what_the_cache_has_lost_is_fetched_again_before_a_build(
     assert project.mirror.requests == []
     lost(kept)
     with pytest.raises(UserError, match=r"^extension tool: .*, and offline=1 forbids to fetch it"):
-        recipe_inputs.fetch_missing(replace(project.settings, offline=True), "tool")
+        recipe_inputs.fetch_missing(with_values(project.settings, offline=True), "tool")
     recipe_inputs.fetch_missing(project.settings, "tool")
     assert kept.read_bytes() == content
 

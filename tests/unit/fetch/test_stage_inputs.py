@@ -12,7 +12,7 @@ import pytest
 from tasks.config.inputs import package_files, source_file
 from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_unpacked
 from tasks.config.profile import Boot, Kernel, Profile
-from tasks.config.settings import Settings
+from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
 from tasks.fetch import stage_inputs
 from tasks.origins import apt
@@ -52,9 +52,12 @@ def settings(mirror: Mirror, tmp_path: Path) -> Settings:
         mirrors=(mirror.url,),
         images=(Image("localhost/tool:1", TOOL),),
     )
-    made = Settings("mine", mine, False, False, (), tmp_path / "out", tmp_path / "cache")
-    made.output.mkdir()
-    made.used_lock.write_text(Lock(file=tuple(map(locked, CONTENTS))).to_toml())
+    made = Settings(
+        Paths("mine", tmp_path / "out", tmp_path / "cache"),
+        replace(mine, kernel=replace(mine.kernel, fragments=())),
+    )
+    made.paths.output.mkdir()
+    made.paths.used_lock.write_text(Lock(file=tuple(map(locked, CONTENTS))).to_toml())
     return made
 
 
@@ -76,33 +79,33 @@ def test_each_step_brings_what_its_stage_needs_once(
 ) -> None:
     assert callable(step)
     with pytest.raises(UserError, match=f"{source.path} is not in the cache") as caught:
-        source_file(settings, source)
+        source_file(settings.paths, source)
     assert caught.value.hint == "run the same command again"
     assert asked(mirror) == [], "a getter only looks"
     step(settings)
     assert asked(mirror) == [source.path]
-    assert source_file(settings, source).read_bytes() == CONTENTS[source.path]
+    assert source_file(settings.paths, source).read_bytes() == CONTENTS[source.path]
     forbid_sockets(monkeypatch)
     step(settings)
 
 
 def test_the_source_of_an_unpacked_tree_is_not_brought_again(settings: Settings, mirror: Mirror) -> None:
-    (settings.linux / STAMP).parent.mkdir(parents=True)
-    (settings.linux / STAMP).write_text(identity(settings))
-    assert is_unpacked(settings)
+    (settings.paths.linux / STAMP).parent.mkdir(parents=True)
+    (settings.paths.linux / STAMP).write_text(identity(settings.paths, settings.profile))
+    assert is_unpacked(settings.paths, settings.profile)
     stage_inputs.fetch_kernel_source(settings)
     assert asked(mirror) == []
-    (settings.linux / DEFERRED).write_text("")
-    assert not is_unpacked(settings)
+    (settings.paths.linux / DEFERRED).write_text("")
+    assert not is_unpacked(settings.paths, settings.profile)
     stage_inputs.fetch_kernel_source(settings)
     assert asked(mirror) == [KERNEL.path]
 
 
 def test_a_tree_of_another_source_is_not_the_one_wanted(settings: Settings) -> None:
-    assert not is_unpacked(settings)
-    (settings.linux / STAMP).parent.mkdir(parents=True)
-    (settings.linux / STAMP).write_text(f"linux.tar {'0' * 64}\n")
-    assert not is_unpacked(settings)
+    assert not is_unpacked(settings.paths, settings.profile)
+    (settings.paths.linux / STAMP).parent.mkdir(parents=True)
+    (settings.paths.linux / STAMP).write_text(f"linux.tar {'0' * 64}\n")
+    assert not is_unpacked(settings.paths, settings.profile)
 
 
 def test_a_file_of_this_machine_is_never_brought(
@@ -132,9 +135,9 @@ class TestPackages:
         there = LockedPackage("there", "1", hashlib.sha256(content).hexdigest())
         others = ("attr", "busybox", "libattr1", "linux-source-6.1")
         packages = (there, *(LockedPackage(name, "1", "0" * 64) for name in others))
-        settings.used_lock.write_text(Lock(packages, (locked(CORE.path),)).to_toml())
-        there.cached_in(settings.cache).parent.mkdir(parents=True)
-        there.cached_in(settings.cache).write_bytes(content)
+        settings.paths.used_lock.write_text(Lock(packages, (locked(CORE.path),)).to_toml())
+        there.cached_in(settings.paths.cache).parent.mkdir(parents=True)
+        there.cached_in(settings.paths.cache).write_bytes(content)
         kernel = replace(settings.profile.kernel, source=AptSource(package="linux-source-[0-9]*"))
         core = Core(packages=("busybox", "there"), archives=(CORE,))
         return replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))

@@ -15,6 +15,7 @@ from tasks.extensions import build
 from tasks.image import bootcodes
 from tasks.origins.lock import Lock, LockedExtension
 from tasks.util.errors import UserError
+from tests.support.settings import both
 
 INFO = '[info]\ntitle = "t"\ndescription = "d"\n'
 RECIPES = {
@@ -113,7 +114,7 @@ def test_the_warning_is_printed(
 ) -> None:
     settings = make_settings()
     runtime: Profile = replace(settings.profile, extensions=(Extension("containerd"),))
-    bootcodes.warn(replace(settings, profile=runtime))
+    bootcodes.warn(*both(replace(settings, profile=runtime)))
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert said.startswith("warning: containerd needs the bootcode noembed")

@@ -21,6 +21,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import ROOT
 from tasks.util.errors import UserError
 from tests.support import oci
+from tests.support.settings import both
 
 TAR = oci.tar(oci.oci_image([oci.tar({"a": b"b"})]))
 
@@ -82,10 +83,10 @@ def made(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     (tmp_path / "local.tar").write_bytes(TAR)
     entry = LockedFile("images/far.tar", hashlib.sha256(TAR).hexdigest())
     settings = make_settings()
-    entry.cached_in(settings.cache).parent.mkdir(parents=True)
-    entry.cached_in(settings.cache).write_bytes(TAR)
-    settings.output.mkdir()
-    settings.used_lock.write_text(Lock(file=(entry,)).to_toml())
+    entry.cached_in(settings.paths.cache).parent.mkdir(parents=True)
+    entry.cached_in(settings.paths.cache).write_bytes(TAR)
+    settings.paths.output.mkdir()
+    settings.paths.used_lock.write_text(Lock(file=(entry,)).to_toml())
     declared = (
         Image("localhost/near:1", FileSource(path=str(tmp_path / "local.tar"))),
         Image("localhost/far:1", HttpSource(path="images/far.tar"), namespace="openfaas"),
@@ -99,8 +100,8 @@ def with_image(settings: Settings, **fields: object) -> Settings:
 
 
 def test_the_list_names_both_hashes(made: Settings, tmp_path: Path) -> None:
-    container_images.build(made)
-    text = made.images_list.read_text()
+    container_images.build(made.paths, made.profile)
+    text = made.paths.images_list.read_text()
     sha256 = hashlib.sha256(TAR).hexdigest()
     first, second = container_images.parse_list(text)
     assert (first.name, first.file, first.sha256) == ("localhost/near:1", "localhost_near_1.tar", sha256)
@@ -111,63 +112,63 @@ def test_the_list_names_both_hashes(made: Settings, tmp_path: Path) -> None:
     )
     assert first.digest == second.digest != f"sha256:{sha256}"
     assert len(text.splitlines()[1].split()) == 5
-    container_images.copy_images(made, tmp_path / "cde")
+    container_images.copy_images(made.paths, made.profile, tmp_path / "cde")
     there = {path.name: path.read_bytes() for path in (tmp_path / "cde/images").iterdir()}
     assert there == {first.file: TAR, second.file: TAR, "images.lst": text.encode()}
 
 
 def test_without_images_there_is_no_folder(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    container_images.copy_images(make_settings(), tmp_path / "cde")
+    container_images.copy_images(*both(make_settings()), tmp_path / "cde")
     assert not (tmp_path / "cde").exists()
 
 
 def test_an_unchanged_list_is_left_alone(made: Settings) -> None:
-    container_images.build(made)
-    before = made.images_list.stat().st_mtime_ns
-    container_images.build(made)
-    assert made.images_list.stat().st_mtime_ns == before
+    container_images.build(made.paths, made.profile)
+    before = made.paths.images_list.stat().st_mtime_ns
+    container_images.build(made.paths, made.profile)
+    assert made.paths.images_list.stat().st_mtime_ns == before
 
 
 def test_another_digest_than_the_declared_one_is_refused(made: Settings) -> None:
-    container_images.build(made)
-    digest = container_images.parse_list(made.images_list.read_text())[0].digest
-    container_images.build(with_image(made, digest=digest))
+    container_images.build(made.paths, made.profile)
+    digest = container_images.parse_list(made.paths.images_list.read_text())[0].digest
+    container_images.build(*both(with_image(made, digest=digest)))
     with pytest.raises(
         UserError, match=f"has the digest {digest}, the profile expects sha256:0000"
     ) as caught:
-        container_images.build(with_image(made, digest=f"sha256:{'0' * 64}"))
+        container_images.build(*both(with_image(made, digest=f"sha256:{'0' * 64}")))
     assert caught.value.message.startswith("image localhost/near:1: ")
 
 
 def test_a_tar_that_is_not_there(made: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.tar does not exist"):
-        container_images.build(with_image(made, source=FileSource(path="nowhere.tar")))
+        container_images.build(*both(with_image(made, source=FileSource(path="nowhere.tar"))))
     with pytest.raises(UserError, match=r"images/other\.tar was not fetched yet"):
-        container_images.build(with_image(made, source=HttpSource(path="images/other.tar")))
-    assert not made.images_list.exists()
+        container_images.build(*both(with_image(made, source=HttpSource(path="images/other.tar"))))
+    assert not made.paths.images_list.exists()
 
 
 def test_a_tar_changed_after_its_check(made: Settings, tmp_path: Path) -> None:
-    container_images.build(made)
+    container_images.build(made.paths, made.profile)
     (tmp_path / "local.tar").write_bytes(TAR + b"\0")
     with pytest.raises(UserError, match=r"local\.tar has changed since it was checked"):
-        container_images.copy_images(made, tmp_path / "cde")
+        container_images.copy_images(made.paths, made.profile, tmp_path / "cde")
 
 
 def test_images_that_were_not_checked_yet(made: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"images\.lst does not exist") as caught:
-        container_images.copy_images(made, tmp_path / "cde")
+        container_images.copy_images(made.paths, made.profile, tmp_path / "cde")
     assert caught.value.hint == "./doit images"
 
 
 def test_the_inputs_of_the_list(made: Settings, tmp_path: Path) -> None:
     """The lock counts only for what was fetched, a local tar only while it is there."""
     near, far = made.profile.images
-    assert targets.image_files(made) == [made.used_lock, tmp_path / "local.tar"]
+    assert targets.image_files(made.paths, made.profile) == [made.paths.used_lock, tmp_path / "local.tar"]
     only = replace(made, profile=replace(made.profile, images=(near,)))
-    assert targets.image_files(only) == [tmp_path / "local.tar"]
+    assert targets.image_files(only.paths, only.profile) == [tmp_path / "local.tar"]
     (tmp_path / "local.tar").unlink()
-    assert targets.image_files(only) == []
+    assert targets.image_files(only.paths, only.profile) == []
     # Fetched images are inputs like all others, local ones are not locked.
     assert far.source in inputs.sources(made.profile)
     assert near.source not in inputs.sources(made.profile)
@@ -211,9 +212,9 @@ class TestImporter:
 
 
 def test_images_lie_beside_optional(made: Settings, tmp_path: Path) -> None:
-    container_images.build(made)
-    (made.kernel / "release").parent.mkdir(parents=True)
-    (made.kernel / "release").write_text("6.1\n")
+    container_images.build(made.paths, made.profile)
+    (made.paths.kernel / "release").parent.mkdir(parents=True)
+    (made.paths.kernel / "release").write_text("6.1\n")
     bare = replace(made, profile=replace(made.profile, extensions=()))
-    iso.copy_extensions(bare, tmp_path / "cde")
+    iso.copy_extensions(bare.paths, bare.profile, tmp_path / "cde")
     assert sorted(path.name for path in (tmp_path / "cde").iterdir()) == ["images", "onboot.lst", "optional"]

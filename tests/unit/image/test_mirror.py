@@ -44,14 +44,14 @@ def shop(make_settings: Callable[..., Settings]) -> Settings:
     """Settings with a base root of release 11.4 and no extension yet."""
     settings = make_settings()
     settings = replace(settings, profile=replace(settings.profile, core=Core(rootfs=True), extensions=()))
-    settings.tcz.mkdir(parents=True)
+    settings.paths.tcz.mkdir(parents=True)
     base = [
         *map(cpio.directory, ["etc", "lib", "lib64"]),
         cpio.regular("etc/os-release", b'NAME="x"\nVERSION="12.0"\nVERSION_ID=11.4\n'),
         cpio.symlink("lib/ld-linux-x86-64.so.2", "/lib64/ld.so"),
         cpio.regular("lib64/ld.so", b"", 0o755),
     ]
-    core.write_core([initramfs_file.Archive("gzip", tuple(base))], settings.output / "rootfs64.gz")
+    core.write_core([initramfs_file.Archive("gzip", tuple(base))], settings.paths.output / "rootfs64.gz")
     return settings
 
 
@@ -63,7 +63,7 @@ def put(
     paths: str = "usr/x\n",
     content: bytes = b"hsqs",
 ) -> None:
-    path = settings.tcz / f"{name}.tcz"
+    path = settings.paths.tcz / f"{name}.tcz"
     path.write_bytes(content)
     Path(f"{path}.md5.txt").write_text(f"{hashlib.md5(content).hexdigest()}  {name}.tcz\n")
     Path(f"{path}.dep").write_text(deps)
@@ -138,18 +138,20 @@ def test_the_tree(shop: Settings) -> None:
     """All side files but empty .dep files; times and modes; nothing of the tree before is left."""
     put(shop, "a", info=INFO)
     put(shop, "b", deps="a.tcz\n")
-    (shop.tcz / "stray.tcz").write_bytes(b"not asked for")
-    (mirror_layout.mirror(shop) / "old").mkdir(parents=True)
-    mirror.build(shop, ["b", "a"])
+    (shop.paths.tcz / "stray.tcz").write_bytes(b"not asked for")
+    (mirror_layout.mirror(shop.paths) / "old").mkdir(parents=True)
+    mirror.build(shop.paths, shop.profile, ["b", "a"])
     folder = "11.x/x86_64/tcz"
     databases = {name + packed for name in tcz.DATABASES for packed in ("", ".gz")}
     beside = {"a.tcz", "a.tcz.info", "a.tcz.list", "a.tcz.md5.txt"}
     beside |= {"b.tcz", "b.tcz.dep", "b.tcz.list", "b.tcz.md5.txt"}
     tops = {"index.html", "SHA256SUMS", "latest-x86_64"}
-    assert files_of(mirror_layout.mirror(shop)) == tops | {f"{folder}/{name}" for name in databases | beside}
-    assert not (mirror_layout.mirror(shop) / "old").exists()
-    assert (mirror_layout.mirror(shop) / "latest-x86_64").read_text() == "11.4\n"
-    every = [mirror_layout.mirror(shop), *mirror_layout.mirror(shop).rglob("*")]
+    assert files_of(mirror_layout.mirror(shop.paths)) == tops | {
+        f"{folder}/{name}" for name in databases | beside
+    }
+    assert not (mirror_layout.mirror(shop.paths) / "old").exists()
+    assert (mirror_layout.mirror(shop.paths) / "latest-x86_64").read_text() == "11.4\n"
+    every = [mirror_layout.mirror(shop.paths), *mirror_layout.mirror(shop.paths).rglob("*")]
     assert {path.stat().st_mtime for path in every} == {shop.profile.source_date_epoch}
     assert {oct(path.stat().st_mode) for path in every} == {"0o40755", "0o100644"}
 
@@ -161,29 +163,32 @@ def test_container_images_and_their_list(shop: Settings, tmp_path: Path) -> None
     shop = replace(shop, profile=replace(shop.profile, images=declared))
     put(shop, "a")
     with pytest.raises(UserError, match=r"images\.lst does not exist"):
-        mirror.build(shop, ["a"])
-    assert not mirror_layout.mirror(shop).exists()
-    container_images.build(shop)
-    mirror.build(shop, ["a"])
-    carried = mirror_layout.mirror(shop) / "images"
+        mirror.build(shop.paths, shop.profile, ["a"])
+    assert not mirror_layout.mirror(shop.paths).exists()
+    container_images.build(shop.paths, shop.profile)
+    mirror.build(shop.paths, shop.profile, ["a"])
+    carried = mirror_layout.mirror(shop.paths) / "images"
     assert files_of(carried) == {"images.lst", "localhost_tool_1.tar"}
     assert (carried / "localhost_tool_1.tar").read_bytes() == tar.read_bytes()
-    page = (mirror_layout.mirror(shop) / "index.html").read_text()
+    page = (mirror_layout.mirror(shop.paths) / "index.html").read_text()
     assert '<a href="images/localhost_tool_1.tar" download>' in page
     assert hashlib.sha256(tar.read_bytes()).hexdigest() in page
     assert container_images.parse_list((carried / "images.lst").read_text())[0].digest in page
-    assert "images/localhost_tool_1.tar\n" in (mirror_layout.mirror(shop) / "SHA256SUMS").read_text()
+    assert "images/localhost_tool_1.tar\n" in (mirror_layout.mirror(shop.paths) / "SHA256SUMS").read_text()
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda shop: (shop.tcz / "a.tcz").unlink(), r"a\.tcz does not exist"),
-        (lambda shop: (shop.tcz / "a.tcz").write_bytes(b"x"), r"a\.tcz and its \.md5\.txt do not agree"),
-        (lambda shop: (shop.tcz / "a.tcz.md5.txt").unlink(), r"do not agree: \w+, expected nothing"),
+        (lambda shop: (shop.paths.tcz / "a.tcz").unlink(), r"a\.tcz does not exist"),
+        (
+            lambda shop: (shop.paths.tcz / "a.tcz").write_bytes(b"x"),
+            r"a\.tcz and its \.md5\.txt do not agree",
+        ),
+        (lambda shop: (shop.paths.tcz / "a.tcz.md5.txt").unlink(), r"do not agree: \w+, expected nothing"),
         (lambda shop: put(shop, "a", deps="b.tcz\nc.tcz\n"), r"would lack an extension: a\.tcz needs c\.tcz"),
         (lambda shop: put(shop, "a", deps="../x.tcz\n"), "is no list of extensions"),
-        (lambda shop: (shop.output / "rootfs64.gz").unlink(), r"rootfs64\.gz does not exist"),
+        (lambda shop: (shop.paths.output / "rootfs64.gz").unlink(), r"rootfs64\.gz does not exist"),
     ],
 )
 def test_a_refused_mirror_leaves_the_old_tree(
@@ -191,23 +196,25 @@ def test_a_refused_mirror_leaves_the_old_tree(
 ) -> None:
     for name in "ab":
         put(shop, name)
-    mirror.build(shop, ["a", "b"])
+    mirror.build(shop.paths, shop.profile, ["a", "b"])
     before = {
-        path: (path.stat().st_ino, path.stat().st_mtime) for path in mirror_layout.mirror(shop).rglob("*")
+        path: (path.stat().st_ino, path.stat().st_mtime)
+        for path in mirror_layout.mirror(shop.paths).rglob("*")
     }
     spoil(shop)
     with pytest.raises(UserError, match=words):
-        mirror.build(shop, ["a", "b"])
+        mirror.build(shop.paths, shop.profile, ["a", "b"])
     assert {
-        path: (path.stat().st_ino, path.stat().st_mtime) for path in mirror_layout.mirror(shop).rglob("*")
+        path: (path.stat().st_ino, path.stat().st_mtime)
+        for path in mirror_layout.mirror(shop.paths).rglob("*")
     } == before
-    assert not list(shop.output.glob(".mirror*"))
+    assert not list(shop.paths.output.glob(".mirror*"))
 
 
 def test_a_full_disk_leaves_the_old_tree(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     put(shop, "a")
-    mirror.build(shop, ["a"])
-    before = files_of(mirror_layout.mirror(shop))
+    mirror.build(shop.paths, shop.profile, ["a"])
+    before = files_of(mirror_layout.mirror(shop.paths))
     put(shop, "b")
 
     def full(source: Path, target: Path) -> None:
@@ -216,9 +223,9 @@ def test_a_full_disk_leaves_the_old_tree(shop: Settings, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space left"):
-        mirror.build(shop, ["a", "b"])
-    assert files_of(mirror_layout.mirror(shop)) == before
-    assert not list(shop.output.glob(".mirror*"))
+        mirror.build(shop.paths, shop.profile, ["a", "b"])
+    assert files_of(mirror_layout.mirror(shop.paths)) == before
+    assert not list(shop.paths.output.glob(".mirror*"))
 
 
 def test_kernel_dependencies_are_the_profiles_release(shop: Settings) -> None:
@@ -226,14 +233,19 @@ def test_kernel_dependencies_are_the_profiles_release(shop: Settings) -> None:
     shop = replace(shop, profile=replace(shop.profile, kernel=kernel))
     put(shop, "net-6.6-x")
     put(shop, "tool", deps="net-KERNEL.tcz\n")
-    mirror.build(shop, ["net-6.6-x", "tool"])
-    assert (mirror_layout.mirror(shop) / "11.x/x86_64/tcz/tool.tcz.dep").read_text() == "net-KERNEL.tcz\n"
-    assert '<a href="#ext-net-6.6-x">net-6.6-x</a>' in (mirror_layout.mirror(shop) / "index.html").read_text()
+    mirror.build(shop.paths, shop.profile, ["net-6.6-x", "tool"])
+    assert (
+        mirror_layout.mirror(shop.paths) / "11.x/x86_64/tcz/tool.tcz.dep"
+    ).read_text() == "net-KERNEL.tcz\n"
+    assert (
+        '<a href="#ext-net-6.6-x">net-6.6-x</a>'
+        in (mirror_layout.mirror(shop.paths) / "index.html").read_text()
+    )
 
 
 def test_a_profile_for_another_release_is_refused(shop: Settings) -> None:
     put(shop, "a")
     shop = replace(shop, profile=replace(shop.profile, tcz="../../12.x/x86_64/tcz"))
     with pytest.raises(UserError, match=r"asks a mirror for 11\.x/x86_64/tcz") as caught:
-        mirror.build(shop, ["a"])
+        mirror.build(shop.paths, shop.profile, ["a"])
     assert "tcz = '11.x/x86_64/tcz'" in caught.value.hint

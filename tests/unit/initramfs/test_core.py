@@ -213,32 +213,32 @@ def make_stage(make_settings: Callable[..., Settings]) -> Settings:
     made = make_settings("apt")
     plain = dataclasses.replace(made.profile, core=Core(rootfs=True), extensions=())
     made = dataclasses.replace(made, profile=plain)
-    top = made.kernel / "modules/lib/modules" / RELEASE
+    top = made.paths.kernel / "modules/lib/modules" / RELEASE
     (top / "kernel/fs").mkdir(parents=True)
     (top / "kernel/fs/squashfs.ko.xz").write_bytes(b"module")
     (top / "kernel/fs/squashfs.ko.xz").chmod(0o600)
     (top / "modules.dep").write_text("kernel/fs/squashfs.ko.xz:\n")
     (top / "build").symlink_to("/somewhere/else")
     (top / "source").symlink_to("/somewhere/else")
-    (made.kernel / "release").write_text(RELEASE + "\n")
-    (made.kernel / "initramfs.formats").write_text("gzip\nzstd\n")
+    (made.paths.kernel / "release").write_text(RELEASE + "\n")
+    (made.paths.kernel / "initramfs.formats").write_text("gzip\nzstd\n")
     write_base(made, BASE)
     return made
 
 
 def write_base(made: Settings, members: list[Member], mtime: int | None = None) -> Path:
     time = made.profile.source_date_epoch if mtime is None else mtime
-    path = made.output / "rootfs64.gz"
+    path = made.paths.output / "rootfs64.gz"
     core.write_core([Archive("gzip", tuple(members))], path, mtime=time)
     return path
 
 
 def view(made: Settings) -> dict[str, Member]:
-    return initramfs_file.merged(initramfs_file.read_core(made.core))
+    return initramfs_file.merged(initramfs_file.read_core(made.paths.core))
 
 
 def test_modules_belong_to_root_and_link_to_those_of_extensions(stage: Settings) -> None:
-    members = {m.name: m for m in core.modules_archive(stage.kernel / "modules", RELEASE)}
+    members = {m.name: m for m in core.modules_archive(stage.paths.kernel / "modules", RELEASE)}
     top = f"lib/modules/{RELEASE}"
     assert members[f"{top}/kernel/fs/squashfs.ko.xz"] == regular(
         f"{top}/kernel/fs/squashfs.ko.xz", b"module", 0o644
@@ -256,34 +256,37 @@ def test_modules_belong_to_root_and_link_to_those_of_extensions(stage: Settings)
     ],
 )
 def test_modules_that_cannot_be_loaded_are_refused(stage: Settings, remove: str, says: str) -> None:
-    path = stage.kernel / "modules" / remove
+    path = stage.paths.kernel / "modules" / remove
     path.rename(path.with_name("away"))
     with pytest.raises(UserError, match=says):
-        core.build(stage)
-    assert not stage.core.exists()
+        core.build(stage.paths, stage.profile)
+    assert not stage.paths.core.exists()
 
 
 def test_build_puts_base_and_modules_together(stage: Settings) -> None:
-    core.build(stage)
-    base, modules = (stage.output / "rootfs64.gz").read_bytes(), (stage.output / "modules64.gz").read_bytes()
-    assert stage.core.read_bytes() == joined([base, modules])
+    core.build(stage.paths, stage.profile)
+    base, modules = (
+        (stage.paths.output / "rootfs64.gz").read_bytes(),
+        (stage.paths.output / "modules64.gz").read_bytes(),
+    )
+    assert stage.paths.core.read_bytes() == joined([base, modules])
     found = view(stage)
     # The base's lib is a symlink: the modules lie where it leads, and it is still there.
     assert found["lib"].data == b"usr/lib"
     assert found[f"usr/lib/modules/{RELEASE}/kernel/fs/squashfs.ko.xz"].data == b"module"
     assert found["usr/lib"].gid == 50
-    assert {m.mtime for a in initramfs_file.read_core(stage.core) for m in a.members} == {1700000000}
+    assert {m.mtime for a in initramfs_file.read_core(stage.paths.core) for m in a.members} == {1700000000}
 
 
 def test_build_gives_the_same_bytes_again(stage: Settings) -> None:
-    core.build(stage)
-    first = stage.core.read_bytes()
-    for path in (stage.kernel / "modules").rglob("*"):
+    core.build(stage.paths, stage.profile)
+    first = stage.paths.core.read_bytes()
+    for path in (stage.paths.kernel / "modules").rglob("*"):
         os.utime(path, (1, 1), follow_symlinks=False)
         if path.is_file() and not path.is_symlink():
             path.chmod(0o640)
-    core.build(stage)
-    assert stage.core.read_bytes() == first
+    core.build(stage.paths, stage.profile)
+    assert stage.paths.core.read_bytes() == first
 
 
 def test_a_base_with_other_modules_is_rewritten(stage: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +299,7 @@ def test_a_base_with_other_modules_is_rewritten(stage: Settings, capsys: pytest.
     suid = hard_links(regular("x", b"sudo", 0o4755), ["usr/su", "usr/sudo"], 1)
     base = [*BASE, *nodes, *suid, directory("usr/lib/modules"), directory(old), regular(f"{old}/x.ko", b"")]
     write_base(stage, base)
-    core.build(stage)
+    core.build(stage.paths, stage.profile)
     said = capsys.readouterr().out
     assert f"dropped lib/modules/5.4.3-tinycore64 of the base, the kernel built here is {RELEASE}" in said
     found = view(stage)
@@ -318,7 +321,7 @@ def test_a_base_with_other_modules_is_rewritten(stage: Settings, capsys: pytest.
 def test_modules_of_the_same_release_are_dropped_too(stage: Settings) -> None:
     old = f"usr/lib/modules/{RELEASE}"
     write_base(stage, [*BASE, directory("usr/lib/modules"), directory(old), regular(f"{old}/stale.ko", b"")])
-    core.build(stage)
+    core.build(stage.paths, stage.profile)
     assert not [name for name in view(stage) if name.endswith("stale.ko")]
 
 
@@ -329,13 +332,13 @@ def test_a_core_that_cannot_start_is_refused(stage: Settings, bootcodes: tuple[s
     boot = dataclasses.replace(stage.profile.boot, bootcodes=bootcodes)
     stage = dataclasses.replace(stage, profile=dataclasses.replace(stage.profile, boot=boot))
     with pytest.raises(UserError, match=r"the core has no executable /(init|sbin/none)"):
-        core.build(stage)
-    assert not stage.core.exists()
+        core.build(stage.paths, stage.profile)
+    assert not stage.paths.core.exists()
 
 
 def test_lost_files_of_a_base_are_reported(stage: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     write_base(stage, [*BASE, *[regular(f"no/{n}", b"") for n in range(7)]])
-    core.build(stage)
+    core.build(stage.paths, stage.profile)
     said = capsys.readouterr().out
     assert "the kernel loses 7 members of the base" in said
     assert "'no/0': its folder does not exist" in said
@@ -345,12 +348,15 @@ def test_lost_files_of_a_base_are_reported(stage: Settings, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda made: (made.kernel / "release").unlink(), "release does not exist"),
+        (lambda made: (made.paths.kernel / "release").unlink(), "release does not exist"),
         (
-            lambda made: (made.output / "rootfs64.gz").write_bytes(b"<html>"),
+            lambda made: (made.paths.output / "rootfs64.gz").write_bytes(b"<html>"),
             "rootfs64.gz: no compressed stream",
         ),
-        (lambda made: (made.output / "rootfs64.gz").write_bytes(A[:50]), "rootfs64.gz: cpio archive is cut"),
+        (
+            lambda made: (made.paths.output / "rootfs64.gz").write_bytes(A[:50]),
+            "rootfs64.gz: cpio archive is cut",
+        ),
     ],
 )
 def test_missing_or_damaged_parts_are_named(
@@ -358,18 +364,18 @@ def test_missing_or_damaged_parts_are_named(
 ) -> None:
     change(stage)
     with pytest.raises(UserError, match=says):
-        core.build(stage)
+        core.build(stage.paths, stage.profile)
 
 
 def test_a_profile_without_a_base_is_refused(stage: Settings) -> None:
     stage = dataclasses.replace(stage, profile=dataclasses.replace(stage.profile, core=Core()))
     with pytest.raises(UserError, match="has no base for its core"):
-        core.build(stage)
+        core.build(stage.paths, stage.profile)
 
 
 def test_a_missing_extension_is_refused(stage: Settings) -> None:
     extensions = (Extension("nowhere", "initrd"),)
     stage = dataclasses.replace(stage, profile=dataclasses.replace(stage.profile, extensions=extensions))
     with pytest.raises(UserError, match=r"nowhere\.tcz does not exist"):
-        core.build(stage)
-    assert not stage.core.exists()
+        core.build(stage.paths, stage.profile)
+    assert not stage.paths.core.exists()

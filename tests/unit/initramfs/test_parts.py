@@ -21,6 +21,7 @@ from tasks.initramfs import core
 from tasks.initramfs.parts import Parts, arranged, joined, split
 from tasks.util import jobserver
 from tasks.util.errors import UserError
+from tests.support.settings import both
 from tests.support.trees import trees
 from tests.unit.initramfs.test_core import BASE, RELEASE, make_stage, write_base
 
@@ -175,11 +176,11 @@ def with_core(made: Settings, **keys: Any) -> Settings:
 
 def test_a_base_keeps_its_bytes_unless_the_profile_sets_recompress(stage: Settings) -> None:
     base = write_base(stage, BASE, mtime=5).read_bytes()
-    core.build(with_core(stage, compression="zstd"))
-    assert stage.core.read_bytes().startswith(base)
-    assert [a.method for a in initramfs_file.read_core(stage.core)] == ["gzip", "zstd"]
-    core.build(with_core(stage, compression="zstd", recompress=True))
-    archives = initramfs_file.read_core(stage.core)
+    core.build(*both(with_core(stage, compression="zstd")))
+    assert stage.paths.core.read_bytes().startswith(base)
+    assert [a.method for a in initramfs_file.read_core(stage.paths.core)] == ["gzip", "zstd"]
+    core.build(*both(with_core(stage, compression="zstd", recompress=True)))
+    archives = initramfs_file.read_core(stage.paths.core)
     assert {a.method for a in archives} == {"zstd"}
     assert {m.mtime for a in archives for m in a.members} == {1700000000}
 
@@ -190,27 +191,27 @@ def test_only_the_archive_with_modules_of_a_base_is_rewritten(stage: Settings) -
     old = "usr/lib/modules/5.4.3"
     folders = [directory("usr/lib/modules"), directory(old)]
     second = compression.compress(cpio.write([*folders, regular(f"{old}/x.ko", b"")], mtime=5), "xz")
-    (stage.output / "rootfs64.gz").write_bytes(joined([first, second]))
-    core.build(stage)
-    assert stage.core.read_bytes().startswith(first)
-    found = initramfs_file.merged(initramfs_file.read_core(stage.core))
+    (stage.paths.output / "rootfs64.gz").write_bytes(joined([first, second]))
+    core.build(stage.paths, stage.profile)
+    assert stage.paths.core.read_bytes().startswith(first)
+    found = initramfs_file.merged(initramfs_file.read_core(stage.paths.core))
     assert not [name for name in found if "5.4.3" in name]
     assert f"usr/lib/modules/{RELEASE}/modules.dep" in found
 
 
 def test_a_build_after_others_equals_one_from_nothing(stage: Settings) -> None:
-    module = stage.kernel / f"modules/lib/modules/{RELEASE}/kernel/fs/squashfs.ko.xz"
+    module = stage.paths.kernel / f"modules/lib/modules/{RELEASE}/kernel/fs/squashfs.ko.xz"
     for content in (b"one", b"two"):
         module.write_bytes(content)
-        core.build(stage)
-    incremental = stage.core.read_bytes()
-    parts = sorted(path.name for path in (stage.core_parts / "core").iterdir())
-    for path in (stage.core_parts / "core").iterdir():
+        core.build(stage.paths, stage.profile)
+    incremental = stage.paths.core.read_bytes()
+    parts = sorted(path.name for path in (stage.paths.core_parts / "core").iterdir())
+    for path in (stage.paths.core_parts / "core").iterdir():
         path.unlink()
-    stage.core.unlink()
-    core.build(stage)
-    assert stage.core.read_bytes() == incremental
-    assert sorted(path.name for path in (stage.core_parts / "core").iterdir()) == parts
+    stage.paths.core.unlink()
+    core.build(stage.paths, stage.profile)
+    assert stage.paths.core.read_bytes() == incremental
+    assert sorted(path.name for path in (stage.paths.core_parts / "core").iterdir()) == parts
 
 
 @pytest.mark.parametrize(
@@ -225,11 +226,11 @@ def test_a_build_after_others_equals_one_from_nothing(stage: Settings) -> None:
 def test_what_the_kernel_cannot_unpack_is_refused(
     stage: Settings, formats: str, keys: dict[str, Any], says: str
 ) -> None:
-    (stage.kernel / "initramfs.formats").write_text(formats)
+    (stage.paths.kernel / "initramfs.formats").write_text(formats)
     with pytest.raises(UserError, match=says) as caught:
-        core.build(with_core(stage, **keys))
+        core.build(*both(with_core(stage, **keys)))
     assert f"add {says}=y to a fragment" in caught.value.hint
-    assert not stage.core.exists()
+    assert not stage.paths.core.exists()
 
 
 def test_the_formats_of_a_kernel_are_read_from_its_config() -> None:

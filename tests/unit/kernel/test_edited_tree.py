@@ -12,6 +12,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import build, edited_tree, patches, source_tree
 from tasks.origins.sources.file import FileSource
+from tests.support.settings import both
 
 OLD = 1_000_000_000
 
@@ -37,7 +38,7 @@ def settings(origin: Path, make_settings: Callable[..., Settings]) -> Settings:
 
 
 def mtimes(settings: Settings) -> dict[str, int]:
-    tree = settings.linux
+    tree = settings.paths.linux
     paths = [path for path in tree.rglob("*") if path.is_file() and ".tcbuild" not in path.parts]
     return {str(path.relative_to(tree)): path.stat().st_mtime_ns for path in paths}
 
@@ -57,15 +58,15 @@ def test_an_edit_is_all_that_make_will_see(
     change: Callable[[Path], None], origin: Path, settings: Settings
 ) -> None:
     before = mtimes(settings)
-    assert edited_tree.is_current(settings)
+    assert edited_tree.is_current(settings.paths, settings.profile)
     change(origin / "fs/dir.c")
-    assert not edited_tree.is_current(settings)
+    assert not edited_tree.is_current(settings.paths, settings.profile)
     source_tree.unpack_linux(settings)
     after = mtimes(settings)
-    assert (settings.linux / "fs/dir.c").read_text() == "edited\n"
+    assert (settings.paths.linux / "fs/dir.c").read_text() == "edited\n"
     assert {name for name in after if after[name] != before[name]} == {"fs/dir.c"}
     assert after["fs/dir.c"] > before["fs/dir.c"]
-    assert edited_tree.is_current(settings)
+    assert edited_tree.is_current(settings.paths, settings.profile)
 
 
 def test_files_come_and_go(origin: Path, settings: Settings) -> None:
@@ -75,27 +76,31 @@ def test_files_come_and_go(origin: Path, settings: Settings) -> None:
     (origin / "fs/file.c/new.c").write_text("new\n")
     (origin / "fs/link").symlink_to("../Makefile")
     source_tree.unpack_linux(settings)
-    assert sorted(path.name for path in (settings.linux / "fs").rglob("*")) == ["file.c", "link", "new.c"]
-    assert (settings.linux / "fs/link").readlink() == Path("../Makefile")
-    assert (settings.linux / "fs/file.c/new.c").read_text() == "new\n"
+    assert sorted(path.name for path in (settings.paths.linux / "fs").rglob("*")) == [
+        "file.c",
+        "link",
+        "new.c",
+    ]
+    assert (settings.paths.linux / "fs/link").readlink() == Path("../Makefile")
+    assert (settings.paths.linux / "fs/file.c/new.c").read_text() == "new\n"
 
 
 def test_its_git_is_neither_copied_nor_looked_at(origin: Path, settings: Settings) -> None:
     edit(origin / ".git/HEAD")
-    assert edited_tree.is_current(settings)
-    assert not (settings.linux / ".git").exists()
+    assert edited_tree.is_current(settings.paths, settings.profile)
+    assert not (settings.paths.linux / ".git").exists()
 
 
 def test_patches_stay_on_top_of_edits(origin: Path, settings: Settings, tmp_path: Path) -> None:
     patch = tmp_path / "one.patch"
     patch.write_text("--- a/fs/file.c\n+++ b/fs/file.c\n@@ -1 +1,2 @@\n fs/file.c\n+patched\n")
-    patches.sync(settings.linux, [patch], tmp_path / "log")
+    patches.sync(settings.paths.linux, [patch], tmp_path / "log")
     (origin / "fs/file.c").write_text("fs/file.c\nmine\n")
     source_tree.unpack_linux(settings)
-    assert (settings.linux / "fs/file.c").read_text() == "fs/file.c\nmine\n"
+    assert (settings.paths.linux / "fs/file.c").read_text() == "fs/file.c\nmine\n"
     patch.write_text("--- a/fs/file.c\n+++ b/fs/file.c\n@@ -1,2 +1,3 @@\n fs/file.c\n mine\n+patched\n")
-    patches.sync(settings.linux, [patch], tmp_path / "log")
-    assert (settings.linux / "fs/file.c").read_text() == "fs/file.c\nmine\npatched\n"
+    patches.sync(settings.paths.linux, [patch], tmp_path / "log")
+    assert (settings.paths.linux / "fs/file.c").read_text() == "fs/file.c\nmine\npatched\n"
 
 
 def test_a_cut_run_is_made_up_for(origin: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,24 +116,24 @@ def test_a_cut_run_is_made_up_for(origin: Path, settings: Settings, monkeypatch:
         source_tree.unpack_linux(settings)
     (origin / "fs/dir.c").write_text("fs/dir.c\n")
     os.utime(origin / "fs/dir.c", (OLD, OLD))
-    assert not edited_tree.is_current(settings)
+    assert not edited_tree.is_current(settings.paths, settings.profile)
     source_tree.unpack_linux(settings)
-    assert (settings.linux / "fs/dir.c").read_text() == "fs/dir.c\n"
+    assert (settings.paths.linux / "fs/dir.c").read_text() == "fs/dir.c\n"
 
 
 def test_objects_are_kept_over_edits_but_not_over_another_copy(origin: Path, settings: Settings) -> None:
-    build.fresh_build_folder(settings, "gcc")
-    made = settings.build / "dir.o"
+    build.fresh_build_folder(settings.paths, "gcc")
+    made = settings.paths.build / "dir.o"
     made.write_text("object")
     edit(origin / "fs/dir.c")
     source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings, "gcc")
+    build.fresh_build_folder(settings.paths, "gcc")
     assert made.exists()
-    (settings.linux / ".tcbuild/files").unlink()  # copied as a whole: the mtimes are old ones
+    (settings.paths.linux / ".tcbuild/files").unlink()  # copied as a whole: the mtimes are old ones
     source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings, "gcc")
+    build.fresh_build_folder(settings.paths, "gcc")
     assert not made.exists()
 
 
 def test_a_folder_is_compared_for_such_sources_alone(make_settings: Callable[..., Settings]) -> None:
-    assert edited_tree.is_current(make_settings())
+    assert edited_tree.is_current(*both(make_settings()))

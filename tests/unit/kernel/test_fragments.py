@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from tasks.kernel.fragments import (
     same_value,
 )
 from tasks.util.errors import UserError
+from tests.support.settings import with_values
 
 SYMBOLS = st.from_regex(r"[A-Z0-9][A-Z0-9_]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=12).map(
@@ -133,8 +133,8 @@ def test_our_own_fragments_are_well_formed() -> None:
 def test_fragments_are_found_by_name_or_path(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
     own = tmp_path / "own.config"
     own.write_text("")
-    settings = dataclasses.replace(make_settings(), fragments=("qemu", str(own), "kconfig/qemu.config"))
-    assert fragment_files(settings) == [FOLDER / "qemu.config", own, FOLDER / "qemu.config"]
+    settings = with_values(make_settings(), fragments=("qemu", str(own), "kconfig/qemu.config"))
+    assert fragment_files(settings.profile) == [FOLDER / "qemu.config", own, FOLDER / "qemu.config"]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_fragments_are_found_by_name_or_path(make_settings: Callable[..., Settin
     ],
 )
 def test_an_unknown_fragment_is_refused(make_settings: Callable[..., Settings], name: str, hint: str) -> None:
-    settings = dataclasses.replace(make_settings(), fragments=(name,))
+    settings = with_values(make_settings(), fragments=(name,))
     with pytest.raises(UserError, match=re.escape(name)) as caught:
-        fragment_files(settings)
+        fragment_files(settings.profile)
     assert re.search(hint, caught.value.hint)
 
 

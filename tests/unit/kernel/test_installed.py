@@ -10,6 +10,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import installed
 from tasks.util.errors import UserError
+from tests.support.settings import both
 
 
 def declaring(settings: Settings, **kernel: str) -> Settings:
@@ -22,29 +23,29 @@ def declaring(settings: Settings, **kernel: str) -> Settings:
 def built(make_settings: Callable[..., Settings]) -> Settings:
     """Settings with a kernel of release 6.1.0-x."""
     settings = make_settings()
-    settings.kernel.mkdir(parents=True)
-    (settings.kernel / "release").write_text("6.1.0-x\n")
+    settings.paths.kernel.mkdir(parents=True)
+    (settings.paths.kernel / "release").write_text("6.1.0-x\n")
     return settings
 
 
 @pytest.mark.parametrize("declared", ["", "6.1.0-x"])
 def test_the_release_is_that_of_the_kernel_built(built: Settings, declared: str) -> None:
-    assert installed.kernel_release(declaring(built, release=declared)) == "6.1.0-x"
+    assert installed.kernel_release(*both(declaring(built, release=declared))) == "6.1.0-x"
 
 
 def test_another_release_than_the_declared_one_is_refused(built: Settings) -> None:
     with pytest.raises(UserError, match=r"declares kernel\.release = '6\.1', but '6\.1\.0-x' was built"):
-        installed.kernel_release(declaring(built, release="6.1"))
+        installed.kernel_release(*both(declaring(built, release="6.1")))
 
 
 def test_without_a_kernel_the_hint_says_what_to_run(built: Settings) -> None:
-    (built.kernel / "release").unlink()
+    (built.paths.kernel / "release").unlink()
     with pytest.raises(UserError, match="release does not exist") as caught:
-        installed.kernel_release(built)
+        installed.kernel_release(built.paths, built.profile)
     assert "doit kernel" in caught.value.hint
 
 
 def test_split_modules_have_a_folder_for_the_core(built: Settings) -> None:
     split, whole = (declaring(built, modules=modules, release="6.1.0-x") for modules in ("split", "core"))
-    assert installed.core_modules(split) == built.output / "modules"
-    assert installed.core_modules(whole) == built.kernel / "modules"
+    assert installed.core_modules(split.paths, split.profile) == built.paths.output / "modules"
+    assert installed.core_modules(whole.paths, whole.profile) == built.paths.kernel / "modules"

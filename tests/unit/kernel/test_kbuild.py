@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
 from tasks.util.errors import UserError
+from tests.support.settings import with_values
 
 
 def test_make_gets_fixed_values(make_settings: Callable[..., Settings]) -> None:
@@ -19,12 +19,12 @@ def test_make_gets_fixed_values(make_settings: Callable[..., Settings]) -> None:
     arguments = make.argv
     given = dict(word.split("=", 1) for word in arguments if "=" in word)
     assert arguments[0] == "make"
-    assert given["O"] == str(settings.build)
+    assert given["O"] == str(settings.paths.build)
     assert given["KBUILD_BUILD_TIMESTAMP"] == "Tue Nov 14 22:13:20 UTC 2023"
     assert given["LOCALVERSION"] == ""
     assert {"ARCH", "KBUILD_BUILD_USER", "KBUILD_BUILD_HOST", "KBUILD_BUILD_VERSION"} <= given.keys()
     assert make.env["SOURCE_DATE_EPOCH"] == "1700000000"
-    assert make.env["CCACHE_DIR"].startswith(str(settings.cache))
+    assert make.env["CCACHE_DIR"].startswith(str(settings.paths.cache))
     assert kbuild.jobs() >= 1
 
 
@@ -33,4 +33,4 @@ def test_a_path_that_kbuild_cannot_live_with_is_refused(
     make_settings: Callable[..., Settings], tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match="cannot handle"):
-        kbuild.of_profile(dataclasses.replace(make_settings(), output=tmp_path / name))
+        kbuild.of_profile(with_values(make_settings(), output=tmp_path / name))

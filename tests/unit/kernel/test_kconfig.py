@@ -13,6 +13,7 @@ from tasks.kernel import kconfig
 from tasks.kernel.fragments import FOLDER, Request
 from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
+from tests.support.settings import both, with_values
 
 
 def request(symbol: str, value: str, line: int = 1, file: str = "f.config") -> Request:
@@ -21,13 +22,13 @@ def request(symbol: str, value: str, line: int = 1, file: str = "f.config") -> R
 
 def make_fragments(settings: Settings, folder: Path, *texts: str) -> Settings:
     """Return `settings` with fragments of these texts, and what passes for a kernel tree."""
-    settings.linux.mkdir(parents=True)
-    (settings.linux / "Kconfig").write_text("")
+    settings.paths.linux.mkdir(parents=True)
+    (settings.paths.linux / "Kconfig").write_text("")
     paths = []
     for number, text in enumerate(texts):
         paths.append(folder / f"{number}.config")
         paths[-1].write_text(text)
-    return dataclasses.replace(settings, fragments=tuple(map(str, paths)))
+    return with_values(settings, fragments=tuple(map(str, paths)))
 
 
 def test_a_later_fragment_must_not_change_an_earlier_one(
@@ -41,7 +42,7 @@ def test_a_later_fragment_must_not_change_an_earlier_one(
     assert caught.value.detail == (
         f"  {tmp_path}/0.config:1: CONFIG_A=y\n    overridden at {tmp_path}/1.config:2: # CONFIG_A is not set"
     )
-    assert not settings.config.exists()
+    assert not settings.paths.config.exists()
 
 
 def test_git_state_cannot_be_asked_into_the_release(
@@ -66,9 +67,11 @@ def with_kernel(settings: Settings, **changes: object) -> Settings:
 
 def test_the_profile_asks_for_its_localversion(make_settings: Callable[..., Settings]) -> None:
     settings = with_kernel(make_settings(), localversion="-mine")
-    asked = {found.symbol: found.value for found in kconfig.implied_requests(settings)}
+    asked = {
+        found.symbol: found.value for found in kconfig.implied_requests(settings.paths, settings.profile)
+    }
     assert asked == {"LOCALVERSION": '"-mine"', "LOCALVERSION_AUTO": "n"}
-    silent = kconfig.implied_requests(with_kernel(settings, localversion=""))
+    silent = kconfig.implied_requests(*both(with_kernel(settings, localversion="")))
     assert [found.symbol for found in silent] == ["LOCALVERSION_AUTO"]
 
 
@@ -77,19 +80,19 @@ def test_a_localversion_that_is_no_part_of_a_release_is_refused(
     make_settings: Callable[..., Settings], text: str
 ) -> None:
     with pytest.raises(UserError, match=r"apt\.toml: kernel\.localversion"):
-        kconfig.implied_requests(with_kernel(make_settings(), localversion=text))
+        kconfig.implied_requests(*both(with_kernel(make_settings(), localversion=text)))
 
 
 def test_the_base_is_a_name_in_kconfig_or_a_file(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = make_settings()
-    assert kconfig.base_file(settings) == FOLDER / "base-x86_64.config"
+    assert kconfig.base_file(settings.paths, settings.profile) == FOLDER / "base-x86_64.config"
     own = tmp_path / "own"
     own.write_text("CONFIG_A=y\n")
-    assert kconfig.base_file(with_kernel(settings, base=FileSource(path=str(own)))) == own
+    assert kconfig.base_file(*both(with_kernel(settings, base=FileSource(path=str(own))))) == own
     with pytest.raises(UserError, match="base config 'none' does not exist") as caught:
-        kconfig.base_file(with_kernel(settings, base="none"))
+        kconfig.base_file(*both(with_kernel(settings, base="none")))
     assert "base-x86_64.config" in caught.value.hint
 
 
@@ -187,8 +190,8 @@ def test_print_diff_without_a_run_says_what_to_run(
 ) -> None:
     settings = make_settings()
     with pytest.raises(UserError, match="does not exist"):
-        kconfig.print_diff(settings)
-    settings.config.parent.mkdir(parents=True)
-    (settings.config.parent / "diff.txt").write_text("# asked for\n+ CONFIG_A=y\n")
-    kconfig.print_diff(settings)
+        kconfig.print_diff(settings.paths)
+    settings.paths.config.parent.mkdir(parents=True)
+    (settings.paths.config.parent / "diff.txt").write_text("# asked for\n+ CONFIG_A=y\n")
+    kconfig.print_diff(settings.paths)
     assert capsys.readouterr().out == "# asked for\n+ CONFIG_A=y\n"

@@ -61,7 +61,7 @@ def test_what_cannot_be_rebuilt_is_told_and_leaves_nothing(
     with pytest.raises(UserError) as caught:
         rebuild.rebuild(settings, tmp_path, "m.json", "", anyway)
     assert says in str(caught.value)
-    assert [path.name for path in settings.output.rglob("*")] == []
+    assert [path.name for path in settings.paths.output.rglob("*")] == []
 
 
 def test_differing_files_and_tools_are_listed(make_settings: Callable[..., Settings], tmp_path: Path) -> None:

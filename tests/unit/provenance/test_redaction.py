@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from tasks.config.settings import Settings
 from tasks.provenance import redaction
 from tasks.util.checkout import ROOT
+from tests.support.settings import with_values
 
 HASH = "$6$salt$" + "a" * 86
 
@@ -63,12 +63,15 @@ def test_folders_of_the_machine_get_names(
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
     settings = make_settings()
-    values = {"output": settings.output, "cache": settings.cache, "root": ROOT}
-    assert redaction.command(settings, line.format(**values)) == shown.format(**values)
+    values = {"output": settings.paths.output, "cache": settings.paths.cache, "root": ROOT}
+    assert redaction.command(settings.paths, line.format(**values)) == shown.format(**values)
 
 
 def test_the_output_folder_counts_before_the_checkout_it_lies_in(
     make_settings: Callable[..., Settings],
 ) -> None:
-    settings = replace(make_settings(), output=ROOT / "artifacts" / "apt")
-    assert redaction.command(settings, f"x {ROOT}/artifacts/apt/y {ROOT}/z") == "x ${OUTPUT}/y ${CHECKOUT}/z"
+    settings = with_values(make_settings(), output=ROOT / "artifacts" / "apt")
+    assert (
+        redaction.command(settings.paths, f"x {ROOT}/artifacts/apt/y {ROOT}/z")
+        == "x ${OUTPUT}/y ${CHECKOUT}/z"
+    )

@@ -16,6 +16,7 @@ from tasks.kernel.fragments import Request
 from tasks.report import report
 from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import ROOT
+from tests.support.settings import with_values
 from tests.support.tasknodes import node
 
 EVIL = "<script>alert('x')</script>\"&"
@@ -37,7 +38,7 @@ def task(name: str, *reasons: Reason, made: str = "", start: float = 1000.0) -> 
 
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
-    return replace(make_settings(), output=ROOT / "artifacts" / "apt")
+    return with_values(make_settings(), output=ROOT / "artifacts" / "apt")
 
 
 def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:
@@ -46,7 +47,7 @@ def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:
         task("kernel", changed("artifacts/apt/kconfig/config"), made="kernel/vmlinuz64"),
         task("iso", changed("artifacts/apt/kernel/vmlinuz64"), changed("kconfig/qemu.config")),
     )
-    assert report.causes(settings, one) == ["changed: kconfig/qemu.config", "kernel.base: 'a' -> 'b'"]
+    assert report.causes(settings.paths, one) == ["changed: kconfig/qemu.config", "kernel.base: 'a' -> 'b'"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:
 def test_a_build_from_scratch_is_told_from_others(
     settings: Settings, tasks: list[TaskRun], up_to_date: tuple[str, ...], says: list[str]
 ) -> None:
-    assert report.causes(settings, run_of(*tasks, up_to_date=up_to_date)) == says
+    assert report.causes(settings.paths, run_of(*tasks, up_to_date=up_to_date)) == says
 
 
 def test_the_difference_is_grouped_by_the_fragment_that_asked() -> None:
@@ -93,14 +94,15 @@ def test_the_difference_is_grouped_by_the_fragment_that_asked() -> None:
 def test_names_of_all_kinds_are_shown_as_text(make_settings: Callable[..., Settings]) -> None:
     """Whatever a record, a file name or a fragment holds adds no element and no attribute."""
     settings = make_settings()
-    settings.config.parent.mkdir(parents=True)
+    settings.paths.config.parent.mkdir(parents=True)
 
     def elements(word: str) -> list[tuple[str, tuple[str, ...]]]:
-        settings.config.with_name("diff.txt").write_text(
+        settings.paths.config.with_name("diff.txt").write_text(
             f'# {word}\n+ CONFIG_A="{word.replace(chr(34), "")}"  (kconfig/{word}:1)\n'
         )
         page = report.page(
-            settings,
+            settings.paths,
+            settings.profile,
             [
                 Run(
                     word,

@@ -19,7 +19,7 @@ MODULES = "kernel/modules/lib/modules"
 
 def put(settings: Settings, files: dict[str, int]) -> None:
     for name, size in files.items():
-        path = settings.output / name
+        path = settings.paths.output / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
 
@@ -45,7 +45,7 @@ def by_key(found: list[Size]) -> dict[str, Size]:
 
 def test_what_is_there_is_what_is_told(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
-    assert sizes.collect(settings, []) == []
+    assert sizes.collect(settings.paths, []) == []
     put(
         settings,
         {
@@ -62,7 +62,7 @@ def test_what_is_there_is_what_is_told(make_settings: Callable[..., Settings]) -
             "tcz/large.tcz.info": 7,
         },
     )
-    found = sizes.collect(settings, [])
+    found = sizes.collect(settings.paths, [])
     assert [(size.key, size.group, size.bytes) for size in found] == [
         ("tcbuild-apt.iso", "image", 1000),
         ("kernel/vmlinuz64", "kernel", 50),
@@ -103,7 +103,7 @@ def test_the_change_is_against_the_last_other_size(
     settings = make_settings()
     put(settings, {"kernel/vmlinuz64": now})
     runs = past(*({"kernel": {"kernel/vmlinuz64": size}} for size in recorded))
-    (size,) = sizes.collect(settings, runs)
+    (size,) = sizes.collect(settings.paths, runs)
     assert (size.history, size.before, size.change) == (history, before, change)
 
 
@@ -111,7 +111,7 @@ def test_runs_that_made_something_else_are_no_history_of_it(make_settings: Calla
     settings = make_settings()
     put(settings, {"kernel/vmlinuz64": 10, "tcbuild-apt.iso": 99})
     runs = past({"kernel": {"kernel/vmlinuz64": 8}}, *[{"iso": {"tcbuild-apt.iso": 99}}] * 3)
-    found = by_key(sizes.collect(settings, runs))
+    found = by_key(sizes.collect(settings.paths, runs))
     assert found["kernel/vmlinuz64"].history == (8, 10)
     assert found["tcbuild-apt.iso"].history == (99, 99, 99)
 
@@ -120,7 +120,7 @@ def test_modules_are_compared_with_those_of_another_release(make_settings: Calla
     settings = make_settings()
     put(settings, {f"{MODULES}/6.2/kernel/net/a.ko": 30})
     runs = past({"kernel": {f"{MODULES}/6.1/kernel/net/a.ko": 20, f"{MODULES}/6.1/kernel/net/gone.ko": 5}})
-    found = by_key(sizes.collect(settings, runs))
+    found = by_key(sizes.collect(settings.paths, runs))
     assert set(found) == {"modules", "module:net/a.ko"}
     assert found["module:net/a.ko"].before == 20
     assert (found["modules"].before, found["modules"].change) == (25, 5)
@@ -132,7 +132,7 @@ def test_the_sum_of_extensions_has_a_history_only_where_all_are_known(
     settings = make_settings()
     put(settings, {"tcz/a.tcz": 10, "tcz/b.tcz": 20})
     runs = past({"tcz:a": {"tcz/a.tcz": 9}}, {"tcz:b": {"tcz/b.tcz": 19}}, {"tcz:a": {"tcz/a.tcz": 10}})
-    found = by_key(sizes.collect(settings, runs))
+    found = by_key(sizes.collect(settings.paths, runs))
     assert found["extensions"].history == (28, 29, 30)
 
 
@@ -173,9 +173,9 @@ def test_the_table_and_json(
 ) -> None:
     settings = make_settings()
     with pytest.raises(UserError, match="nothing is built"):
-        sizes.print_sizes(settings, [])
+        sizes.print_sizes(settings.paths, [])
     put(settings, {"kernel/vmlinuz64": 11000, "tcbuild-apt.iso": 5, "runs/20260101T000000.000Z.jsonl": 3})
-    sizes.print_sizes(settings, [])
+    sizes.print_sizes(settings.paths, [])
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("warning: 20260101T000000.000Z.jsonl is damaged")
     assert [line.split() for line in said[1:]] == [
@@ -183,14 +183,14 @@ def test_the_table_and_json(
         ["tcbuild-apt.iso", "5"],
         ["vmlinuz64", "11,000"],
     ]
-    (settings.output / "runs/20260101T000000.000Z.jsonl").write_text(
+    (settings.paths.output / "runs/20260101T000000.000Z.jsonl").write_text(
         '{"event":"run","version":1,"at":1,"asked":[]}\n'
         '{"event":"begin","at":1,"task":"kernel","reasons":[]}\n'
         '{"event":"end","at":2,"task":"kernel","outcome":"ok","sizes":{"kernel/vmlinuz64":10000}}\n'
     )
-    sizes.print_sizes(settings, ["vmlinuz64"])
+    sizes.print_sizes(settings.paths, ["vmlinuz64"])
     assert capsys.readouterr().out.splitlines()[-1].split() == ["vmlinuz64", "11,000", "+1,000", "+10.0", "%"]
-    sizes.print_sizes(settings, [], as_json=True)
+    sizes.print_sizes(settings.paths, [], as_json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["profile"] == "apt"
     assert facts["sizes"][1] == {
@@ -221,6 +221,6 @@ def test_objects_are_summed_by_the_folder_of_their_subsystem() -> None:
 
 
 def test_a_kernel_without_objects_says_so(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    assert not sizes.has_objects(make_settings())
+    assert not sizes.has_objects(make_settings().paths)
     with pytest.raises(UserError, match="holds no objects"):
-        sizes.print_sizes(make_settings(), ["kernel"])
+        sizes.print_sizes(make_settings().paths, ["kernel"])

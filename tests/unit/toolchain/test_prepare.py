@@ -38,7 +38,7 @@ def test_only_this_step_installs(
     settings = with_toolchain(make_settings(), "host", Compiler("distcc", hosts=("a",)))
     make = kbuild.of_profile(settings)
     assert (make.argv[-1], installed) == ("HOSTCC=distcc gcc", [])
-    assert not settings.cache.exists()
+    assert not settings.paths.cache.exists()
     prepare.prepare(settings)
     assert installed == ["distcc"]
     assert Path(make.env["DISTCC_DIR"]).is_dir()
@@ -55,8 +55,8 @@ def test_a_look_at_a_toolchain_makes_no_root(make_settings: Callable[..., Settin
     with pytest.raises(UserError, match="the build root of toolchain debian11 is not in the cache") as caught:
         kbuild.of_profile(settings)
     assert caught.value.hint == "./doit kernel makes it"
-    assert not settings.cache.exists()
-    assert not build_root.is_made(settings.cache, "debian11")
+    assert not settings.paths.cache.exists()
+    assert not build_root.is_made(settings.paths.cache, "debian11")
     with pytest.raises(UserError, match="not in the cache") as caught:
         prepare.prepare(settings)
     assert "offline=1" in caught.value.hint

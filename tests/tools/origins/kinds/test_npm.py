@@ -26,6 +26,7 @@ from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
 from tasks.util.process import run
 from tests.support.mirror import Mirror, Page
+from tests.support.settings import with_values
 
 TOP = "top"
 ORIGIN = NpmOrigin(
@@ -121,17 +122,17 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     made = make_settings()
     origin = next(one for one in recipe.load("nodejs").origin if isinstance(one, WheelOrigin))
     (file,) = recipe_lock.committed_lock("nodejs").of(origin.identity())
-    common = replace(made, cache=cache_folder())
+    common = with_values(made, cache=cache_folder())
     origin.fetch(recipe_lock.resources(common), (file,))
-    target = file.cached_in(made.cache)
+    target = file.cached_in(made.paths.cache)
     target.parent.mkdir(parents=True)
-    shutil.copyfile(file.cached_in(common.cache), target)
+    shutil.copyfile(file.cached_in(common.paths.cache), target)
     return made
 
 
 def learn(settings: Settings, folder: Path, origin: NpmOrigin = ORIGIN) -> tuple[OriginFile, ...]:
     folder.mkdir(exist_ok=True)
-    (settings.cache / "downloads").mkdir(parents=True, exist_ok=True)
+    (settings.paths.cache / "downloads").mkdir(parents=True, exist_ok=True)
     return origin.pin(recipe_lock.resources(settings), folder)
 
 
@@ -155,7 +156,7 @@ def content(root: Path) -> dict[str, tuple[int, bytes]]:
 def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Settings, tmp_path: Path) -> None:
     files = learn(settings, tmp_path / "learn")
     assert [file.name for file in files] == ["top@1.0.0.tgz", "@here+native@1.0.0.tgz", "deep@1.0.0.tgz"]
-    offline = replace(settings, offline=True)
+    offline = with_values(settings, offline=True)
     ORIGIN.fetch(recipe_lock.resources(offline), files)
     before = os.umask(0o077)
     try:
@@ -187,13 +188,13 @@ def test_another_tarball_than_the_locked_one_is_refused(
 ) -> None:
     files = learn(settings, tmp_path / "learn")
     deep = next(file for file in files if file.name.startswith("deep"))
-    deep.cached_in(settings.cache).unlink()
+    deep.cached_in(settings.paths.cache).unlink()
     with pytest.raises(UserError, match=r"deep@1.0.0.tgz is not in the cache, and offline=1"):
-        ORIGIN.fetch(recipe_lock.resources(replace(settings, offline=True)), files)
+        ORIGIN.fetch(recipe_lock.resources(with_values(settings, offline=True)), files)
     registry.publish("deep", tarball({"index.js": "evil", "package.json": '{"name": "deep"}'}))
     with pytest.raises(UserError, match=rf"deep@1.0.0.tgz: wrong sha256: expected {deep.sha256}"):
         ORIGIN.fetch(recipe_lock.resources(settings), files)
-    assert not deep.cached_in(settings.cache).exists()
+    assert not deep.cached_in(settings.paths.cache).exists()
 
 
 def test_a_tarball_the_package_was_not_made_with_is_not_learnt(

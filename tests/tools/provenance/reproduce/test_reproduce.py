@@ -83,7 +83,7 @@ class Checkout:
 
     @property
     def report(self) -> Path:
-        return self.settings.output / "reproduce/report.json"
+        return self.settings.paths.output / "reproduce/report.json"
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def checkout(
     run(["git", "init", "-q", folder])
     monkeypatch.setattr(reproduce_reproduce, "ROOT", folder)
     settings = make_settings()
-    (settings.cache / "downloads").mkdir(parents=True)
+    (settings.paths.cache / "downloads").mkdir(parents=True)
     made = Checkout(folder, settings)
     made.file("plain", "always the same\n" * 100)
     made.file("zz", "the last one\n")
@@ -213,7 +213,7 @@ def test_copy_is_as_a_clone_with_that_umask(checkout: Checkout, tmp_path: Path) 
 
 
 def test_a_view_left_by_a_killed_run_is_taken_away(checkout: Checkout) -> None:
-    start = Start(checkout.settings.output / "reproduce/the-second-of-the-two-builds", reverse=True)
+    start = Start(checkout.settings.paths.output / "reproduce/the-second-of-the-two-builds", reverse=True)
     start.folder.mkdir(parents=True)
     with variations.place(start) as view:
         if not start.reverse or view == start.folder:
