@@ -22,7 +22,7 @@ from tasks.kernel import edited_tree, inputs, installed
 from tasks.origins.lock import load_lock
 from tasks.toolchain import identity
 from tasks.util import jobserver
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import report_errors
 
 with report_errors():
@@ -50,7 +50,7 @@ DOIT_CONFIG = {
 }
 
 
-# The inputs of a stage are brought and its tools made ready by the first actions of its task.
+# The first actions of a task fetch its inputs and prepare its tools.
 # `shared` skips them if the shared cache has the targets of the task.
 KERNEL_INPUTS = [
     do("fetch.stage_inputs", "fetch_kernel_source", S),
@@ -89,7 +89,12 @@ def placed(*places: str) -> list[str]:
 def image_inputs() -> list[str]:
     """Return the input files of an ISO or a disk image."""
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
-    return [*KERNEL[:2], *files(S.paths.core, *variables.tree(ROOT / "tasks/image/boot")), *tcz, *LISTED]
+    return [
+        *KERNEL[:2],
+        *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
+        *tcz,
+        *LISTED,
+    ]
 
 
 def task_fetch() -> Iterator[Task]:
@@ -180,7 +185,10 @@ def task_kconfig() -> Iterator[Task]:
     }
     # diff.txt names the profile's file, and its notes come from kconfig/notes.toml.
     yield shared(
-        CACHE, S, merge, also={"profile": S.paths.name, "notes": (ROOT / "kconfig/notes.toml").read_bytes()}
+        CACHE,
+        S,
+        merge,
+        also={"profile": S.paths.name, "notes": (CHECKOUT.kconfig / "notes.toml").read_bytes()},
     )
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
@@ -203,8 +211,8 @@ def task_kernel() -> Task:
             S.paths.config,
             SOURCE,
             SERIES,
-            ROOT / "tasks/kernel/installkernel",
-            ROOT / "tasks/kernel/kbuild.py",
+            CHECKOUT.root / "tasks/kernel/installkernel",
+            CHECKOUT.root / "tasks/kernel/kbuild.py",
         ),
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
@@ -222,11 +230,11 @@ def task_rootfs() -> Task:
     make_it = {
         "basename": "rootfs",
         "actions": [do("fetch.stage_inputs", "fetch_core_packages", S), do("initramfs.rootfs", "build", S)],
-        "file_dep": files(S.paths.used_lock, *variables.tree(ROOT / "rootfs")),
+        "file_dep": files(S.paths.used_lock, *variables.tree(CHECKOUT.rootfs)),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
-    return shared(CACHE, S, make_it, also={"links": variables.links(ROOT / "rootfs")})
+    return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
 
 
 def task_modules() -> Task:
@@ -236,7 +244,7 @@ def task_modules() -> Task:
     split = {
         "basename": "modules",
         "actions": [do("extensions.modules", "split", S.paths, S.profile)],
-        "file_dep": [*KERNEL[1:3], *BASE, str(ROOT / "kconfig" / "modules.toml")],
+        "file_dep": [*KERNEL[1:3], *BASE, str(CHECKOUT.kconfig / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
             compress=S.profile.kernel.compress_modules,
@@ -360,7 +368,7 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
-    mydata = variables.tree(ROOT / S.profile.system.mydata) if S.profile.system.mydata else []
+    mydata = variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else []
     return {
         "actions": [
             *IMAGES,
@@ -388,7 +396,9 @@ def task_mirror() -> Task:
             *tcz_files(names),
             *BASE,
             *LISTED,
-            *files(*sorted((ROOT / "tasks/image").glob("mirror*")), ROOT / "tasks/util/html.py"),
+            *files(
+                *sorted((CHECKOUT.root / "tasks/image").glob("mirror*")), CHECKOUT.root / "tasks/util/html.py"
+            ),
         ],
         "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),

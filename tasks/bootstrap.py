@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util import host, python_packages
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
-from tasks.util.host_packages import ARTIFACTS, install_packages
+from tasks.util.host_packages import install_packages
 from tasks.util.log import logger
 from tasks.util.process import clean_env, run
 
@@ -48,7 +48,7 @@ NEEDS = {
     "test": Need(("build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"), TESTS),
     "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
-VENV = ARTIFACTS / ".venv"
+VENV = CHECKOUT.artifacts / ".venv"
 # The program `doit` of the venv: in a checkout the main program of tcbuild, elsewhere that of doit.
 DOIT_SCRIPT = """#!{python}
 import os, sys
@@ -79,7 +79,7 @@ def refresh_apt_lists() -> None:
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
         logger.info("fetching apt's package lists")
-        run(["apt-get", "update"], log=ARTIFACTS / "logs" / "setup.log")
+        run(["apt-get", "update"], log=CHECKOUT.artifacts / "logs" / "setup.log")
 
 
 def make_venv(cache: Path, extras: Collection[str]) -> Path:
@@ -99,9 +99,9 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
         venv = cache / "+".join([f"venv-{key}", *names])
         logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
         remove_tree(venv)
-        log = ARTIFACTS / "logs" / "setup.log"
+        log = CHECKOUT.artifacts / "logs" / "setup.log"
         run([sys.executable, "-m", "venv", venv], log=log)
-        _install(venv, python_packages.pins(ROOT, names), log)
+        _install(venv, python_packages.pins(CHECKOUT.root, names), log)
         (venv / "bin/doit").write_text(DOIT_SCRIPT.format(python=venv / "bin/python3"))
         write_atomic(venv / "ready", "")
         return venv
@@ -116,8 +116,10 @@ def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
 
 
 def _key() -> str:
-    digest = hashlib.sha256(f"{sys.executable} {sys.version} {python_packages.requirements(ROOT)}".encode())
-    digest.update((ROOT / python_packages.LOCK).read_bytes() + DOIT_SCRIPT.encode())
+    digest = hashlib.sha256(
+        f"{sys.executable} {sys.version} {python_packages.requirements(CHECKOUT.root)}".encode()
+    )
+    digest.update((CHECKOUT.root / python_packages.LOCK).read_bytes() + DOIT_SCRIPT.encode())
     return digest.hexdigest()[:16]
 
 
@@ -155,18 +157,18 @@ def link_venv(cache: Path, extras: Collection[str]) -> None:
     So it only gains packages, and two commands with different needs do not replace it in turn.
     If it does not exist, the stamps of earlier setups are removed.
     """
-    ARTIFACTS.mkdir(exist_ok=True)
-    with _locked(ARTIFACTS / ".setup.lock"):
+    CHECKOUT.artifacts.mkdir(exist_ok=True)
+    with _locked(CHECKOUT.artifacts / ".setup.lock"):
         before = VENV.readlink() if VENV.is_symlink() else Path()
-        kept = extras_in(before) & python_packages.requirements(ROOT).keys()
+        kept = extras_in(before) & python_packages.requirements(CHECKOUT.root).keys()
         venv = make_venv(cache, kept.union(extras))
         if venv == before:
             return
         if before == Path() or not extras_in(venv).issuperset(extras_in(before)):
-            for stamp in ARTIFACTS.glob(".setup-*"):
+            for stamp in CHECKOUT.artifacts.glob(".setup-*"):
                 stamp.unlink()
         # Replaced atomically, because another command may start at the same time.
-        link = ARTIFACTS / ".venv.new"
+        link = CHECKOUT.artifacts / ".venv.new"
         remove_tree(link)
         link.symlink_to(venv)
         if not VENV.is_symlink():
@@ -186,7 +188,7 @@ def main(needs: Sequence[str]) -> None:
         refresh_apt_lists()
     link_venv(cache_folder(), {extra for need in needs for extra in NEEDS[need].extras})
     for need in needs:
-        write_atomic(ARTIFACTS / f".setup-{need}", "")
+        write_atomic(CHECKOUT.artifacts / f".setup-{need}", "")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tasks.engine.database import SavedValues, flatten
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
 from tasks.util import host, python_packages
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.log import logger
@@ -228,8 +228,8 @@ def _file(paths: Paths, path: Path) -> tuple[str, bool, str]:
     """Return what a key contains of an input: a path without machine folders, executable bit, sha256."""
     if path.is_relative_to(paths.output):
         label = f"output/{path.relative_to(paths.output)}"
-    elif path.is_relative_to(ROOT):
-        label = f"checkout/{path.relative_to(ROOT)}"
+    elif path.is_relative_to(CHECKOUT.root):
+        label = f"checkout/{path.relative_to(CHECKOUT.root)}"
     else:
         label = str(path)  # diff.txt names a fragment outside the checkout by this path
     return label, bool(path.stat().st_mode & stat.S_IXUSR), sha256_file(path)
@@ -252,9 +252,9 @@ def machine() -> dict[str, Any]:
 def code() -> str:
     """Return a digest of tcbuild's own code and of the Python packages locked for building."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "tasks").rglob("*.py")):
-        digest.update(f"{path.relative_to(ROOT)} {sha256_file(path)}\n".encode())
-    for pin in python_packages.pins(ROOT):
+    for path in sorted((CHECKOUT.root / "tasks").rglob("*.py")):
+        digest.update(f"{path.relative_to(CHECKOUT.root)} {sha256_file(path)}\n".encode())
+    for pin in python_packages.pins(CHECKOUT.root):
         digest.update(pin.text.encode())
     return digest.hexdigest()
 

@@ -28,12 +28,11 @@ from typing import Any
 from tasks.formats import container_archive, cpio
 from tasks.formats.cpio import Member
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.verified_digests import VerifiedDigests, digest
 
 RULES = Path(__file__).with_name("secrets.toml")
-ALLOWED = ROOT / "secrets.toml"
 MAX_SHOWN = 10
 BLOCK_BYTES, OVERLAP_BYTES = 32 << 20, 4 << 10  # bytes of a stream searched at once, and searched again
 # Shorter values are common words.
@@ -119,7 +118,7 @@ class Finding:
 @functools.cache
 def rules() -> Rules:
     """Return the rules and allowed findings.  Raises `UserError` if one of the files is malformed."""
-    allowed = toml_schema.load(ALLOWED, Allowed).allow
+    allowed = toml_schema.load(CHECKOUT.secrets, Allowed).allow
     return dataclasses.replace(toml_schema.load(RULES, Rules), allow=allowed)
 
 
@@ -197,7 +196,7 @@ def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> Non
     # Values of variables are searched in all members, because no digest of them may be stored.
     values_only = dataclasses.replace(searcher, rules=dataclasses.replace(searcher.rules, pattern=()))
     known = VerifiedDigests(
-        clean, digest(RULES.read_bytes(), ALLOWED.read_bytes(), Path(__file__).read_bytes())
+        clean, digest(RULES.read_bytes(), CHECKOUT.secrets.read_bytes(), Path(__file__).read_bytes())
     )
     found: list[Finding] = []
     keys = []

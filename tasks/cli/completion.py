@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.cli import variables
 from tasks.config import profile
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 SHELLS = ("bash", "zsh")
@@ -47,7 +47,7 @@ def lines(tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> Iterator[tup
         yield "value", "profile", name
     for name in variables.FLAGS:
         yield "value", name, "1"
-    for path in sorted((ROOT / "kconfig").glob("*.config")):
+    for path in sorted((CHECKOUT.kconfig).glob("*.config")):
         if not path.name.startswith("base-"):
             yield "values", "fragments", path.stem
 

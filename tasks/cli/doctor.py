@@ -22,7 +22,7 @@ from typing import Literal
 
 from tasks.config.settings import Settings
 from tasks.util import files, host, toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import EXIT_FAILED, UserError
 from tasks.util.process import clean_env, run
 
@@ -220,7 +220,7 @@ def _python(settings: Settings) -> Iterator[Verdict]:
     said = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
         yield Verdict("Python", "fail", f"{said}, 3.11 is needed", "apt-get install python3")
-    elif sys.prefix == sys.base_prefix and not (ROOT / "artifacts/.venv").exists():
+    elif sys.prefix == sys.base_prefix and not (CHECKOUT.artifacts / ".venv").exists():
         yield Verdict(
             "Python", "warn", f"{said}, not in tcbuild's own venv", "start it by ./doit, not by doit"
         )
@@ -383,7 +383,7 @@ def _file_system_fault(folder: Path) -> str:
 
 
 def _clock(settings: Settings) -> Iterator[Verdict]:
-    now, newest = time.time(), max(path.stat().st_mtime for path in (ROOT / "dodo.py", host.FILE))
+    now, newest = time.time(), max(path.stat().st_mtime for path in (CHECKOUT.root / "dodo.py", host.FILE))
     said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if now < newest - 60:
         said += ": the checkout's files are from the future, and make compares times"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import spawn
 
@@ -57,6 +57,6 @@ def bench(
     given |= {name: str(caller / path) for name, path in (("json", json), ("folder", folder)) if path}
     options = [f"--{name}={value}" for name, value in given.items()]
     command = [sys.executable, "-m", "tests.bench", *options, "--", *rows]
-    status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).wait()
+    status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(CHECKOUT.root)}).wait()
     if status != 0:
         raise UserError("the measurement failed")

@@ -17,11 +17,10 @@ from tasks.config import profile
 from tasks.config.profile import FALLBACK, load, names
 from tasks.config.settings import SHARED_VARIABLE, Network, Paths, Settings
 from tasks.util import jobserver
-from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 
-ARTIFACTS = ROOT / "artifacts"
 # The variables (`NAME=VALUE` on the command line), with their help texts.
 VARIABLES = {
     "profile": "the profile to build",
@@ -189,7 +188,7 @@ def sign_key() -> str:
     return given().get("sign") or os.environ.get("TCBUILD_SIGN", "")
 
 
-def settings(artifacts: Path = ARTIFACTS) -> Settings:
+def settings(artifacts: Path = CHECKOUT.artifacts) -> Settings:
     """Return the settings that the variables of the command line ask for.
 
     It makes no file and opens no connection.  Until `decide_profile` has decided `profile=auto`,
@@ -208,7 +207,7 @@ def settings(artifacts: Path = ARTIFACTS) -> Settings:
     return resolve(variables, artifacts)
 
 
-def decide_profile(artifacts: Path = ARTIFACTS) -> None:
+def decide_profile(artifacts: Path = CHECKOUT.artifacts) -> None:
     """If the command line asks for `profile=auto`, choose a profile and record the choice."""
     variables = given()
     resolve_name(variables.get("profile", "auto"), artifacts, _flag(variables, "offline"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def mirror(paths: Paths) -> Path:
@@ -23,7 +23,7 @@ def mirror_folder(profile: Profile) -> str:
     """
     if profile.tcz:
         return profile.tcz.strip("/")
-    path = ROOT / "rootfs/files/etc/os-release"
+    path = CHECKOUT.rootfs / "files/etc/os-release"
     text = path.read_text() if path.is_file() else ""
     found = re.search(r'^VERSION_ID="?(\d+)', text, re.MULTILINE)
     return f"{found[1] if found else 'unknown'}.x/x86_64/tcz"

@@ -19,7 +19,7 @@ from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths
 from tasks.origins.lock import Lock, load_lock
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 
@@ -106,7 +106,7 @@ def dep_text(profile: Profile, deps: Iterable[str]) -> str:
 @functools.cache
 def sorting() -> Sorting:
     """Return kconfig/modules.toml.  Raises `UserError` if it is malformed."""
-    return toml_schema.load(ROOT / "kconfig" / "modules.toml", Sorting)
+    return toml_schema.load(CHECKOUT.kconfig / "modules.toml", Sorting)
 
 
 def module_groups() -> list[str]:

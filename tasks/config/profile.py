@@ -17,7 +17,7 @@ from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.origins.redirects import check_hosts
 from tasks.origins.sources import AnySource
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN
 
@@ -164,7 +164,7 @@ class Profile:
 
 def names() -> list[str]:
     """Return the names of all profiles."""
-    files = (ROOT / "profiles").glob("*.toml")
+    files = (CHECKOUT.profiles).glob("*.toml")
     return sorted(file.stem for file in files if not file.name.endswith(".lock.toml"))
 
 
@@ -172,4 +172,4 @@ def load(name: str) -> Profile:
     """Return the profile `name`.  Raises `UserError` if there is none or it is malformed."""
     if name not in names():
         raise UserError(f"unknown profile {name!r}", f"profiles: {', '.join(names())} (or auto)")
-    return inheritance.load(ROOT / "profiles", name, Profile)
+    return inheritance.load(CHECKOUT.profiles, name, Profile)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 
@@ -88,12 +88,12 @@ def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe
 
 def folder(name: str) -> Path:
     """Return the folder of the extension `name`."""
-    return ROOT / "extensions" / name
+    return CHECKOUT.extensions / name
 
 
 def names() -> list[str]:
     """Return the names of all extensions that have a recipe."""
-    return sorted(path.parent.name for path in (ROOT / "extensions").glob("*/recipe.toml"))
+    return sorted(path.parent.name for path in (CHECKOUT.extensions).glob("*/recipe.toml"))
 
 
 def load(name: str) -> Recipe:

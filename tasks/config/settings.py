@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.config import inheritance
 from tasks.config.profile import Profile
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 
@@ -29,20 +29,20 @@ class Paths:
 
     @property
     def profile_file(self) -> Path:
-        return ROOT / "profiles" / f"{self.name}.toml"
+        return CHECKOUT.profiles / f"{self.name}.toml"
 
     @property
     def profile_files(self) -> list[Path]:
         """The profile's file and the files it inherits from."""
-        return inheritance.lineage(ROOT / "profiles", self.name)
+        return inheritance.lineage(CHECKOUT.profiles, self.name)
 
     @property
     def own_lock(self) -> Path:
-        return ROOT / "profiles" / f"{self.name}.lock.toml"
+        return CHECKOUT.profiles / f"{self.name}.lock.toml"
 
     @property
     def pinned_lock(self) -> Path:
-        return inheritance.pinned_lock(ROOT / "profiles", self.name)
+        return inheritance.pinned_lock(CHECKOUT.profiles, self.name)
 
     @property
     def used_lock(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from tasks.engine.database import SavedValues
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.targets import UnchangedTargets
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 SHOWN = 5
 WIDTH = 60
@@ -107,9 +107,7 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
 
 def _of_files(kind: Kind, paths: Iterable[str]) -> list[Reason]:
     """Return reasons of one kind for the first `SHOWN` of `paths`, and one with the number of the others."""
-    names = [
-        str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path) for path in map(Path, paths)
-    ]
+    names = [CHECKOUT.name_of(path) for path in map(Path, paths)]
     names.sort()
     more = len(names) - SHOWN
     found = [Reason(kind, name) for name in names[:SHOWN]]

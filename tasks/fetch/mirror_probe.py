@@ -15,7 +15,7 @@ from tasks.config import plan as config_plan
 from tasks.config.profile import FALLBACK, Profile
 from tasks.origins.http_session import RedirectRefused, Session
 from tasks.origins.lock import LockedExtension, LockedFile, load_lock
-from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import UserError
 
 # Seconds for all mirrors together; a user waits for the answer.
@@ -106,4 +106,4 @@ def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtens
 
 
 def _lock_file(name: str) -> Path:
-    return ROOT / "profiles" / f"{name}.lock.toml"
+    return CHECKOUT.profiles / f"{name}.lock.toml"

@@ -17,7 +17,7 @@ from tasks.config import system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.image import grub, iso
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
@@ -79,9 +79,9 @@ def _ext3(
     (tree / "tce/ondemand").mkdir()
     epoch = profile.source_date_epoch
     if profile.system.mydata:
-        folder = ROOT / profile.system.mydata
+        folder = CHECKOUT.root / profile.system.mydata
         content = system.mydata(folder, epoch)
-        secrets.refuse_private("mydata", folder, ROOT / "dodo.py")
+        secrets.refuse_private("mydata", folder, CHECKOUT.root / "dodo.py")
         found = sorted(folder.rglob("*"))
         secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
         write_atomic(tree / "tce/mydata.tgz", content)

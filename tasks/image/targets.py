@@ -8,7 +8,7 @@ from tasks.config import mirror_layout
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import tcz
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def mirror_files(paths: Paths, profile: Profile, names: list[str]) -> list[Path]:
@@ -33,5 +33,5 @@ def image_files(paths: Paths, profile: Profile) -> list[Path]:
     """
     sources = [image.source for image in profile.images]
     fetched = any(not source.is_local for source in sources)
-    local = [ROOT / source.local_name() for source in sources if source.is_local]
+    local = [CHECKOUT.root / source.local_name() for source in sources if source.is_local]
     return [*([paths.used_lock] if fetched else []), *(path for path in local if path.is_file())]

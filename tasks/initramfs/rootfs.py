@@ -27,14 +27,14 @@ from tasks.formats.cpio import Member
 from tasks.initramfs import package_tree
 from tasks.initramfs.parts import Parts, arranged
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import run
 
-RULES = ROOT / "rootfs" / "rootfs.toml"
-OVERLAY = ROOT / "rootfs" / "files"
+RULES = CHECKOUT.rootfs / "rootfs.toml"
+OVERLAY = CHECKOUT.rootfs / "files"
 PROGRAM_DIRS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LOADER = "lib64/ld-linux-x86-64.so.2"
 SETID = stat.S_ISUID | stat.S_ISGID

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config.profile import Profile
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
-FOLDER = ROOT / "kconfig"
 SET = re.compile(r'CONFIG_(\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*")', re.ASCII)
 UNSET = re.compile(r"# CONFIG_(\w+) is not set", re.ASCII)
 # The kernel reads such a line as a comment; its author surely meant a request.
@@ -55,7 +54,9 @@ def config_line(symbol: str, value: str) -> str:
 
 def known_fragments() -> list[str]:
     """Return the names of the fragments in kconfig/ (base configs, `base-*`, are not fragments)."""
-    return sorted(file.stem for file in FOLDER.glob("*.config") if not file.stem.startswith("base-"))
+    return sorted(
+        file.stem for file in CHECKOUT.kconfig.glob("*.config") if not file.stem.startswith("base-")
+    )
 
 
 def fragment_files(profile: Profile) -> list[Path]:
@@ -70,13 +71,14 @@ def fragment_files(profile: Profile) -> list[Path]:
 
 def _fragment_file(name: str) -> Path:
     if "/" in name:
-        path = ROOT / name
+        path = CHECKOUT.root / name
         if not path.is_file():
             raise UserError(
-                f"fragment {name} does not exist", f"a name with a slash is a path relative to {ROOT}"
+                f"fragment {name} does not exist",
+                f"a name with a slash is a path relative to {CHECKOUT.root}",
             )
         return path
-    path = FOLDER / f"{name}.config"
+    path = CHECKOUT.kconfig / f"{name}.config"
     if name in known_fragments():
         return path
     near = difflib.get_close_matches(name.removesuffix(".config"), known_fragments(), n=1)
@@ -90,7 +92,7 @@ def _fragment_file(name: str) -> Path:
 def display_path(path: Path) -> str:
     """Return `path` as messages show it: relative to the checkout if it lies there."""
     absolute = path.absolute()
-    return str(absolute.relative_to(ROOT)) if absolute.is_relative_to(ROOT) else str(path)
+    return CHECKOUT.name_of(absolute)
 
 
 def read_fragment(path: Path) -> list[Request]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.kernel import patches
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def patch_files(profile: Profile) -> list[Path]:
@@ -21,7 +21,7 @@ def base_config_files(profile: Profile) -> list[Path]:
     Stage kconfig reports a base config that does not exist.
     """
     base = profile.kernel.base
-    path = ROOT / "kconfig" / base if isinstance(base, str) else None
+    path = CHECKOUT.kconfig / base if isinstance(base, str) else None
     return [path] if path and path.is_file() else []
 
 
@@ -31,5 +31,5 @@ def config_files(profile: Profile) -> list[Path]:
     Fragments that do not exist are left out: stage kconfig reports them.
     """
     names = [name if "/" in name else f"kconfig/{name}.config" for name in profile.kernel.fragments]
-    fragments = [path for path in (ROOT / name for name in names) if path.is_file()]
+    fragments = [path for path in (CHECKOUT.root / name for name in names) if path.is_file()]
     return [*base_config_files(profile), *fragments]

@@ -17,7 +17,7 @@ from tasks.toolchain import build_root, launcher
 from tasks.toolchain.build_root import Bind, ReadyToolchain
 from tasks.toolchain.launcher import Launcher
 from tasks.util import jobserver
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import Result, run
 
@@ -76,7 +76,7 @@ def of_profile(settings: Settings) -> Kbuild:
     compiler_launcher = launcher.of_profile(settings)
     compiler = compiler_launcher.compiler_command(toolchain.compiler, has_ccache=toolchain.has("ccache"))
     writable = (settings.paths.output, compiler_launcher.folder)
-    read_only = (settings.paths.linux, ROOT / "kconfig")
+    read_only = (settings.paths.linux, CHECKOUT.kconfig)
     return Kbuild(
         argv=(*arguments, f"CC={compiler}", f"HOSTCC={compiler}"),
         env=settings.profile.epoch_env | compiler_launcher.environment(),

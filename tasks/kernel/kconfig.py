@@ -21,7 +21,6 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import kbuild, kconfig_explain
 from tasks.kernel.fragments import (
-    FOLDER,
     Request,
     apply_requests,
     config_line,
@@ -34,6 +33,7 @@ from tasks.kernel.fragments import (
     same_value,
 )
 from tasks.kernel.kbuild import Kbuild
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
@@ -251,9 +251,9 @@ def base_file(paths: Paths, profile: Profile) -> Path:
     base = profile.kernel.base
     if not isinstance(base, str):
         return inputs.source_file(paths, base)
-    path = FOLDER / base
+    path = CHECKOUT.kconfig / base
     if not path.is_file():
-        known = ", ".join(sorted(file.name for file in FOLDER.glob("base-*.config")))
+        known = ", ".join(sorted(file.name for file in CHECKOUT.kconfig.glob("base-*.config")))
         raise UserError(f"base config {base!r} does not exist", f"in kconfig/: {known}")
     return path
 
@@ -389,7 +389,7 @@ def format_diff(original: str, base: str, final: str, requests: Iterable[Request
 
 
 def _changed_symbols(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    with (FOLDER / "notes.toml").open("rb") as stream:
+    with (CHECKOUT.kconfig / "notes.toml").open("rb") as stream:
         toolchain = re.compile("|".join(tomllib.load(stream)["toolchain"]["patterns"]))
     return [
         name

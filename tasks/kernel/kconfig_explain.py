@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.kernel.fragments import FOLDER, Request
+from tasks.kernel.fragments import Request
 from tasks.kernel.kbuild import Kbuild
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import run
 
@@ -162,7 +163,7 @@ def _compile(make: Kbuild, build: Path, log: Path) -> Path:
     objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
     includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
     command: list[str | Path] = [make.toolchain.compiler, "-O1", *includes, "-o", program]
-    command += [FOLDER / "explain.c", *objects]
+    command += [CHECKOUT.kconfig / "explain.c", *objects]
     run(
         make.in_toolchain(command),
         cwd=build,
@@ -188,7 +189,7 @@ def ask(
 
 def load_notes() -> dict[str, str]:
     """Return by symbol the notes of kconfig/notes.toml on symbols that kernels gained or lost."""
-    with (FOLDER / "notes.toml").open("rb") as stream:
+    with (CHECKOUT.kconfig / "notes.toml").open("rb") as stream:
         return {str(name): str(text) for name, text in tomllib.load(stream)["symbols"].items()}
 
 

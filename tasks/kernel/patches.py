@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic, write_if_changed
 from tasks.util.log import logger
@@ -30,10 +30,10 @@ def series(profile: Profile) -> list[Path]:
     name = profile.kernel.patches
     if not name:
         return []
-    folder = ROOT / "patches" / name
+    folder = CHECKOUT.patches / name
     order = folder / "series"
     if not order.is_file():
-        known = sorted(path.parent.name for path in (ROOT / "patches").glob("*/series"))
+        known = sorted(path.parent.name for path in (CHECKOUT.patches).glob("*/series"))
         raise UserError(f"there is no patch series {name!r}", f"patches/ holds: {', '.join(known) or 'none'}")
     lines = [line.split("#")[0].strip() for line in order.read_text().splitlines()]
     files = [folder / line for line in lines if line]

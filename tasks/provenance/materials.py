@@ -25,7 +25,7 @@ from tasks.provenance import redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
 from tasks.util import host, python_packages
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
@@ -186,16 +186,16 @@ def _origin(name: str, file: OriginFile) -> Input:
 
 def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     """Return the commit of tcbuild, and the files of the checkout that the image depends on."""
-    wanted = {ROOT / name for name in ALWAYS}
+    wanted = {CHECKOUT.root / name for name in ALWAYS}
     for folder in FOLDERS:
-        wanted |= {path for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts}
+        wanted |= {path for path in (CHECKOUT.root / folder).rglob("*") if "__pycache__" not in path.parts}
     # No locks: the inputs list the locked files that were used.
     wanted |= {*paths.profile_files, *config_files(profile)}
     wanted |= set(patch_files(profile))
     if profile.core.rootfs:
-        wanted |= set((ROOT / "rootfs").rglob("*"))
+        wanted |= set((CHECKOUT.rootfs).rglob("*"))
     if profile.system.mydata:
-        wanted |= set((ROOT / profile.system.mydata).rglob("*"))
+        wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
     for name in recipes(paths, profile):
         wanted |= {*recipe.files(name), *recipe.own_files(name)}
     files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
@@ -207,7 +207,7 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
 def checkout_file(path: Path) -> CheckoutFile:
     """Return a file of the checkout as a manifest has it."""
     # A profile may name a folder outside the checkout; a manifest must not show its path.
-    name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    name = str(path.relative_to(CHECKOUT.root)) if path.is_relative_to(CHECKOUT.root) else path.name
     if path.is_symlink():
         return CheckoutFile(name, target=os.readlink(path))
     return CheckoutFile(name, sha256_file(path), recipe.executable(path))
@@ -215,14 +215,14 @@ def checkout_file(path: Path) -> CheckoutFile:
 
 def _git() -> tuple[str, bool]:
     """Return the checkout's commit, and whether files differ from it; ("", True) without git."""
-    git = ["git", "-C", str(ROOT)]
+    git = ["git", "-C", str(CHECKOUT.root)]
     try:
         head = run([*git, "rev-parse", "--verify", "HEAD"], check=False)
         state = run([*git, "status", "--porcelain"], check=False)
         top = run([*git, "rev-parse", "--show-toplevel"], check=False)
     except UserError:  # no git on this machine
         return "", True
-    if head.status or state.status or Path(top.stdout.strip()) != ROOT:
+    if head.status or state.status or Path(top.stdout.strip()) != CHECKOUT.root:
         return "", True
     return head.stdout.strip(), bool(state.stdout.strip())
 
@@ -241,7 +241,7 @@ def tools(paths: Paths, profile: Profile) -> Tools:
         said = ""
     rows = [line.split(" ") for line in said.splitlines()]
     debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
-    python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(ROOT)}
+    python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(CHECKOUT.root)}
     # Making a build root takes minutes, so a missing one is left to the kernel's task.
     if not build_root.is_made(paths.cache, chosen):
         return Tools(debian, python, chosen)

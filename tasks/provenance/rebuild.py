@@ -19,7 +19,7 @@ from tasks.config.settings import Paths, Settings
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
@@ -94,7 +94,7 @@ def _check_tools(paths: Paths, profile: Profile, wanted: Manifest, anyway: bool)
 
 def _tcbuild_differences(wanted: Manifest) -> Iterator[str]:
     for file in wanted.tcbuild.files:
-        path = ROOT / file.path
+        path = CHECKOUT.root / file.path
         if not os.path.lexists(path):
             yield f"{file.path} is missing"
         elif file != _current_file(file, path):
@@ -136,18 +136,18 @@ def _copy(wanted: Manifest, checkout: Path) -> None:
     """Copy tcbuild's own files, and link the builder's own files beside the checkout."""
     checkout.mkdir(parents=True)
     for name in COPIED:
-        if (ROOT / name).is_dir():
+        if (CHECKOUT.root / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, checkout / name, symlinks=True, ignore=ignored)
-        elif (ROOT / name).is_file():
-            shutil.copy2(ROOT / name, checkout / name)
+            shutil.copytree(CHECKOUT.root / name, checkout / name, symlinks=True, ignore=ignored)
+        elif (CHECKOUT.root / name).is_file():
+            shutil.copy2(CHECKOUT.root / name, checkout / name)
     for one in inputs.sources(profile.load(wanted.profile.name)):
         name = one.local_name()
         target = Path(os.path.normpath(checkout / name))
-        there = name and (ROOT / name).exists()
+        there = name and (CHECKOUT.root / name).exists()
         if there and not target.exists() and target.is_relative_to(checkout.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to((ROOT / name).resolve())
+            target.symlink_to((CHECKOUT.root / name).resolve())
 
 
 def _pin(wanted: Manifest, checkout: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.config.settings import Paths
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
 
@@ -56,7 +56,7 @@ def command(paths: Paths, line: str) -> str:
     folders = {
         str(paths.output): "${OUTPUT}",
         str(paths.cache): "${CACHE}",
-        str(ROOT): "${CHECKOUT}",
+        str(CHECKOUT.root): "${CHECKOUT}",
     }
     for folder in sorted(folders, key=len, reverse=True):
         pieces = re.split(re.escape(folder) + r"(?![\w.-])", line)

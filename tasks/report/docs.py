@@ -16,7 +16,7 @@ from doit import loader
 
 from tasks.report import docs_check, schemas
 from tasks.report.docs_check import FAMILIES, options
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
@@ -56,8 +56,8 @@ def edges(tasks: list[Any]) -> list[tuple[str, str, str]]:
                 maker = _node_label(makers[dep])
                 name = path.name if maker == makers[dep] else FAMILY_FILES[maker]
                 found.add((maker, to, name))
-            elif path.is_relative_to(ROOT):
-                top, *rest = path.relative_to(ROOT).parts
+            elif path.is_relative_to(CHECKOUT.root):
+                top, *rest = path.relative_to(CHECKOUT.root).parts
                 if top not in ("artifacts", "tasks"):
                     found.add((f"{top}/" if rest else top, to, ""))
     return sorted(found)
@@ -115,7 +115,7 @@ def generated(tasks: list[Any]) -> dict[Path, str]:
     }
     pages: dict[Path, str] = {}
     for name, (page, make) in parts.items():
-        path = ROOT / page
+        path = CHECKOUT.root / page
         pages[path] = update(pages.get(path) or path.read_text(), name, make(tasks), page)
     return pages
 
@@ -144,7 +144,7 @@ def write_docs(variables: Collection[str], commands: Sequence[Any]) -> None:
     tasks = [*declared(), *commands]
     for path, text in generated(tasks).items():
         changed = write_if_changed(path, text)
-        logger.info(f"{path.relative_to(ROOT)} {'updated' if changed else 'is up to date'}")
+        logger.info(f"{path.relative_to(CHECKOUT.root)} {'updated' if changed else 'is up to date'}")
     schemas.write_schemas()
     texts = {path: path.read_text() for path in docs_check.pages()}
     found = docs_check.mistakes(texts, tasks, variables)

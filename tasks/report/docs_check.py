@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 # Tasks with one sub-task an extension -> what the sub-task does.
 FAMILIES = {
@@ -39,7 +39,7 @@ PLACEHOLDER = re.compile(r"[A-Z]{4,}")
 
 def pages() -> list[Path]:
     """Return all documents: the Markdown files at the top of the checkout and in docs/."""
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*sorted(CHECKOUT.root.glob("*.md")), *sorted((CHECKOUT.root / "docs").rglob("*.md"))]
 
 
 def options(task: Any) -> dict[str, str]:
@@ -108,7 +108,7 @@ def mistakes(texts: dict[Path, str], tasks: list[Any], variables: Collection[str
     found = []
     for path, text in texts.items():
         wrong = [*_link_mistakes(path, text, texts), *_mark_mistakes(text), *_name_mistakes(text, known)]
-        found += [f"  {path.relative_to(ROOT)}:{line}: {what}" for line, what in sorted(wrong)]
+        found += [f"  {path.relative_to(CHECKOUT.root)}:{line}: {what}" for line, what in sorted(wrong)]
     return found
 
 
@@ -171,7 +171,7 @@ class KnownNames:
 
     def is_missing_path(self, path: str) -> bool:
         """Return whether a path of the checkout does not exist."""
-        there = (ROOT / path).exists() or path.rstrip("/") in self.paths
+        there = (CHECKOUT.root / path).exists() or path.rstrip("/") in self.paths
         return not there and not PLACEHOLDER.search(path)
 
 

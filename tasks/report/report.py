@@ -23,7 +23,7 @@ from tasks.engine.run_history import Run, TaskRun
 from tasks.report import chart, graph, sizes
 from tasks.report.chart import Cell
 from tasks.report.sizes import CodeSize, Size
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.html import render, size_text
@@ -114,7 +114,7 @@ def causes(paths: Paths, one: Run) -> list[str]:
 
 def _changed_file(reason: Reason) -> Path | None:
     """Return the file whose change is the reason, None for other reasons."""
-    return ROOT / reason.path if reason.path and reason.kind in FILE_KINDS else None
+    return CHECKOUT.root / reason.path if reason.path and reason.kind in FILE_KINDS else None
 
 
 def _shortened(names: Sequence[str], between: str = ", ") -> str:

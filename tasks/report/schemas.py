@@ -22,12 +22,12 @@ from tasks.image.grub import Loaders
 from tasks.initramfs import rootfs
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 from tasks.vm.qemu import Checks
 
-FOLDER = ROOT / "tasks" / "config" / "schemas"
+FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TomlKind:
 
     def toml_files(self) -> list[Path]:
         """Return the TOML files of this kind, sorted, without locks."""
-        found = sorted(ROOT.glob(self.files))
+        found = sorted(CHECKOUT.root.glob(self.files))
         return [path for path in found if not path.name.endswith(".lock.toml")]
 
     def schema(self) -> json_schema.Schema:
@@ -85,6 +85,6 @@ def write_schemas() -> None:
     """Update the schemas in tasks/config/schemas/."""
     FOLDER.mkdir(exist_ok=True)
     changed = [one.name for one in SCHEMAS if write_if_changed(one.path, one.text())]
-    folder = FOLDER.relative_to(ROOT)
+    folder = FOLDER.relative_to(CHECKOUT.root)
     text = f"{folder}: {', '.join(changed)} updated" if changed else f"{folder} is up to date"
     logger.info(text)

@@ -5,7 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+
+class Checkout:
+    """A checkout: `root` holds dodo.py, the other folders what a user edits.
+
+    Everything that looks for a file of the checkout asks this object.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.artifacts = root / "artifacts"
+        self.extensions = root / "extensions"
+        self.kconfig = root / "kconfig"
+        self.patches = root / "patches"
+        self.profiles = root / "profiles"
+        self.rootfs = root / "rootfs"
+        self.secrets = root / "secrets.toml"
+
+    def name_of(self, path: Path) -> str:
+        """Return `path` as seen from `root`, or as it is if it lies elsewhere."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+CHECKOUT = Checkout(Path(__file__).resolve().parents[2])
 
 
 def cache_folder() -> Path:

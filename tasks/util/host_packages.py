@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.process import run
-
-ARTIFACTS = ROOT / "artifacts"
 
 
 def install_packages(packages: list[str]) -> None:
@@ -27,6 +25,6 @@ def install_packages(packages: list[str]) -> None:
     if os.geteuid() != 0:
         raise UserError(f"missing: {' '.join(packages)}", f"as root: {command}")
     logger.info(f"installing: {' '.join(packages)}")
-    log = ARTIFACTS / "logs" / "setup.log"
+    log = CHECKOUT.artifacts / "logs" / "setup.log"
     run(["apt-get", "update"], log=log, hint="apt's sources cannot be reached")
     run(["apt-get", "install", "-y", "--no-install-recommends", *packages], log=log)

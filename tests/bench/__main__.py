@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError, install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
@@ -16,7 +16,7 @@ from tests.bench import growth, images, kernels, machine, measure, table, workpl
 from tests.bench.measure import Row
 from tests.bench.workplace import Workplace
 
-ARTIFACTS = ROOT / "artifacts"
+ARTIFACTS = CHECKOUT.root / "artifacts"
 
 
 def main(words: list[str] | None = None) -> None:

@@ -38,7 +38,7 @@ from tasks.origins.origin_lock import OriginLock
 from tasks.provenance import manifest_schema
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.vm.qemu import Checks
 from tests.support import images, oci, smallimage
 
@@ -79,7 +79,7 @@ def on_text(parse: Callable[[str], Any]) -> Callable[[bytes, Path], Any]:
 
 def toml(kind: type[Any], *paths: str) -> tuple[Sequence[bytes], Callable[[bytes, Path], Any]]:
     """Return the project's own files of a schema as seeds, and its loader."""
-    seeds = [path.read_bytes() for pattern in paths for path in sorted(ROOT.glob(pattern))]
+    seeds = [path.read_bytes() for pattern in paths for path in sorted(CHECKOUT.root.glob(pattern))]
     assert seeds, f"{paths} match nothing"
     return seeds, on_file(lambda path: toml_schema.load(path, kind), "input.toml")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.fuzz.guard import Outside, check
 from tests.fuzz.mutate import damaged
 from tests.fuzz.targets import TARGETS, Target
@@ -69,7 +69,7 @@ def test_damaged_input_is_taken_or_refused_in_one_line(
 def test_input_led_by_coverage(target: Target, tmp_path: Path) -> None:
     runs = max(50, round(SHARE * target.weight))
     command = [sys.executable, "-m", "tests.fuzz.guided", target.name, str(runs), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, text=True, check=False)
     bad = [path.read_bytes() for path in tmp_path.glob("crash-*")]
     assert done.returncode == 0, f"input: {bad}\n{done.stdout}\n{done.stderr}"
     assert f"Done {runs} in" in done.stderr

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tasks.cli import variables
 from tasks.config.settings import Settings
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def built() -> Settings:
     """Return the settings of the image in artifacts/; fails if `./doit iso` has not been run."""
-    settings = variables.resolve({}, ROOT / "artifacts")
+    settings = variables.resolve({}, CHECKOUT.root / "artifacts")
     assert settings.paths.iso.is_file(), "run these tests by ./doit test, which builds the image first"
     return settings
 
@@ -56,10 +56,10 @@ def outcome(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Out
 def copy_checkout(target: Path) -> Path:
     """Copy this checkout as it stands, committed or not, without anything git ignores."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    listing = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, check=True).stdout
     for name in filter(None, listing.decode().split("\0")):
-        if not os.path.lexists(ROOT / name):
+        if not os.path.lexists(CHECKOUT.root / name):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+        shutil.copy2(CHECKOUT.root / name, target / name, follow_symlinks=False)
     return target

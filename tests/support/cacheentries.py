@@ -11,7 +11,7 @@ from tasks.cache import entry, task
 from tasks.cache.entry import Manifest
 from tasks.cache.store import Folder
 from tasks.config.settings import Settings
-from tasks.origins.sources import file as file_source
+from tasks.util.checkout import CHECKOUT
 from tests.support.settings import with_values
 
 KEY = "ab" * 32
@@ -72,8 +72,7 @@ def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (top / name).write_text(f"# {name}\n")
     (top / "pyproject.toml").write_text(PYPROJECT)
     (top / "requirements.lock").write_text(locked("doit", "1") + locked("pytest", "1"))
-    monkeypatch.setattr(task, "ROOT", top)
-    monkeypatch.setattr(file_source, "ROOT", top)
+    monkeypatch.setattr(CHECKOUT, "root", top)
     monkeypatch.setattr(task, "tools", lambda: TOOLS)
     task.machine.cache_clear()
     return top

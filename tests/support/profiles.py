@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import profile, recipe
-from tasks.config import settings as config_settings
+from tasks.config import profile
 from tasks.config.profile import Extension, Profile
 from tasks.origins.lock import Lock, LockedExtension
+from tasks.util.checkout import CHECKOUT
 
 RELEASE = "5.4.3-tinycore64"
 MINIMAL = """
@@ -45,7 +45,7 @@ def up(name: str, place: str = "onboot") -> Extension:
 def profile_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Profile]:
     """Return a function that makes a profile: `upstream` names, `recipes` with their deps."""
     loaded = profile.load("tc11")
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
 
     def call(
         *extensions: Extension,
@@ -69,7 +69,6 @@ def minimal_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles/mine.toml").write_text(MINIMAL)
     (tmp_path / "profiles/mine.lock.toml").write_text(Lock().to_toml())
-    monkeypatch.setattr(profile, "ROOT", tmp_path)
-    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
     monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "cache"))
     return tmp_path

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 # Every task appends to one file, reads `before`, and writes a file of its own name.
 HEAD = f"""
 import fcntl, os, sys, time
-sys.path.insert(0, {str(ROOT)!r})
+sys.path.insert(0, {str(CHECKOUT.root)!r})
 from pathlib import Path
 from tasks.util import jobserver
 from tasks.engine.task import action
@@ -77,7 +77,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-B", "-m", "tasks.engine.main", *words],
             cwd=self.folder,
-            env={**os.environ, "CI": "1", "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**os.environ, "CI": "1", "PYTHONPATH": str(CHECKOUT.root), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

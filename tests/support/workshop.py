@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import recipe
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.formats import cpio, initramfs_file
 from tasks.initramfs import core
 from tasks.origins.lock import Lock, LockedPackage
+from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 from tests.support.images import shared
@@ -70,7 +70,7 @@ def make_workshop(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Workshop:
     """With a base root that has libc and ld.so, and /opt as Tiny Core has it."""
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     settings = make_settings()
     profile = replace(settings.profile, core=Core(rootfs=True), extensions=())
     settings = replace(settings, profile=profile)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
@@ -18,16 +18,16 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_imports_run_in_one_direction() -> None:
-    done = lint(ROOT)
+    done = lint(CHECKOUT.root)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 
 
 def test_an_import_inside_a_function_counts(tmp_path: Path) -> None:
     """The contract would see the late import that once closed the circle."""
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    for path in (ROOT / "tasks").rglob("*.py"):
-        copy = tmp_path / path.relative_to(ROOT)
+    (tmp_path / "pyproject.toml").write_text((CHECKOUT.root / "pyproject.toml").read_text())
+    for path in (CHECKOUT.root / "tasks").rglob("*.py"):
+        copy = tmp_path / path.relative_to(CHECKOUT.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
     assert lint(tmp_path).returncode == 0

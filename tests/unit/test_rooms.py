@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
-ROOMS = [ROOT / "tests/unit", ROOT / "tests/tools"]
+ROOMS = [CHECKOUT.root / "tests/unit", CHECKOUT.root / "tests/tools"]
 MODULES = sorted(
-    path.relative_to(ROOT / "tasks").with_suffix("").as_posix()
-    for path in (ROOT / "tasks").rglob("*.py")
+    path.relative_to(CHECKOUT.root / "tasks").with_suffix("").as_posix()
+    for path in (CHECKOUT.root / "tasks").rglob("*.py")
     if path.name != "__init__.py"
 )
 TESTED_IN: dict[str, str] = {
@@ -95,10 +95,10 @@ def test_every_module_has_its_test(module: str) -> None:
     assert len(in_tables) == 1, f"write tests/unit/{module}: test_NAME.py, or say where it is tested"
     if module in TESTED_IN:
         assert Path(TESTED_IN[module]).name.startswith("test_")
-        assert module in imported(ROOT / TESTED_IN[module])
+        assert module in imported(CHECKOUT.root / TESTED_IN[module])
     else:
         file, words = RUN_IN[module]
-        assert words in (ROOT / file).read_text()
+        assert words in (CHECKOUT.root / file).read_text()
 
 
 def test_the_tables_name_modules_that_exist() -> None:
@@ -108,10 +108,10 @@ def test_the_tables_name_modules_that_exist() -> None:
 def test_every_test_file_is_of_a_module() -> None:
     assert len(FILES) > 100
     others = {  # but for those of the whole, which stand above the packages
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(CHECKOUT.root).as_posix()
         for path in FILES
         if path.parent not in ROOMS and not module_of(path)
     }
     assert others == set(OF_DATA)
     for data in OF_DATA.values():
-        assert (ROOT / data).exists()
+        assert (CHECKOUT.root / data).exists()

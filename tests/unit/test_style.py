@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
-PYTHON = sorted([ROOT / "dodo.py", *(ROOT / "tasks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+PYTHON = sorted(
+    [
+        CHECKOUT.root / "dodo.py",
+        *(CHECKOUT.root / "tasks").rglob("*.py"),
+        *(CHECKOUT.root / "tests").rglob("*.py"),
+    ]
+)
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 
@@ -29,12 +35,12 @@ MAX_FUNCTION_LINES = 60
 )
 def test_linters_are_clean(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command], cwd=CHECKOUT.root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(CHECKOUT.root)))
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= MAX_FILE_LINES
@@ -46,6 +52,6 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 
 def test_every_locked_input_has_a_sha256() -> None:
     """A lock entry without one would be an input nobody vouches for."""
-    for path in (ROOT / "profiles").glob("*.lock.toml"):
+    for path in (CHECKOUT.root / "profiles").glob("*.lock.toml"):
         for entries in toml_schema.read_toml(path).values():
             assert all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in entries)

@@ -12,7 +12,7 @@ import pytest
 
 from tasks import bootstrap
 from tasks.report import docs
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 # Stands where tasks/bootstrap.py does: it tells what it was asked for, and remembers it as that one does.
 SETUP = """
@@ -33,7 +33,7 @@ INPUTS = ("tasks/util/host.toml", "pyproject.toml", "requirements.lock", "tasks/
 @pytest.fixture
 def wrapper(tmp_path: Path) -> Path:
     """A checkout with nothing in it but the wrapper and what it looks at, all from an hour ago."""
-    shutil.copy(ROOT / "doit", tmp_path / "doit")
+    shutil.copy(CHECKOUT.root / "doit", tmp_path / "doit")
     (tmp_path / "tasks/util").mkdir(parents=True)
     (tmp_path / "tasks/bootstrap.py").write_text(SETUP)
     for name in INPUTS[:-1]:

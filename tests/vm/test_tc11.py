@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
@@ -26,7 +26,7 @@ from tests.support.mirror import Mirror
 from tests.support.tinycore import Checkout, TinyCore, squashfs
 from tests.vm.contract import LIMIT, own_root
 
-CUT = ROOT / "tests/data/tinycore-cut.config"
+CUT = CHECKOUT.root / "tests/data/tinycore-cut.config"
 LINUX_54 = os.environ.get("TCBUILD_LINUX_54", "")
 TOOL = "usr/local/bin/tool"
 # What the guest needs beyond Tiny Core's config to have device nodes without udev.
@@ -112,7 +112,7 @@ def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_all_of_it_is_up_to_date_and_the_kernel_is_a_valid_vmlinuz(made: Checkout) -> None:
     done = made.doit("iso")
     assert "everything is up to date" in done.output, done.output
-    checked = doit(ROOT, "check", str(made.out / "kernel/vmlinuz64"))
+    checked = doit(CHECKOUT.root, "check", str(made.out / "kernel/vmlinuz64"))
     assert checked.status == 0, checked.output
     release = (made.out / "kernel/release").read_text().strip()
     assert re.fullmatch(r"\d+\.\d+\.\d+-tinycore64", release)
@@ -125,7 +125,7 @@ def test_the_difference_to_the_base_config_is_the_fragments(made: Checkout) -> N
     done = made.doit("kconfig:diff")
     assert done.status == 0, done.output
     asked = done.output.split("# asked for")[1].split("\n# ")[0]
-    fragments = FRAGMENT + (ROOT / "kconfig/ext3-xattr.config").read_text()
+    fragments = FRAGMENT + (CHECKOUT.root / "kconfig/ext3-xattr.config").read_text()
     wanted = set(re.findall(r"(?m)^(CONFIG_\w+=[ym])", fragments))
     base = set((made.out / "kconfig/base.config").read_text().splitlines())
     assert set(re.findall(r"CONFIG_\w+=[ym]", asked)) == wanted - base

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from tasks.origins.lock import Lock, LockedFile
 from tasks.origins.sources.base import Access, Material, Source
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 
@@ -34,13 +34,13 @@ class FileSource(Source):
         return self.path
 
     def local_file(self) -> Path:
-        path = ROOT / self.path
+        path = CHECKOUT.root / self.path
         if not path.exists():
             raise UserError(f"{path} does not exist", "check the path in the profile")
         return path
 
     def tree(self) -> Path | None:
-        path = ROOT / self.path
+        path = CHECKOUT.root / self.path
         return path if path.is_dir() else None
 
     def locked_in(self, lock: Lock) -> LockedFile | None:
@@ -59,7 +59,7 @@ class FileSource(Source):
         return entry
 
     def material(self, lock: Lock, cache: Path) -> Material:
-        path = ROOT / self.path
+        path = CHECKOUT.root / self.path
         if path.is_dir():
             digest, size = tree_digest(path)
         elif path.is_file():

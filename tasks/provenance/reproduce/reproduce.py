@@ -22,7 +22,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Network, Paths, Settings
 from tasks.provenance.reproduce import compare, variations
 from tasks.provenance.reproduce.variations import Start
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
@@ -139,7 +139,7 @@ def _own_cache(paths: Paths, start: Start) -> Path:
 
 def _build(settings: Settings, start: Start, goals: list[str], cache: Path | None) -> Path:
     """Build in a copy of the checkout; return its output folder."""
-    copy_checkout(ROOT, start)
+    copy_checkout(CHECKOUT.root, start)
     home = start.folder / "home"
     home.mkdir()
     environment = {

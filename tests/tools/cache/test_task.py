@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from tasks import bootstrap
-from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.files import sha256_file
 from tasks.util.process import require_tool
 from tests.support.built import Outcome, outcome
@@ -86,7 +86,7 @@ class Place:
 
     def doit(self, folder: Path, *words: str) -> Outcome:
         command = [str(self.python), "-m", "tasks.cli.main", *words, "profile=apt", f"cache={self.address}"]
-        return outcome(command, folder, {**os.environ, "PYTHONPATH": str(ROOT), **self.env})
+        return outcome(command, folder, {**os.environ, "PYTHONPATH": str(CHECKOUT.root), **self.env})
 
 
 def free_port() -> int:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
-SCRIPT = ROOT / "extensions/buildkit/files/usr/local/bin/makedockerconfig"
+SCRIPT = CHECKOUT.root / "extensions/buildkit/files/usr/local/bin/makedockerconfig"
 ASH = ("/bin/busybox", "ash")
 HUB = "https://index.docker.io/v1/"
 TOKEN = 'dckr_pat_$(id) "x" \\n*'

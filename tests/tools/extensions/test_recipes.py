@@ -22,7 +22,7 @@ from tasks.extensions import build as extensions_build
 from tasks.fetch import recipe_inputs
 from tasks.formats.squashfs import squashfs_members
 from tasks.origins import http
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.mirror import Mirror, Page
@@ -53,7 +53,7 @@ class Upstream:
         """Take the project's recipe, its urls on the mirror; what it depends on is made up, but for
         containerd's own service.sh."""
         target = self.workshop.folder / "extensions" / name
-        shutil.copytree(ROOT / "extensions" / name, target, symlinks=True)
+        shutil.copytree(CHECKOUT.root / "extensions" / name, target, symlinks=True)
         (target / "lock.toml").unlink(missing_ok=True)
         text = (target / "recipe.toml").read_text()
         assert GITHUB in text

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.standins import BUILDCTL, BUILDKITD, FAASD, compiled
 
 BUSYBOX = "/bin/busybox"
@@ -25,9 +25,9 @@ MOVED = re.compile(r"(?<![\w$}.])/(usr/local|run|var|proc/sys|sys/fs)/")
 CONTAINERD = '#!/bin/sh\n[ -e "$0.runs" ] || { echo "containerd: no" >&2; exit 1; }\n'
 # BusyBox's shell takes its own tools before anything in PATH, but functions before those.
 INSTEAD = """
-id() { cat "$ROOT/user"; }
-mount() { echo "mount $*" >> "$ROOT/asked"; }
-modprobe() { echo "modprobe $*" >> "$ROOT/asked"; }
+id() { cat "$CHECKOUT.root/user"; }
+mount() { echo "mount $*" >> "$CHECKOUT.root/asked"; }
+modprobe() { echo "modprobe $*" >> "$CHECKOUT.root/asked"; }
 """
 # Fails as often as the file `failures` says, then works.
 CTR = """#!/bin/busybox ash
@@ -54,7 +54,7 @@ class Machine:
 
     def script(self, path: str, **changed: str) -> None:
         """Take a script of the project; `changed`: variables with other values."""
-        (source,) = (ROOT / "extensions").glob(f"*/files/{path}")
+        (source,) = (CHECKOUT.root / "extensions").glob(f"*/files/{path}")
         text = MOVED.sub(lambda found: f"{self.root}{found[0]}", source.read_text())
         if path.endswith("service.sh"):
             text = f"ROOT={self.root}\n{INSTEAD}\n{text}"

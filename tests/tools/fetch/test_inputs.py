@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tasks.config import kernel_source
-from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Paths, Settings
@@ -20,6 +19,7 @@ from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.origins.sources.apt import AptSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.repository import Repository, serving
@@ -45,7 +45,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
 
 @pytest.fixture
 def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
     (tmp_path / "profiles").mkdir()
     repository.add("linux-source-6.1", "6.1.1-1", KERNEL_FILES)
     repository.add("busybox", "1:1")

@@ -14,14 +14,14 @@ import pytest
 from tasks.cli import identify
 from tasks.formats import bzimage
 from tasks.formats.bzimage import check_bzimage, read_header
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def image() -> Path:
     named = os.environ.get("TCBUILD_BZIMAGE")
-    found = [Path(named)] if named else sorted((ROOT / "artifacts").glob("*/kernel/vmlinuz64"))
+    found = [Path(named)] if named else sorted((CHECKOUT.root / "artifacts").glob("*/kernel/vmlinuz64"))
     if not found:
         pytest.skip("no kernel built: run ./doit kernel, or name one by TCBUILD_BZIMAGE")
     return found[0]

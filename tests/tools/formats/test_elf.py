@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.formats import elf
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool
 
@@ -20,7 +20,7 @@ from tasks.util.process import require_tool
 @pytest.fixture(scope="module")
 def modules() -> Path:
     """Return the root that `make modules_install` filled."""
-    found = sorted((ROOT / "artifacts").glob("*/kernel/modules"))
+    found = sorted((CHECKOUT.root / "artifacts").glob("*/kernel/modules"))
     if not found:
         pytest.skip("no kernel built: run ./doit kernel")
     return found[0]

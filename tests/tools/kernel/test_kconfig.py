@@ -23,9 +23,9 @@ from tasks.config import profile
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import install, kbuild, kconfig, source_tree
-from tasks.kernel.fragments import FOLDER, parse_config, read_fragment
+from tasks.kernel.fragments import parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
 
@@ -60,7 +60,7 @@ def kconfig_part(tree: Path, into: Path) -> Path:
 @pytest.fixture(scope="session")
 def apt_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Kconfig part of the `apt` profile's kernel."""
-    own = ROOT / "artifacts" / "apt" / "linux"
+    own = CHECKOUT.root / "artifacts" / "apt" / "linux"
     tree = Path(os.environ.get("TCBUILD_LINUX", own))
     if not (tree / "Kconfig").is_file():
         scratch = tmp_path_factory.mktemp("fetched")
@@ -154,7 +154,7 @@ def test_the_profile_and_its_fragments_hold(
     assert final["LOCALVERSION"] == '"-tcbuild"'
     lines = report(settings, capsys)
     for name in settings.profile.kernel.fragments:
-        for asked in read_fragment(FOLDER / f"{name}.config"):
+        for asked in read_fragment(CHECKOUT.kconfig / f"{name}.config"):
             assert final.get(asked.symbol, "n") == asked.value
             assert lines.count(f"{asked.where} ") == 1
     diff = (folder / "diff.txt").read_text()
@@ -371,7 +371,7 @@ def test_tiny_core_differs_by_the_fragments_and_their_selects_alone(tree_54: Pat
     lines = {
         found.symbol
         for name in settings.profile.kernel.fragments
-        for found in read_fragment(FOLDER / f"{name}.config")
+        for found in read_fragment(CHECKOUT.kconfig / f"{name}.config")
     }
     assert set(re.findall(r"CONFIG_(\w+)=", asked)) <= lines
     assert re.findall(r"CONFIG_(\w+)=", followed) == [

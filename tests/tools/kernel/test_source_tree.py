@@ -12,8 +12,9 @@ import pytest
 
 from tasks.config.kernel_source import DEFERRED, STAMP
 from tasks.config.settings import Settings
-from tasks.kernel import patches, source_tree
+from tasks.kernel import source_tree
 from tasks.origins.sources.file import FileSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
 from tests.tools.kernel.test_patches import ORIGINAL, make_patch
@@ -26,7 +27,7 @@ def settings(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """A kernel of four files as a tar archive, a series of one patch, and a shared cache."""
-    monkeypatch.setattr(patches, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "patches", tmp_path / "patches")
     series = tmp_path / "patches" / "trial"
     series.mkdir(parents=True)
     make_patch(series, "one.patch", "a.c", ORIGINAL, CHANGED)

@@ -19,7 +19,7 @@ from tasks.provenance.manifest_schema import Manifest
 from tasks.provenance.sbom import components
 from tasks.provenance.sbom import cyclonedx as sbom_cyclonedx
 from tasks.provenance.sbom import spdx as sbom_spdx
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.built import built
 from tests.support.settings import with_values
@@ -48,13 +48,17 @@ def test_every_file_of_the_checkout_that_counts_is_there(made: Manifest) -> None
     found = {file.path: file for file in made.tcbuild.files}
     expected = [
         *config_files(built().profile),
-        *(ROOT / "tasks/image/boot").iterdir(),
-        *(ROOT / "tasks").rglob("*.py"),
+        *(CHECKOUT.root / "tasks/image/boot").iterdir(),
+        *(CHECKOUT.root / "tasks").rglob("*.py"),
     ]
-    expected += [ROOT / "profiles/apt.toml", ROOT / "rootfs/rootfs.toml"]
-    expected += [ROOT / "extensions/attr/recipe.toml", ROOT / "dodo.py", ROOT / "doit"]
+    expected += [CHECKOUT.root / "profiles/apt.toml", CHECKOUT.root / "rootfs/rootfs.toml"]
+    expected += [
+        CHECKOUT.root / "extensions/attr/recipe.toml",
+        CHECKOUT.root / "dodo.py",
+        CHECKOUT.root / "doit",
+    ]
     for path in expected:
-        name = str(path.relative_to(ROOT))
+        name = str(path.relative_to(CHECKOUT.root))
         assert name in found
         assert found[name].sha256
     assert found["doit"].executable
@@ -69,7 +73,7 @@ def test_it_tells_tools_and_commands_without_folders_of_this_machine(made: Manif
     assert {"kconfig:base", "kconfig", "kernel", "iso", "tcz:attr"} <= made.commands.keys()
     assert any(" bzImage modules" in line for line in made.commands["kernel"])
     text = manifest_schema.to_json(made)
-    for folder in (ROOT, built().paths.output, built().paths.cache, Path.home() / "x"):
+    for folder in (CHECKOUT.root, built().paths.output, built().paths.cache, Path.home() / "x"):
         assert f"{folder}/" not in text
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tasks.provenance import materials
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     head = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", CHECKOUT.root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
     commit, dirty = materials._git()
     assert commit in (head.stdout.strip(), "")
     assert dirty or commit
-    monkeypatch.setattr(materials, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
     assert materials._git() == ("", True)

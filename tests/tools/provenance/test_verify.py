@@ -12,7 +12,7 @@ import pytest
 
 from tasks.formats import iso_layout
 from tasks.provenance import manifest_schema, verify
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support import smallimage
 from tests.support.built import built
@@ -260,7 +260,7 @@ def test_the_built_image_is_proved_without_any_privilege() -> None:
     program += "verify.check(Path('/'), sys.argv[1:], '', '')"
     done = subprocess.run(
         [*drop, sys.executable, "-c", program, str(built().paths.iso)],
-        cwd=ROOT,
+        cwd=CHECKOUT.root,
         capture_output=True,
         text=True,
         check=False,

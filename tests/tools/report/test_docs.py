@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.report import docs_check
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.built import copy_checkout
 
 BLOCKS = {path: docs_check.blocks(path.read_text()) for path in docs_check.pages()}
@@ -23,7 +23,7 @@ def shown(line: str, output: str) -> bool:
     return re.search(".*".join(pieces), output) is not None
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("page", RUN, ids=lambda path: str(path.relative_to(CHECKOUT.root)))
 def test_the_code_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     """What a reader would type from top to bottom works; what is said to fail does, by a message."""
     checkout = copy_checkout(tmp_path / "copy")

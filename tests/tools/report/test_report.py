@@ -20,7 +20,7 @@ from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import docs, graph, report, sizes
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.built import built, doit
 from tests.support.chromium import chromium, complaints, loaded
 
@@ -36,7 +36,7 @@ def settings() -> Settings:
 @pytest.fixture(scope="module")
 def written(settings: Settings) -> Path:
     """The page that `./doit report` writes, whose path it prints."""
-    done = doit(ROOT, "report", f"profile={settings.paths.name}")
+    done = doit(CHECKOUT.root, "report", f"profile={settings.paths.name}")
     assert done.status == 0, done.output
     assert str(settings.paths.output / "report.html") in done.output.splitlines()
     return settings.paths.output / "report.html"
@@ -114,9 +114,9 @@ def test_the_page_of_the_last_build(browser: webdriver.Chrome, settings: Setting
 
 def test_the_same_records_give_the_same_page(settings: Settings, written: Path) -> None:
     before = written.read_bytes()
-    assert doit(ROOT, "report", f"profile={settings.paths.name}").status == 0
+    assert doit(CHECKOUT.root, "report", f"profile={settings.paths.name}").status == 0
     assert written.read_bytes() == before
-    assert str(ROOT).encode() not in before
+    assert str(CHECKOUT.root).encode() not in before
 
 
 def test_hostile_names_overlap_and_sorting_in_a_browser(
@@ -184,7 +184,7 @@ def test_dark_and_narrow(browser: webdriver.Chrome, settings: Settings, written:
 
 
 def test_sizes_as_json_are_those_of_the_files(settings: Settings) -> None:
-    done = doit(ROOT, "size", "--json", f"profile={settings.paths.name}")
+    done = doit(CHECKOUT.root, "size", "--json", f"profile={settings.paths.name}")
     assert done.status == 0, done.output
     found = {item["path"]: item["bytes"] for item in json.loads(done.output)["sizes"]}
     for path in (
@@ -194,7 +194,7 @@ def test_sizes_as_json_are_those_of_the_files(settings: Settings) -> None:
         *settings.paths.tcz.glob("*.tcz"),
     ):
         assert found[str(path.relative_to(settings.paths.output))] == path.stat().st_size
-    done = doit(ROOT, "size", "no-such-thing", f"profile={settings.paths.name}")
+    done = doit(CHECKOUT.root, "size", "no-such-thing", f"profile={settings.paths.name}")
     assert done.status != 0
     assert "nothing built is called 'no-such-thing'" in done.output
     assert "Traceback" not in done.output
@@ -234,15 +234,15 @@ def test_what_a_kernel_is_made_of(make_settings: Callable[..., Settings], archiv
 
 def test_the_graph_in_each_format(settings: Settings) -> None:
     profile = f"profile={settings.paths.name}"
-    said = doit(ROOT, "graph", "core", profile).output
+    said = doit(CHECKOUT.root, "graph", "core", profile).output
     again = subprocess.run(["dot", "-Tplain"], input=said, capture_output=True, text=True, check=True).stdout
     nodes = {line.split()[1].strip('"') for line in again.splitlines() if line.startswith("node")}
     assert {"fetch", "kernel", "core"} <= nodes
     assert not {"iso", "disk", "mirror"} & nodes
-    picture = ElementTree.fromstring(doit(ROOT, "graph", "--format", "svg", "core", profile).output)
+    picture = ElementTree.fromstring(doit(CHECKOUT.root, "graph", "--format", "svg", "core", profile).output)
     titles = {title.text for title in picture.iter(f"{{{graph.SVG}}}title")}
     assert nodes <= titles
-    assert doit(ROOT, "graph", "--format", "mermaid", profile).output.startswith("flowchart LR\n")
-    bad = doit(ROOT, "graph", "--format", "pdf", profile)
+    assert doit(CHECKOUT.root, "graph", "--format", "mermaid", profile).output.startswith("flowchart LR\n")
+    bad = doit(CHECKOUT.root, "graph", "--format", "pdf", profile)
     assert bad.status != 0
     assert "dot, mermaid or svg" in bad.output

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.report.schemas import FOLDER, SCHEMAS
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 FILES = [path for described in SCHEMAS for path in described.toml_files()]
 
@@ -23,7 +23,7 @@ def lint(*paths: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_file_of_the_project_is_well() -> None:
-    done = lint(*FILES, folder=ROOT)
+    done = lint(*FILES, folder=CHECKOUT.root)
     assert done.returncode == 0, done.stderr
     assert f"total={len(FILES)}" in done.stderr
 
@@ -42,10 +42,10 @@ def test_every_file_of_the_project_is_well() -> None:
 )
 def test_a_mistake_is_shown(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
     """Or a change that is none, where nothing is `said`."""
-    shutil.copytree(FOLDER, tmp_path / FOLDER.relative_to(ROOT))
+    shutil.copytree(FOLDER, tmp_path / FOLDER.relative_to(CHECKOUT.root))
     path = tmp_path / file
     path.parent.mkdir(parents=True)
-    text = (ROOT / file).read_text()
+    text = (CHECKOUT.root / file).read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     done = lint(path, folder=tmp_path)

@@ -11,11 +11,11 @@ import pytest
 
 from tasks.toolchain import build_root
 from tasks.toolchain.build_root import Bind
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import run
 
-SERIES = sorted((ROOT / "patches").glob("*/series"))
+SERIES = sorted((CHECKOUT.root / "patches").glob("*/series"))
 LINUX_54 = os.environ.get("TCBUILD_LINUX_54", "")
 
 

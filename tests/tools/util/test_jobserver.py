@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.util import jobserver
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.jobserver import Jobserver
 from tasks.util.process import run
@@ -76,7 +76,7 @@ def test_without_a_plus_the_jobserver_of_make_is_out_of_reach(tmp_path: Path) ->
     (tmp_path / "Makefile").write_text(
         f"far:\n\t{sys.executable} -c '{say}'\nnear:\n\t+{sys.executable} -c '{say}'\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT.root)}
     for goal, expected in (("far", f"True {len(os.sched_getaffinity(0))}\n"), ("near", "False 7\n")):
         command = ["make", "-s", "-j7", goal]
         said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)

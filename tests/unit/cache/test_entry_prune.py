@@ -14,7 +14,7 @@ import pytest
 
 from tasks.cache.entry import archive_name, entries, entry_name, prune, put
 from tasks.cache.store import Folder, Refused
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.cacheentries import KEY, OTHER, content, damage, make, stored, taken
 
@@ -78,7 +78,9 @@ cache.put(cachestore.Folder(top / "store"), KEY, "kernel", top / "one", make(top
 @pytest.mark.parametrize("stop", ["archives", "entries"])
 def test_a_writer_killed_in_the_middle_leaves_no_entry(store: Folder, tmp_path: Path, stop: str) -> None:
     script = SLOW.format(stop=stop, top=str(tmp_path))
-    writer = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=CHECKOUT.root, stdout=subprocess.PIPE, text=True
+    )
     assert writer.stdout is not None
     with writer.stdout:
         assert writer.stdout.readline() == "now\n"

@@ -17,6 +17,7 @@ from tasks.config.settings import Settings
 from tasks.engine.database import SavedValues
 from tasks.origins.sources.file import FileSource
 from tasks.toolchain import build_root
+from tasks.util.checkout import CHECKOUT
 from tests.support.cacheentries import locked, make_checkout, settings_of
 from tests.support.settings import with_values
 
@@ -135,7 +136,7 @@ def test_folder_time_order_user_and_path_of_the_compiler_do_not(
     for path in there.rglob("*"):
         os.utime(path, (1, 1))
     (there / "kconfig/a.config").chmod(0o600)
-    monkeypatch.setattr(cache_task, "ROOT", there)
+    monkeypatch.setattr(CHECKOUT, "root", there)
     monkeypatch.setenv("HOME", "/somewhere")
     monkeypatch.setenv("CI", "1")
     monkeypatch.setenv("CFLAGS", "-O0")

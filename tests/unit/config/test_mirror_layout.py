@@ -10,6 +10,7 @@ import pytest
 
 from tasks.config import mirror_layout, profile
 from tasks.config.settings import Settings
+from tasks.util.checkout import CHECKOUT
 
 
 def test_the_profile_says_the_folder() -> None:
@@ -30,7 +31,7 @@ def test_the_root_says_it_where_the_profile_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, release: str
 ) -> None:
     loaded = replace(profile.load("tc11"), tcz="", extensions=())
-    monkeypatch.setattr(mirror_layout, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
     if text is not None:
         path = tmp_path / "rootfs/files/etc/os-release"
         path.parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ from tasks.config.settings import Settings
 from tasks.kernel import installed
 from tasks.origins.lock import Lock, LockedExtension
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.profiles import RELEASE, locked, profile_maker, up
 
@@ -163,7 +163,7 @@ def test_places_keep_the_profiles_order(make: Callable[..., Profile]) -> None:
     ],
 )
 def test_mistakes_in_a_profile_are_named(old: str, new: str, says: str, tmp_path: Path) -> None:
-    text = (ROOT / "profiles/tc11.toml").read_text()
+    text = (CHECKOUT.root / "profiles/tc11.toml").read_text()
     assert old in text
     (tmp_path / "x.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=says):

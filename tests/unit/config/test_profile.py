@@ -9,7 +9,7 @@ import pytest
 from tasks.config import profile
 from tasks.origins.lock import load_lock
 from tasks.origins.sources.file import FileSource
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.profiles import MINIMAL, minimal_checkout
 
@@ -23,7 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_profile_of_the_project_loads(name: str) -> None:
     loaded = profile.load(name)
     assert loaded.kernel.fragments
-    load_lock(ROOT / "profiles" / f"{name}.lock.toml")
+    load_lock(CHECKOUT.root / "profiles" / f"{name}.lock.toml")
 
 
 def test_tc11_is_all_from_mirrors() -> None:

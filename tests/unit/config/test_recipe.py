@@ -14,7 +14,7 @@ from tasks.config import plan, profile, recipe
 from tasks.origins.kinds.apt import AptOrigin
 from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.lock import Lock
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 
@@ -29,7 +29,7 @@ def extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "recipe.toml").write_text(
             f'deps = [{listed}]\n[info]\ntitle = "{name}"\ndescription = "d"\n'
         )
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     return tmp_path / "extensions"
 
 
@@ -89,9 +89,9 @@ def test_every_recipe_of_the_project_is_sound(name: str) -> None:
 def test_every_recipe_tells_of_a_circle_and_of_what_it_lacks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in (ROOT / "extensions").iterdir():
+    for folder in (CHECKOUT.root / "extensions").iterdir():
         shutil.copytree(folder, tmp_path / "extensions" / folder.name, symlinks=True)
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     path = tmp_path / "extensions" / name / "recipe.toml"
     whole = path.read_text()
     deps = ", ".join(f'"{dep}"' for dep in recipe.load(name).deps)

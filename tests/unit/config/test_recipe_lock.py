@@ -12,14 +12,14 @@ from tasks.config.profile import Extension, Profile
 from tasks.origins import origin_lock
 from tasks.origins.lock import Lock
 from tasks.origins.origin_lock import OriginFile, OriginLock
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 ONE = OriginFile("https://h/a.tgz", "a.tgz", "a" * 64, 3)
 
 
 def test_every_lock_of_the_project_is_of_its_recipe() -> None:
     """An entry that no origin has is one nobody looks at any more."""
-    for path in (ROOT / "extensions").glob("*/lock.toml"):
+    for path in (CHECKOUT.root / "extensions").glob("*/lock.toml"):
         made = recipe.load(path.parent.name)
         known = {origin.identity() for origin in recipe_lock.lockable_origins(made)}
         assert {file.origin for file in origin_lock.load(path).file} <= known, path
@@ -28,7 +28,7 @@ def test_every_lock_of_the_project_is_of_its_recipe() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     """Recipes: plain; new, of an archive; old or new; above -> new; top -> above, plain."""
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     archive = '[[origin]]\nkind = "archive"\nversion = "1"\nurls = ["https://h/{name}"]\n'
     recipes = {
         "plain": ("", ""),

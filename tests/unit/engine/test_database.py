@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.engine import database
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 DODO = """
 import sys
@@ -45,14 +45,14 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "dodo.py").write_text(DODO.format(root=str(ROOT)))
+        (folder / "dodo.py").write_text(DODO.format(root=str(CHECKOUT.root)))
         (folder / "zero").write_text("0")
         (folder / "keys").write_text("{'level': 1}")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         # Without bytecode files: two runs may be closer together than a second.
         command = [sys.executable, "-B", "-m", "tasks.engine.main", *words]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": str(CHECKOUT.root)}
         return subprocess.Popen(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

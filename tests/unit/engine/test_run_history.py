@@ -15,7 +15,7 @@ import pytest
 from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Recorder, Run
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.unit.engine.test_database import Project
 
 
@@ -125,7 +125,7 @@ def test_a_record_that_cannot_be_written_ends_no_build(project: Project) -> None
     done = subprocess.run(
         [sys.executable, "-B", "-m", "tasks.engine.main"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT.root)},
         capture_output=True,
         text=True,
         check=False,
@@ -264,9 +264,9 @@ def task_two():
 
 def test_tasks_side_by_side_overlap_in_the_record(tmp_path: Path) -> None:
     """By doit's own -n: each task waits for the other to have begun."""
-    (tmp_path / "dodo.py").write_text(DODO.format(root=str(ROOT)))
+    (tmp_path / "dodo.py").write_text(DODO.format(root=str(CHECKOUT.root)))
     command = [sys.executable, "-B", "-m", "tasks.engine.main", "-n", "2"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT.root)}
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
     )

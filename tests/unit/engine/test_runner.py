@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.sidebyside import Project, interrupt, processes, soon
 
 MANY_LINES = """
@@ -307,7 +307,7 @@ def waits(name):
     process = subprocess.Popen(
         [sys.executable, "-B", "-m", "tasks.engine.main"],
         cwd=project.folder,
-        env={**env, "COLUMNS": "200", "PYTHONPATH": str(ROOT)},
+        env={**env, "COLUMNS": "200", "PYTHONPATH": str(CHECKOUT.root)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import settings as config_settings
 from tasks.config.inputs import package_files, source_file, used_lock
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Paths, Settings
@@ -21,10 +20,10 @@ from tasks.kernel import source_tree
 from tasks.origins import apt, lock
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
 from tasks.origins.sources import AnySource
-from tasks.origins.sources import file as file_source
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -59,8 +58,8 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a profile `mine` that lives on mirrors, with everything in `tmp_path`."""
-    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
-    monkeypatch.setattr(file_source, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
+    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
     (tmp_path / "profiles").mkdir()
     mine = Profile(
         description="made up",

@@ -14,6 +14,7 @@ from tasks.config.profile import Extension, Profile
 from tasks.fetch import mirror_probe
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
 from tasks.origins.sources.http import HttpSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
@@ -26,7 +27,7 @@ CORE = LockedFile("11.x/core.gz", "3" * 64)
 def direct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No proxy, and a checkout and a cache of our own, in which all files of `tc` are locked."""
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(mirror_probe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
     monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "profiles").mkdir()
     pin(tmp_path, [SOURCE, BASE, CORE])

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import profile, recipe
-from tasks.config import settings as config_settings
+from tasks.config import profile
 from tasks.config.inputs import source_file
 from tasks.config.profile import Extension
 from tasks.config.settings import Paths, Settings
@@ -18,7 +17,7 @@ from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 from tests.support.settings import with_values
@@ -70,10 +69,10 @@ def two() -> Iterator[TinyCore]:
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """Return a function that makes settings of the project's tc11 profile on made-up mirrors."""
-    monkeypatch.setattr(config_settings, "ROOT", tmp_path)
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     (tmp_path / "profiles").mkdir()
-    tc11 = toml_schema.load(ROOT / "profiles/tc11.toml", profile.Profile)
+    tc11 = toml_schema.load(CHECKOUT.root / "profiles/tc11.toml", profile.Profile)
 
     def call(*mirrors: TinyCore, names: tuple[str, ...] = ("a",)) -> Settings:
         extensions = tuple(Extension(name, origin="upstream") for name in names)

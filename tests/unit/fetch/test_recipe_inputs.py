@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import recipe, recipe_lock
+from tasks.config import recipe_lock
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.fetch import recipe_inputs
 from tasks.origins import http
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 from tests.support.settings import with_values
@@ -74,7 +75,7 @@ def project(
     monkeypatch.setattr(http, "DELAYS", (0.0,))
     defaults = {"delays": (0.0,), "timeout": (2.0, 1.0)}
     monkeypatch.setattr(http.download, "__kwdefaults__", defaults)
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     with Mirror() as mirror:
         settings = make_settings()
         settings = replace(settings, profile=replace(settings.profile, extensions=()))

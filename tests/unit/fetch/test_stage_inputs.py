@@ -17,10 +17,10 @@ from tasks.config.sources import Core, Image
 from tasks.fetch import stage_inputs
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
-from tasks.origins.sources import file as file_source
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
@@ -111,7 +111,7 @@ def test_a_tree_of_another_source_is_not_the_one_wanted(settings: Settings) -> N
 def test_a_file_of_this_machine_is_never_brought(
     settings: Settings, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_source, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
     kernel = replace(settings.profile.kernel, source=FileSource(path="linux.tgz"), base="base.config")
     images = (Image("localhost/tool:1", FileSource(path="tool.tar")),)
     settings = replace(settings, profile=replace(settings.profile, kernel=kernel, images=images))

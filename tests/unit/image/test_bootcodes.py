@@ -14,6 +14,7 @@ from tasks.config.settings import Settings
 from tasks.extensions import build
 from tasks.image import bootcodes
 from tasks.origins.lock import Lock, LockedExtension
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import both
 
@@ -34,7 +35,7 @@ def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     for name, text in RECIPES.items():
         (tmp_path / "extensions" / name).mkdir(parents=True)
         (tmp_path / "extensions" / name / "recipe.toml").write_text(text + INFO)
-    monkeypatch.setattr(recipe, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
 
     def call(*extensions: Extension, codes: tuple[str, ...] = ("cde",), also: str = "plain") -> list[str]:
         loaded = profile.load("tc11")

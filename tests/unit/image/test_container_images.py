@@ -18,7 +18,7 @@ from tasks.origins.lock import Lock, LockedExtension, LockedFile
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support import oci
 from tests.support.settings import both
@@ -66,7 +66,7 @@ DECLARED = '[[images]]\nname = "localhost/tool:1"\nsource = { kind = "file", pat
 def test_mistakes_in_a_declaration_are_named(old: str, new: str, says: str, tmp_path: Path) -> None:
     assert old in DECLARED
     path = tmp_path / "x.toml"
-    path.write_text((ROOT / "profiles/apt.toml").read_text() + DECLARED.replace(old, new))
+    path.write_text((CHECKOUT.root / "profiles/apt.toml").read_text() + DECLARED.replace(old, new))
     with pytest.raises(UserError) as caught:
         toml_schema.load(path, Profile)
     assert says in str(caught.value)
@@ -192,7 +192,7 @@ class TestImporter:
             (tmp_path / "extensions" / name).mkdir(parents=True)
             content = f'{text}[info]\ntitle = "t"\ndescription = "d"\n'
             (tmp_path / "extensions" / name / "recipe.toml").write_text(content)
-        monkeypatch.setattr(recipe, "ROOT", tmp_path)
+        monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
         self.check(Extension("top"))
 
     def test_none(self) -> None:

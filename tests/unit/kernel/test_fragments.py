@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tasks.config.settings import Settings
 from tasks.kernel.fragments import (
-    FOLDER,
     Request,
     apply_requests,
     config_line,
@@ -25,6 +24,7 @@ from tasks.kernel.fragments import (
     read_fragment,
     same_value,
 )
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
 
@@ -124,7 +124,7 @@ def test_any_content_is_read_or_refused_as_a_user_error(content: bytes) -> None:
 
 def test_our_own_fragments_are_well_formed() -> None:
     assert {"qemu", "containers", "ext3-xattr"} <= set(known_fragments())
-    for path in FOLDER.glob("*.config"):
+    for path in CHECKOUT.kconfig.glob("*.config"):
         requests = read_fragment(path)
         assert requests
         assert not find_conflicts(requests)
@@ -134,7 +134,11 @@ def test_fragments_are_found_by_name_or_path(make_settings: Callable[..., Settin
     own = tmp_path / "own.config"
     own.write_text("")
     settings = with_values(make_settings(), fragments=("qemu", str(own), "kconfig/qemu.config"))
-    assert fragment_files(settings.profile) == [FOLDER / "qemu.config", own, FOLDER / "qemu.config"]
+    assert fragment_files(settings.profile) == [
+        CHECKOUT.kconfig / "qemu.config",
+        own,
+        CHECKOUT.kconfig / "qemu.config",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.kernel import kconfig
-from tasks.kernel.fragments import FOLDER, Request
+from tasks.kernel.fragments import Request
 from tasks.origins.sources.file import FileSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import both, with_values
 
@@ -87,7 +88,7 @@ def test_the_base_is_a_name_in_kconfig_or_a_file(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = make_settings()
-    assert kconfig.base_file(settings.paths, settings.profile) == FOLDER / "base-x86_64.config"
+    assert kconfig.base_file(settings.paths, settings.profile) == CHECKOUT.kconfig / "base-x86_64.config"
     own = tmp_path / "own"
     own.write_text("CONFIG_A=y\n")
     assert kconfig.base_file(*both(with_kernel(settings, base=FileSource(path=str(own))))) == own

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.kernel import killed_build
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 MAKEFILE = """
 all: early.o late.o
@@ -49,7 +49,10 @@ def killed(build: Path) -> None:
         "    subprocess.run(['make', '-s', '-C', sys.argv[1]], check=True)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(build)], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", code, str(build)],
+        cwd=CHECKOUT.root,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
     )
     while not (build / "half").exists():
         assert process.poll() is None

@@ -19,7 +19,7 @@ import pytest
 
 from tasks.origins import http
 from tasks.origins.http import download
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.progress import Progress
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -418,7 +418,7 @@ def test_ctrl_c_of_a_real_process(mirror: Mirror, final: Path) -> None:
     part = final.with_name("file.part")
     process = subprocess.Popen(
         [sys.executable, "-c", script, f"{mirror.url}/file", str(final)],
-        cwd=ROOT,
+        cwd=CHECKOUT.root,
         stderr=subprocess.PIPE,
         text=True,
     )

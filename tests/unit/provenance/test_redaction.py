@@ -10,7 +10,7 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.provenance import redaction
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.settings import with_values
 
 HASH = "$6$salt$" + "a" * 86
@@ -63,15 +63,15 @@ def test_folders_of_the_machine_get_names(
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
     settings = make_settings()
-    values = {"output": settings.paths.output, "cache": settings.paths.cache, "root": ROOT}
+    values = {"output": settings.paths.output, "cache": settings.paths.cache, "root": CHECKOUT.root}
     assert redaction.command(settings.paths, line.format(**values)) == shown.format(**values)
 
 
 def test_the_output_folder_counts_before_the_checkout_it_lies_in(
     make_settings: Callable[..., Settings],
 ) -> None:
-    settings = with_values(make_settings(), output=ROOT / "artifacts" / "apt")
+    settings = with_values(make_settings(), output=CHECKOUT.root / "artifacts" / "apt")
     assert (
-        redaction.command(settings.paths, f"x {ROOT}/artifacts/apt/y {ROOT}/z")
+        redaction.command(settings.paths, f"x {CHECKOUT.root}/artifacts/apt/y {CHECKOUT.root}/z")
         == "x ${OUTPUT}/y ${CHECKOUT}/z"
     )

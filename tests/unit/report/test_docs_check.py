@@ -19,7 +19,7 @@ from tasks.origins import kinds
 from tasks.report import docs, docs_check
 from tasks.report.docs_check import Block
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 README_LINES = 150
 PAGES = docs_check.pages()
@@ -45,10 +45,10 @@ def test_the_documents_are_true() -> None:
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (CHECKOUT.root / "README.md").read_text()
     assert len(text.splitlines()) <= README_LINES
-    index = (ROOT / "docs/index.md").read_text()
-    for page in (ROOT / "docs").rglob("*.md"):
+    index = (CHECKOUT.root / "docs/index.md").read_text()
+    for page in (CHECKOUT.root / "docs").rglob("*.md"):
         assert f"](docs/{page.name})" in text
         assert page.name == "index.md" or f"]({page.name})" in index
 
@@ -56,10 +56,10 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     command = ["properdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *command], cwd=CHECKOUT.root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = {page.stem for page in (ROOT / "docs").rglob("*.md")}
+    pages = {page.stem for page in (CHECKOUT.root / "docs").rglob("*.md")}
     assert pages <= {page.stem for page in (tmp_path / "site").glob("*.html")}
     # A page needs no other host to be shown.
     for page in (tmp_path / "site").glob("*.html"):
@@ -78,7 +78,7 @@ def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
             toml_schema.build(entry, secrets.Allow, place, "allow")
     else:
         assert block.about == "profile"
-        base = toml_schema.read_toml(ROOT / "profiles/apt.toml")
+        base = toml_schema.read_toml(CHECKOUT.root / "profiles/apt.toml")
         made = toml_schema.build(inheritance.merged(base, data), profile.Profile, place, "")
         for extension in made.extensions:
             if extension.alternative:
@@ -91,7 +91,7 @@ def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
 def test_toml_files_of_worked_examples_fit_the_schemas(pair: tuple[Path, Block]) -> None:
     data, kind = tomllib.loads(pair[1].text), pair[1].about.split("/")[0]
     if kind == "profiles":
-        base = toml_schema.read_toml(ROOT / "profiles" / f"{data['inherit']}.toml")
+        base = toml_schema.read_toml(CHECKOUT.root / "profiles" / f"{data['inherit']}.toml")
         toml_schema.build(inheritance.merged(base, data), profile.Profile, named(pair), "")
     else:
         assert kind == "extensions"
@@ -110,8 +110,8 @@ def test_the_marks_say_what_a_test_can_do() -> None:
 
 
 def test_the_pages_list_every_key_kind_and_variable() -> None:
-    profiles, recipes = ((ROOT / f"docs/{name}.md").read_text() for name in ("profiles", "recipes"))
-    caches, reference = ((ROOT / f"docs/{name}.md").read_text() for name in ("caches", "reference"))
+    profiles, recipes = ((CHECKOUT.root / f"docs/{name}.md").read_text() for name in ("profiles", "recipes"))
+    caches, reference = ((CHECKOUT.root / f"docs/{name}.md").read_text() for name in ("caches", "reference"))
 
     def lacking(text: str, *schemas: type) -> list[str]:
         names = [field.name for schema in schemas for field in dataclasses.fields(schema)]
@@ -131,10 +131,10 @@ def test_the_pages_list_every_key_kind_and_variable() -> None:
 
 
 def test_the_architecture_lists_every_package_in_the_order_of_the_contract() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
+    text = (CHECKOUT.root / "docs/architecture.md").read_text()
     listed = re.findall(r"^\| `([a-z]+)` \|", text, re.MULTILINE)
-    assert set(listed) == {path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py")}
-    contract = toml_schema.read_toml(ROOT / "pyproject.toml")["tool"]["importlinter"]["contracts"][0]
+    assert set(listed) == {path.parent.name for path in (CHECKOUT.root / "tasks").glob("*/__init__.py")}
+    contract = toml_schema.read_toml(CHECKOUT.root / "pyproject.toml")["tool"]["importlinter"]["contracts"][0]
     for layer in reversed(contract["layers"]):
         row = re.findall("[a-z]+", layer)
         assert set(listed[: len(row)]) == set(row)
@@ -142,8 +142,8 @@ def test_the_architecture_lists_every_package_in_the_order_of_the_contract() -> 
 
 
 def test_troubleshooting_quotes_messages_that_exist() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "tasks").rglob("*.py"))
-    text = (ROOT / "docs/troubleshooting.md").read_text()
+    code = "\n".join(path.read_text() for path in (CHECKOUT.root / "tasks").rglob("*.py"))
+    text = (CHECKOUT.root / "docs/troubleshooting.md").read_text()
     titles = re.findall(r"^### (.*)", text, re.MULTILINE)
     quoted = [span for title in titles for span in title.split("`")[1::2]]
     assert len(quoted) > 20
@@ -161,7 +161,7 @@ NO_MARK = "a code block has no mark: add run, not run, file, check, output, or t
 
 def wrong(text: str) -> list[str]:
     """Return what is wrong with a page of that text, without page and line."""
-    page = ROOT / "docs/page.md"
+    page = CHECKOUT.root / "docs/page.md"
     found = docs_check.mistakes({page: text}, [*docs.declared(), *documented()], variables.VARIABLES)
     return [line.split(": ", 1)[1] for line in found]
 

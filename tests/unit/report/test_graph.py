@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 import pytest
 
 from tasks.report import graph
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.tasknodes import node
 
 TASKS = {
     item.name: item
     for item in (
-        node("kernel", ("/o/vmlinuz64",), (str(ROOT / "kconfig/a.config"),)),
+        node("kernel", ("/o/vmlinuz64",), (str(CHECKOUT.root / "kconfig/a.config"),)),
         node("tcz:x", ("/o/x.tcz",), (), subtask_of="tcz"),
         node("tcz:y", ("/o/y.tcz",), (), subtask_of="tcz"),
         node("iso", ("/o/i.iso",), ("/o/vmlinuz64", "/o/x.tcz")),

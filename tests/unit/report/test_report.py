@@ -15,7 +15,7 @@ from tasks.kernel import kconfig
 from tasks.kernel.fragments import Request
 from tasks.report import report
 from tasks.report.sizes import CodeSize, Size
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tests.support.settings import with_values
 from tests.support.tasknodes import node
 
@@ -38,7 +38,7 @@ def task(name: str, *reasons: Reason, made: str = "", start: float = 1000.0) -> 
 
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
-    return with_values(make_settings(), output=ROOT / "artifacts" / "apt")
+    return with_values(make_settings(), output=CHECKOUT.root / "artifacts" / "apt")
 
 
 def test_causes_are_what_no_task_of_the_run_made(settings: Settings) -> None:

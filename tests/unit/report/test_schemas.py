@@ -14,7 +14,7 @@ from tasks.config.recipe import Recipe
 from tasks.report import schemas
 from tasks.report.schemas import SCHEMAS, TomlKind
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.profiles import MINIMAL
 from tests.unit.config.test_profile import MISTAKES
@@ -52,7 +52,9 @@ def test_no_other_schema_is_committed() -> None:
     assert set(schemas.FOLDER.iterdir()) == {kind.path for kind in SCHEMAS}
 
 
-@pytest.mark.parametrize(("kind", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+@pytest.mark.parametrize(
+    ("kind", "path"), FILES, ids=[str(path.relative_to(CHECKOUT.root)) for _, path in FILES]
+)
 def test_every_file_names_its_schema_and_fits_it(kind: TomlKind, path: Path) -> None:
     text = path.read_text()
     first = text.splitlines()[0]

@@ -10,7 +10,7 @@ from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
 from tasks.toolchain import launcher
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 def test_the_launcher_is_the_first_word(
@@ -29,4 +29,4 @@ def test_the_launcher_is_the_first_word(
     icecc = with_table(Compiler("icecc", scheduler="a"))
     assert kbuild.of_profile(icecc).argv[-1] == "HOSTCC=icecc gcc"
     wrapper = words(Compiler("sccache")).split()[0]
-    assert Path(wrapper).is_file() and wrapper.startswith(str(ROOT))
+    assert Path(wrapper).is_file() and wrapper.startswith(str(CHECKOUT.root))

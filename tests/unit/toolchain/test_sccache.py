@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,6 @@ def test_paths_below_the_output_become_relative_for_sccache(
     (tools / "sccache").chmod(0o755)
     words = [word.replace("{0}", str(base)) for word in arguments.split()]
     env = {"PATH": f"{tools}:/usr/bin:/bin", "TCBUILD_BASE": str(base), "SCCACHE_SERVER_PORT": "1"}
-    argv = [str(ROOT / "tasks/toolchain/sccache-relative"), "gcc", *words]
+    argv = [str(CHECKOUT.root / "tasks/toolchain/sccache-relative"), "gcc", *words]
     got = subprocess.run(argv, cwd=where, env=env, capture_output=True, text=True, check=True).stdout
     assert got.splitlines() == ["gcc", *(word.replace("{0}", str(base)) for word in expected.split())]

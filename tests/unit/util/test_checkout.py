@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder
 
 
 def test_the_checkout_holds_dodo() -> None:
-    assert (ROOT / "dodo.py").is_file()
+    assert (CHECKOUT.root / "dodo.py").is_file()
 
 
 def test_the_first_variable_that_is_set_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_an_interrupt_ends_children_and_grandchildren(tmp_path: Path) -> None:
         f"run(['sh', '-c', 'sleep {marker} & echo started > {tmp_path}/started; wait'])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=checkout.ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], cwd=checkout.CHECKOUT.root, stderr=subprocess.PIPE, text=True
     )
     while not (tmp_path / "started").exists():
         assert process.poll() is None

@@ -13,13 +13,13 @@ from packaging.requirements import Requirement
 
 from tasks import bootstrap
 from tasks.util import host, python_packages
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.python_packages import normalized
 from tests.support.cacheentries import PYPROJECT, locked
 
-DIRECT = python_packages.requirements(ROOT)
-LOCKED = python_packages.read_lock(ROOT / python_packages.LOCK)
+DIRECT = python_packages.requirements(CHECKOUT.root)
+LOCKED = python_packages.read_lock(CHECKOUT.root / python_packages.LOCK)
 EXTRAS = sorted(DIRECT.keys() - {""})
 # Only run, never imported.
 PROGRAMS = {"import-linter", "mypy", "ruff", "taplo"}
@@ -37,11 +37,11 @@ def test_the_lock_has_what_pyproject_names(extra: str) -> None:
 def test_every_pin_has_hashes_and_belongs_to_something() -> None:
     assert LOCKED
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\n$", pin.text) for pin in LOCKED)
-    assert python_packages.pins(ROOT, EXTRAS) == LOCKED
+    assert python_packages.pins(CHECKOUT.root, EXTRAS) == LOCKED
 
 
 def test_the_lock_names_no_package_index() -> None:
-    text = (ROOT / python_packages.LOCK).read_text()
+    text = (CHECKOUT.root / python_packages.LOCK).read_text()
     assert set(re.findall(r"--[a-z-]+", text)) == {"--hash"}
     assert not re.search(r"://|\.(org|com|net|io|dev)\b", text)
 
@@ -65,14 +65,14 @@ def needed_by(lines: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("extra", ["", *bootstrap.TESTS], ids=lambda extra: extra or "building")
 def test_what_is_taken_of_the_lock_is_enough(extra: str) -> None:
-    taken = {pin.name for pin in python_packages.pins(ROOT, [extra] if extra else [])}
+    taken = {pin.name for pin in python_packages.pins(CHECKOUT.root, [extra] if extra else [])}
     needed = needed_by(DIRECT[""] + DIRECT[extra])
     assert needed <= taken
     assert len(needed) > len(DIRECT[""])
 
 
 def test_building_needs_nothing_of_tests_and_lists() -> None:
-    building = {pin.name for pin in python_packages.pins(ROOT)}
+    building = {pin.name for pin in python_packages.pins(CHECKOUT.root)}
     assert {"doit", "requests", "certifi", "zstandard"} <= building
     assert not building & {normalized(Requirement(line).name) for extra in EXTRAS for line in DIRECT[extra]}
     assert len(building) * 4 < len(LOCKED)
@@ -93,7 +93,10 @@ def imported(paths: list[Path]) -> set[str]:
 
 
 def test_pyproject_names_all_that_is_imported_and_nothing_else() -> None:
-    tasks, tests = [ROOT / "dodo.py", *(ROOT / "tasks").rglob("*.py")], list((ROOT / "tests").rglob("*.py"))
+    tasks, tests = (
+        [CHECKOUT.root / "dodo.py", *(CHECKOUT.root / "tasks").rglob("*.py")],
+        list((CHECKOUT.root / "tests").rglob("*.py")),
+    )
     named = {extra: {normalized(Requirement(line).name) for line in DIRECT[extra]} for extra in DIRECT}
     assert imported(tasks) == named[""] | named["sbom"]
     unused = set().union(*named.values()) - imported(tasks + tests) - PROGRAMS

@@ -16,7 +16,7 @@ from tasks.provenance.reproduce import reproduce as reproduce_reproduce
 from tasks.provenance.reproduce import variations
 from tasks.provenance.reproduce.reproduce import copy_checkout
 from tasks.provenance.reproduce.variations import Start
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import run
 
@@ -94,9 +94,9 @@ def checkout(
     (folder / "files").mkdir(parents=True)
     (folder / "dodo.py").write_text(DODO.format())
     # The other user may not be let into the folder of this checkout.
-    shutil.copytree(ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CHECKOUT.root / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     run(["git", "init", "-q", folder])
-    monkeypatch.setattr(reproduce_reproduce, "ROOT", folder)
+    monkeypatch.setattr(CHECKOUT, "root", folder)
     settings = make_settings()
     (settings.paths.cache / "downloads").mkdir(parents=True)
     made = Checkout(folder, settings)

@@ -16,7 +16,7 @@ from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.kinds.npm import NpmOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 APT = {"kind": "apt", "packages": ["p"]}
@@ -40,7 +40,7 @@ def test_the_kind_decides_what_an_origin_is(table: dict[str, Any], kind: type[Or
 
 
 def test_every_module_of_a_kind_is_in_the_union() -> None:
-    folder = ROOT / "tasks/origins/kinds"
+    folder = CHECKOUT.root / "tasks/origins/kinds"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
     assert {kind.__module__.rpartition(".")[2] for kind in kinds.ALL} == modules
     assert set(toml_schema.kinds(kinds.ALL)) == modules

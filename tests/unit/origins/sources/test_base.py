@@ -13,13 +13,12 @@ from tasks.config.settings import Settings
 from tasks.origins import sources
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
 from tasks.origins.sources import AnySource
-from tasks.origins.sources import file as file_source
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.base import Access, Material, Source
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
 from tasks.util import toml_schema
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 
@@ -37,7 +36,7 @@ def access(make_settings: Callable[..., Settings]) -> Access:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(file_source, "ROOT", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
     return tmp_path
 
 
@@ -76,7 +75,10 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any], words: str) -> N
 
 
 def test_every_module_of_a_kind_is_in_the_union() -> None:
-    modules = {path.stem for path in (ROOT / "tasks/origins/sources").glob("*.py")} - {"__init__", "base"}
+    modules = {path.stem for path in (CHECKOUT.root / "tasks/origins/sources").glob("*.py")} - {
+        "__init__",
+        "base",
+    }
     assert set(toml_schema.kinds(sources.ALL)) == modules
 
 
