@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tasks of tcbuild.  This file only declares them; the code they run is in `tasks/`.
 
 Every task names the files it reads and writes; doit runs a task if one of them changed.

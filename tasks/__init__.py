@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The stages of tcbuild, one module each; `dodo.py` only declares tasks from them."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Install what a machine lacks to run tcbuild.  `./doit` calls it; it needs only python3.
 
 System packages come from the apt sources of the machine, Python packages from the index that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Shared by all tiers: a clean environment, and settings in a temporary folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Entries of the shared cache: the files that a task made, stored under the digest of its inputs.
 
     entries/KEY.json            the manifest: names the archive and every file in it

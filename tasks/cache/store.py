@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stores of the shared cache: a folder, a web server, or a storage that fsspec has a driver for.
 
 A store keeps named files (`entries/KEY.json`, `archives/SHA256.tar.zst`) and does not look into

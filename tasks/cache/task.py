@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tasks that restore their results from the shared cache, or build them and store them there.
 
 `shared` wraps a task of dodo.py.  The key of its entry is the sha256 of everything that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find paths that two extensions both contain; the loading order would decide between them.
 
 tce-load does not replace existing paths (`cp -ais`).  Of two files at one path, the file loaded

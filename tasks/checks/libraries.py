@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check that an extension finds all shared libraries that it needs on the running system.
 
 The extension itself, its dependencies and the base root are searched.  The error for a missing

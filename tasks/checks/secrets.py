@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Scan the content of images, logs and manifests for secrets.
 
 tasks/checks/secrets.toml holds the patterns.  The checkout's secrets.toml holds the allowed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The commands of tcbuild: they inspect, compare and explain, and make no part of the image.
 
 A command that needs built files (`qemu`, `sbom`) is a task in dodo.py.

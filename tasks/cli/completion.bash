@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Completion of tcbuild's ./doit in bash:  source <(./doit completion bash)
 # The accepted words stand in artifacts/.completion, which is written again when a file that
 # declares tasks has changed.  So a key press does not run doit.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Completion of `./doit` in bash and zsh: the scripts, and the list of words that they read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Completion of tcbuild's ./doit in zsh:  source <(./doit completion zsh)
 # The accepted words stand in artifacts/.completion, which is written again when a file that
 # declares tasks has changed.  So a key press does not run doit.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit doctor`: check whether this machine and the cache are fit to build, and say how to fix each fault.
 
 Each check looks at one thing.  A check that raises is reported as a warning, so that the other

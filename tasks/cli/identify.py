@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit check FILE`: say what a file is, whether it boots as a kernel, and if not, what to use instead.
 
 `grub_answer` says where GRUB's `error: invalid magic number` comes from.  The answers of ISOLINUX

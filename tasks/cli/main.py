@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The one entry: `./doit`, `doit` and `python -m doit` in a checkout all run `main`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run the project's own tests and benchmarks, and show their output unchanged."""
 
 from __future__ import annotations

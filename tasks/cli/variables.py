@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The variables of the command line, the options of tasks and commands, and the settings made of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table `[compiler]` of a profile: the compiler launcher and the compile farm.
 
 These settings do not change the build result.  A task stays up to date when the launcher or

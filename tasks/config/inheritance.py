@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Inheritance of profiles: `inherit = "NAME"` at the top of a profile.
 
 Tables are merged key by key, but a table of another `kind` replaces the inherited one.  A value

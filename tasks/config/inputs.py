@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The inputs of a profile: their lock entries and their files in the cache.
 
 This module does not use the network.  `tasks/fetch/stage_inputs.py` fetches missing files.

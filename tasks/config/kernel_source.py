@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The identity of the kernel tree's source, and whether the tree is unpacked.
 
 This module reads stamps in the tree and the used lock.  It reads no fetched file.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tiny Core's layout of extensions on a mirror: `RELEASE.x/ARCH/tcz`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """All extensions of a profile: from recipes, from upstream, and from the kernel's modules.
 
 A `.dep` file names the extensions that one needs, one a line, as tce-load's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Profiles: one describes one image, its kernel, extensions and boot menu.
 
 `profiles/NAME.toml` is checked against the dataclasses here.  A lock holds the exact

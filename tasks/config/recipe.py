@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extension recipes: `extensions/NAME/recipe.toml` and the files beside it."""
 
 from __future__ import annotations

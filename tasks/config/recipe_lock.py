@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The locks of recipes, and the files of a recipe's origins in them.
 
 A recipe's lock, `extensions/NAME/lock.toml`, is committed beside the recipe.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one run works on, divided by what it touches: folders, a profile, the network.
 
 A function takes the parts that it needs, so that its arguments tell what it can touch.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tables of a profile that use sources: the core and container images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table `[system]` of a profile: host name, start commands, users, backup.
 
 tcbuild appends the changed files to corepure64.gz as one more archive; the base stays as it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The base class of all commands of `./doit`, and doit's own commands made with it.
 
 `BaseCommand` adds to doit's `Command` and `DoitCmdBase`: options before and after names,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """doit's database of finished tasks, opened only when needed, and the values that a task depends on.
 
 doit writes its database when a run ends.  A killed run (out of memory, a CI job's time limit)

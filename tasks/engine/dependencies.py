@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """doit's dependency manager, which writes the record of a task at once and keeps reasons."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find and print why tasks would run: `./doit explain`."""
 
 from __future__ import annotations

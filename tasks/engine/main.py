@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """doit's main program with our commands: `python -m tasks.engine.main` in a folder with a dodo.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reasons why a task runs, as data for `explain`, for run records and for the report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Print doit's events: one line a task with its time, errors as text and hint."""
 
 from __future__ import annotations

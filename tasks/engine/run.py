@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The `run` command, which doit also uses if the first word is no command: `./doit iso`."""
 
 from __future__ import annotations

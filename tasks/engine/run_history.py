@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Records of runs, task by task: `runs/TIME.jsonl` beside doit's database.
 
 A record is JSON Lines: one line when the run starts its first task, one when a task begins,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One run at a time in an output folder: a second one waits for the first."""
 
 from __future__ import annotations

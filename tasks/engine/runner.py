@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs tasks in parallel, at most as many as `-n` allows and the jobserver has slots.
 
 The `run` command uses this runner in place of doit's parallel runners.  Those mix the output of

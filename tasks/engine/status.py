@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The list of running tasks: a live line on a terminal, a plain line every half minute in CI."""
 
 from __future__ import annotations

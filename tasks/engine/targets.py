@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check whether the targets of a task are unchanged since its last success.
 
 doit compares the content of a task's inputs, but for its targets it checks only that they exist.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Functions with which `dodo.py` declares tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A task in a process of its own, parallel to others.  Its output is kept until it ends.
 
 The process is a fork of the runner, so that actions find the same state as in a run without

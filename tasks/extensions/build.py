@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Build extensions: NAME.tcz and its side files .dep, .md5.txt, .info and .list.
 
 A .tcz is a squashfs of paths below `/`, with 4 KiB blocks and no xattrs, as Tiny Core's page

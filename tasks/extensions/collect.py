@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Collect the files of an extension from its origins.
 
 Each origin unpacks its files into a folder.  The keys `keep`, `drop`, `rename` and `join` of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit tcz:tree`: the dependencies of extensions as a tree with sizes."""
 
 from __future__ import annotations

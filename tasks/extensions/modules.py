@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sort the kernel's modules as Tiny Core does: into the core and into extensions.
 
 kconfig/modules.toml puts modules into groups.  A group becomes NAME-RELEASE.tcz with its modules

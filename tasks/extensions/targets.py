@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files of extensions, for the targets and file_dep of tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions of the mirrors: copied unchanged, with a list of their paths."""
 
 from __future__ import annotations

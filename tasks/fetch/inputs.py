@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fetch stage: fetch the inputs of a profile into the cache and verify them.
 
 It writes their exact versions and sha256 to the used lock (`artifacts/PROFILE/lock.toml`).

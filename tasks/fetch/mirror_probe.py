@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """profile=auto: choose Tiny Core's own sources if a mirror answers, else the machine's apt."""
 
 from __future__ import annotations

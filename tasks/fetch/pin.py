@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pin a profile's sources and upstream extensions that are not locked yet.
 
 Only `./doit lock` uses this module.  tasks/origins/mirrors.py checks a file of a mirror when

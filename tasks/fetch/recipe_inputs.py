@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit fetch:NAME` and `./doit lock:NAME`: the origins of one recipe, except those of kind apt.
 
 Only `lock:NAME` downloads a file whose sha256 is not locked.  A locked sha256 changes only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fetch the inputs of one stage into the cache: the first action of the stage's task.
 
 Each function fetches the locked inputs of one kind of stage.  It skips files that the cache

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Unpack archives, and write nothing outside the target folder.
 
 A tar archive is read twice.  The first pass reads every member's header (ustar, pax and

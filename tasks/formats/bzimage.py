@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check that a file is a complete, bootable x86-64 kernel (bzImage).
 
 A bzImage (Documentation/arch/x86/boot.rst) has two parts: the real-mode setup of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Detect, decompress and make compressed streams in the formats of the kernel.
 
 The formats and magics are those of the kernel's lib/decompress.c.  A kernel payload is one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check container images in tar archives, and return the digest that containerd will store.
 
 Two formats are supported, as in containerd: the OCI image layout (image-spec,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read and write cpio archives as the kernel unpacks them.
 
 Formats are "newc" (070701) and, only for reading, "crc" (070702).  The kernel's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Control data and versions of Debian packages: deb-control(5), deb-version(7)."""
 
 from __future__ import annotations

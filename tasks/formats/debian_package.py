@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Unpack Debian packages (.deb, deb(5)) after checking their members."""
 
 from __future__ import annotations

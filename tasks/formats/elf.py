@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read ELF files: kernel modules, and the shared libraries that programs need.
 
 pyelftools parses the files.  A file may be damaged or no ELF file, so every access goes

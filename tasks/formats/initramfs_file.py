@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read a core file: its archives, and the file system that the kernel unpacks from them.
 
 `corepure64.gz` is `rootfs64.gz` followed by `modules64.gz`.  Each archive has its own

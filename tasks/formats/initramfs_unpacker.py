@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A model of the kernel's initramfs unpacker, init/initramfs.c.
 
 The kernel unpacks archives one over the other into a file system in memory, so the result of

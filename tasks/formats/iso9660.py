@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find the files of an ISO image by their offsets, without unpacking the image.
 
 `xorriso -exec report_lba` (xorriso(1)) reports the first block, the number of blocks of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The layout of an ISO: the offsets of its files, and the areas outside all files.
 
 xorriso only lists the directory tree.  Files are read from the ISO at the offsets that it

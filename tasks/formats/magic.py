@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Find a file's type by its first bytes, for files that people boot by mistake.
 
 Each `FileType` has a description and a hint what to do instead.  Sources of the magics:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """npm-shrinkwrap.json: which packages a package depends on, and where each is installed.
 
 npm's documentation, "package-lock.json", lockfileVersion 2 and 3.

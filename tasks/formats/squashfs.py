@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Read squashfs images with sqfs2tar, which needs no root."""
 
 from __future__ import annotations

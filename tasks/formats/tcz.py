@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tiny Core extensions: their names, the files beside a .tcz, and .dep files."""
 
 from __future__ import annotations

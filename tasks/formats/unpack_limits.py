@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Limits on what an archive may unpack to.  An archive above a limit is a bomb, or damaged.
 
 MAX_RATIO is far above the ratios of real inputs: a kernel source in xz has 10, and the

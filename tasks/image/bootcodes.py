@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bootcodes that extensions need.
 
 A recipe declares its own; tasks/image/bootcodes.toml lists those of upstream extensions.

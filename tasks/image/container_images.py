@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Container images that the image carries beside the extensions.  The guest imports them at boot.
 
 `images.lst` lists them.  It lies in `cde/images/` or `tce/images/` with the tars.  A line has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A disk image with an EFI partition, an ext3 partition with tce/, and GRUB for BIOS and UEFI.
 
 The build needs no root, mounts or loop devices: all parts are plain files.  `sfdisk` writes the

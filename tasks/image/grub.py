@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """GRUB for UEFI (an EFI program in a FAT image) and for BIOS (the first sectors of a disk).
 
 `grub-install` needs a mounted disk and root.  `grub-mkimage` writes the same images as files.

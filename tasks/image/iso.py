@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A hybrid ISO that boots from CD and from a USB stick, by BIOS (isolinux) and by UEFI (GRUB).
 
 The layout is that of Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mirror: a flat, static tree of extensions for any web host or net drive.
 
     index.html              a page to browse and search the mirror

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mirror's index.html: a page to browse and search its extensions.
 
 The page needs no network and no other file.  It shows everything without scripts; the script in

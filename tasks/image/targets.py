@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files of an image and of a mirror, for the targets and file_dep of tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """core.gz: the initramfs of Tiny Core, one or more cpio archives in one file.
 
 Existing archives stay byte for byte.  Additions go into archives behind them.  Nothing here

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions inside the initramfs, in the two ways that Tiny Core supports.
 
 Extracted (ezremaster's third place): the extension's files lie in `/`.  The file

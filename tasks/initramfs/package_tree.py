@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A cache of one folder that takes long to fill.  Copies of it are hard links to its files."""
 
 from __future__ import annotations

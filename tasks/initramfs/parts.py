@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of a core file: small archives, compressed one by one and cached for the next build.
 
 The kernel unpacks any number of archives one after the other, so a core need not be one stream.

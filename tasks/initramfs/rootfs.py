@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """rootfs64.gz: the small root of a profile that is built from apt packages.
 
 The programs come from packages and the boot scripts from `rootfs/files/`.  The rules in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compile the kernel and its modules in the build folder; `tasks/kernel/install.py` installs them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A kernel source that is a local folder, which its owner edits: `source = { kind = "file" }`.
 
 The folder is copied once.  Later runs copy only the edited files, so that `make` compiles only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Config fragments: read them strictly, find conflicts, apply them to a config.
 
 A fragment is a piece of `.config` (kernel Documentation/kbuild/kconfig.rst): lines

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files of the checkout that a profile's kernel is made from."""
 
 from __future__ import annotations

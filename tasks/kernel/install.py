@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Install the built kernel below the output folder, and check the result.
 
 The kernel's own `make install` and `make modules_install` install it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run the kernel's own make, with the same arguments in every stage.
 
 Values that would differ from build to build are fixed, as the kernel's

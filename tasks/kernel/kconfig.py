@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stage kconfig: merge the fragments onto the base config, and check that every line took effect.
 
 Writes `kconfig/` in the output folder: `base.config` (by a task of its own, as it does not

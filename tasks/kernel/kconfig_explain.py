@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Explain with the kernel's own Kconfig engine why requested config lines did not take effect.
 
 `kconfig/explain.c` is compiled against the tree's scripts/kconfig, and runs where

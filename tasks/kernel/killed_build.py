@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Remove the half-written objects of a killed make, which the next make would link.
 
 A make that is stopped removes the target it is writing.  A make that is killed (kill -9, out

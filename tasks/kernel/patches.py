@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Patch series on the kernel tree: applied in order, reverted in reverse order.
 
 `patches/SERIES/series` lists one patch file a line, as quilt does.  The tree keeps a copy of

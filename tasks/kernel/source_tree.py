@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel tree: the unpacked and patched source.
 
 A shared cache may hold the configuration and the kernel; 1.5 GB of source would then be

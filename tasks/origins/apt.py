@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packages from the machine's own apt sources, verified by apt's signatures and by a lock.
 
 Only apt's configuration names the mirrors.  A lock holds names, versions and hashes, so it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Download one file over http(s) from a list of mirrors; verify it before it gets its final name.
 
 The bytes received so far lie beside the final name as `NAME.part`, and the next try

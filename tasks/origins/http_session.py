@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The session of all http requests: it follows only allowed redirects.
 
 A locked sha256 verifies a file wherever it comes from.  Redirects are restricted all the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locks: the exact inputs of a profile, and their paths in the cache.
 
 A profile's lock is TOML: the arrays `package`, `file` and `extension`, each entry with a sha256.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files of plain http mirrors: download locked files, or files that are not locked yet.
 
 Only `./doit lock` downloads files that are not locked.  It checks a file against the md5 that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lock of a recipe's origins: `extensions/NAME/lock.toml`.
 
 TOML: the array `file`, each entry with the identity of its origin, a name, a sha256 and a size.

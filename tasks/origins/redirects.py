@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The key `redirects` of profiles and recipes: the hosts that a mirror may redirect to."""
 
 from __future__ import annotations

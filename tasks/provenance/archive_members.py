@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lists of the members of archives, as a manifest has them."""
 
 from __future__ import annotations

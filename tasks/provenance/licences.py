@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The licences that inputs declare, as SPDX expressions.
 
 A .deb declares them in a machine-readable copyright file (Debian's copyright-format 1.0).  Other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Writing of manifests: `inputs.manifest.json` before the build, `IMAGE.manifest.json` with an image.
 
 The early manifest is written after everything is fetched, and again before the kernel is

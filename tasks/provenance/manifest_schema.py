@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The schema of manifests: the inputs, tools, commands and outputs of an image.
 
 The file is JSON; the dataclasses here are its schema, checked like that of profiles.  The same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The materials of an image, for its manifest: fetched inputs, files of the checkout, tools.
 
 Nothing here needs the network or a finished build.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Package URLs of inputs (the purl specification, package-url.github.io)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit rebuild --from MANIFEST`: build an image again from the inputs of its manifest.
 
 It copies tcbuild's own files to a folder, writes a lock there with the manifest's versions and

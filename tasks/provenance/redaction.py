@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Removal of secrets and machine folders from the values of a manifest.
 
 Passwords can be guessed offline against a profile's password hash.  So a manifest has only a

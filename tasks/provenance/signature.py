@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Detached signatures by an SSH key (ssh-keygen(1), `-Y`) or a minisign key (minisign(1)).
 
 A signature is a file beside the signed file: `FILE.sig` or `FILE.minisig`.  The tools read secret

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Provenance: an in-toto Statement v1 with a SLSA Provenance v1 predicate, made from a manifest.
 
 Formats: in-toto attestation framework, spec/v1/statement.md; SLSA v1.0, provenance.md.  The

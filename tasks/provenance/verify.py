@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit verify ISO`: check an ISO and its parts against its manifest; offline, without root.
 
 The manifest itself is trusted only if a key verifies its signature.  Without a key, the check

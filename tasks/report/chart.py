@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables and small charts of the report, as HTML and SVG with classes that the page styles.
 
 Sizes in a chart are per cents or SVG units, never style attributes: the page's content security

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The generated parts of the documents: a diagram of the pipeline and a table of the commands.
 
 The diagram shows the tasks and the files that pass between them.  The table lists all commands

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Check of the documents: links, commands, options, variables, paths, code blocks.
 
 The documents are the Markdown files at the top of the checkout and in docs/.  A mark is an

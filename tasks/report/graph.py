@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit graph`: the graph of the tasks; its edges are the files that pass between them.
 
 Formats: `dot` (Graphviz), `mermaid` (as in the documents), `svg` (laid out by Graphviz).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit report`: one HTML page about the build: times, reasons, sizes, configuration, tasks.
 
 Its sources are the records of runs (tasks/engine/run_history.py), the files in the output folder

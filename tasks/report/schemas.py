@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The JSON Schemas of the TOML files that people edit.
 
 `./doit docs` writes them to tasks/config/schemas/.  A TOML file names its schema in its first

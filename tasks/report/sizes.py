@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit size`: the sizes of all built parts, and their changes.
 
 Current sizes come from the output folder, earlier sizes from the records of runs

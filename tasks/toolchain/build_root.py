@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The toolchain of the kernel: the compiler of this machine, or one in a build root.
 
 `toolchains/NAME.toml` describes a toolchain.  A build root is a Debian release

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A compile farm of distcc hosts (distcc(1), distccd(1)).
 
 distcc preprocesses on this machine and sends the text to a host.  If that fails, it compiles on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The common parts of compile farms: their settings for make, and the probe of a host.
 
 A farm must make the same bytes as this machine.  distcc and icecc preprocess on this machine

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A compile farm of icecc: a scheduler, a daemon on each host, and a daemon here for the build.
 
 icecc sends this machine's compiler to the hosts, packed by icecc-create-env(1), so they need no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The identity of this machine's compiler: tasks that compile are outdated when it changes."""
 
 from __future__ import annotations

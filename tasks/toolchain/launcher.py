@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The compiler launcher of a profile: a compiler cache, a compile farm, or none.
 
 A launcher has two parts.  The command for CC= and HOSTCC= is the same in every call of make.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Prepare the profile's toolchain and launcher, before a stage runs the kernel's make.
 
 Only this module installs programs and makes build roots; the others of this package use them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sccache: a server that compiles and caches objects, and a client that sends it the commands.
 
 A server does not change its settings while it runs, so each build starts its own.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The two folders of tcbuild: the checkout (which holds `dodo.py`) and the user's cache folder."""
 
 from __future__ import annotations

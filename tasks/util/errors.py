@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The errors that a user sees, and their translation into one line and an exit code."""
 
 from __future__ import annotations

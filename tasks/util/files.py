@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files that are either whole or absent, and the names of unfinished files.
 
 Each temporary file or folder in a folder of tcbuild is called `.NAME.XXXXXXXX.part`: NAME is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tools that tcbuild needs on the machine, as host.toml lists them.  Only this module reads that file.
 
 host.toml maps groups of tools (`build`, `vm`, `test`, ...) to tables: a program, or an

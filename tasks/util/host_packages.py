@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Install Debian packages on this machine by apt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTML pages in one file: a Jinja template, and a policy that forbids to load anything else."""
 
 from __future__ import annotations

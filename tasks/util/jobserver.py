@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One jobserver for all programs that run at the same time, so that they share the processors.
 
 The protocol is GNU make's (its manual, "POSIX Jobserver Interaction"): each started

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """JSON Schemas of the dataclasses that tasks/util/toml_schema.py checks TOML files against.
 
 An editor with Taplo (in VS Code the extension Even Better TOML) reads such a schema and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The messages of a run for a person: lines of progress and warnings, on standard output.
 
 All modules below the command line use `logger`.  Commands whose result is a text print it.

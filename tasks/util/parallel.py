@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Call one function for many items in a few threads.
 
 The function should mostly wait, or release Python's global lock.

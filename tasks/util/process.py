@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The one process runner.
 
 Every program tcbuild starts goes through `run`: an argument list (never a shell

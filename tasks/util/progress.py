@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Progress of long work: a tqdm bar on a terminal, plain periodic lines in CI."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python packages that tcbuild needs, as pyproject.toml and requirements.lock name them.
 
 pyproject.toml (PEP 621) names what the code imports: `dependencies` for building, and extras.

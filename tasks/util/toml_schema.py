@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """TOML files checked against frozen dataclasses, with errors that name file, key and expectation.
 
 A dataclass is the schema: its fields are the allowed keys, their annotations the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Digests of content that a check has passed, so that only new content is checked."""
 
 from __future__ import annotations

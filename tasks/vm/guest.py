@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run a guest in QEMU and control it over its serial console.
 
 The guest's own shell reports the exit status of every command.  A kernel panic, the end of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Virtual machines and their QEMU command lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Boot the built image: interactively (`doit qemu`), or as a test (`doit qemu:test`)."""
 
 from __future__ import annotations

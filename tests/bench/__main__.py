@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit bench`: measure tcbuild and its peers, and print the table."""
 
 from __future__ import annotations

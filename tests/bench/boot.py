@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Boot one machine under TCG until its shell's prompt: `python -m tests.bench.boot bios ISO`,
 or `... direct KERNEL CORE BOOTCODES`.  Started by the bench, which measures it.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the time of our steps grows with the number of extensions.
 
 Each extension is two tiny files of its own: what is left is what tcbuild, mksquashfs and

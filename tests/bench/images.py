@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows of the image: ours against the shell pipeline, mkosi, and a boot by hand.
 
 The shell pipeline is what is written in every guide to remastering: `find | cpio | gzip -9` of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows of the kernel: ours against bare make and tuxmake on the same tree.
 
 All build out of one source tree, each in a folder of its own, from the same .config, with the

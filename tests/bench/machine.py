@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a table was measured on: machine, load, versions of all programs that took part."""
 
 from __future__ import annotations

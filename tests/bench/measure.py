@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Measure rows of the table: our command and its peers in turn, several times.
 
 Turn by turn (A B C A B C ...): on a machine that others use too, what slows one slows all.

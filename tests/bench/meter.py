@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Run one command and write what it and all it started cost, as JSON.
 
 Started as `python3 -I -S meter.py REPORT COMMAND...`, once for each measurement, so that the

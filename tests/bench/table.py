@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table: ratios first, then medians with their spread, then the targets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A checkout of its own to measure in, with a cache of its own, thrown away afterwards."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What can happen: work to be done, and something that goes wrong in the middle of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """At random moments something goes wrong; one plain `./doit iso` afterwards gives the same ISO.
 
 $TCBUILD_FAULTS says how many (20), $TCBUILD_SEED which; `./doit faults` sets both.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A small real profile in a checkout of its own, built once; what the faults happen to.
 
 Its kernel is a tiny one, compiled from the part of the built image's source that it needs;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What no input may do: raise anything but `UserError`, hang, or write outside its folder."""
 
 from __future__ import annotations

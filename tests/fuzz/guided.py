@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fuzzing led by coverage: libFuzzer by atheris looks for inputs that reach new lines of a parser.
 
     python -m tests.fuzz.guided NAME RUNS FOLDER

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Damage, as a hypothesis strategy: a good input with some bytes changed, moved, cut or repeated."""
 
 from __future__ import annotations

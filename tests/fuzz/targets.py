@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every parser of input that others write, with good inputs to start from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Damaged input to every parser: `./doit fuzz` gives them as many as asked for, the tests a few."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the tools and vm tiers stand on: the image that `./doit` has built."""
 
 from __future__ import annotations

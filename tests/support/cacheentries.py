@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Entries of a shared cache, made and spoilt for tests."""
 
 from __future__ import annotations

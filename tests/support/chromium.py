@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real browser for tests: headless Chromium, driven by Selenium."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """containerd 1.4 and runc 1.0 of Debian 11, from the mirror that build roots come from."""
 
 from __future__ import annotations

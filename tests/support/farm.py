@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A compile farm in network namespaces, and a program of many files, built as kbuild builds.
 
 The hosts are real daemons, each in a network namespace of its own behind a veth pair

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of a made-up image, for tests of its bills of materials."""
 
 from __future__ import annotations

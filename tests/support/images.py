@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Small ELF files and bzImages made byte by byte, with any field wrong on demand.
 
 Nothing here uses the code under test: offsets stand here a second time, from the

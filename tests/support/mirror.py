@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mirror on the loopback interface, with faults that can be switched on per path."""
 
 from __future__ import annotations

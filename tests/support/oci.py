@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Container images made on the spot, as the files of an archive: an OCI layout, or `docker save`'s.
 
 Written from the specifications (image-spec: image-layout.md, manifest.md, config.md;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Made-up profiles and locks for tests that read or plan one."""
 
 from __future__ import annotations

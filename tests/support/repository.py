@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An apt repository of tiny packages on the loopback interface, and an apt that knows only it."""
 
 from __future__ import annotations

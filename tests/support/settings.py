@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Settings like others, but for some values."""
 
 from __future__ import annotations

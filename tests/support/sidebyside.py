@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A folder with a small dodo file, whose tasks run side by side as those of the real one do."""
 
 from __future__ import annotations

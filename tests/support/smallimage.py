@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A small ISO in the layout of tcbuild's, made by the real tools, and its manifest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Squashfs images made by the real program."""
 
 from __future__ import annotations

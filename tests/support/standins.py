@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs in place of those that cannot be had here, compiled from C: real ELF files that do
 as little of the real ones' work as scripts and checks can see."""
 

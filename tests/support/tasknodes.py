@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tasks as doit has them, for tests of what reads a list of tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a Tiny Core mirror holds, in its real layout, with content made here.
 
 `TinyCore` fills a `Mirror`: what is not asked for is a 404, as there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random trees of archive members for hypothesis: every type, odd names, hard links."""
 
 from __future__ import annotations

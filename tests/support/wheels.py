@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Python packages made on the spot, and checkouts that are locked to them: setups without an index."""
 
 from __future__ import annotations

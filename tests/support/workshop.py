@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A checkout's extensions/, a base root and packages made here, to build extensions from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Shared by the tools tier: where extensions are built."""
 
 from __future__ import annotations

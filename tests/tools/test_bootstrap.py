@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What `./doit` installs of Python: by hash, only what a command needs, and once."""
 
 from __future__ import annotations

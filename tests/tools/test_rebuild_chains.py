@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A second checkout: the same bytes, nothing to do twice, and each change its own chain.
 
 The compiler cache of the first build serves the second one, so that what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Profile tc11 against a mirror of our own: lock, fetch, modules, extensions, core and ISO.
 
 The kernel is the one `./doit iso` has built, put where the `kernel` task would have it

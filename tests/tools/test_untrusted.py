@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions and archives from elsewhere that bring what they should not, with the real tools."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit` on machines that lack things, and with words that make no sense."""
 
 from __future__ import annotations

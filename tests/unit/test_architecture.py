@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The order of the packages, as pyproject.toml declares it, held by import-linter."""
 
 from __future__ import annotations

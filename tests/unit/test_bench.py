@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The benchmarks' harness measures right; what it measures is no test."""
 
 from __future__ import annotations

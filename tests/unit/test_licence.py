@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import ROOT
+from tasks.util.checkout import CHECKOUT
 
 NAME = re.compile(r"SPDX-License-Identifier: (\S+)")
 SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", "doit")
@@ -29,20 +29,20 @@ TEXTS = {"MIT": "MIT", "GPL-2.0": "GPL-2.0-only", "GPL-2.0-only": "GPL-2.0-only"
 def sources() -> list[str]:
     """Return the paths of git's source files, those that are new included."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, text=True, check=True).stdout
     return sorted(
         path
         for path in listed.splitlines()
         if any(fnmatch.fnmatchcase(Path(path).name, pattern) for pattern in SOURCES)
         and not any(fnmatch.fnmatchcase(path, pattern) for pattern in OTHERS)
-        and (ROOT / path).is_file()
+        and (CHECKOUT.root / path).is_file()
     )
 
 
 @pytest.mark.parametrize("path", sources())
 def test_every_source_file_names_its_licence(path: str) -> None:
     """In one of its first lines, behind `#!` or what an editor reads."""
-    head = "\n".join((ROOT / path).read_text().splitlines()[:FIRST_LINES])
+    head = "\n".join((CHECKOUT.root / path).read_text().splitlines()[:FIRST_LINES])
     wanted = "GPL-2.0-only" if path in KERNEL else "MIT"
     found = [TEXTS[name] for name in NAME.findall(head)]
     assert found == [wanted], f"put a comment with SPDX-License-Identifier: {wanted} at the top"
@@ -50,13 +50,13 @@ def test_every_source_file_names_its_licence(path: str) -> None:
 
 def test_licences_and_their_texts_belong_together() -> None:
     """Each licence that LICENSE speaks of has its text, and no text is there for nothing."""
-    assert {path.stem for path in (ROOT / "LICENSES").iterdir()} == set(TEXTS.values())
-    licence = (ROOT / "LICENSE").read_text()
-    mit = (ROOT / "LICENSES/MIT.txt").read_text()
+    assert {path.stem for path in (CHECKOUT.root / "LICENSES").iterdir()} == set(TEXTS.values())
+    licence = (CHECKOUT.root / "LICENSE").read_text()
+    mit = (CHECKOUT.root / "LICENSES/MIT.txt").read_text()
     assert licence.startswith(mit)
     assert "GPL-2.0-only" in licence.removeprefix(mit)
     assert "Copyright (c) 2026 the tcbuild authors" in mit
     assert "GNU GENERAL PUBLIC LICENSE\n                       Version 2, June 1991" in (
-        (ROOT / "LICENSES/GPL-2.0-only.txt").read_text()
+        (CHECKOUT.root / "LICENSES/GPL-2.0-only.txt").read_text()
     )
     assert all(path in licence for path in (*KERNEL, "patches/"))

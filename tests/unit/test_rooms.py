@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tests stand in the rooms of the modules: every module has its test, every test its module."""
 
 from __future__ import annotations

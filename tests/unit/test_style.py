@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The project's own rules, as tests: linters, types, sizes, pins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit` asks tasks/bootstrap.py for what the words of a command need, and only when it must."""
 
 from __future__ import annotations

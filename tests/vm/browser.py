@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the vm tests do with a real browser: open a page, wait for it, type, click."""
 
 from __future__ import annotations

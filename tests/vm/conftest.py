@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What several of the vm tests boot."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of Tiny Core's contract boot: guests, extensions and disks made on the spot."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ISO boots by every firmware, its menu works, and what goes wrong in a guest is said."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """code-server in a guest, used by a real browser through a forwarded port.
 
 The folder that is edited is the source of a running container.

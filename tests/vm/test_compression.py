@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A core compressed in the other ways the built kernel knows boots as the default one does."""
 
 from __future__ import annotations

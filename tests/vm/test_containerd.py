@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """containerd from its extension, its data on ext3: it runs containers, and it commits them.
 
 Committing is what the `ext3-xattr` fragment is for: containerd's differ asks every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The root of the `apt` profile keeps Tiny Core's contract: users, bootcodes, tools, persistence.
 
 Every check is a command in a booted guest.

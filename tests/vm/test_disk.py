@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The disk image boots by both firmwares and keeps what was written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Offline images: carried on ISO and disk image, imported by containerd's start script, once."""
 
 from __future__ import annotations

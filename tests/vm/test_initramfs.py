@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The model of the unpacker against the kernel itself: random archives, every name compared.
 
 The guest lists what it found; tasks/formats/initramfs_unpacker.py must have said exactly that, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """tce-load and tce-setup in a booted guest: by hand, from the initramfs, a disk, a disc."""
 
 from __future__ import annotations

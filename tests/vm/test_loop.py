@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The loop: edit a file, build, and the image stands in containerd's store and runs.
 
 No registry and no network; at the end a registry in the same guest, for push=true.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A guest that gets its extensions from what `./doit mirror` wrote, over a plain web server.
 
 One boot with the network finds, downloads, loads and uses them, and meets all that can

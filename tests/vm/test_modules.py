@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kernel modules in extensions: tce-load brings them, and modprobe finds them in a running guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The power goes while the guest writes to its ext3 disk: all it had committed is there afterwards."""
 
 from __future__ import annotations

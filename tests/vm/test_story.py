@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The story this tool comes from: containerd asks ext3 for `security.capability`.
 
 Two kernels that differ in the `ext3-xattr` fragment alone, the same core.gz, the

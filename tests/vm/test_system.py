@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a profile says of the running system holds in the guest: names, commands, passwords, files."""
 
 from __future__ import annotations

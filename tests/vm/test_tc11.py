@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Profile tc11 whole, on a mirror of our own: from `lock` to a kernel, and an ISO that boots.
 
 The kernel tree is what this machine can reach: the one in $TCBUILD_LINUX_54, or that of the

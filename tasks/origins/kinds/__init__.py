@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kinds of origins in a recipe, one module each.
 
 To add a kind, write a module with a dataclass derived from `LockedOrigin` (or from `Origin`, if

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Origins of kind `apt`: files of Debian packages, from the machine's own apt sources.
 
 The profile's lock holds the packages; `./doit fetch` fetches them (tasks/origins/apt.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Origins of kind `archive`: a tar archive or a single file that upstream releases.
 
 If upstream publishes a checksum file (output of sha256sum), the file is checked against it

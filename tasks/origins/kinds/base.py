@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The base classes of all kinds of origins: common keys of a recipe, and the methods of a kind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Origins of kind `npm`: a package and the tree of packages it depends on.
 
 The package defines that tree: every `npm-shrinkwrap.json` in it lists packages by their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Origins of kind `wheel`: the files of a Python wheel.
 
 pip downloads the wheel from the index that this machine's settings name (pip's configuration

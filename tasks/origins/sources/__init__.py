@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The sources of a profile's files: the kernel's source, a base config, core archives, images.
 
 Each kind has one module.  To add a kind, write a module with a dataclass derived from `Source`,

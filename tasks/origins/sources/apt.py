@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sources of kind `apt`: a Debian package from the machine's own apt sources."""
 
 from __future__ import annotations

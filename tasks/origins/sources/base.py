@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The base class of all kinds of sources: find lock entries, pin, fetch and describe a source."""
 
 from __future__ import annotations

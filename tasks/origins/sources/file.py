@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sources of kind `file`: a file or an unpacked tree of this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sources of kind `http`: a file below the profile's mirrors."""
 
 from __future__ import annotations

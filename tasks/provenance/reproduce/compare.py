@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The first difference between two builds of one file: the member, and the offset in it.
 
 It opens ISO images, cores, extensions, kernels, modules and disk images.  Of any other file it

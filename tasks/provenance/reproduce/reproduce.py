@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit reproduce`: prove that the results do not depend on user, place and time of the build.
 
 It copies the checkout twice and builds each copy with `./doit`, the second one in a different

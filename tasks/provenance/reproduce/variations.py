@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The variations between the two builds of `./doit reproduce`.
 
 Each variation changes the command, the environment or the folder of the second build.  If this

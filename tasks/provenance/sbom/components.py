@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The components of a bill of materials: kernel, core and extensions, each with its materials."""
 
 from __future__ import annotations

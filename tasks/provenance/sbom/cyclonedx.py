@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Software bills of materials: CycloneDX 1.6 and SPDX 2.3 as JSON, validated before they are written.
 
 The libraries come from the two projects: cyclonedx-python-lib, which includes the official JSON

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The SPDX 2.3 document of an image (spdx.github.io/spdx-spec/v2.3), by spdx-tools."""
 
 from __future__ import annotations

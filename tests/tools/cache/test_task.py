@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The shared cache at real places (a folder, a WebDAV server, an S3 server), under a real doit.
 
 What passes through it is an extension made by mksquashfs, and a file made of that.

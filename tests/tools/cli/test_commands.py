@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The words of the command line, as a person types them: options, help, unknown names, a broken stdout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Completion in real shells: what bash offers and puts on the line, what zsh shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions made by the real mksquashfs from real packages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Wheels by the real pip from a folder of wheels, and what `./doit` says of recipes without a lock."""
 
 from __future__ import annotations

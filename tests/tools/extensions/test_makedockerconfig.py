@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """makedockerconfig under BusyBox's ash and under a plain POSIX shell: what it writes, and what it shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The modules of the real kernel, split by the real depmod and mksquashfs."""
 
 from __future__ import annotations

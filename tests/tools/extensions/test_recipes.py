@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The project's recipes of upstream releases, with stand-ins of the same layout on a mirror.
 
 Upstream itself is not asked: what is tested is that a recipe finds everything in an archive

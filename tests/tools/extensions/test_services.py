@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The start scripts of BuildKit and faasd, run by BusyBox's ash with BusyBox's own tools.
 
 Every absolute path in the scripts is moved below a folder of the test; the daemons are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Upstream extensions that bring devices and set-id programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fetch stage of a profile that lives on apt, with the real apt and dpkg-deb."""
 
 from __future__ import annotations

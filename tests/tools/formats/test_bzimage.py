@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel that tcbuild built is a valid vmlinuz; its neighbours in the build folder are not.
 
 TCBUILD_BZIMAGE=FILE puts another image under test.

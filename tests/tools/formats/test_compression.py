@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Streams made by the real programs, read here; streams made here, read by the real programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Debian packages, unpacked by the real programs: hostile and damaged ones are refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Modules and libraries of real programs, held against modinfo(8) and ldd(1)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The start of an ISO 9660 image."""
 
 from __future__ import annotations

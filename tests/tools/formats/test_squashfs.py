@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Squashfs images: bombs and damage, with the real tools."""
 
 from __future__ import annotations

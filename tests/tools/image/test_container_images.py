@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Offline images on real ISOs and disk images, and archives as skopeo writes them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The built mirror: against what its extensions really hold, as Tiny Core's tools read it, in a browser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Core files and other people's programs: GNU cpio, the kernel's gen_init_cpio, the packers."""
 
 from __future__ import annotations

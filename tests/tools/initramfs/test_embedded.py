@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions made by the real mksquashfs, put into the initramfs."""
 
 from __future__ import annotations

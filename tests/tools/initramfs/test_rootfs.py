@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The boot scripts in real BusyBox, and the archive made from real packages."""
 
 from __future__ import annotations

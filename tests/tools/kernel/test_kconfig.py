@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kconfig stage on real kernel trees, with the kernel's own Kconfig engine.
 
 The tree of the `apt` profile is taken from artifacts/, or fetched and unpacked.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Patch series on a tree: applied in order, taken back in reverse, nothing half done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel tree with a shared cache: stamps at once, the tree when somebody needs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The real apt against a repository of tiny packages on the loopback interface."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What archives hold, as a manifest lists it: squashfs images and cores made by the real tools."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The manifest, the bills of materials and the provenance of the image that `./doit` built."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a manifest says of the checkout, with the real git."""
 
 from __future__ import annotations

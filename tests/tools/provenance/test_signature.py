@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Signatures by the real ssh-keygen and minisign: only the right key's is accepted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit verify`: what was changed in an ISO is found, wherever it is, and named."""
 
 from __future__ import annotations

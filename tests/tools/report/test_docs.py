@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The documents' code blocks, run in a copy of the checkout, page by page, in their order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The report of the built image, by the command and in a browser; sizes and graph by the real tools."""
 
 from __future__ import annotations

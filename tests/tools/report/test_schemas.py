@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The schemas in Taplo, which editors ask: it finds them by the files' first lines."""
 
 from __future__ import annotations

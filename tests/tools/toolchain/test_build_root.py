@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Build roots with the real bubblewrap and mmdebstrap; the kernel patches with the real patch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A farm of two real distcc hosts: work reaches both, and the bytes are those made here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A farm of icecc: a scheduler and two real daemons, which get the compiler from here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compiler caches: hits survive another folder, and come from a store on the network."""
 
 from __future__ import annotations

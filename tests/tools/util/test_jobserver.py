@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real makes under one jobserver: as many jobs as it allows, never more, and no token lost for long."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit cache:list` and `./doit cache:prune`: sizes, ages, and what they say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Entries of the shared cache: whole or refused, whatever happened to their bytes."""
 
 from __future__ import annotations

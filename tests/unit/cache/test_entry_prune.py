@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many writers of a shared cache, killed ones, and what pruning keeps."""
 
 from __future__ import annotations

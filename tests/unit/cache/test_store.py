@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Places to keep a shared cache in: a folder, and what fsspec has drivers for (its own memory, here)."""
 
 from __future__ import annotations

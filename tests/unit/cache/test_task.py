@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tasks that ask the shared cache: what a cache, good or bad, can do to a build."""
 
 from __future__ import annotations

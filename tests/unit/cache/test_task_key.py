@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Keys of the shared cache: all that counts changes them, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions that bring the same path: found in listings, judged by what they really hold."""
 
 from __future__ import annotations

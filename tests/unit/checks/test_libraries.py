@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Libraries an extension needs, and who brings what is missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Secrets of every kind are found where they are, and nothing else is taken for one.
 
 They are put together here: none stands in this file as it would be found.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The words that a shell may complete."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The doctor on a machine that lacks this and that: it names what, says how to fix it, and goes on."""
 
 from __future__ import annotations

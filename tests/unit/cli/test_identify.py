@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`doit check`: every kind of file gets its name, its reason and a way out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What GRUB answers, and the search for the right file beside a wrong one."""
 
 from __future__ import annotations

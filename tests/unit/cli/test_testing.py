@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The project's own tests, run by a task: what they end with is told."""
 
 from __future__ import annotations

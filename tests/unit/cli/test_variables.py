@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The variables of the command line and the settings they lead to."""
 
 from __future__ import annotations

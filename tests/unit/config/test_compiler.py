@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table [compiler]: what it may say, what the command line changes, and what farms tell."""
 
 from __future__ import annotations

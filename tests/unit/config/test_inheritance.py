@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Profiles on top of other profiles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the extensions lie on a mirror."""
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def test_the_root_says_it_where_the_profile_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, release: str
 ) -> None:
     loaded = replace(profile.load("tc11"), tcz="", extensions=())
-    monkeypatch.setattr(CHECKOUT, "root", tmp_path)
+    monkeypatch.setattr(CHECKOUT, "rootfs", tmp_path / "rootfs")
     if text is not None:
         path = tmp_path / "rootfs/files/etc/os-release"
         path.parent.mkdir(parents=True)

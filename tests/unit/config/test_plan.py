@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which extensions a profile is made of."""
 
 from __future__ import annotations

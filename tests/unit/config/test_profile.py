@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Profiles: what is read of them, and which mistakes are named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Recipes: their schema, their files, and what they depend on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which recipes are locked, and which are left out for want of a lock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Host name, start commands, users and backup of a profile, laid over somebody's base."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """doit's memory task by task, and `explain`: a small dodo file, run as a person would."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reasons: what a person reads of them, and that a record keeps all of them."""
 
 from __future__ import annotations

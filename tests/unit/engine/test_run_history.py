@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Records of runs: what a real run of doit leaves, also when it is killed; bad records; sharing."""
 
 from __future__ import annotations

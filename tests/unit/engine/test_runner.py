@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tasks side by side: whole blocks of output, all tasks' records, and nothing left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether what a task has made is still as it made it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The words dodo.py declares tasks with."""
 
 from __future__ import annotations

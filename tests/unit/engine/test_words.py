@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The words of the command line: options before and after names, unknown names."""
 
 from __future__ import annotations

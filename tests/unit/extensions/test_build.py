@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an extension needs before it is packed: owners, the .info file, the base root."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which files of an origin go where, and the errors for files that were not fetched."""
 
 from __future__ import annotations

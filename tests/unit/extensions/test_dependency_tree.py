@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The printed tree of a profile's extensions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sorting a kernel's modules into the core and into extensions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files that extensions consist of, as tasks name them."""
 
 from __future__ import annotations

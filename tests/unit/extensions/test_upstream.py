@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The extensions taken from mirrors: what is missing or damaged is named."""
 
 from __future__ import annotations

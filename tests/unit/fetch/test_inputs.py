@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The fetch stage with a mirror, a cache and files of this machine; no apt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """profile=auto against mirrors that answer, that do not, and that hang."""
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ BASE = LockedFile("11.x/config", "2" * 64)
 CORE = LockedFile("11.x/core.gz", "3" * 64)
 
 
+APT = profile.load("apt")
+
+
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No proxy, and a checkout and a cache of our own, in which all files of `tc` are locked."""
@@ -46,7 +50,7 @@ def mirrors() -> Iterator[list[Mirror]]:
 
 def profiles(*urls: str) -> dict[str, Profile]:
     """The project's apt profile, and one that lives on mirrors."""
-    apt = profile.load("apt")
+    apt = APT
     kernel = replace(apt.kernel, source=HttpSource(path=SOURCE.path), base=HttpSource(path=BASE.path))
     core = replace(apt.core, archives=(HttpSource(path=CORE.path),), packages=(), rootfs=False)
     return {
@@ -114,7 +118,7 @@ def test_one_mirror_is_spoken_of_as_one(mirrors: list[Mirror]) -> None:
 
 def test_without_a_profile_on_mirrors_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     forbid_sockets(monkeypatch)
-    only = {"apt": profile.load("apt")}
+    only = {"apt": APT}
     assert mirror_probe.choose(only, offline=False) == ("apt", "no other profile is declared")
 
 

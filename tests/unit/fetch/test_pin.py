@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit lock` and `./doit fetch` against a mirror laid out as Tiny Core's, sound and broken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit lock:NAME` and `./doit fetch:NAME` against a mirror, sound and broken."""
 
 from __future__ import annotations

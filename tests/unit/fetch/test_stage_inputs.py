@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The step before a stage fetches its inputs, and only missing ones; no apt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Archives that unpack well, and archives made to do harm."""
 
 from __future__ import annotations

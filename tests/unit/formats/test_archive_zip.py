@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Zip archives: what is written, and what is refused before it could leave the folder."""
 
 from __future__ import annotations

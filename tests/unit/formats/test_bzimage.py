@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A bzImage passes whole; with any one thing wrong it is refused, and the message says which."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The setup header and the PE header, read field by field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compressed streams: found, undone one at a time, refused when damaged, made reproducibly."""
 
 from __future__ import annotations

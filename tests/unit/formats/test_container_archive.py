@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Image archives: what is whole is read as containerd reads it, and each kind of damage is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """cpio archives: what is written is read back, the bytes are fixed, damage is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Debian's control data and versions, as deb-control(5) and deb-version(7) have them."""
 
 from __future__ import annotations

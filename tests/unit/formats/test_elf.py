@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Modules and shared libraries, from small ELF files made byte by byte."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A core file as it is listed."""
 
 from __future__ import annotations

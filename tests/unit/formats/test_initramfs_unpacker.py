@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The model of the kernel's unpacker, case by case.
 
 Every expectation here was also seen in a booted kernel; tests/vm/test_initramfs.py

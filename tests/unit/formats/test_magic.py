@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files told apart by their first bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an npm-shrinkwrap.json says is to be installed, and where."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The .dep file of an extension."""
 
 from __future__ import annotations

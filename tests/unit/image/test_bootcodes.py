@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Bootcodes that extensions need: which extension needs which, and when tcbuild warns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Images of a profile: how they are declared, checked, listed and laid out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """GRUB's files: what is filled in, and the sectors BIOS starts from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A mirror: its databases, release and page, and what it refuses."""
 
 from __future__ import annotations

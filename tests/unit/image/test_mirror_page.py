@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The page of a mirror: what it shows and what it lets through."""
 
 from __future__ import annotations

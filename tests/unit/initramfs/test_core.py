@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """core.gz: archives one after the other, overlays, modules, and the whole stage."""
 
 from __future__ import annotations

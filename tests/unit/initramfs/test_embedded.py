@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions in the initramfs: dependencies, boot files, /tmp/builtin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A kept folder that is given out as hard links, and filled again when its inputs change."""
 
 from __future__ import annotations

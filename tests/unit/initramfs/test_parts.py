@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of a core: what the kernel unpacks from them; their content alone decides the bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The rules of the apt profile's root, on small made-up packages."""
 
 from __future__ import annotations

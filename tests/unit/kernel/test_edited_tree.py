@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A kernel tree that somebody edits: what is noticed, what is copied, what make will see."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fragments: read strictly, laid over a config, compared with what came of it."""
 
 from __future__ import annotations

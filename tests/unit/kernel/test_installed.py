@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel that was built: its release, and the modules for the core."""
 
 from __future__ import annotations

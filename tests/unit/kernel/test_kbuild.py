@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The arguments and the environment that make is always called with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kconfig stage without a kernel tree: refusals, report and diff."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Explanations of missed lines, from records as kconfig/explain.c prints them."""
 
 from __future__ import annotations

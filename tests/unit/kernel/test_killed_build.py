@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A killed make: what it wrote last is made again, what it wrote before is kept."""
 
 from __future__ import annotations

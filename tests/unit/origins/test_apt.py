@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What apt says, read; and packages that need no apt because they are in the cache."""
 
 from __future__ import annotations

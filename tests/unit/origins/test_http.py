@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Downloads from mirrors that behave, and from mirrors that do not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where a mirror may send a download, and where not."""
 
 from __future__ import annotations

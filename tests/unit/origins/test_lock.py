@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lock of a profile: it is read as it was written, and wrong entries are refused."""
 
 from __future__ import annotations

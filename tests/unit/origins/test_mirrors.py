@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files below mirrors: their addresses, and the md5 that a mirror publishes beside them."""
 
 from __future__ import annotations

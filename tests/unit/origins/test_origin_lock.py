@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The content of a recipe's lock, and the files it names in the cache."""
 
 from __future__ import annotations

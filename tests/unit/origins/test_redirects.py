@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The hosts that a mirror may send a download to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The licences of packages, read from Debian's copyright files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Manifests as files: what is written is read again, and nothing else is taken for one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a manifest says of the profile it was made with."""
 
 from __future__ import annotations

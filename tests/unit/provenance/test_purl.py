@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The package URLs of inputs."""
 
 from __future__ import annotations

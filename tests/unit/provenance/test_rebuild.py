@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`./doit rebuild` refuses, in one line and before it writes anything, what it cannot build from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """No secret and no folder of the machine gets into a manifest."""
 
 from __future__ import annotations

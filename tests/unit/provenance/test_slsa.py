@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The in-toto statement, read by in-toto's own library."""
 
 from __future__ import annotations

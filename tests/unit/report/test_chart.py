@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The chart of a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The generated parts of the documents."""
 
 from __future__ import annotations

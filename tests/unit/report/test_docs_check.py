@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The documents: what they say is true, the code blocks are sound, the site builds."""
 
 from __future__ import annotations

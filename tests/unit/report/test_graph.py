@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The graph of tasks in its formats."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The report's parts: causes, configuration, graph, bars; nothing it shows can become code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The committed schemas: up to date, named by every TOML file, and as strict as the reader."""
 
 from __future__ import annotations

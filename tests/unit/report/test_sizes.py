@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sizes and their changes: from files that are there, and from records of earlier runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Toolchains: their descriptions, the command line that enters a root, fingerprints, pins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """distcc: its log and its hosts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host of a farm must make like this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """icecc: what its scheduler says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What tells one compiler of this machine from another."""
 
 from __future__ import annotations

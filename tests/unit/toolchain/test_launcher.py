@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The word that stands before the compiler."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Making the compiler ready: what is installed and made, and when nothing may be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """sccache: how it sees paths."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the checkout and the cache folder are."""
 
 from __future__ import annotations

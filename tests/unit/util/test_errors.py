@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The edge: every user error is a line, a hint and an exit code."""
 
 from __future__ import annotations

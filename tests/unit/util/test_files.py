@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files are either whole or absent."""
 
 from __future__ import annotations

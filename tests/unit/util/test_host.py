@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which package brings a program of this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HTML pages: values are escaped, and the policy allows the template's own code alone."""
 
 from __future__ import annotations

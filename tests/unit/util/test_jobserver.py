@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The jobserver's tokens: never more than there are, all given back, and whose they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """JSON Schemas refuse and accept what toml_schema does; they explain keys by the docstrings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines for a person: whole, on the standard output of the moment, warnings marked."""
 
 from __future__ import annotations

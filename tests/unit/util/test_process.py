@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The process runner: environment, output, failures, and what Ctrl-C leaves behind."""
 
 from __future__ import annotations

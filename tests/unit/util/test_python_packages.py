@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lock of Python packages: it agrees with pyproject.toml, and what is taken of it is enough."""
 
 from __future__ import annotations

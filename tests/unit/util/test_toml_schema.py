@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every kind of mistake in a TOML file, and what its author is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Digests that a check has found good: kept for the same rules, forgotten for others."""
 
 from __future__ import annotations

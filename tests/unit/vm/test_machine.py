@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """QEMU command lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Extensions made of npm packages, by the real npm, Node.js and compiler, from a registry made here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where two built files differ, with the real programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two builds in different circumstances, of a small checkout made here, by the real programs."""
 
 from __future__ import annotations

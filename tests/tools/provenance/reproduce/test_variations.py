@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The circumstances of the second build."""
 
 from __future__ import annotations

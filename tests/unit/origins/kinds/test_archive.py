@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Archives as origins: what their published checksum files say."""
 
 from __future__ import annotations

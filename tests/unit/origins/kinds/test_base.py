@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kinds of origins: what a recipe may say of each, and what each is found by."""
 
 from __future__ import annotations

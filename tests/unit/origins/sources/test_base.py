@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kinds of sources: what a profile may say of each, what is locked, what a manifest says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The SPDX document: valid by the official validator, complete, and the same each time."""
 
 from __future__ import annotations
