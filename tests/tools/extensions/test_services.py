@@ -26,9 +26,9 @@ MOVED = re.compile(r"(?<![\w$}.])/(usr/local|run|var|proc/sys|sys/fs)/")
 CONTAINERD = '#!/bin/sh\n[ -e "$0.runs" ] || { echo "containerd: no" >&2; exit 1; }\n'
 # BusyBox's shell takes its own tools before anything in PATH, but functions before those.
 INSTEAD = """
-id() { cat "$CHECKOUT.root/user"; }
-mount() { echo "mount $*" >> "$CHECKOUT.root/asked"; }
-modprobe() { echo "modprobe $*" >> "$CHECKOUT.root/asked"; }
+id() { cat "$ROOT/user"; }
+mount() { echo "mount $*" >> "$ROOT/asked"; }
+modprobe() { echo "modprobe $*" >> "$ROOT/asked"; }
 """
 # Fails as often as the file `failures` says, then works.
 CTR = """#!/bin/busybox ash
