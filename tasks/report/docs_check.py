@@ -22,7 +22,7 @@ FAMILIES = {
     "lock": "pin the inputs of extension NAME in its lock.toml",
     "tcz": "build extension NAME and its dependencies",
 }
-DOIT_COMMANDS = ("clean", "forget", "help", "info", "list", "run")
+DOIT_COMMANDS = ("clean", "forget", "help", "ignore", "info", "list", "reset-dep", "run")
 
 MARKS = ("run", "not run", "file", "check", "output")
 UNMARKED_LANGUAGES = ("mermaid", "text")  # languages of blocks that need no mark
