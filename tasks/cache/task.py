@@ -110,7 +110,7 @@ def shared(
 
     def run_or_restore() -> Any:
         if restore(cache, settings.paths.output, name, task_key, outputs):
-            return None
+            return {"from_cache": True}  # for the run's record
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):

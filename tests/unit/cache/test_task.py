@@ -91,7 +91,7 @@ def test_the_second_time_it_comes_from_the_cache(bench: Bench, capsys: pytest.Ca
         r"tcz:attr: stored in the shared cache \(\d+ bytes, key [0-9a-f]{12}\)", capsys.readouterr().out
     )
     bench.made.unlink()
-    assert bench.run() is None
+    assert bench.run() == {"from_cache": True}, "which the run's record reads"
     assert re.search(r"tcz:attr: from the shared cache \(\d+ bytes, key", capsys.readouterr().out)
     assert (bench.runs, bench.made.read_text()) == (1, "made of CONFIG_X=y\n")
     bench.input.write_text("other")
@@ -103,16 +103,16 @@ def test_what_comes_from_the_cache_needs_no_input(bench: Bench) -> None:
     """The first actions of a task bring its inputs: with a hit they are not done either."""
     done: list[str] = []
 
-    def run() -> None:
+    def run() -> Any:
         before = [(action(done.append), [word]) for word in ("bring", "prepare")]
         task = {**bench.plain(), "actions": [*before, *bench.plain()["actions"]]}
         ((function, arguments),) = shared(bench.cache(), bench.settings, task)["actions"]
-        assert function(*arguments) is None
+        return function(*arguments)
 
-    run()
+    assert run() is None
     assert (done, bench.runs) == (["bring", "prepare"], 1)
     bench.made.unlink()
-    run()
+    assert run() == {"from_cache": True}
     assert (done, bench.runs) == (["bring", "prepare"], 1)
     assert bench.made.read_text() == "made of CONFIG_X=y\n"
 
