@@ -53,9 +53,14 @@ class BaseCommand(Command):  # type: ignore[misc]
                 raise UsageError(" ".join(str(error).split())) from None
 
     def options_first(self, in_args: Sequence[str]) -> list[str]:
-        """Return the words with all options first, because doit reads no option after a name."""
+        """Return the words with all options first, because doit reads no option after a name.
+
+        Raises `UsageError` for an unknown option, and for a name if the command takes none.
+        """
         options = self.cmdparser.options
         found, names = words.split(options, in_args, self.name, interleaved=True)
+        if names and not self.doc_usage:
+            raise UsageError(f"{self.name} takes no names, and got {names[0]!r}; ./doit help {self.name}")
         return [*words.join(found, options), "--", *names]
 
     def check_names(self, in_args: Sequence[str]) -> None:
@@ -77,7 +82,7 @@ class BaseCommand(Command):  # type: ignore[misc]
 
 
 class TaskCommand(BaseCommand, DoitCmdBase):  # type: ignore[misc]
-    """A command that loads all tasks but runs none.  It makes neither a file nor a folder."""
+    """A command that loads all tasks.  That makes neither a file nor a folder."""
 
     dep_manager: Any
     base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, cmd_base.opt_check_file_uptodate)
@@ -125,6 +130,11 @@ class Ignore(TaskCommand, cmd_ignore.Ignore):  # type: ignore[misc]
     """`./doit ignore`."""
 
     doc_purpose = "skip tasks in runs, until `./doit forget` names them"
+
+    def _execute(self, pos_args: list[str]) -> Any:
+        if not pos_args:
+            raise UsageError("ignore needs a task; ./doit list shows them")
+        return super()._execute(pos_args)
 
 
 class ResetDep(TaskCommand, cmd_resetdep.ResetDep):  # type: ignore[misc]

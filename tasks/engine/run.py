@@ -53,7 +53,8 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
 
     def show_help(self, in_args: Sequence[str]) -> int:
         """Print the help text of the first task, or that of `run`."""
-        names = [word for word in in_args if not word.startswith("-")]
+        given = [word for word in in_args if word not in words.HELP]
+        _, names = words.split(self.cmdparser.options, given, self.name, interleaved=False)
         if not names:
             return super().show_help(in_args)
         helper = self.cmds.get_plugin("help")(**self.init_arguments)

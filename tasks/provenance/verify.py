@@ -33,7 +33,6 @@ def check(folder: Path, paths: Sequence[str], manifest: str, key: str) -> None:
     manifest: the manifest if it is not ISO.manifest.json; key: the public key of its signature,
     "" for no check.  Raises `UserError` that names each part that differs, outermost first.
     """
-    paths, manifest, key = _options(paths, manifest, key)
     if not paths:
         raise UserError("verify needs an ISO", "./doit verify FILE.iso [--manifest FILE] [--key PUBLIC-KEY]")
     if manifest and len(paths) > 1:
@@ -41,23 +40,6 @@ def check(folder: Path, paths: Sequence[str], manifest: str, key: str) -> None:
     for path in paths:
         where = folder / manifest if manifest else None
         _check_iso(folder / path, where, folder / key if key else None)
-
-
-def _options(words: Sequence[str], manifest: str, key: str) -> tuple[list[str], str, str]:
-    """Return (paths, manifest, key): doit itself parses options only before the first path."""
-    given = {"--manifest": manifest, "--key": key}
-    paths, rest = [], list(words)
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
-        if name in given:
-            if not equals and not rest:
-                raise UserError(f"{name} needs a file")
-            given[name] = value if equals else rest.pop(0)
-        elif name.startswith("--"):
-            raise UserError(f"unknown option {name}", f"known: {', '.join(given)}")
-        else:
-            paths.append(f"{name}{equals}{value}")
-    return paths, given["--manifest"], given["--key"]
 
 
 def _check_iso(iso: Path, where: Path | None, key: Path | None) -> None:

@@ -61,6 +61,8 @@ def test_all_entries_do_the_same(checkout: Path, words: list[str]) -> None:
         (["help", "graph"], ["usage: ./doit graph [OPTIONS] [NAME ...]"]),
         (["list", "-h"], ["usage: ./doit list", "--all"]),
         (["iso", "--help"], ["usage: ./doit iso", "hybrid ISO"]),
+        (["-n", "2", "iso", "--help"], ["usage: ./doit iso", "hybrid ISO"]),
+        (["-n", "2", "--help"], ["usage: ./doit run", "--process"]),
         (["run", "--help"], ["usage: ./doit run", "--process"]),
         (["help"], ["commands:", "doctor", "variables:", "profile="]),
         (["--help"], ["commands:", "doctor", "variables:", "profile="]),
@@ -115,6 +117,10 @@ def test_every_command_and_task_has_help(checkout: Path) -> None:
         (["qemu", "--memory", "much"], "error: --memory much: expected a number"),
         (["graph", "--format", "pdf"], "error: --format pdf: expected dot or mermaid or svg"),
         (["iso", ""], "error: an empty word is neither a task nor a command"),
+        (["doctor", "iso"], "error: doctor takes no names, and got 'iso'; ./doit help doctor"),
+        (["report", "iso"], "error: report takes no names, and got 'iso'; ./doit help report"),
+        (["ignore"], "error: ignore needs a task; ./doit list shows them"),
+        (["verify", "--kee", "x"], "error: verify: option --kee not recognized; did you mean --key?"),
     ],
 )
 def test_words_that_are_not_known_are_one_line(checkout: Path, words: list[str], line: str) -> None:
