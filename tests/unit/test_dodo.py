@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,12 @@ ACTIONS = [
 PARTS = {"S": "settings", "S.paths": "paths", "S.profile": "profile", "S.network": "network"}
 """What dodo.py hands on -> the name of the parameter that it is for."""
 
+TASK_OPTIONS: tuple[Any, ...] = (
+    *(variables.FIRMWARE, variables.MEMORY, variables.FORWARD, variables.INPUTS),
+    *variables.FAULTS,
+)
 OPTIONS = {
-    *(option["name"] for option in (variables.FIRMWARE, variables.MEMORY, variables.FORWARD)),
-    *(option["name"] for option in (variables.INPUTS, *variables.FAULTS)),
+    *(option["name"] for option in TASK_OPTIONS),
     *(
         word.value.value
         for word in ast.walk(TREE)
@@ -40,8 +44,8 @@ def test_there_are_actions() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=ast.unparse)
 def test_an_action_fits_its_function(action: ast.Call) -> None:
-    module, function = (word.value for word in action.args[:2] if isinstance(word, ast.Constant))
-    called = getattr(importlib.import_module(f"tasks.{module}"), str(function))
+    module, function = (ast.literal_eval(word) for word in action.args[:2])
+    called = getattr(importlib.import_module(f"tasks.{module}"), function)
     parameters = list(inspect.signature(called).parameters.values())
     for given in action.args[2:]:
         parameter = parameters.pop(0)
