@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,16 +29,15 @@ from tasks.util.errors import EXIT_FAILED, UserError
 from tasks.util.process import clean_env, run
 
 VERSIONS = Path(__file__).with_name("doctor.toml")
-State = Literal["ok", "warn", "fail"]
-
-
 STALE_SECONDS = 24 * 3600
-
-
 NETWORK_SECONDS = 5.0
-
-
 OLD_DAYS = 60
+GIB = 1 << 30
+# A kernel tree with its objects takes about 3 GiB, an image and its parts one more.
+OUTPUT_GIB, CACHE_GIB = 6, 2
+INODES = 200_000  # for a kernel tree with its objects, and the inputs of extensions
+OLDEST_PYTHON = (3, 11)
+State = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
@@ -164,24 +164,19 @@ def pip(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("pip", "warn", "its index cannot be reached", fix)
 
 
-GIB = 1 << 30
-# A kernel tree with its objects takes about 3 GiB, an image and its parts one more.
-OUTPUT_GIB, CACHE_GIB = 6, 2
-INODES = 200_000  # for a kernel tree with its objects, and the inputs of extensions
-OLDEST_PYTHON = (3, 11)
-
-
 def doctor(settings: Settings, as_json: bool = False) -> None:
     """Print a line for each check, or all as JSON.
 
     Raises `UserError` if a check fails; with `as_json`, only the exit status is 1.
     """
     found: list[Verdict] = []
-    for check in CHECKS:
-        for verdict in _run_check(check, settings):
-            found.append(verdict)
-            if not as_json:
-                print(line(verdict), flush=True)
+    # A check may log a line; with `as_json`, stdout holds nothing but JSON.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        for check in CHECKS:
+            for verdict in _run_check(check, settings):
+                found.append(verdict)
+                if not as_json:
+                    print(line(verdict), flush=True)
     if as_json:
         print(json.dumps([record(verdict) for verdict in found], indent=2))
     failed = [verdict.name for verdict in found if verdict.state == "fail"]
@@ -249,16 +244,12 @@ def _tools(settings: Settings) -> Iterator[Verdict]:
     groups = host.groups()
     path = clean_env()["PATH"]
     for group, tools in groups.items():
-        lacking = {
-            package
-            for tool, package in tools.items()
-            if not (Path(tool).exists() if tool.startswith("/") else shutil.which(tool, path=path))
-        }
+        lacking = host.missing_packages(tools, path)
         needed = group == "build" or (group == "toolchain" and settings.profile.kernel.toolchain != "host")
         name = f"tools ({group})"
         if lacking:
             state: State = "fail" if needed else "warn"
-            packages = " ".join(sorted(lacking))
+            packages = " ".join(lacking)
             yield Verdict(
                 name, state, f"lacking: {packages}", f"apt-get install --no-install-recommends {packages}"
             )

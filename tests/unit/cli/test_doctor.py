@@ -18,6 +18,7 @@ from tasks.cli.doctor import Verdict
 from tasks.config.settings import Settings
 from tasks.util import host
 from tasks.util.errors import UserError
+from tasks.util.log import logger
 from tests.support.mirror import Mirror, Page, forbid_sockets
 from tests.support.settings import with_values
 
@@ -87,6 +88,21 @@ def test_only_a_failure_is_an_error(settings: Settings, capsys: pytest.CaptureFi
         ("three", "fail", "repair it"),
         ("two", "warn", "get it"),
     ]
+
+
+def test_a_check_that_logs_spoils_no_json(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the check of KVM does when it boots a guest for the first time."""
+
+    def wordy(settings: Settings) -> Iterator[Verdict]:
+        logger.info("KVM works here")
+        yield Verdict("one", "ok", "fine")
+
+    patch = only(wordy)
+    doctor.doctor(settings, as_json=True)
+    patch.undo()
+    said = capsys.readouterr()
+    assert [item["name"] for item in json.loads(said.out)] == ["one"]
+    assert said.err == "KVM works here\n"
 
 
 def found_by(check: doctor.Check, settings: Settings) -> list[Verdict]:
