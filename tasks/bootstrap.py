@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util import host, python_packages
-from tasks.util.checkout import CHECKOUT
+from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.host_packages import install_packages
@@ -179,8 +179,6 @@ def link_venv(cache: Path, extras: Collection[str]) -> None:
 
 def main(needs: Sequence[str]) -> None:
     """Install what `needs` (keys of `NEEDS`) require, and write a stamp for each."""
-    from tasks.util.checkout import cache_folder
-
     groups = {group for need in needs for group in NEEDS[need].groups}
     lacking = missing_packages(groups)
     if lacking:

@@ -32,13 +32,19 @@ from tasks.formats.bzimage import (
 from tasks.formats.magic import HEAD_BYTES, USE_BZIMAGE, FileType, classify
 from tasks.util.errors import UserError, from_os_error
 
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
 GRUB_HEADER = 0x268  # bytes GRUB reads before it looks at any of them
-
-
-GRUB_OLDEST = 0x0203
-
-
+GRUB_OLDEST = 0x0203  # the boot protocol that it needs
 NEAR = ("bzImage", "arch/x86/boot/bzImage", "vmlinuz64", "kernel/vmlinuz64", "boot/vmlinuz64")
+DAMAGED_IMAGE = ("damaged", "a damaged kernel image")
+SPECIAL = (
+    (stat.S_ISBLK, "block-device", "a block device"),
+    (stat.S_ISCHR, "char-device", "a character device"),
+    (stat.S_ISFIFO, "fifo", "a named pipe"),
+    (stat.S_ISSOCK, "socket", "a socket"),
+)
 
 
 def grub_answer(head: bytes, size: int) -> list[str]:
@@ -99,18 +105,6 @@ def _has_boot_header(path: Path) -> bool:
     except (OSError, UserError):
         return False
     return bool(header.xloadflags & XLF_KERNEL_64 and header.loadflags & LOADED_HIGH)
-
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
-
-DAMAGED_IMAGE = ("damaged", "a damaged kernel image")
-SPECIAL = (
-    (stat.S_ISBLK, "block-device", "a block device"),
-    (stat.S_ISCHR, "char-device", "a character device"),
-    (stat.S_ISFIFO, "fifo", "a named pipe"),
-    (stat.S_ISSOCK, "socket", "a socket"),
-)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,8 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from tasks.engine import explain, words
 from tasks.engine.database import Backend
 from tasks.engine.words import EXIT_USAGE, UsageError
-from tasks.util.errors import EXIT_FAILED, UserError, from_os_error
+from tasks.util.errors import EXIT_FAILED, EXIT_NO_READER, UserError, from_os_error
 
-EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
 BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from doit.reporter import ConsoleReporter
 
-EXIT_NO_READER = 141  # 128 + SIGPIPE, as shells report it
+from tasks.util.errors import EXIT_NO_READER
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc]

@@ -12,7 +12,6 @@ import functools
 import re
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from license_expression import ExpressionError, get_spdx_licensing
@@ -78,22 +77,13 @@ def _of_deb(name: str, path: Path) -> list[str]:
         run(["dpkg-deb", "--fsys-tarfile", path], stdout=packed)
         wanted = f"./usr/share/doc/{name}/copyright"
         with tarfile.open(packed) as tar:
-            return from_debian(_first(_members(tar), lambda member: member == wanted))
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], str]]]:
-    for member in tar:
-        if member.isreg():
-            yield member.name, functools.partial(_text, tar, member)
+            found = next((member for member in tar if member.name == wanted and member.isreg()), None)
+            return from_debian(_text(tar, found)) if found else []
 
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     stream = tar.extractfile(member)
     return stream.read(MAX_TEXT_SIZE).decode(errors="replace") if stream else ""
-
-
-def _first(found: Iterator[tuple[str, Callable[[], str]]], fits: Callable[[str], bool]) -> str:
-    return next((read() for name, read in found if fits(name)), "")
 
 
 def _valid(text: str) -> str:

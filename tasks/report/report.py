@@ -323,7 +323,7 @@ class Change:
 
 
 def read_diff(content: str) -> dict[str, list[Change]]:
-    """Return the changes of kconfig/diff.txt, files_by_edge by fragment, or by heading without a fragment."""
+    """Return the changes of kconfig/diff.txt, by fragment, or by heading without a fragment."""
     groups: dict[str, list[Change]] = {}
     heading = ""
     for line in content.splitlines():

@@ -264,8 +264,10 @@ def select(found: Sequence[Size], names: Sequence[str]) -> list[Size]:
         group = {"modules": "module", "extensions": "extension"}.get(name)
         fits = [size for size in found if size.group == group or (group is None and _matches(size, name))]
         if not fits:
-            known = ", ".join(size.name for size in found if not size.key.startswith(MODULE_KEY))
-            raise UserError(f"nothing built is called {name!r}", f"choose kernel, modules, or: {known}")
+            parts = [size.name for size in found if not size.key.startswith(MODULE_KEY)]
+            known = ", ".join(["kernel", "modules", *parts]) if found else ""
+            hint = f"choose one of: {known}" if found else "./doit iso"
+            raise UserError(f"nothing built is called {name!r}", hint)
         keep |= dict.fromkeys(fits)
     return list(keep)
 

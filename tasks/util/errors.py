@@ -13,6 +13,7 @@ from typing import NoReturn
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_NO_READER = 141  # 128 + SIGPIPE: the reader of stdout has closed it
 
 
 class UserError(Exception):

@@ -167,6 +167,9 @@ def test_a_name_that_fits_nothing_is_an_error_that_says_what_there_is() -> None:
     with pytest.raises(UserError, match="nothing built is called 'b'") as caught:
         sizes.select(ALL, ["a", "b"])
     assert "a.tcz" in caught.value.hint
+    with pytest.raises(UserError, match="nothing built is called 'b'") as caught:
+        sizes.select([], ["b"])
+    assert caught.value.hint == "./doit iso"
 
 
 def test_the_table_and_json(
