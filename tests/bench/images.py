@@ -77,7 +77,7 @@ class Rows:
         shell = Case("shell", ["sh", "-ec", pipeline], None, {}, lambda: self._change(root / changed), packed)
         ours = self.place.ours(
             "core",
-            prepare=lambda: self._change(self.place.checkout / "rootfs" / changed),
+            prepare=lambda: self._change(self.place.checkout / "rootfs/files" / changed),
             makes=self.place.settings.paths.core,
         )
         note = f"one line more in {changed}; mkosi 14 asks the mirror first, by apt-get in the image"
