@@ -60,6 +60,7 @@ KERNEL_INPUTS = [
 ]
 KCONFIG = [*KERNEL_INPUTS, do("fetch.stage_inputs", "fetch_base_config", S)]
 IMAGES = [do("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
+ARCHIVES = [do("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
@@ -244,7 +245,11 @@ def task_modules() -> Task:
         return {"actions": None, "uptodate": [True]}
     split = {
         "basename": "modules",
-        "actions": [do("extensions.modules", "split", S.paths, S.profile)],
+        "actions": [
+            do("kernel.installed", "kernel_release", S.paths, S.profile),  # a wrong one is an error first
+            *ARCHIVES,
+            do("extensions.modules", "split", S.paths, S.profile),
+        ],
         "file_dep": [*KERNEL[1:3], *BASE, str(CHECKOUT.kconfig / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
@@ -321,10 +326,7 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "join base root, modules and initrd extensions into corepure64.gz",
-        "actions": [
-            do("fetch.stage_inputs", "fetch_core_archives", S),
-            do("initramfs.core", "build", S.paths, S.profile),
-        ],
+        "actions": [*ARCHIVES, do("initramfs.core", "build", S.paths, S.profile)],
         "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
         "targets": files(S.paths.core),
         "meta": {"sizes": files(S.paths.output / "modules64.gz")},
@@ -392,7 +394,7 @@ def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
     names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
     return {
-        "actions": [*IMAGES, do("image.mirror", "build", S.paths, S.profile, names)],
+        "actions": [*IMAGES, *ARCHIVES, do("image.mirror", "build", S.paths, S.profile, names)],
         "file_dep": [
             *tcz_files(names),
             *BASE,

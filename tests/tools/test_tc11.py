@@ -192,6 +192,19 @@ def test_the_tree_is_printed(checkout: Checkout) -> None:
     assert re.fullmatch(r"5 extensions, \d+K", lines[-1])
 
 
+@pytest.mark.parametrize(
+    ("stage", "made"), [("modules", "modules/modules.sha256"), ("core", "corepure64.gz")]
+)
+def test_an_archive_that_the_cache_lost_is_fetched_again(checkout: Checkout, stage: str, made: str) -> None:
+    """Task `fetch` is up to date then, so the stages that read the base fetch it themselves."""
+    (lost,) = checkout.cache.glob("downloads/*/rootfs64.gz")
+    before = sha256_file(lost), sha256_file(checkout.out / made)
+    lost.unlink()
+    (checkout.out / made).unlink()
+    assert f"=> {stage}" in checkout.stages(stage)
+    assert (sha256_file(lost), sha256_file(checkout.out / made)) == before
+
+
 def test_auto_leaves_out_what_is_not_locked(checkout: Checkout) -> None:
     (checkout.folder / "profiles/tc11.lock.toml").unlink()
     record = checkout.folder / "artifacts/profile.json"
