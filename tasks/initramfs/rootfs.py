@@ -152,13 +152,14 @@ def add_overlay(overlay: Path, root: Path) -> None:
     Of their modes only the executable bit counts.  Raises `UserError` if a folder and a file have
     the same path.
     """
+    label = CHECKOUT.name_of(overlay)
     for name, is_folder in _walk(overlay):
         if is_folder:
-            _make_folder(root, Path(name), overlay.name)
+            _make_folder(root, Path(name), label)
             continue
         target = root / name
         if target.is_dir() and not target.is_symlink():
-            raise UserError(f"{overlay.name} has a file {name}, where the root has a folder")
+            raise UserError(f"{label} has a file {name}, where the root has a folder")
         target.unlink(missing_ok=True)
         shutil.copy(overlay / name, target, follow_symlinks=False)
 

@@ -13,6 +13,7 @@ from tasks.formats import cpio
 from tasks.initramfs import rootfs
 from tasks.initramfs.rootfs import Busybox, Device, Permissions, Rules
 from tasks.util import toml_schema
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 BUSYBOX = Busybox(("bin/busybox", "usr/bin/busybox"), "bin/busybox.suid", ("mount",), ("linuxrc",))
@@ -105,8 +106,9 @@ def test_overlay_replaces_files_but_not_folders(root: Path, tmp_path: Path) -> N
     assert (root / "bin/tool").read_text() == "#!/bin/sh\n"
     assert (root / "etc/motd").read_text() == "ours"  # not written through the link
     assert (overlay / "bin/tool").exists()
-    with pytest.raises(UserError, match="has a file etc, where the root has a folder"):
+    with pytest.raises(UserError, match="/bad has a file etc, where the root has a folder"):
         rootfs.add_overlay(fill(tmp_path / "bad", {"etc": "x"}), root)
+    assert CHECKOUT.name_of(rootfs.OVERLAY) == "rootfs/files"  # so the message names it
 
 
 def test_applets_never_cover_a_program() -> None:
