@@ -17,7 +17,8 @@ import pytest
 from tasks.util.checkout import CHECKOUT
 
 NAME = re.compile(r"SPDX-License-Identifier: (\S+)")
-SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", "doit")
+PROGRAMS = ("doit", "installkernel", "sccache-relative")  # without an ending
+SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", *PROGRAMS)
 # Locks are written by commands.  What lies in files/, and boot menus (.cfg), go into images byte for byte.
 OTHERS = ("*lock.toml", "rootfs/files/*", "extensions/*/files/*")
 FIRST_LINES = 5
