@@ -40,16 +40,6 @@ from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.verified_digests import digest
 
-__all__ = [
-    "base_file",
-    "format_diff",
-    "format_report",
-    "fragment_files",
-    "merge",
-    "print_diff",
-    "read_fragment",
-]
-
 DEFINITION = re.compile(r"^\s*(?:menu)?config\s+(\w+)", re.ASCII | re.MULTILINE)
 
 
