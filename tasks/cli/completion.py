@@ -48,7 +48,7 @@ def lines(tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> Iterator[tup
         yield "value", "profile", name
     for name in variables.FLAGS:
         yield "value", name, "1"
-    for path in sorted((CHECKOUT.kconfig).glob("*.config")):
+    for path in sorted(CHECKOUT.kconfig.glob("*.config")):
         if not path.name.startswith("base-"):
             yield "values", "fragments", path.stem
 

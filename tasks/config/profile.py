@@ -165,7 +165,7 @@ class Profile:
 
 def names() -> list[str]:
     """Return the names of all profiles."""
-    files = (CHECKOUT.profiles).glob("*.toml")
+    files = CHECKOUT.profiles.glob("*.toml")
     return sorted(file.stem for file in files if not file.name.endswith(".lock.toml"))
 
 

@@ -94,7 +94,7 @@ def folder(name: str) -> Path:
 
 def names() -> list[str]:
     """Return the names of all extensions that have a recipe."""
-    return sorted(path.parent.name for path in (CHECKOUT.extensions).glob("*/recipe.toml"))
+    return sorted(path.parent.name for path in CHECKOUT.extensions.glob("*/recipe.toml"))
 
 
 def load(name: str) -> Recipe:

@@ -63,7 +63,7 @@ def read_dep(text: str, what: str) -> dict[str, tuple[str, ...]]:
         path, colon, rest = line.partition(":")
         if not colon or not SUFFIX.search(path):
             raise UserError(
-                f"{what} is no modules.dep: {line[:60]!r}", "build the kernel again: `doit kernel`"
+                f"{what} is no modules.dep: {line[:60]!r}", "build the kernel again: ./doit kernel"
             )
         needs[path] = tuple(rest.split())
     return needs
@@ -130,7 +130,7 @@ def split(paths: Paths, profile: Profile) -> None:
     source = paths.kernel / "modules" / "lib/modules" / release
     dep = source / "modules.dep"
     if not dep.is_file():
-        raise UserError(f"{dep} is missing", "build the kernel again: `doit kernel`")
+        raise UserError(f"{dep} is missing", "build the kernel again: ./doit kernel")
     needs = read_dep(dep.read_text(), str(dep))
     sorting = plan.sorting()
     found = sort_modules(needs, sorting)

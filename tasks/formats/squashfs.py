@@ -37,7 +37,7 @@ def squashfs_members(squashfs: Path) -> list[Member]:
     `security.` attributes, because a cpio archive cannot hold them.
     """
     if not squashfs.is_file():
-        raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
+        raise UserError(f"{squashfs} does not exist", "build the extensions first: ./doit tcz")
     with squashfs_tar(squashfs) as tar:
         return _from_tar(tar, squashfs)
 

@@ -97,7 +97,7 @@ def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
     for name in with_dependencies(paths.tcz, outside, release):
         squashfs, *beside = (paths.tcz / file for file in file_names(name))
         if not squashfs.is_file():
-            raise UserError(f"{squashfs} does not exist", "build the extensions first: `doit tcz`")
+            raise UserError(f"{squashfs} does not exist", "build the extensions first: ./doit tcz")
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)

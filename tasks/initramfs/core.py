@@ -121,7 +121,7 @@ def modules_archive(modules_root: Path, release: str) -> list[Member]:
     """
     top = f"lib/modules/{release}"
     if not (modules_root / top).is_dir():
-        raise UserError(f"{modules_root} has no {top}", "build the kernel again: `doit kernel`")
+        raise UserError(f"{modules_root} has no {top}", "build the kernel again: ./doit kernel")
     if not (modules_root / top / "modules.dep").is_file():
         raise UserError(
             f"{modules_root / top}/modules.dep is missing: modprobe would find no module",

@@ -17,7 +17,7 @@ def kernel_release(paths: Paths, profile: Profile) -> str:
     """
     path = paths.kernel / "release"
     if not path.is_file():
-        raise UserError(f"{path} does not exist", "build the kernel first: `doit kernel`")
+        raise UserError(f"{path} does not exist", "build the kernel first: ./doit kernel")
     release, declared = path.read_text().strip(), profile.kernel.release
     if declared and release != declared:
         raise UserError(

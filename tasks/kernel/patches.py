@@ -34,7 +34,7 @@ def series(profile: Profile) -> list[Path]:
     folder = CHECKOUT.patches / name
     order = folder / "series"
     if not order.is_file():
-        known = sorted(path.parent.name for path in (CHECKOUT.patches).glob("*/series"))
+        known = sorted(path.parent.name for path in CHECKOUT.patches.glob("*/series"))
         raise UserError(f"there is no patch series {name!r}", f"patches/ holds: {', '.join(known) or 'none'}")
     lines = [line.split("#")[0].strip() for line in order.read_text().splitlines()]
     files = [folder / line for line in lines if line]

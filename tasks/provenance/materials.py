@@ -194,7 +194,7 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     wanted |= {*paths.profile_files, *config_files(profile)}
     wanted |= set(patch_files(profile))
     if profile.core.rootfs:
-        wanted |= set((CHECKOUT.rootfs).rglob("*"))
+        wanted |= set(CHECKOUT.rootfs.rglob("*"))
     if profile.system.mydata:
         wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
     for name in recipes(paths, profile):

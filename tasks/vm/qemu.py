@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boot the built image: interactively (`doit qemu`), or as a test (`doit qemu:test`)."""
+"""Boot the built image: interactively (`./doit qemu`), or as a test (`./doit qemu:test`)."""
 
 from __future__ import annotations
 
