@@ -26,7 +26,6 @@ CRYPT = re.compile(r"\$[56]\$(rounds=[0-9]+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z
 HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 STAFF_GID = 50
-PASSWORD_FILES_MODE = {"etc/passwd": 0o644, "etc/shadow": 0o640}
 
 
 @dataclass(frozen=True)
