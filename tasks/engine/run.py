@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,14 @@ from tasks.engine.dependencies import Dependencies
 from tasks.engine.reporter import Reporter
 from tasks.engine.runner import Runner
 
+REPORTERS: dict[str, type[Any]] = {
+    "console": Reporter,
+    "executed-only": reporter.ExecutedOnlyReporter,
+    "json": reporter.JsonReporter,
+    "zero": reporter.ZeroReporter,
+    "error-only": reporter.ErrorOnlyReporter,
+}
+REPORTER_OPTION = {**cmd_run.opt_reporter, "choices": tuple((name, "") for name in REPORTERS)}
 HIDDEN_OPTIONS = (cmd_run.opt_parallel_type, cmd_run.opt_auto_delayed_regex)  # our runner and tasks have none
 
 
@@ -29,19 +38,15 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
 
     doc_purpose = "run tasks, and all they need"
     doc_usage = "[TASK [OPTIONS] ...]"
-    cmd_options = tuple(option for option in cmd_run.Run.cmd_options if option not in HIDDEN_OPTIONS)
+    cmd_options = tuple(
+        REPORTER_OPTION if option is cmd_run.opt_reporter else option
+        for option in cmd_run.Run.cmd_options
+        if option not in HIDDEN_OPTIONS
+    )
 
     def get_reporters(self) -> dict[str, type[Any]]:
         """Return the reporter of tcbuild and those of doit, by name."""
-        reporters = {
-            "console": Reporter,
-            "executed-only": reporter.ExecutedOnlyReporter,
-            "json": reporter.JsonReporter,
-            "zero": reporter.ZeroReporter,
-            "error-only": reporter.ErrorOnlyReporter,
-        }
-        self.cmdparser["reporter"].choices = dict.fromkeys(reporters, "")
-        return reporters
+        return REPORTERS
 
     def options_first(self, in_args: Sequence[str]) -> list[str]:
         """Check the options before the first task, and return the words unchanged.
@@ -111,7 +116,8 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         while rest:
             name = rest.pop(0)
             task = self.control.tasks.get(name)
-            if task is None and name not in self.control.targets and "*" not in name:
+            matches = fnmatch.filter(self.control.tasks, name) if "*" in name else []
+            if task is None and name not in self.control.targets and not matches:
                 raise words.unknown(name, self.control.tasks, self.cmds)
             takes_names = bool(task and task.pos_arg)
             options = words.cmd_options(task.params) if task else []

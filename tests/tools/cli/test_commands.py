@@ -119,6 +119,11 @@ def test_every_command_and_task_has_help(checkout: Path) -> None:
         (["iso", ""], "error: an empty word is neither a task nor a command"),
         (["doctor", "iso"], "error: doctor takes no names, and got 'iso'; ./doit help doctor"),
         (["report", "iso"], "error: report takes no names, and got 'iso'; ./doit help report"),
+        (["zzz*"], "error: unknown task 'zzz*'; ./doit list --all shows them"),
+        (
+            ["images", "-r", "nix"],
+            "error: -r nix: expected console or executed-only or json or zero or error-only",
+        ),
         (["ignore"], "error: ignore needs a task; ./doit list shows them"),
         (["verify", "--kee", "x"], "error: verify: option --kee not recognized; did you mean --key?"),
     ],
