@@ -104,7 +104,8 @@ def make(tree: Path, output: Path, *fragments: str, base: Path | None = None, mo
         loaded = dataclasses.replace(loaded, kernel=kernel)
     # One compiler cache for all tests on a tree: each of them compiles scripts/kconfig.
     cache = tree.with_name("cache")
-    return Settings(Paths("apt", output, cache), loaded)
+    kernel = dataclasses.replace(loaded.kernel, fragments=fragments or loaded.kernel.fragments)
+    return Settings(Paths("apt", output, cache), dataclasses.replace(loaded, kernel=kernel))
 
 
 @pytest.fixture
