@@ -149,4 +149,4 @@ def test_provenance_is_written_and_signed(made: Manifest, tmp_path: Path) -> Non
     verify.check(tmp_path, [settings.paths.iso.name], "", str(public))
     other = ssh_key(tmp_path / "other").with_name("other.pub")
     with pytest.raises(UserError, match="is not valid for other"):
-        verify.check(tmp_path, [settings.paths.iso.name, "--key", str(other)], "", "")
+        verify.check(tmp_path, [settings.paths.iso.name], "", str(other))
