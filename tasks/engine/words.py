@@ -57,8 +57,13 @@ def _check_value(option: Any, given: str, value: str) -> None:
     try:
         option.str2type(value)
     except CmdParseError:
-        expected = " or ".join(option.choices) if option.choices else "a number"
+        expected = _one_of([*option.choices]) if option.choices else "a number"
         raise UsageError(f"{given} {value}: expected {expected}") from None
+
+
+def _one_of(names: Sequence[str]) -> str:
+    """Return `names` as "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def join(found: Iterable[tuple[str, str]], options: Sequence[CmdOption]) -> list[str]:

@@ -115,7 +115,7 @@ def test_every_command_and_task_has_help(checkout: Path) -> None:
         (["zzzz"], "error: unknown task 'zzzz'; ./doit list --all shows them"),
         (["qemu", "--memry", "3"], "error: qemu: option --memry not recognized; did you mean --memory?"),
         (["qemu", "--memory", "much"], "error: --memory much: expected a number"),
-        (["graph", "--format", "pdf"], "error: --format pdf: expected dot or mermaid or svg"),
+        (["graph", "--format", "pdf"], "error: --format pdf: expected dot, mermaid or svg"),
         (["iso", ""], "error: an empty word is neither a task nor a command"),
         (["doctor", "iso"], "error: doctor takes no names, and got 'iso'; ./doit help doctor"),
         (["report", "iso"], "error: report takes no names, and got 'iso'; ./doit help report"),
