@@ -61,10 +61,10 @@ def test_all_take_part_in_the_jobserver_of_a_make_that_started_us(tmp_path: Path
     project = Project(tmp_path, MAKES, "one two three")
     # A file a job of the outer make's own counts as one, too.
     (tmp_path / "Makefile").write_text(
-        f"all: us other\nus:\n\t+@{sys.executable} -B -m doit\n"
+        f"all: us other\nus:\n\t+@{sys.executable} -B -m tasks.engine.main\n"
         f'other:\n\t@{sys.executable} -B -c "import dodo; dodo.job()"\n'
     )
-    env = {**os.environ, "SLOTS": "3", "CI": "1"}
+    env = {**os.environ, "SLOTS": "3", "CI": "1", "PYTHONPATH": str(CHECKOUT.root)}
     outer = ["make", "-s", "-j3"]
     done = subprocess.run(outer, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
