@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.config.settings import Paths, Settings
 from tasks.formats import bzimage, compression, elf
 from tasks.kernel import kbuild
+from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
 from tasks.util.log import logger
 
@@ -50,6 +51,7 @@ def install(settings: Settings) -> None:
         make.run(goals, log=log, jobs=kbuild.jobs())
         for link in ("build", "source"):  # links to folders of this machine
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
+        _require_index(modules / "lib/modules" / release)
         count = elf.check_modules(modules, release)
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
@@ -58,6 +60,12 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
     logger.info(str(replace(image, path=settings.paths.kernel / "vmlinuz64")))
     logger.info(f"{count} modules for {release}")
+
+
+def _require_index(folder: Path) -> None:
+    """Raise `UserError` if `folder` has no modules.dep: without depmod, `make modules_install` only warns."""
+    if not (folder / "modules.dep").is_file():
+        raise UserError("modules.dep was not made: modprobe would find no module", "apt-get install kmod")
 
 
 def _make_home(home: Path) -> None:

@@ -30,7 +30,6 @@ TESTED_IN: dict[str, str] = {
     "image/targets": "tests/unit/image/test_container_images.py",
     "kernel/build": "tests/unit/kernel/test_edited_tree.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
-    "kernel/install": "tests/tools/kernel/test_kconfig.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
