@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import variables
 from tasks.config import plan, recipe, recipe_lock
-from tasks.engine.task import Task, changed, command, do, files
+from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
 from tasks.image.targets import image_files, mirror_files
@@ -54,13 +54,13 @@ DOIT_CONFIG = {
 # The first actions of a task fetch its inputs and prepare its tools.
 # `shared` skips them if the shared cache has the targets of the task.
 KERNEL_INPUTS = [
-    do("fetch.stage_inputs", "fetch_kernel_source", S),
+    beside("fetch.stage_inputs", "fetch_kernel_source", S),
     do("kernel.source_tree", "ensure", S),  # task `linux` leaves it out if there is a shared cache
     do("toolchain.prepare", "prepare", S),
 ]
-KCONFIG = [*KERNEL_INPUTS, do("fetch.stage_inputs", "fetch_base_config", S)]
-IMAGES = [do("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
-ARCHIVES = [do("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
+KCONFIG = [*KERNEL_INPUTS, beside("fetch.stage_inputs", "fetch_base_config", S)]
+IMAGES = [beside("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
+ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
@@ -106,7 +106,7 @@ def task_fetch() -> Iterator[Task]:
         "doc": "fetch every input of the profile, verified, into the cache",
         "actions": [
             do("fetch.inputs", "fetch", S, PACKAGES),
-            do("provenance.manifest", "write_early", S.paths, S.profile),
+            beside("provenance.manifest", "write_early", S.paths, S.profile),
         ],
         "file_dep": files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else [])),
         "targets": files(S.paths.used_lock),
@@ -149,7 +149,7 @@ def task_linux() -> Task:
     return {
         "actions": [
             # With a shared cache, the source is unpacked only when a stage needs it.
-            *([] if S.network.shared_cache else [do("fetch.stage_inputs", "fetch_kernel_source", S)]),
+            *([] if S.network.shared_cache else [beside("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
         "file_dep": files(S.paths.used_lock, *inputs.patch_files(S.profile)),
@@ -204,18 +204,12 @@ def task_kernel() -> Task:
     compile_it = {
         "basename": "kernel",
         "actions": [
-            do("provenance.manifest", "write_early", S.paths, S.profile),
+            beside("provenance.manifest", "write_early", S.paths, S.profile),
             *KERNEL_INPUTS,
             do("kernel.build", "build", S),
             do("kernel.install", "install", S),
         ],
-        "file_dep": files(
-            S.paths.config,
-            SOURCE,
-            SERIES,
-            CHECKOUT.root / "tasks/kernel/installkernel",
-            CHECKOUT.root / "tasks/kernel/kbuild.py",
-        ),
+        "file_dep": files(S.paths.config, SOURCE, SERIES),
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
@@ -231,7 +225,10 @@ def task_rootfs() -> Task:
         return {"actions": None, "uptodate": [True]}
     make_it = {
         "basename": "rootfs",
-        "actions": [do("fetch.stage_inputs", "fetch_core_packages", S), do("initramfs.rootfs", "build", S)],
+        "actions": [
+            beside("fetch.stage_inputs", "fetch_core_packages", S),
+            do("initramfs.rootfs", "build", S),
+        ],
         "file_dep": files(S.paths.used_lock, *variables.tree(CHECKOUT.rootfs)),
         "targets": [*BASE, *BASE_INDEX],
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
@@ -278,7 +275,7 @@ def task_tcz() -> Iterator[Task]:
             "name": name if name != "tree" else "tree.tcz",  # `tcz:tree` is another task
             "doc": "take a fetched upstream extension",
             "actions": [
-                do("fetch.stage_inputs", "fetch_extension", S, name),
+                beside("fetch.stage_inputs", "fetch_extension", S, name),
                 do("extensions.upstream", "install", S.paths, S.profile, name),
             ],
             "file_dep": files(S.paths.used_lock),
@@ -299,8 +296,8 @@ def task_tcz() -> Iterator[Task]:
             **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
             "doc": made.info.description,
             "actions": [
-                do("fetch.stage_inputs", "fetch_recipe_packages", S, name),
-                *([do("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
+                beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
+                *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
                 do("extensions.build", "build", S, name),
             ],
             "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
@@ -359,7 +356,7 @@ def task_iso() -> Task:
     return {
         "actions": [
             *IMAGES,
-            do("image.bootcodes", "warn", S.paths, S.profile),
+            beside("image.bootcodes", "warn", S.paths, S.profile),
             do("image.iso", "build", S.paths, S.profile),
             do("provenance.manifest", "write_iso", S.paths, S.profile),
         ],
@@ -375,7 +372,7 @@ def task_disk() -> Task:
     return {
         "actions": [
             *IMAGES,
-            do("image.bootcodes", "warn", S.paths, S.profile),
+            beside("image.bootcodes", "warn", S.paths, S.profile),
             do("image.disk", "build", S.paths, S.profile),
             do("provenance.manifest", "write_disk", S.paths, S.profile),
         ],
@@ -399,9 +396,6 @@ def task_mirror() -> Task:
             *tcz_files(names),
             *BASE,
             *LISTED,
-            *files(
-                *sorted((CHECKOUT.root / "tasks/image").glob("mirror*")), CHECKOUT.root / "tasks/util/html.py"
-            ),
         ],
         "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),

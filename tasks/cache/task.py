@@ -26,10 +26,11 @@ from typing import Any
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
+from tasks.engine import code
 from tasks.engine.database import SavedValues, flatten
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
-from tasks.util import host, python_packages
+from tasks.util import host
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -102,11 +103,13 @@ def shared(
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
     actions = task["actions"]
+    checks = task.get("uptodate", ())
+    modules = code.modules_of(actions, checks, task.get("meta", {}).get("before_fork", ()))
 
     @functools.cache
     def task_key() -> str:
-        keys = [check for check in task.get("uptodate", ()) if isinstance(check, SavedValues)]
-        return key(settings, name, task["file_dep"], keys, values)
+        keys = [check for check in checks if isinstance(check, SavedValues)]
+        return key(settings, name, task["file_dep"], keys, values, modules)
 
     def run_or_restore() -> Any:
         if restore(cache, settings.paths.output, name, task_key, outputs):
@@ -120,6 +123,7 @@ def shared(
 
     wrapped = action(run_or_restore)
     wrapped.in_shared_cache = lambda: has_entry(cache, task_key)  # type: ignore[attr-defined]
+    wrapped.modules = modules  # type: ignore[attr-defined]
     # Reading files beforehand helps a build; a restore from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "before_fork"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
@@ -208,8 +212,12 @@ def key(
     inputs: Iterable[str],
     checks: Iterable[SavedValues],
     also: Mapping[str, Any],
+    modules: Iterable[str],
 ) -> str:
-    """Return the cache key of task `name` with the files `inputs` and the values of `checks` and `also`."""
+    """Return the cache key of task `name` with the files `inputs` and the values of `checks` and `also`.
+
+    modules: those of the task's code.
+    """
     values = {key: value for check in checks for key, value in check.values.items()}
     kernel = settings.profile.kernel
     facts = {
@@ -221,6 +229,7 @@ def key(
         "release": kernel.release,
         "toolchain": build_root.root_folder(Path(), kernel.toolchain).name,
         "machine": machine(),
+        "code": code.here().digests(modules),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -238,9 +247,8 @@ def _file(paths: Paths, path: Path) -> tuple[str, bool, str]:
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """Return what every result depends on besides its inputs: code, tools, environment, processor."""
+    """Return what every result depends on besides its inputs and code: tools, environment, processor."""
     return {
-        "code": code(),
         "tools": tools(),
         "python": [sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION],
         "architecture": platform.machine(),
@@ -248,16 +256,6 @@ def machine() -> dict[str, Any]:
             name: value for name, value in clean_env().items() if not PASSED_VARIABLES.match(name)
         },
     }
-
-
-def code() -> str:
-    """Return a digest of tcbuild's own code and of the Python packages locked for building."""
-    digest = hashlib.sha256()
-    for path in sorted((CHECKOUT.root / "tasks").rglob("*.py")):
-        digest.update(f"{path.relative_to(CHECKOUT.root)} {sha256_file(path)}\n".encode())
-    for pin in python_packages.pins(CHECKOUT.root):
-        digest.update(pin.text.encode())
-    return digest.hexdigest()
 
 
 @functools.cache

@@ -4,6 +4,8 @@
 doit writes its database when a run ends.  A killed run (out of memory, a CI job's time limit)
 would lose the records of its finished tasks.  With `flush`, the record of a task is written to
 the disk as soon as the task is done, and removed as soon as it begins again (tasks/engine/dependencies.py).
+
+The database holds paths below the checkout as ${CHECKOUT}/PATH, so that a moved checkout is up to date.
 """
 
 from __future__ import annotations
@@ -17,9 +19,15 @@ from typing import Any
 
 from doit.dependency import DatabaseException, SqliteDB
 
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.log import logger
 
 MISSING = "nothing"
+# The format of the records, in SQLite's user_version.  1 has no path of the checkout.
+FORMAT = 1
+HERE = "${CHECKOUT}/"
+DEPS = "deps:"  # doit's key of the list of a task's file_dep
 
 
 class Backend(SqliteDB):  # type: ignore[misc]
@@ -40,15 +48,31 @@ class Backend(SqliteDB):  # type: ignore[misc]
     def _conn(self) -> Any:
         Path(self.name).absolute().parent.mkdir(parents=True, exist_ok=True)
         try:
-            return self._sqlite3(self.name)
+            connection = self._sqlite3(self.name)
         except DatabaseException:
             raise UserError(f"{self.name} is damaged", "remove it; then every task runs again") from None
+        if connection.execute("pragma user_version").fetchone()["user_version"] != FORMAT:
+            if connection.execute("delete from doit").rowcount:
+                logger.info("the records are of another version of tcbuild: every task runs once more")
+            connection.execute(f"pragma user_version = {FORMAT}")
+            connection.commit()
+        return connection
 
     def _exists(self) -> bool:
         return "_conn" in self.__dict__ or os.path.exists(self.name)
 
     def _get_task_data(self, task_id: str) -> Any:
         return super()._get_task_data(task_id) if self._exists() else {}
+
+    def get(self, task_id: str, dependency: str) -> Any:
+        """Return a value of a task's record, None if there is none.  dependency: doit's key, or a path."""
+        value = super().get(task_id, stored_path(dependency))
+        return [full_path(path) for path in value] if dependency == DEPS and value else value
+
+    def set(self, task_id: str, dependency: str, value: Any) -> None:
+        """Set a value of a task's record.  dependency: doit's key, or a path."""
+        stored = [stored_path(path) for path in value] if dependency == DEPS else value
+        super().set(task_id, stored_path(dependency), stored)
 
     def in_(self, task_id: str) -> bool:
         """Tell whether there is a record of a task."""
@@ -83,6 +107,18 @@ class Backend(SqliteDB):  # type: ignore[misc]
         if "_conn" in self.__dict__:
             self._conn.close()
             del self._conn
+
+
+def stored_path(path: str) -> str:
+    """Return a path as records hold it: `${CHECKOUT}/PATH` if it lies in the checkout."""
+    inside = path.removeprefix(f"{CHECKOUT.root}/")
+    return path if inside == path else f"{HERE}{inside}"
+
+
+def full_path(stored: str) -> str:
+    """Return the path that `stored_path` turned into `stored`."""
+    inside = stored.removeprefix(HERE)
+    return stored if inside == stored else f"{CHECKOUT.root}/{inside}"
 
 
 class SavedValues:
@@ -123,7 +159,7 @@ def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
             for item in value:
                 found |= flatten(_fields(item), f"{key}.{item.name}.")
         else:
-            found[key] = repr(value)
+            found[key] = repr(value).replace(f"{CHECKOUT.root}/", HERE)
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.engine.code import UnchangedCode
 from tasks.engine.database import SavedValues
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.targets import UnchangedTargets
@@ -89,6 +90,10 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
             changes = check.differences(manager.get_values(task.name))
             texts = [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
             found += [Reason(Kind.VALUE, text=text) for text in texts]
+        elif isinstance(check, UnchangedCode):
+            inputs = {CHECKOUT.name_of(Path(path)) for path in task.file_dep}  # doit itself reports these
+            changed = check.changed_files(manager.get_values(task.name))
+            found += _of_files(Kind.CODE, (path for path in changed if path not in inputs))
         elif isinstance(check, UnchangedTargets):
             lost = check.changed_files(task, manager.get_values(task.name))
             found += _of_files(Kind.DAMAGED, lost)

@@ -7,14 +7,31 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from doit.cmd_base import DodoTaskLoader
 from doit.doit_cmd import DoitMain
 from doit.plugin import PluginDict
 
-from tasks.engine import command
+from tasks.engine import code, command
 from tasks.engine.command import closed_stdout, report_errors
 from tasks.engine.run import Run
 from tasks.engine.words import HELP, UsageError
 from tasks.util.errors import EXIT_FAILED, install_signal_handlers
+
+
+class Loader(DodoTaskLoader):  # type: ignore[misc]
+    """doit's loader.  It adds to each task that makes files a check of the code that the task stands on."""
+
+    def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Any]:
+        """Return the tasks of dodo.py."""
+        tasks: list[Any] = super().load_tasks(cmd=cmd, pos_args=pos_args)
+        for task in tasks:
+            checks = [check for check, _, _ in task.uptodate]
+            before_fork = (task.meta or {}).get("before_fork", ())
+            functions = [getattr(action, "py_callable", None) for action in task.actions]
+            modules = code.modules_of(functions, checks, before_fork)
+            if task.targets and modules:
+                task.uptodate.append((code.UnchangedCode(modules), [], {}))
+        return tasks
 
 
 class Main(DoitMain):  # type: ignore[misc]
@@ -34,7 +51,7 @@ class Main(DoitMain):  # type: ignore[misc]
     )
 
     def __init__(self) -> None:
-        super().__init__(config_filenames=())
+        super().__init__(task_loader=Loader(), config_filenames=())
 
     def get_cmds(self) -> PluginDict:
         """Return the commands by name.  Configuration files and packages add none."""

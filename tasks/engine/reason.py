@@ -15,6 +15,7 @@ class Kind(StrEnum):
     NO_RECORD = "no-record"
     EVERY_TIME = "every-time"
     VALUE = "value"
+    CODE = "code"
     DAMAGED = "damaged"
     MISSING = "missing"
     CHANGED = "changed"
@@ -28,6 +29,7 @@ WORDS = {
     Kind.NOT_DONE: "it has not been done yet",
     Kind.NO_RECORD: "there is no record of an earlier success",
     Kind.EVERY_TIME: "it runs every time",
+    Kind.CODE: "tcbuild's code changed",
     Kind.DAMAGED: "no longer as it was made",
     Kind.MISSING: "missing",
     Kind.CHANGED: "changed",

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.engine.database import full_path, stored_path
 from tasks.util.files import sha256_file
 
 KEY = "made"
@@ -40,7 +41,8 @@ class UnchangedTargets:
 
         Files without a record are ignored.
         """
-        made: Mapping[str, Sequence[Any]] = before.get(KEY) or {}
+        records: Mapping[str, Sequence[Any]] = before.get(KEY) or {}
+        made = {full_path(path): record for path, record in records.items()}
         for path in self._files(task):
             if path in made and os.path.lexists(path) and not _is_unchanged(path, made[path]):
                 yield path
@@ -54,12 +56,12 @@ class UnchangedTargets:
 
 
 def file_records(paths: Iterable[str]) -> dict[str, Record]:
-    """Return the records of files; files that do not exist are left out."""
+    """Return the records of files by `stored_path`; files that do not exist are left out."""
     made = {}
     for path in paths:
         with suppress(OSError):
             status = os.stat(path)
-            made[path] = (status.st_size, status.st_mtime_ns, sha256_file(Path(path)))
+            made[stored_path(path)] = (status.st_size, status.st_mtime_ns, sha256_file(Path(path)))
     return made
 
 

@@ -53,7 +53,19 @@ def do(stage: str, function: str, *args: Any) -> Action:
         return getattr(module, function)(*call_args, **options)
 
     call.__name__ = f"{stage}.{function}"
+    call.modules = (f"tasks.{stage}",)  # type: ignore[attr-defined]
     return action(call), list(args)
+
+
+def beside(stage: str, function: str, *args: Any) -> Action:
+    """Return an action as `do` does, which makes no target of its task.
+
+    It fetches inputs, whose sha256 a lock names, or it prints or writes something else.  So the
+    task does not run again because the code of this action changed.
+    """
+    made, arguments = do(stage, function, *args)
+    made.modules = ()  # type: ignore[attr-defined]
+    return made, arguments
 
 
 def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **more: Any) -> Task:

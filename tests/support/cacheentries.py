@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tasks.cache import entry, task
 from tasks.cache.entry import Manifest
 from tasks.cache.store import Folder
 from tasks.config.settings import Settings
+from tasks.engine import code
 from tasks.util.checkout import CHECKOUT
 from tests.support.settings import with_values
 
@@ -71,10 +73,13 @@ def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("tasks/one.py", "tasks/two.py", "kconfig/a.config", "tool"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(f"# {name}\n")
+    (top / "tasks/one.py").write_text("import doit\nimport tasks.two\n")
     (top / "pyproject.toml").write_text(PYPROJECT)
     (top / "requirements.lock").write_text(locked("doit", "1") + locked("pytest", "1"))
     monkeypatch.setattr(CHECKOUT, "root", top)
     monkeypatch.setattr(task, "tools", lambda: TOOLS)
+    monkeypatch.setattr(code, "STARTED", sys.maxsize)  # edits in this process are no edits during a run
+    code._code_of.cache_clear()
     task.machine.cache_clear()
     return top
 

@@ -15,6 +15,7 @@ import pytest
 from tasks.cache import task as cache_task
 from tasks.cache.task import SharedCache, closure, has_one_source, machine, shared
 from tasks.config.settings import Settings
+from tasks.engine import code
 from tasks.engine.database import SavedValues
 from tasks.origins.sources.file import FileSource
 from tasks.toolchain import build_root
@@ -36,12 +37,18 @@ def settings(make_settings: Callable[..., Settings], a_checkout: Path) -> Settin
 def key(settings: Settings, top: Path, **more: Any) -> str:
     """Return the key of a task that reads a file of the checkout and one of the output folder."""
     machine.cache_clear()
+    code._code_of.cache_clear()
     inputs = more.pop(
         "inputs", [str(top / "kconfig/a.config"), str(settings.paths.output / "kconfig/config")]
     )
     values = more.pop("values", {"epoch": 17, "tools": [("/usr/bin/gcc", 1, 2)]})
     return cache_task.key(
-        settings, more.pop("name", "kernel"), inputs, [SavedValues(values)], more.pop("also", {})
+        settings,
+        more.pop("name", "kernel"),
+        inputs,
+        [SavedValues(values)],
+        more.pop("also", {}),
+        ["tasks.one"],
     )
 
 
@@ -61,12 +68,12 @@ def executable(settings: Settings, top: Path) -> None:
     [
         edit("kconfig/a.config", "other"),
         edit("artifacts/apt/kconfig/config", "other"),
-        edit("tasks/two.py", "other"),
-        edit("tasks/three.py", "new"),
+        edit("tasks/one.py", "import doit\nimport tasks.two\nOTHER = 1"),
+        edit("tasks/two.py", "OTHER = 1"),
         edit("requirements.lock", locked("doit", "2")),
         executable,
     ],
-    ids=["input", "input-of-output", "code", "new-code", "requirements", "executable"],
+    ids=["input", "input-of-output", "code", "imported-code", "requirements", "executable"],
 )
 def test_every_file_that_counts_changes_the_key(
     settings: Settings, a_checkout: Path, change: Callable[[Settings, Path], None]
@@ -74,6 +81,19 @@ def test_every_file_that_counts_changes_the_key(
     before = key(settings, a_checkout)
     change(settings, a_checkout)
     assert key(settings, a_checkout) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [edit("tasks/two.py", "# another comment"), edit("tasks/three.py", "NEW = 1")],
+    ids=["comment", "code-of-other-tasks"],
+)
+def test_code_that_does_not_count_changes_no_key(
+    settings: Settings, a_checkout: Path, change: Callable[[Settings, Path], None]
+) -> None:
+    before = key(settings, a_checkout)
+    change(settings, a_checkout)
+    assert key(settings, a_checkout) == before
 
 
 def test_packages_that_building_does_not_need_change_no_key(settings: Settings, a_checkout: Path) -> None:
