@@ -21,7 +21,7 @@ from pathlib import Path
 from tasks.util import host, python_packages
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import install_signal_handlers, report_errors
-from tasks.util.files import remove_tree, write_atomic
+from tasks.util.files import atomic_path, remove_tree, write_atomic
 from tasks.util.host_packages import install_packages
 from tasks.util.log import logger
 from tasks.util.process import clean_env, run
@@ -91,11 +91,14 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
     never changed.
     """
     key, names = _key(), sorted(extras)
-    if found := _ready_venv(cache, key, extras):  # so that a read-only cache folder is enough
+    found = _ready_venv(cache, key, extras)
+    if found and not _is_moved(found):  # so that a read-only cache folder is enough
         return found
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / ".venv.lock"):
-        if found := _ready_venv(cache, key, extras):  # another setup made it meanwhile
+        if found := _ready_venv(cache, key, extras):  # another setup made it meanwhile, or it was moved
+            if _is_moved(found):
+                _correct_scripts(found)
             return found
         venv = cache / "+".join([f"venv-{key}", *names])
         logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
@@ -114,6 +117,29 @@ def _ready_venv(cache: Path, key: str, extras: Collection[str]) -> Path | None:
     found = [venv for venv in ready if (venv / "bin/doit").exists()]
     enough = [venv for venv in found if extras_in(venv).issuperset(extras)]
     return min(enough, key=lambda venv: (len(extras_in(venv)), venv.name), default=None)
+
+
+def _made_in(venv: Path) -> Path:
+    """Return the folder in which a venv was made, as the first line of its program `doit` names it."""
+    first, _, _ = (venv / "bin/doit").read_text().partition("\n")
+    return Path(first.removeprefix("#!")).parent.parent
+
+
+def _is_moved(venv: Path) -> bool:
+    made_in = _made_in(venv)
+    return not made_in.is_dir() or not made_in.samefile(venv)
+
+
+def _correct_scripts(venv: Path) -> None:
+    """Make the programs of a venv whose folder was moved start its Python again."""
+    old, new = (f"#!{folder}/".encode() for folder in (_made_in(venv), venv))
+    scripts = [path for path in (venv / "bin").iterdir() if path.is_file() and not path.is_symlink()]
+    for script in sorted(scripts, key=lambda path: path.name == "doit"):  # last: it says that all are done
+        content = script.read_bytes()
+        if content.startswith(old):
+            with atomic_path(script) as partial:
+                partial.write_bytes(new + content.removeprefix(old))
+                partial.chmod(0o755)
 
 
 def _key() -> str:

@@ -11,6 +11,7 @@ import os
 from tasks.config import inputs
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.engine import code
 from tasks.origins.sources.base import Source
 from tasks.util.files import sha256_file
 
@@ -18,6 +19,10 @@ STAMP = ".tcbuild/source"
 """In the tree: a line that identifies its source."""
 DEFERRED = ".tcbuild/deferred"
 """In the tree: marks a tree that holds only stamps and is unpacked when a stage needs it."""
+
+
+UNPACKED_BY = ".tcbuild/unpacked-by"
+"""In the tree: a digest of the code that unpacked it."""
 
 
 def is_tree(source: Source) -> bool:
@@ -36,9 +41,18 @@ def identity(paths: Paths, profile: Profile) -> str:
 
 
 def is_unpacked(paths: Paths, profile: Profile) -> bool:
-    """Tell whether the tree is completely unpacked from the profile's archive."""
+    """Tell whether the tree is completely unpacked from the profile's archive, by the code as it is."""
     try:
         stamp = (paths.linux / STAMP).read_text()
     except OSError:
         return False
-    return stamp == identity(paths, profile) and not os.path.lexists(paths.linux / DEFERRED)
+    if stamp != identity(paths, profile) or os.path.lexists(paths.linux / DEFERRED):
+        return False
+    made_by = paths.linux / UNPACKED_BY
+    return made_by.is_file() and made_by.read_text() == unpacking_code()
+
+
+def unpacking_code() -> str:
+    """Return a digest of the code that unpacks and patches a tree: changed, it may make another tree."""
+    patching = code.here().digest_of("tasks.kernel.patches", "tasks.kernel.source_tree")
+    return f"{code.digest('tasks.formats.archive', 'tasks.formats.debian_package')} {patching}\n"

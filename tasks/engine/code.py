@@ -26,6 +26,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tasks
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file, write_atomic
 
@@ -41,9 +42,9 @@ FETCHERS = (
 RECORD = ".code.json"  # in artifacts/: digests of earlier runs
 VERSION = [1, sys.version]  # ast.dump differs between versions of Python
 LENGTH = 16  # hex digits of a digest
-# A module that was edited after this process began may have been imported before.
+# A module that was edited after the first import may have been imported before the edit.
 # File systems take the time from a clock that is some milliseconds late.
-STARTED = time.time_ns() - 20_000_000
+STARTED = tasks.IMPORTED - 20_000_000
 # A file that changes again within a tick of the file system's clock has the same times as before.
 SETTLED = 1_000_000_000  # ns
 
@@ -53,7 +54,7 @@ class Facts:
     """What is known of one file: its digest; for a module also what it imports and reads.
 
     imports: names as written, of modules of tcbuild or of what they hold; packages: top modules of
-    Python packages; data: names of files and folders beside it.
+    Python packages; data: names of files and folders beside it; of the lock, its pins NAME==VERSION.
     """
 
     digest: str
@@ -87,6 +88,10 @@ class Code:
             self._closures[wanted] = dict(sorted(self._find(wanted)))
             self._keep()
         return self._closures[wanted]
+
+    def digest_of(self, *modules: str) -> str:
+        """Return one digest of `modules` alone, without what they import."""
+        return _short(" ".join(self._facts_of(self._paths[module]).digest for module in modules).encode())
 
     def _find(self, wanted: frozenset[str]) -> Iterator[tuple[str, str]]:
         fetches = any(_is_in(module, ("tasks.fetch",)) for module in wanted)
@@ -176,7 +181,10 @@ def _code_of(root: Path) -> Code:
 
 
 def digest(*modules: str) -> str:
-    """Return one digest of all that `modules` (`tasks.PACKAGE.MODULE`) stand on, for the key of a cache."""
+    """Return one digest of all that `modules` (`tasks.PACKAGE.MODULE`) stand on, for the key of a cache.
+
+    For what is kept between runs apart from a task's targets.
+    """
     return _short(json.dumps(here().digests(modules)).encode())
 
 

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tasks.engine import code
 from tasks.formats import compression, cpio
 from tasks.formats.cpio import LinkKey, Member, by_path
 from tasks.formats.initramfs_file import ALIGNMENT
@@ -31,8 +32,9 @@ hardly enlarge its output; xz and zstd look back 8 MiB at their default levels."
 class Parts:
     """A cache folder of compressed archives.
 
-    A file is called KEY.DIGEST.  KEY is the sha256 of the uncompressed archive and the
-    compressor.  DIGEST is the sha256 of the file, so that a damaged file is detected and replaced.
+    A file is called KEY.DIGEST.  KEY is the sha256 of the uncompressed archive, the compressor
+    and tcbuild's code that calls it.  DIGEST is the sha256 of the file, so that a damaged file is
+    detected and replaced.
     """
 
     def __init__(self, folder: Path, method: str, level: int | None, mtime: int) -> None:
@@ -46,7 +48,8 @@ class Parts:
         self.level = compression.checked_level(method, level)
         self.mtime = mtime
         self.size = SIZES.get(method, SIZE)
-        self._compressor = f"{compression.compressor(method)} level {self.level}\n".encode()
+        made_by = f"{compression.compressor(method)} level {self.level} {code.digest(compression.__name__)}"
+        self._compressor = f"{made_by}\n".encode()
         names = os.listdir(folder) if folder.is_dir() else []
         self._cached = {name.partition(".")[0]: name for name in names}
         self._used: set[str] = set()

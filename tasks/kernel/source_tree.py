@@ -9,11 +9,21 @@ before the first stage that reads it.
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 from pathlib import Path
 
 from tasks.config import inputs
-from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_tree, is_unpacked
+from tasks.config.kernel_source import (
+    DEFERRED,
+    STAMP,
+    UNPACKED_BY,
+    identity,
+    is_tree,
+    is_unpacked,
+    unpacking_code,
+)
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.formats.archive import unpack_tar
@@ -66,8 +76,10 @@ def unpack_linux(settings: Settings) -> None:
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
     tar archive, or, for kind `file`, a folder that is copied.  `.tcbuild/source` of the
     tree identifies the source.  The same archive is not unpacked again, so that patches
-    and mtimes stay; from a folder, only edited files are copied again.  Raises `UserError`
-    if the source is not in the cache, and if it holds no kernel tree.
+    and mtimes stay; from a folder, only edited files are copied again.  If the code that unpacks
+    has changed, the archive is unpacked again, and files with the same content keep their mtimes,
+    so that `make` compiles only what differs.  Raises `UserError` if the source is not in the
+    cache, and if it holds no kernel tree.
     """
     source = settings.profile.kernel.source
     if is_tree(source):
@@ -86,9 +98,40 @@ def unpack_linux(settings: Settings) -> None:
         unpack_tar(archive, scratch / "tree", label=archive.name)
         tree = _top_folder(scratch / "tree")
         _check_is_kernel(tree, origin)
-        write_atomic(tree / STAMP, identity(settings.paths, settings.profile))
+        stamp = identity(settings.paths, settings.profile)
+        write_atomic(tree / STAMP, stamp)
+        write_atomic(tree / UNPACKED_BY, unpacking_code())
+        if _is_of(settings.paths.linux, stamp):
+            patches.sync(tree, patches.series(settings.profile), settings.paths.logs / "patches.log")
+            _keep_times(settings.paths.linux, tree)
         with atomic_dir(settings.paths.linux) as folder:
             os.replace(tree, folder)
+
+
+def _is_of(tree: Path, stamp: str) -> bool:
+    """Tell whether a tree has been unpacked from the source with this stamp."""
+    if not (tree / STAMP).is_file() or (tree / DEFERRED).exists():
+        return False
+    return (tree / STAMP).read_text() == stamp
+
+
+def _keep_times(old: Path, new: Path) -> None:
+    """Give each file below `new` the mtime of an equal file below `old`, or the current time."""
+    for folder, _, names in os.walk(new):
+        for name in names:
+            path = os.path.join(folder, name)
+            before = os.path.join(old, os.path.relpath(path, new))
+            if os.path.islink(path):
+                continue
+            if os.path.isfile(before) and _are_equal(before, path):
+                shutil.copystat(before, path)
+            else:
+                os.utime(path)
+
+
+def _are_equal(one: str, other: str) -> bool:
+    modes = {os.stat(path).st_mode for path in (one, other)}
+    return len(modes) == 1 and filecmp.cmp(one, other, shallow=False)
 
 
 def _tar_in_deb(unpacked: Path, deb: Path) -> Path:

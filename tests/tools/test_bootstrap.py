@@ -94,6 +94,20 @@ def test_without_its_link_a_checkout_asks_again(checkout: Path, cache: Path) -> 
     assert packages(checkout) == {"doit", "parts", "licences"}
 
 
+def test_a_moved_venv_is_mended_without_its_packages_being_fetched_again(
+    checkout: Path, tmp_path: Path
+) -> None:
+    run(checkout, checkout / "cache", "list")
+    moved = checkout.rename(tmp_path / "moved")
+    env = environment(moved, moved / "cache") | {"PIP_FIND_LINKS": "/nowhere"}
+    for _ in range(2):
+        assert doit(moved, "list", env=env).output == "doit list\n"
+    assert (moved / "artifacts/.venv").resolve().is_relative_to(moved)
+    named = [script for script in (moved / "cache").glob("venv-*/bin/pip*") if not script.is_symlink()]
+    assert named
+    assert all(script.read_text().startswith(f"#!{moved}/cache/") for script in named)
+
+
 def test_a_lock_that_changed_keeps_what_was_asked_for(checkout: Path, cache: Path) -> None:
     run(checkout, cache, "sbom")
     lock = checkout / "requirements.lock"

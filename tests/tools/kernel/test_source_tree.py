@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config import kernel_source
 from tasks.config.kernel_source import DEFERRED, STAMP
 from tasks.config.settings import Settings
 from tasks.kernel import source_tree
@@ -103,6 +105,29 @@ def test_another_source_is_put_off_again(settings: Settings, tmp_path: Path) -> 
     assert files(settings) == STUB
     source_tree.ensure(settings)
     assert (settings.paths.linux / "Makefile").read_text() == "Makefile of two\n"
+
+
+def test_code_that_unpacks_otherwise_makes_the_tree_again_and_make_compiles_what_differs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = with_values(settings, shared_cache="")
+    source_tree.prepare(plain)
+    linux = settings.paths.linux
+    (linux / "Makefile").write_text("as the former code unpacked it\n")
+    for name in ("a.c", "Makefile"):
+        os.utime(linux / name, (1, 1))
+    source_tree.prepare(plain)
+    assert (linux / "Makefile").read_text() == "as the former code unpacked it\n"
+    for module in (source_tree, kernel_source):
+        monkeypatch.setattr(module, "unpacking_code", lambda: "other code\n")
+    source_tree.prepare(plain)
+    assert (linux / "Makefile").read_text() == "Makefile of one\n"
+    assert (linux / "Makefile").stat().st_mtime > 1
+    assert (linux / "a.c").read_text() == CHANGED
+    assert (linux / "a.c").stat().st_mtime == 1
+    inode = linux.stat().st_ino
+    source_tree.prepare(plain)
+    assert linux.stat().st_ino == inode, "it is not unpacked again"
 
 
 def test_a_cache_that_is_given_up_unpacks_what_was_put_off(settings: Settings) -> None:
