@@ -47,15 +47,15 @@ class Backend(SqliteDB):  # type: ignore[misc]
     @functools.cached_property
     def _conn(self) -> Any:
         Path(self.name).absolute().parent.mkdir(parents=True, exist_ok=True)
+        import sqlite3  # most commands do not need it
+
         try:
             connection = self._sqlite3(self.name)
-        except DatabaseException:
+            _drop_other_format(connection)
+        except sqlite3.OperationalError as error:  # it is locked, or cannot be written to
+            raise UserError(f"{self.name}: {error}") from None
+        except (DatabaseException, sqlite3.DatabaseError):
             raise UserError(f"{self.name} is damaged", "remove it; then every task runs again") from None
-        if connection.execute("pragma user_version").fetchone()["user_version"] != FORMAT:
-            if connection.execute("delete from doit").rowcount:
-                logger.info("the records are of another version of tcbuild: every task runs once more")
-            connection.execute(f"pragma user_version = {FORMAT}")
-            connection.commit()
         return connection
 
     def _exists(self) -> bool:
@@ -107,6 +107,16 @@ class Backend(SqliteDB):  # type: ignore[misc]
         if "_conn" in self.__dict__:
             self._conn.close()
             del self._conn
+
+
+def _drop_other_format(connection: Any) -> None:
+    """Remove all records if they do not have the format `FORMAT`."""
+    if connection.execute("pragma user_version").fetchone()["user_version"] == FORMAT:
+        return
+    if connection.execute("delete from doit").rowcount:
+        logger.info("the records are of another version of tcbuild: every task runs once more")
+    connection.execute(f"pragma user_version = {FORMAT}")
+    connection.commit()
 
 
 def stored_path(path: str) -> str:

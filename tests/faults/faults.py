@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.util.files import remove_tree
+from tests.faults.code import edited_code
 from tests.faults.world import Run, World
 
 STAGES = ("fetch", "linux", "kconfig", "kernel", "tcz:", "core", "iso")
@@ -217,5 +218,5 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-FAULTS: tuple[Fault, ...] = (kill_all, kill_one, stop, second_run, flipped_byte, network)
+FAULTS: tuple[Fault, ...] = (kill_all, kill_one, stop, second_run, flipped_byte, network, edited_code)
 NEED_MOUNT: tuple[Fault, ...] = (missing_tool, full_disk)

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from tasks.config.settings import Settings
 from tasks.util.checkout import cache_folder
-from tasks.util.files import sha256_file
+from tasks.util.files import remove_tree, sha256_file
 from tests.support.built import copy_checkout
 from tests.support.mirror import Mirror, Page
 from tests.support.tinycore import md5_text, squashfs
@@ -95,6 +96,12 @@ def cut_source(linux: Path) -> bytes:
     return packed.getvalue()
 
 
+def _move_trees(source: Path, target: Path) -> None:
+    for name in ("linux", "build"):
+        if (source / name).exists():
+            (source / name).rename(target / name)
+
+
 @dataclass
 class Run:
     """A `./doit iso` that is going on; `said` is what it has said so far."""
@@ -111,8 +118,17 @@ class Run:
                 return True
         return False
 
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; return the exit status and all that was said."""
+    def end(self, seconds: float = 3600) -> tuple[int, str]:
+        """Wait for the end; return the exit status and all that was said.  After `seconds` it is killed."""
+        assert self.process.stdout is not None
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.start()
+        try:
+            return self._end()
+        finally:
+            timer.cancel()
+
+    def _end(self) -> tuple[int, str]:
         assert self.process.stdout is not None
         if not self.process.stdout.closed:
             self.said.extend(self.process.stdout)
@@ -185,6 +201,20 @@ class World:
         found += [self.iso, self.output / "corepure64.gz", self.output / "lock.toml"]
         files = [path for path in sorted(found) if path.is_file() and path.stat().st_size]
         return rng.choice([path for path in files if not path.name.startswith(".")])
+
+    @contextmanager
+    def from_nothing(self) -> Iterator[None]:
+        """Take away what was made for a while, but not the trees that make looks after."""
+        kept = self.output.with_name("kept")
+        self.output.rename(kept)
+        self.output.mkdir()
+        _move_trees(kept, self.output)
+        try:
+            yield
+        finally:
+            _move_trees(self.output, kept)
+            remove_tree(self.output)
+            kept.rename(self.output)
 
     @contextmanager
     def edited(self, path: Path, text: str) -> Iterator[None]:

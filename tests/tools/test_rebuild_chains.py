@@ -172,6 +172,10 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
             "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=m",
             ["kconfig", "kernel", "core", "iso"],
         ),
+        ("tasks/initramfs/core.py", "# SPDX", "# A comment.\n# SPDX", []),
+        ("tasks/image/mirror.py", "0o755", "0o700", []),
+        ("tasks/provenance/manifest.py", "from __future__", "OTHER = 1\nfrom __future__", ["iso"]),
+        ("tasks/kernel/installkernel", "# SPDX", "# A comment.\n# SPDX", ["kernel"]),
     ],
     ids=[
         "comment-of-a-fragment",
@@ -185,6 +189,10 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
         "init-script",
         "fragment",
         "new-module",
+        "comment-of-code",
+        "code-of-other-tasks",
+        "code-of-the-manifest",
+        "code-that-makes-the-same-kernel",
     ],
 )
 def test_a_change_rebuilds_its_own_chain_and_nothing_else(
@@ -196,6 +204,47 @@ def test_a_change_rebuilds_its_own_chain_and_nothing_else(
         assert done.ran == tasks
         assert run("iso").ran == []
     assert run("iso").ran == tasks, "taking the change back rebuilds the same"
+
+
+def test_code_rebuilds_what_it_made_and_the_manifest_names_no_code_that_did_not_run(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    name = built().paths.name
+    core, iso = (clone / "artifacts" / name / path.name for path in (built().paths.core, built().paths.iso))
+    before = sha256_file(core)
+    file = "tasks/initramfs/core.py"
+    with edited(clone / file, ".get(member.kind, 0o644)", ".get(member.kind, 0o600)"):
+        said = run("explain").output
+        assert f"core would run:\n  tcbuild's code changed: {file}\n" in said
+        iso.unlink()
+        assert run("iso").ran == ["core", "iso"]
+        assert sha256_file(core) != before
+        made = json.loads(manifest.path_of(iso).read_text())
+        named = {one["path"]: one["sha256"] for one in (*made["tcbuild"]["files"], *made["outputs"]["files"])}
+        assert named[file] == sha256_file(clone / file)
+        assert named["boot/corepure64.gz"] == sha256_file(core)
+    assert run("iso").ran == ["core", "iso"]
+    assert sha256_file(core) == before
+
+
+def test_a_moved_checkout_is_up_to_date(clone: Path) -> None:
+    profile = f"profile={built().paths.name}"
+    moved = clone.rename(clone.with_name("moved"))
+    try:
+        assert doit(moved, "iso", profile).ran == []
+        # As in another CI workspace: a fresh clone, and artifacts/ unpacked from an archive.
+        for folder, folders, names in os.walk(moved):
+            if folder == f"{moved}/artifacts/{built().paths.name}":
+                folders[:] = [name for name in folders if name not in ("linux", "build")]
+            for name in names:
+                os.utime(os.path.join(folder, name), follow_symlinks=False)
+        done = doit(moved, "iso", profile)
+        assert (done.status, done.ran) == (0, []), done.output
+        database = (moved / "artifacts" / built().paths.name / ".doit.sqlite").read_bytes()
+        assert str(clone.parent).encode() not in database
+    finally:
+        moved.rename(clone)
+    assert doit(clone, "iso", profile).ran == []
 
 
 def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from doit.dependency import JSONCodec
 
 from tasks.engine import database
 from tasks.util.checkout import CHECKOUT
@@ -200,6 +203,55 @@ def test_an_unknown_task_is_one_line(project: Project) -> None:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert said == "error: unknown task 'fourth'; ./doit list --all shows them\n"
+
+
+def test_records_of_another_format_are_dropped_and_one_line_says_so(project: Project) -> None:
+    project.doit()
+    with closing(sqlite3.connect(project.folder / ".doit.db")) as records:
+        records.execute("pragma user_version = 0")
+    line = "the records are of another version of tcbuild: every task runs once more"
+    said = project.doit().splitlines()
+    assert said.count(line) == 1
+    assert [word for word in said if word.startswith("=> ")] == ["=> first", "=> second", "=> third"]
+    assert "everything is up to date" in project.doit()
+
+
+@pytest.mark.parametrize(
+    ("path", "stored"),
+    [
+        (f"{CHECKOUT.root}/kconfig/a.config", "${CHECKOUT}/kconfig/a.config"),
+        (f"{CHECKOUT.root}-other/a.config", f"{CHECKOUT.root}-other/a.config"),
+        ("/usr/bin/gcc", "/usr/bin/gcc"),
+        ("zero", "zero"),
+        ("deps:", "deps:"),
+    ],
+)
+def test_records_hold_no_path_of_the_checkout(path: str, stored: str) -> None:
+    assert database.stored_path(path) == stored
+    assert database.full_path(stored) == path
+
+
+def test_values_hold_no_path_of_the_checkout() -> None:
+    found = database.flatten(
+        {"file": CHECKOUT.root / "kconfig/a.config", "files": (str(CHECKOUT.root / "a"),)}
+    )
+    assert found == {"file": "PosixPath('${CHECKOUT}/kconfig/a.config')", "files": "('${CHECKOUT}/a',)"}
+
+
+def test_a_moved_checkout_finds_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def records(top: Path) -> database.Backend:
+        monkeypatch.setattr(CHECKOUT, "root", top)
+        return database.Backend(str(tmp_path / "records"), JSONCodec())
+
+    one = records(Path("/one"))
+    one.set("iso", "deps:", ("/one/a", "/usr/b"))
+    one.set("iso", "/one/a", (1.0, 2, "md5"))
+    one.dump()
+    other = records(Path("/other"))
+    assert other.get("iso", "deps:") == ["/other/a", "/usr/b"]
+    assert other.get("iso", "/other/a") == [1.0, 2, "md5"]
+    assert other.get("iso", "/one/a") is None
+    other.dump()
 
 
 @dataclass(frozen=True)
