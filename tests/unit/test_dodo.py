@@ -17,7 +17,7 @@ TREE = ast.parse((CHECKOUT.root / "dodo.py").read_text())
 ACTIONS = [
     node
     for node in ast.walk(TREE)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "do"
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("do", "beside")
 ]
 PARTS = {"S": "settings", "S.paths": "paths", "S.profile": "profile", "S.network": "network"}
 """What dodo.py hands on -> the name of the parameter that it is for."""
@@ -35,6 +35,15 @@ OPTIONS = {
     ),
 }
 """The names of the parameters that doit fills from the command line."""
+
+
+# The actions whose code is no input of their task: they make none of its targets.
+BESIDE = {"fetch.stage_inputs", "fetch.recipe_inputs", "provenance.manifest", "image.bootcodes"}
+
+
+def test_an_action_that_makes_a_target_is_declared_by_do() -> None:
+    beside = [node for node in ACTIONS if ast.unparse(node.func) == "beside"]
+    assert {ast.literal_eval(node.args[0]) for node in beside} == BESIDE
 
 
 def test_there_are_actions() -> None:
