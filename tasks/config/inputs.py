@@ -114,6 +114,19 @@ def extension_file(paths: Paths, name: str) -> Path:
     return _in_cache(paths, locked_extension(paths, name).cached_in(paths.cache))
 
 
+def base_archives(paths: Paths, profile: Profile) -> list[Path]:
+    """Return the archives that a profile's core begins with, in order.  Raises `UserError` if it has none."""
+    core = profile.core
+    files = [paths.output / "rootfs64.gz"] if core.rootfs else []
+    files += [source_file(paths, source) for source in core.archives]
+    if not files:
+        raise UserError(
+            f"profile {paths.name} has no base for its core",
+            "set core.rootfs = true, or list archives in core.archives",
+        )
+    return files
+
+
 def _in_cache(paths: Paths, path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{path.name} is not in the cache {paths.cache}", "run the same command again")

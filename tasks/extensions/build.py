@@ -28,7 +28,6 @@ from tasks.extensions import collect
 from tasks.formats import elf, initramfs_file
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
-from tasks.initramfs import core
 from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, atomic_path, remove_tree, write_atomic
@@ -83,7 +82,7 @@ def build(settings: Settings, name: str) -> None:
 
 def base_root(paths: Paths, profile: Profile) -> RootFs:
     """Return the profile's base root.  Raises `UserError` if it is neither built nor fetched."""
-    files = core.base_files(paths, profile)
+    files = inputs.base_archives(paths, profile)
     for path in files:
         if not path.is_file():
             raise UserError(f"{path} does not exist, and extensions are checked against it", "./doit rootfs")

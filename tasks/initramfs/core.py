@@ -238,25 +238,12 @@ def _renumbered(members: list[Member], device: int) -> list[Member]:
     return [replace(member, devminor=device) for member in members]
 
 
-def base_files(paths: Paths, profile: Profile) -> list[Path]:
-    """Return the base archives of a profile's core, in order.  Raises `UserError` if it has none."""
-    core = profile.core
-    files = [paths.output / "rootfs64.gz"] if core.rootfs else []
-    files += [inputs.source_file(paths, source) for source in core.archives]
-    if not files:
-        raise UserError(
-            f"profile {paths.name} has no base for its core",
-            "set core.rootfs = true, or list archives in core.archives",
-        )
-    return files
-
-
 def _base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
     """Return the base and the root that the kernel unpacks from it.
 
     The base is a list in order: bytes of a stream to keep, or members of an archive to rewrite.
     """
-    base = [stream for path in base_files(paths, profile) for stream in streams(path)]
+    base = [stream for path in inputs.base_archives(paths, profile) for stream in streams(path)]
     root = unpacked(archive for _, archives in base for archive in archives)
     if root.lost:
         logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_list_lines(root.lost)}")
