@@ -174,7 +174,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
         ),
         ("tasks/initramfs/core.py", "# SPDX", "# A comment.\n# SPDX", []),
         ("tasks/image/mirror.py", "0o755", "0o700", []),
-        ("tasks/provenance/manifest.py", "from __future__", "OTHER = 1\nfrom __future__", ["iso"]),
+        ("tasks/provenance/manifest.py", "\n\n\n", "\n\n\nOTHER = 1\n", ["iso"]),
         ("tasks/kernel/installkernel", "# SPDX", "# A comment.\n# SPDX", ["kernel"]),
     ],
     ids=[
