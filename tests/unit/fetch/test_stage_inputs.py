@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config.inputs import package_files, source_file
-from tasks.config.kernel_source import DEFERRED, STAMP, identity, is_unpacked
+from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY, identity, is_unpacked, unpacking_code
 from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
@@ -93,6 +93,8 @@ def test_each_step_brings_what_its_stage_needs_once(
 def test_the_source_of_an_unpacked_tree_is_not_brought_again(settings: Settings, mirror: Mirror) -> None:
     (settings.paths.linux / STAMP).parent.mkdir(parents=True)
     (settings.paths.linux / STAMP).write_text(identity(settings.paths, settings.profile))
+    assert not is_unpacked(settings.paths, settings.profile), "other code has unpacked it"
+    (settings.paths.linux / UNPACKED_BY).write_text(unpacking_code())
     assert is_unpacked(settings.paths, settings.profile)
     stage_inputs.fetch_kernel_source(settings)
     assert asked(mirror) == []
