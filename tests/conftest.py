@@ -18,6 +18,21 @@ hypothesis.settings.register_profile("tcbuild", deadline=None)
 hypothesis.settings.load_profile("tcbuild")
 
 
+# The tiers whose files take longest come first when several workers share the files.
+LONGEST_FIRST = ("vm", "faults", "tools")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files for workers that run side by side: else one could start the longest file last."""
+    if hasattr(config, "workerinput"):
+        folder = config.rootpath / "tests"
+        items.sort(key=lambda item: _rank(item.path.relative_to(folder).parts[0]))
+
+
+def _rank(tier: str) -> int:
+    return LONGEST_FIRST.index(tier) if tier in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller may change what a test sees."""

@@ -9,13 +9,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import spawn
 
+# A worker of pytest may have a guest of 2 GiB and a kernel build of its own.
+MOST_WORKERS = 4
+
 
 def pytest(*paths: str) -> None:
-    """Run pytest on `paths` below the checkout.  Raises `UserError` if a test fails."""
+    """Run pytest on `paths` below the checkout, with a worker for each processor, up to four.
+
+    The tests of one file run in one worker, because they share what the file builds.
+    Raises `UserError` if a test fails.
+    """
+    workers = min(jobserver.slots(), MOST_WORKERS)
+    if workers > 1:
+        paths = (*paths, f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder")
     _run(paths, {})
 
 
