@@ -66,7 +66,8 @@ SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
-    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats"))
+    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
+    *(S.paths.kernel / f"{name}.formats" for name in ("initramfs", "squashfs")),
 )
 BASE = files(S.paths.output / "rootfs64.gz" if S.profile.core.rootfs else S.paths.used_lock)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
@@ -93,6 +94,7 @@ def image_inputs() -> list[str]:
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
     return [
         *KERNEL[:2],
+        KERNEL[4],
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
         *tcz,
         *LISTED,

@@ -87,7 +87,7 @@ def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
 def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
     """Fill cde/ or tce/: optional/*.tcz with dependencies, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is missing, if a container image has changed since its
+    Raises `UserError` if an extension is missing or the kernel cannot read its compression, if a container image has changed since its
     check, or if two extensions loaded at boot, those in the core included, have the same path.
     """
     release = installed.kernel_release(paths, profile)
@@ -98,6 +98,7 @@ def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
         squashfs, *beside = (paths.tcz / file for file in file_names(name))
         if not squashfs.is_file():
             raise UserError(f"{squashfs} does not exist", "build the extensions first: ./doit tcz")
+        installed.check_readable(paths, squashfs)
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
