@@ -180,7 +180,8 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     settings = replace(workshop.settings, profile=replace(workshop.settings.profile, extensions=extensions))
     settings.paths.kernel.mkdir()
     (settings.paths.kernel / "release").write_text("1.0\n")
-    (settings.paths.kernel / "initramfs.formats").write_text("gzip\n")
+    for name in ("initramfs.formats", "squashfs.formats"):
+        (settings.paths.kernel / name).write_text("gzip\n")
     for name in ("below", "one", "two"):
         build.build(settings, name)
     if place == "ondemand":
