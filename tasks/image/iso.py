@@ -87,8 +87,9 @@ def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
 def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
     """Fill cde/ or tce/: optional/*.tcz with dependencies, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is missing or the kernel cannot read its compression, if a container image has changed since its
-    check, or if two extensions loaded at boot, those in the core included, have the same path.
+    Raises `UserError` if an extension is missing or the kernel cannot read its compression, if a
+    container image has changed since its check, or if two extensions loaded at boot, those in the
+    core included, have the same path.
     """
     release = installed.kernel_release(paths, profile)
     outside = plan.extensions_at(profile, "onboot", "copy2fs", "ondemand")

@@ -86,3 +86,61 @@ def test_a_real_program_is_read(tmp_path: Path) -> None:
     ).stdout
     assert elf.needed(python) == re.findall(r"\(NEEDED\)\s+Shared library: \[(.*)\]", said)
     assert elf.interpreter(python) == re.findall(r"program interpreter: (.*)\]", said)[0]
+
+
+@pytest.mark.parametrize("name", ["libc.so.6", "libm.so.6", "libstdc++.so.6", "ls"])
+def test_versions_are_those_that_readelf_lists(name: str) -> None:
+    program = Path(os.path.realpath(require_tool("ls")))
+    libraries = [path for path in map(Path, sorted(ldd_root(program))) if path.name == "libc.so.6"]
+    path = program if name == "ls" else libraries[0].with_name(name)
+    if not path.is_file():
+        pytest.skip(f"{name} is not installed")
+    said = subprocess.run([require_tool("readelf"), "-V", "-W", path], capture_output=True, text=True, check=True)
+    defined, needed = [], []
+    library = ""
+    for line in said.stdout.splitlines():
+        if found := re.search(r"Rev: 1  Flags: (\S+) .* Name: (\S+)", line):
+            defined += [found[2]] if found[1] != "BASE" else []
+        elif found := re.search(r"Version: 1  File: (\S+)", line):
+            library = found[1]
+        elif found := re.search(r"  Name: (\S+)  Flags: none", line):
+            needed.append(elf.VersionNeed(library, found[1]))
+    read = elf.dynamic(path)
+    assert (list(read.defines), list(read.versions)) == (defined, needed)
+    assert defined or needed
+
+
+def test_ld_so_and_closure_agree_on_versions(tmp_path: Path) -> None:
+    """A program linked with a library of two versions starts with that one, and not with an older one."""
+    (tmp_path / "program.c").write_text("int two(void); int main(void) { return two() - 2; }")
+    for name, version in (("old", 1), ("new", 2)):
+        functions = "".join(
+            f"int {word}(void) {{ return {number}; }}\n"
+            for number, word in ((1, "one"), (2, "two"))[:version]
+        )
+        script = "V_1 { global: one; local: *; };\nV_2 { global: two; } V_1;\n".splitlines()[:version]
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.c").write_text(functions)
+        (tmp_path / f"{name}.map").write_text("\n".join(script))
+        options = ["-shared", "-fPIC", "-Wl,-soname,libv.so", f"-Wl,--version-script={name}.map"]
+        subprocess.run(["gcc", *options, "-o", f"{name}/libv.so", f"{name}.c"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-o", "program", "program.c", "new/libv.so"], cwd=tmp_path, check=True)
+    files = ldd_root(tmp_path / "program")
+    unmet = {}
+    for name in ("old", "new"):
+        started = subprocess.run(
+            [tmp_path / "program"],
+            env={"LD_LIBRARY_PATH": str(tmp_path / name)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        unmet[name] = elf.closure({**files, "/usr/lib/libv.so": tmp_path / name / "libv.so"})
+        assert (started.returncode == 0) == (unmet[name] == elf.Unmet()), started.stderr
+    assert "version `V_2' not found" in subprocess.run(
+        [tmp_path / "program"], env={"LD_LIBRARY_PATH": "old"}, cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stderr
+    program = str(tmp_path / "program")
+    assert unmet["old"].versions == (
+        elf.UnmetVersion(program, "libv.so", "V_2", "/usr/lib/libv.so", ("V_1",)),
+    )
