@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from tasks.util.text import printable
+
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_NO_READER = 141  # 128 + SIGPIPE: the reader of stdout has closed it
@@ -35,7 +37,7 @@ class UserError(Exception):
             lines.append(f"  hint: {self.hint}")
         if self.detail:
             lines.append(self.detail.rstrip("\n"))
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 class DiskFull(UserError):
