@@ -17,7 +17,7 @@ from tasks.cli import variables
 from tasks.config import plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
-from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
+from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, inputs, installed
 from tasks.origins.lock import load_lock
@@ -274,7 +274,7 @@ def task_tcz() -> Iterator[Task]:
     for name in PLAN.of_kind("upstream"):
         yield {
             "basename": "tcz",
-            "name": name if name != "tree" else "tree.tcz",  # `tcz:tree` is another task
+            "name": name_of_task(name),
             "doc": "take a fetched upstream extension",
             "actions": [
                 beside("fetch.stage_inputs", "fetch_extension", S, name),
@@ -295,7 +295,11 @@ def task_tcz() -> Iterator[Task]:
     for name, made in ALL_RECIPES.items():
         fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
         make_it = {
-            **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
+            **(
+                {"basename": f"tcz:{name_of_task(name)}"}
+                if name in LEFT_OUT
+                else {"basename": "tcz", "name": name_of_task(name)}
+            ),
             "doc": made.info.description,
             "actions": [
                 beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),

@@ -242,7 +242,8 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     """Return the recipes that are built only when a user names them, each with the reason.
 
-    These are recipes with an origin that is not locked, and recipes that need one of those.
+    These are recipes with an origin that is not locked, and recipes that need one of those.  A
+    recipe whose folder has no name of an extension is never built.
     A recipe that the profile itself needs is never left out.
     """
     named = set(found.closure(resolve_name(profile, item.name) for item in profile.extensions))
@@ -257,7 +258,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
             out[node.name] = f"no sha256 is locked for {what} (./doit lock:{node.name})"
         elif needed:
             out[node.name] = f"it needs {needed[0]}, which is left out"
-    return out
+    return out | recipe.misnamed()
 
 
 def log_left_out(out: Mapping[str, str]) -> None:

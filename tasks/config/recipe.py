@@ -9,10 +9,13 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+
+NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,24 @@ def folder(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """Return the names of all extensions that have a recipe."""
+    """Return the names of all extensions that have a recipe, but for those of `misnamed`."""
+    return [name for name in _folders() if tcz.EXTENSION_NAME.fullmatch(name)]
+
+
+def misnamed() -> dict[str, str]:
+    """Return the recipes whose folder has no name of an extension, quoted, each with the reason."""
+    return {repr(name): NO_NAME for name in _folders() if not tcz.EXTENSION_NAME.fullmatch(name)}
+
+
+def _folders() -> list[str]:
     return sorted(path.parent.name for path in CHECKOUT.extensions.glob("*/recipe.toml"))
 
 
 def load(name: str) -> Recipe:
-    """Return the recipe of `name`.  Raises `UserError` if there is none or it is malformed."""
+    """Return the recipe of `name`.  Raises `UserError` if there is none, or it is malformed or misnamed."""
     path = folder(name) / "recipe.toml"
+    if not tcz.EXTENSION_NAME.fullmatch(name) and path.is_file():
+        raise UserError(f"the recipe {name!r} cannot be built: {NO_NAME}", "rename its folder in extensions/")
     try:
         status = path.stat()
     except OSError:
