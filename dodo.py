@@ -293,13 +293,10 @@ def task_tcz() -> Iterator[Task]:
             "uptodate": [False],
         }
     for name, made in ALL_RECIPES.items():
+        word = name_of_task(name)
         fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
         make_it = {
-            **(
-                {"basename": f"tcz:{name_of_task(name)}"}
-                if name in LEFT_OUT
-                else {"basename": "tcz", "name": name_of_task(name)}
-            ),
+            **({"basename": f"tcz:{word}"} if name in LEFT_OUT else {"basename": "tcz", "name": word}),
             "doc": made.info.description,
             "actions": [
                 beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),

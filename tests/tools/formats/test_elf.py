@@ -95,7 +95,7 @@ def test_versions_are_those_that_readelf_lists(name: str) -> None:
     path = program if name == "ls" else libraries[0].with_name(name)
     if not path.is_file():
         pytest.skip(f"{name} is not installed")
-    argv = [require_tool("readelf"), "-V", "-W", path]
+    argv = [require_tool("readelf"), "-V", "-W", str(path)]
     said = subprocess.run(argv, capture_output=True, text=True, check=True)
     defined, needed = [], []
     library = ""

@@ -46,7 +46,8 @@ def test_a_checkout_that_git_refuses_is_said(
     command = f"git config --global --add safe.directory '{root}'"
     assert materials.git_state() == ("", True, f"git refuses a checkout of another user ({command})")
     made = smallimage.manifest_of(None)
-    outputs = Outputs((File("x.iso", 1, ""),), Kernel("6.1", *[File("x", 1, "")] * 2, ()), (), ())
+    file = File("x.iso", 1, "")
+    outputs = Outputs((file,), Kernel("6.1", file, file, ()), (), ())
     manifest._write_and_log(tmp_path / "x.iso.manifest.json", replace(made, outputs=outputs))
     assert "x.iso.manifest.json names no commit of tcbuild: git refuses" in capsys.readouterr().out
     subprocess.run(command, shell=True, check=True)
