@@ -29,6 +29,8 @@ INSTALLED = "usr/local/tce.installed"
 START_SCRIPTS = ("etc/init.d", "usr/local/etc/init.d", INSTALLED)
 HEAD_BYTES = 256  # BINPRM_BUF_SIZE of the kernel: it reads no longer `#!` line
 X_BITS = 0o111
+SPLIT = " -S"  # of GNU env; BusyBox's env ends with "invalid option"
+ENV_SPLITS = re.compile(r"-[iv]*S(.*)")
 SHOWN = 3
 
 
@@ -69,13 +71,16 @@ class Closure:
         return next((place for place in places if self.resolve(place)), "")
 
     def has(self, wanted: str) -> bool:
-        """Tell whether there is an interpreter: a path, or a command of PATH.
+        """Tell whether there is an interpreter: a path, with -S behind that of env, or a command of PATH.
 
         A path may also be a link that a script of tce.installed makes: Tiny Core's bash.tcz has
         /usr/local/bin/bash and links it to /bin/bash.
         """
         if not posixpath.isabs(wanted):
             return bool(self.find(wanted))
+        if wanted.endswith(SPLIT):
+            real = posixpath.basename(self.resolve(wanted.removesuffix(SPLIT)))
+            return bool(real) and not real.startswith("busybox")
         name = posixpath.basename(wanted)
         return bool(self.resolve(wanted)) or (
             bool(self.find(name)) and any(name.encode() in script for script in self.installers)
@@ -171,15 +176,18 @@ def _check_mode(name: str, where: str, path: str, mode: int, head: bytes, *, own
 def interpreters(head: bytes) -> list[str]:
     """Return what a script needs to start, by its first bytes; [] if it is no script.
 
-    This is the path in its `#!` line.  If that is env(1), it is also the command that env starts.
+    This is the path in its `#!` line.  If that is env(1), it is also the command that env starts,
+    and the path with -S, if env is to split the line.
     """
     if not head.startswith(b"#!"):
         return []
     # Only blanks and the newline count: of a file with DOS line ends, `\r` belongs to the name.
     line = head[2:].split(b"\n")[0].decode(errors="replace").strip(" \t")
     path, *words = re.split(r"[ \t]+", line)
-    command = _env_command(words) if posixpath.basename(path) == "env" else ""
-    return list(filter(None, [path, command]))
+    if posixpath.basename(path) != "env":
+        return [path] if path else []
+    splits = [f"{path}{SPLIT}"] if any(ENV_SPLITS.fullmatch(word) for word in words) else []
+    return [path, *splits, *filter(None, [_env_command(words)])]
 
 
 def _env_command(words: list[str]) -> str:
@@ -187,7 +195,7 @@ def _env_command(words: list[str]) -> str:
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        split = re.fullmatch(r"-[iv]*S(.*)", word)
+        split = ENV_SPLITS.fullmatch(word)
         if split:
             rest[:0] = filter(None, [split[1]])
         elif word in ("-u", "-C"):  # these take an argument
@@ -198,6 +206,8 @@ def _env_command(words: list[str]) -> str:
 
 
 def _hint(wanted: str, closure: Closure, left_out: Collection[LeftOut]) -> str:
+    if wanted.endswith(SPLIT):
+        return "BusyBox's env has no -S: name the interpreter itself in the `#!` line"
     name = posixpath.basename(wanted)
     if not name.isprintable():
         return "the script has DOS line ends: convert it by dos2unix"

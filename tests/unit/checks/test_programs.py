@@ -56,9 +56,9 @@ def check(
         (b"#!/bin/sh", ["/bin/sh"]),
         (b"#! \t/usr/bin/perl -w\nuse x\n", ["/usr/bin/perl"]),
         (b"#!/usr/bin/env node\n", ["/usr/bin/env", "node"]),
-        (b"#!/usr/bin/env -S node --no-warnings\n", ["/usr/bin/env", "node"]),
-        (b"#!/usr/bin/env -iSnode x\n", ["/usr/bin/env", "node"]),
-        (b"#!/usr/bin/env -S -u HOME LANG=C python3 -u\n", ["/usr/bin/env", "python3"]),
+        (b"#!/usr/bin/env -S node --no-warnings\n", ["/usr/bin/env", "/usr/bin/env -S", "node"]),
+        (b"#!/bin/env -iSnode x\n", ["/bin/env", "/bin/env -S", "node"]),
+        (b"#!/bin/env -S -u HOME LANG=C python3 -u\n", ["/bin/env", "/bin/env -S", "python3"]),
         (b"#!/usr/bin/env -i PATH=/bin sh\n", ["/usr/bin/env", "sh"]),
         (b"#!/usr/bin/env\n", ["/usr/bin/env"]),
         (b"#!/bin/sh\r\n", ["/bin/sh\r"]),
@@ -80,7 +80,7 @@ def test_what_a_script_needs(head: bytes, needed: list[str]) -> None:
         "#! /usr/bin/sh -e",
         "#!/bin/busybox ash",
         "#!/usr/bin/env sh",
-        "#!/usr/bin/env -S sh -e",
+        "#!/usr/local/bin/env -S sh -e",
         "#!/usr/bin/env node",
         "#!/usr/local/bin/node",
         "#!/usr/local/bin/own",
@@ -90,7 +90,11 @@ def test_what_a_script_needs(head: bytes, needed: list[str]) -> None:
 )
 def test_an_interpreter_that_is_there(tmp_path: Path, line: str) -> None:
     """In the base through its links, in a dependency, in the extension, or linked by tce.installed."""
-    files: dict[str, bytes | str] = {"usr/local/bin/own": b"", "usr/local/bin/tool": f"{line}\n".encode()}
+    files: dict[str, bytes | str] = {
+        "usr/local/bin/own": b"",
+        "usr/local/bin/env": b"",
+        "usr/local/bin/tool": f"{line}\n".encode(),
+    }
     check(tmp_path, files, node=NODE, bash=BASH)
 
 
@@ -100,6 +104,7 @@ def test_an_interpreter_that_is_there(tmp_path: Path, line: str) -> None:
         ("#!/usr/bin/python3", "/usr/bin/python3"),
         ("#!/usr/bin/env python3", "python3"),
         ("#!/opt/env sh", "/opt/env"),
+        ("#!/usr/bin/env -S sh -e", "/usr/bin/env -S"),
         ("#!/usr/bin/node", "/usr/bin/node"),
         ("#!/bin/sh\r", "'/bin/sh\\\\r'"),
     ],
@@ -118,6 +123,7 @@ def test_hints_for_an_interpreter(tmp_path: Path) -> None:
         (b"#!/usr/bin/python3\n", "python3-minimal has it as usr/bin/python3, which `drop` in the recipe"),
         (b"#!/usr/bin/node\n", "/usr/local/bin/node is there: name it in the `#!` line"),
         (b"#!/usr/bin/perl\n", "depend on an extension that has perl, or leave the script out by `drop`"),
+        (b"#!/usr/bin/env -S sh -e\n", "BusyBox's env has no -S: name the interpreter itself"),
         (b"#!/bin/sh\r\n", "the script has DOS line ends: convert it by dos2unix"),
     ]
     for number, (script, hint) in enumerate(cases):
