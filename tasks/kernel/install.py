@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.config.settings import Paths, Settings
-from tasks.formats import bzimage, compression, elf, squashfs
+from tasks.formats import bzimage, compression, elf, squashfs_superblock
 from tasks.kernel import kbuild
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
@@ -59,7 +59,7 @@ def install(settings: Settings) -> None:
         config = (folder / "config").read_text()
         for name, formats in (
             ("initramfs.formats", compression.kernel_formats(config)),
-            ("squashfs.formats", squashfs.kernel_formats(config)),
+            ("squashfs.formats", squashfs_superblock.kernel_formats(config)),
         ):
             write_atomic(folder / name, "".join(f"{method}\n" for method in formats))
     logger.info(str(replace(image, path=settings.paths.kernel / "vmlinuz64")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.formats import squashfs
+from tasks.formats import squashfs_superblock
 from tasks.util.errors import UserError
 
 
@@ -34,13 +34,13 @@ def check_readable(paths: Paths, extension: Path) -> None:
     The kernel stage writes the compressors that its squashfs can read to `squashfs.formats`.
     """
     formats = (paths.kernel / "squashfs.formats").read_text().split()
-    method = squashfs.compressor(extension)
+    method = squashfs_superblock.compressor(extension)
     if method in formats:
         return
-    option = f"CONFIG_{squashfs.KERNEL_OPTIONS.get(method, '')}"
+    option = f"CONFIG_{squashfs_superblock.KERNEL_OPTIONS.get(method, '')}"
     if not formats:
         option = "CONFIG_SQUASHFS"
-    elif method not in squashfs.KERNEL_OPTIONS:
+    elif method not in squashfs_superblock.KERNEL_OPTIONS:
         hint = f"compress it again by one of: {', '.join(formats)}"
         raise UserError(f"{extension.name} is compressed by {method}, which no kernel can read", hint)
     raise UserError(
