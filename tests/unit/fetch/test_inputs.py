@@ -133,7 +133,7 @@ def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: 
     assert source_file(made.paths, source).read_bytes() == b"an image"
     mirror.pages[source.path] = Page(b"another image")
     remove_tree(made.paths.cache)
-    with pytest.raises(UserError, match=r"tool\.tar could not be downloaded: .* wrong sha256"):
+    with pytest.raises(UserError, match=r"tool\.tar: no mirror has the locked file: .* wrong sha256"):
         inputs.fetch(made)
 
 
