@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.config import bootcodes
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
@@ -66,9 +67,7 @@ class Recipe:
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
-        for code in self.bootcodes:
-            if code.split() != [code]:
-                raise ValueError(f"bootcodes: expected single words, got {code!r}")
+        bootcodes.check(self.bootcodes)
 
 
 def alternatives(recipe: Recipe) -> list[str]:
