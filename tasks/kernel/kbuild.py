@@ -19,7 +19,6 @@ from tasks.toolchain.build_root import Bind, ReadyToolchain
 from tasks.toolchain.launcher import Launcher
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
-from tasks.util.errors import UserError
 from tasks.util.process import Result, run
 
 ARCH = "x86_64"
@@ -95,11 +94,7 @@ def _common_arguments(paths: Paths, profile: Profile) -> list[str]:
     reads the whole configuration again if it differs.
     """
     linux, build = paths.linux, paths.build
-    if any(character.isspace() or character in ":'\"$#\\" for character in str(paths.output)):
-        raise UserError(
-            f"{paths.output}: the kernel's build cannot handle spaces, colons or quotes in its path",
-            "choose another folder with out=DIR, or move the checkout",
-        )
+    paths.require_plain_output()
     # The date as text: 5.4 copies it into `uname -v`, and the initramfs code
     # passes it to `date -d`.  `%a` and `%b` are English in the C locale.
     stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(profile.source_date_epoch))
