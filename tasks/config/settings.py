@@ -18,8 +18,8 @@ from tasks.util.errors import UserError
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 # What kbuild leaves alone in a path.  Others have a meaning to make (`:` `%` `$` `#`, white space), to
-# the shell of its recipes, or to gcc's -fdebug-prefix-map (`=`).
-PLAIN_CHARACTERS = re.compile(r"[\w/.,+@^~!-]")
+# the shell of its recipes, or to gcc's -Wp (`,`) and -fdebug-prefix-map (`=`).
+PLAIN_CHARACTERS = re.compile(r"[\w/.+@^~!-]")
 
 
 @dataclass(frozen=True)
