@@ -41,7 +41,7 @@ class UserError(Exception):
 
 
 class DiskFull(UserError):
-    """A file system is full.  The file that was being read is not at fault."""
+    """A file cannot grow: a file system is full, or the shell limits it.  What was read is not at fault."""
 
 
 class ToolMissing(UserError):
@@ -69,6 +69,7 @@ def from_os_error(error: OSError) -> UserError:
     text = f"{error.strerror or error}{where}"
     hints = {
         errno.ENOSPC: "free some space, then run the same command again; finished work is kept",
+        errno.EFBIG: "this shell limits the size of files; raise it: ulimit -f unlimited",
         errno.EDQUOT: "the disk quota is used up; free some space and run again",
         errno.EACCES: "check the permissions of that path",
         errno.EROFS: "that file system is mounted read-only",
