@@ -44,7 +44,6 @@ class Kbuild:
         goals: Sequence[str],
         *,
         log: Path | None = None,
-        visible: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         hint: str = "",
@@ -52,16 +51,16 @@ class Kbuild:
     ) -> Result:
         """Run make for `goals`, one job at a time or `jobs`.
 
-        `visible` are further paths that a build root must show; `env` is added to the common environment.
+        `env` is added to the common environment.
         Raises `UserError` as `process.run` does.
         """
-        argv = self.in_toolchain([*self.argv, *goals], visible)
+        argv = self.in_toolchain([*self.argv, *goals])
         environment = {**self.env, **(env or {})}
         return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
 
-    def in_toolchain(self, argv: Sequence[str | Path], visible: Sequence[Path] = ()) -> list[str]:
-        """Return the argument list that runs `argv` with the toolchain; a build root also shows `visible`."""
-        return build_root.command(self.toolchain.root, argv, [*self.binds, *(Bind(path) for path in visible)])
+    def in_toolchain(self, argv: Sequence[str | Path]) -> list[str]:
+        """Return the argument list that runs `argv` with the toolchain."""
+        return build_root.command(self.toolchain.root, argv, self.binds)
 
 
 def of_profile(settings: Settings) -> Kbuild:
