@@ -206,8 +206,10 @@ class Http:
                 raise Refused(str(error)) from None
 
     def _put(self, name: str, source: Path) -> None:
+        from tasks.origins import http_limits
+
         with source.open("rb") as stream:
-            self._request("PUT", name, data=stream)
+            self._request("PUT", name, data=http_limits.Upload(stream, http_limits.FILE))
 
     def remove(self, name: str) -> None:
         try:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import http.client
 import io
+import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import requests
 import urllib3
@@ -108,6 +109,31 @@ class _Answer(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         self._metered.in_head = False
+
+
+class Upload:
+    """A file as the body of a request.  Its reads raise `TooSlow` if the server takes it too slowly."""
+
+    def __init__(self, stream: IO[bytes], limits: Limits) -> None:
+        self.stream, self.limits = stream, limits
+        self.size = os.fstat(stream.fileno()).st_size
+        self.begun = self.since = time.monotonic()
+        self.sent = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, size: int = -1) -> bytes:
+        now, limits = time.monotonic(), self.limits
+        if now - self.begun > limits.total:
+            raise TooSlow(f"not sent within {limits.total:g} s")
+        if now - self.since > limits.window:
+            if self.sent < limits.least * (now - self.since):
+                raise TooSlow(f"takes less than {limits.least:,} bytes a second")
+            self.since, self.sent = now, 0
+        block = self.stream.read(size)
+        self.sent += len(block)
+        return block
 
 
 class LimitedAdapter(HTTPAdapter):

@@ -182,3 +182,22 @@ def test_a_shared_cache_has_limits(kind: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(http_limits, "FILE", QUICK)
     with endless(kind) as url, pytest.raises(store.Unreachable, match=r"slower|no complete head"):
         store.Http(url.rpartition("/")[0]).read("file", tmp_path / "file", 1 << 30)
+
+
+def test_a_shared_cache_that_takes_a_file_too_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "FILE", Limits(least=1 << 40, window=0.05))
+    source = tmp_path / "file"
+    with source.open("wb") as stream:
+        stream.truncate(1 << 28)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while connection.recv(1 << 16):
+                    time.sleep(0.001)
+
+        threading.Thread(target=serve, daemon=True).start()
+        http_store = store.Http(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(store.Unreachable, match="takes less than 1,099,511,627,776 bytes a second"):
+            http_store.write("file", source)
