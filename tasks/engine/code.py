@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file, write_atomic
 
 KEY = "code"
 PACKAGE = "tasks"
+ROOT = Path(tasks.__file__).parent.parent
 FETCHERS = (
     "tasks.fetch",
     "tasks.origins.apt",
@@ -171,8 +171,8 @@ class Code:
 
 
 def here() -> Code:
-    """Return the code of this checkout."""
-    return _code_of(CHECKOUT.root)
+    """Return the code that runs."""
+    return _code_of(ROOT)
 
 
 @functools.cache

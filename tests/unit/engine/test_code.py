@@ -174,7 +174,7 @@ def test_a_module_edited_while_this_process_runs_is_not_taken_for_the_one_that_r
 
 
 def test_the_check_names_the_files_that_changed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CHECKOUT, "root", top)
+    monkeypatch.setattr(code, "ROOT", top)
     code._code_of.cache_clear()
     check = UnchangedCode(["tasks.build.core"])
     saved: dict[str, Any] = {}
