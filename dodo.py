@@ -14,13 +14,14 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import variables
-from tasks.config import plan, recipe, recipe_lock
+from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
 from tasks.image.targets import image_files, mirror_files
-from tasks.kernel import edited_tree, inputs, installed
-from tasks.origins.lock import load_lock
+from tasks.kernel import edited_tree, installed
+from tasks.kernel import inputs as checkout_inputs
+from tasks.origins.lock import Lock, load_lock
 from tasks.toolchain import identity
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
@@ -28,16 +29,19 @@ from tasks.util.errors import report_errors
 
 with report_errors():
     S = variables.settings()
-    # Recipes take files from the machine's packages.  These files fit only a root made of the same
-    # packages.  On another root, only the extensions that the profile names are built.
     PLAN = plan.plan(
-        S.profile, load_lock(S.paths.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
+        S.profile, load_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
     plan.require_importer(S.profile, PLAN)
-    ALL_RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
+    USED = plan.used(S.profile, PLAN)
+    RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)
-    PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
-    LOCKABLE = [name for name in recipe.names() if recipe_lock.lockable_origins(recipe.load(name))]
+    BUILDABLE = PLAN.closure([*USED, *(name for name in RECIPES if name not in LEFT_OUT)])
+    PACKAGES = {name: recipe.packages({name: made}) for name, made in RECIPES.items()}
+    USED_PACKAGES = {name: packages for name, packages in PACKAGES.items() if name in USED}
+    UPSTREAM = [name for name in PLAN.of_kind("upstream") if name in USED]
+    PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
+    LOCKABLE = [name for name, made in recipe.readable().items() if recipe_lock.lockable_origins(made)]
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DEFAULT = ["iso"]
@@ -64,14 +68,19 @@ ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
+PINNED = files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []))
+BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats"))
 )
-BASE = files(S.paths.output / "rootfs64.gz" if S.profile.core.rootfs else S.paths.used_lock)
+ARCHIVES_LOCK = [S.paths.lock_part("archives")] if S.profile.core.archives else []
+ROOT, INDEX = (S.paths.output / name for name in ("rootfs64.gz", "rootfs.index"))
+BASE = files(*([ROOT] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
-BASE_INDEX = files(S.paths.output / "rootfs.index" if S.profile.core.rootfs else S.paths.used_lock)
+BASE_INDEX = files(*([INDEX] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 MODULES = files(*targets.module_files(S.paths, S.profile))
+MODULE_NAMES = plan.module_extensions(S.profile)
 CORE_MODULES = (
     files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
 )
@@ -93,6 +102,7 @@ def image_inputs() -> list[str]:
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
     return [
         *KERNEL[:2],
+        *files(S.paths.used_lock),  # the manifest lists its entries
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
         *tcz,
         *LISTED,
@@ -105,31 +115,44 @@ def task_fetch() -> Iterator[Task]:
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
         "actions": [
-            do("fetch.inputs", "fetch", S, PACKAGES),
+            do("fetch.inputs", "fetch", S, USED_PACKAGES),
             beside("provenance.manifest", "write_early", S.paths, S.profile),
         ],
-        "file_dep": files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else [])),
-        "targets": files(S.paths.used_lock),
+        "file_dep": files(*PINNED, *inputs.local_archives(S.profile)),
+        "targets": files(S.paths.used_lock, *map(S.paths.lock_part, PARTS)),
         "uptodate": changed(
             **variables.fetch_keys(S.profile),
-            packages=PACKAGES,
+            **{f"packages.{name}": packages for name, packages in USED_PACKAGES.items()},
             frozen=S.network.frozen,
             relock=S.network.relock,
             on_demand=bool(S.network.shared_cache),
         ),
     }
-    for name, made in ALL_RECIPES.items():
-        if not recipe_lock.lockable_origins(made):
+    for name, made in RECIPES.items():
+        origins = recipe_lock.lockable_origins(made)
+        # Task `fetch` fetches the packages of the recipes that the profile uses.
+        packages = () if name in USED else PACKAGES[name]
+        if not origins and not packages:
             continue
         lock = recipe_lock.path(name)
         yield {
             "basename": f"fetch:{name}",  # not a sub-task, so that `fetch` does not run it
             "doc": f"fetch the inputs of extension {name}, as its recipe locks them",
-            "actions": [do("fetch.recipe_inputs", "fetch", S, name)],
-            "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
-            "targets": files(recipe_lock.used_path(S.paths, name)),
+            "actions": [
+                *([do("fetch.recipe_inputs", "fetch", S, name)] if origins else []),
+                *([do("fetch.inputs", "fetch_packages_of", S, name)] if packages else []),
+            ],
+            "file_dep": files(
+                recipe.folder(name) / "recipe.toml",
+                *([lock] if lock.exists() else []),
+                *(PINNED if packages else []),
+            ),
+            "targets": files(
+                *([recipe_lock.used_path(S.paths, name)] if origins else []),
+                *([S.paths.extension_lock(name)] if packages else []),
+            ),
             "uptodate": [
-                *changed(origins=recipe_lock.lockable_origins(made), relock=S.network.relock),
+                *changed(origins=origins, packages=packages, relock=S.network.relock),
                 (recipe_lock.is_cached, [S.paths, name]),
             ],
         }
@@ -138,7 +161,12 @@ def task_fetch() -> Iterator[Task]:
 def task_lock() -> Iterator[Task]:
     """pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"""
     doc = "pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"
-    yield command("lock", doc, do("fetch.inputs", "lock", S, PACKAGES))
+    # A root of the machine's packages can have every extension, so the lock covers them all.
+    every = S.profile.core.rootfs
+    check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
+    yield command(
+        "lock", doc, *check, do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
+    )
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
@@ -152,7 +180,7 @@ def task_linux() -> Task:
             *([] if S.network.shared_cache else [beside("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
-        "file_dep": files(S.paths.used_lock, *inputs.patch_files(S.profile)),
+        "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
         "targets": files(SOURCE, SERIES),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
@@ -167,7 +195,7 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S.profile)),
+        "file_dep": files(SOURCE, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
@@ -178,7 +206,9 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
+        "file_dep": files(
+            SOURCE, SERIES, BASE_CONFIG, *BASE_CONFIG_LOCK, *checkout_inputs.config_files(S.profile)
+        ),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
             kernel=S.profile.kernel,
@@ -229,8 +259,8 @@ def task_rootfs() -> Task:
             beside("fetch.stage_inputs", "fetch_core_packages", S),
             do("initramfs.rootfs", "build", S),
         ],
-        "file_dep": files(S.paths.used_lock, *variables.tree(CHECKOUT.rootfs)),
-        "targets": [*BASE, *BASE_INDEX],
+        "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs)),
+        "targets": files(ROOT, INDEX),
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
     return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
@@ -258,10 +288,25 @@ def task_modules() -> Task:
     return shared(CACHE, S, split, made=[*map(Path, MODULES), installed.core_modules(S.paths, S.profile)])
 
 
+def named(name: str, used: bool) -> Task:
+    """Return the name of the task that makes an extension; `./doit tcz` makes those that are `used`."""
+    return {"basename": "tcz", "name": name} if used else {"basename": f"tcz:{name}"}
+
+
 def task_tcz() -> Iterator[Task]:
-    """make the extensions: those with a recipe, and the profile's upstream ones"""
-    doc = "make the extensions: those with a recipe, and the profile's upstream ones"
-    yield {"basename": "tcz", "name": None, "doc": doc}
+    """make the extensions of the profile; --all: also those of the other recipes"""
+    doc = "make the extensions of the profile; --all: also those of the other recipes"
+    instead = {"--all": "tcz:all"}
+    yield {
+        "basename": "tcz",
+        "name": None,
+        "doc": doc,
+        "params": [variables.ALL],
+        "meta": {"instead": instead},
+    }
+    all_doc = "make the extensions of all recipes, and print which are left out, and why"
+    whole = ["tcz", *(f"tcz:{name}" for name in BUILDABLE if name in RECIPES)]
+    yield command("tcz:all", all_doc, do("config.plan", "log_left_out", LEFT_OUT), task_dep=whole)
     tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
     yield command(
         "tcz:tree",
@@ -271,29 +316,24 @@ def task_tcz() -> Iterator[Task]:
     )
     for name in PLAN.of_kind("upstream"):
         yield {
-            "basename": "tcz",
-            "name": name if name != "tree" else "tree.tcz",  # `tcz:tree` is another task
+            # `tcz:tree` and `tcz:all` are other tasks.
+            **named(name if name not in ("tree", "all") else f"{name}.tcz", name in USED),
             "doc": "take a fetched upstream extension",
             "actions": [
                 beside("fetch.stage_inputs", "fetch_extension", S, name),
                 do("extensions.upstream", "install", S.paths, S.profile, name),
             ],
-            "file_dep": files(S.paths.used_lock),
+            "file_dep": files(S.paths.extension_lock(name) if name in USED else S.paths.used_lock),
             "targets": files(*(S.paths.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
-    if LEFT_OUT:
-        yield {
-            "basename": "tcz",
-            "name": "left-out",
-            "doc": "print which recipes `./doit tcz` leaves out, and why",
-            "actions": [do("config.plan", "log_left_out", LEFT_OUT)],
-            "uptodate": [False],
-        }
-    for name, made in ALL_RECIPES.items():
+    for name, error in PLAN.broken.items():
+        yield command(f"tcz:{name}", "its recipe is broken", do("config.plan", "refuse", error))
+    for name, made in RECIPES.items():
         fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
+        locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
         make_it = {
-            **({"basename": f"tcz:{name}"} if name in LEFT_OUT else {"basename": "tcz", "name": name}),
+            **named(name, name in USED),
             "doc": made.info.description,
             "actions": [
                 beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
@@ -303,9 +343,9 @@ def task_tcz() -> Iterator[Task]:
             "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
             # The root and the dependencies are read to check that no library is missing.
             "file_dep": [
-                *files(S.paths.used_lock, *fetched, *recipe.files(name)),
+                *files(*locks, *recipe.files(name)),
                 *BASE_INDEX,
-                *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
+                *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
             ],
             "targets": files(*(S.paths.tcz / file for file in file_names(name))),
             "uptodate": changed(
@@ -389,7 +429,7 @@ def task_disk() -> Task:
 
 def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
-    names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
+    names = sorted(BUILDABLE)
     return {
         "actions": [*IMAGES, *ARCHIVES, do("image.mirror", "build", S.paths, S.profile, names)],
         "file_dep": [

@@ -63,6 +63,13 @@ FORWARD = {
     "default": [],
     "help": "a port HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
+ALL = {
+    "name": "all",
+    "long": "all",
+    "type": bool,
+    "default": False,
+    "help": "all recipes, also those that the profile does not use",
+}
 INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "number of inputs"}
 FAULTS = [
     {"name": "count", "long": "count", "type": int, "default": 200, "help": "number of faults"},

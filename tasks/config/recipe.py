@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -113,6 +114,15 @@ def load(name: str) -> Recipe:
 def _load(path: Path, mtime: int, size: int) -> Recipe:
     """Read a recipe once for each state of its file: a run loads each recipe several times."""
     return toml_schema.load(path, Recipe)
+
+
+def readable() -> dict[str, Recipe]:
+    """Return all recipes by name, without those that are malformed."""
+    found = {}
+    for name in names():
+        with contextlib.suppress(UserError):
+            found[name] = load(name)
+    return found
 
 
 def exists(name: str) -> bool:
