@@ -14,6 +14,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from tasks.config import inputs, plan, recipe
 from tasks.config.inputs import sources
@@ -30,9 +31,10 @@ from tasks.util.log import logger
 
 Packages = Mapping[str, tuple[str, ...]]
 """The apt packages that recipes take files from, by extension."""
+NO_PACKAGES: Packages = MappingProxyType({})
 
 
-def fetch(settings: Settings, packages: Packages) -> None:
+def fetch(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
     """Fetch every input of the profile, and the `packages` of its recipes, into the cache.
 
     Writes the used lock and its parts.  If the cache holds all files of the pinned lock, neither
@@ -75,7 +77,7 @@ def fetch_packages_of(settings: Settings, name: str) -> None:
     logger.info(f"fetched: {len(used)} packages of {name} ({part})")
 
 
-def lock(settings: Settings, packages: Packages) -> None:
+def lock(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
     """Write the profile's pinned lock: the newest packages, and files that are not locked yet.
 
     packages: those of all recipes that the lock covers.  Locked files and extensions of mirrors do

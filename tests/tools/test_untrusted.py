@@ -51,7 +51,7 @@ def set_id(workshop: Workshop, more: str) -> None:
     fresh = replace(workshop.packages[0], sha256=sha256_file(deb))
     fresh.cached_in(workshop.settings.paths.cache).parent.mkdir(exist_ok=True)
     deb.rename(fresh.cached_in(workshop.settings.paths.cache))
-    workshop.settings.paths.used_lock.write_text(Lock((fresh,)).to_toml())
+    workshop.packages = (fresh,)
     workshop.extension("tool", f"{more}\n{INFO}{origin('tool')}")
 
 

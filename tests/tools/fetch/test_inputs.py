@@ -66,21 +66,21 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     stage_inputs.fetch_packages(settings)
-    files = package_files(settings, ("busybox", "attr"))
-    assert list(files) == ["attr", "busybox"]
+    assert list(package_files(settings.paths, settings.paths.extension_lock("tool"), ["attr"])) == ["attr"]
     source_tree.unpack_linux(settings)
     assert (settings.paths.linux / "arch/x86/Kbuild").is_file()
     assert repository.mirror.url not in settings.paths.used_lock.read_text()
     assert not settings.paths.pinned_lock.exists()
-    assert {path.name for path in settings.paths.output.iterdir()} == {"lock.toml", "linux"}
+    assert {path.name for path in settings.paths.output.iterdir()} == {"lock.toml", "locks", "linux"}
 
 
 def test_lock_pins_the_newest_and_frozen_keeps_it(
     settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs.lock(settings)
+    inputs.fetch(settings)
     first = settings.paths.pinned_lock.read_bytes()
     assert first == settings.paths.used_lock.read_bytes()
     repository.add("linux-source-6.2", "6.2.1-1")
@@ -93,6 +93,7 @@ def test_lock_pins_the_newest_and_frozen_keeps_it(
     said = capsys.readouterr().out
     assert "lock: busybox 1:1 -> 1:2\n" in said
     assert "lock: linux-source-6.2 (new) -> 6.2.1-1\n" in said
+    inputs.fetch(settings)
     versions = {package.name: package.version for package in used_lock(settings.paths).package}
     assert versions == {"busybox": "1:2", "linux-source-6.2": "6.2.1-1"}
     inputs.fetch(with_values(settings, frozen=True, offline=True))
@@ -138,7 +139,7 @@ def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository
     inputs.fetch(settings)
     with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
         source_tree.unpack_linux(settings)
-    assert [path.name for path in settings.paths.output.iterdir()] == ["lock.toml"]
+    assert [path.name for path in settings.paths.output.iterdir() if path.is_file()] == ["lock.toml"]
 
 
 def fetched(settings: Settings) -> set[str]:
@@ -152,7 +153,7 @@ def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     lock = settings.paths.used_lock.read_bytes()
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     settings.paths.used_lock.unlink()
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     assert (settings.paths.used_lock.read_bytes(), fetched(settings)) == (lock, set())
     stage_inputs.fetch_packages(settings)
     assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}, "not the kernel's source"
@@ -169,7 +170,7 @@ def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
 ) -> None:
     inputs.lock(settings)
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     assert fetched(settings) == {"attr_1.deb"}
     names = [package.name for package in used_lock(settings.paths).package]
     assert names == ["attr", "busybox", "linux-source-6.1"]
