@@ -19,7 +19,7 @@ from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
 from tasks.image.targets import image_files, mirror_files
-from tasks.kernel import edited_tree, installed
+from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, load_lock
 from tasks.toolchain import identity
@@ -29,6 +29,8 @@ from tasks.util.errors import report_errors
 
 with report_errors():
     S = variables.settings()
+    requests.check(S.paths, S.profile)
+    inputs.check_local(S.profile)
     PLAN = plan.plan(
         S.profile, load_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
@@ -41,6 +43,7 @@ with report_errors():
     USED_PACKAGES = {name: packages for name, packages in PACKAGES.items() if name in USED}
     UPSTREAM = [name for name in PLAN.of_kind("upstream") if name in USED]
     PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
+    NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
     LOCKABLE = [name for name, made in recipe.readable().items() if recipe_lock.lockable_origins(made)]
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
@@ -164,9 +167,7 @@ def task_lock() -> Iterator[Task]:
     # A root of the machine's packages can have every extension, so the lock covers them all.
     every = S.profile.core.rootfs
     check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
-    yield command(
-        "lock", doc, *check, do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
-    )
+    yield command("lock", doc, *check, do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES))
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
@@ -181,6 +182,7 @@ def task_linux() -> Task:
             do("kernel.source_tree", "prepare", S),
         ],
         "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
+        "task_dep": ["users"],  # before hours of compiling
         "targets": files(SOURCE, SERIES),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
@@ -222,6 +224,14 @@ def task_kconfig() -> Iterator[Task]:
         merge,
         also={"profile": S.paths.name, "notes": (CHECKOUT.kconfig / "notes.toml").read_bytes()},
     )
+    if NEEDS:
+        yield {
+            "basename": "kconfig:needs",
+            "doc": "check that the kernel has what the profile's extensions need of it",
+            "actions": [do("kernel.needs", "check", S.paths, S.profile, NEEDS)],
+            "file_dep": files(S.paths.config),
+            "uptodate": changed(**{f"kconfig.{name}": symbols for name, symbols in NEEDS.items()}),
+        }
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"
@@ -240,6 +250,7 @@ def task_kernel() -> Task:
             do("kernel.install", "install", S),
         ],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
+        "task_dep": ["kconfig:needs"] if NEEDS else [],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
@@ -264,6 +275,18 @@ def task_rootfs() -> Task:
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
     return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
+
+
+def task_users() -> Task:
+    """check that the base fits the users of the profile (profiles that have some)"""
+    users = S.profile.system.users
+    if not users:
+        return {"actions": None, "uptodate": [True]}
+    return {
+        "actions": [*ARCHIVES, do("initramfs.core", "check_users", S.paths, S.profile)],
+        "file_dep": BASE,
+        "uptodate": changed(users=[(user.name, user.uid) for user in users]),  # passwords are not kept
+    }
 
 
 def task_modules() -> Task:
@@ -451,6 +474,7 @@ def task_qemu() -> Iterator[Task]:
         do("vm.qemu", "interactive", S.paths, S.profile),
         reads=needs,
         params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
+        meta={"check": variables.check_qemu},
         io={"capture": False},
     )
     doc = "boot by BIOS, by UEFI and directly, and run the checks in the guest"

@@ -36,15 +36,26 @@ def local_archives(profile: Profile) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+def check_local(profile: Profile) -> None:
+    """Raise `UserError` for a file or folder of this machine that the profile names and that is missing."""
+    for source in dict.fromkeys([*sources(profile), *(image.source for image in profile.images)]):
+        if source.is_local:
+            source.local_file()
+    folder = CHECKOUT.root / profile.system.mydata
+    if profile.system.mydata and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
+
+
 # --- lock entries ----------------------------------------------------------
 
 
 def lock_parts(
     lock: Lock, profile: Profile, packages: Mapping[str, Iterable[str]], upstream: Iterable[str]
 ) -> dict[str, Lock]:
-    """Return the entries of `lock` by their users: `linux`, `kconfig`, `rootfs`, `archives`, `images`, `tcz/NAME`.
+    """Return the entries of `lock` by their users.
 
-    A user without inputs to fetch has no part.  packages: the apt packages of recipes, by extension;
+    Users are `linux`, `kconfig`, `rootfs`, `archives`, `images` and `tcz/NAME`; one without inputs to
+    fetch has no part.  packages: the apt packages of recipes, by extension;
     upstream: names of extensions.  An entry with several users is in the part of each.
     """
     base = profile.kernel.base

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+
+SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Recipe:
     bootcodes: the bootcodes that it needs to work; tasks/image/bootcodes.toml says why.
     setuid: the paths of programs that run as their owner or group (set-id bits).  No other file
     may have these bits.
+    kconfig: the symbols that it needs of the kernel's configuration, without CONFIG_.  A module (m)
+    is as good as y.
     imports_images: the extension holds the program that imports the profile's images at boot
     (tasks/image/container_images.py).
     """
@@ -58,6 +63,7 @@ class Recipe:
     deps: tuple[str, ...] = ()
     bootcodes: tuple[str, ...] = ()
     setuid: tuple[str, ...] = ()
+    kconfig: tuple[str, ...] = ()
     imports_images: bool = False
 
     def __post_init__(self) -> None:
@@ -67,6 +73,9 @@ class Recipe:
         for code in self.bootcodes:
             if code.split() != [code]:
                 raise ValueError(f"bootcodes: expected single words, got {code!r}")
+        for symbol in self.kconfig:
+            if not SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
+                raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
 
 
 def alternatives(recipe: Recipe) -> list[str]:

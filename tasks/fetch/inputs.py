@@ -156,7 +156,9 @@ def _name_file_in_errors(settings: Settings, by_recipe: Packages) -> Iterator[No
     try:
         yield
     except apt.NotOffered as error:
-        files = [recipe.folder(name) / "recipe.toml" for name, has in by_recipe.items() if error.package in has]
+        files = [
+            recipe.folder(name) / "recipe.toml" for name, has in by_recipe.items() if error.package in has
+        ]
         if error.package in settings.profile.core.packages:
             files.insert(0, settings.paths.profile_file)
         where = ", ".join(CHECKOUT.name_of(path) for path in files)

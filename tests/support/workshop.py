@@ -57,7 +57,7 @@ class Workshop:
         """Write the lock: every recipe may take every package."""
         every = tuple(package.name for package in self.packages)
         made = [path.name for path in (self.folder / "extensions").glob("*")]
-        record_lock(self.settings, Lock(self.packages), {name: every for name in made})
+        record_lock(self.settings, Lock(self.packages), dict.fromkeys(made, every))
 
     def extension(self, name: str, recipe_text: str, files: dict[str, str] | None = None) -> None:
         """Write a recipe; own files that are scripts become executable."""

@@ -13,7 +13,6 @@ import pytest
 
 from tasks.extensions import build
 from tasks.formats import cpio, initramfs_file, squashfs, unpack_limits
-from tasks.origins.lock import Lock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run

@@ -312,7 +312,11 @@ class TestLocalFiles:
             ".tcbuild",
         }
         assert (settings.paths.linux / "arch/x86/Makefile").is_file()
-        assert sorted(path.name for path in settings.paths.output.iterdir()) == ["linux", "lock.toml", "locks"]
+        assert sorted(path.name for path in settings.paths.output.iterdir()) == [
+            "linux",
+            "lock.toml",
+            "locks",
+        ]
 
     @pytest.mark.parametrize("names", [TREE, [name.removeprefix("linux-5.4/") for name in TREE]])
     @pytest.mark.parametrize("prefix", ["", "./"])
