@@ -71,7 +71,7 @@ ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
-PINNED = files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []))
+PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(

@@ -104,8 +104,9 @@ def members(system: System, root: RootFs) -> list[Member]:
 
 def check_users(system: System, root: RootFs) -> None:
     """Raise `UserError` for the first user that `members` would refuse; `root` is the base alone."""
+    changed: dict[str, Member] = {}
     for user in system.users:
-        _user(user, root, {})
+        changed |= {member.name: member for member in _user(user, root, changed)}
 
 
 def _text(root: RootFs, name: str, changed: dict[str, Member] | None = None) -> str:

@@ -44,9 +44,7 @@ def missing(
             if config.get(symbol, "n") == "n":
                 by_fragment.setdefault(fragments.get(symbol, ""), []).append(f"CONFIG_{symbol}")
         for fragment, lacking in by_fragment.items():
-            what = (
-                f"add the fragment {fragment}" if fragment else "request it in a fragment, by a line =y or =m"
-            )
+            what = f"add the fragment {fragment}" if fragment else "request it by =y or =m in a fragment"
             lines.append(f"{name} needs {', '.join(lacking)}: {what}")
     return lines
 
