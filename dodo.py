@@ -484,13 +484,13 @@ def task_qemu() -> Iterator[Task]:
 def task_test() -> Iterator[Task]:
     """run the tests"""
     tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz", "mirror"]),
+        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz:all", "mirror"]),
         "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
-        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz", "mirror"]),
+        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz:all", "mirror"]),
         "test:vm": (
             "run the tests that boot machines in QEMU",
             ["tests/vm"],
-            ["iso", "disk", "tcz", "mirror"],
+            ["iso", "disk", "tcz:all", "mirror"],
         ),
     }
     for name, (doc, paths, needs) in tiers.items():
