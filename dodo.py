@@ -316,6 +316,36 @@ def named(name: str, used: bool) -> Task:
     return {"basename": "tcz", "name": name} if used else {"basename": f"tcz:{name}"}
 
 
+def recipe_task(name: str, made: recipe.Recipe) -> Task:
+    """Return the task that builds the extension `name` by its recipe."""
+    fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
+    locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
+    make_it = {
+        **named(name, name in USED),
+        "doc": made.info.description,
+        "actions": [
+            beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
+            *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
+            do("extensions.build", "build", S, name),
+        ],
+        "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
+        # The root and the dependencies are read to check that no library is missing.
+        "file_dep": [
+            *files(*locks, *recipe.files(name)),
+            *BASE_INDEX,
+            *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
+        ],
+        "targets": files(*(S.paths.tcz / file for file in file_names(name))),
+        "uptodate": changed(
+            layout=recipe.layout(name),
+            origins=made.origin,
+            epoch=S.profile.source_date_epoch,
+            modules=S.profile.kernel.modules,
+        ),
+    }
+    return shared(CACHE, S, make_it)
+
+
 def task_tcz() -> Iterator[Task]:
     """make the extensions of the profile; --all: also those of the other recipes"""
     doc = "make the extensions of the profile; --all: also those of the other recipes"
@@ -353,32 +383,7 @@ def task_tcz() -> Iterator[Task]:
     for name, error in PLAN.broken.items():
         yield command(f"tcz:{name}", "its recipe is broken", do("config.plan", "refuse", error))
     for name, made in RECIPES.items():
-        fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
-        locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
-        make_it = {
-            **named(name, name in USED),
-            "doc": made.info.description,
-            "actions": [
-                beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
-                *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
-                do("extensions.build", "build", S, name),
-            ],
-            "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
-            # The root and the dependencies are read to check that no library is missing.
-            "file_dep": [
-                *files(*locks, *recipe.files(name)),
-                *BASE_INDEX,
-                *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
-            ],
-            "targets": files(*(S.paths.tcz / file for file in file_names(name))),
-            "uptodate": changed(
-                layout=recipe.layout(name),
-                origins=made.origin,
-                epoch=S.profile.source_date_epoch,
-                modules=S.profile.kernel.modules,
-            ),
-        }
-        yield shared(CACHE, S, make_it)
+        yield recipe_task(name, made)
 
 
 def task_core() -> Iterator[Task]:
