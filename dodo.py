@@ -17,7 +17,7 @@ from tasks.cli import variables
 from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
-from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names
+from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
@@ -75,7 +75,8 @@ PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
-    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats"))
+    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
+    *(S.paths.kernel / f"{name}.formats" for name in ("initramfs", "squashfs")),
 )
 ARCHIVES_LOCK = [S.paths.lock_part("archives")] if S.profile.core.archives else []
 ROOT, INDEX = (S.paths.output / name for name in ("rootfs64.gz", "rootfs.index"))
@@ -106,6 +107,7 @@ def image_inputs() -> list[str]:
     return [
         *KERNEL[:2],
         *files(S.paths.used_lock),  # the manifest lists its entries
+        KERNEL[4],
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
         *tcz,
         *LISTED,
@@ -313,7 +315,8 @@ def task_modules() -> Task:
 
 def named(name: str, used: bool) -> Task:
     """Return the name of the task that makes an extension; `./doit tcz` makes those that are `used`."""
-    return {"basename": "tcz", "name": name} if used else {"basename": f"tcz:{name}"}
+    word = name_of_task(name)
+    return {"basename": "tcz", "name": word} if used else {"basename": f"tcz:{word}"}
 
 
 def recipe_task(name: str, made: recipe.Recipe) -> Task:
@@ -358,7 +361,7 @@ def task_tcz() -> Iterator[Task]:
         "meta": {"instead": instead},
     }
     all_doc = "make the extensions of all recipes, and print which are left out, and why"
-    whole = ["tcz", *(f"tcz:{name}" for name in BUILDABLE if name in RECIPES)]
+    whole = ["tcz", *(f"tcz:{name_of_task(name)}" for name in BUILDABLE if name in RECIPES)]
     yield command("tcz:all", all_doc, do("config.plan", "log_left_out", LEFT_OUT), task_dep=whole)
     tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
     yield command(
@@ -369,8 +372,7 @@ def task_tcz() -> Iterator[Task]:
     )
     for name in PLAN.of_kind("upstream"):
         yield {
-            # `tcz:tree` and `tcz:all` are other tasks.
-            **named(name if name not in ("tree", "all") else f"{name}.tcz", name in USED),
+            **named(name, name in USED),
             "doc": "take a fetched upstream extension",
             "actions": [
                 beside("fetch.stage_inputs", "fetch_extension", S, name),
@@ -381,7 +383,7 @@ def task_tcz() -> Iterator[Task]:
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
     for name, error in PLAN.broken.items():
-        yield command(f"tcz:{name}", "its recipe is broken", do("config.plan", "refuse", error))
+        yield command(f"tcz:{name_of_task(name)}", "its recipe is broken", do("config.plan", "refuse", error))
     for name, made in RECIPES.items():
         yield recipe_task(name, made)
 

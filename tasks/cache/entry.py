@@ -295,7 +295,14 @@ def unpack(archive: Path, into: Path, manifest: Manifest) -> None:
                 target.chmod(0o755 if file.executable else 0o644)
                 if digest.hexdigest() != file.sha256:
                     raise bad(f"{file.path!r} has a different content")
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, FileExistsError, NotADirectoryError) as error:
+    except (
+        tarfile.TarError,
+        zstandard.ZstdError,
+        EOFError,
+        ValueError,
+        FileExistsError,
+        NotADirectoryError,
+    ) as error:
         raise bad(str(error)) from None
     if todo:
         raise bad(f"{todo[-1].path!r} is missing")

@@ -160,10 +160,13 @@ class Http:
     def __init__(self, address: str) -> None:
         import requests  # not needed by runs without such a cache
 
+        from tasks.origins import http_limits
+
         self.address = address.rstrip("/")
         self.display_name = CREDENTIALS.sub("://***@", self.address)
         self._requests = requests
         self._session = requests.Session()
+        http_limits.limit(self._session, http_limits.FILE)
 
     def _request(self, method: str, name: str, **more: Any) -> Any:
         url = f"{self.address}/{quote(name)}"
@@ -203,8 +206,10 @@ class Http:
                 raise Refused(str(error)) from None
 
     def _put(self, name: str, source: Path) -> None:
+        from tasks.origins import http_limits
+
         with source.open("rb") as stream:
-            self._request("PUT", name, data=stream)
+            self._request("PUT", name, data=http_limits.Upload(stream, http_limits.FILE))
 
     def remove(self, name: str) -> None:
         try:

@@ -17,6 +17,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats.cpio import Member
 from tasks.formats.squashfs import squashfs_members
+from tasks.formats.tcz import name_of_task
 from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
 from tasks.util.log import logger
@@ -105,7 +106,7 @@ def listing(paths: Paths, name: str) -> list[str]:
     """Return the paths in a built extension, without folders.  Raises `UserError` if it is not built."""
     path = paths.tcz / f"{name}.tcz.list"
     if not path.is_file():
-        raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name}")
+        raise UserError(f"extension {name} is not built yet", f"./doit tcz:{name_of_task(name)}")
     return path.read_text().splitlines()
 
 

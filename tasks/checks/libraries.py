@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Check that an extension finds all shared libraries that it needs on the running system.
 
+A library must also define the versions of its symbols that the extension needs.
 The extension itself, its dependencies and the base root are searched.  The error for a missing
 library names the Debian package that provides it, if it can be found.
 """
@@ -11,9 +12,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tasks.checks.left_out import LeftOut, hint_for
 from tasks.formats import cpio, debian_control, elf
 from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
@@ -22,6 +24,9 @@ from tasks.util.process import clean_env, run
 from tasks.util.verified_digests import VerifiedDigests, digest
 
 LIBRARY = re.compile(r"\.so($|\.)")
+RUNNABLE = ("EM_X86_64", "EM_386")  # 32-bit programs run by CONFIG_IA32_EMULATION
+FOREIGN = re.compile(r"/(usr/(local/)?)?lib/(firmware|debug)/")
+"""Folders of files that this machine does not run: firmware, and debug information."""
 
 
 def extract(members: Iterable[Member], folder: Path) -> dict[str, Path]:
@@ -43,24 +48,89 @@ def extract(members: Iterable[Member], folder: Path) -> dict[str, Path]:
     return found
 
 
-def check(name: str, own: Mapping[str, Path], below: Mapping[str, Path], debs: Sequence[Path]) -> None:
-    """Check that all ELF files of the extension `name` find their libraries.
+def check(
+    name: str,
+    own: Mapping[str, Path],
+    below: Mapping[str, Mapping[str, Path]],
+    debs: Sequence[Path],
+    left_out: Collection[LeftOut] = (),
+) -> None:
+    """Check that all ELF files of the extension `name` find their libraries, with their versions.
 
-    own: the extension's files; below: those of its dependencies and the base; both as in
-    `elf.closure`.  debs: the packages that the extension is made of.  Raises `UserError` with
+    own: the extension's files; below: those of the base and of its dependencies, by what messages
+    call them, the first over the later ones; all as in `elf.closure`.  debs: the packages that the
+    extension is made of; left_out: what the recipe leaves out of them.  Raises `UserError` with
     the file, the library, and the package to add.
     """
-    missing = elf.closure(own, below)
-    if not missing:
-        return
-    file, library = missing[0]
-    lines = [f"  {path.lstrip('/')} needs {needed}" for path, needed in missing[1:]]
-    raise UserError(
-        f"extension {name}: {file.lstrip('/')} needs {library}, "
-        "which is neither in it nor in what it depends on nor in the base",
-        _hint(library, debs),
-        "\n".join(["also missing:", *lines]) if lines else "",
-    )
+    there = _merged(below)
+    # tce-load keeps what is there, so the extension's file of the same path is never loaded.
+    checked = {path: file for path, file in own.items() if path not in there and not FOREIGN.match(path)}
+    unmet = elf.closure(checked, there)
+    owners = {path: owner for owner, files in reversed([*below.items()]) for path in files}
+    versions = _version_lines(unmet.versions, checked, owners)
+    missing = [_missing_line(path, library, own[path]) for path, library in unmet.libraries]
+    if unmet.libraries:
+        path, library = unmet.libraries[0]
+        machine = elf.program_machine(own[path])
+        if machine not in RUNNABLE:
+            hint = "take the release for x86-64 (amd64), or leave it out by `drop` in the recipe"
+            what = f"{path.lstrip('/')} is for {elf.short_machine_name(machine)}, not for x86-64"
+            raise UserError(f"extension {name}: {what}", hint, _also(missing[1:]))
+        raise UserError(
+            f"extension {name}: {missing[0]}, "
+            "which is neither in it nor in what it depends on nor in the base",
+            hint_for(_names(library, own), left_out) or _hint(library, debs),
+            _also([*missing[1:], *versions]),
+        )
+    if versions:
+        hint = "build it for the libraries that the system has, or take a release made for them"
+        raise UserError(f"extension {name}: {versions[0]}", hint, _also(versions[1:]))
+
+
+def _merged(below: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    return {path: file for files in reversed([*below.values()]) for path, file in files.items()}
+
+
+def _missing_line(path: str, library: str, file: Path) -> str:
+    kind = " (32-bit x86)" if elf.program_machine(file) == "EM_386" else ""
+    return f"{path.lstrip('/')}{kind} needs {library}"
+
+
+def _also(lines: Sequence[str]) -> str:
+    return "\n".join(["also missing:", *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _names(library: str, own: Mapping[str, Path]) -> set[str]:
+    """Return the file names of a library: its own, and that of the target of the extension's link to it."""
+    links = [file for path, file in own.items() if path.endswith(f"/{library}") and file.is_symlink()]
+    return {Path(library).name, *(Path(os.readlink(link)).name for link in links)}
+
+
+def _version_lines(
+    unmet: Iterable[elf.UnmetVersion], files: Mapping[str, Path], owners: Mapping[str, str]
+) -> list[str]:
+    """Return a line for each file, library and kind of version: with the highest that is missing."""
+    highest: dict[tuple[str, str, str], elf.UnmetVersion] = {}
+    for need in unmet:
+        key = (need.file, need.name, _number(need.version)[0])
+        if key not in highest or _number(highest[key].version) < _number(need.version):
+            highest[key] = need
+    lines = []
+    for need in highest.values():
+        owner = "the extension" if need.found in files else owners.get(need.found, "the base")
+        prefix, number = _number(need.version)
+        there = max((other for kind, other in map(_number, need.defined) if kind == prefix), default=())
+        has = f"has up to {'.'.join(map(str, there))}" if () < there < number else "does not have it"
+        lines.append(f"{need.file.lstrip('/')} needs {need.version} of {need.name}; {owner} {has}")
+    return lines
+
+
+def _number(version: str) -> tuple[str, tuple[int, ...]]:
+    """Divide the name of a version: `GLIBC_2.34` into ("GLIBC_", (2, 34)); () means no number."""
+    number = re.search(r"\d+(\.\d+)*$", version)
+    if number is None:
+        return version, ()
+    return version[: number.start()], tuple(map(int, number[0].split(".")))
 
 
 def _hint(library: str, debs: Sequence[Path]) -> str:
@@ -126,13 +196,15 @@ def check_root(root: Path, profile: str, verified: Path) -> None:
     state = digest(*(fact.encode(errors="surrogateescape") for fact in sorted(facts)))
     if state in known:
         return
-    missing = elf.closure(files)
+    unmet = elf.closure(files)
+    missing = [f"{file} needs {library}, which is not in the root" for file, library in unmet.libraries]
+    missing += _version_lines(unmet.versions, {}, dict.fromkeys(files, "the root"))
     if missing:
-        file, library = missing[0]
+        library = unmet.libraries[0][1] if unmet.libraries else unmet.versions[0].name
         raise UserError(
-            f"{file} needs {library}, which is not in the root",
+            missing[0],
             f"add the package that provides it to core.packages in profiles/{profile}.toml "
             f"(apt-file search {library}), or to [keep] in rootfs/rootfs.toml",
-            "\n".join(f"  {name} needs {what}" for name, what in missing[1:]),
+            "\n".join(f"  {line}" for line in missing[1:]),
         )
     known.keep([state])

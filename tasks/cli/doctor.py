@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -59,7 +60,9 @@ def cache(settings: Settings) -> Iterator[Verdict]:
     whole = [path for path in entries if not path.name.endswith((".part", ".sha256"))]
     bad = [path for path in whole if not files.sha256_file(path).startswith(path.parent.name)]
     for path in bad:
-        yield Verdict("cache", "fail", f"{path} is damaged", f"rm {path} (it is fetched again)")
+        yield Verdict(
+            "cache", "fail", f"{path} is damaged", f"rm {shlex.quote(str(path))} (it is fetched again)"
+        )
     if not bad:
         size = sum(path.stat().st_size for path in whole)
         yield Verdict(
@@ -74,8 +77,12 @@ def leftovers(settings: Settings) -> Iterator[Verdict]:
     found = {path for place in places if place.is_dir() for path in files.leftovers(place)}
     old = sorted(path for path in found if time.time() - path.lstat().st_mtime > STALE_SECONDS)
     if old:
-        names = " ".join(str(path) for path in old[:5]) + (" ..." if old[5:] else "")
+        names = " ".join(shlex.quote(str(path)) for path in old[:5]) + (" ..." if old[5:] else "")
         yield Verdict("leftovers", "warn", f"{len(old)} temporary files of killed runs", f"rm -r {names}")
+    elif found:
+        count = f"{len(found)} temporary file{'s' if len(found) > 1 else ''}"
+        said = f"{count}, younger than a day: of a run that is still running, or of a killed one"
+        yield Verdict("leftovers", "ok", said)
     else:
         yield Verdict("leftovers", "ok", "none of killed runs")
 

@@ -282,6 +282,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     These are broken recipes, recipes with an origin that is not locked, and recipes that need one of
     those.  Recipes take files from the machine's packages, which fit only a root made of the same
     packages: on another root, all that the profile does not need are left out.
+    A recipe whose folder has no name of an extension is never built.
     A recipe that the profile itself needs is never left out.
     """
     named = set(used(profile, found))
@@ -301,7 +302,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
             out[node.name] = f"it needs {unlocked[0]}, which is not locked (./doit lock)"
         elif not profile.core.rootfs:
             out[node.name] = f"the root is not made of this machine's packages (./doit tcz:{node.name})"
-    return out
+    return out | recipe.misnamed()
 
 
 def refuse(error: UserError) -> None:

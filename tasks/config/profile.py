@@ -8,10 +8,11 @@ versions and sha256: `profiles/NAME.lock.toml` is the pinned lock, which is comm
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.config import inheritance
+from tasks.config import bootcodes, inheritance
 from tasks.config.compiler import Compiler
 from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
@@ -24,6 +25,10 @@ from tasks.util.toml_schema import PATTERN
 
 FALLBACK = "apt"
 """The profile that every machine with apt's mirrors can build: `auto`, where no other one can be."""
+VOLUME_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+"""32 bytes are the field's size (ECMA-119, 8.4.7).  GRUB's menu searches for it by this name."""
+MAX_TIMEOUT = 3599
+"""isolinux takes up to 35,996 tenths of a second."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,23 @@ class Extension:
 class Boot:
     """The boot menu.
 
-    bootcodes: the bootcodes of the default entry.
-    timeout: seconds before the default entry starts.
+    bootcodes: the bootcodes of the default entry, each an item; one with a space has quotes, as in
+    'name="some value"'.
+    timeout: seconds before the default entry starts, from 0 to 3599.
     volume_id: the volume name of the ISO.
     """
 
     bootcodes: tuple[str, ...]
     timeout: int = 3
-    volume_id: str = "TINYCORE"
+    volume_id: str = field(default="TINYCORE", metadata={PATTERN: VOLUME_ID})
+
+    def __post_init__(self) -> None:
+        bootcodes.check(self.bootcodes)
+        if not 0 <= self.timeout <= MAX_TIMEOUT:
+            raise ValueError(f"timeout: expected 0 to {MAX_TIMEOUT} seconds, got {self.timeout}")
+        if not VOLUME_ID.fullmatch(self.volume_id):
+            expected = "up to 32 letters, digits, '_', '.' and '-'"
+            raise ValueError(f"volume_id: expected {expected}, got {self.volume_id!r}")
 
 
 @dataclass(frozen=True)

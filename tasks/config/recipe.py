@@ -11,12 +11,15 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.config import bootcodes
+from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
+NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,7 @@ class Recipe:
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
-        for code in self.bootcodes:
-            if code.split() != [code]:
-                raise ValueError(f"bootcodes: expected single words, got {code!r}")
+        bootcodes.check(self.bootcodes)
         for symbol in self.kconfig:
             if not SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
                 raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
@@ -103,13 +104,24 @@ def folder(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """Return the names of all extensions that have a recipe."""
+    """Return the names of all extensions that have a recipe, but for those of `misnamed`."""
+    return [name for name in _folders() if tcz.EXTENSION_NAME.fullmatch(name)]
+
+
+def misnamed() -> dict[str, str]:
+    """Return the recipes whose folder has no name of an extension, quoted, each with the reason."""
+    return {repr(name): NO_NAME for name in _folders() if not tcz.EXTENSION_NAME.fullmatch(name)}
+
+
+def _folders() -> list[str]:
     return sorted(path.parent.name for path in CHECKOUT.extensions.glob("*/recipe.toml"))
 
 
 def load(name: str) -> Recipe:
-    """Return the recipe of `name`.  Raises `UserError` if there is none or it is malformed."""
+    """Return the recipe of `name`.  Raises `UserError` if there is none, or it is malformed or misnamed."""
     path = folder(name) / "recipe.toml"
+    if not tcz.EXTENSION_NAME.fullmatch(name) and path.is_file():
+        raise UserError(f"the recipe {name!r} cannot be built: {NO_NAME}", "rename its folder in extensions/")
     try:
         status = path.stat()
     except OSError:

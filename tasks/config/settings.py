@@ -7,14 +7,19 @@ Only what needs all three takes `Settings`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config import inheritance
 from tasks.config.profile import Profile
 from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
+# What kbuild leaves alone in a path.  Others have a meaning to make (`:` `%` `$` `#`, white space), to
+# the shell of its recipes, or to gcc's -Wp (`,`) and -fdebug-prefix-map (`=`).
+PLAIN_CHARACTERS = re.compile(r"[\w/.+@^~!-]")
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,20 @@ class Paths:
     @property
     def iso(self) -> Path:
         return self.output / f"tcbuild-{self.name}.iso"
+
+    def require_plain_output(self) -> None:
+        """Raise `UserError` if the path of `output` has a character that the kernel's build cannot handle.
+
+        A build calls it before it fetches anything.
+        """
+        text = str(self.output)
+        found = sorted(set(text) - set(PLAIN_CHARACTERS.findall(text)))
+        if found:
+            shown = ("a space" if one == " " else one if one.isprintable() else repr(one) for one in found)
+            raise UserError(
+                f"{text!r}: the kernel's build cannot handle these in its path: {' '.join(shown)}",
+                "choose another folder with out=DIR, or move the checkout",
+            )
 
 
 @dataclass(frozen=True)

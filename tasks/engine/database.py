@@ -28,6 +28,8 @@ MISSING = "nothing"
 FORMAT = 1
 HERE = "${CHECKOUT}/"
 DEPS = "deps:"  # doit's key of the list of a task's file_dep
+# Bytes: SQLite's MAX_PATHNAME is 512, with the ending `-journal` of its journal and a zero byte.
+MAX_PATH = 504
 
 
 class Backend(SqliteDB):  # type: ignore[misc]
@@ -53,6 +55,11 @@ class Backend(SqliteDB):  # type: ignore[misc]
             connection = self._sqlite3(self.name)
             _drop_other_format(connection)
         except sqlite3.OperationalError as error:  # it is locked, or cannot be written to
+            length = len(os.fsencode(os.path.realpath(self.name)))
+            if length > MAX_PATH:
+                message = f"{self.name}: SQLite takes no path of {length} bytes, at most {MAX_PATH}"
+                hint = "choose another folder with out=DIR, or move the checkout"
+                raise UserError(message, hint) from None
             raise UserError(f"{self.name}: {error}") from None
         except (DatabaseException, sqlite3.DatabaseError):
             raise UserError(f"{self.name} is damaged", "remove it; then every task runs again") from None

@@ -11,14 +11,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.checks import conflicts, libraries, secrets
+from tasks.checks import conflicts, libraries, programs, secrets
+from tasks.checks.left_out import LeftOut
 from tasks.config import inputs, plan
 from tasks.config import recipe as recipes
 from tasks.config.profile import Profile
@@ -26,6 +28,7 @@ from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths, Settings
 from tasks.extensions import collect
 from tasks.formats import elf, initramfs_file
+from tasks.formats.cpio import Member
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
 from tasks.util import jobserver
@@ -37,30 +40,37 @@ from tasks.util.process import run
 INSTALLED = "usr/local/tce.installed"
 STAFF = 50  # Tiny Core's group of the users who may install extensions
 SHOWN = 5
+UNLISTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 
 
 def build(settings: Settings, name: str) -> None:
     """Build the extension `name` in artifacts/PROFILE/tcz/.  The same inputs give the same bytes.
 
     The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
-    twice or is in a dependency too, if a library is missing, if a program has a set-id bit that
-    the recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), or if there
+    twice or is in a dependency too, if a library, a version of its symbols or a script's interpreter
+    is missing, if a program cannot run on x86-64 or has no x bit, if one has a set-id bit that the
+    recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), or if there
     is no file at all.
     """
     recipe = plan.recipe_of(settings.profile, name)
     deps = plan.needed_by(settings.paths, settings.profile, name)
     base = base_root(settings.paths, settings.profile)
     root = settings.paths.output / "tcz-root" / name
+    left_out: list[LeftOut] = []
     with atomic_dir(root) as top:
         for origin in recipe.origin:
-            collect.collect(settings, name, origin, top)
+            left_out += collect.collect(settings, name, origin, top)
         _copy_recipe_files(name, top)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
-        if not listing:
-            raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
+        _check_names(name, listing)
         conflicts.refuse({**{dep: conflicts.listing(settings.paths, dep) for dep in deps}, name: listing})
-        _check_libraries(settings, name, recipe, root, base, deps)
+        below = {"the base": list(base.members().values())}
+        below |= {f"extension {dep}": squashfs_members(settings.paths.tcz / f"{dep}.tcz") for dep in deps}
+        top = recipes.folder(name) / "files"
+        own = {str(path.relative_to(top)) for path in recipes.own_files(name)}
+        programs.check(name, root, listing, below, own, left_out)
+        _check_libraries(settings, name, recipe, root, below, left_out)
         _check_set_id(name, recipe, root)
         folder = recipes.folder(name)
         secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
@@ -114,21 +124,36 @@ def _copy_recipe_files(name: str, root: Path) -> None:
             target.chmod(0o755 if recipes.executable(path) else 0o644)
 
 
+def _check_names(name: str, listing: Sequence[str]) -> None:
+    """Raise `UserError` if there is no path, or one that `.list` (a path a line) cannot hold."""
+    if not listing:
+        raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
+    for path in listing:
+        if UNLISTABLE.search(path):
+            hint = "rename the file, or leave it out by `drop` in the recipe"
+            raise UserError(f"extension {name}: a file has a name that no list can hold: {path!r}", hint)
+
+
 def _check_libraries(
-    settings: Settings, name: str, recipe: Recipe, root: Path, base: RootFs, deps: list[str]
+    settings: Settings,
+    name: str,
+    recipe: Recipe,
+    root: Path,
+    below: Mapping[str, Sequence[Member]],
+    left_out: Sequence[LeftOut],
 ) -> None:
     files = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
     if not any(elf.is_elf(path) for path in files.values() if not path.is_symlink()):
         return
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
-        below = libraries.extract(base.members().values(), Path(folder, "base"))
-        for dep in deps:
-            members = squashfs_members(settings.paths.tcz / f"{dep}.tcz")
-            below = libraries.extract(members, Path(folder, dep)) | below
+        there = {
+            owner: libraries.extract(members, Path(folder, str(number)))
+            for number, (owner, members) in enumerate(below.items())
+        }
         packages = {package for origin in recipe.origin for package in origin.apt_packages()}
         part = settings.paths.extension_lock(name)
         debs = inputs.package_files(settings.paths, part, packages) if packages else {}
-        libraries.check(name, files, below, [debs[package] for package in sorted(packages)])
+        libraries.check(name, files, there, [debs[package] for package in sorted(packages)], left_out)
 
 
 def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:

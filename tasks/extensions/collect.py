@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.checks.left_out import LeftOut
 from tasks.config import recipe_lock
 from tasks.config.settings import Paths, Settings
 from tasks.origins.kinds.base import LockedOrigin, Origin
@@ -21,12 +22,13 @@ from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, scratch_folder
 
 
-def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
+def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[LeftOut]:
     """Copy the files of `origin` of the recipe `name` below `root`, which may hold other origins' files.
 
-    No network.  Raises `UserError` if a file was not fetched, is missing or damaged in the cache,
-    or has a path that is taken.  Raises it too if a pattern of `keep`, `rename` or `join` matches
-    no file: then the package is not the one that the recipe was written for.
+    Returns what the recipe leaves out.  No network.  Raises `UserError` if a file was not fetched,
+    is missing or damaged in the cache, or has a path that is taken.  Raises it too if a pattern of
+    `keep`, `rename` or `join` matches no file: then the package is not the one that the recipe was
+    written for.
     """
     placer = Placer(origin, root)
     files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
@@ -36,6 +38,7 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> None:
             placer.place(label, folder)
             remove_tree(content)
     placer.finish()
+    return placer.left_out
 
 
 def _fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:
@@ -56,13 +59,15 @@ def _fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[Origi
 class Placer:
     """Copies trees below `root` by the keys of `origin`.  Call `finish` after the last tree.
 
-    used: the patterns that matched a file; joined: the parts of each joined file, by their names.
+    used: the patterns that matched a file; joined: the parts of each joined file, by their names;
+    left_out: the files that `keep` and `drop` leave out.
     """
 
     origin: Origin
     root: Path
     used: set[str] = field(default_factory=set)
     joined: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def place(self, label: str, folder: Path) -> None:
         """Copy the included files of the tree `folder`, which messages call `label`.
@@ -71,7 +76,7 @@ class Placer:
         """
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
-            if (path.is_dir() and not path.is_symlink()) or not self._is_included(name):
+            if (path.is_dir() and not path.is_symlink()) or not self._is_included(label, name):
                 continue
             target = self._join_target(name)
             if target:
@@ -98,8 +103,14 @@ class Placer:
                 f"list its files by: {self.origin.list_command}",
             )
 
-    def _is_included(self, name: str) -> bool:
-        return not self._matches(name, self.origin.drop) and self._matches(name, self.origin.keep)
+    def _is_included(self, label: str, name: str) -> bool:
+        if self._matches(name, self.origin.drop):
+            self.left_out.append(LeftOut(label, name, "drop"))
+            return False
+        if not self._matches(name, self.origin.keep):
+            self.left_out.append(LeftOut(label, name, "keep"))
+            return False
+        return True
 
     def _matches(self, name: str, patterns: tuple[str, ...]) -> bool:
         matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)]

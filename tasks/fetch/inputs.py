@@ -39,8 +39,10 @@ def fetch(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
 
     Writes the used lock and its parts.  If the cache holds all files of the pinned lock, neither
     apt nor the network is asked.  With a shared cache, locked files are fetched only when a stage
-    needs them.  Raises `UserError` if an input is not available or is not the locked one.
+    needs them.  Raises `UserError` if an input is not available or is not the locked one, or if the
+    kernel cannot be built in the output folder.
     """
+    settings.paths.require_plain_output()
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.paths.pinned_lock)

@@ -217,7 +217,8 @@ def _piped(argv: Sequence[str | Path], archive: Path) -> Iterator[IO[bytes]]:
 def _read(stream: IO[bytes], archive: Path) -> Iterator[IO[bytes]]:
     try:
         yield stream
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        # tarfile raises a plain ValueError for a number of a sparse file's map (GNU.sparse.map) that is none.
         raise _damaged(archive, f"  {error}") from None
 
 

@@ -135,7 +135,7 @@ def read(path: Path) -> ImageTar:
         raise _InvalidImage(
             "it has neither oci-layout nor manifest.json at its top, so it is no image archive"
         )
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # ValueError: see tasks/formats/archive.py
         why = f"it is damaged, cut short or no tar archive ({error})"
     except _InvalidImage as error:
         why = str(error)

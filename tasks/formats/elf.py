@@ -11,12 +11,14 @@ import io
 import mmap
 import os
 import posixpath
+import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from elftools.common.utils import parse_cstring_from_stream
 from elftools.elf.descriptions import describe_e_machine
 from elftools.elf.dynamic import DynamicSection, DynamicSegment
 from elftools.elf.elffile import ELFFile
@@ -24,13 +26,18 @@ from elftools.elf.segments import InterpSegment
 
 from tasks.formats import compression
 from tasks.util.errors import UserError
+from tasks.util.links import follow_links
 
 MAGIC = b"\x7fELF"
 X86_64 = "EM_X86_64"
 MODULE_SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 MODULE_LIMIT = 256 << 20  # bytes; the largest modules with debug information have about 100 MB
 MAX_HEADERS = 1 << 16
-MAX_SYMLINKS = 40  # MAXSYMLINKS of the kernel
+
+# Version tables (LSB Core, "Symbol Versioning"); 32-bit and 64-bit files have the same.
+VERNEED, VERNAUX = "HHIII", "IHHII"  # version, cnt, file, aux, next; hash, flags, other, name, next
+VERDEF, VERDAUX = "HHHHIII", "II"  # version, flags, ndx, cnt, hash, aux, next; name, next
+VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 
 LIBRARY_DIRS = (
     "/lib/x86_64-linux-gnu",
@@ -96,6 +103,20 @@ def machine_name(machine: str | int) -> str:
         return f"machine {machine}"
     # pyelftools describes it as "Advanced Micro Devices X86-64".
     return "x86-64" if machine == X86_64 else str(describe_e_machine(machine))
+
+
+def short_machine_name(machine: str) -> str:
+    """Return pyelftools' `EM_...` as `uname -m` would say it: `EM_AARCH64` as aarch64."""
+    return {X86_64: "x86-64", "EM_386": "32-bit x86"}.get(machine, machine.removeprefix("EM_").lower())
+
+
+def program_machine(path: Path) -> str:
+    """Return the machine (`EM_...`) of a program or library; "" if `path` is none or damaged."""
+    try:
+        with open_elf(path) as elf:
+            return str(elf["e_machine"]) if elf["e_type"] in ("ET_EXEC", "ET_DYN") else ""
+    except UserError:
+        return ""
 
 
 # Kernel modules
@@ -178,6 +199,14 @@ def check_modules(root: Path, release: str) -> int:
 
 
 @dataclass(frozen=True)
+class VersionNeed:
+    """A version of symbols (`GLIBC_2.34`) that a file needs of `library`, a name of DT_NEEDED."""
+
+    library: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Dynamic:
     """The data that ld.so reads from a file: dynamic section, interpreter, word size, machine."""
 
@@ -188,6 +217,10 @@ class Dynamic:
     interpreter: str = ""
     kind: tuple[int, str] = (0, "")
     """(32 or 64, machine): ld.so ignores a library of another kind."""
+    versions: tuple[VersionNeed, ...] = ()
+    """Without weak needs: ld.so starts a program that misses one of those."""
+    defines: tuple[str, ...] = ()
+    """The versions that the library defines; of a library without any, ld.so accepts every need."""
 
 
 def dynamic(path: Path) -> Dynamic:
@@ -206,11 +239,14 @@ def dynamic(path: Path) -> Dynamic:
         if table is None:  # a file without segments may still have the section
             table = next((part for part in elf.iter_sections() if isinstance(part, DynamicSection)), None)
         values: dict[str, list[str]] = {}
+        numbers: dict[str, int] = {}
         for tag in table.iter_tags() if table is not None else ():
+            numbers.setdefault(str(tag.entry.d_tag), tag.entry.d_val)
             name = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}.get(tag.entry.d_tag)
             name = name or {"DT_RPATH": "rpath", "DT_RUNPATH": "runpath"}.get(tag.entry.d_tag)
             if name:
                 values.setdefault(name, []).append(getattr(tag, name))
+        versions = _VersionTables(elf, numbers)
         return Dynamic(
             needed=tuple(values.get("needed", ())),
             soname=values.get("soname", [""])[0],
@@ -218,11 +254,62 @@ def dynamic(path: Path) -> Dynamic:
             runpath=_split(values.get("runpath", [""])[0]),
             interpreter=interpreter,
             kind=(elf.elfclass, str(elf["e_machine"])),
+            versions=tuple(versions.needs()),
+            defines=tuple(versions.definitions()),
         )
 
 
 def _split(search: str) -> tuple[str, ...]:
     return tuple(filter(None, search.split(":")))
+
+
+class _VersionTables:
+    """The version tables of a file, found by its dynamic section: stripped files have no other."""
+
+    def __init__(self, elf: ELFFile, tags: Mapping[str, int]) -> None:
+        self.elf = elf
+        self.tags = tags
+        self.left = MAX_HEADERS  # entries; a damaged file could name millions
+
+    def needs(self) -> Iterator[VersionNeed]:
+        for at in self._table("DT_VERNEED"):
+            while True:
+                _, count, library, auxiliary, following = self._entry(VERNEED, at)
+                place = at + auxiliary
+                for _ in range(count):
+                    _, flags, _, name, step = self._entry(VERNAUX, place)
+                    if not flags & VER_FLG_WEAK:
+                        yield VersionNeed(self._string(library), self._string(name))
+                    place += step
+                if not following:
+                    break
+                at += following
+
+    def definitions(self) -> Iterator[str]:
+        for at in self._table("DT_VERDEF"):
+            while True:
+                _, flags, _, _, _, auxiliary, following = self._entry(VERDEF, at)
+                if not flags & VER_FLG_BASE:  # that one is the library's own name
+                    yield self._string(self._entry(VERDAUX, at + auxiliary)[0])
+                if not following:
+                    break
+                at += following
+
+    def _table(self, tag: str) -> list[int]:
+        """Return the place of a table in the file; [] if there is none."""
+        return [next(self.elf.address_offsets(self.tags[tag]))] if tag in self.tags else []
+
+    def _entry(self, layout: str, at: int) -> tuple[int, ...]:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("impossible number of versions")
+        order = "<" if self.elf.little_endian else ">"
+        self.elf.stream.seek(at)
+        return struct.unpack(order + layout, self.elf.stream.read(struct.calcsize(order + layout)))
+
+    def _string(self, offset: int) -> str:
+        (strings,) = self._table("DT_STRTAB")
+        return (parse_cstring_from_stream(self.elf.stream, strings + offset) or b"").decode(errors="replace")
 
 
 def needed(path: Path) -> list[str]:
@@ -240,18 +327,38 @@ def soname(path: Path) -> str:
     return dynamic(path).soname
 
 
+@dataclass(frozen=True, order=True)
+class UnmetVersion:
+    """`file` needs `version` of the library `name`, but `found`, where ld.so finds it, has only `defined`."""
+
+    file: str
+    name: str
+    version: str
+    found: str
+    defined: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """What ld.so misses: (file, missing library or interpreter) and versions of symbols, both sorted."""
+
+    libraries: tuple[tuple[str, str], ...] = ()
+    versions: tuple[UnmetVersion, ...] = ()
+
+
 def closure(
     files: Mapping[str, Path],
     base: Mapping[str, Path] | None = None,
     provided: Collection[str] = (),
     library_dirs: Collection[str] = LIBRARY_DIRS,
-) -> list[tuple[str, str]]:
-    """Return every (file, missing library or interpreter) of a root, sorted; [] if none is missing.
+) -> Unmet:
+    """Return what ld.so would not find for the files of a root.
 
     files: absolute path in the root -> path on this machine.  Symbolic links are included and
     followed inside the root, never on this machine.
     base: the same for the roots below (Tiny Core's base, extensions loaded before); they are
-    searched but not checked.  provided: absolute paths that exist, without their content.
+    searched.  Of them, only the versions of what `files` load are checked.  provided: absolute
+    paths that exist, without their content.
 
     The search order is that of ld.so(8): DT_RPATH of the file and its loaders unless there is a
     DT_RUNPATH, DT_RUNPATH, then `library_dirs`; $ORIGIN is the file's folder.  Files that are
@@ -260,6 +367,7 @@ def closure(
     """
     root = _Root({**(base or {}), **files}, frozenset(provided), tuple(library_dirs))
     missing: set[tuple[str, str]] = set()
+    versions: set[UnmetVersion] = set()
     seen: set[str] = set()
     # Programs first: a library may need the DT_RPATH of the program that loads it.  Libraries
     # that no program loads are checked on their own afterwards.
@@ -270,8 +378,8 @@ def closure(
                 continue
             if info.interpreter and not root.exists(info.interpreter):
                 missing.add((path, info.interpreter))
-            root.load(path, seen, missing)
-    return sorted(pair for pair in missing if pair[0] in files)
+            versions |= root.unmet_versions(root.load(path, seen, missing))
+    return Unmet(tuple(sorted(pair for pair in missing if pair[0] in files)), tuple(sorted(versions)))
 
 
 def _expand(text: str, path: str) -> str:
@@ -291,20 +399,11 @@ class _Root:
 
     def resolve(self, path: str) -> str:
         """Follow all symbolic links of a path inside the root; return "" for a loop."""
-        rest, done, links = path.strip("/").split("/"), "", 0
-        while rest:
-            step = posixpath.normpath(f"{done}/{rest.pop(0)}")
-            here = self.files.get(step)
-            if here is None or not here.is_symlink():
-                done = "" if step == "/" else step
-                continue
-            links += 1
-            if links > MAX_SYMLINKS:
-                return ""
-            target = os.readlink(here)
-            done = "" if target.startswith("/") else done
-            rest = [*filter(None, target.split("/")), *rest]
-        return done
+        return follow_links(path, self._link)
+
+    def _link(self, path: str) -> str:
+        here = self.files.get(path)
+        return os.readlink(here) if here is not None and here.is_symlink() else ""
 
     def exists(self, path: str) -> bool:
         real = self.resolve(path)
@@ -337,11 +436,16 @@ class _Root:
                 return real
         return ""
 
-    def load(self, start: str, seen: set[str], missing: set[tuple[str, str]]) -> None:
-        """Load `start` and its libraries as ld.so does; add those not found to `missing`."""
+    def load(
+        self, start: str, seen: set[str], missing: set[tuple[str, str]]
+    ) -> tuple[set[str], dict[str, str]]:
+        """Load `start` and its libraries as ld.so does; add those not found to `missing`.
+
+        Returns the loaded files and, by name and soname, the file that serves it.
+        """
         queue: list[tuple[str, tuple[str, ...]]] = [(start, ())]
         loaded: set[str] = set()
-        names: set[str] = set()  # ld.so reuses a loaded library of the same soname
+        names: dict[str, str] = {}  # ld.so reuses a loaded library of the same soname
         while queue:
             path, loaders = queue.pop(0)
             info = self.dynamic(path) if path in self.files else None
@@ -349,7 +453,7 @@ class _Root:
                 continue
             loaded.add(path)
             seen.add(path)
-            names.add(info.soname)
+            names.setdefault(info.soname, path)
             own = tuple(_expand(folder, path) for folder in info.rpath)
             for name in info.needed:
                 if name in names:
@@ -358,5 +462,19 @@ class _Root:
                 if not found:
                     missing.add((path, name))
                 else:
-                    names.add(name)
+                    names[name] = found
                     queue.append((found, loaders if info.runpath else (*own, *loaders)))
+        return loaded, names
+
+    def unmet_versions(self, loading: tuple[set[str], dict[str, str]]) -> set[UnmetVersion]:
+        """Return the versions that the files of a `load` need of each other and that are not defined."""
+        loaded, names = loading
+        unmet = set()
+        for path in loaded:
+            info = self.dynamic(path)
+            for need in info.versions if info else ():
+                found = names.get(need.library, "")
+                library = self.dynamic(found) if found in self.files else None
+                if library and library.defines and need.version not in library.defines:
+                    unmet.add(UnmetVersion(path, need.library, need.version, found, library.defines))
+        return unmet

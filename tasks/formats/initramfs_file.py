@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.formats import compression, cpio, unpack_limits
+from tasks.formats import compression, cpio, magic, unpack_limits
 from tasks.formats.cpio import Member
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
@@ -46,6 +46,9 @@ def streams(path: Path) -> list[tuple[bytes, list[Archive]]]:
     try:
         return [(data[start:end], archives) for start, end, archives in _parse_streams(memoryview(data))]
     except UserError as error:
+        kind = None if compression.detect(data) != "plain" else magic.classify(data[: magic.HEAD_BYTES])
+        if kind is not None and not kind.kind.startswith("cpio"):
+            raise UserError(f"{path}: it is {kind.description}, not a core", kind.hint) from None
         raise UserError(f"{path}: {error.message}", error.hint, error.detail) from None
 
 

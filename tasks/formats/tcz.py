@@ -26,6 +26,15 @@ INITRAMFS_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending in (".dep
 MIRROR_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending not in (".dep", ".info"))
 
 
+# Words behind `tcz:` that are commands.
+COMMANDS = ("all", "left-out", "tree")
+
+
+def name_of_task(name: str) -> str:
+    """Return the word behind `tcz:` of the task that makes `name`: NAME.tcz if a command has the word."""
+    return f"{name}.tcz" if name in COMMANDS else name
+
+
 def file_names(name: str, side_files: Sequence[str] = SIDE_FILES) -> list[str]:
     """Return the names of the files of extension `name`: NAME.tcz and its `side_files`."""
     return [f"{name}.tcz", *(f"{name}.tcz{ending}" for ending in side_files)]

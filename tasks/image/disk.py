@@ -55,7 +55,7 @@ def build(paths: Paths, profile: Profile) -> None:
     # The file system's UUID must be reproducible and differ between profiles.
     identity = uuid.uuid5(NAMESPACE, paths.name)
     values = iso.menu_values(paths, profile) | {"UUID": str(identity)}
-    values["BOOTCODES"] = f"tce=UUID={identity} {values['BASE_CODES']}"
+    values["GRUB_BOOTCODES"] = f"tce=UUID={identity} {values['GRUB_BASE_CODES']}"
     embedded = grub.fill("grub-embedded-disk.cfg", values)
     grub.efi_image(paths, profile, embedded, work / "efi.img", log)
     _ext3(paths, profile, values, identity, work, log)

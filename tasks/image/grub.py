@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from tasks.util.process import run
 
 BOOT = Path(__file__).with_name("boot")
 SECTOR = 512
+# Characters that have no meaning to GRUB's shell anywhere in a word.
+PLAIN_WORD = re.compile(r"[\w=.,:/@%+-]+", re.ASCII)
 FAT_SERIAL = "54434f52"  # fixed: the same files must give the same image
 MBR_CODE = 440  # bytes: the boot code, before the disk's signature and partition table
 KERNEL_SECTOR = 0x5C  # offset in boot.img of core.img's sector (GRUB_BOOT_MACHINE_KERNEL_SECTOR)
@@ -61,9 +65,21 @@ def loaders() -> Loaders:
 def fill(name: str, values: dict[str, str]) -> str:
     """Return the text of tasks/image/boot/NAME with each @KEY@ replaced by its value."""
     text = (BOOT / name).read_text()
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", value)
-    return text
+    # In one pass: a value may hold something that looks like a key.
+    return re.sub("@([A-Z_]+)@", lambda found: values.get(found[1], found[0]), text)
+
+
+def quoted(word: str) -> str:
+    """Return `word`, which has no single quote, as one word of GRUB's shell.
+
+    The shell changes nothing between single quotes (GRUB manual, "Quoting").
+    """
+    return word if PLAIN_WORD.fullmatch(word) else f"'{word}'"
+
+
+def in_double_quotes(text: str) -> str:
+    """Return `text` as it must stand between double quotes in GRUB's shell."""
+    return re.sub(r'([\\"$])', r"\\\1", text)
 
 
 def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
@@ -84,9 +100,15 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
         sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
         geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
         env = profile.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
-        run(["mformat", "-C", "-i", image, *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::"], env=env, log=log)
-        run(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], env=env, log=log)
-        run(["mcopy", "-m", "-i", image, loader, "::EFI/BOOT/BOOTX64.EFI"], env=env, log=log)
+
+        def mtools(tool: str, *words: str) -> None:
+            # mtools gives an image's path to a shell: plain names alone are safe there.
+            run([tool, "-i", "efi.img", *words], cwd=work, env=env, log=log)
+
+        mtools("mformat", "-C", *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::")
+        mtools("mmd", "::EFI", "::EFI/BOOT")
+        mtools("mcopy", "-m", loader.name, "::EFI/BOOT/BOOTX64.EFI")
+        shutil.move(work / "efi.img", image)
 
 
 def write_bios_loader(disk: Path, core: Path, first_partition: int) -> None:

@@ -12,10 +12,11 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.checks import conflicts, secrets
-from tasks.config import plan
+from tasks.config import bootcodes, plan
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats.tcz import file_names
@@ -58,17 +59,28 @@ def build(paths: Paths, profile: Profile) -> None:
 def menu_values(paths: Paths, profile: Profile) -> dict[str, str]:
     """Return the values of the @KEYS@ in the menus of tasks/image/boot/."""
     boot = profile.boot
-    # The bootcode `base` skips the tce folder only: Tiny Core's tce-setup would still load `cde`.
-    base_codes = [code for code in boot.bootcodes if code != "cde"]
     release = (paths.kernel / "release").read_text().strip()
+    title = f"Tiny Core ({paths.name}, {release})"
     return {
-        "TITLE": f"Tiny Core ({paths.name}, {release})",
-        "BOOTCODES": " ".join(boot.bootcodes),
-        "BASE_CODES": " ".join(base_codes),
+        "TITLE": title,
+        "GRUB_TITLE": grub.in_double_quotes(title),
+        **code_values(boot.bootcodes),
         "TIMEOUT_S": str(boot.timeout),
-        "TIMEOUT_DS": str(boot.timeout * 10),  # isolinux counts tenths of a second
+        # isolinux counts tenths of a second, and waits for ever if it is told to wait for none.
+        "TIMEOUT_DS": str(boot.timeout * 10 or 1),
         "VOLUME": boot.volume_id,
     }
+
+
+def code_values(codes: Sequence[str]) -> dict[str, str]:
+    """Return the values of the @KEYS@ for bootcodes, as isolinux takes them and quoted for GRUB."""
+    # The bootcode `base` skips the tce folder only: Tiny Core's tce-setup would still load `cde`.
+    base = [code for code in codes if code != "cde"]
+    values = {}
+    for key, wanted in (("BOOTCODES", codes), ("BASE_CODES", base)):
+        values[key] = bootcodes.line(wanted)
+        values[f"GRUB_{key}"] = " ".join(grub.quoted(bootcodes.word(code)) for code in wanted)
+    return values
 
 
 def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
@@ -87,8 +99,9 @@ def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
 def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
     """Fill cde/ or tce/: optional/*.tcz with dependencies, onboot.lst, copy2fs.lst, images/.
 
-    Raises `UserError` if an extension is missing, if a container image has changed since its
-    check, or if two extensions loaded at boot, those in the core included, have the same path.
+    Raises `UserError` if an extension is missing or the kernel cannot read its compression, if a
+    container image has changed since its check, or if two extensions loaded at boot, those in the
+    core included, have the same path.
     """
     release = installed.kernel_release(paths, profile)
     outside = plan.extensions_at(profile, "onboot", "copy2fs", "ondemand")
@@ -98,6 +111,7 @@ def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
         squashfs, *beside = (paths.tcz / file for file in file_names(name))
         if not squashfs.is_file():
             raise UserError(f"{squashfs} does not exist", "build the extensions first: ./doit tcz")
+        installed.check_readable(paths, squashfs)
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)

@@ -124,7 +124,7 @@ def entry(paths: Paths, profile: Profile, name: str) -> MirrorExtension:
     """
     path = paths.tcz / f"{name}.tcz"
     if not path.is_file():
-        raise UserError(f"{path} does not exist", f"./doit tcz:{name}")
+        raise UserError(f"{path} does not exist", f"./doit tcz:{tcz.name_of_task(name)}")
     content = path.read_bytes()
     md5 = hashlib.md5(content).hexdigest()
     recorded = _text(path, ".md5.txt")

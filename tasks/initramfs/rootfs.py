@@ -31,6 +31,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
+from tasks.util.links import MAX_SYMLINKS
 from tasks.util.log import logger
 from tasks.util.process import run
 
@@ -186,7 +187,7 @@ def _resolve_link(root: Path, path: Path) -> Path:
 
     Raises `UserError` for a circle of links.
     """
-    for _ in range(elf.MAX_SYMLINKS):
+    for _ in range(MAX_SYMLINKS):
         if not path.is_symlink():
             return path
         target = os.readlink(path)
@@ -395,13 +396,17 @@ def build(settings: Settings) -> None:
 
 
 def index(found: Iterable[Member]) -> str:
-    """Return the text of rootfs.index: a line a member with mode, owner, path and a library's sha256.
+    """Return the text of rootfs.index: a line a member with mode, owner, path and what it is.
 
-    Extensions depend on this file, so a change inside a script rebuilds none of them.
+    The last is a library's sha256 or a link's target.  Extensions depend on this file, so a change
+    inside a script rebuilds none of them.
     """
     lines = []
     for member in found:
-        is_library = ".so" in member.name.rsplit("/", 1)[-1]
-        digest = hashlib.sha256(member.data).hexdigest() if is_library else "-"
-        lines.append(f"{member.mode:o} {member.uid}:{member.gid} {member.name!r} {digest}\n")
+        more = "-"
+        if member.kind == stat.S_IFLNK:
+            more = f"-> {cpio.decode(member.data)!r}"
+        elif ".so" in member.name.rsplit("/", 1)[-1]:
+            more = hashlib.sha256(member.data).hexdigest()
+        lines.append(f"{member.mode:o} {member.uid}:{member.gid} {member.name!r} {more}\n")
     return "".join(sorted(lines))

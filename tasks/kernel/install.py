@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.config.settings import Paths, Settings
-from tasks.formats import bzimage, compression, elf
+from tasks.formats import bzimage, compression, elf, squashfs_superblock
 from tasks.kernel import kbuild
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
@@ -56,8 +56,12 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
-        formats = compression.kernel_formats((folder / "config").read_text())
-        write_atomic(folder / "initramfs.formats", "".join(f"{name}\n" for name in formats))
+        config = (folder / "config").read_text()
+        for name, formats in (
+            ("initramfs.formats", compression.kernel_formats(config)),
+            ("squashfs.formats", squashfs_superblock.kernel_formats(config)),
+        ):
+            write_atomic(folder / name, "".join(f"{method}\n" for method in formats))
     logger.info(str(replace(image, path=settings.paths.kernel / "vmlinuz64")))
     logger.info(f"{count} modules for {release}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The built kernel: its release, and the modules for the core."""
+"""The built kernel: its release, the extensions it can read, and the modules for the core."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.formats import squashfs_superblock
 from tasks.util.errors import UserError
 
 
@@ -25,6 +26,28 @@ def kernel_release(paths: Paths, profile: Profile) -> str:
             f"set kernel.release = {release!r} in profiles/{paths.name}.toml",
         )
     return release
+
+
+def check_readable(paths: Paths, extension: Path) -> None:
+    """Raise `UserError` if the built kernel cannot mount a .tcz: it lacks the compressor.
+
+    The kernel stage writes the compressors that its squashfs can read to `squashfs.formats`.
+    """
+    formats = (paths.kernel / "squashfs.formats").read_text().split()
+    method = squashfs_superblock.compressor(extension)
+    if method in formats:
+        return
+    option = f"CONFIG_{squashfs_superblock.KERNEL_OPTIONS.get(method, '')}"
+    if not formats:
+        option = "CONFIG_SQUASHFS"
+    elif method not in squashfs_superblock.KERNEL_OPTIONS:
+        hint = f"compress it again by one of: {', '.join(formats)}"
+        raise UserError(f"{extension.name} is compressed by {method}, which no kernel can read", hint)
+    raise UserError(
+        f"{extension.name} is compressed by {method}, but the kernel has no {option} to read it",
+        f"add {option}=y to a fragment (kconfig/NAME.config)"
+        + (f", or compress it by one of: {', '.join(formats)}" if formats else ""),
+    )
 
 
 def core_modules(paths: Paths, profile: Profile) -> Path:

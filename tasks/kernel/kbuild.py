@@ -19,7 +19,6 @@ from tasks.toolchain.build_root import Bind, ReadyToolchain
 from tasks.toolchain.launcher import Launcher
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
-from tasks.util.errors import UserError
 from tasks.util.process import Result, run
 
 ARCH = "x86_64"
@@ -45,7 +44,6 @@ class Kbuild:
         goals: Sequence[str],
         *,
         log: Path | None = None,
-        visible: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         hint: str = "",
@@ -53,16 +51,16 @@ class Kbuild:
     ) -> Result:
         """Run make for `goals`, one job at a time or `jobs`.
 
-        `visible` are further paths that a build root must show; `env` is added to the common environment.
+        `env` is added to the common environment.
         Raises `UserError` as `process.run` does.
         """
-        argv = self.in_toolchain([*self.argv, *goals], visible)
+        argv = self.in_toolchain([*self.argv, *goals])
         environment = {**self.env, **(env or {})}
         return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
 
-    def in_toolchain(self, argv: Sequence[str | Path], visible: Sequence[Path] = ()) -> list[str]:
-        """Return the argument list that runs `argv` with the toolchain; a build root also shows `visible`."""
-        return build_root.command(self.toolchain.root, argv, [*self.binds, *(Bind(path) for path in visible)])
+    def in_toolchain(self, argv: Sequence[str | Path]) -> list[str]:
+        """Return the argument list that runs `argv` with the toolchain."""
+        return build_root.command(self.toolchain.root, argv, self.binds)
 
 
 def of_profile(settings: Settings) -> Kbuild:
@@ -95,11 +93,7 @@ def _common_arguments(paths: Paths, profile: Profile) -> list[str]:
     reads the whole configuration again if it differs.
     """
     linux, build = paths.linux, paths.build
-    if any(character.isspace() or character in ":'\"$#\\" for character in str(paths.output)):
-        raise UserError(
-            f"{paths.output}: the kernel's build cannot handle spaces, colons or quotes in its path",
-            "choose another folder with out=DIR, or move the checkout",
-        )
+    paths.require_plain_output()
     # The date as text: 5.4 copies it into `uname -v`, and the initramfs code
     # passes it to `date -d`.  `%a` and `%b` are English in the C locale.
     stamp = time.strftime("%a %b %d %H:%M:%S UTC %Y", time.gmtime(profile.source_date_epoch))

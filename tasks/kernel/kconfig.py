@@ -50,8 +50,10 @@ def complete_base(settings: Settings) -> None:
         if settings.profile.kernel.base_mode == "allnoconfig":
             path = base_file(settings.paths, settings.profile)
             check_conflicts(read_fragment(path))
-            asked = f"KCONFIG_ALLCONFIG={path.absolute()}"
-            workspace.make("base.config", "allnoconfig", asked, visible=[path.absolute()])
+            # make would expand a `$` in the checkout's path.
+            asked = workspace.work / "asked.config"
+            shutil.copyfile(path, asked)
+            workspace.make("base.config", "allnoconfig", f"KCONFIG_ALLCONFIG={asked}")
         else:
             (workspace.work / "base.config").write_text(_imported_base(settings.paths, settings.profile))
             workspace.make("base.config", "olddefconfig")
@@ -147,12 +149,12 @@ class Workspace:
     work: Path
     log: Path
 
-    def make(self, config: str, goal: str, *arguments: str, visible: Sequence[Path] = ()) -> None:
+    def make(self, config: str, goal: str, *arguments: str) -> None:
         """Run the kernel's make for `goal` on the file `config` of `work`."""
         where = [f"O={self.build}", f"KCONFIG_CONFIG={self.work / config}"]
         # Kconfig runs the compiler a hundred times and compiles nothing: a launcher only costs time.
         where.append(f"CC={self.kbuild.toolchain.compiler}")
-        self.kbuild.run([*where, *arguments, goal], log=self.log, visible=visible)
+        self.kbuild.run([*where, *arguments, goal], log=self.log)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 """Download one file over http(s) from a list of mirrors; verify it before it gets its final name.
 
 The bytes received so far lie beside the final name as `NAME.part`, and the next try
-requests only the rest (RFC 9110, section 14: Range, 206, 416).
+requests only the rest (RFC 9110, section 14: Range, 206, 416).  What a server sends in place of
+the file is refused: a web page (of a captive portal, say), or a compressed body nobody asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import http.client
+import itertools
 import os
 import re
 import ssl
@@ -18,10 +20,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
+from tasks.origins import http_limits
+from tasks.origins.http_limits import Limits, MalformedBody, TooSlow
 from tasks.origins.http_session import RedirectRefused, Session
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import sha256_file, write_atomic
@@ -44,6 +49,7 @@ MAX_BYTES = 8 << 30
 REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((urllib3.exceptions.NameResolutionError,), "host name not found"),
     ((http.client.IncompleteRead,), "body cut short"),
+    ((MalformedBody,), "malformed chunk"),
     ((ssl.SSLCertVerificationError,), "TLS certificate not trusted"),
     ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), "proxy does not answer"),
     ((ConnectionRefusedError,), "connection refused"),
@@ -51,8 +57,37 @@ REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ConnectionResetError,), "connection reset"),
     ((TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout), "timed out"),
 )
+# How a web page begins (HTML Living Standard, 13.1), after comments and an XML declaration.
+WEB_PAGE = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(!doctype\s+html|html|head|body|title|meta|script)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+WEB_PAGE_TYPES = ("text/html", "application/xhtml+xml")
+WEB_PAGE_ENDINGS = (".html", ".htm", ".xhtml")
+# Content coding (RFC 9110, 8.4.1) -> endings of files whose own bytes servers label with it.
+CODING_ENDINGS = {
+    "gzip": (".gz", ".tgz"),
+    "x-gzip": (".gz", ".tgz"),
+    "compress": (".Z",),
+    "x-compress": (".Z",),
+    "bzip2": (".bz2", ".tbz"),
+    "x-bzip2": (".bz2", ".tbz"),
+    "xz": (".xz", ".txz"),
+    "x-xz": (".xz", ".txz"),
+    "br": (".br",),
+    "zstd": (".zst", ".tzst"),
+}
 # Bytes of a text file that is read as a whole; lists of dependencies are far smaller.
 TEXT_LIMIT = 1 << 20
+
+
+# The libraries raise a plain ValueError for some numbers and names that a server must not send.
+LIBRARY_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    ValueError,
+)
 
 
 class NotFound(WrongAddress):
@@ -79,8 +114,8 @@ class _WrongFile(_PermanentError):
     """A mirror has another file than the locked one."""
 
 
-class _WrongPart(_MirrorError):
-    """A file with parts of two mirrors is not the locked one."""
+class _NotTheFile(_PermanentError):
+    """A mirror answered with something in place of the file: a web page, or a compressed body."""
 
 
 def download(
@@ -93,12 +128,14 @@ def download(
     redirects: Sequence[str] = (),
     delays: Sequence[float] = DELAYS,
     timeout: tuple[float, float] = TIMEOUT,
+    limits: Limits = http_limits.FILE,
 ) -> None:
     """Download the file with that sha256 (64 hex digits) to `final`, from the first of `urls` that has it.
 
     If `final` is that file already, the network is not used.  redirects: the hosts that
-    mirrors may redirect to (tasks/origins/http_session.py).  Raises `UserError` with every
-    mirror's answer if none delivers the file, and if `offline` is set and the cache lacks it.
+    mirrors may redirect to (tasks/origins/http_session.py).  A mirror that exceeds `limits` is
+    left for the next.  Raises `UserError` with every mirror's answer if none delivers the file,
+    and if `offline` is set and the cache lacks it.
     """
     if _has_sha256(final, sha256):
         return
@@ -114,10 +151,13 @@ def download(
         if _part_sha256(part) != sha256:
             part.unlink(missing_ok=True)
             write_atomic(_part_sha256_file(part), sha256 + "\n")
-        if not _has_sha256(part, sha256):
-            _download_from_any(urls, part, sha256, label, redirects, delays, timeout)
-        os.replace(part, final)
-        _part_sha256_file(part).unlink(missing_ok=True)
+        try:
+            if not _has_sha256(part, sha256):
+                _download_from_any(urls, part, sha256, label, redirects, delays, timeout, limits)
+            os.replace(part, final)
+        finally:
+            if not part.exists():
+                _part_sha256_file(part).unlink(missing_ok=True)
 
 
 def download_unverified(
@@ -138,7 +178,9 @@ def download_unverified(
     part = final.with_name(final.name + ".part")
     try:
         waits = DELAYS if delays is None else delays
-        url = _download_from_any(urls, part, "", label, redirects, waits, timeout or TIMEOUT)
+        url = _download_from_any(
+            urls, part, "", label, redirects, waits, timeout or TIMEOUT, http_limits.FILE
+        )
         os.replace(part, final)
     finally:
         part.unlink(missing_ok=True)
@@ -146,7 +188,12 @@ def download_unverified(
 
 
 def fetch_text(
-    url: str, *, label: str, redirects: Sequence[str] = (), delays: Sequence[float] | None = None
+    url: str,
+    *,
+    label: str,
+    redirects: Sequence[str] = (),
+    delays: Sequence[float] | None = None,
+    limits: Limits = http_limits.TEXT,
 ) -> str | None:
     """Return the text of a small file; None if the mirror does not have it (404 or 410).
 
@@ -155,23 +202,8 @@ def fetch_text(
     problem = _MirrorError("")
     for delay in (*(DELAYS if delays is None else delays), None):
         try:
-            headers = {"Accept-Encoding": "identity"}
-            with (
-                Session(redirects) as session,
-                session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
-            ):
-                if answer.status_code in NOT_FOUND:
-                    return None
-                if answer.status_code != 200:
-                    raise _status_error(answer)
-                body = answer.raw.read(TEXT_LIMIT + 1, decode_content=False)
-                length = answer.headers.get("Content-Length", "")
-                if length.isdecimal() and len(body) < min(int(length), TEXT_LIMIT):
-                    raise _MirrorError(f"body cut short at {len(body)} of {length} bytes")
-                if len(body) > TEXT_LIMIT:
-                    raise _PermanentError(f"more than {TEXT_LIMIT} bytes for a small text")
-                return bytes(body).decode(errors="replace")
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            return _text_from(url, redirects, limits)
+        except LIBRARY_ERRORS as error:
             problem = _MirrorError(reason(error))
         except RedirectRefused as error:
             problem = _RedirectError(str(error))
@@ -185,6 +217,29 @@ def fetch_text(
     raise _download_error(label, {url: problem}, resumable=False)
 
 
+def _text_from(url: str, redirects: Sequence[str], limits: Limits) -> str | None:
+    headers = {"Accept-Encoding": "identity"}
+    with (
+        Session(redirects, limits) as session,
+        session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
+    ):
+        if answer.status_code in NOT_FOUND:
+            return None
+        if answer.status_code != 200:
+            raise _status_error(answer)
+        body = b""
+        for block in answer.raw.stream(BLOCK, decode_content=False):
+            body += block
+            if len(body) > TEXT_LIMIT:
+                raise _PermanentError(f"more than {TEXT_LIMIT} bytes for a small text")
+        length = _content_length(answer)
+        if len(body) < length:
+            raise _MirrorError(f"body cut short at {len(body)} of {length} bytes")
+        _refuse_coded(answer, url)
+        _refuse_web_page(answer, url, body)
+        return body.decode(errors="replace")
+
+
 def _download_from_any(
     urls: Sequence[str],
     part: Path,
@@ -193,30 +248,34 @@ def _download_from_any(
     redirects: Sequence[str],
     delays: Sequence[float],
     timeout: tuple[float, float],
+    limits: Limits,
 ) -> str:
     """Try all mirrors until `part` is complete; give up after `len(delays)` rounds without a new byte.
 
-    Returns the url that delivered it.  Without a `sha256`, any complete file is accepted.
+    Returns the url that delivered it.  Without a `sha256`, any complete file is accepted.  The
+    bytes of mirrors that are too slow do not count, and after `limits.total` no round begins.
     """
     answers: dict[str, _MirrorError] = {}
     remaining = list(urls)
-    idle, most = 0, _size(part)
-    with Session(redirects) as session:
+    idle, most, started = 0, _size(part), time.monotonic()
+    with Session(redirects, limits) as session:
         # No compressed transfer: it has other lengths and offsets than the stored file.
         session.headers["Accept-Encoding"] = "identity"
         while remaining:
+            too_slow = 0
             for url in list(remaining):
                 try:
                     _download_from(session, url, part, sha256, label, timeout)
                     return url
                 except _MirrorError as failure:
                     answers[url] = failure
+                    too_slow += isinstance(failure.__cause__, Exception) and _is_too_slow(failure.__cause__)
                     if isinstance(failure, _PermanentError):
                         remaining.remove(url)
                 logger.info(f"{label}: {url}: {answers[url]}")
-            idle = 0 if _size(part) > most else idle + 1
+            idle = 0 if _size(part) > most and too_slow < len(remaining) else idle + 1
             most = max(most, _size(part))
-            if idle > len(delays) or not remaining:
+            if idle > len(delays) or not remaining or time.monotonic() - started > limits.total:
                 break
             time.sleep(delays[max(idle, 1) - 1] if delays else 0)
     raise _download_error(label, answers, resumable=bool(sha256))
@@ -228,10 +287,13 @@ def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumabl
         return WrongAddress(f"{label}: there is no mirror to download from", hint)
     kind = UserError
     listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
-    if any(isinstance(answer, _WrongFile | _WrongPart) for answer in answers.values()):
+    if any(isinstance(answer, _WrongFile) for answer in answers.values()):
         kind = WrongSha256
         hint = "the mirrors serve another file than the locked one; "
         hint += "find out why before you lock it again (./doit lock relock=1)"
+        return kind(f"{label}: no mirror has the locked file: {listing}", hint)
+    if any(isinstance(answer, _NotTheFile) for answer in answers.values()):
+        hint = "open the address in a browser: a login page or a proxy may stand in between"
     elif any(isinstance(answer, _RedirectError) for answer in answers.values()):
         hint = "name a mirror that has the file, or list the host it redirects to under `redirects`"
     elif all(400 <= answer.status < 500 for answer in answers.values()):
@@ -255,26 +317,24 @@ def _download_from(
     """Complete `part` from one mirror and check it.  Raises `_MirrorError` or `_PermanentError`."""
     if not sha256:
         part.unlink(missing_ok=True)
-    offset = _size(part)
     try:
-        status = _transfer(session, url, part, offset, label, timeout)
-        if status == 416 and offset:
-            # The part is at least as long as the mirror's file, and it is not that file.
-            part.unlink()
-            offset = 0
-            status = _transfer(session, url, part, offset, label, timeout)
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        # The part may hold bytes of another file; then this mirror is asked for the whole one.
+        for offset in (_size(part), 0):
+            status = _transfer(session, url, part, offset, sha256, label, timeout)
+            found = sha256_file(part) if sha256 and status != 416 else ""
+            if found == sha256 and status != 416:
+                return
+            part.unlink(missing_ok=True)
+            if not offset or status == 200:
+                break
+    except LIBRARY_ERRORS as error:
         kind = _PermanentError if isinstance(error, ValueError | requests.TooManyRedirects) else _MirrorError
         raise kind(reason(error)) from error
     except RedirectRefused as error:
         raise _RedirectError(str(error)) from None
     if status == 416:
         raise _PermanentError("416 Range Not Satisfiable, though no range was requested", status)
-    found = sha256_file(part) if sha256 else ""
-    if found != sha256:
-        part.unlink()
-        # Bytes of another mirror may be the cause; then this mirror gets another try.
-        raise (_WrongPart if status == 206 else _WrongFile)(f"wrong sha256: expected {sha256}, got {found}")
+    raise _WrongFile(f"wrong sha256: expected {sha256}, got {found}")
 
 
 def _transfer(
@@ -282,6 +342,7 @@ def _transfer(
     url: str,
     part: Path,
     offset: int,
+    sha256: str,
     label: str,
     timeout: tuple[float, float],
 ) -> int:
@@ -300,21 +361,58 @@ def _transfer(
             offset = 0  # this server ignores Range and sends the whole file
         else:
             raise _status_error(answer)
-        length = answer.headers.get("Content-Length", "")
-        total = offset + int(length) if length.isdecimal() else 0
+        if not sha256:
+            _refuse_coded(answer, url)
+        length = _content_length(answer)
+        total = offset + length if length else 0
+        # The raw stream, as requests would unpack a body sent as Content-Encoding: gzip.
+        blocks = answer.raw.stream(BLOCK, decode_content=False)
+        first = next(blocks, b"")
+        if not offset:
+            _refuse_web_page(answer, url, first)  # before `part` is truncated
         with part.open("ab" if offset else "wb") as sink, Progress(label, "B", total, scale=True) as progress:
             progress.advance(offset)
-            # The raw stream, as requests would unpack a body sent as Content-Encoding: gzip.
-            for block in answer.raw.stream(BLOCK, decode_content=False):
+            for block in itertools.chain((first,), blocks):
                 sink.write(block)
                 progress.advance(len(block))
                 if progress.done > MAX_BYTES:
+                    part.unlink()
                     raise _PermanentError(f"sends more than {MAX_BYTES:,} bytes")
             sink.flush()
             os.fsync(sink.fileno())
             if total and progress.done != total:
                 raise _MirrorError(f"body cut short at {progress.done} of {total} bytes")
     return status
+
+
+def _content_length(answer: requests.Response) -> int:
+    """Return the length of the body that `answer` states, 0 if it states none that can be meant."""
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
+
+
+def _refuse_coded(answer: requests.Response, url: str) -> None:
+    """Raise `_NotTheFile` if the body is compressed for the transfer, which no request asks for.
+
+    Many servers label a file by its own compression: `name.gz` as gzip.  Such a body is the file.
+    """
+    coding = re.sub(r"[^\w,+-]", "", answer.headers.get("Content-Encoding", "").lower())[:40]
+    if coding not in ("", "identity") and not _path(url).endswith(CODING_ENDINGS.get(coding, ("/",))):
+        raise _NotTheFile(
+            f"sent compressed (Content-Encoding: {coding}), though the plain file was asked for"
+        )
+
+
+def _refuse_web_page(answer: requests.Response, url: str, start: bytes) -> None:
+    """Raise `_NotTheFile` if the body, which begins with `start`, is a web page and `url` names none."""
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    declared = kind in WEB_PAGE_TYPES and start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    if (declared or WEB_PAGE.match(start)) and not _path(url).lower().endswith(WEB_PAGE_ENDINGS):
+        raise _NotTheFile("answered with a web page in place of the file")
+
+
+def _path(url: str) -> str:
+    return urlsplit(url).path
 
 
 def _status_error(answer: requests.Response) -> _MirrorError:
@@ -326,6 +424,9 @@ def _status_error(answer: requests.Response) -> _MirrorError:
 def reason(error: Exception) -> str:
     """Return the meaning of an error of requests or urllib3 in a few words."""
     causes = _causes(error)
+    for cause in causes:
+        if isinstance(cause, TooSlow):
+            return str(cause)
     for kinds, words in REASONS:
         if any(isinstance(cause, kinds) for cause in causes):
             return words
@@ -335,6 +436,10 @@ def reason(error: Exception) -> str:
     if any(type(cause) is urllib3.exceptions.ProtocolError and len(cause.args) == 1 for cause in causes):
         return "body cut short"
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _is_too_slow(error: Exception) -> bool:
+    return any(isinstance(cause, TooSlow) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

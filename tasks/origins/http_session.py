@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The session of all http requests: it follows only allowed redirects.
+"""The session of all http requests: it follows only allowed redirects and reads within limits.
 
 A locked sha256 verifies a file wherever it comes from.  Redirects are restricted all the
 same: nothing else verifies a file while it is pinned, and another host would see the request.
@@ -15,6 +15,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+
+from tasks.origins import http_limits
+from tasks.origins.http_limits import Limits
 
 MAX_REDIRECTS = 10
 
@@ -46,11 +49,13 @@ def refusal(here: str, target: str, listed: Sequence[str]) -> str:
 class Session(requests.Session):
     """A session that follows redirects only within a host and to the hosts `listed`.
 
-    Its requests raise `RedirectRefused` for any other redirect, and `TooManyRedirects`.
+    Its requests raise `RedirectRefused` for any other redirect, and `TooManyRedirects`.  Answers
+    are read within `limits`.
     """
 
-    def __init__(self, listed: Sequence[str] = ()) -> None:
+    def __init__(self, listed: Sequence[str] = (), limits: Limits = http_limits.FILE) -> None:
         super().__init__()
+        http_limits.limit(self, limits)
         self.listed = tuple(listed)
 
     def get_redirect_target(self, resp: requests.Response) -> None:

@@ -77,6 +77,9 @@ def write_disk(paths: Paths, profile: Profile) -> None:
 def _write_and_log(path: Path, manifest: Manifest) -> None:
     write(path, manifest)
     assert manifest.outputs is not None
+    reason = materials.git_state()[2]
+    if reason:
+        logger.info(f"{path.name} names no commit of tcbuild: {reason}")
     counts = f"{len(manifest.inputs)} inputs, {len(manifest.tcbuild.files)} files of tcbuild"
     logger.info(f"{path.name}: {counts}, {len(manifest.outputs.extensions)} extensions")
 

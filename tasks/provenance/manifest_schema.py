@@ -230,6 +230,9 @@ def parse(data: bytes, name: str) -> Manifest:
     """Return the manifest in `data`; errors call it `name`.  Raises `UserError` if it is malformed."""
     try:
         found = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a path of half a character: no file can have it
+        raise UserError(f"{name} is not a manifest: it has a path that no file can have") from None
     except (ValueError, RecursionError):
         raise UserError(f"{name} is not a manifest: it is damaged or not JSON") from None
     loaded: Manifest = toml_schema.build(found, Manifest, name, "")

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, T
 from tasks.toolchain import build_root
 from tasks.util import host, python_packages
 from tasks.util.checkout import CHECKOUT
-from tasks.util.errors import UserError
+from tasks.util.errors import ToolMissing, UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 
@@ -201,7 +202,7 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
         wanted |= {*recipe.files(name), *recipe.own_files(name)}
     files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
-    commit, dirty = _git()
+    commit, dirty, _ = git_state()
     return Tcbuild(commit, dirty, hashlib.sha256(code.encode()).hexdigest(), tuple(files))
 
 
@@ -214,18 +215,26 @@ def checkout_file(path: Path) -> CheckoutFile:
     return CheckoutFile(name, sha256_file(path), recipe.executable(path))
 
 
-def _git() -> tuple[str, bool]:
-    """Return the checkout's commit, and whether files differ from it; ("", True) without git."""
+def git_state() -> tuple[str, bool, str]:
+    """Return the checkout's commit, whether files differ from it, and why there is no commit.
+
+    The last is "" if there is one.  Without a commit, the first two are "" and True.
+    """
     git = ["git", "-C", str(CHECKOUT.root)]
     try:
-        head = run([*git, "rev-parse", "--verify", "HEAD"], check=False)
-        state = run([*git, "status", "--porcelain"], check=False)
-        top = run([*git, "rev-parse", "--show-toplevel"], check=False)
-    except UserError:  # no git on this machine
-        return "", True
-    if head.status or state.status or Path(top.stdout.strip()) != CHECKOUT.root:
-        return "", True
-    return head.stdout.strip(), bool(state.stdout.strip())
+        head = run([*git, "rev-parse", "--verify", "HEAD"]).stdout.strip()
+        state = run([*git, "status", "--porcelain"]).stdout.strip()
+        top = run([*git, "rev-parse", "--show-toplevel"]).stdout.strip()
+    except ToolMissing as error:
+        return "", True, error.message
+    except UserError as error:
+        if "dubious ownership" in error.detail:
+            command = f"git config --global --add safe.directory {shlex.quote(str(CHECKOUT.root))}"
+            return "", True, f"git refuses a checkout of another user ({command})"
+        return "", True, "the checkout is no git repository, or one without a commit"
+    if Path(top) != CHECKOUT.root:
+        return "", True, "the checkout is no git repository of its own"
+    return head, bool(state), ""
 
 
 def tools(paths: Paths, profile: Profile) -> Tools:

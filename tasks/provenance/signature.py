@@ -94,37 +94,45 @@ def verify(data: bytes, name: str, signature: Path | None, key: Path) -> str:
             argv = ["minisign", "-V", "-Q", "-p", str(key.absolute()), "-m", str(signed), "-x", str(copy)]
             _check_status(run(argv, check=False).status, name, key)
             return f"minisign key {key.name}"
-        signers = Path(folder, "allowed_signers")
-        signers.write_bytes(_allowed_signers(content, key))
-        return _verify_ssh(data, name, copy, signers, key)
+        # ssh-keygen finds only the first entry of a key, which may be for another namespace or time.
+        for entry in _allowed_signers(content, key):
+            signer = Path(folder, "allowed_signer")
+            signer.write_bytes(entry + b"\n")
+            principal = _verify_ssh(data, copy, signer)
+            if principal:
+                return f"SSH key {key.name}" if principal == NAMESPACE else principal
+        raise _invalid(name, key)
 
 
-def _verify_ssh(data: bytes, name: str, signature: Path, signers: Path, key: Path) -> str:
-    find = ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signers)]
-    who = run(find, check=False)
-    _check_status(who.status, name, key)
-    principal = who.stdout.splitlines()[0] if who.stdout else ""
-    check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", principal, "-n", NAMESPACE]
-    _check_status(run([*check, "-s", str(signature)], stdin=data, check=False).status, name, key)
-    return f"SSH key {key.name}" if principal == NAMESPACE else principal
+def _verify_ssh(data: bytes, signature: Path, signer: Path) -> str:
+    """Return the principal of the one entry in the file `signer`; "" if its key did not sign `data`."""
+    find = ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signer)]
+    principal = run(find, check=False).stdout.partition("\n")[0]
+    check = ["ssh-keygen", "-Y", "verify", "-f", str(signer), "-I", principal, "-n", NAMESPACE]
+    argv = [*check, "-s", str(signature)]
+    return principal if principal and run(argv, stdin=data, check=False).status == 0 else ""
 
 
-def _allowed_signers(content: bytes, key: Path) -> bytes:
-    """Return the content of an allowed_signers file: the given one, or one for a single public key."""
+def _allowed_signers(content: bytes, key: Path) -> list[bytes]:
+    """Return the entries of an allowed_signers file: the given one, or one for a single public key."""
     if SSH_PUBLIC.match(content):
-        return b'%s namespaces="%s" %s\n' % (NAMESPACE.encode(), NAMESPACE.encode(), content.strip())
+        return [b'%s namespaces="%s" %s' % (NAMESPACE.encode(), NAMESPACE.encode(), content.strip())]
     lines = [line for line in content.splitlines() if line.strip() and not line.startswith(b"#")]
     if b"PRIVATE KEY" in content or not lines or not all(len(line.split()) >= 3 for line in lines):
         raise UserError(
             f"{key} is no public key", "give an SSH or minisign public key, or an allowed_signers file"
         )
-    return content
+    return lines
 
 
 def _check_status(status: int, name: str, key: Path) -> None:
     if status:
-        hint = "do not trust it: it was changed after it was signed, or signed with another key"
-        raise UserError(f"{name}: the signature is not valid for {key.name}", hint)
+        raise _invalid(name, key)
+
+
+def _invalid(name: str, key: Path) -> UserError:
+    hint = "do not trust it: it was changed after it was signed, or signed with another key"
+    return UserError(f"{name}: the signature is not valid for {key.name}", hint)
 
 
 def _read(path: Path) -> bytes:

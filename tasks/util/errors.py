@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from tasks.util.text import printable
+
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_NO_READER = 141  # 128 + SIGPIPE: the reader of stdout has closed it
@@ -35,11 +37,11 @@ class UserError(Exception):
             lines.append(f"  hint: {self.hint}")
         if self.detail:
             lines.append(self.detail.rstrip("\n"))
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 class DiskFull(UserError):
-    """A file system is full.  The file that was being read is not at fault."""
+    """A file cannot grow: a file system is full, or the shell limits it.  What was read is not at fault."""
 
 
 class ToolMissing(UserError):
@@ -67,6 +69,7 @@ def from_os_error(error: OSError) -> UserError:
     text = f"{error.strerror or error}{where}"
     hints = {
         errno.ENOSPC: "free some space, then run the same command again; finished work is kept",
+        errno.EFBIG: "this shell limits the size of files; raise it: ulimit -f unlimited",
         errno.EDQUOT: "the disk quota is used up; free some space and run again",
         errno.EACCES: "check the permissions of that path",
         errno.EROFS: "that file system is mounted read-only",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 
+from tasks.util.text import printable
+
 
 class _Lines(logging.Handler):
     """Prints each record to the current `sys.stdout`, which doit replaces while a task runs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         # One call writes text and newline, so that lines of several threads do not mix.
-        print(f"{self.format(record)}\n", end="", flush=True)
+        print(f"{printable(self.format(record))}\n", end="", flush=True)
 
 
 class _MessageFormat(logging.Formatter):

@@ -29,6 +29,8 @@ from tasks.util.errors import DiskFull, ToolMissing, UserError
 TAIL_LINES = 20
 # The messages of programs; tar reports only a short write.
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes")
+# EFBIG and SIGXFSZ, as programs report them for themselves and for those they start.
+FILE_TOO_LARGE = re.compile(r"File too large|File size limit exceeded")
 # The variables of the caller's environment that a program gets: they say how to reach the
 # machine's package sources, and cannot change what is built.
 PASSED_VARIABLES = re.compile(
@@ -250,6 +252,10 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
     detail = [f"  command: {command}"]
     if log:
         detail.append(f"  log: {log}")
+    if status == -signal.SIGXFSZ or FILE_TOO_LARGE.search(output):
+        hint = "raise it: ulimit -f unlimited"
+        message = f"{name}: a file would be larger than this shell allows (ulimit -f)"
+        return DiskFull(message, hint, "\n".join([*detail, tail]))
     if DISK_FULL.search(output):
         hint = "free some space and run the same command again; finished work is kept"
         return DiskFull(f"{name}: the disk is full", hint, "\n".join([*detail, tail]))

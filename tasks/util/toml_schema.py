@@ -43,6 +43,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}", "the file must be valid TOML") from None
+    except ValueError:  # Python converts no more digits (sys.set_int_max_str_digits)
+        raise UserError(
+            f"{path}: an integer in it has too many digits", "TOML's integers have 64 bits"
+        ) from None
     except RecursionError:  # tomllib calls itself for every bracket
         raise UserError(f"{path}: nested too deeply", "the file must be valid TOML") from None
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config import bootcodes
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.util import toml_schema
@@ -55,7 +56,7 @@ def machine(
         base = {
             "kernel": paths.kernel / "vmlinuz64",
             "initrd": paths.core,
-            "append": " ".join(profile.boot.bootcodes),
+            "append": bootcodes.line(profile.boot.bootcodes),
         }
     else:
         base = {"disks": (Disk(paths.iso, "cdrom"),)}

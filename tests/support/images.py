@@ -21,6 +21,7 @@ X86_64, I386, AARCH64 = 62, 3, 183
 ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 10, 14, 15, 29
+DT_VERDEF, DT_VERNEED = 0x6FFFFFFC, 0x6FFFFFFE
 
 FIELDS = {  # name: (offset, struct letter)
     "setup_sects": (0x1F1, "B"),
@@ -128,9 +129,32 @@ def shared(
     runpath: str = "",
     interpreter: str = "",
     machine: int = X86_64,
+    kind: int = ET_DYN,
+    bits: int = 64,
+    versions: Mapping[str, Sequence[str]] | None = None,
+    weak: Sequence[str] = (),
+    defines: Sequence[str] = (),
 ) -> bytes:
-    """Return a shared library, or with an interpreter a program, as far as ld.so reads it."""
+    """Return a shared library, or with an interpreter a program, as far as ld.so reads it.
+
+    versions: library -> the versions needed of it; weak: which of them are weak.
+    """
     strings, tags = b"\0", []
+    needs = definitions = b""
+    for number, (library, names) in enumerate((versions or {}).items(), start=1):
+        size = 16 * (1 + len(names)) if number < len(versions or {}) else 0
+        needs += struct.pack("<HHIII", 1, len(names), len(strings), 16, size)
+        strings += library.encode() + b"\0"
+        for place, name in enumerate(names, start=1):
+            following = 16 if place < len(names) else 0
+            needs += struct.pack("<IHHII", 0, 2 if name in weak else 0, 2, len(strings), following)
+            strings += name.encode() + b"\0"
+    all_names = [soname or "lib", *defines] if defines else []
+    for place, name in enumerate(all_names):
+        following = 28 if place < len(all_names) - 1 else 0
+        definitions += struct.pack("<HHHHIII", 1, int(place == 0), place + 1, 1, 0, 20, following)
+        definitions += struct.pack("<II", len(strings), 0)
+        strings += name.encode() + b"\0"
     pairs = [(DT_NEEDED, name) for name in needed]
     pairs += [
         (tag, text) for tag, text in ((DT_SONAME, soname), (DT_RPATH, rpath), (DT_RUNPATH, runpath)) if text
@@ -139,14 +163,17 @@ def shared(
         tags.append((tag, len(strings)))
         strings += text.encode() + b"\0"
     base = 0x400000
-    tags += [(DT_STRTAB, base), (DT_STRSZ, len(strings)), (0, 0)]
+    tags += [(DT_STRTAB, base), (DT_STRSZ, len(strings))]
+    tags += [(DT_VERNEED, base + len(strings))] if needs else []
+    tags += [(DT_VERDEF, base + len(strings + needs))] if definitions else []
+    pair = "<QQ" if bits == 64 else "<II"
     segments = [
-        (PT_LOAD, base, strings),
-        (PT_DYNAMIC, base + 0x1000, b"".join(struct.pack("<QQ", *tag) for tag in tags)),
+        (PT_LOAD, base, strings + needs + definitions),
+        (PT_DYNAMIC, base + 0x1000, b"".join(struct.pack(pair, *tag) for tag in [*tags, (0, 0)])),
     ]
     if interpreter:
         segments.insert(0, (PT_INTERP, base + 0x2000, interpreter.encode() + b"\0"))
-    return elf(kind=ET_DYN, machine=machine, segments=segments)
+    return elf(kind=kind, machine=machine, bits=bits, segments=segments)
 
 
 def _sized(packed: bytes, content: bytes) -> bytes:

@@ -18,6 +18,7 @@ from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
 from tasks.util.process import run
+from tests.support import images
 from tests.support.images import shared
 from tests.support.settings import record_lock
 
@@ -77,13 +78,16 @@ class Workshop:
 def make_workshop(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Workshop:
-    """With a base root that has libc and ld.so, and /opt as Tiny Core has it."""
+    """With a base root that has libc, ld.so, /bin/sh and env, and /opt as Tiny Core has it."""
     monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     settings = make_settings()
     profile = replace(settings.profile, core=Core(rootfs=True), extensions=())
     settings = replace(settings, profile=profile)
     base = [
-        *(cpio.directory(name) for name in ("etc", "lib64", "usr")),
+        *(cpio.directory(name) for name in ("bin", "etc", "lib64", "usr", "usr/bin")),
+        cpio.regular("bin/busybox", images.elf(), 0o755),
+        cpio.symlink("bin/sh", "busybox"),
+        cpio.symlink("usr/bin/env", "/bin/busybox"),
         cpio.regular(LD[1:], shared(), 0o755),
         cpio.directory("usr/lib"),
         cpio.regular("usr/lib/libc.so.6", shared(soname="libc.so.6")),

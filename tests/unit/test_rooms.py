@@ -26,7 +26,6 @@ TESTED_IN: dict[str, str] = {
     "formats/iso_layout": "tests/tools/provenance/test_verify.py",
     "formats/unpack_limits": "tests/unit/formats/test_archive.py",
     "image/disk": "tests/vm/test_disk.py",
-    "image/iso": "tests/tools/image/test_container_images.py",
     "image/targets": "tests/unit/image/test_container_images.py",
     "kernel/build": "tests/unit/kernel/test_edited_tree.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",

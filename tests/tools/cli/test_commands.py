@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,22 @@ def test_options_go_before_names_and_after(checkout: Path, before: list[str], af
     assert "error" not in one.output.partition("\n")[0]
     if before[0] != "doctor":  # which measures
         assert one == other
+
+
+def test_recipes_of_any_folder_stop_nothing(checkout: Path) -> None:
+    """One with a command's word gets another; one that has no name of an extension has no task."""
+    text = (checkout / "extensions/attr/recipe.toml").read_text()
+    folders = [checkout / "extensions" / name for name in ("tree", "left-out", "a=b", "-x", "new\nline")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "recipe.toml").write_text(text)
+    done = doit(checkout, "list", "--all", "profile=apt")
+    for folder in folders:
+        shutil.rmtree(folder)
+    assert done.status == 0, done.output
+    words = [line.split()[0] for line in done.output.splitlines()]
+    assert {"tcz:tree", "tcz:tree.tcz", "tcz:left-out.tcz"} <= set(words)
+    assert not [word for word in words if word in ("tcz:a=b", "tcz:-x", "tcz:new", "line")]
 
 
 def test_options_of_run_go_after_a_task_too(checkout: Path) -> None:

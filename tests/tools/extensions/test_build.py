@@ -142,6 +142,60 @@ def test_a_library_this_machine_knows(workshop: Workshop) -> None:
     assert caught.value.hint.startswith("libacl1 provides it")
 
 
+def test_a_library_that_keep_leaves_out(workshop: Workshop) -> None:
+    workshop.package("tool", {"usr/bin/tool": shared("libwide.so.6", interpreter=LD)}, depends="libwide6")
+    workshop.package("libwide6", {"lib/x86_64-linux-gnu/libwide.so.6": shared(), "usr/lib/wide": b"x"})
+    keep = 'keep = ["usr/bin/*", "usr/lib/*"]'
+    workshop.extension("tool", INFO + origin("tool", "libwide6", more=keep))
+    with pytest.raises(UserError, match=r"usr/bin/tool needs libwide\.so\.6") as caught:
+        build.build(workshop.settings, "tool")
+    assert caught.value.hint == (
+        "libwide6 has it as lib/x86_64-linux-gnu/libwide.so.6, which `keep` in the recipe leaves out"
+    )
+
+
+def test_a_version_that_the_base_lacks(workshop: Workshop) -> None:
+    versions = {"libdeep.so.1": ["DEEP_1.2"]}
+    program = shared("libdeep.so.1", interpreter=LD, versions=versions)
+    workshop.package("libdeep1", {"usr/lib/libdeep.so.1": shared(defines=["DEEP_1.1"])})
+    workshop.package("tool", {"usr/local/bin/x": program})
+    workshop.extension("deep", INFO + origin("libdeep1"))
+    workshop.extension("tool", 'deps = ["deep"]\n' + INFO + origin("tool"))
+    build.build(workshop.settings, "deep")
+    with pytest.raises(UserError) as caught:
+        build.build(workshop.settings, "tool")
+    assert caught.value.message == (
+        "extension tool: usr/local/bin/x needs DEEP_1.2 of libdeep.so.1; extension deep has up to 1.1"
+    )
+
+
+def test_scripts_find_their_interpreters_in_dependencies(workshop: Workshop) -> None:
+    """And a dependency's interpreter is no longer there when the recipe does not name it."""
+    workshop.package("unused", {"x": b""})
+    workshop.extension("shells", INFO, {"usr/local/bin/rash": "#!/bin/sh\n"})
+    build.build(workshop.settings, "shells")
+    script = {"usr/local/bin/tool": "#!/usr/bin/env rash\n"}
+    workshop.extension("tool", 'deps = ["shells"]\n' + INFO, script)
+    build.build(workshop.settings, "tool")
+    workshop.extension("tool", INFO, script)
+    with pytest.raises(UserError, match="tool: usr/local/bin/tool is a script for rash, which is neither"):
+        build.build(workshop.settings, "tool")
+    (recipe.folder("tool") / "files/usr/local/bin/tool").chmod(0o644)
+    with pytest.raises(UserError, match="usr/local/bin/tool is a program, but has no x bit") as caught:
+        build.build(workshop.settings, "tool")
+    assert caught.value.hint == "chmod +x extensions/tool/files/usr/local/bin/tool"
+
+
+@pytest.mark.parametrize("name", ["new\nline", "tab\t", os.fsdecode(b"latin-\xe9"), "escape\x1b"])
+def test_a_file_name_that_no_list_can_hold(workshop: Workshop, name: str) -> None:
+    workshop.extension("tool", INFO, {f"usr/share/{name}": "x"})
+    workshop.package("unused", {"x": b""})
+    with pytest.raises(UserError, match="extension tool: a file has a name that no list can hold") as caught:
+        build.build(workshop.settings, "tool")
+    assert caught.value.message.endswith(repr(f"usr/share/{name}"))
+    assert not (workshop.settings.paths.tcz / "tool.tcz").exists()
+
+
 def test_dependencies_bring_libraries_and_must_be_built_first(workshop: Workshop) -> None:
     """Also those of dependencies."""
     workshop.package("libdeep1", {"usr/lib/libdeep.so.1": shared()})
@@ -180,7 +234,8 @@ def test_an_image_with_two_files_at_one_path_is_refused(
     settings = replace(workshop.settings, profile=replace(workshop.settings.profile, extensions=extensions))
     settings.paths.kernel.mkdir()
     (settings.paths.kernel / "release").write_text("1.0\n")
-    (settings.paths.kernel / "initramfs.formats").write_text("gzip\n")
+    for name in ("initramfs.formats", "squashfs.formats"):
+        (settings.paths.kernel / name).write_text("gzip\n")
     for name in ("below", "one", "two"):
         build.build(settings, name)
     if place == "ondemand":

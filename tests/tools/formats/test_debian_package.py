@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.formats import debian_package, unpack_limits
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.repository import Repository, serving
 
@@ -101,3 +104,27 @@ def test_package_bomb_is_refused(
     with pytest.raises(UserError, match=r"bomb_1_all\.deb: with './usr/zeros' it unpacks to"):
         debian_package.unpack_deb(deb, tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_a_limit_of_the_shell_is_no_damage(repository: Repository, tmp_path: Path) -> None:
+    """As after `ulimit -f`: dpkg-deb's tar is killed, or it says that the file is too large."""
+    repository.add("one", "1", {"usr/one": bytes(100_000)})
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from tasks.formats.debian_package import unpack_deb; from tasks.util.errors import report_errors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "with report_errors():\n"
+        "    unpack_deb(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    deb = repository.folder / "debs/one_1_all.deb"
+    done = subprocess.run(
+        [sys.executable, "-c", script, deb, tmp_path / "root"],
+        cwd=CHECKOUT.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a file would be larger than this shell allows (ulimit -f)" in done.stderr
+    assert "damaged" not in done.stderr
+    assert "Traceback" not in done.stderr

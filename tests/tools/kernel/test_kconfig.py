@@ -32,6 +32,8 @@ from tests.support.settings import with_values
 
 # What Kconfig and `make kernelrelease` read of a kernel tree.
 READ = re.compile(r"(Kconfig|Makefile|Kbuild)[^/]*|(scripts|tools/build|tools/scripts)/.*")
+# With `out=`, the checkout itself may lie in a folder whose name means something to make and a shell.
+CHECKOUT_NAME = "my $HOME: `id`, 100%"
 # Small, and understood by 5.4 and 6.12 alike.
 BASE = """\
 CONFIG_SMP=y
@@ -113,9 +115,11 @@ def small(tmp_path: Path) -> Callable[..., Settings]:
     """Return a function that makes settings from a small base and a fragment of the text given."""
 
     def call(tree: Path, text: str) -> Settings:
-        (tmp_path / "base").write_text(BASE)
+        base = tmp_path / CHECKOUT_NAME / "base"
+        base.parent.mkdir()
+        base.write_text(BASE)
         (tmp_path / "my.config").write_text(text)
-        return make(tree, tmp_path / "out", str(tmp_path / "my.config"), base=tmp_path / "base")
+        return make(tree, tmp_path / "out", str(tmp_path / "my.config"), base=base)
 
     return call
 
@@ -269,7 +273,7 @@ def test_a_base_line_that_needs_a_fragment_takes_effect(
     small: Callable[..., Settings], any_tree: Path
 ) -> None:
     settings = small(any_tree, "CONFIG_EXT4_FS=y\n")
-    with (settings.paths.output.parent / "base").open("a") as stream:
+    with (settings.paths.output.parent / CHECKOUT_NAME / "base").open("a") as stream:
         stream.write("CONFIG_EXT4_FS_SECURITY=y\n")
     configure(settings)
     assert "CONFIG_EXT4_FS_SECURITY=y\n" in settings.paths.config.read_text()

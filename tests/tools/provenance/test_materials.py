@@ -3,21 +3,52 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tasks.provenance import materials
+from tasks.formats.iso_layout import File
+from tasks.provenance import manifest, materials
+from tasks.provenance.manifest_schema import Kernel, Outputs
 from tasks.util.checkout import CHECKOUT
+from tests.support import smallimage
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     head = subprocess.run(
         ["git", "-C", CHECKOUT.root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
-    commit, dirty = materials._git()
+    commit, dirty, reason = materials.git_state()
     assert commit in (head.stdout.strip(), "")
     assert dirty or commit
+    assert bool(reason) != bool(commit)
     monkeypatch.setattr(CHECKOUT, "root", tmp_path)
-    assert materials._git() == ("", True)
+    assert materials.git_state() == ("", True, "the checkout is no git repository, or one without a commit")
+
+
+def test_a_checkout_that_git_refuses_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """git(1) reads no repository of another user unless safe.directory names it."""
+    if os.geteuid():
+        pytest.skip("only root can give a repository to another user")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = tmp_path / "of another"
+    argv = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=n@invalid"]
+    subprocess.run([*argv, "init", "-q", root.name], check=True)
+    subprocess.run([*argv, "-C", root.name, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    for path in (root, root / ".git"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setattr(CHECKOUT, "root", root)
+    command = f"git config --global --add safe.directory '{root}'"
+    assert materials.git_state() == ("", True, f"git refuses a checkout of another user ({command})")
+    made = smallimage.manifest_of(None)
+    file = File("x.iso", 1, "")
+    outputs = Outputs((file,), Kernel("6.1", file, file, ()), (), ())
+    manifest._write_and_log(tmp_path / "x.iso.manifest.json", replace(made, outputs=outputs))
+    assert "x.iso.manifest.json names no commit of tcbuild: git refuses" in capsys.readouterr().out
+    subprocess.run(command, shell=True, check=True)
+    assert materials.git_state()[1:] == (False, "")

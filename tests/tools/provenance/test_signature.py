@@ -85,6 +85,20 @@ def test_allowed_signers_say_who_signed_and_for_what(file: Path, tmp_path: Path)
         signature.verify(DATA, file.name, signed, signers)
 
 
+def test_every_entry_of_a_key_is_tried(file: Path, tmp_path: Path) -> None:
+    """One may be for git alone, and one of a time that is over."""
+    signed = signature.sign(file, ssh_key(tmp_path / "mine"))
+    public = (tmp_path / "mine.pub").read_text()
+    other = ssh_key(tmp_path / "other").with_name("other.pub").read_text()
+    refused = f'ann@git namespaces="git" {public}old@example.org valid-before="20200101" {public}'
+    signers = tmp_path / "signers"
+    signers.write_text(f'eve@example.org {other}{refused}ann@example.org namespaces="git,tcbuild" {public}')
+    assert signature.verify(DATA, file.name, signed, signers) == "ann@example.org"
+    signers.write_text(refused)
+    with pytest.raises(UserError, match="is not valid for signers"):
+        signature.verify(DATA, file.name, signed, signers)
+
+
 def test_a_signature_made_for_something_else_is_refused(file: Path, tmp_path: Path) -> None:
     key = ssh_key(tmp_path / "mine")
     subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "git", file], check=True)

@@ -244,6 +244,26 @@ def test_manifests_that_cannot_be_used_are_told_apart(
     assert says in refusal(image.iso)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (r"usr/\u001b[2Jx", r"usr/\x1b[2Jx"),
+        (r"usr/\udc80x", r"usr/\udc80x"),
+        (r"usr/\ud800x", "it has a path that no file can have"),
+    ],
+)
+@pytest.mark.parametrize("place", ["usr/share/tool", "cde/onboot.lst"])
+def test_a_path_that_a_terminal_would_obey(image: SmallImage, name: str, says: str, place: str) -> None:
+    """In a manifest, which anybody may have written: of a member and of a file."""
+    text = image.manifest.read_text()
+    assert f'"path": "{place}"' in text
+    image.manifest.write_text(text.replace(f'"path": "{place}"', f'"path": "{name}"'))
+    said = refusal(image.iso)
+    assert said.isascii()
+    assert "\x1b" not in said
+    assert says in said
+
+
 def test_options_are_known_behind_the_path_too(
     image: SmallImage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tasks.checks import libraries
+from tasks.checks.left_out import LeftOut
 from tasks.formats import cpio
 from tasks.util.errors import UserError
+from tests.support import images
 from tests.support.images import shared
 
 LD = "/lib64/ld-linux-x86-64.so.2"
@@ -65,7 +67,83 @@ def test_base_and_dependencies_are_looked_in(tmp_path: Path) -> None:
     members = [cpio.regular("lib/libx.so.1", shared()), cpio.symlink("lib64", "lib")]
     members.append(cpio.regular("lib/ld-linux-x86-64.so.2", shared()))
     below = libraries.extract(members, tmp_path / "base")
-    libraries.check("tool", own, below, [])
+    libraries.check("tool", own, {"the base": below}, [])
+
+
+C = "libc.so.6"
+
+
+def test_a_version_that_the_base_lacks(tmp_path: Path) -> None:
+    """The highest one is named, and where each library is."""
+    base = {
+        "/lib/libc.so.6": shared(defines=["GLIBC_2.2.5", "GLIBC_2.9", "GLIBC_2.36", "GLIBC_PRIVATE"]),
+        "/lib/libq.so": shared(defines=["QUIET"]),
+    }
+    dep = {"/lib/libd.so": shared(C, defines=["D_1", "D_3"], versions={C: ["GLIBC_2.99"]})}
+    own = {
+        "usr/local/bin/x": shared(
+            C, "libd.so", versions={C: ["GLIBC_2.37", "GLIBC_2.99"], "libd.so": ["D_2"]}
+        ),
+        "usr/local/lib/liby.so": shared("libz.so", versions={"libz.so": ["Z_1.10"]}),
+        "usr/local/lib/libz.so": shared("libq.so", defines=["Z_1.9"], versions={"libq.so": ["LOUD"]}),
+    }
+    below = {
+        label: write(tmp_path / label, {path[1:]: content for path, content in files.items()})
+        for label, files in {"the base": base, "extension d": dep}.items()
+    }
+    with pytest.raises(UserError) as caught:
+        libraries.check("x", write(tmp_path, own), below, [])
+    assert caught.value.message == (
+        "extension x: lib/libd.so needs GLIBC_2.99 of libc.so.6; the base has up to 2.36"
+    )
+    assert caught.value.detail.splitlines()[1:] == [
+        "  usr/local/bin/x needs GLIBC_2.99 of libc.so.6; the base has up to 2.36",
+        "  usr/local/bin/x needs D_2 of libd.so; extension d does not have it",
+        "  usr/local/lib/liby.so needs Z_1.10 of libz.so; the extension has up to 1.9",
+        "  usr/local/lib/libz.so needs LOUD of libq.so; the base does not have it",
+    ]
+
+
+def test_a_library_that_the_base_keeps(tmp_path: Path) -> None:
+    """tce-load does not replace it, so the newer one in the extension does not help."""
+    below = write(tmp_path / "base", {"lib/liba.so": shared(defines=["A_1"])})
+    program = shared("liba.so", versions={"liba.so": ["A_2"]})
+    own = write(tmp_path, {"usr/bin/x": program, "lib/liba.so": shared(defines=["A_1", "A_2"])})
+    with pytest.raises(UserError, match=r"usr/bin/x needs A_2 of liba\.so; the base has up to 1"):
+        libraries.check("x", own, {"the base": below}, [])
+
+
+def test_a_library_of_another_machine(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", {"lib/libc.so.6": shared()})
+    arm = shared(C, machine=images.AARCH64)
+    with pytest.raises(UserError) as caught:
+        libraries.check("x", write(tmp_path, {"usr/lib/x/plugin.node": arm}), {"the base": base}, [])
+    assert caught.value.message == "extension x: usr/lib/x/plugin.node is for aarch64, not for x86-64"
+    with pytest.raises(UserError, match=r"usr/bin/old \(32-bit x86\) needs libc\.so\.6, which is neither"):
+        old = shared(C, machine=images.I386, bits=32)
+        libraries.check("x", write(tmp_path, {"usr/bin/old": old}), {"the base": base}, [])
+    blobs = {"usr/lib/firmware/x.bin": arm, "usr/lib/debug/.build-id/00/1.debug": arm, "lib/firmware/y": arm}
+    libraries.check("x", write(tmp_path, blobs), {"the base": base}, [])
+
+
+@pytest.mark.parametrize("path", ["lib/libno-such.so.6", "lib/libno-such.so.6.3"])
+def test_a_library_that_the_recipe_leaves_out(tmp_path: Path, path: str) -> None:
+    """Also if the recipe keeps only the link to it."""
+    own = write(tmp_path, {"usr/bin/x": shared("libno-such.so.6")})
+    link = tmp_path / "libno-such.so.6"
+    link.symlink_to("libno-such.so.6.3")
+    out = [LeftOut("tool", "usr/share/doc/x", "drop"), LeftOut("libno-such6", path, "keep")]
+    with pytest.raises(UserError) as caught:
+        libraries.check("x", {**own, "/lib/libno-such.so.6": link}, {}, [], out)
+    assert caught.value.hint == f"libno-such6 has it as {path}, which `keep` in the recipe leaves out"
+
+
+def test_a_root_with_a_version_that_it_lacks(tmp_path: Path) -> None:
+    program = shared(C, versions={C: ["GLIBC_2.37"]})
+    write(tmp_path / "root", {"bin/x": program, "lib/libc.so.6": shared(defines=["GLIBC_2.36"])})
+    with pytest.raises(UserError, match=r"bin/x needs GLIBC_2\.37 of libc\.so\.6; the root has up to 2\.36"):
+        libraries.check_root(tmp_path / "root", "apt", tmp_path / "verified")
+    assert not (tmp_path / "verified").exists()
 
 
 def test_missing_ones_are_named_with_their_files(tmp_path: Path) -> None:

@@ -208,10 +208,15 @@ def test_leftovers_of_killed_runs(settings: Settings) -> None:
     old, young = folder / ".lock.abcd_123.part", folder / ".lock.abcd_124.part"
     for path in (old, young):
         path.mkdir()
-    assert [verdict.state for verdict in found_by(doctor.leftovers, settings)] == ["ok"]
+    (verdict,) = found_by(doctor.leftovers, settings)
+    assert (verdict.state, verdict.finding.split(":")[0]) == ("ok", "2 temporary files, younger than a day")
     os.utime(old, (0, 0))
     (verdict,) = found_by(doctor.leftovers, settings)
     assert (verdict.state, verdict.fix) == ("warn", f"rm -r {old}")
+    for path in (old, young):
+        path.rmdir()
+    (verdict,) = found_by(doctor.leftovers, settings)
+    assert (verdict.state, verdict.finding) == ("ok", "none of killed runs")
 
 
 def test_mirrors_that_answer_and_that_do_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tasks.origins import origin_lock
 from tasks.origins.lock import Lock
 from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
 
 ONE = OriginFile("https://h/a.tgz", "a.tgz", "a" * 64, 3)
 
@@ -83,6 +84,21 @@ def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Prof
     other = replace(project, core=replace(project.core, rootfs=False))
     assert left_out(other)["plain"].startswith("the root is not made of this machine's packages")
     assert "plain" not in left_out(replace(other, extensions=(Extension("plain"),)))
+
+
+@pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J"])
+def test_a_folder_that_has_no_name_of_an_extension(
+    project: Profile, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stops nothing, `./doit tcz` says so, and who names it gets an error."""
+    (tmp_path / "extensions/both").rename(tmp_path / "extensions" / name)
+    assert name not in recipe.names()
+    out = left_out(project)
+    plan.log_left_out({quoted: reason for quoted, reason in out.items() if "folder" in reason})
+    assert capsys.readouterr().out == f"left out: {name!r}.tcz: {recipe.NO_NAME}\n"
+    with pytest.raises(UserError) as caught:
+        plan.plan(project, Lock(), also=[name])
+    assert caught.value.message == f"the recipe {name!r} cannot be built: {recipe.NO_NAME}"
 
 
 def test_another_version_in_the_recipe_is_not_locked_by_the_old_one(project: Profile) -> None:

@@ -18,6 +18,7 @@ from doit.dependency import JSONCodec
 
 from tasks.engine import database
 from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
 
 DODO = """
 import sys
@@ -283,3 +284,23 @@ def test_values_are_taken_apart_to_the_key_that_changes() -> None:
         "kernel.parts.y.size": ("2", "9"),
     }
     assert now.differences({})["epoch"] == ("nothing", "3")
+
+
+def test_a_folder_with_too_long_a_path_is_a_line(tmp_path: Path) -> None:
+    """SQLite takes 512 bytes.  Up to there it works."""
+    fits, too_long = tmp_path, tmp_path
+    while len(str(fits)) < 300:
+        fits /= "x" * 40
+    fits /= "x" * (database.MAX_PATH - len(str(fits)) - len("/.doit.sqlite") - 1)
+    while len(str(too_long)) < 620:
+        too_long /= "x" * 60
+    for folder in (fits, too_long):
+        backend = database.Backend(str(folder / ".doit.sqlite"), JSONCodec())
+        backend.set("task", "key", "value")
+        if folder == fits:
+            backend.dump()
+            assert (folder / ".doit.sqlite").is_file()
+            continue
+        with pytest.raises(UserError, match=r"SQLite takes no path of \d+ bytes, at most 504") as caught:
+            backend.dump()
+        assert "out=DIR" in caught.value.hint

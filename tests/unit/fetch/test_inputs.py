@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def test_an_image_is_fetched_and_locked_like_every_file(made: Settings, mirror: 
     assert source_file(made.paths, source).read_bytes() == b"an image"
     mirror.pages[source.path] = Page(b"another image")
     remove_tree(made.paths.cache)
-    with pytest.raises(UserError, match=r"tool\.tar could not be downloaded: .* wrong sha256"):
+    with pytest.raises(UserError, match=r"tool\.tar: no mirror has the locked file: .* wrong sha256"):
         inputs.fetch(made)
 
 
@@ -387,3 +387,12 @@ class TestLocalFiles:
         (settings.paths.linux / "Makefile").write_text("patched")
         source_tree.unpack_linux(settings)
         assert (settings.paths.linux / "Makefile").read_text() == "patched"
+
+
+def test_nothing_is_fetched_for_a_folder_in_which_no_kernel_can_be_built(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = with_values(make_settings(), output=tmp_path / "my images")
+    with pytest.raises(UserError, match="cannot handle these in its path: a space"):
+        inputs.fetch(settings)
+    assert list(tmp_path.glob("*/lock.toml")) == []

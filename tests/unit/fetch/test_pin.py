@@ -41,7 +41,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(http, "DELAYS", (0.0, 0.0))
     monkeypatch.setattr(http, "TIMEOUT", (2.0, 1.0))
-    defaults = {"delays": (0.0, 0.0), "timeout": (2.0, 1.0)}
+    defaults = {**(http.download.__kwdefaults__ or {}), "delays": (0.0, 0.0), "timeout": (2.0, 1.0)}
     monkeypatch.setattr(http.download, "__kwdefaults__", defaults)
 
 
@@ -252,7 +252,12 @@ FAULTS: list[tuple[str, Callable[[TinyCore], object], str]] = [
     (
         "md5-is-html",
         lambda tiny: tiny.mirror.pages.update({f"{TCZ}/a.tcz.md5.txt": Page(b"<html>oops</html>")}),
-        r"a\.tcz\.md5\.txt is not output of md5sum: '<html>oops</html>'",
+        r"a\.tcz\.md5\.txt: answered with a web page in place of the file",
+    ),
+    (
+        "md5-is-junk",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/a.tcz.md5.txt": Page(b"<oops>")}),
+        r"a\.tcz\.md5\.txt is not output of md5sum: '<oops>'",
     ),
     (
         "md5-fails",
@@ -262,7 +267,12 @@ FAULTS: list[tuple[str, Callable[[TinyCore], object], str]] = [
     (
         "dep-is-html",
         lambda tiny: tiny.mirror.pages.update({f"{TCZ}/c.tcz.dep": Page(b"<html>")}),
-        r"c\.tcz\.dep is no list of extensions: '<html>'",
+        r"c\.tcz\.dep: answered with a web page in place of the file",
+    ),
+    (
+        "dep-is-junk",
+        lambda tiny: tiny.mirror.pages.update({f"{TCZ}/c.tcz.dep": Page(b"<oops>")}),
+        r"c\.tcz\.dep is no list of extensions: '<oops>'",
     ),
     (
         "dep-fails",

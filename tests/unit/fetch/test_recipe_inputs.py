@@ -74,7 +74,7 @@ def project(
 ) -> Iterator[Project]:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(http, "DELAYS", (0.0,))
-    defaults = {"delays": (0.0,), "timeout": (2.0, 1.0)}
+    defaults = {**(http.download.__kwdefaults__ or {}), "delays": (0.0,), "timeout": (2.0, 1.0)}
     monkeypatch.setattr(http.download, "__kwdefaults__", defaults)
     monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     with Mirror() as mirror:

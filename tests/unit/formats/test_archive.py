@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.formats import unpack_limits
+from tasks.formats import container_archive, unpack_limits
 from tasks.formats.archive import unpack_tar
 from tasks.util.errors import UserError
 
@@ -297,3 +297,28 @@ def test_no_symlink_of_an_accepted_archive_leads_outside(links: dict[str, str]) 
             return
         for path in into.rglob("*"):
             assert Path(os.path.realpath(path)).is_relative_to(into)
+
+
+SPARSE_MAPS = {
+    "0.1": {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,x"},
+    "0.0": {"GNU.sparse.size": "no number", "GNU.sparse.numblocks": "1"},
+    "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"},
+    "digits": {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "9" * 5000 + ",1"},
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE_MAPS)
+def test_a_map_of_a_sparse_file_that_is_none_is_damage(tmp_path: Path, kind: str) -> None:
+    """tarfile raises a plain ValueError for such a number."""
+    packed = tmp_path / "sparse.tar"
+    with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("file")
+        member.size, member.pax_headers = 512, SPARSE_MAPS[kind]
+        tar.addfile(member, io.BytesIO(b"map\n" + b"x" * 508))
+    with pytest.raises(ValueError), tarfile.open(packed, "r|") as tar:
+        tar.getmembers()
+    with pytest.raises(UserError, match=r"sparse\.tar: the archive is damaged"):
+        unpack_tar(packed, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+    with pytest.raises(UserError, match="it is damaged, cut short or no tar archive"):
+        container_archive.read(packed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,26 +226,121 @@ CLOSURES: dict[str, tuple[dict[str, bytes | str], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("name", CLOSURES)
 def test_closure(tmp_path: Path, name: str) -> None:
     files, missing = CLOSURES[name]
-    assert elf.closure(root_of(tmp_path, {**BASE, **files})) == missing
+    assert elf.closure(root_of(tmp_path, {**BASE, **files})) == elf.Unmet(tuple(missing))
+
+
+GLIBC = shared(soname="libc.so.6", defines=["GLIBC_2.2.5", "GLIBC_2.36", "GLIBC_PRIVATE"])
+C = "libc.so.6"
+OLDER = ("GLIBC_2.2.5", "GLIBC_2.36", "GLIBC_PRIVATE")
+VERSIONS: dict[str, tuple[dict[str, bytes | str], list[elf.UnmetVersion]]] = {
+    "defined": ({"/bin/p": shared(C, versions={C: ["GLIBC_2.2.5", "GLIBC_2.36"]})}, []),
+    "not defined": (
+        {"/bin/p": shared(C, versions={C: ["GLIBC_2.36", "GLIBC_2.99"]})},
+        [elf.UnmetVersion("/bin/p", C, "GLIBC_2.99", "/lib/libc.so.6", OLDER)],
+    ),
+    "weak": ({"/bin/p": shared(C, versions={C: ["GLIBC_2.99"]}, weak=["GLIBC_2.99"])}, []),
+    "library without versions": (
+        {"/bin/p": shared("liba.so", versions={"liba.so": ["A_1"]}), "/lib/liba.so": shared()},
+        [],
+    ),
+    "needed by a library": (
+        {"/bin/p": shared("liba.so"), "/lib/liba.so": shared(C, versions={C: ["GLIBC_2.37"]})},
+        [elf.UnmetVersion("/lib/liba.so", C, "GLIBC_2.37", "/lib/libc.so.6", OLDER)],
+    ),
+    "of the second library": (
+        {
+            "/bin/p": shared(C, "liba.so", versions={C: ["GLIBC_2.36"], "liba.so": ["A_1", "A_2", "A_3"]}),
+            "/lib/liba.so": "/opt/liba.so.1",
+            "/opt/liba.so.1": shared(defines=["A_1", "A_3"]),
+        },
+        [elf.UnmetVersion("/bin/p", "liba.so", "A_2", "/opt/liba.so.1", ("A_1", "A_3"))],
+    ),
+    "already loaded under its soname": (
+        {
+            "/bin/p": shared("liba-1.so", "libb.so"),
+            "/lib/liba-1.so": shared(soname="liba.so", defines=["A_1"]),
+            "/lib/libb.so": shared("liba.so", versions={"liba.so": ["A_2"]}),
+        },
+        [elf.UnmetVersion("/lib/libb.so", "liba.so", "A_2", "/lib/liba-1.so", ("A_1",))],
+    ),
+    "library that is missing": ({"/bin/p": shared("liba.so", versions={"liba.so": ["A_1"]})}, []),
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_versions_of_symbols(tmp_path: Path, name: str) -> None:
+    files, unmet = VERSIONS[name]
+    root = root_of(tmp_path, {**BASE, "/lib/libc.so.6": GLIBC, **files})
+    assert elf.closure(root).versions == tuple(unmet)
+
+
+def test_versions_of_what_other_roots_bring(tmp_path: Path) -> None:
+    """A library of a root below is checked if a file of this one loads it."""
+    files = root_of(tmp_path / "ext", {"/bin/p": shared("liba.so")})
+    broken = shared(C, versions={C: ["GLIBC_2.37"]})
+    below: dict[str, bytes | str] = {
+        "/lib/liba.so": broken,
+        "/lib/unused.so": broken,
+        "/lib/libc.so.6": GLIBC,
+    }
+    unmet = elf.closure(files, root_of(tmp_path / "base", below)).versions
+    assert [need.file for need in unmet] == ["/lib/liba.so"]
+
+
+def test_damaged_versions(tmp_path: Path) -> None:
+    """A table that counts more entries than any library has."""
+    good = shared(C, versions={C: [f"V_{number}" for number in range(9)]})
+    whole = elf.dynamic(write(tmp_path, "good", good))
+    assert whole.versions[8] == elf.VersionNeed(C, "V_8")
+    at = good.rindex(b"libc.so.6\0") + 10
+    entries = struct.pack("<HHIIIHHIII", 1, 0xFFFF, 1, 32, 16, 1, 0xFFFF, 1, 16, 0)
+    endless = good[:at] + entries + good[at + 32 :]
+    with pytest.raises(UserError, match=r"endless is a damaged ELF file: impossible number of versions"):
+        elf.dynamic(write(tmp_path, "endless", endless))
+
+
+@pytest.mark.parametrize(
+    ("content", "machine"),
+    [
+        (shared(machine=images.AARCH64), "EM_AARCH64"),
+        (shared(machine=images.I386, bits=32), "EM_386"),
+        (images.elf(), "EM_X86_64"),
+        (module(), ""),
+        (b"#!/bin/sh\n", ""),
+        (shared()[:30], ""),
+    ],
+)
+def test_machine_of_a_program(tmp_path: Path, content: bytes, machine: str) -> None:
+    assert elf.program_machine(write(tmp_path, "x", content)) == machine
+
+
+def test_short_names_of_machines() -> None:
+    names = [elf.short_machine_name(name) for name in ("EM_AARCH64", "EM_386", "EM_X86_64")]
+    assert names == ["aarch64", "32-bit x86", "x86-64"]
 
 
 def test_an_absent_interpreter_is_missing(tmp_path: Path) -> None:
     """Release binaries of Go ask for /lib64, which Tiny Core has not."""
-    assert elf.closure(root_of(tmp_path, {"/bin/p": program()})) == [("/bin/p", LD)]
+    assert elf.closure(root_of(tmp_path, {"/bin/p": program()})) == elf.Unmet((("/bin/p", LD),))
 
 
 def test_what_other_roots_bring(tmp_path: Path) -> None:
     files = root_of(tmp_path / "ext", {"/usr/local/bin/p": program("liba.so", "libb.so")})
     base = root_of(tmp_path / "base", {**BASE, "/lib/liba.so": shared("libx.so")})
-    assert elf.closure(base) == [("/lib/liba.so", "libx.so")]
-    assert elf.closure(files, base) == [("/usr/local/bin/p", "libb.so")]
-    assert elf.closure(files, provided=[LD, "/usr/lib/liba.so", "/lib/libb.so"]) == []
+    assert elf.closure(base).libraries == (("/lib/liba.so", "libx.so"),)
+    assert elf.closure(files, base).libraries == (("/usr/local/bin/p", "libb.so"),)
+    assert elf.closure(files, provided=[LD, "/usr/lib/liba.so", "/lib/libb.so"]) == elf.Unmet()
 
 
 @FUZZ
 @given(
     kind=st.sampled_from(
-        [module(), shared("liba.so", soname="x", rpath="/y", interpreter=LD), images.vmlinux()]
+        [
+            module(),
+            shared("liba.so", soname="x", rpath="/y", interpreter=LD),
+            shared(C, versions={C: ["A", "B"], "d": ["E"]}, defines=["F", "G"]),
+            images.vmlinux(),
+        ]
     ),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
     keep=st.one_of(st.none(), st.integers(0, 3000)),

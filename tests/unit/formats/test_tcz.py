@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.formats.tcz import parse_dep
+from tasks.formats.tcz import name_of_task, parse_dep
 from tasks.util.errors import UserError
 
 
@@ -45,3 +45,9 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,8}", fullmatch=True).filter
 @given(st.lists(NAMES, unique=True), st.sampled_from(["\n", "\r\n", " \n\n", "\t\r\n"]))
 def test_any_list_is_read_back(names: list[str], end: str) -> None:
     assert parse_dep("".join(f"{name}.tcz{end}" for name in names), "x") == tuple(names)
+
+
+def test_a_task_is_not_named_as_a_command() -> None:
+    assert [name_of_task(name) for name in ("attr", "tree", "left-out", "all")] == [
+        *("attr", "tree.tcz", "left-out.tcz", "all.tcz"),
+    ]

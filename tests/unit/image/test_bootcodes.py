@@ -99,7 +99,7 @@ def test_recipes_of_the_project_need_known_bootcodes() -> None:
 
 @pytest.mark.parametrize("code", ["", "no embed", "noembed\n"])
 def test_a_bootcode_is_one_word(code: str) -> None:
-    with pytest.raises(ValueError, match="bootcodes: expected single words"):
+    with pytest.raises(ValueError, match="bootcodes"):
         recipe.Recipe(recipe.Info("t", "d"), bootcodes=(code,))
 
 

@@ -218,3 +218,5 @@ def test_the_index_changes_with_what_an_extension_sees_of_the_root() -> None:
     assert rootfs.index([script, cpio.regular("usr/lib/liba.so.1", b"two")]) != before
     assert rootfs.index([library, cpio.regular("sbin/x", b"one", 0o4755)]) != before
     assert rootfs.index([library]) != before
+    links = [rootfs.index([cpio.symlink("bin/sh", target)]) for target in ("busybox", "bash")]
+    assert links[0] != links[1]

@@ -29,9 +29,14 @@ def test_make_gets_fixed_values(make_settings: Callable[..., Settings]) -> None:
     assert kbuild.jobs() >= 1
 
 
-@pytest.mark.parametrize("name", ["a b", "a:b", "a'b", "a$b", "a\tb", "a#b"])
+@pytest.mark.parametrize("name", [*(f"a{one}b" for one in " :'\"$\t\n#\\%`;&|()<>{}*?[],="), "a\ud800b"])
 def test_a_path_that_kbuild_cannot_live_with_is_refused(
     make_settings: Callable[..., Settings], tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(UserError, match="cannot handle"):
+    with pytest.raises(UserError, match="cannot handle these in its path: ") as caught:
         kbuild.of_profile(with_values(make_settings(), output=tmp_path / name))
+    assert caught.value.message.isprintable()
+
+
+def test_a_path_that_kbuild_can_live_with(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    kbuild.of_profile(with_values(make_settings(), output=tmp_path / "a@c^d~é+g!-_.1"))

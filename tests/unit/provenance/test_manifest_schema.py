@@ -34,6 +34,15 @@ def outputs() -> Outputs:
     )
 
 
+def test_half_a_character_is_no_path(tmp_path: Path) -> None:
+    """A byte that is not UTF-8 stands as U+DC80 to U+DCFF; no file has any other half."""
+    path = tmp_path / "x.manifest.json"
+    manifest_schema.write(path, manifest_of(outputs()))
+    path.write_text(path.read_text().replace("na\\udcff", "na\\ud800"))
+    with pytest.raises(UserError, match="is not a manifest: it has a path that no file can have"):
+        manifest_schema.load(path)
+
+
 @pytest.mark.parametrize("made", [manifest_of(None), manifest_of(outputs())], ids=["inputs", "image"])
 def test_what_is_written_is_read_again(tmp_path: Path, made: Manifest) -> None:
     path = tmp_path / "x.manifest.json"

@@ -127,3 +127,18 @@ def test_passwords_in_addresses_are_not_told(tmp_path: Path) -> None:
         assert "secret" not in text
         assert "token" not in text
     assert "https://***@index.invalid/simple?x=a@b" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("tool", ["sh", "python"])
+def test_a_limit_of_the_shell_is_no_damage(tool: str, tmp_path: Path) -> None:
+    """By `ulimit -f`, a program is killed (SIGXFSZ); one that ignores that reports EFBIG."""
+    write = f"import pathlib; pathlib.Path({str(tmp_path / 'out')!r}).write_bytes(bytes(5000))"
+    argv = {
+        "sh": ["prlimit", "--fsize=1000", "head", "-c", "5000", "/dev/zero"],
+        "python": ["prlimit", "--fsize=1000", sys.executable, "-c", write],
+    }[tool]
+    with pytest.raises(
+        DiskFull, match=r"a file would be larger than this shell allows \(ulimit -f\)"
+    ) as caught:
+        run(argv, stdout=tmp_path / "stdout")
+    assert caught.value.hint == "raise it: ulimit -f unlimited"

@@ -271,3 +271,13 @@ def test_any_data_is_loaded_or_refused_in_words(data: dict[str, object]) -> None
     else:
         assert isinstance(loaded, Outer)
         assert loaded.text == data["text"]
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "-" + "9" * 5000, "[1, " + "9" * 5000 + "]"])
+def test_an_integer_of_too_many_digits_is_a_line(tmp_path: Path, text: str) -> None:
+    """Python converts at most 4,300 digits and raises a plain ValueError."""
+    path = tmp_path / "long.toml"
+    path.write_text(f"n = {text}\n")
+    with pytest.raises(UserError) as caught:
+        toml_schema.read_toml(path)
+    assert caught.value.message == f"{path}: an integer in it has too many digits"

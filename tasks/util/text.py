@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+"""Text for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters but tab and newline, marks that reorder a line, and halves of characters
+# (bytes of a file name that are not UTF-8).
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes (`\\x1b`) for what a terminal would obey or cannot print.
+
+    Names in archives, images and manifests are others' words.
+    """
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)

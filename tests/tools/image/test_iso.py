@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The boot menus: GRUB's own parser takes them, and both give the kernel the same command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import bootcodes
+from tasks.config.settings import Settings
+from tasks.image import grub, iso
+from tasks.util.process import run
+
+HARD = (
+    "cde",
+    "a;reboot",
+    "b|c&d",
+    "e=$root${root}",
+    "f=`g`",
+    "h=<i>#{j}",
+    "k=*?[l]~!",
+    "@TITLE@",
+    'dyndbg="file ext4 +p; $x"',
+    '"opt=1 2"',
+    "tce=LABEL=müsli",
+    "x" * 1700,
+)
+
+
+def of_grub(line: str) -> str:
+    """Return the command line that GRUB's `linux` gives the kernel for a line of its menu.
+
+    Between single quotes, and outside of quotes for what `grub.PLAIN_WORD` lets pass, GRUB's shell
+    reads a word as POSIX's does.  `linux` puts a word with a space between double quotes.
+    """
+    words = shlex.split(line)[2:]
+    assert not any(set(word) & set("\"'\\") for word in words)
+    return " ".join(f'"{word}"' if " " in word else word for word in words)
+
+
+@pytest.mark.parametrize("codes", [("cde", "console=tty0", "console=ttyS0,115200"), HARD])
+def test_both_menus_give_the_kernel_the_same_line(
+    codes: tuple[str, ...], make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_settings()
+    bootcodes.check(codes)
+    profile = replace(settings.profile, boot=replace(settings.profile.boot, bootcodes=codes, timeout=0))
+    paths = replace(settings.paths, name='odd"$(reboot)\\')
+    paths.kernel.mkdir(parents=True, exist_ok=True)
+    (paths.kernel / "release").write_text("5.4.3-tinycore64\n")
+    values = iso.menu_values(paths, profile)
+    menu, config = grub.fill("grub.cfg", values), grub.fill("isolinux.cfg", values)
+    (tmp_path / "grub.cfg").write_text(menu)
+    run(["grub-script-check", tmp_path / "grub.cfg"])
+    by_grub = [of_grub(line) for line in menu.splitlines() if line.strip().startswith("linux ")]
+    by_isolinux = [line.removeprefix("APPEND ") for line in config.splitlines() if line.startswith("APPEND ")]
+    line = bootcodes.line(codes)
+    assert by_grub == by_isolinux
+    assert by_grub == [
+        f"loglevel=3 {line}",
+        f"loglevel=3 {line.removeprefix('cde ')} base norestore",
+        f"loglevel=3 {line} noembed",
+    ]
+    assert max(len(text.encode()) for text in by_grub) <= bootcodes.KERNEL_LIMIT - 54
+    assert 'menuentry "Tiny Core (odd\\"\\$(reboot)\\\\, 5.4.3-tinycore64)" --id tc {' in menu
+    assert "\nTIMEOUT 1\n" in config
+    assert "set timeout=0\n" in menu
+
+
+def test_the_menus_of_ordinary_bootcodes_have_no_quotes(make_settings: Callable[..., Settings]) -> None:
+    values = iso.code_values(("cde", "noembed", "console=ttyS0,115200"))
+    assert values["GRUB_BOOTCODES"] == values["BOOTCODES"] == "cde noembed console=ttyS0,115200"
+    assert values["GRUB_BASE_CODES"] == values["BASE_CODES"] == "noembed console=ttyS0,115200"

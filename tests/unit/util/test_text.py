@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""What reaches a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.util.errors import UserError
+from tasks.util.log import logger
+from tasks.util.text import printable
+
+HOSTILE = "a\x1b[2Jb\ud800c\udc80\r\x9b\u202e"
+ESCAPED = "a\\x1b[2Jb\\ud800c\\udc80\\r\\x9b\\u202e"
+
+
+def test_only_what_a_terminal_would_obey_is_escaped() -> None:
+    assert printable(HOSTILE) == ESCAPED
+    assert printable("plain, tab\t, newline\n, ő, 木, \N{NO-BREAK SPACE}😀") == (
+        "plain, tab\t, newline\n, ő, 木, \N{NO-BREAK SPACE}😀"
+    )
+
+
+def test_errors_and_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(UserError(HOSTILE, HOSTILE, HOSTILE)) == f"{ESCAPED}\n  hint: {ESCAPED}\n{ESCAPED}"
+    logger.warning(HOSTILE)
+    assert capsys.readouterr().out == f"warning: {ESCAPED}\n"
