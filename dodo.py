@@ -14,13 +14,14 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import variables
-from tasks.config import plan, recipe, recipe_lock
+from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image.targets import image_files, mirror_files
-from tasks.kernel import edited_tree, inputs, installed
-from tasks.origins.lock import load_lock
+from tasks.kernel import edited_tree, installed, requests
+from tasks.kernel import inputs as checkout_inputs
+from tasks.origins.lock import Lock, load_lock
 from tasks.toolchain import identity
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
@@ -28,16 +29,22 @@ from tasks.util.errors import report_errors
 
 with report_errors():
     S = variables.settings()
-    # Recipes take files from the machine's packages.  These files fit only a root made of the same
-    # packages.  On another root, only the extensions that the profile names are built.
+    requests.check(S.paths, S.profile)
+    inputs.check_local(S.profile)
     PLAN = plan.plan(
-        S.profile, load_lock(S.paths.pinned_lock), also=recipe.names() if S.profile.core.rootfs else ()
+        S.profile, load_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
     plan.require_importer(S.profile, PLAN)
-    ALL_RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
+    USED = plan.used(S.profile, PLAN)
+    RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)
-    PACKAGES = recipe.packages({name: made for name, made in ALL_RECIPES.items() if name not in LEFT_OUT})
-    LOCKABLE = [name for name in recipe.names() if recipe_lock.lockable_origins(recipe.load(name))]
+    BUILDABLE = PLAN.closure([*USED, *(name for name in RECIPES if name not in LEFT_OUT)])
+    PACKAGES = {name: recipe.packages({name: made}) for name, made in RECIPES.items()}
+    USED_PACKAGES = {name: packages for name, packages in PACKAGES.items() if name in USED}
+    UPSTREAM = [name for name in PLAN.of_kind("upstream") if name in USED]
+    PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
+    NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
+    LOCKABLE = [name for name, made in recipe.readable().items() if recipe_lock.lockable_origins(made)]
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DEFAULT = ["iso"]
@@ -64,15 +71,20 @@ ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
+PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
+BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
     *(S.paths.kernel / f"{name}.formats" for name in ("initramfs", "squashfs")),
 )
-BASE = files(S.paths.output / "rootfs64.gz" if S.profile.core.rootfs else S.paths.used_lock)
+ARCHIVES_LOCK = [S.paths.lock_part("archives")] if S.profile.core.archives else []
+ROOT, INDEX = (S.paths.output / name for name in ("rootfs64.gz", "rootfs.index"))
+BASE = files(*([ROOT] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
-BASE_INDEX = files(S.paths.output / "rootfs.index" if S.profile.core.rootfs else S.paths.used_lock)
+BASE_INDEX = files(*([INDEX] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 MODULES = files(*targets.module_files(S.paths, S.profile))
+MODULE_NAMES = plan.module_extensions(S.profile)
 CORE_MODULES = (
     files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
 )
@@ -94,6 +106,7 @@ def image_inputs() -> list[str]:
     tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
     return [
         *KERNEL[:2],
+        *files(S.paths.used_lock),  # the manifest lists its entries
         KERNEL[4],
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
         *tcz,
@@ -107,31 +120,44 @@ def task_fetch() -> Iterator[Task]:
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
         "actions": [
-            do("fetch.inputs", "fetch", S, PACKAGES),
+            do("fetch.inputs", "fetch", S, USED_PACKAGES),
             beside("provenance.manifest", "write_early", S.paths, S.profile),
         ],
-        "file_dep": files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else [])),
-        "targets": files(S.paths.used_lock),
+        "file_dep": files(*PINNED, *inputs.local_archives(S.profile)),
+        "targets": files(S.paths.used_lock, *map(S.paths.lock_part, PARTS)),
         "uptodate": changed(
             **variables.fetch_keys(S.profile),
-            packages=PACKAGES,
+            **{f"packages.{name}": packages for name, packages in USED_PACKAGES.items()},
             frozen=S.network.frozen,
             relock=S.network.relock,
             on_demand=bool(S.network.shared_cache),
         ),
     }
-    for name, made in ALL_RECIPES.items():
-        if not recipe_lock.lockable_origins(made):
+    for name, made in RECIPES.items():
+        origins = recipe_lock.lockable_origins(made)
+        # Task `fetch` fetches the packages of the recipes that the profile uses.
+        packages = () if name in USED else PACKAGES[name]
+        if not origins and not packages:
             continue
         lock = recipe_lock.path(name)
         yield {
             "basename": f"fetch:{name}",  # not a sub-task, so that `fetch` does not run it
             "doc": f"fetch the inputs of extension {name}, as its recipe locks them",
-            "actions": [do("fetch.recipe_inputs", "fetch", S, name)],
-            "file_dep": files(recipe.folder(name) / "recipe.toml", *([lock] if lock.exists() else [])),
-            "targets": files(recipe_lock.used_path(S.paths, name)),
+            "actions": [
+                *([do("fetch.recipe_inputs", "fetch", S, name)] if origins else []),
+                *([do("fetch.inputs", "fetch_packages_of", S, name)] if packages else []),
+            ],
+            "file_dep": files(
+                recipe.folder(name) / "recipe.toml",
+                *([lock] if lock.exists() else []),
+                *(PINNED if packages else []),
+            ),
+            "targets": files(
+                *([recipe_lock.used_path(S.paths, name)] if origins else []),
+                *([S.paths.extension_lock(name)] if packages else []),
+            ),
             "uptodate": [
-                *changed(origins=recipe_lock.lockable_origins(made), relock=S.network.relock),
+                *changed(origins=origins, packages=packages, relock=S.network.relock),
                 (recipe_lock.is_cached, [S.paths, name]),
             ],
         }
@@ -140,7 +166,10 @@ def task_fetch() -> Iterator[Task]:
 def task_lock() -> Iterator[Task]:
     """pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"""
     doc = "pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"
-    yield command("lock", doc, do("fetch.inputs", "lock", S, PACKAGES))
+    # A root of the machine's packages can have every extension, so the lock covers them all.
+    every = S.profile.core.rootfs
+    check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
+    yield command("lock", doc, *check, do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES))
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
@@ -154,7 +183,8 @@ def task_linux() -> Task:
             *([] if S.network.shared_cache else [beside("fetch.stage_inputs", "fetch_kernel_source", S)]),
             do("kernel.source_tree", "prepare", S),
         ],
-        "file_dep": files(S.paths.used_lock, *inputs.patch_files(S.profile)),
+        "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
+        "task_dep": ["users"],  # before hours of compiling
         "targets": files(SOURCE, SERIES),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
@@ -169,7 +199,7 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S.profile)),
+        "file_dep": files(SOURCE, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
@@ -180,7 +210,9 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
+        "file_dep": files(
+            SOURCE, SERIES, BASE_CONFIG, *BASE_CONFIG_LOCK, *checkout_inputs.config_files(S.profile)
+        ),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
             kernel=S.profile.kernel,
@@ -194,6 +226,14 @@ def task_kconfig() -> Iterator[Task]:
         merge,
         also={"profile": S.paths.name, "notes": (CHECKOUT.kconfig / "notes.toml").read_bytes()},
     )
+    if NEEDS:
+        yield {
+            "basename": "kconfig:needs",
+            "doc": "check that the kernel has what the profile's extensions need of it",
+            "actions": [do("kernel.needs", "check", S.paths, S.profile, NEEDS)],
+            "file_dep": files(S.paths.config),
+            "uptodate": changed(**{f"kconfig.{name}": symbols for name, symbols in NEEDS.items()}),
+        }
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"
@@ -212,6 +252,7 @@ def task_kernel() -> Task:
             do("kernel.install", "install", S),
         ],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
+        "task_dep": ["kconfig:needs"] if NEEDS else [],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
@@ -231,11 +272,23 @@ def task_rootfs() -> Task:
             beside("fetch.stage_inputs", "fetch_core_packages", S),
             do("initramfs.rootfs", "build", S),
         ],
-        "file_dep": files(S.paths.used_lock, *variables.tree(CHECKOUT.rootfs)),
-        "targets": [*BASE, *BASE_INDEX],
+        "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs)),
+        "targets": files(ROOT, INDEX),
         "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
     }
     return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
+
+
+def task_users() -> Task:
+    """check that the base fits the users of the profile (profiles that have some)"""
+    users = S.profile.system.users
+    if not users:
+        return {"actions": None, "uptodate": [True]}
+    return {
+        "actions": [*ARCHIVES, do("initramfs.core", "check_users", S.paths, S.profile)],
+        "file_dep": BASE,
+        "uptodate": changed(users=[(user.name, user.uid) for user in users]),  # passwords are not kept
+    }
 
 
 def task_modules() -> Task:
@@ -260,10 +313,56 @@ def task_modules() -> Task:
     return shared(CACHE, S, split, made=[*map(Path, MODULES), installed.core_modules(S.paths, S.profile)])
 
 
+def named(name: str, used: bool) -> Task:
+    """Return the name of the task that makes an extension; `./doit tcz` makes those that are `used`."""
+    word = name_of_task(name)
+    return {"basename": "tcz", "name": word} if used else {"basename": f"tcz:{word}"}
+
+
+def recipe_task(name: str, made: recipe.Recipe) -> Task:
+    """Return the task that builds the extension `name` by its recipe."""
+    fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
+    locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
+    make_it = {
+        **named(name, name in USED),
+        "doc": made.info.description,
+        "actions": [
+            beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
+            *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
+            do("extensions.build", "build", S, name),
+        ],
+        "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
+        # The root and the dependencies are read to check that no library is missing.
+        "file_dep": [
+            *files(*locks, *recipe.files(name)),
+            *BASE_INDEX,
+            *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
+        ],
+        "targets": files(*(S.paths.tcz / file for file in file_names(name))),
+        "uptodate": changed(
+            layout=recipe.layout(name),
+            origins=made.origin,
+            epoch=S.profile.source_date_epoch,
+            modules=S.profile.kernel.modules,
+        ),
+    }
+    return shared(CACHE, S, make_it)
+
+
 def task_tcz() -> Iterator[Task]:
-    """make the extensions: those with a recipe, and the profile's upstream ones"""
-    doc = "make the extensions: those with a recipe, and the profile's upstream ones"
-    yield {"basename": "tcz", "name": None, "doc": doc}
+    """make the extensions of the profile; --all: also those of the other recipes"""
+    doc = "make the extensions of the profile; --all: also those of the other recipes"
+    instead = {"--all": "tcz:all"}
+    yield {
+        "basename": "tcz",
+        "name": None,
+        "doc": doc,
+        "params": [variables.ALL],
+        "meta": {"instead": instead},
+    }
+    all_doc = "make the extensions of all recipes, and print which are left out, and why"
+    whole = ["tcz", *(f"tcz:{name_of_task(name)}" for name in BUILDABLE if name in RECIPES)]
+    yield command("tcz:all", all_doc, do("config.plan", "log_left_out", LEFT_OUT), task_dep=whole)
     tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
     yield command(
         "tcz:tree",
@@ -273,52 +372,20 @@ def task_tcz() -> Iterator[Task]:
     )
     for name in PLAN.of_kind("upstream"):
         yield {
-            "basename": "tcz",
-            "name": name_of_task(name),
+            **named(name, name in USED),
             "doc": "take a fetched upstream extension",
             "actions": [
                 beside("fetch.stage_inputs", "fetch_extension", S, name),
                 do("extensions.upstream", "install", S.paths, S.profile, name),
             ],
-            "file_dep": files(S.paths.used_lock),
+            "file_dep": files(S.paths.extension_lock(name) if name in USED else S.paths.used_lock),
             "targets": files(*(S.paths.tcz / file for file in file_names(name, UPSTREAM_SIDE_FILES))),
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
-    if LEFT_OUT:
-        yield {
-            "basename": "tcz",
-            "name": "left-out",
-            "doc": "print which recipes `./doit tcz` leaves out, and why",
-            "actions": [do("config.plan", "log_left_out", LEFT_OUT)],
-            "uptodate": [False],
-        }
-    for name, made in ALL_RECIPES.items():
-        word = name_of_task(name)
-        fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
-        make_it = {
-            **({"basename": f"tcz:{word}"} if name in LEFT_OUT else {"basename": "tcz", "name": word}),
-            "doc": made.info.description,
-            "actions": [
-                beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
-                *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
-                do("extensions.build", "build", S, name),
-            ],
-            "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
-            # The root and the dependencies are read to check that no library is missing.
-            "file_dep": [
-                *files(S.paths.used_lock, *fetched, *recipe.files(name)),
-                *BASE_INDEX,
-                *tcz_files([dep for dep in PLAN.nodes[name].deps if PLAN.nodes[dep].kind != "modules"]),
-            ],
-            "targets": files(*(S.paths.tcz / file for file in file_names(name))),
-            "uptodate": changed(
-                layout=recipe.layout(name),
-                origins=made.origin,
-                epoch=S.profile.source_date_epoch,
-                modules=S.profile.kernel.modules,
-            ),
-        }
-        yield shared(CACHE, S, make_it)
+    for name, error in PLAN.broken.items():
+        yield command(f"tcz:{name_of_task(name)}", "its recipe is broken", do("config.plan", "refuse", error))
+    for name, made in RECIPES.items():
+        yield recipe_task(name, made)
 
 
 def task_core() -> Iterator[Task]:
@@ -392,7 +459,7 @@ def task_disk() -> Task:
 
 def task_mirror() -> Task:
     """write mirror/: all extensions as a static tree for a web host or a net drive, with an index.html"""
-    names = sorted(name for name in PLAN.nodes if name not in LEFT_OUT)
+    names = sorted(BUILDABLE)
     return {
         "actions": [*IMAGES, *ARCHIVES, do("image.mirror", "build", S.paths, S.profile, names)],
         "file_dep": [
@@ -414,6 +481,7 @@ def task_qemu() -> Iterator[Task]:
         do("vm.qemu", "interactive", S.paths, S.profile),
         reads=needs,
         params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
+        meta={"check": variables.check_qemu},
         io={"capture": False},
     )
     doc = "boot by BIOS, by UEFI and directly, and run the checks in the guest"
@@ -423,13 +491,13 @@ def task_qemu() -> Iterator[Task]:
 def task_test() -> Iterator[Task]:
     """run the tests"""
     tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz", "mirror"]),
+        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz:all", "mirror"]),
         "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
-        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz", "mirror"]),
+        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz:all", "mirror"]),
         "test:vm": (
             "run the tests that boot machines in QEMU",
             ["tests/vm"],
-            ["iso", "disk", "tcz", "mirror"],
+            ["iso", "disk", "tcz:all", "mirror"],
         ),
     }
     for name, (doc, paths, needs) in tiers.items():

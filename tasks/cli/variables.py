@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +49,7 @@ FIRMWARE = {
     "choices": [("bios", ""), ("uefi", ""), ("direct", "")],
     "help": "the firmware that boots the ISO; direct: QEMU loads kernel and core.gz itself",
 }
+MIN_MEMORY = 64  # MiB; the kernel and its core alone need more than half of it
 MEMORY = {
     "name": "memory",
     "long": "memory",
@@ -62,6 +63,13 @@ FORWARD = {
     "type": list,
     "default": [],
     "help": "a port HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
+}
+ALL = {
+    "name": "all",
+    "long": "all",
+    "type": bool,
+    "default": False,
+    "help": "all recipes, also those that the profile does not use",
 }
 INPUTS = {"name": "inputs", "long": "inputs", "type": int, "default": 100_000, "help": "number of inputs"}
 FAULTS = [
@@ -176,6 +184,18 @@ def check(names: Iterable[str]) -> None:
                 f"unknown variable {name}=",
                 f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
             )
+
+
+def check_qemu(options: Sequence[tuple[str, str]]) -> None:
+    """Raise `UserError` if no machine can be started with these (option, value) pairs of `./doit qemu`."""
+    from tasks.vm import machine
+
+    machine.parse_forwards([value for name, value in options if name == "--forward"])
+    if dict(options).get("--firmware") == "uefi":
+        machine.require_uefi()
+    memory = dict(options).get("--memory", str(MEMORY["default"]))
+    if int(memory) < MIN_MEMORY:
+        raise UserError(f"--memory {memory}: expected at least {MIN_MEMORY} (MiB)")
 
 
 def given() -> dict[str, str]:

@@ -8,7 +8,7 @@ to the inherited ones, and an entry with the name of an inherited one replaces i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         kept = [again.pop(_name(item), item) for item in old]
         result[ADDED] = kept + [item for item in new if _name(item) in again]
     return result
+
+
+def file_with_extension(files: Sequence[Path], name: str) -> Path:
+    """Return the first of the `files` of a profile, nearest first, that lists the extension `name`."""
+    for path in files:
+        items = read_toml(path).get(ADDED, [])
+        if isinstance(items, list) and any(_name(item) == name for item in items):
+            return path
+    return files[0] if files else Path("profiles")
 
 
 def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

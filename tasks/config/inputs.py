@@ -6,14 +6,15 @@ This module does not use the network.  `tasks/fetch/stage_inputs.py` fetches mis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.origins.lock import Lock, LockedExtension, LockedPackage, load_lock
+from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.origins.mirrors import Mirrors
 from tasks.origins.sources.base import Access, Entry, Source
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 
@@ -29,7 +30,59 @@ def sources(profile: Profile) -> list[Source]:
     ]
 
 
+def local_archives(profile: Profile) -> list[Path]:
+    """Return the archives of this machine that `sources` names, without trees and missing files."""
+    paths = [CHECKOUT.root / source.local_name() for source in sources(profile) if source.is_local]
+    return [path for path in paths if path.is_file()]
+
+
+def check_local(profile: Profile) -> None:
+    """Raise `UserError` for a file or folder of this machine that the profile names and that is missing."""
+    for source in dict.fromkeys([*sources(profile), *(image.source for image in profile.images)]):
+        if source.is_local:
+            source.local_file()
+    folder = CHECKOUT.root / profile.system.mydata
+    if profile.system.mydata and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
+
+
 # --- lock entries ----------------------------------------------------------
+
+
+def lock_parts(
+    lock: Lock, profile: Profile, packages: Mapping[str, Iterable[str]], upstream: Iterable[str]
+) -> dict[str, Lock]:
+    """Return the entries of `lock` by their users.
+
+    Users are `linux`, `kconfig`, `rootfs`, `archives`, `images` and `tcz/NAME`; one without inputs to
+    fetch has no part.  packages: the apt packages of recipes, by extension;
+    upstream: names of extensions.  An entry with several users is in the part of each.
+    """
+    base = profile.kernel.base
+    by_user: dict[str, Iterable[Source]] = {
+        "linux": [profile.kernel.source],
+        "kconfig": [] if isinstance(base, str) else [base],
+        "archives": profile.core.archives,
+        "images": [image.source for image in profile.images if not image.source.is_local],
+    }
+    parts = {}
+    for user, wanted in by_user.items():
+        if wanted:
+            entries = [source.locked_in(lock) for source in wanted]
+            files = tuple(entry for entry in entries if isinstance(entry, LockedFile))
+            parts[user] = Lock(tuple(entry for entry in entries if isinstance(entry, LockedPackage)), files)
+    if profile.core.rootfs:
+        parts["rootfs"] = _only_packages(lock, profile.core.packages)
+    parts |= {f"tcz/{name}": _only_packages(lock, names) for name, names in packages.items() if names}
+    for name in upstream:
+        entries_of_name = tuple(item for item in lock.extension if item.name == name)
+        parts[f"tcz/{name}"] = Lock(extension=entries_of_name)
+    return parts
+
+
+def _only_packages(lock: Lock, names: Iterable[str]) -> Lock:
+    wanted = set(names)
+    return Lock(tuple(package for package in lock.package if package.name in wanted))
 
 
 def used_lock(paths: Paths) -> Lock:
@@ -39,12 +92,12 @@ def used_lock(paths: Paths) -> Lock:
     return load_lock(paths.used_lock)
 
 
-def locked_packages(paths: Paths, names: Iterable[str]) -> list[LockedPackage]:
-    """Return the lock entries of the packages `names`, sorted.
+def locked_packages(part: Path, names: Iterable[str]) -> list[LockedPackage]:
+    """Return the entries of the packages `names` in a part of the lock, sorted.
 
     Raises `UserError` for a package that the last fetch did not lock.
     """
-    packages = {package.name: package for package in used_lock(paths).package}
+    packages = {package.name: package for package in load_lock(part).package}
     wanted = sorted(set(names))
     for name in wanted:
         if name not in packages:
@@ -85,14 +138,14 @@ def access(settings: Settings) -> Access:
     )
 
 
-def package_files(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
-    """Return the .deb of each of the packages `names`, by package name.
+def package_files(paths: Paths, part: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return the .deb of each of the packages `names` of a part of the lock, by package name.
 
     Raises `UserError` for a package that was not fetched or is missing from the cache.
     """
     return {
-        package.name: _in_cache(settings.paths, package.cached_in(settings.paths.cache))
-        for package in locked_packages(settings.paths, names)
+        package.name: _in_cache(paths, package.cached_in(paths.cache))
+        for package in locked_packages(part, names)
     }
 
 

@@ -9,12 +9,14 @@ The lock holds the dependencies of upstream extensions, so this module needs no 
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from tasks.config import recipe, recipe_lock
+from tasks.config import inheritance, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths
@@ -72,12 +74,14 @@ class Plan:
     """All extensions of a profile.
 
     nodes: by name, each after its dependencies (except in circles); loops: circles as
-    `a -> b -> a`; missing: upstream extensions that are not locked, and what needs each.
+    `a -> b -> a`; missing: upstream extensions that are not locked, and what needs each;
+    broken: recipes that the profile does not need and that have no node, each with its error.
     """
 
     nodes: Mapping[str, Node]
     loops: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, UserError] = field(default_factory=dict)
 
     @functools.cached_property
     def _order(self) -> dict[str, int]:
@@ -95,7 +99,7 @@ class Plan:
             name = todo.pop()
             if name not in wanted:
                 wanted.add(name)
-                todo += self.nodes[name].deps
+                todo += [dep for dep in self.nodes[name].deps if dep in self.nodes]
         return sorted(wanted, key=self._order.__getitem__)
 
 
@@ -150,8 +154,11 @@ def extensions_at(profile: Profile, *places: str) -> list[str]:
 class _Walk:
     """One walk over all extensions of a profile, dependencies first."""
 
-    def __init__(self, profile: Profile, lock: Lock, absent: Container[str] | None) -> None:
+    def __init__(
+        self, profile: Profile, lock: Lock, absent: Container[str] | None, files: Sequence[Path] = ()
+    ) -> None:
         self.profile = profile
+        self.files = files
         self.locked = {item.name: item for item in lock.extension}
         self.absent = absent
         self.modules = set(module_extensions(profile))
@@ -201,8 +208,19 @@ class _Walk:
                 return "recipe"
         if from_upstream or (self.profile.tcz and not origin):
             return None
-        recipe.load(name)  # raises the error that there is none
-        return "recipe"
+        raise self._unknown(name, wanted_by)
+
+    def _unknown(self, name: str, wanted_by: str) -> UserError:
+        """Return the error for a name that no recipe has.  It names the file that asks for it."""
+        if wanted_by:
+            where = CHECKOUT.name_of(recipe.folder(wanted_by) / "recipe.toml")
+        else:
+            where = CHECKOUT.name_of(inheritance.file_with_extension(self.files, name))
+        known = recipe.names()
+        near = difflib.get_close_matches(name, [*known, *sorted(self.modules)], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint += f"extensions/ holds: {', '.join(known)}"
+        return UserError(f"{where}: there is no recipe for extension {name!r}", hint)
 
     def _loop(self, circle: list[str]) -> None:
         text = " -> ".join(circle)
@@ -212,22 +230,41 @@ class _Walk:
 
 
 def plan(
-    profile: Profile, lock: Lock, absent: Container[str] | None = None, also: Sequence[str] = ()
+    profile: Profile,
+    lock: Lock,
+    absent: Container[str] | None = None,
+    also: Sequence[str] = (),
+    unused: Sequence[str] = (),
+    files: Sequence[Path] = (),
 ) -> Plan:
     """Return all extensions of `profile` and of the recipes `also`, by the recipes and `lock`.
 
     absent: names that the mirrors do not have.  None means that no mirror will be asked, so a
     recipe is taken for every name that is not locked.
+    unused: further recipes.  An error in one of them, or in what it needs, is no error of the plan.
+    files: the files of the profile, for messages.
 
     Raises `UserError` for an unknown name, and for a circle of recipes only.
     """
-    walk = _Walk(profile, lock, absent)
+    walk = _Walk(profile, lock, absent, files)
     for item in profile.extensions:
         if not in_core(profile, item.name):
             walk.visit(resolve_name(profile, item.name), ())
     for name in also:
         walk.visit(name, ())
-    return Plan(walk.nodes, tuple(walk.loops), walk.missing)
+    broken = {}
+    for name in unused:
+        try:
+            walk.visit(name, ())
+        except UserError as error:
+            broken[name] = error
+    return Plan(walk.nodes, tuple(walk.loops), walk.missing, broken)
+
+
+def used(profile: Profile, found: Plan) -> list[str]:
+    """Return the extensions that `profile` names, and all that they need, in the plan's order."""
+    items = [item.name for item in profile.extensions if not in_core(profile, item.name)]
+    return found.closure(resolve_name(profile, name) for name in items)
 
 
 def recipe_of(profile: Profile, name: str) -> Recipe:
@@ -240,25 +277,37 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 
 
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
-    """Return the recipes that are built only when a user names them, each with the reason.
+    """Return the recipes that `./doit tcz --all` does not build, each with the reason.
 
-    These are recipes with an origin that is not locked, and recipes that need one of those.  A
-    recipe whose folder has no name of an extension is never built.
+    These are broken recipes, recipes with an origin that is not locked, and recipes that need one of
+    those.  Recipes take files from the machine's packages, which fit only a root made of the same
+    packages: on another root, all that the profile does not need are left out.
+    A recipe whose folder has no name of an extension is never built.
     A recipe that the profile itself needs is never left out.
     """
-    named = set(found.closure(resolve_name(profile, item.name) for item in profile.extensions))
-    out: dict[str, str] = {}
+    named = set(used(profile, found))
+    out = {name: error.message for name, error in found.broken.items()}
     for node in found.nodes.values():
         if node.kind != "recipe" or node.name in named:
             continue
         missing = recipe_lock.unlocked_origins(node.name, recipe_of(profile, node.name))
         needed = [dep for dep in node.deps if dep in out]
+        unlocked = [dep for dep in node.deps if dep in found.missing]
         if missing:
             what = missing[0].identity()
             out[node.name] = f"no sha256 is locked for {what} (./doit lock:{node.name})"
         elif needed:
             out[node.name] = f"it needs {needed[0]}, which is left out"
+        elif unlocked:
+            out[node.name] = f"it needs {unlocked[0]}, which is not locked (./doit lock)"
+        elif not profile.core.rootfs:
+            out[node.name] = f"the root is not made of this machine's packages (./doit tcz:{node.name})"
     return out | recipe.misnamed()
+
+
+def refuse(error: UserError) -> None:
+    """Raise `error`: the action of a task whose recipe is broken."""
+    raise error
 
 
 def log_left_out(out: Mapping[str, str]) -> None:
@@ -271,7 +320,7 @@ def require_importer(profile: Profile, found: Plan) -> None:
     """Raise `UserError` if the profile has images but no extension that imports them."""
     if not profile.images:
         return
-    able = [name for name in recipe.names() if recipe.load(name).imports_images]
+    able = [name for name, made in recipe.readable().items() if made.imports_images]
     wanted = found.closure(extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
     if not any(name in able and found.nodes[name].kind == "recipe" for name in wanted):
         raise UserError(

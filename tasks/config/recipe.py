@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
+SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
 
 
@@ -52,6 +55,8 @@ class Recipe:
     bootcodes: the bootcodes that it needs to work; tasks/image/bootcodes.toml says why.
     setuid: the paths of programs that run as their owner or group (set-id bits).  No other file
     may have these bits.
+    kconfig: the symbols that it needs of the kernel's configuration, without CONFIG_.  A module (m)
+    is as good as y.
     imports_images: the extension holds the program that imports the profile's images at boot
     (tasks/image/container_images.py).
     """
@@ -61,6 +66,7 @@ class Recipe:
     deps: tuple[str, ...] = ()
     bootcodes: tuple[str, ...] = ()
     setuid: tuple[str, ...] = ()
+    kconfig: tuple[str, ...] = ()
     imports_images: bool = False
 
     def __post_init__(self) -> None:
@@ -68,6 +74,9 @@ class Recipe:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
         bootcodes.check(self.bootcodes)
+        for symbol in self.kconfig:
+            if not SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
+                raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
 
 
 def alternatives(recipe: Recipe) -> list[str]:
@@ -126,6 +135,15 @@ def load(name: str) -> Recipe:
 def _load(path: Path, mtime: int, size: int) -> Recipe:
     """Read a recipe once for each state of its file: a run loads each recipe several times."""
     return toml_schema.load(path, Recipe)
+
+
+def readable() -> dict[str, Recipe]:
+    """Return all recipes by name, without those that are malformed."""
+    found = {}
+    for name in names():
+        with contextlib.suppress(UserError):
+            found[name] = load(name)
+    return found
 
 
 def exists(name: str) -> bool:

@@ -74,13 +74,14 @@ def fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[Origin
     return files
 
 
-def resources(settings: Settings) -> Resources:
-    """Return what the origins of recipes need to fetch and unpack their files in this run."""
+def resources(settings: Settings, name: str) -> Resources:
+    """Return what the origins of the recipe `name` need to fetch and unpack their files in this run."""
+    part = settings.paths.extension_lock(name)
     return Resources(
         cache=settings.paths.cache,
         offline=settings.network.offline,
         logs=settings.paths.logs,
-        debs=functools.partial(inputs.package_files, settings),
+        debs=functools.partial(inputs.package_files, settings.paths, part),
         recipe=_locked_origins,
     )
 

@@ -54,6 +54,18 @@ class Paths:
     def used_lock(self) -> Path:
         return self.output / "lock.toml"
 
+    def lock_part(self, user: str) -> Path:
+        """Return the path of the lock entries that one user has: `linux`, `rootfs`, `tcz/NAME` ...
+
+        tasks/config/inputs.py divides the used lock.  A task that reads a part depends on nothing else
+        of the lock.
+        """
+        return self.output / "locks" / f"{user}.toml"
+
+    def extension_lock(self, name: str) -> Path:
+        """Return the path of the lock entries of the extension `name`: its packages, or its .tcz."""
+        return self.lock_part(f"tcz/{name}")
+
     @property
     def logs(self) -> Path:
         return self.output / "logs"

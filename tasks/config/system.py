@@ -102,6 +102,13 @@ def members(system: System, root: RootFs) -> list[Member]:
     return [changed[name] for name in sorted(changed)]
 
 
+def check_users(system: System, root: RootFs) -> None:
+    """Raise `UserError` for the first user that `members` would refuse; `root` is the base alone."""
+    changed: dict[str, Member] = {}
+    for user in system.users:
+        changed |= {member.name: member for member in _user(user, root, changed)}
+
+
 def _text(root: RootFs, name: str, changed: dict[str, Member] | None = None) -> str:
     if changed and name in changed:
         return changed[name].data.decode("utf-8", "surrogateescape")

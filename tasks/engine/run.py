@@ -125,7 +125,13 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
             here = CmdParse(options)
             for_task = [pair for pair in found if here.get_option(pair[0])[0]]
             run_options += words.join([pair for pair in found if pair not in for_task], own)
-            selected += [name, *words.join(for_task, options)]
+            meta = (task.meta or {}) if task else {}
+            if "check" in meta:  # before the tasks that it needs are run
+                meta["check"](for_task)
+            # A group has no action that could read its options; one can name another task instead.
+            instead = meta.get("instead", {})
+            others = [instead[given] for given, _ in for_task if given in instead]
+            selected += others or [name, *words.join(for_task, options)]
             if takes_names:
                 selected += ["--", *rest]
                 rest = []

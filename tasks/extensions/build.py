@@ -84,7 +84,7 @@ def build(settings: Settings, name: str) -> None:
             root,
             base,
             listing,
-            _version(settings.paths, recipe),
+            _version(settings.paths, name, recipe),
         )
     finally:
         remove_tree(root)
@@ -151,7 +151,8 @@ def _check_libraries(
             for number, (owner, members) in enumerate(below.items())
         }
         packages = {package for origin in recipe.origin for package in origin.apt_packages()}
-        debs = inputs.package_files(settings, packages) if packages else {}
+        part = settings.paths.extension_lock(name)
+        debs = inputs.package_files(settings.paths, part, packages) if packages else {}
         libraries.check(name, files, there, [debs[package] for package in sorted(packages)], left_out)
 
 
@@ -247,13 +248,14 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
     return lines
 
 
-def _version(paths: Paths, recipe: Recipe) -> str:
+def _version(paths: Paths, name: str, recipe: Recipe) -> str:
     """Return the version that the first origin states, else that of the first apt package, else 1."""
     if recipe.origin and recipe.origin[0].stated_version():
         return recipe.origin[0].stated_version()
     packages = [package for origin in recipe.origin for package in origin.apt_packages()]
-    versions = {package.name: package.version for package in inputs.used_lock(paths).package}
-    return versions.get(packages[0], "1") if packages else "1"
+    if not packages:
+        return "1"
+    return inputs.locked_packages(paths.extension_lock(name), packages[:1])[0].version
 
 
 def _shortened(items: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
-        for label, folder in origin.unpack(recipe_lock.resources(settings), files, content):
+        for label, folder in origin.unpack(recipe_lock.resources(settings, name), files, content):
             placer.place(label, folder)
             remove_tree(content)
     placer.finish()

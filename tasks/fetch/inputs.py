@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The fetch stage: fetch the inputs of a profile into the cache and verify them.
 
-It writes their exact versions and sha256 to the used lock (`artifacts/PROFILE/lock.toml`).
-Later stages find their inputs by that lock only.  `tasks/fetch/stage_inputs.py` fetches what
-the cache lacks when a stage begins.
+It writes their exact versions and sha256 to the used lock (`artifacts/PROFILE/lock.toml`), and
+the entries that each task uses to a part of their own, so that a new entry of one task makes no
+other one run.  Later stages find their inputs by these only.  `tasks/fetch/stage_inputs.py`
+fetches what the cache lacks when a stage begins.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
-from tasks.config import inputs, plan
+from tasks.config import inputs, plan, recipe
 from tasks.config.inputs import sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
@@ -20,16 +24,21 @@ from tasks.fetch import stage_inputs
 from tasks.origins import apt
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util import parallel
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 
+Packages = Mapping[str, tuple[str, ...]]
+"""The apt packages that recipes take files from, by extension."""
+NO_PACKAGES: Packages = MappingProxyType({})
 
-def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
-    """Fetch every input of the profile, and the apt packages `extra`, into the cache.
 
-    Writes the used lock.  If the cache holds all files of the pinned lock, neither apt
-    nor the network is asked.  With a shared cache, locked files are fetched only when a stage
+def fetch(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
+    """Fetch every input of the profile, and the `packages` of its recipes, into the cache.
+
+    Writes the used lock and its parts.  If the cache holds all files of the pinned lock, neither
+    apt nor the network is asked.  With a shared cache, locked files are fetched only when a stage
     needs them.  Raises `UserError` if an input is not available or is not the locked one, or if the
     kernel cannot be built in the output folder.
     """
@@ -37,10 +46,11 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.paths.pinned_lock)
-    locked = _lock_without_fetch(settings, pinned, extra) if settings.network.shared_cache else None
-    if settings.network.offline and not settings.network.frozen:
-        pinned = _prefer_cached(pinned, load_lock(settings.paths.used_lock), settings.paths.cache)
-    used = locked or _fetch_all(settings, pinned, extra)
+    locked = _lock_without_fetch(settings, pinned, packages) if settings.network.shared_cache else None
+    used = locked or _fetch_all(settings, _available(settings, pinned, settings.paths.used_lock), packages)
+    upstream = [item.name for item in used.extension]
+    for user, part in inputs.lock_parts(used, settings.profile, packages, upstream).items():
+        write_if_changed(settings.paths.lock_part(user), part.to_toml())
     write_if_changed(settings.paths.used_lock, used.to_toml())
     if locked:
         count = f"{len(used.package) + len(used.file)} packages and files"
@@ -55,12 +65,26 @@ def fetch(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     logger.info(f"fetched: {said or 'nothing'} ({settings.paths.used_lock})")
 
 
-def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
+def fetch_packages_of(settings: Settings, name: str) -> None:
+    """Fetch the apt packages of the recipe `name`, which the profile does not use, into the cache.
+
+    Writes their lock entries: those of the pinned lock, or the newest that apt offers.  Raises
+    `UserError` as `fetch` does.
+    """
+    packages = {name: recipe.packages({name: plan.recipe_of(settings.profile, name)})}
+    part = settings.paths.extension_lock(name)
+    pinned = _available(settings, load_lock(settings.paths.pinned_lock), part)
+    used = _fetch_packages(settings, pinned, packages[name], packages)
+    write_if_changed(part, Lock(tuple(used)).to_toml())
+    logger.info(f"fetched: {len(used)} packages of {name} ({part})")
+
+
+def lock(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
     """Write the profile's pinned lock: the newest packages, and files that are not locked yet.
 
-    Locked files and extensions of mirrors do not change.  With `relock`, they are replaced by
-    what the mirrors serve now, and packages may get older.  Raises `UserError` as `fetch`
-    does, and with `offline`.
+    packages: those of all recipes that the lock covers.  Locked files and extensions of mirrors do
+    not change.  With `relock`, they are replaced by what the mirrors serve now, and packages may
+    get older.  Raises `UserError` as `fetch` does, and with `offline`.
     """
     if settings.network.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
@@ -69,14 +93,13 @@ def lock(settings: Settings, extra: tuple[str, ...] = ()) -> None:
     old = load_lock(settings.paths.pinned_lock)
     pinned = pin.pin_inputs(settings, old)
     newest = dataclasses.replace(settings, network=dataclasses.replace(settings.network, frozen=False))
-    new = _fetch_all(newest, pinned, extra)
+    new = _fetch_all(newest, pinned, packages)
     if not settings.network.relock:
         _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
             logger.info(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
-    write_if_changed(settings.paths.used_lock, new.to_toml())
     write_if_changed(settings.paths.own_lock, new.to_toml())
 
 
@@ -93,31 +116,63 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
             apt.refuse_older(offered.name, locked.version, offered.version)
 
 
-def _fetch_all(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock:
+def _fetch_all(settings: Settings, pinned: Lock, extra: Packages) -> Lock:
     """Fetch everything and return it as a lock.  Refuses files that are not locked before any download."""
     access = inputs.access(settings)
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
     files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
     extensions = _pinned_extensions(settings.paths, settings.profile, pinned)
-    names = [*settings.profile.core.packages, *extra]
+    names = [*settings.profile.core.packages, *_names(extra)]
     names += [name for source, _ in pinned_sources for name in source.packages(pinned, access)]
-    packages = apt.fetch_packages(
-        names,
-        pinned=pinned,
-        frozen=settings.network.frozen,
-        offline=settings.network.offline,
-        cache=settings.paths.cache,
-    )
+    packages = _fetch_packages(settings, pinned, names, extra)
     remote = [
         functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
     ]
     remote += [functools.partial(stage_inputs.download_extension, settings, item) for item in extensions]
     parallel.each(lambda fetch_one: fetch_one(), remote)
     known = {entry.path: entry for _, entry in files}
-    return Lock(tuple(package for package, _ in packages), tuple(known.values()), extensions)
+    return Lock(tuple(packages), tuple(known.values()), extensions)
 
 
-def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]) -> Lock | None:
+def _fetch_packages(
+    settings: Settings, pinned: Lock, names: Iterable[str], by_recipe: Packages
+) -> list[LockedPackage]:
+    """Fetch the packages `names`, and return their lock entries.
+
+    Raises `UserError` as `apt.fetch_packages` does; it names the file that asks for a package which
+    apt does not offer.
+    """
+    with _name_file_in_errors(settings, by_recipe):
+        found = apt.fetch_packages(
+            names,
+            pinned=pinned,
+            frozen=settings.network.frozen,
+            offline=settings.network.offline,
+            cache=settings.paths.cache,
+        )
+    return [package for package, _ in found]
+
+
+@contextmanager
+def _name_file_in_errors(settings: Settings, by_recipe: Packages) -> Iterator[None]:
+    try:
+        yield
+    except apt.NotOffered as error:
+        files = [
+            recipe.folder(name) / "recipe.toml" for name, has in by_recipe.items() if error.package in has
+        ]
+        if error.package in settings.profile.core.packages:
+            files.insert(0, settings.paths.profile_file)
+        where = ", ".join(CHECKOUT.name_of(path) for path in files)
+        message = f"{where}: {error.message}" if where else error.message
+        raise UserError(message, error.hint, error.detail) from None
+
+
+def _names(packages: Packages) -> set[str]:
+    return {name for names in packages.values() for name in names}
+
+
+def _lock_without_fetch(settings: Settings, pinned: Lock, extra: Packages) -> Lock | None:
     """Return the lock that `_fetch_all` would return, but fetch only packages that are not locked.
 
     Returns None if that lock depends on what is fetched.
@@ -131,17 +186,11 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: tuple[str, ...]
     entries = [source.pinned_in(pinned, access) for source in wanted]
     known = {entry.path: entry for entry in entries if isinstance(entry, LockedFile)}
     pins = {package.name: package for package in pinned.package}
-    names = {*settings.profile.core.packages, *extra}
+    names = {*settings.profile.core.packages, *_names(extra)}
     packages = {entry.name: entry for entry in entries if isinstance(entry, LockedPackage)}
     packages |= {name: pins[name] for name in names if name in pins}
-    unlocked = apt.fetch_packages(
-        names - pins.keys(),
-        pinned=pinned,
-        frozen=settings.network.frozen,
-        offline=settings.network.offline,
-        cache=settings.paths.cache,
-    )
-    packages |= {package.name: package for package, _ in unlocked}
+    unlocked = _fetch_packages(settings, pinned, names - pins.keys(), extra)
+    packages |= {package.name: package for package in unlocked}
     return Lock(tuple(packages.values()), tuple(known.values()))
 
 
@@ -156,11 +205,14 @@ def _pinned_extensions(paths: Paths, profile: Profile, pinned: Lock) -> tuple[Lo
     return tuple(locked[name] for name in sorted(found.of_kind("upstream")))
 
 
-def _prefer_cached(pinned: Lock, used: Lock, cache: Path) -> Lock:
-    """Return `pinned`; packages that the cache lacks are replaced by those of the last fetch.
+def _available(settings: Settings, pinned: Lock, last: Path) -> Lock:
+    """Return `pinned`; offline, packages that the cache lacks are replaced by those of the lock `last`.
 
     So a fetch that could not take the pinned version can be repeated offline.
     """
+    if not settings.network.offline or settings.network.frozen:
+        return pinned
+    used, cache = load_lock(last), settings.paths.cache
     held = {package.name: package for package in used.package if apt.is_cached(package, cache)}
     kept = {package.name: package for package in pinned.package if apt.is_cached(package, cache)}
     return dataclasses.replace(pinned, package=tuple((held | kept).values()))

@@ -38,7 +38,7 @@ def fetch(settings: Settings, name: str) -> None:
     for origin in recipe_lock.lockable_origins(made):
         files = known.of(origin.identity())
         with _name_recipe_in_errors(name):
-            origin.fetch(recipe_lock.resources(settings), files)
+            origin.fetch(recipe_lock.resources(settings, name), files)
         used += files
     write_if_changed(recipe_lock.used_path(settings.paths, name), OriginLock(tuple(used)).to_toml())
     logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings.paths, name)})")
@@ -54,7 +54,7 @@ def fetch_missing(settings: Settings, name: str) -> None:
         files = recipe_lock.fetched_files(settings.paths, name, origin)
         if not all(file.is_cached_in(settings.paths.cache) for file in files):
             with _name_recipe_in_errors(name):
-                origin.fetch(recipe_lock.resources(settings), files)
+                origin.fetch(recipe_lock.resources(settings, name), files)
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
@@ -81,7 +81,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
             scratch_folder(settings.paths.cache / "downloads", "lock") as scratch,
             _name_recipe_in_errors(name),
         ):
-            found = origin.pin(recipe_lock.resources(settings), scratch)
+            found = origin.pin(recipe_lock.resources(settings, name), scratch)
         _log_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))

@@ -42,7 +42,7 @@ def fetch_core_packages(settings: Settings) -> None:
     _fetch_packages(
         settings.paths,
         settings.network,
-        inputs.locked_packages(settings.paths, settings.profile.core.packages),
+        inputs.locked_packages(settings.paths.lock_part("rootfs"), settings.profile.core.packages),
     )
 
 
@@ -60,9 +60,8 @@ def fetch_recipe_packages(settings: Settings, name: str) -> None:
     """Fetch the apt packages of the recipe `name`, and the archives that its files are checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
     packages = [package for origin in origins for package in origin.apt_packages()]
-    _fetch_packages(
-        settings.paths, settings.network, inputs.locked_packages(settings.paths, packages) if packages else []
-    )
+    locked = inputs.locked_packages(settings.paths.extension_lock(name), packages)
+    _fetch_packages(settings.paths, settings.network, locked)
     fetch_core_archives(settings)
 
 

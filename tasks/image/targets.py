@@ -28,11 +28,11 @@ def mirror_files(paths: Paths, profile: Profile, names: list[str]) -> list[Path]
 
 
 def image_files(paths: Paths, profile: Profile) -> list[Path]:
-    """Return the inputs of images.lst: the local image tars, and the lock if images are fetched.
+    """Return the inputs of images.lst: the local image tars, and the lock entries of fetched ones.
 
     A missing tar is left out, so that the images stage reports it.
     """
     sources = [image.source for image in profile.images]
     fetched = any(not source.is_local for source in sources)
     local = [CHECKOUT.root / source.local_name() for source in sources if source.is_local]
-    return [*([paths.used_lock] if fetched else []), *(path for path in local if path.is_file())]
+    return [*([paths.lock_part("images")] if fetched else []), *(path for path in local if path.is_file())]

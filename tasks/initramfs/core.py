@@ -238,6 +238,12 @@ def _renumbered(members: list[Member], device: int) -> list[Member]:
     return [replace(member, devminor=device) for member in members]
 
 
+def check_users(paths: Paths, profile: Profile) -> None:
+    """Raise `UserError` if the base lacks a user of the profile without a uid, or has the uid of another."""
+    files = inputs.base_archives(paths, profile)
+    system.check_users(profile.system, unpacked(archive for path in files for archive in read_core(path)))
+
+
 def _base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
     """Return the base and the root that the kernel unpacks from it.
 

@@ -379,7 +379,7 @@ def build(settings: Settings) -> None:
     rules = toml_schema.load(RULES, Rules)
     core = settings.profile.core
     epoch = settings.profile.source_date_epoch
-    debs = inputs.package_files(settings, core.packages)
+    debs = inputs.package_files(settings.paths, settings.paths.lock_part("rootfs"), core.packages)
     parts = Parts(settings.paths.core_parts / "rootfs", core.compression, core.level, epoch)
     with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config import inputs
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import kbuild, kconfig_explain
@@ -26,14 +25,13 @@ from tasks.kernel.fragments import (
     apply_requests,
     config_line,
     display_path,
-    find_conflicts,
     find_misses,
-    fragment_files,
     parse_config,
     read_fragment,
     same_value,
 )
 from tasks.kernel.kbuild import Kbuild
+from tasks.kernel.requests import base_file, check_conflicts, profile_requests
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
@@ -51,7 +49,7 @@ def complete_base(settings: Settings) -> None:
     with _workspace(settings, "kconfig-base") as workspace:
         if settings.profile.kernel.base_mode == "allnoconfig":
             path = base_file(settings.paths, settings.profile)
-            _check_conflicts(read_fragment(path))
+            check_conflicts(read_fragment(path))
             # make would expand a `$` in the checkout's path.
             asked = workspace.work / "asked.config"
             shutil.copyfile(path, asked)
@@ -71,7 +69,7 @@ def merge(settings: Settings) -> None:
     contradict each other, and for lines that did not take effect.  The last error
     explains each line.
     """
-    requests = _profile_requests(settings.paths, settings.profile)
+    requests = profile_requests(settings.paths, settings.profile)
     base_requests, original = _base_requests(settings.paths, settings.profile)
     with _workspace(settings, "kconfig") as workspace:
         base = settings.paths.config.with_name("base.config").read_text()
@@ -96,7 +94,7 @@ def print_report(settings: Settings) -> None:
     """
     if not settings.paths.config.is_file():
         raise UserError(f"{settings.paths.config} does not exist", "./doit kconfig")
-    requests = _profile_requests(settings.paths, settings.profile)
+    requests = profile_requests(settings.paths, settings.profile)
     base_requests, _original = _base_requests(settings.paths, settings.profile)
     with _workspace(settings, "kconfig-report") as workspace:
         base = settings.paths.config.with_name("base.config").read_text()
@@ -110,18 +108,6 @@ def print_report(settings: Settings) -> None:
         final = parse_config(settings.paths.config.read_text())
         report = format_report(base_requests, requests, overridden, parse_config(base), final, needed)
     print(report.rstrip("\n"))
-
-
-def _profile_requests(paths: Paths, profile: Profile) -> list[Request]:
-    """Return the requests of the profile and its fragments.
-
-    Raises `UserError` if two of them contradict each other.
-    """
-    requests = implied_requests(paths, profile)
-    for path in fragment_files(profile):
-        requests += read_fragment(path)
-    _check_conflicts(requests)
-    return requests
 
 
 def _effective_requests(base_requests: Iterable[Request], requests: Sequence[Request]) -> list[Request]:
@@ -217,52 +203,6 @@ def _prepare_build_folder(build: Path, state: str) -> Path:
     stamp.unlink(missing_ok=True)
     build.mkdir(exist_ok=True)
     return stamp
-
-
-def implied_requests(paths: Paths, profile: Profile) -> list[Request]:
-    """Return the requests that the profile itself makes: those for the release string.
-
-    Raises `UserError` for a localversion that cannot be part of a release.
-    """
-    local, where = profile.kernel.localversion, display_path(paths.profile_file)
-    requests = [Request("LOCALVERSION_AUTO", "n", "tcbuild, no git state in the release")]
-    if not re.fullmatch(r"[A-Za-z0-9._+~-]*", local):
-        raise UserError(
-            f"{where}: kernel.localversion {local!r} cannot be part of a release",
-            "a release is part of a folder's name: use letters, digits and . _ + ~ -",
-        )
-    if local:
-        requests.append(Request("LOCALVERSION", f'"{local}"', f"{where}, kernel.localversion"))
-    return requests
-
-
-def base_file(paths: Paths, profile: Profile) -> Path:
-    """Return the profile's base config: a file of kconfig/ by name, or a fetched source.
-
-    Raises `UserError` if it does not exist.
-    """
-    base = profile.kernel.base
-    if not isinstance(base, str):
-        return inputs.source_file(paths, base)
-    path = CHECKOUT.kconfig / base
-    if not path.is_file():
-        known = ", ".join(sorted(file.name for file in CHECKOUT.kconfig.glob("base-*.config")))
-        raise UserError(f"base config {base!r} does not exist", f"in kconfig/: {known}")
-    return path
-
-
-def _check_conflicts(requests: Iterable[Request]) -> None:
-    conflicts = find_conflicts(requests)
-    if conflicts:
-        blocks = [
-            f"  {earlier.where}: {earlier.text}\n    overridden at {later.where}: {later.text}"
-            for earlier, later in conflicts
-        ]
-        raise UserError(
-            f"{len(conflicts)} requested kernel option(s) are asked two different values",
-            "remove one of the two lines",
-            "\n".join(blocks),
-        )
 
 
 def _overridden_by_choice(

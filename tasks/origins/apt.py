@@ -23,6 +23,14 @@ from tasks.util.log import logger
 from tasks.util.process import run
 
 
+class NotOffered(UserError):
+    """No apt source offers a package of the name `package`."""
+
+    def __init__(self, package: str, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.package = package
+
+
 @dataclass(frozen=True)
 class Offer:
     """One version of a package as an apt source offers it; `size` in bytes."""
@@ -174,10 +182,10 @@ def not_offered_error(what: str, locked: str = "") -> UserError:
     if not lists.stdout.strip():
         return UserError("apt has no package lists yet", "apt-get update")
     if locked:
-        return UserError(
-            f"apt offers no package {what} (locked: {locked})", "./doit lock takes the newest versions"
-        )
-    return UserError(f"apt offers no package {what}", "check the name; if the lists are old: apt-get update")
+        message = f"apt offers no package {what} (locked: {locked})"
+        return NotOffered(what, message, "./doit lock takes the newest versions")
+    hint = "check the name; if the lists are old: apt-get update"
+    return NotOffered(what, f"apt offers no package {what}", hint)
 
 
 def _pick(

@@ -56,15 +56,15 @@ def extensions(paths: Paths, profile: Profile) -> list[str]:
 
 
 def recipes(paths: Paths, profile: Profile) -> list[str]:
-    """Return those of `extensions` that have a recipe."""
-    return [name for name in extensions(paths, profile) if recipe.exists(name)]
+    """Return those of `extensions` that are built from a recipe."""
+    found = plan.plan(profile, load_lock(paths.pinned_lock))
+    return [name for name in extensions(paths, profile) if found.nodes[name].kind == "recipe"]
 
 
 def collect(paths: Paths, profile: Profile) -> tuple[Input, ...]:
     """Return the inputs that were fetched for the profile, sorted.
 
-    They include inputs of the checkout's other extensions, because the lock covers these too;
-    nothing is fetched for them.  Raises `UserError` if a file of the builder's own is missing.
+    Raises `UserError` if a file of the builder's own is missing.
     """
     found = [
         *_debs(paths, profile),
@@ -81,7 +81,7 @@ def _debs(paths: Paths, profile: Profile) -> list[Input]:
     users: dict[str, list[str]] = {}
     lock = inputs.used_lock(paths)
     kernel = profile.kernel.source.locked_in(lock)
-    for name in recipe.names():
+    for name in recipes(paths, profile):
         for origin in plan.recipe_of(profile, name).origin:
             for package in origin.apt_packages():
                 users.setdefault(package, []).append(name)

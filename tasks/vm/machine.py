@@ -111,9 +111,14 @@ def parse_forwards(words: Sequence[str]) -> dict[int, int]:
     return found
 
 
-def _uefi(scratch: Path) -> list[str]:
+def require_uefi() -> None:
+    """Raise `UserError` if the UEFI firmware for QEMU is not installed."""
     if not OVMF_CODE.is_file() or not OVMF_VARS.is_file():
         raise UserError("the UEFI firmware for QEMU is not installed", "apt-get install ovmf")
+
+
+def _uefi(scratch: Path) -> list[str]:
+    require_uefi()
     variables = scratch / "OVMF_VARS.fd"
     shutil.copyfile(OVMF_VARS, variables)
     return [

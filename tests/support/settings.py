@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from tasks.config import inputs
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
+from tasks.origins.lock import Lock
+from tasks.util.files import write_atomic
 
 
 def with_values(settings: Settings, **values: Any) -> Settings:
@@ -22,6 +26,16 @@ def with_values(settings: Settings, **values: Any) -> Settings:
     paths = {name: value for name, value in values.items() if name in names}
     network = {name: value for name, value in values.items() if name not in names}
     return Settings(replace(settings.paths, **paths), profile, replace(settings.network, **network))
+
+
+def record_lock(
+    settings: Settings, lock: Lock, packages: Mapping[str, tuple[str, ...]] | None = None
+) -> None:
+    """Write `lock` as task fetch does: as the used lock, and its parts; packages: those of recipes."""
+    upstream = [item.name for item in lock.extension]
+    for user, part in inputs.lock_parts(lock, settings.profile, packages or {}, upstream).items():
+        write_atomic(settings.paths.lock_part(user), part.to_toml())
+    write_atomic(settings.paths.used_lock, lock.to_toml())
 
 
 def both(settings: Settings) -> tuple[Paths, Profile]:

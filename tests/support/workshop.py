@@ -20,6 +20,7 @@ from tasks.util.files import sha256_file
 from tasks.util.process import run
 from tests.support import images
 from tests.support.images import shared
+from tests.support.settings import record_lock
 
 LD = "/lib64/ld-linux-x86-64.so.2"
 INFO = '[info]\ntitle = "t"\ndescription = "made up"\n'
@@ -51,8 +52,13 @@ class Workshop:
         cached.parent.mkdir(parents=True, exist_ok=True)
         deb.rename(cached)
         self.packages += (locked,)
-        self.settings.paths.used_lock.parent.mkdir(parents=True, exist_ok=True)
-        self.settings.paths.used_lock.write_text(Lock(self.packages).to_toml())
+        self.record()
+
+    def record(self) -> None:
+        """Write the lock: every recipe may take every package."""
+        every = tuple(package.name for package in self.packages)
+        made = [path.name for path in (self.folder / "extensions").glob("*")]
+        record_lock(self.settings, Lock(self.packages), dict.fromkeys(made, every))
 
     def extension(self, name: str, recipe_text: str, files: dict[str, str] | None = None) -> None:
         """Write a recipe; own files that are scripts become executable."""
@@ -63,6 +69,7 @@ class Workshop:
             (top / "files" / path).parent.mkdir(parents=True, exist_ok=True)
             (top / "files" / path).write_text(content)
             (top / "files" / path).chmod(0o755 if content.startswith("#!") else 0o644)
+        self.record()
 
     def side(self, name: str, ending: str) -> str:
         return (self.settings.paths.tcz / f"{name}.tcz{ending}").read_text()

@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -245,6 +246,84 @@ def test_a_moved_checkout_is_up_to_date(clone: Path) -> None:
     finally:
         moved.rename(clone)
     assert doit(clone, "iso", profile).ran == []
+
+
+HTOP = '[info]\ntitle = "h"\ndescription = "d"\n[[origin]]\nkind = "apt"\npackages = ["PACKAGE"]\n'
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (HTOP.replace("PACKAGE", "netbase"), ""),
+        (HTOP.replace("PACKAGE", "htpo"), "extensions/htop/recipe.toml: apt offers no package htpo"),
+        (HTOP.replace("title", "titel"), "extensions/htop/recipe.toml: unknown key 'info.titel'"),
+        ('deps = ["atrr"]\n' + HTOP, "extensions/htop/recipe.toml: there is no recipe for extension 'atrr'"),
+    ],
+    ids=["sound", "misspelt-package", "unknown-key", "misspelt-dependency"],
+)
+def test_a_new_recipe_that_the_profile_does_not_use_runs_and_stops_nothing(
+    clone: Path, run: Callable[..., Outcome], recipe: str, says: str
+) -> None:
+    folder = clone / "extensions/htop"
+    folder.mkdir()
+    try:
+        (folder / "recipe.toml").write_text(recipe)
+        for words in (["iso"], ["tcz"]):
+            done = run(*words)
+            assert (done.status, done.ran) == (0, []), done.output
+        assert (run("explain").status, run("list").status) == (0, 0)
+        done = run("tcz:htop")
+        assert done.status == (1 if says else 0), done.output
+        assert says in done.output and "Traceback" not in done.output
+        if says:
+            assert says in run("lock").output, "the lock covers all recipes"
+            profile = clone / "profiles/apt.toml"
+            with edited(profile, "[[extensions]]", '[[extensions]]\nname = "htop"\n\n[[extensions]]'):
+                done = run("iso")
+            assert done.status == 1
+            assert says in done.output
+    finally:
+        shutil.rmtree(folder)
+    assert run("iso").ran == []
+
+
+def test_what_an_extension_needs_of_the_kernel_is_missed_before_it_is_compiled(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    image = clone / "artifacts" / built().paths.name / "kernel" / "vmlinuz64"
+    before = sha256_file(image)
+    profile = clone / "profiles/apt.toml"
+    with edited(profile, "[[extensions]]", '[[extensions]]\nname = "containerd"\n\n[[extensions]]'):
+        assert run("kernel").ran == ["fetch", "kconfig:needs"]
+        assert run("kernel").ran == []
+        with edited(profile, '"containers", ', ""):
+            done = run("kernel")
+            assert done.status == 1
+            assert done.ran == ["kconfig", "kconfig:needs"]
+            assert "iptables needs CONFIG_" in done.output
+            assert re.search(
+                r"containerd needs .*CONFIG_OVERLAY_FS.*: add the fragment containers", done.output
+            )
+            assert sha256_file(image) == before
+        assert run("kernel").ran == ["kconfig", "kconfig:needs"]
+    assert run("iso").status == 0
+
+
+def test_a_user_that_the_base_lacks_is_missed_before_the_kernel(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    profile, added = clone / "profiles/apt.toml", '[[system.users]]\nname = "anna"\n\n[boot]'
+    with (
+        edited(profile, "[boot]", added),
+        edited(
+            clone / "kconfig/qemu.config", "CONFIG_SQUASHFS_XZ=y", "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=m"
+        ),
+    ):
+        done = run("iso", "-n", "1")
+    assert done.status == 1
+    assert done.ran == ["users"]
+    assert "user anna is not in the base" in done.output
+    assert run("iso").ran == []
 
 
 def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(

@@ -13,7 +13,6 @@ import pytest
 
 from tasks.extensions import build
 from tasks.formats import cpio, initramfs_file, squashfs, unpack_limits
-from tasks.origins.lock import Lock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
@@ -51,7 +50,7 @@ def set_id(workshop: Workshop, more: str) -> None:
     fresh = replace(workshop.packages[0], sha256=sha256_file(deb))
     fresh.cached_in(workshop.settings.paths.cache).parent.mkdir(exist_ok=True)
     deb.rename(fresh.cached_in(workshop.settings.paths.cache))
-    workshop.settings.paths.used_lock.write_text(Lock((fresh,)).to_toml())
+    workshop.packages = (fresh,)
     workshop.extension("tool", f"{more}\n{INFO}{origin('tool')}")
 
 

@@ -125,7 +125,8 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
 def _path(settings: Settings, one: Input) -> Path:
     """Return the path of an input."""
     if one.kind == "deb":
-        return inputs.package_files(settings, [one.name])[one.name]
+        paths = settings.paths
+        return inputs.package_files(paths, paths.used_lock, [one.name])[one.name]
     name = one.name.rpartition("/")[2]
     path = cached_path(settings.paths.cache, one.sha256, f"{name}.tcz" if one.kind == "tcz" else name)
     if one.kind in ("mirror", "tcz", "origin") and not path.is_file():

@@ -93,8 +93,8 @@ def test_same_inputs_same_bytes(workshop: Workshop, tmp_path: Path, monkeypatch:
     other = with_values(workshop.settings, output=tmp_path / "elsewhere" / "out")
     old = os.umask(0o077)
     try:
-        other.paths.output.mkdir(parents=True)
-        for name in ("rootfs64.gz", "lock.toml"):
+        (other.paths.output / "locks/tcz").mkdir(parents=True)
+        for name in ("rootfs64.gz", "lock.toml", "locks/tcz/tool.toml"):
             (other.paths.output / name).write_bytes((workshop.settings.paths.output / name).read_bytes())
         for path in [recipe.folder("tool") / "recipe.toml", *recipe.own_files("tool")]:
             os.utime(path, (1, 1))

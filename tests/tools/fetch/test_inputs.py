@@ -18,13 +18,14 @@ from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
-from tasks.origins.lock import Lock, LockedPackage
+from tasks.origins.lock import Lock, LockedPackage, load_lock
 from tasks.origins.sources.apt import AptSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.repository import Repository, serving
 from tests.support.settings import with_values
+from tests.support.workshop import INFO
 
 
 def kernel_tar() -> bytes:
@@ -66,21 +67,21 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_fetch_then_unpack(settings: Settings, repository: Repository) -> None:
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     stage_inputs.fetch_packages(settings)
-    files = package_files(settings, ("busybox", "attr"))
-    assert list(files) == ["attr", "busybox"]
+    assert list(package_files(settings.paths, settings.paths.extension_lock("tool"), ["attr"])) == ["attr"]
     source_tree.unpack_linux(settings)
     assert (settings.paths.linux / "arch/x86/Kbuild").is_file()
     assert repository.mirror.url not in settings.paths.used_lock.read_text()
     assert not settings.paths.pinned_lock.exists()
-    assert {path.name for path in settings.paths.output.iterdir()} == {"lock.toml", "linux"}
+    assert {path.name for path in settings.paths.output.iterdir()} == {"lock.toml", "locks", "linux"}
 
 
 def test_lock_pins_the_newest_and_frozen_keeps_it(
     settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs.lock(settings)
+    inputs.fetch(settings)
     first = settings.paths.pinned_lock.read_bytes()
     assert first == settings.paths.used_lock.read_bytes()
     repository.add("linux-source-6.2", "6.2.1-1")
@@ -93,6 +94,7 @@ def test_lock_pins_the_newest_and_frozen_keeps_it(
     said = capsys.readouterr().out
     assert "lock: busybox 1:1 -> 1:2\n" in said
     assert "lock: linux-source-6.2 (new) -> 6.2.1-1\n" in said
+    inputs.fetch(settings)
     versions = {package.name: package.version for package in used_lock(settings.paths).package}
     assert versions == {"busybox": "1:2", "linux-source-6.2": "6.2.1-1"}
     inputs.fetch(with_values(settings, frozen=True, offline=True))
@@ -128,7 +130,7 @@ def test_lock_goes_back_only_when_told(settings: Settings, repository: Repositor
     assert "relock=1" in caught.value.hint
     assert settings.paths.pinned_lock.read_bytes() == before
     inputs.lock(with_values(settings, relock=True))
-    versions = {package.name: package.version for package in used_lock(settings.paths).package}
+    versions = {package.name: package.version for package in load_lock(settings.paths.pinned_lock).package}
     assert versions == {"busybox": "1:1", "linux-source-6.1": "6.1.1-1"}
 
 
@@ -138,7 +140,73 @@ def test_deb_without_a_kernel_archive(settings: Settings, repository: Repository
     inputs.fetch(settings)
     with pytest.raises(UserError, match=r"linux-source-6\.3_6\.3-1\.deb holds 0 archives"):
         source_tree.unpack_linux(settings)
-    assert [path.name for path in settings.paths.output.iterdir()] == ["lock.toml"]
+    assert [path.name for path in settings.paths.output.iterdir() if path.is_file()] == ["lock.toml"]
+
+
+def write_recipe(name: str, packages: str) -> None:
+    """Write a recipe that takes the files of `packages`."""
+    (CHECKOUT.extensions / name).mkdir(parents=True)
+    origin = f'[[origin]]\nkind = "apt"\npackages = [{packages}]\n'
+    (CHECKOUT.extensions / name / "recipe.toml").write_text(INFO + origin)
+
+
+def test_each_user_of_the_lock_has_a_part_of_its_own(settings: Settings) -> None:
+    core = replace(settings.profile.core, rootfs=True)
+    settings = replace(settings, profile=replace(settings.profile, core=core))
+    packages = {"tool": ("attr",), "bare": ()}
+    inputs.fetch(settings, packages)
+    folder = settings.paths.output / "locks"
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.toml")}
+    names = {name: [package.name for package in load_lock(path).package] for name, path in found.items()}
+    assert names == {
+        "linux.toml": ["linux-source-6.1"],
+        "rootfs.toml": ["busybox"],
+        "tcz/tool.toml": ["attr"],
+    }
+    before = {name: path.stat().st_mtime_ns for name, path in found.items()}
+    inputs.fetch(settings, {**packages, "more": ("attr", "busybox")})
+    assert {name: path.stat().st_mtime_ns for name, path in found.items()} == before
+    assert [package.name for package in used_lock(settings.paths).package] == [
+        "attr",
+        "busybox",
+        "linux-source-6.1",
+    ]
+
+
+def test_a_package_that_apt_does_not_offer_is_named_with_the_recipe(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
+    write_recipe("htop", '"htpo"')
+    recipe_file = tmp_path / "extensions/htop/recipe.toml"
+    for ask in (inputs.fetch, inputs.lock):
+        with pytest.raises(UserError, match=f"^{recipe_file}: apt offers no package htpo\n"):
+            ask(settings, {"tool": ("attr",), "htop": ("htpo",)})
+    with pytest.raises(UserError, match=f"^{recipe_file}: apt offers no package htpo\n"):
+        inputs.fetch_packages_of(settings, "htop")
+    core = replace(settings.profile.core, packages=("busybocks",))
+    wrong = replace(settings, profile=replace(settings.profile, core=core))
+    with pytest.raises(UserError, match=r"mine\.toml: apt offers no package busybocks\n"):
+        inputs.fetch(wrong)
+
+
+def test_a_recipe_that_the_profile_does_not_use_brings_its_own_packages(
+    settings: Settings, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
+    write_recipe("tool", '"attr"')
+    inputs.fetch(settings)
+    used = settings.paths.used_lock.read_bytes()
+    inputs.fetch_packages_of(settings, "tool")
+    part = settings.paths.extension_lock("tool")
+    assert list(package_files(settings.paths, part, ["attr"])) == ["attr"]
+    assert settings.paths.used_lock.read_bytes() == used
+    # What the profile pins is taken, whatever is newer.
+    inputs.lock(settings, {"tool": ("attr",)})
+    repository.add("attr", "2")
+    repository.publish()
+    inputs.fetch_packages_of(settings, "tool")
+    assert [package.version for package in load_lock(part).package] == ["1"]
 
 
 def fetched(settings: Settings) -> set[str]:
@@ -148,11 +216,12 @@ def fetched(settings: Settings) -> set[str]:
 def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     settings: Settings, repository: Repository
 ) -> None:
-    inputs.lock(settings, ("attr",))
+    inputs.lock(settings, {"tool": ("attr",)})
+    inputs.fetch(settings, {"tool": ("attr",)})
     lock = settings.paths.used_lock.read_bytes()
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     settings.paths.used_lock.unlink()
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     assert (settings.paths.used_lock.read_bytes(), fetched(settings)) == (lock, set())
     stage_inputs.fetch_packages(settings)
     assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb"}, "not the kernel's source"
@@ -169,15 +238,16 @@ def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
 ) -> None:
     inputs.lock(settings)
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
-    inputs.fetch(settings, ("attr",))
+    inputs.fetch(settings, {"tool": ("attr",)})
     assert fetched(settings) == {"attr_1.deb"}
     names = [package.name for package in used_lock(settings.paths).package]
     assert names == ["attr", "busybox", "linux-source-6.1"]
 
 
 def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository: Repository) -> None:
+    settings = replace(settings, profile=replace(settings.profile, core=Core(("busybox",), rootfs=True)))
     inputs.lock(settings)
-    locked = used_lock(settings.paths)
+    locked = load_lock(settings.paths.pinned_lock)
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings)
     with pytest.raises(UserError, match="offline=1 forbids to fetch: busybox"):

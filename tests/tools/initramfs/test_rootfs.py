@@ -232,8 +232,8 @@ def test_the_size_stays_small(image: Settings) -> None:
 def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> None:
     """Built again in another folder, under another umask."""
     again = with_values(image, output=tmp_path / "deep/er/output")
-    again.paths.output.mkdir(parents=True)
-    shutil.copy(image.paths.used_lock, again.paths.used_lock)
+    again.paths.lock_part("rootfs").parent.mkdir(parents=True)
+    shutil.copy(image.paths.lock_part("rootfs"), again.paths.lock_part("rootfs"))
     before = os.umask(0o077)
     try:
         rootfs.build(again)
@@ -243,14 +243,14 @@ def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> Non
         assert sha256_file(again.paths.output / name) == sha256_file(image.paths.output / name)
     assert sorted(path.name for path in again.paths.output.iterdir()) == [
         "core-parts",
-        "lock.toml",
+        "locks",
         "rootfs.index",
         "rootfs64.gz",
     ]
 
 
 def packages_without(image: Settings, *absent: str) -> dict[str, Path]:
-    cached = inputs.package_files(image, image.profile.core.packages)
+    cached = inputs.package_files(image.paths, image.paths.lock_part("rootfs"), image.profile.core.packages)
     return {name: cached[name] for name in image.profile.core.packages if name not in absent}
 
 
@@ -266,10 +266,11 @@ def test_a_missing_library_is_named_with_what_needs_it(image: Settings, tmp_path
 
 def test_an_interrupted_build_leaves_the_old_result(image: Settings, tmp_path: Path) -> None:
     out = with_values(image, output=tmp_path)
-    shutil.copy(image.paths.used_lock, out.paths.used_lock)
+    out.paths.lock_part("rootfs").parent.mkdir()
+    shutil.copy(image.paths.lock_part("rootfs"), out.paths.lock_part("rootfs"))
     (tmp_path / "rootfs64.gz").write_bytes(b"old")
     broken = replace(image.profile, core=replace(image.profile.core, packages=("busybox", "libc6")))
     with pytest.raises(UserError):
         rootfs.build(replace(out, profile=broken))
     assert (tmp_path / "rootfs64.gz").read_bytes() == b"old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["core-parts", "lock.toml", "rootfs64.gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["core-parts", "locks", "rootfs64.gz"]

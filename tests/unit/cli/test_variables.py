@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tasks.cli import variables
-from tasks.cli.variables import resolve
+from tasks.cli.variables import check_qemu, resolve
 from tasks.config import compiler
 from tasks.config.profile import Profile
 from tasks.fetch import mirror_probe
 from tasks.util.errors import UserError
+from tasks.vm import machine
 from tests.support.profiles import minimal_checkout
 
 
@@ -44,6 +45,28 @@ def test_command_line_chooses(checkout: Path, variables: dict[str, str], expecte
     assert chosen.paths.used_lock == checkout / "artifacts/mine/lock.toml"
     assert chosen.paths.pinned_lock == checkout / "profiles/mine.lock.toml"
     assert chosen.paths.cache == checkout / "cache"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([("--forward", "5000")], "--forward 5000: expected HOSTPORT:GUESTPORT"),
+        ([("--forward", "5001:80"), ("--forward", "5001:81")], "host port 5001 is named twice"),
+        ([("--memory", "-4")], "--memory -4: expected at least 64"),
+    ],
+)
+def test_a_machine_that_cannot_be_started_is_refused_before_the_build(
+    options: list[tuple[str, str]], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        check_qemu(options)
+
+
+def test_a_machine_without_its_firmware_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "OVMF_CODE", tmp_path / "none")
+    check_qemu([("--firmware", "bios"), ("--memory", "512")])
+    with pytest.raises(UserError, match="UEFI firmware for QEMU is not installed"):
+        check_qemu([("--firmware", "uefi")])
 
 
 @pytest.mark.parametrize("name", ["frozen", "offline"])

@@ -169,3 +169,61 @@ def test_mistakes_in_a_profile_are_named(old: str, new: str, says: str, tmp_path
     (tmp_path / "x.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=says):
         toml_schema.load(tmp_path / "x.toml", Profile)
+
+
+class TestUnused:
+    """Recipes that the profile does not need: their errors are their own."""
+
+    def found(self, make: Callable[..., Profile], **recipes: str) -> plan.Plan:
+        made = make(Extension("mine"), recipes={"mine": "", **recipes}, tcz="")
+        return plan.plan(made, Lock(), unused=sorted([*recipes, "mine"]))
+
+    def test_are_nodes_after_those_of_the_profile(self, make: Callable[..., Profile]) -> None:
+        found = self.found(make, other="mine low", low="")
+        assert list(found.nodes) == ["mine", "low", "other"]
+        assert plan.used(make(Extension("mine")), found) == ["mine"]
+        assert found.broken == {}
+
+    def test_what_is_broken_has_no_node(self, make: Callable[..., Profile], tmp_path: Path) -> None:
+        make(recipes={"bad": ""})
+        path = tmp_path / "extensions/bad/recipe.toml"
+        path.write_text("[info]\ntitel = 't'\n")
+        found = self.found(make, above="bad", lost="nowhere", one="two", two="one")
+        also = plan.plan(
+            make(Extension("mine"), tcz=""), Lock(), unused=["above", "bad", "lost", "one", "two"]
+        )
+        assert list(found.nodes) == list(also.nodes) == ["mine"]
+        said = {name: error.message for name, error in also.broken.items()}
+        assert said == {
+            "above": f"{path}: unknown key 'info.titel'",
+            "bad": f"{path}: unknown key 'info.titel'",
+            "lost": f"{path.parents[1]}/lost/recipe.toml: there is no recipe for extension 'nowhere'",
+            "one": "extensions depend on each other in a circle: one -> two -> one",
+            "two": "extensions depend on each other in a circle: two -> one -> two",
+        }
+        with pytest.raises(UserError, match="titel"):
+            plan.refuse(also.broken["bad"])
+        with pytest.raises(UserError, match="titel"):
+            plan.plan(make(Extension("bad")), Lock())
+
+    def test_what_waits_for_an_upstream_extension_has_no_part_in_a_closure(
+        self, make: Callable[..., Profile]
+    ) -> None:
+        made = make(up("theirs"), recipes={"mine": "theirs"})
+        found = plan.plan(made, Lock(), unused=["mine"])
+        assert list(found.missing) == ["theirs"]
+        assert found.closure(["mine"]) == ["mine"]
+        assert plan.left_out(made, found) == {"mine": "it needs theirs, which is not locked (./doit lock)"}
+
+
+def test_an_unknown_extension_is_named_with_its_file_and_the_near_one(
+    make: Callable[..., Profile], tmp_path: Path
+) -> None:
+    made = make(Extension("atr"), recipes={"attr": ""}, tcz="")
+    inherited, own = tmp_path / "base.toml", tmp_path / "own.toml"
+    inherited.write_text('[[extensions]]\nname = "atr"\n')
+    own.write_text('inherit = "base"\n')
+    with pytest.raises(UserError) as caught:
+        plan.plan(made, Lock(), files=[own, inherited])
+    assert caught.value.message == f"{inherited}: there is no recipe for extension 'atr'"
+    assert caught.value.hint == "did you mean 'attr'? extensions/ holds: attr"

@@ -79,6 +79,12 @@ def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:
     assert recipe.layout("c") == ("link -> /etc/no-such-file", "usr/local/bin/tool executable")
 
 
+@pytest.mark.parametrize("symbol", ["CONFIG_OVERLAY_FS", "overlay fs", "", "A=y"])
+def test_kernel_symbols_are_written_without_config(symbol: str) -> None:
+    with pytest.raises(ValueError, match="kconfig: expected symbols without CONFIG_"):
+        recipe.Recipe(recipe.Info("t", "d"), kconfig=("BRIDGE", symbol))
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_of_the_project_is_sound(name: str) -> None:
     made = recipe.load(name)

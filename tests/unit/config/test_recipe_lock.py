@@ -47,7 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
 
 
 def left_out(made: Profile) -> dict[str, str]:
-    return plan.left_out(made, plan.plan(made, Lock(), also=recipe.names()))
+    return plan.left_out(made, plan.plan(made, Lock(), unused=recipe.names()))
 
 
 def pin(name: str, identity: str) -> None:
@@ -70,6 +70,20 @@ def test_what_is_not_locked_is_left_out_with_all_that_needs_it(
     ]
     pin("new", "https://h/new.tgz")
     assert list(left_out(project)) == ["both"]
+
+
+def test_a_broken_recipe_is_left_out_with_its_error(project: Profile) -> None:
+    path = CHECKOUT.extensions / "plain/recipe.toml"
+    path.write_text("[info]\n")
+    out = left_out(project)
+    assert out["plain"] == out["top"] == f"{path}: missing key 'info.title'"
+    assert "plain" not in recipe.readable()
+
+
+def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Profile) -> None:
+    other = replace(project, core=replace(project.core, rootfs=False))
+    assert left_out(other)["plain"].startswith("the root is not made of this machine's packages")
+    assert "plain" not in left_out(replace(other, extensions=(Extension("plain"),)))
 
 
 @pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J"])

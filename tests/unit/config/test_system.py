@@ -101,6 +101,16 @@ def test_new_users_have_a_home_from_skel(root: RootFs) -> None:
 def test_users_that_do_not_fit_the_base(user: User, says: str, root: RootFs) -> None:
     with pytest.raises(UserError, match=says):
         system.members(System(users=(user,)), root)
+    with pytest.raises(UserError, match=says):
+        system.check_users(System(users=(User("tc", HASH), user)), root)
+
+
+def test_users_that_fit_the_base_pass_the_check(root: RootFs) -> None:
+    before = sorted(root.members())
+    system.check_users(System(users=(User("ada", HASH, 1002), User("tc", HASH), User("bob", uid=1003))), root)
+    assert sorted(root.members()) == before
+    with pytest.raises(UserError, match="uid 1002 is taken"):
+        system.check_users(System(users=(User("ada", uid=1002), User("bob", uid=1002))), root)
 
 
 def test_a_base_without_the_file_is_said() -> None:

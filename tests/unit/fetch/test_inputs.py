@@ -184,13 +184,11 @@ def test_offline_without_cache(made: Settings, monkeypatch: pytest.MonkeyPatch) 
     assert "offline=1" in caught.value.hint
 
 
-@pytest.mark.parametrize("ask", ["file", "packages", "lock"])
+@pytest.mark.parametrize("ask", ["file", "lock"])
 def test_before_the_first_fetch(made: Settings, ask: str) -> None:
     with pytest.raises(UserError, match="nothing was fetched yet for profile mine") as caught:
         if ask == "file":
             source_file(made.paths, KERNEL)
-        elif ask == "packages":
-            package_files(made, ("busybox",))
         else:
             used_lock(made.paths)
     assert caught.value.hint == "./doit fetch"
@@ -226,25 +224,23 @@ class TestPackages:
     def settings(self, made: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.setattr(apt, "run", lambda argv, **options: pytest.fail(f"{argv} was run"))
         made = with_kernel(made, self.SOURCE)
-        return replace(made, profile=replace(made.profile, core=Core(packages=("busybox",))))
+        return replace(made, profile=replace(made.profile, core=Core(rootfs=True, packages=("busybox",))))
 
     def test_core_kernel_and_extra_are_recorded(self, settings: Settings) -> None:
         packages = [deb(settings, name) for name in ("attr", "busybox", "linux-source-6.1")]
         pin(settings, *packages, LockedPackage("unused", "1", "0" * 64))
-        inputs.fetch(settings, ("attr",))
+        inputs.fetch(settings, {"tool": ("attr",)})
         assert used_lock(settings.paths).package == tuple(packages)
-        files = package_files(settings, ("attr", "busybox"))
-        assert {name: path.read_bytes() for name, path in files.items()} == {
-            "attr": b"attr 1",
-            "busybox": b"busybox 1",
-        }
+        paths = settings.paths
+        (attr,) = package_files(paths, paths.extension_lock("tool"), ["attr"]).values()
+        assert attr.read_bytes() == b"attr 1"
         assert source_file(settings.paths, self.SOURCE).read_bytes() == b"linux-source-6.1 1"
 
     def test_package_that_was_not_fetched_is_named(self, settings: Settings) -> None:
         pin(settings, deb(settings, "busybox"), deb(settings, "linux-source-6.1"))
         inputs.fetch(settings)
         with pytest.raises(UserError, match="package attr was not fetched yet"):
-            package_files(settings, ("attr",))
+            package_files(settings.paths, settings.paths.extension_lock("tool"), ("attr",))
 
     def test_package_lost_from_the_cache_is_named(self, settings: Settings) -> None:
         busybox = deb(settings, "busybox")
@@ -316,7 +312,11 @@ class TestLocalFiles:
             ".tcbuild",
         }
         assert (settings.paths.linux / "arch/x86/Makefile").is_file()
-        assert sorted(path.name for path in settings.paths.output.iterdir()) == ["linux", "lock.toml"]
+        assert sorted(path.name for path in settings.paths.output.iterdir()) == [
+            "linux",
+            "lock.toml",
+            "locks",
+        ]
 
     @pytest.mark.parametrize("names", [TREE, [name.removeprefix("linux-5.4/") for name in TREE]])
     @pytest.mark.parametrize("prefix", ["", "./"])

@@ -24,6 +24,7 @@ from tasks.origins.sources.http import HttpSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
+from tests.support.settings import record_lock
 
 CONTENTS = {path: path.encode() for path in ("linux.tar", "base.config", "core.gz", "tool.tar")}
 KERNEL, BASE, CORE, TOOL = (HttpSource(path=path) for path in CONTENTS)
@@ -138,12 +139,13 @@ class TestPackages:
         there = LockedPackage("there", "1", hashlib.sha256(content).hexdigest())
         others = ("attr", "busybox", "libattr1", "linux-source-6.1")
         packages = (there, *(LockedPackage(name, "1", "0" * 64) for name in others))
-        settings.paths.used_lock.write_text(Lock(packages, (locked(CORE.path),)).to_toml())
         there.cached_in(settings.paths.cache).parent.mkdir(parents=True)
         there.cached_in(settings.paths.cache).write_bytes(content)
         kernel = replace(settings.profile.kernel, source=AptSource(package="linux-source-[0-9]*"))
-        core = Core(packages=("busybox", "there"), archives=(CORE,))
-        return replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
+        core = Core(rootfs=True, packages=("busybox", "there"), archives=(CORE,))
+        settings = replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
+        record_lock(settings, Lock(packages, (locked(CORE.path),)), {"attr": ("attr", "libattr1")})
+        return settings
 
     def test_apt_is_asked_for_what_is_missing(self, settings: Settings, names: list[list[str]]) -> None:
         stage_inputs.fetch_core_packages(settings)
@@ -166,6 +168,7 @@ class TestPackages:
         assert names == []
 
     def test_the_getter_says_which_package_is_not_there(self, settings: Settings) -> None:
-        assert list(package_files(settings, ["there"])) == ["there"]
+        part = settings.paths.lock_part("rootfs")
+        assert list(package_files(settings.paths, part, ["there"])) == ["there"]
         with pytest.raises(UserError, match=r"busybox_1\.deb is not in the cache"):
-            package_files(settings, ["there", "busybox"])
+            package_files(settings.paths, part, ["there", "busybox"])

@@ -165,7 +165,10 @@ def test_images_that_were_not_checked_yet(made: Settings, tmp_path: Path) -> Non
 def test_the_inputs_of_the_list(made: Settings, tmp_path: Path) -> None:
     """The lock counts only for what was fetched, a local tar only while it is there."""
     near, far = made.profile.images
-    assert targets.image_files(made.paths, made.profile) == [made.paths.used_lock, tmp_path / "local.tar"]
+    assert targets.image_files(made.paths, made.profile) == [
+        made.paths.lock_part("images"),
+        tmp_path / "local.tar",
+    ]
     only = replace(made, profile=replace(made.profile, images=(near,)))
     assert targets.image_files(only.paths, only.profile) == [tmp_path / "local.tar"]
     (tmp_path / "local.tar").unlink()

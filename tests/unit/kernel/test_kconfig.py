@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import kconfig
 from tasks.kernel.fragments import Request
-from tasks.origins.sources.file import FileSource
-from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tests.support.settings import both, with_values
+from tests.support.settings import with_values
 
 
 def request(symbol: str, value: str, line: int = 1, file: str = "f.config") -> Request:
@@ -60,42 +57,6 @@ def test_without_a_kernel_tree_the_stage_says_what_to_run(make_settings: Callabl
     with pytest.raises(UserError, match="is not a kernel tree") as caught:
         kconfig.merge(make_settings())
     assert caught.value.hint == "./doit linux"
-
-
-def with_kernel(settings: Settings, **changes: object) -> Settings:
-    kernel = dataclasses.replace(settings.profile.kernel, **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
-
-
-def test_the_profile_asks_for_its_localversion(make_settings: Callable[..., Settings]) -> None:
-    settings = with_kernel(make_settings(), localversion="-mine")
-    asked = {
-        found.symbol: found.value for found in kconfig.implied_requests(settings.paths, settings.profile)
-    }
-    assert asked == {"LOCALVERSION": '"-mine"', "LOCALVERSION_AUTO": "n"}
-    silent = kconfig.implied_requests(*both(with_kernel(settings, localversion="")))
-    assert [found.symbol for found in silent] == ["LOCALVERSION_AUTO"]
-
-
-@pytest.mark.parametrize("text", ['-a"b', "-a b", "-ä", "-a/b", "-a\n"])
-def test_a_localversion_that_is_no_part_of_a_release_is_refused(
-    make_settings: Callable[..., Settings], text: str
-) -> None:
-    with pytest.raises(UserError, match=r"apt\.toml: kernel\.localversion"):
-        kconfig.implied_requests(*both(with_kernel(make_settings(), localversion=text)))
-
-
-def test_the_base_is_a_name_in_kconfig_or_a_file(
-    make_settings: Callable[..., Settings], tmp_path: Path
-) -> None:
-    settings = make_settings()
-    assert kconfig.base_file(settings.paths, settings.profile) == CHECKOUT.kconfig / "base-x86_64.config"
-    own = tmp_path / "own"
-    own.write_text("CONFIG_A=y\n")
-    assert kconfig.base_file(*both(with_kernel(settings, base=FileSource(path=str(own))))) == own
-    with pytest.raises(UserError, match="base config 'none' does not exist") as caught:
-        kconfig.base_file(*both(with_kernel(settings, base="none")))
-    assert "base-x86_64.config" in caught.value.hint
 
 
 def test_symbols_are_found_in_the_files_of_x86_alone(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     origin = next(one for one in recipe.load("nodejs").origin if isinstance(one, WheelOrigin))
     (file,) = recipe_lock.committed_lock("nodejs").of(origin.identity())
     common = with_values(made, cache=cache_folder())
-    origin.fetch(recipe_lock.resources(common), (file,))
+    origin.fetch(recipe_lock.resources(common, "node"), (file,))
     target = file.cached_in(made.paths.cache)
     target.parent.mkdir(parents=True)
     shutil.copyfile(file.cached_in(common.paths.cache), target)
@@ -134,7 +134,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 def learn(settings: Settings, folder: Path, origin: NpmOrigin = ORIGIN) -> tuple[OriginFile, ...]:
     folder.mkdir(exist_ok=True)
     (settings.paths.cache / "downloads").mkdir(parents=True, exist_ok=True)
-    return origin.pin(recipe_lock.resources(settings), folder)
+    return origin.pin(recipe_lock.resources(settings, "node"), folder)
 
 
 def unpacked(settings: Settings, files: tuple[OriginFile, ...], folder: Path) -> Path:
@@ -142,7 +142,7 @@ def unpacked(settings: Settings, files: tuple[OriginFile, ...], folder: Path) ->
     root = folder / "root"
     root.mkdir(parents=True)
     placer = Placer(ORIGIN, root)
-    for label, tree in ORIGIN.unpack(recipe_lock.resources(settings), files, folder / "scratch"):
+    for label, tree in ORIGIN.unpack(recipe_lock.resources(settings, "node"), files, folder / "scratch"):
         placer.place(label, tree)
     placer.finish()
     return root
@@ -158,7 +158,7 @@ def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Setting
     files = learn(settings, tmp_path / "learn")
     assert [file.name for file in files] == ["top@1.0.0.tgz", "@here+native@1.0.0.tgz", "deep@1.0.0.tgz"]
     offline = with_values(settings, offline=True)
-    ORIGIN.fetch(recipe_lock.resources(offline), files)
+    ORIGIN.fetch(recipe_lock.resources(offline, "node"), files)
     before = os.umask(0o077)
     try:
         first = content(unpacked(offline, files, tmp_path / "a"))
@@ -179,7 +179,7 @@ def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Setting
     }
     assert str(tmp_path).encode() not in first[module][1]
     assert not Path("/tmp/tcbuild-ran").exists(), "an install script was run"
-    with ORIGIN._tools(recipe_lock.resources(settings), fetch=False) as tools:
+    with ORIGIN._tools(recipe_lock.resources(settings, "node"), fetch=False) as tools:
         assert tools.node(tmp_path / "a/root/opt/top/index.js") == "42 from ../native.c\n"
     assert b"debug_info" not in run(["readelf", "-S", tmp_path / "a/root" / module]).stdout.encode()
 
@@ -191,10 +191,10 @@ def test_another_tarball_than_the_locked_one_is_refused(
     deep = next(file for file in files if file.name.startswith("deep"))
     deep.cached_in(settings.paths.cache).unlink()
     with pytest.raises(UserError, match=r"deep@1.0.0.tgz is not in the cache, and offline=1"):
-        ORIGIN.fetch(recipe_lock.resources(with_values(settings, offline=True)), files)
+        ORIGIN.fetch(recipe_lock.resources(with_values(settings, offline=True), "node"), files)
     registry.publish("deep", tarball({"index.js": "evil", "package.json": '{"name": "deep"}'}))
     with pytest.raises(UserError, match=rf"deep@1.0.0.tgz: wrong sha256: expected {deep.sha256}"):
-        ORIGIN.fetch(recipe_lock.resources(settings), files)
+        ORIGIN.fetch(recipe_lock.resources(settings, "node"), files)
     assert not deep.cached_in(settings.paths.cache).exists()
 
 
@@ -226,6 +226,8 @@ def test_what_the_recipe_cannot_mean_is_told(settings: Settings, tmp_path: Path)
         ]
     ):
         with pytest.raises(UserError, match=words):
-            list(origin.unpack(recipe_lock.resources(settings), files, tmp_path / f"scratch-{number}"))
+            list(
+                origin.unpack(recipe_lock.resources(settings, "node"), files, tmp_path / f"scratch-{number}")
+            )
     with pytest.raises(UserError, match=r"needs deep@1.0.0, which is not locked"):
-        list(ORIGIN.unpack(recipe_lock.resources(settings), files[:2], tmp_path / "scratch"))
+        list(ORIGIN.unpack(recipe_lock.resources(settings, "node"), files[:2], tmp_path / "scratch"))
