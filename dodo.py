@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
@@ -22,7 +23,7 @@ from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, inputs, installed
 from tasks.origins.lock import load_lock
 from tasks.toolchain import identity
-from tasks.util import jobserver
+from tasks.util import jobserver, trees
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import report_errors
 
@@ -180,20 +181,17 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
+        # The notes in diff.txt come from kconfig/notes.toml.
+        "file_dep": files(
+            SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile), CHECKOUT.kconfig / "notes.toml"
+        ),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
             kernel=S.profile.kernel,
             tools=identity.compiler(),
         ),
     }
-    # diff.txt names the profile's file, and its notes come from kconfig/notes.toml.
-    yield shared(
-        CACHE,
-        S,
-        merge,
-        also={"profile": S.paths.name, "notes": (CHECKOUT.kconfig / "notes.toml").read_bytes()},
-    )
+    yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"
@@ -233,9 +231,13 @@ def task_rootfs() -> Task:
         ],
         "file_dep": files(S.paths.used_lock, *variables.tree(CHECKOUT.rootfs)),
         "targets": [*BASE, *BASE_INDEX],
-        "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
+        "uptodate": changed(
+            core=S.profile.core,
+            epoch=S.profile.source_date_epoch,
+            layout=partial(trees.layout, CHECKOUT.rootfs),
+        ),
     }
-    return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
+    return shared(CACHE, S, make_it)
 
 
 def task_modules() -> Task:
@@ -312,7 +314,7 @@ def task_tcz() -> Iterator[Task]:
             ],
             "targets": files(*(S.paths.tcz / file for file in file_names(name))),
             "uptodate": changed(
-                layout=recipe.layout(name),
+                layout=partial(recipe.layout, name),
                 origins=made.origin,
                 epoch=S.profile.source_date_epoch,
                 modules=S.profile.kernel.modules,
@@ -371,7 +373,8 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
-    mydata = variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else []
+    mydata = CHECKOUT.root / S.profile.system.mydata if S.profile.system.mydata else None
+    layout = {"layout": partial(trees.layout, mydata)} if mydata else {}
     return {
         "actions": [
             *IMAGES,
@@ -379,14 +382,14 @@ def task_disk() -> Task:
             do("image.disk", "build", S.paths, S.profile),
             do("provenance.manifest", "write_disk", S.paths, S.profile),
         ],
-        "file_dep": [*image_inputs(), *files(*mydata)],
+        "file_dep": [*image_inputs(), *files(*(variables.tree(mydata) if mydata else ()))],
         "targets": files(
             *(
                 S.paths.output / f"tcbuild-{S.paths.name}.{kind}"
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
+        "uptodate": changed(**CARRIED, **layout, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
 
 

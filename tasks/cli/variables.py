@@ -237,14 +237,6 @@ def tree(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def links(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Return the entries that `tree` leaves out: (path, target) of symlinks, (path, "") of folders."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_dir()]
-    return tuple(
-        (str(path.relative_to(folder)), os.readlink(path) if path.is_symlink() else "") for path in found
-    )
-
-
 def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     """Resolve the command line's variables (profile=, fragments=, out=, frozen= ...).
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.config import bootcodes
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
-from tasks.util import toml_schema
+from tasks.util import toml_schema, trees
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -138,14 +138,9 @@ def files(name: str) -> list[Path]:
     return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
-def layout(name: str) -> tuple[str, ...]:
-    """Return a line for each own file: its path, and if it is executable or what it links to."""
-    top = folder(name) / "files"
-    lines = []
-    for path in own_files(name):
-        about = f"-> {os.readlink(path)}" if path.is_symlink() else "executable" if executable(path) else ""
-        lines.append(f"{path.relative_to(top)} {about}".rstrip())
-    return tuple(lines)
+def layout(name: str) -> dict[str, str]:
+    """Return what each own file is: a file, executable, or what it links to (tasks/util/trees.py)."""
+    return trees.layout(folder(name) / "files", folders=False)
 
 
 def executable(path: Path) -> bool:

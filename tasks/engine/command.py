@@ -23,10 +23,12 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from tasks.engine import explain, words
 from tasks.engine.database import Backend
+from tasks.engine.input_states import InputChecker
 from tasks.engine.words import EXIT_USAGE, UsageError
 from tasks.util.errors import EXIT_FAILED, EXIT_NO_READER, UserError, from_os_error
 
 BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
+CHECKER = {**cmd_base.opt_check_file_uptodate, "long": ""}
 
 
 class BaseCommand(Command):  # type: ignore[misc]
@@ -84,11 +86,15 @@ class TaskCommand(BaseCommand, DoitCmdBase):  # type: ignore[misc]
     """A command that loads all tasks.  That makes neither a file nor a folder."""
 
     dep_manager: Any
-    base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, cmd_base.opt_check_file_uptodate)
+    base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, CHECKER)
 
     def get_backends(self) -> dict[str, type[Any]]:
         """Return the only database backend."""
         return {"sqlite3": Backend}
+
+    def get_checker_cls(self, check_file_uptodate: Any) -> type[Any]:
+        """Return the only checker of inputs."""
+        return InputChecker
 
     def tasks(self) -> dict[str, Any]:
         """Return all tasks by name, with their dependencies resolved."""

@@ -88,7 +88,13 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
     for check, _, _ in status.reasons.get("uptodate_false", []):
         if isinstance(check, SavedValues):
             changes = check.differences(manager.get_values(task.name))
-            texts = [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+            listed = [*status.reasons.get("added_file_dep", []), *status.reasons.get("removed_file_dep", [])]
+            told = {CHECKOUT.name_of(Path(path)) for path in listed}
+            texts = [
+                f"{key}: {_short(old)} -> {_short(new)}"
+                for key, (old, new) in changes.items()
+                if key.partition(".")[2] not in told
+            ]
             found += [Reason(Kind.VALUE, text=text) for text in texts]
         elif isinstance(check, UnchangedCode):
             inputs = {CHECKOUT.name_of(Path(path)) for path in task.file_dep}  # doit itself reports these
