@@ -64,7 +64,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         return sorted({*(CHECKOUT.name_of(Path(path)) for path in found), *values})
 
     def _is_made(self, path: str) -> bool:
-        return Path(path).is_relative_to(self._output)
+        return Path(path).absolute().is_relative_to(self._output)
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
         """Write to the disk that a task is done, with the states of its inputs that `begin` took."""

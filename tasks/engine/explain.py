@@ -112,8 +112,11 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
         "added_file_dep": Kind.NEW_INPUT,
         "removed_file_dep": Kind.FORMER_INPUT,
     }
+    added = status.reasons.get("added_file_dep", [])
     for reason, kind in kinds.items():
-        found += _of_files(kind, status.reasons.get(reason, []))
+        paths = status.reasons.get(reason, [])
+        # doit calls a new input also changed, because it has no record.
+        found += _of_files(kind, (path for path in paths if kind != Kind.CHANGED or path not in added))
     return found
 
 

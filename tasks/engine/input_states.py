@@ -106,7 +106,7 @@ def _has_changed(path: str, before: State | None, output: Path) -> bool:
     now = take(path)
     if now is None or now.md5 != before.md5:
         return True
-    return now.stamp != before.stamp and not Path(path).is_relative_to(output)
+    return now.stamp != before.stamp and not Path(path).absolute().is_relative_to(output)
 
 
 def shortened(names: Iterable[str], shown: int = 5) -> str:
