@@ -72,6 +72,7 @@ FAULTS = [
         "default": "",
         "help": "repeat the faults of the run that printed this seed",
     },
+    {"name": "kind", "long": "kind", "default": "", "help": "cause only this kind of fault, as edit"},
 ]
 AS_JSON = {
     "name": "as_json",

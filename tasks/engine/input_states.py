@@ -41,7 +41,7 @@ class State:
 
     @property
     def record(self) -> list[Any]:
-        """The state as doit's database keeps it: [size, mtime, ctime, inode, MD5], times and inode 0 if fresh."""
+        """The state as doit's database keeps it: [size, mtime, ctime, inode, MD5], with zeros if fresh."""
         return [*(self.stamp if self.settled else (self.stamp[0], 0, 0, 0)), self.md5]
 
 
@@ -58,7 +58,7 @@ def take(path: str) -> State | None:
         return None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _md5(path: str, stamp: Stamp) -> str:
     """Return the MD5 of a file with that stamp.  Several tasks of a run may read it."""
     return str(get_file_md5(path))
