@@ -9,18 +9,15 @@ original from it.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util.files import remove_tree, sha256_file
-from tests.faults.faults import descendants
-from tests.faults.world import Run, World
+from tests.faults.world import World
+from tests.support.stopped import stopped
 
 PROFILE = "rooted"
 ISO = f"tcbuild-{PROFILE}.iso"
@@ -97,7 +94,7 @@ def edit(world: World, rng: random.Random) -> str:
     run = world.start(*words, profile=PROFILE)
     reached = run.until(f"=> {stage}") if words[2] == "1" else False
     time.sleep(wait if reached else rng.uniform(0.3, 3.0))
-    with _stopped(run):
+    with stopped(run.process):
         undo = chosen.make(world.checkout)
     try:
         status, said = run.end()
@@ -115,23 +112,6 @@ def edit(world: World, rng: random.Random) -> str:
     return (
         f"{chosen.path} edited {wait:.2f} s into {stage}, {late}{', with a shared cache' if shared else ''}"
     )
-
-
-@contextmanager
-def _stopped(run: Run) -> Iterator[None]:
-    """Stop a run and all programs that it has started for a while."""
-    stopped: list[int] = []
-    while more := [pid for pid in (run.process.pid, *descendants(run.process.pid)) if pid not in stopped]:
-        for pid in more:  # those that a process started before it was stopped are found the next time
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-        stopped += more
-    try:
-        yield
-    finally:
-        for pid in reversed(stopped):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 def _expected(world: World, chosen: Edit | None) -> str:
