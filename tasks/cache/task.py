@@ -104,9 +104,7 @@ def shared(
     values = dict(also or {})
     actions = task["actions"]
     checks = [check for check in task.get("uptodate", ()) if isinstance(check, SavedValues)]
-    modules = code.modules_of(
-        actions, task.get("uptodate", ()), task.get("meta", {}).get("before_fork", ())
-    )
+    modules = code.modules_of(actions, task.get("uptodate", ()), task.get("meta", {}).get("before_fork", ()))
 
     @functools.cache
     def task_key() -> str:

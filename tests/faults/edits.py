@@ -85,6 +85,8 @@ def edit(world: World, rng: random.Random) -> str:
     output = world.checkout / "artifacts" / PROFILE
     store = world.folder / "store"
     if not output.exists():
+        status, said = world.start("lock", profile=PROFILE).end()
+        assert status == 0, said
         _expected(world, None)  # fills the trusted store
     remove_tree(output / target)
     if shared:

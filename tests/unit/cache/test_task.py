@@ -74,10 +74,12 @@ class Bench:
         return SharedCache(self.settings.network.shared_cache, self.settings.network.offline)
 
     def plain(self) -> Task:
+        work = action(self.work)
+        work.modules = ("tasks.one",)  # type: ignore[attr-defined]
         return {
             "basename": "tcz",
             "name": "attr",
-            "actions": [(action(self.work), [])],
+            "actions": [(work, [])],
             "file_dep": [str(self.input), str(self.fragment)],
             "targets": [str(self.made)],
             "uptodate": changed(epoch=1, layout=self.layout),
@@ -333,7 +335,7 @@ def new_package(bench: Bench) -> None:
         edit_and_undo,
         lambda bench: (CHECKOUT.root / "rootfs/new").write_text("new"),
         lambda bench: (CHECKOUT.root / "rootfs/link").symlink_to("new"),
-        lambda bench: (CHECKOUT.root / "tasks/one.py").write_text("# other code"),
+        lambda bench: (CHECKOUT.root / "tasks/one.py").write_text("other = 1"),
         new_package,
     ],
     ids=["made", "input", "gone", "undone", "new-file", "new-link", "code", "tools"],
