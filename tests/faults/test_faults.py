@@ -26,7 +26,7 @@ from tests.support.mirror import Mirror
 COUNT = int(os.environ.get("TCBUILD_FAULTS", "20"))
 SEED = os.environ.get("TCBUILD_SEED") or str(random.SystemRandom().randrange(1 << 32))
 KIND = os.environ.get("TCBUILD_FAULT_KIND", "")
-DISK_MIB = 2048
+DISK_MIB = 3072
 
 
 @pytest.fixture(scope="module")
