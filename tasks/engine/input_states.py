@@ -73,7 +73,7 @@ class InputChecker(FileChangedChecker):  # type: ignore[misc]
         now = Stamp.of(file_stat)
         if list(now) == known:
             return False
-        return now.size != known[0] or _content(file_path) != md5
+        return bool(now.size != known[0] or _content(file_path) != md5)
 
     def get_state(self, dep: str, current_state: Any) -> list[Any]:
         """Return the state of a file as a record.  Raises `FileNotFoundError` if there is none."""

@@ -210,7 +210,11 @@ def test_a_file_of_the_output_folder_may_be_written_again_with_the_same_content(
     assert project.ran() == []
 
     (project.folder / "out/last").unlink()
-    status, said = project.during("last", lambda top: (top / "out/first").write_text("x") and None)
+
+    def otherwise(top: Path) -> None:
+        (top / "out/first").write_text("x")
+
+    status, said = project.during("last", otherwise)
     assert (status, "error: last: out/first changed while the task ran" in said) == (1, True), said
     assert project.ran() == ["first", "last"]
 

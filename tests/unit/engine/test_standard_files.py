@@ -49,14 +49,17 @@ def test_a_run_needs_neither_stdin_nor_stderr(tmp_path: Path, how: str, count: s
     assert {"one", "two", "last"} <= {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("words", ["list", "run -n 1", "run -n 4", "explain", "help"])
+FULL = "error: standard output: No space left on device\n"
+CLOSED = "error: standard output: Bad file descriptor\n"
+
+
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("words", "how", "says"),
     [
-        (">/dev/full", "error: standard output: No space left on device\n"),
-        (">&-", "error: standard output: Bad file descriptor\n"),
-        (">/dev/full 2>/dev/full", ""),
-        (">&- 2>&-", ""),
+        *((words, ">/dev/full", FULL) for words in ("list", "run -n 1", "run -n 4", "explain", "help")),
+        *((words, ">&-", CLOSED) for words in ("list", "run -n 4")),
+        ("run -n 4", ">/dev/full 2>/dev/full", ""),
+        ("run -n 4", ">&- 2>&-", ""),
     ],
 )
 def test_a_stdout_that_takes_nothing_is_one_line(tmp_path: Path, words: str, how: str, says: str) -> None:
