@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
@@ -23,9 +22,10 @@ from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, inputs, installed
 from tasks.origins.lock import load_lock
 from tasks.toolchain import identity
-from tasks.util import jobserver, trees
+from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import report_errors
+from tasks.util.trees import Tree
 
 with report_errors():
     S = variables.settings()
@@ -234,7 +234,7 @@ def task_rootfs() -> Task:
         "uptodate": changed(
             core=S.profile.core,
             epoch=S.profile.source_date_epoch,
-            layout=partial(trees.layout, CHECKOUT.rootfs),
+            layout=Tree(CHECKOUT.rootfs),
         ),
     }
     return shared(CACHE, S, make_it)
@@ -314,7 +314,7 @@ def task_tcz() -> Iterator[Task]:
             ],
             "targets": files(*(S.paths.tcz / file for file in file_names(name))),
             "uptodate": changed(
-                layout=partial(recipe.layout, name),
+                layout=recipe.own_tree(name),
                 origins=made.origin,
                 epoch=S.profile.source_date_epoch,
                 modules=S.profile.kernel.modules,
@@ -374,7 +374,7 @@ def task_iso() -> Task:
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
     mydata = CHECKOUT.root / S.profile.system.mydata if S.profile.system.mydata else None
-    layout = {"layout": partial(trees.layout, mydata)} if mydata else {}
+    layout = {"layout": Tree(mydata)} if mydata else {}
     return {
         "actions": [
             *IMAGES,

@@ -119,7 +119,7 @@ def shared(
         return key(settings, name, task["file_dep"], saved, values, code.read_again().digests(modules))
 
     def run_or_restore() -> Any:
-        before = _stamps(settings.paths, task["file_dep"])
+        before = _stamps(settings.paths, task["file_dep"], checks)
         if restore(cache, settings.paths.output, name, task_key, outputs):
             return {"from_cache": True}  # for the run's record
         for function, arguments in actions:
@@ -129,7 +129,7 @@ def shared(
         if cache.store() is None or cache.read_only:
             return None
         # An edit that was undone meanwhile leaves the key as it was, but not the stamps.
-        if before != _stamps(settings.paths, task["file_dep"]) or key_now() != task_key():
+        if before != _stamps(settings.paths, task["file_dep"], checks) or key_now() != task_key():
             logger.warning(f"{name}: not stored in the shared cache, because an input changed meanwhile")
             return None
         upload(cache, settings.paths.output, name, task_key, outputs)
@@ -143,9 +143,11 @@ def shared(
     return {**task, "actions": [(wrapped, [])], "meta": meta}
 
 
-def _stamps(paths: Paths, inputs: Iterable[str]) -> dict[str, Stamp | None]:
-    """Return the stamps of those `inputs` that no task writes."""
-    return {path: stamp(path) for path in inputs if not Path(path).is_relative_to(paths.output)}
+def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) -> dict[str, Stamp | None]:
+    """Return the stamps of those `inputs` that no task writes, and of the folders of trees."""
+    folders = {path: found for check in checks for path, found in check.stamps().items()}
+    files = (path for path in inputs if not Path(path).is_relative_to(paths.output))
+    return {**folders, **{path: stamp(path) for path in files}}
 
 
 def has_one_source(profile: Profile) -> bool:

@@ -12,9 +12,10 @@ from pathlib import Path
 from tasks.config import bootcodes
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
-from tasks.util import toml_schema, trees
+from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.trees import Tree
 
 NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
 
@@ -138,9 +139,9 @@ def files(name: str) -> list[Path]:
     return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
-def layout(name: str) -> dict[str, str]:
-    """Return what each own file is: a file, executable, or what it links to (tasks/util/trees.py)."""
-    return trees.layout(folder(name) / "files", folders=False)
+def own_tree(name: str) -> Tree:
+    """Return the folder of the own files of `name`, which tells what each is besides its content."""
+    return Tree(folder(name) / "files", folders=False)
 
 
 def executable(path: Path) -> bool:

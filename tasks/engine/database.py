@@ -21,7 +21,9 @@ from doit.dependency import DatabaseException, SqliteDB
 
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.files import Stamp
 from tasks.util.log import logger
+from tasks.util.trees import Tree
 
 MISSING = "nothing"
 # The format of the records, in SQLite's user_version.  1 has no path of the checkout.
@@ -162,6 +164,11 @@ class SavedValues:
             else:
                 found[name] = made
         return flatten(found)
+
+    def stamps(self) -> dict[str, Stamp | None]:
+        """Return the stamps of all folders of the trees among the values."""
+        trees = (value for value in self._given.values() if isinstance(value, Tree))
+        return {path: found for tree in trees for path, found in tree.stamps().items()}
 
     def changed(self) -> list[str]:
         """Return which values have changed since the tasks were loaded; of mappings, the keys in them."""

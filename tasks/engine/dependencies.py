@@ -15,7 +15,7 @@ from tasks.engine.input_states import State
 from tasks.engine.reason import Reason
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
-from tasks.util.files import stamp
+from tasks.util.files import Stamp, stamp
 
 
 class Dependencies(Dependency):  # type: ignore[misc]
@@ -29,6 +29,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         self.reasons: dict[str, list[Reason]] = {}
         self._output = Path(name).absolute().parent
         self._before: dict[str, dict[str, State | None]] = {}
+        self._folders: dict[str, dict[str, Stamp | None]] = {}
 
     def get_status(self, task: Any, tasks_dict: Mapping[str, Any], get_log: bool = False) -> Any:
         """Return whether a task is up to date, and keep the reasons if it is not.
@@ -51,6 +52,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         self._before[task.name] = {}
         if not _is_recorded(task):
             return []
+        self._folders[task.name] = _folder_stamps(task)
         self._before[task.name] = {path: input_states.take(path) for path in task.file_dep}
         read = {path: toml_schema.read_stamps.get(path) for path in task.file_dep}
         late = [path for path, known in read.items() if known and known != stamp(path)]
@@ -59,9 +61,13 @@ class Dependencies(Dependency):  # type: ignore[misc]
     def changed_inputs(self, task: Any) -> list[str]:
         """Return the inputs of `task` that have changed since `begin`, by their names in the checkout."""
         found = input_states.changed(self._before.get(task.name, {}), self._output)
-        checks = (check for check, _, _ in task.uptodate if isinstance(check, SavedValues))
-        values = [name for check in checks for name in check.changed()] if _is_recorded(task) else []
-        return sorted({*(CHECKOUT.name_of(Path(path)) for path in found), *values})
+        names = {CHECKOUT.name_of(Path(path)) for path in found}
+        if task.name in self._folders:
+            names.update(name for check in _saved_values(task) for name in check.changed())
+            before, now = self._folders[task.name].items(), _folder_stamps(task).items()
+            # A folder is told if nothing in it is: something came and went again.
+            names = names or {CHECKOUT.name_of(Path(path)) for path, _ in before ^ now}
+        return sorted(names)
 
     def _is_made(self, path: str) -> bool:
         return Path(path).absolute().is_relative_to(self._output)
@@ -84,6 +90,14 @@ class Dependencies(Dependency):  # type: ignore[misc]
         """Remove the record of a task's last success from the disk."""
         super().remove_success(task)
         self.backend.flush()
+
+
+def _saved_values(task: Any) -> list[SavedValues]:
+    return [check for check, _, _ in task.uptodate if isinstance(check, SavedValues)]
+
+
+def _folder_stamps(task: Any) -> dict[str, Stamp | None]:
+    return {path: found for check in _saved_values(task) for path, found in check.stamps().items()}
 
 
 def _is_recorded(task: Any) -> bool:

@@ -21,9 +21,9 @@ from tasks.cache.task import SharedCache, shared
 from tasks.config.settings import Settings
 from tasks.engine import explain
 from tasks.engine.task import Task, action, changed
-from tasks.util import trees
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.trees import Tree
 from tests.support.cacheentries import make_checkout, settings_of
 from tests.support.settings import with_values
 
@@ -322,6 +322,11 @@ def edit_and_undo(bench: Bench) -> None:
     bench.fragment.write_text(text)
 
 
+def new_file_and_gone(bench: Bench) -> None:
+    (CHECKOUT.root / "rootfs/new").touch()
+    (CHECKOUT.root / "rootfs/new").unlink()
+
+
 def new_package(bench: Bench) -> None:
     cache_task.tools = functools.cache(lambda: {"gcc": "5"})  # the fixture puts it back
 
@@ -334,17 +339,18 @@ def new_package(bench: Bench) -> None:
         lambda bench: bench.fragment.unlink(),
         edit_and_undo,
         lambda bench: (CHECKOUT.root / "rootfs/new").write_text("new"),
+        new_file_and_gone,
         lambda bench: (CHECKOUT.root / "rootfs/link").symlink_to("new"),
         lambda bench: (CHECKOUT.root / "tasks/one.py").write_text("other = 1"),
         new_package,
     ],
-    ids=["made", "input", "gone", "undone", "new-file", "new-link", "code", "tools"],
+    ids=["made", "input", "gone", "undone", "new-file", "new-file-and-gone", "new-link", "code", "tools"],
 )
 def test_what_was_built_while_an_input_changed_is_not_shared(
     bench: Bench, tmp_path: Path, change: Callable[[Bench], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (CHECKOUT.root / "rootfs").mkdir()
-    bench.layout = functools.partial(trees.layout, CHECKOUT.root / "rootfs")
+    bench.layout = Tree(CHECKOUT.root / "rootfs")
     bench.meanwhile = lambda: change(bench)
     assert bench.run() is None
     said = "warning: tcz:attr: not stored in the shared cache, because an input changed meanwhile\n"

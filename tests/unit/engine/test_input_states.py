@@ -19,10 +19,10 @@ from tests.support.sidebyside import soon
 
 DODO = """
 import sys, time
-from functools import partial
 from pathlib import Path
 from tasks.engine.task import changed
-from tasks.util import toml_schema, trees
+from tasks.util import toml_schema
+from tasks.util.trees import Tree
 
 DOIT_CONFIG = {"default_tasks": ["last"], "verbosity": 2, "dep_file": "out/.doit.sqlite", "num_process": 2}
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ def task_early():
     return made("early", HERE / "other")
 
 def task_first():
-    return made("first", HERE / "input", *TREE, layout=partial(trees.layout, HERE / "tree"))
+    return made("first", HERE / "input", *TREE, layout=Tree(HERE / "tree"))
 
 def task_beside():
     return made("beside", HERE / "other")
@@ -133,6 +133,11 @@ def new_file(top: Path) -> None:
     (top / "tree/new").write_text("new")
 
 
+def new_file_and_gone(top: Path) -> None:
+    (top / "tree/new").touch()
+    (top / "tree/new").unlink()
+
+
 def removed_file(top: Path) -> None:
     (top / "tree/file").unlink()
 
@@ -159,6 +164,7 @@ def executable(top: Path) -> None:
         (replace, "input", "1"),
         (new_file, "tree/new", "1"),
         (new_file, "tree/new", "2"),
+        (new_file_and_gone, "tree", "2"),
         (removed_file, "tree/file", "2"),
         (new_folder, "tree/folder", "2"),
         (new_link, "tree/link", "2"),

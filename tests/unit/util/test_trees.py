@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tasks.util import trees
 from tasks.util.checkout import CHECKOUT
+from tasks.util.trees import Tree
 
 
 def test_each_entry_is_named_as_seen_from_the_checkout(
@@ -27,6 +28,17 @@ def test_each_entry_is_named_as_seen_from_the_checkout(
         "rootfs/init": "executable",
         "rootfs/link": "-> /nowhere",
     }
-    assert trees.layout(top, folders=False) == found
-    assert trees.layout(top) == {**found, "rootfs/etc": "a folder", "rootfs/etc/empty": "a folder"}
-    assert trees.layout(tmp_path / "none") == {}
+    assert Tree(top, folders=False)() == found
+    assert Tree(top)() == {**found, "rootfs/etc": "a folder", "rootfs/etc/empty": "a folder"}
+    assert Tree(tmp_path / "none")() == {}
+
+
+def test_a_file_that_comes_and_goes_changes_the_stamp_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    before = Tree(tmp_path).stamps()
+    assert list(before) == [str(tmp_path), str(tmp_path / "inside")]
+    os.utime(tmp_path / "inside", (1, 1))
+    (tmp_path / "inside/new").touch()
+    (tmp_path / "inside/new").unlink()
+    after = Tree(tmp_path).stamps()
+    assert [path for path in before if before[path] != after[path]] == [str(tmp_path / "inside")]
