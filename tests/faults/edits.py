@@ -88,6 +88,8 @@ def edit(world: World, rng: random.Random) -> str:
         status, said = world.start("lock", profile=PROFILE).end()
         assert status == 0, said
         _expected(world, None)  # fills the trusted store
+        status, said = world.start("iso", f"cache={world.folder / 'trusted'}", profile=PROFILE).end()
+        assert status == 0, said
     remove_tree(output / target)
     if shared:
         remove_tree(store)
