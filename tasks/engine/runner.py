@@ -101,7 +101,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
     def process_task_result(self, node: Any, base_fail: Any) -> None:
         """Record how a task has ended.  It fails if one of its inputs has changed meanwhile."""
         if base_fail is None and (names := self.dep_manager.changed_inputs(node.task)):
-            base_fail = _changed(names, "while the task ran")
+            base_fail = _changed(names, "changed while the task ran")
         try:
             super().process_task_result(node, base_fail)
         finally:
@@ -126,7 +126,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
             self._lock.release()  # `./doit qemu` may take hours
         late = self.dep_manager.begin(task)
         self._history.begin(task, self.dep_manager.reasons.get(task.name, ()))
-        return _changed(late, "since this run began") if late else None
+        return _changed(late, "changed since this run began") if late else None
 
     def _end(self, task: Any, outcome: str) -> None:
         self._writing.discard(task.name)
@@ -260,9 +260,9 @@ class Runner(runner.Runner):  # type: ignore[misc]
                 self._record_outcome(worker, node, outcome)
 
 
-def _changed(names: Sequence[str], when: str) -> TaskFailed:
-    """Return doit's failure of a task whose inputs `names` have changed."""
-    text = f"{input_states.shortened(names)} changed {when}, so it does not count as done"
+def _changed(names: Sequence[str], what: str) -> TaskFailed:
+    """Return doit's failure of a task whose inputs `names` have changed.  what: what they did, and when."""
+    text = f"{input_states.shortened(names)} {what}, so the task is not done"
     return TaskFailed(f"{text}\n  hint: run the same command again")
 
 

@@ -176,7 +176,7 @@ def test_an_input_that_changes_while_its_task_runs_is_not_recorded_as_built(
     project: Project, change: Callable[[Path], None], name: str, count: str
 ) -> None:
     status, said = project.during("first", change, "-n", count)
-    told = f"error: first: {project.folder}/{name} changed while the task ran, so it does not count as done"
+    told = f"error: first: {project.folder}/{name} changed while the task ran, so the task is not done"
     assert said.count(f"{told}\n  hint: run the same command again\n") == said.count("error: ") == 1, said
     assert status == 1
     assert {"first", "last"} <= set(project.ran())
