@@ -26,6 +26,7 @@ from tasks.toolchain import identity
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import report_errors
+from tasks.util.trees import Tree
 
 with report_errors():
     S = variables.settings()
@@ -210,8 +211,14 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
+        # The notes in diff.txt come from kconfig/notes.toml.
         "file_dep": files(
-            SOURCE, SERIES, BASE_CONFIG, *BASE_CONFIG_LOCK, *checkout_inputs.config_files(S.profile)
+            SOURCE,
+            SERIES,
+            BASE_CONFIG,
+            *BASE_CONFIG_LOCK,
+            *checkout_inputs.config_files(S.profile),
+            CHECKOUT.kconfig / "notes.toml",
         ),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
@@ -219,13 +226,7 @@ def task_kconfig() -> Iterator[Task]:
             tools=identity.compiler(),
         ),
     }
-    # diff.txt names the profile's file, and its notes come from kconfig/notes.toml.
-    yield shared(
-        CACHE,
-        S,
-        merge,
-        also={"profile": S.paths.name, "notes": (CHECKOUT.kconfig / "notes.toml").read_bytes()},
-    )
+    yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
     if NEEDS:
         yield {
             "basename": "kconfig:needs",
@@ -274,9 +275,13 @@ def task_rootfs() -> Task:
         ],
         "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs)),
         "targets": files(ROOT, INDEX),
-        "uptodate": changed(core=S.profile.core, epoch=S.profile.source_date_epoch),
+        "uptodate": changed(
+            core=S.profile.core,
+            epoch=S.profile.source_date_epoch,
+            layout=Tree(CHECKOUT.rootfs),
+        ),
     }
-    return shared(CACHE, S, make_it, also={"links": variables.links(CHECKOUT.rootfs)})
+    return shared(CACHE, S, make_it)
 
 
 def task_users() -> Task:
@@ -340,7 +345,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         ],
         "targets": files(*(S.paths.tcz / file for file in file_names(name))),
         "uptodate": changed(
-            layout=recipe.layout(name),
+            layout=recipe.own_tree(name),
             origins=made.origin,
             epoch=S.profile.source_date_epoch,
             modules=S.profile.kernel.modules,
@@ -438,7 +443,8 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
-    mydata = variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else []
+    mydata = CHECKOUT.root / S.profile.system.mydata if S.profile.system.mydata else None
+    layout = {"layout": Tree(mydata)} if mydata else {}
     return {
         "actions": [
             *IMAGES,
@@ -446,14 +452,14 @@ def task_disk() -> Task:
             do("image.disk", "build", S.paths, S.profile),
             do("provenance.manifest", "write_disk", S.paths, S.profile),
         ],
-        "file_dep": [*image_inputs(), *files(*mydata)],
+        "file_dep": [*image_inputs(), *files(*(variables.tree(mydata) if mydata else ()))],
         "targets": files(
             *(
                 S.paths.output / f"tcbuild-{S.paths.name}.{kind}"
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
+        "uptodate": changed(**CARRIED, **layout, disk=S.profile.disk, mydata=S.profile.system.mydata),
     }
 
 

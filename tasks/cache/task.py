@@ -33,7 +33,7 @@ from tasks.toolchain import build_root
 from tasks.util import host
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file
+from tasks.util.files import Stamp, sha256_file, stamp
 from tasks.util.log import logger
 from tasks.util.process import PASSED_VARIABLES, clean_env, run
 
@@ -103,21 +103,35 @@ def shared(
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
     actions = task["actions"]
-    checks = task.get("uptodate", ())
-    modules = code.modules_of(actions, checks, task.get("meta", {}).get("before_fork", ()))
+    checks = [check for check in task.get("uptodate", ()) if isinstance(check, SavedValues)]
+    modules = code.modules_of(actions, task.get("uptodate", ()), task.get("meta", {}).get("before_fork", ()))
 
     @functools.cache
     def task_key() -> str:
-        keys = [check for check in checks if isinstance(check, SavedValues)]
-        return key(settings, name, task["file_dep"], keys, values, modules)
+        saved = {key: value for check in checks for key, value in check.values.items()}
+        return key(settings, name, task["file_dep"], saved, values, code.here().digests(modules))
+
+    def key_now() -> str:
+        # They may have changed while the task ran.
+        machine.cache_clear()
+        tools.cache_clear()
+        saved = {key: value for check in checks for key, value in check.now().items()}
+        return key(settings, name, task["file_dep"], saved, values, code.read_again().digests(modules))
 
     def run_or_restore() -> Any:
+        before = _stamps(settings.paths, task["file_dep"], checks)
         if restore(cache, settings.paths.output, name, task_key, outputs):
             return {"from_cache": True}  # for the run's record
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):
                 return result  # doit's failure
+        if cache.store() is None or cache.read_only:
+            return None
+        # An edit that was undone meanwhile leaves the key as it was, but not the stamps.
+        if before != _stamps(settings.paths, task["file_dep"], checks) or key_now() != task_key():
+            logger.warning(f"{name}: not stored in the shared cache, because an input changed meanwhile")
+            return None
         upload(cache, settings.paths.output, name, task_key, outputs)
         return None
 
@@ -127,6 +141,13 @@ def shared(
     # Reading files beforehand helps a build; a restore from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "before_fork"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
+
+
+def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) -> dict[str, Stamp | None]:
+    """Return the stamps of those `inputs` that no task writes, and of the folders of trees."""
+    folders = {path: found for check in checks for path, found in check.stamps().items()}
+    files = (path for path in inputs if not Path(path).is_relative_to(paths.output))
+    return {**folders, **{path: stamp(path) for path in files}}
 
 
 def has_one_source(profile: Profile) -> bool:
@@ -210,15 +231,14 @@ def key(
     settings: Settings,
     name: str,
     inputs: Iterable[str],
-    checks: Iterable[SavedValues],
+    values: Mapping[str, str],
     also: Mapping[str, Any],
-    modules: Iterable[str],
+    digests: Mapping[str, str],
 ) -> str:
-    """Return the cache key of task `name` with the files `inputs` and the values of `checks` and `also`.
+    """Return the cache key of task `name` with the files `inputs` and the values `values` and `also`.
 
-    modules: those of the task's code.
+    values: those of its `SavedValues`; digests: of its code.  Raises `OSError` if an input cannot be read.
     """
-    values = {key: value for check in checks for key, value in check.values.items()}
     kernel = settings.profile.kernel
     facts = {
         "format": FORMAT,
@@ -229,7 +249,7 @@ def key(
         "release": kernel.release,
         "toolchain": build_root.root_folder(Path(), kernel.toolchain).name,
         "machine": machine(),
-        "code": code.here().digests(modules),
+        "code": digests,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -38,11 +38,15 @@ def fuzz(inputs: int) -> None:
     _run(["tests/fuzz", "-rP", "--show-capture=stdout"], {"TCBUILD_FUZZ_INPUTS": str(max(1, inputs // 2))})
 
 
-def faults(count: int, seed: str) -> None:
-    """Cause `count` faults in the middle of runs.  `seed` repeats the faults of an earlier run."""
+def faults(count: int, seed: str, kind: str) -> None:
+    """Cause `count` faults in the middle of runs.  `seed` repeats the faults of an earlier run.
+
+    kind: the only kind of fault; "" for all.
+    """
     if count < 1:
         raise UserError(f"--count={count}: expected at least 1")
-    more = {"TCBUILD_FAULTS": str(count), **({"TCBUILD_SEED": seed} if seed else {})}
+    given = {"TCBUILD_SEED": seed, "TCBUILD_FAULT_KIND": kind}
+    more = {"TCBUILD_FAULTS": str(count), **{name: value for name, value in given.items() if value}}
     _run(["tests/faults", "-s"], more)
 
 

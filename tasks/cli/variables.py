@@ -80,6 +80,7 @@ FAULTS = [
         "default": "",
         "help": "repeat the faults of the run that printed this seed",
     },
+    {"name": "kind", "long": "kind", "default": "", "help": "cause only this kind of fault, as edit"},
 ]
 AS_JSON = {
     "name": "as_json",
@@ -255,14 +256,6 @@ def fetch_keys(whole: profile.Profile) -> dict[str, object]:
 def tree(folder: Path) -> list[Path]:
     """Return every file below `folder`, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def links(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Return the entries that `tree` leaves out: (path, target) of symlinks, (path, "") of folders."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_dir()]
-    return tuple(
-        (str(path.relative_to(folder)), os.readlink(path) if path.is_symlink() else "") for path in found
-    )
 
 
 def resolve(variables: dict[str, str], artifacts: Path) -> Settings:

@@ -17,6 +17,7 @@ from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.trees import Tree
 
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
@@ -156,14 +157,9 @@ def files(name: str) -> list[Path]:
     return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
-def layout(name: str) -> tuple[str, ...]:
-    """Return a line for each own file: its path, and if it is executable or what it links to."""
-    top = folder(name) / "files"
-    lines = []
-    for path in own_files(name):
-        about = f"-> {os.readlink(path)}" if path.is_symlink() else "executable" if executable(path) else ""
-        lines.append(f"{path.relative_to(top)} {about}".rstrip())
-    return tuple(lines)
+def own_tree(name: str) -> Tree:
+    """Return the folder of the own files of `name`, which tells what each is besides its content."""
+    return Tree(folder(name) / "files", folders=False)
 
 
 def executable(path: Path) -> bool:

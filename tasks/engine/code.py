@@ -175,6 +175,11 @@ def here() -> Code:
     return _code_of(ROOT)
 
 
+def read_again() -> Code:
+    """Return the code of this checkout as it is now; `here` keeps what it was at the first look."""
+    return Code(ROOT, ROOT / "artifacts" / RECORD)
+
+
 @functools.cache
 def _code_of(root: Path) -> Code:
     return Code(root, root / "artifacts" / RECORD)

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +21,13 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from tasks.engine import explain, words
 from tasks.engine.database import Backend
+from tasks.engine.input_states import InputChecker
+from tasks.engine.standard_files import discard_stdout, stdout_fault
 from tasks.engine.words import EXIT_USAGE, UsageError
 from tasks.util.errors import EXIT_FAILED, EXIT_NO_READER, UserError, from_os_error
 
 BACKEND = {**cmd_base.opt_backend, "long": "", "default": "sqlite3"}
+CHECKER = {**cmd_base.opt_check_file_uptodate, "long": ""}
 
 
 class BaseCommand(Command):  # type: ignore[misc]
@@ -84,11 +85,15 @@ class TaskCommand(BaseCommand, DoitCmdBase):  # type: ignore[misc]
     """A command that loads all tasks.  That makes neither a file nor a folder."""
 
     dep_manager: Any
-    base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, cmd_base.opt_check_file_uptodate)
+    base_options = (cmd_base.opt_depfile, BACKEND, cmd_base.opt_codec, CHECKER)
 
     def get_backends(self) -> dict[str, type[Any]]:
         """Return the only database backend."""
         return {"sqlite3": Backend}
+
+    def get_checker_cls(self, check_file_uptodate: Any) -> type[Any]:
+        """Return the only checker of inputs."""
+        return InputChecker
 
     def tasks(self) -> dict[str, Any]:
         """Return all tasks by name, with their dependencies resolved."""
@@ -217,7 +222,7 @@ def report_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
         raise SystemExit(EXIT_NO_READER) from None
     except UsageError as error:
         _fail(str(error), EXIT_USAGE)
@@ -226,31 +231,10 @@ def report_errors() -> Iterator[None]:
     except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as error:
         _fail(" ".join(str(error).split()), EXIT_USAGE)
     except OSError as error:
-        broken = None if error.filename else _stdout_fault()
+        broken = None if error.filename else stdout_fault()
         _fail(f"standard output: {broken.strerror}" if broken else str(from_os_error(error)), EXIT_FAILED)
-
-
-def _stdout_fault() -> OSError | None:
-    """Return the error of writing to stdout, None if there is none.  Such an error names no file."""
-    try:
-        print(flush=True)
-    except OSError as error:
-        _discard_stdout()
-        return error
-    return None
-
-
-def _discard_stdout() -> None:
-    """Redirect stdout to /dev/null, because the interpreter flushes its buffer when it ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
 
 
 def _fail(text: str, code: int) -> NoReturn:
     print(f"error: {text}", file=sys.stderr)
     raise SystemExit(code)
-
-
-def closed_stdout() -> str:
-    """Return an error message if stdout is closed, else ""."""
-    return f"standard output: {os.strerror(errno.EBADF)}" if sys.stdout is None else ""

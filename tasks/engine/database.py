@@ -21,7 +21,9 @@ from doit.dependency import DatabaseException, SqliteDB
 
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.files import Stamp
 from tasks.util.log import logger
+from tasks.util.trees import Tree
 
 MISSING = "nothing"
 # The format of the records, in SQLite's user_version.  1 has no path of the checkout.
@@ -143,10 +145,35 @@ class SavedValues:
 
     Unlike doit's `config_changed` it keeps the values themselves, not their hash, so that
     the key that changed can be named.
+    A function counts with the value it returns.  It is called when tasks are loaded, and again at
+    the end of the task: the value may have changed meanwhile.  If it returns a mapping, each of
+    its keys is one of the values.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = flatten(values)
+        self._given = values
+        self.values = self.now()
+
+    def now(self) -> dict[str, str]:
+        """Return the values with those that the functions return now."""
+        found: dict[str, Any] = {}
+        for name, value in self._given.items():
+            made = value() if callable(value) else value
+            if callable(value) and isinstance(made, Mapping):
+                found |= {f"{name}.{key}": inner for key, inner in made.items()}
+            else:
+                found[name] = made
+        return flatten(found)
+
+    def stamps(self) -> dict[str, Stamp | None]:
+        """Return the stamps of all folders of the trees among the values."""
+        trees = (value for value in self._given.values() if isinstance(value, Tree))
+        return {path: found for tree in trees for path, found in tree.stamps().items()}
+
+    def changed(self) -> list[str]:
+        """Return which values have changed since the tasks were loaded; of mappings, the keys in them."""
+        keys = (key for key, _ in self.values.items() ^ self.now().items())
+        return sorted({key.partition(".")[2] or key for key in keys})
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Return whether the values are those of the last success of `task`."""

@@ -88,7 +88,13 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
     for check, _, _ in status.reasons.get("uptodate_false", []):
         if isinstance(check, SavedValues):
             changes = check.differences(manager.get_values(task.name))
-            texts = [f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+            listed = [*status.reasons.get("added_file_dep", []), *status.reasons.get("removed_file_dep", [])]
+            told = {CHECKOUT.name_of(Path(path)) for path in listed}
+            texts = [
+                f"{key}: {_short(old)} -> {_short(new)}"
+                for key, (old, new) in changes.items()
+                if key.partition(".")[2] not in told
+            ]
             found += [Reason(Kind.VALUE, text=text) for text in texts]
         elif isinstance(check, UnchangedCode):
             inputs = {CHECKOUT.name_of(Path(path)) for path in task.file_dep}  # doit itself reports these
@@ -106,8 +112,11 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
         "added_file_dep": Kind.NEW_INPUT,
         "removed_file_dep": Kind.FORMER_INPUT,
     }
+    added = status.reasons.get("added_file_dep", [])
     for reason, kind in kinds.items():
-        found += _of_files(kind, status.reasons.get(reason, []))
+        paths = status.reasons.get(reason, [])
+        # doit calls a new input also changed, because it has no record.
+        found += _of_files(kind, (path for path in paths if kind != Kind.CHANGED or path not in added))
     return found
 
 

@@ -12,8 +12,9 @@ from doit.doit_cmd import DoitMain
 from doit.plugin import PluginDict
 
 from tasks.engine import code, command
-from tasks.engine.command import closed_stdout, report_errors
+from tasks.engine.command import report_errors
 from tasks.engine.run import Run
+from tasks.engine.standard_files import closed_stdout, open_standard_files
 from tasks.engine.words import HELP, UsageError
 from tasks.util.errors import EXIT_FAILED, install_signal_handlers
 
@@ -59,6 +60,7 @@ class Main(DoitMain):  # type: ignore[misc]
 
     def run(self, all_args: Sequence[str]) -> Any:
         """Run the words of the command line.  Returns an exit code, or raises `SystemExit` with one."""
+        open_standard_files()
         install_signal_handlers()
         if fault := closed_stdout():
             print(f"error: {fault}", file=sys.stderr)

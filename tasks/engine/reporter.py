@@ -17,6 +17,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     """Prints which task runs and how long it took, but nothing of tasks that are up to date."""
 
     desc = "tcbuild: one line a task, times, errors without tracebacks"
+    interrupted = False
+    """Whether the run ends before it is through; the runner sets it."""
 
     def __init__(self, outstream: Any, options: Any) -> None:
         super().__init__(outstream, options)
@@ -64,5 +66,5 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         """Print errors of the run itself, or that there was nothing to do."""
         for message in self.runtime_errors:
             self.write(f"error: {message}\n")
-        if not self._ran and not self.failures and not self.runtime_errors:
+        if not (self._ran or self.failures or self.runtime_errors or self.interrupted):
             self.write("everything is up to date\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -34,7 +34,9 @@ class RunLock:
         except BlockingIOError:
             handle.seek(0)
             other = handle.read().strip()
-            print(f"waiting for another run here{f' (process {other})' if other else ''}", file=sys.stderr)
+            text = f"waiting for another run here{f' (process {other})' if other else ''}\n"
+            with suppress(OSError):
+                os.write(2, text.encode())  # because doit's JSON reporter keeps what goes to sys.stderr
             fcntl.flock(handle, fcntl.LOCK_EX)
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")

@@ -13,12 +13,14 @@ from __future__ import annotations
 import selectors
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit import runner
+from doit.exceptions import TaskFailed
 
-from tasks.engine import run_history
+from tasks.engine import input_states, run_history
 from tasks.engine.dependencies import Dependencies
 from tasks.engine.run_history import Recorder
 from tasks.engine.run_lock import RunLock
@@ -71,6 +73,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
             while self._step():
                 pass
         except BaseException:
+            self.reporter.interrupted = True
             self._end_workers()
             raise
         finally:
@@ -91,13 +94,14 @@ class Runner(runner.Runner):  # type: ignore[misc]
         """Run a task in this process.  Returns doit's failure or None."""
         if task.teardown:
             self.teardown_list.append(task)
+        failure = self._begin(task) if task.actions else None  # it may wait for another run
         self.reporter.execute_task(task)
-        if task.actions:
-            self._begin(task)  # it may wait for another run
-        return task.execute(self.stream)
+        return failure or task.execute(self.stream)
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
-        """Record how a task has ended."""
+        """Record how a task has ended.  It fails if one of its inputs has changed meanwhile."""
+        if base_fail is None and (names := self.dep_manager.changed_inputs(node.task)):
+            base_fail = _changed(names, "changed while the task ran")
         try:
             super().process_task_result(node, base_fail)
         finally:
@@ -108,19 +112,21 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self._end(node.task, run_history.FAILED)
         super()._handle_task_error(node, base_fail)
 
-    def _begin(self, task: Any) -> None:
+    def _begin(self, task: Any) -> TaskFailed | None:
         """Remove the record of a task's last success, because the task writes its targets again.
 
         Otherwise a killed task would look done once its inputs are as they were before.
         A task with targets waits for other runs in this output folder.
+        Returns a failure if an input has changed since dodo.py was loaded, which has read it.
         """
         if task.targets:
             self._lock.hold()
             self._writing.add(task.name)
         elif not self._writing:
             self._lock.release()  # `./doit qemu` may take hours
-        self.dep_manager.remove_success(task)
+        late = self.dep_manager.begin(task)
         self._history.begin(task, self.dep_manager.reasons.get(task.name, ()))
+        return _changed(late, "changed since this run began") if late else None
 
     def _end(self, task: Any, outcome: str) -> None:
         self._writing.discard(task.name)
@@ -182,8 +188,12 @@ class Runner(runner.Runner):  # type: ignore[misc]
             # The task with the longest chain of waiting tasks is first: the kernel before extensions.
             node = max(self._ready, key=lambda node: chain_length(node, self._chain_lengths))
             self._ready.remove(node)
-            self._begin(node.task)
+            failure = self._begin(node.task)
             getattr(self.reporter, "begin", self.reporter.execute_task)(node.task)
+            if failure:
+                self.process_task_result(node, failure)
+                self._ended.append(node)
+                continue
             # Data that many tasks read is read once here, so that each fork has it.
             for function, arguments in (node.task.meta or {}).get("before_fork", ()):
                 function(*arguments)
@@ -248,6 +258,12 @@ class Runner(runner.Runner):  # type: ignore[misc]
                 self._show_output(worker)
             else:
                 self._record_outcome(worker, node, outcome)
+
+
+def _changed(names: Sequence[str], what: str) -> TaskFailed:
+    """Return doit's failure of a task whose inputs `names` have changed.  what: what they did, and when."""
+    text = f"{input_states.shortened(names)} {what}, so the task is not done"
+    return TaskFailed(f"{text}\n  hint: run the same command again")
 
 
 def chain_length(node: Any, known: dict[str, int]) -> int:

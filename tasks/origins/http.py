@@ -31,7 +31,7 @@ from tasks.origins.http_session import RedirectRefused, Session
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import sha256_file, write_atomic
 from tasks.util.log import logger
-from tasks.util.progress import Progress
+from tasks.util.progress import Progress, announce
 
 # Seconds to wait between rounds over the mirrors, growing.
 DELAYS = (1.0, 3.0, 9.0)
@@ -461,7 +461,7 @@ def _folder_lock(folder: Path, label: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info(f"{label}: waiting for another tcbuild to download it")
+            announce(f"{label}: waiting for another tcbuild to download it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -18,10 +18,33 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 CHUNK = 1 << 20
 TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_]{8}\.(part|old)")
 TEMPORARY_IN_TEXT = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
+
+
+class Stamp(NamedTuple):
+    """What tells without reading a file that it was not written to: size in bytes, times in nanoseconds."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp in the result of stat(2)."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def stamp(path: str | Path) -> Stamp | None:
+    """Return the stamp of a file or folder; None if there is none."""
+    try:
+        return Stamp.of(os.stat(path))
+    except OSError:
+        return None
 
 
 def is_temporary(name: str) -> bool:

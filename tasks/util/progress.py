@@ -20,6 +20,13 @@ note: Callable[[str], None] | None = None
 """Receives progress while the output of a task is kept until its end (tasks.engine.worker)."""
 
 
+def announce(text: str) -> None:
+    """Log `text`.  If the output of the task is kept until its end, `text` is its progress until then."""
+    logger.info(text)
+    if note:
+        note(text)
+
+
 class Progress:
     """Counts `unit`s of work under a label; use it as a context manager.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.util.errors import UserError
+from tasks.util.files import Stamp, stamp
 
 T = TypeVar("T")
 
@@ -33,8 +34,13 @@ KIND = "kind"
 NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
 
 
+read_stamps: dict[str, Stamp | None] = {}
+"""Path -> stamp at the first reading, of every TOML file that this process has read."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's content.  Raises `UserError` if it is absent or not TOML."""
+    read_stamps.setdefault(str(path), stamp(path))
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

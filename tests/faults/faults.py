@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from tasks.util.files import remove_tree
 from tests.faults.code import edited_code
 from tests.faults.world import Run, World
+from tests.support.stopped import descendants
 
 STAGES = ("fetch", "linux", "kconfig", "kernel", "tcz:", "core", "iso")
 TOOLS = {
@@ -88,19 +88,6 @@ def in_the_middle(
         finally:
             if run.process.poll() is None:
                 run.end()
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that `pid` has started, and theirs."""
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            parents.setdefault(parent, []).append(int(stat.parent.name))
-    found = [pid]
-    for one in found:
-        found += parents.get(one, [])
-    return found[1:]
 
 
 def kill_all(world: World, rng: random.Random) -> str:

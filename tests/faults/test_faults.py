@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """At random moments something goes wrong; one plain `./doit iso` afterwards gives the same ISO.
 
-$TCBUILD_FAULTS says how many (20), $TCBUILD_SEED which; `./doit faults` sets both.
+$TCBUILD_FAULTS says how many (20), $TCBUILD_SEED which, $TCBUILD_FAULT_KIND of which kind;
+`./doit faults` sets them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks.util.files import is_temporary, sha256_file
+from tests.faults.edits import edit
 from tests.faults.faults import FAULTS, NEED_MOUNT, can_mount
 from tests.faults.world import World
 from tests.support.built import built
@@ -23,7 +25,8 @@ from tests.support.mirror import Mirror
 
 COUNT = int(os.environ.get("TCBUILD_FAULTS", "20"))
 SEED = os.environ.get("TCBUILD_SEED") or str(random.SystemRandom().randrange(1 << 32))
-DISK_MIB = 2048
+KIND = os.environ.get("TCBUILD_FAULT_KIND", "")
+DISK_MIB = 3072
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,10 @@ def world(mounted: tuple[Path, bool]) -> Iterator[World]:
 
 def test_one_plain_run_makes_everything_good(world: World, mounted: tuple[Path, bool]) -> None:
     print(f"seed {SEED}")
-    kinds = (*FAULTS, *(NEED_MOUNT if mounted[1] else ()))
+    kinds = [
+        kind for kind in (*FAULTS, edit, *(NEED_MOUNT if mounted[1] else ())) if KIND in ("", kind.__name__)
+    ]
+    assert kinds, f"there is no kind {KIND}"
     rounds = random.Random(f"{SEED} order")
     order = [kind for _ in range(COUNT // len(kinds) + 1) for kind in rounds.sample(kinds, len(kinds))]
     survived: Counter[str] = Counter()

@@ -40,7 +40,7 @@ fragments = ["small"]
 localversion = "-small"
 
 [core]
-archives = [{{ kind = "http", path = "rootfs64.gz" }}]
+{core}
 
 [boot]
 bootcodes = ["cde"]
@@ -56,6 +56,7 @@ name = "own"
 name = "inside"
 place = "initrd"
 """
+ARCHIVE = 'archives = [{ kind = "http", path = "rootfs64.gz" }]'
 CONFIG = """CONFIG_64BIT=y
 CONFIG_MODULES=y
 CONFIG_BLK_DEV_INITRD=y
@@ -141,6 +142,7 @@ class World:
 
     def __init__(self, folder: Path, image: Settings, mirror: Mirror) -> None:
         self.mirror = mirror
+        self.folder = folder
         self.checkout = copy_checkout(folder / "checkout")
         self.cache = folder / "cache"
         self.cache.mkdir()
@@ -148,15 +150,19 @@ class World:
         (self.cache / "ccache").symlink_to(cache_folder() / "ccache")
         self.output = self.checkout / "artifacts" / "small"
         self.iso = self.output / "tcbuild-small.iso"
-        self._write_profile()
+        self._write_profiles(image)
         self._offer(folder, image)
         for words in ("lock", "iso"):
             status, said = self.start(words).end()
             assert status == 0, said
         self.reference = sha256_file(self.iso)
 
-    def _write_profile(self) -> None:
-        (self.checkout / "profiles/small.toml").write_text(PROFILE.format(mirror=self.mirror.url))
+    def _write_profiles(self, image: Settings) -> None:
+        """Write profile `small`, and `rooted`, whose root is made of packages and rootfs/."""
+        packages = ", ".join(f'"{name}"' for name in image.profile.core.packages)
+        for name, core in {"small": ARCHIVE, "rooted": f"rootfs = true\npackages = [{packages}]"}.items():
+            text = PROFILE.format(mirror=self.mirror.url, core=core)
+            (self.checkout / f"profiles/{name}.toml").write_text(text)
         (self.checkout / "kconfig/small-base.config").write_text(CONFIG)
         (self.checkout / "kconfig/small.config").write_text(FRAGMENT)
         for name in ("own", "inside"):
@@ -177,14 +183,11 @@ class World:
             self.mirror.pages[path] = Page(content)
             self.mirror.pages[f"{path}.md5.txt"] = Page(md5_text(Path(path).name, content))
 
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "tasks.cli.main", *words, "profile=small"]
-
-    def start(self, *words: str, before: tuple[str, ...] = ()) -> Run:
+    def start(self, *words: str, before: tuple[str, ...] = (), profile: str = "small") -> Run:
         """Start a `./doit` command; `before`: a command that starts it."""
         env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}
         process = subprocess.Popen(
-            [*before, *self.command(*words)],
+            [*before, sys.executable, "-m", "tasks.cli.main", *words, f"profile={profile}"],
             cwd=self.checkout,
             env=env,
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (top / "requirements.lock").write_text(locked("doit", "1") + locked("pytest", "1"))
     monkeypatch.setattr(CHECKOUT, "root", top)
     monkeypatch.setattr(code, "ROOT", top)
-    monkeypatch.setattr(task, "tools", lambda: TOOLS)
+    monkeypatch.setattr(task, "tools", functools.cache(lambda: TOOLS))
     monkeypatch.setattr(code, "STARTED", sys.maxsize)  # edits in this process are no edits during a run
     code._code_of.cache_clear()
     task.machine.cache_clear()

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from tasks.util.files import sha256_file
 from tests.support import oci
 from tests.support.built import Outcome, built, copy_checkout, doit
 from tests.support.settings import both
+from tests.support.stopped import has_started, stopped
 
 FOREIGN = {
     "TZ": "Pacific/Auckland",
@@ -324,6 +325,70 @@ def test_a_user_that_the_base_lacks_is_missed_before_the_kernel(
     assert done.ran == ["users"]
     assert "user anna is not in the base" in done.output
     assert run("iso").ran == []
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "program", "names"),
+    [
+        ("rootfs", "rootfs64.gz", "dpkg-deb", ["rootfs/files/etc/motd", "rootfs/files/etc/new"]),
+        (
+            "tcz:attr",
+            "tcz/attr.tcz",
+            "mksquashfs",
+            ["extensions/attr/recipe.toml", "extensions/attr/files/new"],
+        ),
+        ("kconfig", "kconfig/diff.txt", "make", ["kconfig/qemu.config"]),
+        ("iso", "tcbuild-apt.iso", "xorriso", ["tasks/image/boot/isolinux.cfg"]),
+    ],
+    ids=["root", "recipe", "fragment", "boot-menu"],
+)
+def test_an_input_that_is_edited_while_a_program_reads_it_is_built_by_the_next_run(
+    clone: Path, run: Callable[..., Outcome], task: str, target: str, program: str, names: list[str]
+) -> None:
+    assert run("iso").ran == []
+    path = clone / "artifacts/apt" / target
+    before = sha256_file(path)
+    process = start_without(clone, path, task)
+    while not has_started(process, program):  # it was over too soon to be seen
+        assert process.wait() == 0
+        process = start_without(clone, path, task)
+    with ExitStack() as stack:
+        with stopped(process):
+            for name in names:
+                stack.enter_context(appended(clone / name, "# another\n"))
+        said, _ = process.communicate(timeout=600)
+        told = f"error: {task}: {', '.join(sorted(names))} changed while the task ran"
+        assert (process.returncode, said.count(told), said.count("error: ")) == (1, 1, 1), said
+        assert run(task).ran == [task], "nothing of it is recorded"
+        assert (sha256_file(path) == before) == (task == "kconfig"), "a comment changes no configuration"
+        assert run(task).ran == []
+    assert run(task).ran == [task]
+    assert sha256_file(path) == before
+    assert run("iso").ran == []
+
+
+def start_without(clone: Path, target: Path, task: str) -> subprocess.Popen[str]:
+    """Remove a target, and start the task that makes it."""
+    target.unlink()
+    return subprocess.Popen(
+        ["./doit", task, "profile=apt"],
+        cwd=clone,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def appended(path: Path, text: str) -> Iterator[None]:
+    """Append to a file, or make it, for a while."""
+    old = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((old or b"") + text.encode())
+    try:
+        yield
+    finally:
+        path.unlink() if old is None else path.write_bytes(old)
 
 
 def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(

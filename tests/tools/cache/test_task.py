@@ -21,6 +21,7 @@ import pytest
 import requests
 
 from tasks import bootstrap
+from tasks.engine import run_history
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.files import sha256_file
 from tasks.util.process import require_tool
@@ -187,6 +188,8 @@ def test_one_builds_and_all_others_take(place: Place, tmp_path: Path) -> None:
     done = place.doit(second)
     assert (done.status, done.output.count("really")) == (0, 0), done.output
     assert done.output.count("from the shared cache") == 2
+    records, faults = run_history.load(second)
+    assert ([task.outcome for task in records[-1].tasks], faults) == (["from cache", "from cache"], [])
     assert [sha256_file(second / path) for path in made] == [sha256_file(first / path) for path in made]
     assert place.doit(second).ran == []
 

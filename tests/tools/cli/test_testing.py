@@ -29,4 +29,4 @@ def test_less_than_one_is_refused() -> None:
     with pytest.raises(UserError, match="--inputs=0: expected at least 1"):
         testing.fuzz(0)
     with pytest.raises(UserError, match="--count=0: expected at least 1"):
-        testing.faults(0, "")
+        testing.faults(0, "", "")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from tasks.cache.task import SharedCache, shared
 from tasks.config.settings import Settings
 from tasks.engine import explain
 from tasks.engine.task import Task, action, changed
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.trees import Tree
 from tests.support.cacheentries import make_checkout, settings_of
 from tests.support.settings import with_values
 
@@ -41,10 +44,14 @@ class Bench:
 
     settings: Settings
     runs: int = 0
+    meanwhile: Callable[[], object] = lambda: None
+    """What somebody does once the task has read its inputs."""
+    layout: Callable[[], object] = dict
 
     def work(self) -> None:
         self.runs += 1
         text = self.input.read_text()
+        self.meanwhile()
         if text == "bad":
             raise UserError("it is bad", "make it good")
         self.made.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +62,11 @@ class Bench:
         return self.settings.paths.output / "kconfig/config"
 
     @property
+    def fragment(self) -> Path:
+        """An input in the checkout."""
+        return CHECKOUT.root / "kconfig/a.config"
+
+    @property
     def made(self) -> Path:
         return self.settings.paths.output / "tcz/attr.tcz"
 
@@ -62,13 +74,15 @@ class Bench:
         return SharedCache(self.settings.network.shared_cache, self.settings.network.offline)
 
     def plain(self) -> Task:
+        work = action(self.work)
+        work.modules = ("tasks.one",)  # type: ignore[attr-defined]
         return {
             "basename": "tcz",
             "name": "attr",
-            "actions": [(action(self.work), [])],
-            "file_dep": [str(self.input)],
+            "actions": [(work, [])],
+            "file_dep": [str(self.input), str(self.fragment)],
             "targets": [str(self.made)],
-            "uptodate": changed(epoch=1),
+            "uptodate": changed(epoch=1, layout=self.layout),
         }
 
     def task(self, cache: SharedCache | None = None) -> Task:
@@ -300,3 +314,45 @@ def test_explain_asks_only_where_the_inputs_are_there(bench: Bench) -> None:
     assert explain.in_shared_cache(task)
     assert not explain.in_shared_cache(Doits([*task.file_dep, "/no/such/file"], task.actions))
     assert not explain.in_shared_cache(Doits([], [Action(lambda: None)]))
+
+
+def edit_and_undo(bench: Bench) -> None:
+    text = bench.fragment.read_text()
+    bench.fragment.write_text("in between")
+    bench.fragment.write_text(text)
+
+
+def new_file_and_gone(bench: Bench) -> None:
+    (CHECKOUT.root / "rootfs/new").touch()
+    (CHECKOUT.root / "rootfs/new").unlink()
+
+
+def new_package(bench: Bench) -> None:
+    cache_task.tools = functools.cache(lambda: {"gcc": "5"})  # the fixture puts it back
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench: bench.input.write_text("other"),
+        lambda bench: bench.fragment.write_text("other"),
+        lambda bench: bench.fragment.unlink(),
+        edit_and_undo,
+        lambda bench: (CHECKOUT.root / "rootfs/new").write_text("new"),
+        new_file_and_gone,
+        lambda bench: (CHECKOUT.root / "rootfs/link").symlink_to("new"),
+        lambda bench: (CHECKOUT.root / "tasks/one.py").write_text("other = 1"),
+        new_package,
+    ],
+    ids=["made", "input", "gone", "undone", "new-file", "new-file-and-gone", "new-link", "code", "tools"],
+)
+def test_what_was_built_while_an_input_changed_is_not_shared(
+    bench: Bench, tmp_path: Path, change: Callable[[Bench], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (CHECKOUT.root / "rootfs").mkdir()
+    bench.layout = Tree(CHECKOUT.root / "rootfs")
+    bench.meanwhile = lambda: change(bench)
+    assert bench.run() is None
+    said = "warning: tcz:attr: not stored in the shared cache, because an input changed meanwhile\n"
+    assert capsys.readouterr().out == said
+    assert not (tmp_path / "store").exists()

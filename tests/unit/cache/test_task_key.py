@@ -46,9 +46,9 @@ def key(settings: Settings, top: Path, **more: Any) -> str:
         settings,
         more.pop("name", "kernel"),
         inputs,
-        [SavedValues(values)],
+        SavedValues(values).values,
         more.pop("also", {}),
-        ["tasks.one"],
+        code.here().digests(["tasks.one"]),
     )
 
 

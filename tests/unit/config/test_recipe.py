@@ -66,7 +66,7 @@ def test_a_recipe_with_an_unknown_key_is_refused(extensions: Path) -> None:
         recipe.load("c")
 
 
-def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:
+def test_files_of_a_recipe_and_what_they_are(extensions: Path) -> None:
     """A link that leads nowhere in the checkout is no file anybody could read."""
     top = extensions / "c" / "files"
     own = top / "usr" / "local" / "bin" / "tool"
@@ -74,9 +74,10 @@ def test_files_of_a_recipe_and_their_layout(extensions: Path) -> None:
     own.touch(0o644)
     (top / "link").symlink_to("/etc/no-such-file")
     assert recipe.files("c") == [extensions / "c" / "recipe.toml", own]
-    assert recipe.layout("c") == ("link -> /etc/no-such-file", "usr/local/bin/tool")
+    link = {str(top / "link"): "-> /etc/no-such-file"}
+    assert recipe.own_tree("c")() == {**link, str(own): "a file"}
     own.chmod(0o744)
-    assert recipe.layout("c") == ("link -> /etc/no-such-file", "usr/local/bin/tool executable")
+    assert recipe.own_tree("c")() == {**link, str(own): "executable"}
 
 
 @pytest.mark.parametrize("symbol", ["CONFIG_OVERLAY_FS", "overlay fs", "", "A=y"])

@@ -341,3 +341,40 @@ def test_sigterm_is_as_ctrl_c(tmp_path: Path, marker: str) -> None:
     assert process.returncode == 130
     assert parts(tmp_path) == []
     soon(lambda: not processes(marker))
+
+
+@pytest.mark.parametrize("words", ["-n 4", "-n 1", "-v 0", "-r zero", "-r json"])
+def test_a_run_that_waits_for_another_says_so_at_once(tmp_path: Path, marker: str, words: str) -> None:
+    project, first = cut_project(tmp_path, marker)
+    (tmp_path / "quick").unlink()  # something to do for the second
+    second = project.start(*words.split(), "last")
+    assert second.stdout is not None
+    assert second.stdout.readline() == f"waiting for another run here (process {first.pid})\n"
+    assert (first.poll(), second.poll()) == (None, None)
+    said = interrupt(second)
+    assert "everything is up to date" not in said, "it has not looked at all tasks"
+    interrupt(first)
+
+
+def test_on_a_terminal_a_run_that_waits_for_another_says_so(tmp_path: Path, marker: str) -> None:
+    project, first = cut_project(tmp_path, marker)
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "CI"}
+    second = subprocess.Popen(
+        [sys.executable, "-B", "-m", "tasks.engine.main", "last"],
+        cwd=project.folder,
+        env={**env, "PYTHONPATH": str(CHECKOUT.root)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"\n" not in said:
+        said += os.read(ours, 4096)
+    assert said == f"waiting for another run here (process {first.pid})\r\n".encode()
+    os.killpg(second.pid, signal.SIGINT)
+    second.wait(60)
+    os.close(ours)
+    interrupt(first)
