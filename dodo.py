@@ -64,6 +64,8 @@ ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
+# What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
+KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.source.tree() else SOURCE
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256", "initramfs.formats"))
@@ -153,7 +155,7 @@ def task_linux() -> Task:
             do("kernel.source_tree", "prepare", S),
         ],
         "file_dep": files(S.paths.used_lock, *inputs.patch_files(S.profile)),
-        "targets": files(SOURCE, SERIES),
+        "targets": files(*dict.fromkeys((SOURCE, SERIES, KCONFIG_READS))),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
             (edited_tree.is_current, [S.paths, S.profile]),
@@ -167,7 +169,7 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *inputs.base_config_files(S.profile)),
+        "file_dep": files(KCONFIG_READS, SERIES, *inputs.base_config_files(S.profile)),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
@@ -178,7 +180,7 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig",
         "doc": "merge the fragments into the base config, and check that every line took effect",
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        "file_dep": files(SOURCE, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
+        "file_dep": files(KCONFIG_READS, SERIES, BASE_CONFIG, *inputs.config_files(S.profile)),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
             kernel=S.profile.kernel,

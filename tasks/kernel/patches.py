@@ -9,6 +9,7 @@ old mtimes, and `make` would keep stale objects.)
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tasks.config.profile import Profile
@@ -21,6 +22,9 @@ from tasks.util.process import run
 
 APPLIED = ".tcbuild/applied"
 """In the tree: the folder of the applied patches, `NNNN-NAME`, in their order."""
+
+# A line of a patch that names a file, without the first folder, as `patch -p1` reads it.
+FILE_LINE = re.compile(r"^(?:---|\+\+\+) [^/\s]+/([^\t\n]+)", re.MULTILINE)
 
 
 def series(profile: Profile) -> list[Path]:
@@ -84,6 +88,12 @@ def sync(tree: Path, wanted: list[Path], log: Path) -> None:
             raise _does_not_apply(tree, wanted_patch)
         write_atomic(folder / f"{number:04}-{wanted_patch.name}", wanted_patch.read_bytes())
     write_if_changed(tree / ".tcbuild/series", listing(wanted))
+
+
+def touched_files(tree: Path) -> set[str]:
+    """Return the paths of the files that the patches applied to `tree` change."""
+    applied = (tree / APPLIED).glob("*")
+    return {path for patch in applied for path in FILE_LINE.findall(patch.read_text(errors="replace"))}
 
 
 def listing(wanted: list[Path]) -> str:
