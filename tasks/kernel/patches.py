@@ -180,6 +180,12 @@ def _revert(tree: Path, patch: Path, log: Path) -> None:
         )
 
 
+def outcome(tree: Path) -> str:
+    """Return what became of each patch of the series, a line for each: `NAME: applied`, or why it is left out."""
+    path = tree / OUTCOME
+    return path.read_text() if path.is_file() else ""
+
+
 def touched_files(tree: Path) -> set[str]:
     """Return the paths of the files on which the patches of `tree` depend: applied ones, or in its source."""
     known = [path for path in (tree / APPLIED).glob("*") if path.suffix != OTHER_RELEASE]
