@@ -181,7 +181,7 @@ def _revert(tree: Path, patch: Path, log: Path) -> None:
 
 
 def outcome(tree: Path) -> str:
-    """Return what became of each patch of the series, a line for each: `NAME: applied`, or why it is left out."""
+    """Return what became of each patch of the series: a line `NAME: applied`, or why it is left out."""
     path = tree / OUTCOME
     return path.read_text() if path.is_file() else ""
 
