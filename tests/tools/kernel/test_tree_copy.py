@@ -43,10 +43,9 @@ def test_what_was_built_in_the_tree_is_not_copied_and_make_takes_the_copy(
     (tree / "firmware").mkdir()
     (tree / "firmware/my.bin").write_bytes(b"mine")
     clean = files(tree)
-    subprocess.run(["make", "-s", "-C", tree / "scripts/basic", "CC=gcc", "fixdep"], check=True)
+    (tree / "scripts/basic/fixdep").write_bytes(b"as make makes it before all else")
     (tree / ".config").write_text("CONFIG_64BIT=y\n")
     built = files(tree) - clean
-    assert "scripts/basic/fixdep" in built
     settings = of_tree(make_settings(), tree)
     source_tree.prepare(settings)
     assert files(settings.paths.linux) == clean
