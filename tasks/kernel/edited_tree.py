@@ -157,7 +157,7 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
 
 def unusable(tree: Path, why: str, hint: str = "", detail: str = "") -> UserError:
     """Return the error for a tree of the user's that cannot be used."""
-    return UserError(f"the kernel tree {tree} cannot be used: {why}", hint, detail)
+    return UserError(f"the kernel tree {os.path.normpath(tree)} cannot be used: {why}", hint, detail)
 
 
 def state_digest(state: Mapping[str, str]) -> str:
