@@ -50,13 +50,15 @@ class Summary:
 
     state: a digest of the times and sizes of the original's files, "" if they are to be looked at
     again; digest: of the copied files' content; size: theirs in bytes; products: further files of
-    the original that `make mrproper` removed from the copy.
+    the original that `make mrproper` removed from the copy; configuration: the files that the
+    configuration reads.
     """
 
     state: str = ""
     digest: str = ""
     size: int = 0
     products: list[str] = field(default_factory=list)
+    configuration: list[str] = field(default_factory=list)
 
 
 @functools.cache
@@ -169,7 +171,5 @@ def state_digest(state: Mapping[str, str]) -> str:
 
 def content_digest(content: Mapping[str, str]) -> str:
     """Return the sha256 of a line `PATH NUL TEXT` for each path, in the order of the paths."""
-    digest = hashlib.sha256()
-    for path in sorted(content):
-        digest.update(f"{path}\0{content[path]}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    lines = "".join(f"{path}\0{content[path]}\n" for path in sorted(content))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from tasks.config.kernel_source import STAMP
@@ -29,17 +30,19 @@ from tasks.kernel.edited_tree import (
     unusable,
 )
 from tasks.util.errors import ToolMissing, UserError
-from tasks.util.files import atomic_dir, remove_tree, write_atomic
+from tasks.util.files import atomic_dir, remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import run
 
 FILES = ".tcbuild/files"
 """In the copy, JSON: path -> [state of the original (`edited_tree.scan`), content]."""
-UNKNOWN = ""
+PENDING = ".tcbuild/pending"
+"""In the copy, JSON: the files that a run is copying; a killed run leaves it."""
 # Kconfig language (Kernel documentation, kbuild/kconfig-language.rst and kconfig-macro-language.rst).
 NAMED_BY_KCONFIG = re.compile(r'^\s*[or]*source\s+"?([^"\s]+)|\$\(srctree\)/([^\s"\'),;]+)', re.MULTILINE)
 
 Record = dict[str, tuple[str, str]]
+UNKNOWN = ("", "")
 
 
 def sync(paths: Paths, origin: Path) -> None:
@@ -85,18 +88,22 @@ def _update(
     edited = {path for path in looked_at if path not in new and record[path][1] != _content(origin, path)[0]}
     changed = gone | new | edited
     head = (tree / STAMP).read_text().partition("\n")[0]
+    known, read = edited_tree.summary(tree), None
     if changed:
         # Unknown until they are copied: this run may be killed, and the edit undone later.
-        write_atomic(tree / STAMP, f"{head}\n{UNKNOWN}\n")
-        _write_record(tree, record | dict.fromkeys(changed, (UNKNOWN, UNKNOWN)), Summary())
+        write_atomic(tree / PENDING, json.dumps(sorted(changed)))
+        edited_tree.write_summary(tree, replace(known, state="", digest=""))
+        write_atomic(tree / STAMP, f"{head}\n\n")
         if changed & patches.touched_files(tree):
             patches.sync(tree, [], paths.logs / "patches.log")
     for path in gone:
         _remove(tree, path)
-    record = {path: (state, record.get(path, ("", UNKNOWN))[1]) for path, state in now.items()}
+    record = {path: (state, record.get(path, UNKNOWN)[1]) for path, state in now.items()}
     for path in new | edited:
         record[path] = (now[path], _copy(origin, tree, path))
-    digest = _finish(paths, origin, tree, record, new, products)
+    if not new and changed.isdisjoint(known.configuration):
+        read = known.configuration
+    digest = _finish(paths, origin, tree, record, new, products, read)
     if changed:
         write_atomic(tree / STAMP, f"{head}\n{digest}\n")
         logger.info(f"linux: took over {len(changed)} changed file(s) of {origin}")
@@ -109,10 +116,12 @@ def _finish(
     record: Record,
     new: Collection[str],
     products: Iterable[str] = (),
+    read: list[str] | None = None,
 ) -> str:
     """Remove products from the copy, and record what it holds; return the digest of its content.
 
-    new: the files that were not there before; products: those known from before.
+    new: the files that were not there before; products: those known from before; read: the files that
+    the configuration reads, None if they are to be found.
     """
     if new and is_built_in_place(origin):
         _make_mrproper(paths, origin, copy)
@@ -122,13 +131,16 @@ def _finish(
         products = {*products, *found}
         logger.info(f"linux: {origin} was built in place; its products are not copied")
     contents = {path: known for path, (_, known) in record.items()}
-    digest = content_digest(contents)
-    size = sum(
-        (copy / path).lstat().st_size for path, known in contents.items() if not known.startswith("->")
-    )
+    if read is None:
+        read = _read_by_configuration(copy, contents)
+    size = sum(int(known.split(" ")[1]) for known in contents.values() if not known.startswith("->"))
     state = state_digest({path: known for path, (known, _) in record.items()})
-    write_atomic(copy / CONFIGURATION, _configuration(copy, contents) + "\n")
-    _write_record(copy, record, Summary(state, digest, size, sorted(products)))
+    digest = content_digest(contents)
+    stamp = content_digest({path: contents[path] for path in read})
+    write_if_changed(copy / CONFIGURATION, f"{stamp}\n")
+    write_atomic(copy / FILES, json.dumps(record))
+    edited_tree.write_summary(copy, Summary(state, digest, size, sorted(products), read))
+    (copy / PENDING).unlink(missing_ok=True)
     return digest
 
 
@@ -149,8 +161,8 @@ def _make_mrproper(paths: Paths, origin: Path, copy: Path) -> None:
         raise unusable(origin, "it was built in place, and make mrproper leaves products in a copy", hint)
 
 
-def _configuration(copy: Path, contents: Mapping[str, str]) -> str:
-    """Return a digest of the files that the configuration reads."""
+def _read_by_configuration(copy: Path, contents: Collection[str]) -> list[str]:
+    """Return the files that the configuration reads: by their names, and those that these name."""
     by_name = edited_tree.rules().configuration.match
     read: set[str] = set()
     todo = [path for path in contents if by_name(path)]
@@ -163,41 +175,37 @@ def _configuration(copy: Path, contents: Mapping[str, str]) -> str:
             text = (copy / path).read_text(errors="replace")
             names = (name for pair in NAMED_BY_KCONFIG.findall(text) for name in pair if name)
             todo += [name.replace("$(SRCARCH)", "x86") for name in names]
-    return content_digest({path: contents[path] for path in read})
+    return sorted(read)
 
 
 def _recorded(tree: Path) -> Record | None:
     """Return the record of the last copy; None if there was none or it is damaged."""
     try:
         (tree / STAMP).read_text()
-        found = json.loads((tree / FILES).read_text())
-        return {path: (state, known) for path, (state, known) in found.items()}
-    except (OSError, ValueError, AttributeError):
+        found: Record = json.loads((tree / FILES).read_text())
+        pending = json.loads((tree / PENDING).read_text()) if (tree / PENDING).exists() else []
+        return found | dict.fromkeys(pending, UNKNOWN)
+    except (OSError, ValueError, TypeError):
         return None
-
-
-def _write_record(copy: Path, record: Record, known: Summary) -> None:
-    edited_tree.write_summary(copy, Summary())
-    write_atomic(copy / FILES, json.dumps(record))
-    edited_tree.write_summary(copy, known)
 
 
 def _content(origin: Path, path: str) -> tuple[str, bytes | None]:
     """Return the content of a file as the record has it, and its bytes; None for a link.
 
-    The text is `SHA256`, `SHA256 x` for an executable file, or `-> TARGET`.
+    The text is `SHA256 SIZE`, `SHA256 SIZE x` for an executable file, or `-> TARGET`.
     """
-    source = origin / path
+    source = os.path.join(origin, path)
     try:
-        if source.is_symlink():
+        if os.path.islink(source):
             return f"-> {os.readlink(source)}", None
-        data, mode = source.read_bytes(), source.stat().st_mode
+        with open(source, "rb") as stream:
+            data, mode = stream.read(), os.fstat(stream.fileno()).st_mode
     except PermissionError:
         raise unusable(origin, f"{path} cannot be read") from None
     except FileNotFoundError:
         raise unusable(origin, f"{path} vanished meanwhile", "run the same command again") from None
     executable = " x" if mode & stat.S_IXUSR else ""
-    return hashlib.sha256(data).hexdigest() + executable, data
+    return f"{hashlib.sha256(data).hexdigest()} {len(data)}{executable}", data
 
 
 def _copy(origin: Path, copy: Path, path: str) -> str:
@@ -207,13 +215,16 @@ def _copy(origin: Path, copy: Path, path: str) -> str:
     """
     known, data = _content(origin, path)
     target = copy / path
-    remove_tree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        remove_tree(target)
+    elif not os.path.isdir(os.path.dirname(target)):
+        target.parent.mkdir(parents=True)
     if data is None:
-        target.symlink_to(known.removeprefix("-> "))
+        os.symlink(known.removeprefix("-> "), target)
     else:
-        target.write_bytes(data)
-        target.chmod(0o755 if known.endswith(" x") else 0o644)
+        with open(target, "wb") as stream:
+            stream.write(data)
+            os.fchmod(stream.fileno(), 0o755 if known.endswith(" x") else 0o644)
     return known
 
 
