@@ -36,11 +36,12 @@ RACY_NS = 20_000_000
 
 @dataclass(frozen=True)
 class Rules:
-    """edited_tree.toml: patterns of names, patterns of paths, and the marks of a build in place."""
+    """edited_tree.toml: see there."""
 
     products: re.Pattern[str]
     product_paths: frozenset[str]
     built_in_place: tuple[str, ...]
+    mrproper: tuple[str, ...]
     configuration: re.Pattern[str]
 
 
@@ -64,7 +65,7 @@ class Summary:
 @functools.cache
 def rules() -> Rules:
     """Return the content of edited_tree.toml."""
-    with Path(__file__).with_suffix(".toml").open("rb") as stream:
+    with Path(__file__).with_name("edited_tree.toml").open("rb") as stream:
         found = tomllib.load(stream)
     products, config = found["products"], found["configuration"]
     names = [f"(?:.*/)?{fnmatch.translate(name)}" for name in config["names"]]
@@ -72,6 +73,7 @@ def rules() -> Rules:
         products=_any(map(fnmatch.translate, products["names"])),
         product_paths=frozenset(products["paths"]),
         built_in_place=tuple(products["built_in_place"]),
+        mrproper=tuple(products["mrproper"]),
         configuration=_any([*names, *map(fnmatch.translate, config["paths"])]),
     )
 

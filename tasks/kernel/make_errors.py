@@ -54,7 +54,7 @@ class Cause:
 @functools.cache
 def rules() -> Rules:
     """Return the content of make_errors.toml."""
-    with Path(__file__).with_suffix(".toml").open("rb") as stream:
+    with Path(__file__).with_name("make_errors.toml").open("rb") as stream:
         found = tomllib.load(stream)
     return Rules(
         error=re.compile("|".join(f"(?:{pattern})" for pattern in found["errors"])),

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths
-from tasks.kernel import edited_tree, kbuild, patches
+from tasks.kernel import edited_tree, patches
 from tasks.kernel.edited_tree import (
     CONFIGURATION,
     Summary,
@@ -150,7 +150,7 @@ def _make_mrproper(paths: Paths, origin: Path, copy: Path) -> None:
     log.unlink(missing_ok=True)
     hint = f"make -C {origin} mrproper"
     try:
-        run(["make", "-C", copy, f"ARCH={kbuild.ARCH}", "mrproper"], log=log)
+        run(["make", "-C", copy, *edited_tree.rules().mrproper], log=log)
     except ToolMissing:
         raise
     except UserError as error:
