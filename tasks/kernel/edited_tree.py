@@ -33,6 +33,9 @@ CONFIGURATION = ".tcbuild/configuration"
 RACY_NS = 20_000_000
 """A file this young may change again and keep its times: clocks of file systems tick every 10 ms."""
 
+SEEN: dict[Path, dict[str, str]] = {}
+"""Tree -> its state, as `is_current` saw it for the action of the same task."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -88,7 +91,20 @@ def is_current(paths: Paths, profile: Profile) -> bool:
     if tree is None:
         return True
     known = summary(paths.linux).state
-    return known != "" and known == state_digest(scan(tree, left_out(paths.linux, tree)))
+    try:
+        SEEN[tree] = scan(tree, left_out(paths.linux, tree))
+    except UserError:
+        return False  # the task's action meets it again, and fails with it
+    return known != "" and known == state_digest(SEEN[tree])
+
+
+def seen_or_scan(tree: Path, products: Iterable[str]) -> dict[str, str]:
+    """Return what `is_current` saw just before in this run, once; else scan the tree.
+
+    A scan of a kernel's files takes longer than to compile one of them.  What is edited since is found
+    by the next run.
+    """
+    return SEEN.pop(tree, None) or scan(tree, products)
 
 
 def material(paths: Paths, tree: Path) -> Material | None:

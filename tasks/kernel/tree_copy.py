@@ -25,7 +25,7 @@ from tasks.kernel.edited_tree import (
     Summary,
     content_digest,
     is_built_in_place,
-    scan,
+    seen_or_scan,
     state_digest,
     unusable,
 )
@@ -54,7 +54,7 @@ def sync(paths: Paths, origin: Path) -> None:
     """
     require_usable(paths, origin)
     products = edited_tree.left_out(paths.linux, origin)
-    now = scan(origin, products)
+    now = seen_or_scan(origin, products)
     record = _recorded(paths.linux)
     if record is not None:
         _update(paths, origin, record, now, products)

@@ -60,6 +60,7 @@ def test_what_was_built_in_the_tree_is_not_copied_and_make_takes_the_copy(
     assert edited_tree.is_current(settings.paths, settings.profile)
     # A source may have the name of a former product.
     (tree / "scripts/basic/fixdep").write_text("mine")
+    edited_tree.SEEN.clear()  # as a new run
     source_tree.prepare(settings)
     assert files(settings.paths.linux) == clean | {"scripts/basic/fixdep"}
 

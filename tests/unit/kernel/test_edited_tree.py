@@ -7,12 +7,14 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.config.settings import Settings
 from tasks.kernel import edited_tree
+from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tests.support.settings import both
 
@@ -30,6 +32,11 @@ def tree(tmp_path: Path) -> Path:
 def write(path: Path, text: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def of_tree(settings: Settings, tree: Path) -> Settings:
+    kernel = replace(settings.profile.kernel, source=FileSource(path=str(tree)))
+    return replace(settings, profile=replace(settings.profile, kernel=kernel))
 
 
 @pytest.mark.parametrize(
@@ -95,8 +102,19 @@ def test_an_edit_that_keeps_size_and_mtime_is_noticed(tree: Path) -> None:
     assert {path for path in after if after[path] != before[path]} == {"Makefile"}
 
 
-def test_what_is_no_file_is_named(tree: Path) -> None:
+def test_what_the_check_saw_serves_the_action_once(
+    tree: Path, make_settings: Callable[..., Settings]
+) -> None:
+    settings = of_tree(make_settings(), tree)
+    assert not edited_tree.is_current(settings.paths, settings.profile)
+    write(tree / "fs/new.c")
+    assert "fs/new.c" not in edited_tree.seen_or_scan(tree, [])
+    assert "fs/new.c" in edited_tree.seen_or_scan(tree, [])
+
+
+def test_what_is_no_file_is_named(tree: Path, make_settings: Callable[..., Settings]) -> None:
     os.mkfifo(tree / "fs/pipe")
+    assert not edited_tree.is_current(*both(of_tree(make_settings(), tree)))
     expected = f"the kernel tree {tree} cannot be used: fs/pipe is neither a file, a folder nor a link"
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
         edited_tree.scan(tree)

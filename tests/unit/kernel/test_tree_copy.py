@@ -41,7 +41,8 @@ def settings(origin: Path, make_settings: Callable[..., Settings]) -> Settings:
 
 
 def copy(settings: Settings) -> None:
-    """Copy, as a run does that begins when the clock of the files has gone on."""
+    """Copy, as a new run does that begins when the clock of the files has gone on."""
+    edited_tree.SEEN.clear()
     time.sleep(2 * edited_tree.RACY_NS / 1e9)
     source_tree.unpack_linux(settings)
 
