@@ -174,3 +174,27 @@ def test_an_unusable_tree_is_named_in_one_line(checkout: Path) -> None:
     assert done.status == 1
     assert f"the kernel tree {linux} cannot be used: it has no Makefile" in done.output
     assert "Traceback" not in done.output
+
+
+def test_the_kernel_says_which_patches_it_has(checkout: Path) -> None:
+    """One is for another release, and one is in the source already."""
+    series = checkout / "patches/mine"
+    series.mkdir()
+    names = ("new", "other", "had")
+    (series / "series").write_text("".join(f"{name}.patch\n" for name in names))
+    for name, head in zip(names, ("", "Releases: 5.4 to 5.4.2\n", ""), strict=True):
+        line = {"had": "one.h"}.get(name, name)
+        text = f"{head}--- /dev/null\n+++ b/fs/{line}\n@@ -0,0 +1 @@\n+/* {name} */\n"
+        (series / f"{name}.patch").write_text(text)
+    (checkout.with_name("linux") / "fs/one.h").write_text("/* had */\n")
+    profile = checkout / "profiles/mine.toml"
+    profile.write_text(PROFILE.replace("[core]", 'patches = "mine"\n[core]'))
+    done = build(checkout)
+    profile.write_text(PROFILE)
+    assert done.status == 0, done.output
+    assert (checkout / "artifacts/mine/kernel/patches").read_text().splitlines() == [
+        "new.patch: applied",
+        "other.patch: left out, it is for 5.4 to 5.4.2 and the source is 5.4.3",
+        "had.patch: left out, the source has it",
+    ]
+    assert (checkout / "artifacts/mine/linux/fs/new").exists()
