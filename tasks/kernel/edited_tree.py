@@ -14,9 +14,11 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -159,20 +161,25 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(f"{path}/")
-                    elif entry.is_symlink():
-                        found[path] = f"-> {os.readlink(entry.path)}"
-                    elif entry.is_file():
-                        status = entry.stat()
-                        times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
-                        found[path] = "" if status.st_ctime_ns >= youngest else f"{status.st_size} {times}"
-                    else:
-                        raise unusable(tree, f"{path} is neither a file, a folder nor a link")
+                        continue
+                    with suppress(FileNotFoundError):  # it vanished meanwhile
+                        found[path] = _state(tree, path, entry, youngest)
+        except PermissionError as error:
+            raise unusable(tree, f"{error.filename} cannot be read") from None
         except FileNotFoundError:
             if not below:
                 raise
-        except PermissionError as error:
-            raise unusable(tree, f"{error.filename} cannot be read") from None
     return found
+
+
+def _state(tree: Path, path: str, entry: os.DirEntry[str], youngest: int) -> str:
+    if entry.is_symlink():
+        return f"-> {os.readlink(entry.path)}"
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise unusable(tree, f"{path} is neither a file, a folder nor a link")
+    racy = status.st_ctime_ns >= youngest
+    return "" if racy else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def unusable(tree: Path, why: str, hint: str = "", detail: str = "") -> UserError:

@@ -128,3 +128,17 @@ def test_a_damaged_summary_counts_as_none(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"other": 1}'):
         write(tmp_path / edited_tree.SUMMARY, text)
         assert edited_tree.summary(tmp_path) == edited_tree.Summary()
+
+
+def test_a_file_that_vanishes_meanwhile_hides_no_other(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editor's scratch file: the rest of its folder is still there."""
+    write(tree / "fs/.dir.c.swp")
+    real = edited_tree._state
+
+    def vanish(top: Path, path: str, *rest: object) -> str:
+        if path == "fs/.dir.c.swp":
+            raise FileNotFoundError(path)
+        return real(top, path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edited_tree, "_state", vanish)
+    assert edited_tree.scan(tree).keys() == {"Makefile", "fs/dir.c", "fs/link", "drivers/core/tags.c"}
