@@ -122,12 +122,16 @@ def _of_last_command(log: Iterable[str]) -> list[str]:
 def _block(lines: Sequence[str], first: int) -> list[str]:
     """Return the line `first` and those that belong to it, without lines of other jobs."""
     known = rules()
-    start = first
-    while start and first - start < LINES_BEFORE and known.before.search(lines[start - 1]):
-        start -= 1
-    block = list(lines[start : first + 1])
+    block = [lines[first]]
+    for line in reversed(lines[max(0, first - 4 * LINES_BEFORE) : first]):
+        if known.progress.match(line):
+            continue
+        if not known.before.search(line) or len(block) > LINES_BEFORE:
+            break
+        block.insert(0, line)
+    after = len(block)
     for line in lines[first + 1 : first + 1 + 4 * LINES_AFTER]:
-        if len(block) > LINES_AFTER or known.target.match(line) or known.before.search(line):
+        if len(block) >= after + LINES_AFTER or known.target.match(line) or known.before.search(line):
             break
         if not known.progress.match(line):
             block.append(line)

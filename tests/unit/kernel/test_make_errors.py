@@ -118,3 +118,18 @@ def test_without_a_log_or_a_cause_the_error_stays(tmp_path: Path) -> None:
 def test_no_hint_is_shadowed_by_an_earlier_one() -> None:
     hints = [hint for _, hint in rules().hints]
     assert len(hints) == len(set(hints))
+
+
+def test_lines_of_other_jobs_do_not_part_an_error() -> None:
+    log = [
+        "fs/a.c: In function 'f':",
+        "  CC      fs/b.o",
+        "fs/a.c:1:22: error: 'x' undeclared",
+        "  LD [M]  sound/c.ko",
+        "    1 | int f(void) { return x; }",
+        "make[3]: *** [scripts/Makefile.build:229: fs/a.o] Error 1",
+        "fs/b.c:2:1: warning: of another job",
+    ]
+    found = find_cause(log)
+    assert found is not None
+    assert found.lines == (log[0], log[2], log[4])
