@@ -74,6 +74,8 @@ SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
 PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
+# What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
+KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.source.tree() else SOURCE
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
@@ -186,7 +188,7 @@ def task_linux() -> Task:
         ],
         "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
         "task_dep": ["users"],  # before hours of compiling
-        "targets": files(SOURCE, SERIES),
+        "targets": files(*dict.fromkeys((SOURCE, SERIES, KCONFIG_READS))),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
             (edited_tree.is_current, [S.paths, S.profile]),
@@ -200,7 +202,9 @@ def task_kconfig() -> Iterator[Task]:
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(SOURCE, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)),
+        "file_dep": files(
+            KCONFIG_READS, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)
+        ),
         "targets": files(BASE_CONFIG),
         "uptodate": changed(
             kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
@@ -213,7 +217,7 @@ def task_kconfig() -> Iterator[Task]:
         "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
         # The notes in diff.txt come from kconfig/notes.toml.
         "file_dep": files(
-            SOURCE,
+            KCONFIG_READS,
             SERIES,
             BASE_CONFIG,
             *BASE_CONFIG_LOCK,

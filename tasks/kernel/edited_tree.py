@@ -1,30 +1,90 @@
 # SPDX-License-Identifier: MIT
 """A kernel source that is a local folder, which its owner edits: `source = { kind = "file" }`.
 
-The folder is copied once.  Later runs copy only the edited files, so that `make` compiles only
-what depends on them.  Edits are found by names, sizes and mtimes, as git's index does: reading
-a gigabyte would cost more than the build.
+tasks/kernel/tree_copy.py copies it, and keeps a record of what it copied.  Edits are found by
+sizes and times, as git's index does: reading a gigabyte would cost more than the build.
+edited_tree.toml says which files are no source.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import functools
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Mapping
+import re
+import stat
+import time
+import tomllib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.kernel import patches
-from tasks.util.files import atomic_dir, remove_tree, write_atomic
-from tasks.util.log import logger
+from tasks.origins.sources.base import Material
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
 
-FILES = ".tcbuild/files"
-IGNORED = (".git", ".tcbuild")  # at the top of the folder: neither copied nor compared
-UNKNOWN = ""
+SUMMARY = ".tcbuild/summary"
+"""In the copy: `Summary` as JSON."""
+CONFIGURATION = ".tcbuild/configuration"
+"""In the copy: a digest of the files that the configuration reads.  An edited C file leaves it as it is."""
+RACY_NS = 20_000_000
+"""A file this young may change again and keep its times: clocks of file systems tick every 10 ms."""
+
+SEEN: dict[Path, dict[str, str]] = {}
+"""Tree -> its state, as `is_current` saw it for the action of the same task."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """edited_tree.toml: see there."""
+
+    products: re.Pattern[str]
+    product_paths: frozenset[str]
+    built_in_place: tuple[str, ...]
+    mrproper: tuple[str, ...]
+    configuration: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was copied.
+
+    state: a digest of the times and sizes of the original's files, "" if they are to be looked at
+    again; digest: of the copied files' content; size: theirs in bytes; products: further files of
+    the original that `make mrproper` removed from the copy; configuration: the files that the
+    configuration reads.
+    """
+
+    state: str = ""
+    digest: str = ""
+    size: int = 0
+    products: list[str] = field(default_factory=list)
+    configuration: list[str] = field(default_factory=list)
+
+
+@functools.cache
+def rules() -> Rules:
+    """Return the content of edited_tree.toml."""
+    with Path(__file__).with_name("edited_tree.toml").open("rb") as stream:
+        found = tomllib.load(stream)
+    products, config = found["products"], found["configuration"]
+    names = [f"(?:.*/)?{fnmatch.translate(name)}" for name in config["names"]]
+    return Rules(
+        products=_any(map(fnmatch.translate, products["names"])),
+        product_paths=frozenset(products["paths"]),
+        built_in_place=tuple(products["built_in_place"]),
+        mrproper=tuple(products["mrproper"]),
+        configuration=_any([*names, *map(fnmatch.translate, config["paths"])]),
+    )
+
+
+def _any(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
 
 
 def is_current(paths: Paths, profile: Profile) -> bool:
@@ -32,93 +92,109 @@ def is_current(paths: Paths, profile: Profile) -> bool:
     tree = profile.kernel.source.tree()
     if tree is None:
         return True
+    known = summary(paths.linux).state
     try:
-        known = (paths.linux / STAMP).read_text()
-    except OSError:
-        return False
-    return known.splitlines()[-1:] == [_stamp_line(tree, scan(tree))]
+        SEEN[tree] = scan(tree, left_out(paths.linux, tree))
+    except UserError:
+        return False  # the task's action meets it again, and fails with it
+    return known != "" and known == state_digest(SEEN[tree])
 
 
-def sync(paths: Paths, origin: Path) -> None:
-    """Make `paths.linux` a copy of `origin`, with new mtimes for the files that changed.
+def seen_or_scan(tree: Path, products: Iterable[str]) -> dict[str, str]:
+    """Return what `is_current` saw just before in this run, once; else scan the tree.
 
-    If a file changed, all patches are reverted first; the caller applies them again.  Raises
-    `UserError` if they cannot be reverted.  The next run completes an interrupted one.
+    A scan of a kernel's files takes longer than to compile one of them.  What is edited since is found
+    by the next run.
     """
-    tree = paths.linux
-    now = scan(origin)
-    line = _stamp_line(origin, now)
-    before = _recorded_state(tree, origin)
-    if before is None:
-        with atomic_dir(tree) as folder:
-            # Without .git: scripts/setlocalversion would append a "+" to the release.
-            shutil.copytree(origin, folder, symlinks=True, dirs_exist_ok=True, ignore=_ignored_in(origin))
-            _record_state(folder, now, f"{line}\n")
-        return
-    stale = [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
-    if not stale:
-        return
-    patches.sync(tree, [], paths.logs / "patches.log")
-    stamp_origin = (tree / STAMP).read_text().splitlines()[0]
-    # Recorded as unknown until they are copied: this run may be killed, and the edit undone later.
-    _record_state(tree, {**before, **dict.fromkeys(stale, UNKNOWN)}, f"{stamp_origin}\n{UNKNOWN}\n")
-    for path in stale:
-        if path not in now:
-            remove_tree(tree / path)
-    for path in stale:
-        if path in now:
-            _copy(origin / path, tree / path)
-    _record_state(tree, now, f"{stamp_origin}\n{line}\n")
-    logger.info(f"linux: copied {len(stale)} changed file(s) of {origin}")
+    return SEEN.pop(tree, None) or scan(tree, products)
 
 
-def scan(origin: Path) -> dict[str, str]:
-    """Return the state of a folder by relative path: a file's size, mtime and mode, or a link's target."""
+def material(paths: Paths, tree: Path) -> Material | None:
+    """Return what a manifest says of a tree: the content that was copied; None before it is copied."""
+    known = summary(paths.linux)
+    if not known.digest:
+        return None
+    return Material("local", tree.name, known.digest, known.size, "a tree of the builder's own")
+
+
+def summary(copy: Path) -> Summary:
+    """Return the summary of a copy, an empty one if there is none or it is damaged."""
+    try:
+        return Summary(**json.loads((copy / SUMMARY).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Summary()
+
+
+def write_summary(copy: Path, known: Summary) -> None:
+    """Write the summary of a copy."""
+    write_atomic(copy / SUMMARY, json.dumps(asdict(known)))
+
+
+def left_out(copy: Path, tree: Path) -> list[str]:
+    """Return the files of `tree` that are known to be products; none if it was cleaned meanwhile."""
+    return summary(copy).products if is_built_in_place(tree) else []
+
+
+def is_built_in_place(tree: Path) -> bool:
+    """Tell whether somebody has built in a tree, so that it has products of no fixed name."""
+    return any(os.path.lexists(tree / path) for path in rules().built_in_place)
+
+
+def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
+    """Return the state of a folder's sources by relative path: a file's size and times, or a link's target.
+
+    products: paths to leave out besides those of edited_tree.toml.  The state of a file that
+    may change again without a trace is "".  Raises `UserError` for what is neither file, folder nor
+    link, and for what cannot be read.
+    """
+    named, left_out = rules().products.match, rules().product_paths | {*products}
+    youngest = time.time_ns() - RACY_NS
     found: dict[str, str] = {}
     todo = [""]
     while todo:
         below = todo.pop()
-        with os.scandir(f"{origin}/{below}") as entries:
-            for entry in entries:
-                path = below + entry.name
-                if entry.is_symlink():
-                    found[path] = f"-> {os.readlink(entry.path)}"
-                elif not entry.is_dir():
-                    status = entry.stat()
-                    found[path] = f"{status.st_size} {status.st_mtime_ns} {status.st_mode:o}"
-                elif path not in IGNORED:
-                    todo.append(f"{path}/")
+        try:
+            with os.scandir(f"{tree}/{below}") as entries:
+                for entry in entries:
+                    path = below + entry.name
+                    if named(entry.name) or path in left_out:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(f"{path}/")
+                        continue
+                    with suppress(FileNotFoundError):  # it vanished meanwhile
+                        found[path] = _state(tree, path, entry, youngest)
+        except PermissionError as error:
+            raise unusable(tree, f"{error.filename} cannot be read") from None
+        except FileNotFoundError:
+            if not below:
+                raise
     return found
 
 
-def _stamp_line(origin: Path, state: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(state):
-        digest.update(f"{path}\0{state[path]}\n".encode(errors="surrogateescape"))
-    return f"{origin} {digest.hexdigest()}"
+def _state(tree: Path, path: str, entry: os.DirEntry[str], youngest: int) -> str:
+    if entry.is_symlink():
+        return f"-> {os.readlink(entry.path)}"
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise unusable(tree, f"{path} is neither a file, a folder nor a link")
+    racy = status.st_ctime_ns >= youngest
+    return "" if racy else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _recorded_state(tree: Path, origin: Path) -> dict[str, str] | None:
-    """Return the state of `origin` at the last copy; None if there was none or its record is damaged."""
-    try:
-        if not (tree / STAMP).read_text().startswith(f"{origin} "):
-            return None
-        return dict(json.loads((tree / FILES).read_text()))
-    except (OSError, ValueError):
-        return None
+def unusable(tree: Path, why: str, hint: str = "", detail: str = "") -> UserError:
+    """Return the error for a tree of the user's that cannot be used."""
+    return UserError(f"the kernel tree {os.path.normpath(tree)} cannot be used: {why}", hint, detail)
 
 
-def _record_state(tree: Path, state: Mapping[str, str], source: str) -> None:
-    write_atomic(tree / FILES, json.dumps(state))
-    write_atomic(tree / STAMP, source)
+def state_digest(state: Mapping[str, str]) -> str:
+    """Return a digest of what `scan` returns; "" if the state of a file is not certain."""
+    if "" in state.values():
+        return ""
+    return content_digest(state)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file or link, with the current time as mtime: the edited file may be older than its object."""
-    remove_tree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target, follow_symlinks=False)
-
-
-def _ignored_in(top: Path) -> Callable[[str, list[str]], list[str]]:
-    return lambda folder, names: list({*IGNORED} & {*names}) if Path(folder) == top else []
+def content_digest(content: Mapping[str, str]) -> str:
+    """Return the sha256 of a line `PATH NUL TEXT` for each path, in the order of the paths."""
+    lines = "".join(f"{path}\0{content[path]}\n" for path in sorted(content))
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.config.settings import Paths, Settings
 from tasks.formats import bzimage, compression, elf, squashfs_superblock
-from tasks.kernel import kbuild
+from tasks.kernel import kbuild, patches
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
 from tasks.util.log import logger
@@ -56,6 +56,7 @@ def install(settings: Settings) -> None:
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
+        write_atomic(folder / "patches", patches.outcome(settings.paths.linux))
         config = (folder / "config").read_text()
         for name, formats in (
             ("initramfs.formats", compression.kernel_formats(config)),

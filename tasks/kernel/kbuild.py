@@ -14,12 +14,13 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
+from tasks.kernel import make_errors
 from tasks.toolchain import build_root, launcher
 from tasks.toolchain.build_root import Bind, ReadyToolchain
 from tasks.toolchain.launcher import Launcher
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
-from tasks.util.process import Result, run
+from tasks.util.process import CommandFailed, Result, run
 
 ARCH = "x86_64"
 
@@ -52,11 +53,14 @@ class Kbuild:
         """Run make for `goals`, one job at a time or `jobs`.
 
         `env` is added to the common environment.
-        Raises `UserError` as `process.run` does.
+        Raises `UserError` as `process.run` does; its text begins with the first error in the log.
         """
         argv = self.in_toolchain([*self.argv, *goals])
         environment = {**self.env, **(env or {})}
-        return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
+        try:
+            return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
+        except CommandFailed as error:
+            raise make_errors.explained(error) from None
 
     def in_toolchain(self, argv: Sequence[str | Path]) -> list[str]:
         """Return the argument list that runs `argv` with the toolchain."""

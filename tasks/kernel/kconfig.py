@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import kbuild, kconfig_explain
+from tasks.kernel import edited_tree, kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     Request,
     apply_requests,
@@ -184,8 +185,9 @@ def _workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
 
 
 def _tree_state(make: Kbuild) -> str:
-    """Return a digest of the kernel tree's path, source and patches, and of the toolchain."""
-    stamps = [make.tree / ".tcbuild" / name for name in ("source", "series")]
+    """Return a digest of the kernel tree's path, of what Kconfig reads of it, and of the toolchain."""
+    read = make.tree / edited_tree.CONFIGURATION  # of a tree that is edited
+    stamps = [read if read.is_file() else make.tree / STAMP, make.tree / ".tcbuild/series"]
     known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # a tree put there by hand has none
     return digest(str(make.tree).encode(), *known, make.toolchain.fingerprint.encode())
 

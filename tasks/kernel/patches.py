@@ -1,26 +1,44 @@
 # SPDX-License-Identifier: MIT
 """Patch series on the kernel tree: applied in order, reverted in reverse order.
 
-`patches/SERIES/series` lists one patch file a line, as quilt does.  The tree keeps a copy of
-each applied patch.  A changed series therefore reverts only the patches that changed, and
-`make` sees new mtimes for exactly the files that differ.  (A tree unpacked anew would have
-old mtimes, and `make` would keep stale objects.)
+`patches/SERIES/series` lists one patch file a line, as quilt does.  A patch may say in its header
+for which releases it is: `Releases: 5.4 to 5.4.95`.  Other releases leave it out.  A patch that the
+source has already is left out, too; only a conflict is an error.
+
+The tree keeps a copy of each applied patch.  A changed series therefore reverts only the patches
+that changed, and `make` sees new mtimes for exactly the files that differ.  (A tree unpacked anew
+would have old mtimes, and `make` would keep stale objects.)
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file, write_atomic, write_if_changed
+from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import run
 
 APPLIED = ".tcbuild/applied"
-"""In the tree: the folder of the applied patches, `NNNN-NAME`, in their order."""
+"""In the tree: a folder with a copy of each patch of the series in their order, `NNNN-NAME`.  The name
+of a patch that is left out ends with `OTHER_RELEASE` or `IN_SOURCE`."""
+OTHER_RELEASE, IN_SOURCE = ".other-release", ".in-source"
+OUTCOME = ".tcbuild/patches"
+"""In the tree: a line for each patch of the series, which says whether it is applied."""
+STARTED = ".tcbuild/patching"
+"""In the tree: a copy of the patch that is being applied; a killed run leaves it."""
+# A line of a patch that names a file, without the first folder, as `patch -p1` reads it.
+FILE_LINE = re.compile(r"^(?:---|\+\+\+) [^/\s]+/([^\t\n]+)", re.MULTILINE)
+# In the header of a patch: the first and the last release it is for.
+RELEASES = re.compile(r"^Releases:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+RANGE = re.compile(r"(\d+(?:\.\d+)*) to (\d+(?:\.\d+)*)")
+VERSION = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL)[ \t]*=[ \t]*(\d+)", re.MULTILINE)
 
 
 def series(profile: Profile) -> list[Path]:
@@ -54,36 +72,129 @@ def apply(paths: Paths, profile: Profile) -> None:
 
 
 def sync(tree: Path, wanted: list[Path], log: Path) -> None:
-    """Make `wanted` the patches applied to `tree`, in that order.
+    """Make `wanted` the patches of `tree`, in that order; leave out those that are not for its source.
 
-    Raises `UserError` if a patch can be neither applied nor reverted.
+    Raises `UserError` if a patch can be neither applied nor reverted, and if its header is wrong.
     """
     folder = tree / APPLIED
     folder.mkdir(parents=True, exist_ok=True)
-    applied = sorted(folder.iterdir())
+    known = sorted(folder.iterdir())
+    other_release = {patch for patch in wanted if not _is_for(patch, release(tree))}
     kept = 0
-    for applied_patch, wanted_patch in zip(applied, wanted, strict=False):
-        if applied_patch.read_bytes() != wanted_patch.read_bytes():
+    for known_patch, wanted_patch in zip(known, wanted, strict=False):
+        same = known_patch.read_bytes() == wanted_patch.read_bytes()
+        if not same or (known_patch.suffix == OTHER_RELEASE) != (wanted_patch in other_release):
             break
         kept += 1
-    for applied_patch in reversed(applied[kept:]):
-        if _applies(tree, applied_patch, reverse=True):
-            _patch(tree, applied_patch, log, reverse=True)
-        elif not _applies(tree, applied_patch, reverse=False):
-            raise UserError(
-                f"the kernel tree no longer matches the patches applied to it ({applied_patch.name})",
-                f"remove {tree} to unpack it again",
-            )
-        applied_patch.unlink()
-    for number, wanted_patch in enumerate(wanted[kept:], kept + 1):
-        # A run killed after it patched and before it recorded that has left the patch applied.
-        if _applies(tree, wanted_patch, reverse=False):
-            _patch(tree, wanted_patch, log, reverse=False)
-            logger.info(f"applied {wanted_patch.name}")
-        elif not _applies(tree, wanted_patch, reverse=True):
-            raise _does_not_apply(tree, wanted_patch)
-        write_atomic(folder / f"{number:04}-{wanted_patch.name}", wanted_patch.read_bytes())
+    for known_patch in reversed(known[kept:]):
+        if not known_patch.name.endswith((OTHER_RELEASE, IN_SOURCE)):
+            _revert(tree, known_patch, log)
+        known_patch.unlink()
+    for number, patch in enumerate(wanted[kept:], kept + 1):
+        ending = OTHER_RELEASE if patch in other_release else _apply(tree, wanted[number - 1 :], log)
+        write_atomic(folder / f"{number:04}-{patch.name}{ending}", patch.read_bytes())
+        (tree / STARTED).unlink(missing_ok=True)
+        logger.info(f"patches: {_outcome(tree, patch, ending)}")
+    outcomes = [
+        _outcome(tree, patch, path.suffix)
+        for path, patch in zip(sorted(folder.iterdir()), wanted, strict=True)
+    ]
+    write_if_changed(tree / OUTCOME, "".join(f"{line}\n" for line in outcomes))
     write_if_changed(tree / ".tcbuild/series", listing(wanted))
+
+
+def release(tree: Path) -> tuple[int, ...]:
+    """Return VERSION, PATCHLEVEL and SUBLEVEL of the tree's Makefile; () if it has none."""
+    try:
+        found = dict(VERSION.findall((tree / "Makefile").read_text(errors="replace")))
+        return int(found["VERSION"]), int(found["PATCHLEVEL"]), int(found.get("SUBLEVEL", "0"))
+    except (OSError, KeyError):
+        return ()
+
+
+def _releases(patch: Path) -> str:
+    """Return the `Releases:` of a patch's header, "" if it is for all."""
+    found = RELEASES.search(patch.read_text(errors="replace").partition("\n--- ")[0])
+    return found[1] if found else ""
+
+
+def _is_for(patch: Path, release: tuple[int, ...]) -> bool:
+    """Tell whether a patch is for a release.  Raises `UserError` if its header is wrong."""
+    text = _releases(patch)
+    if not text:
+        return True
+    found = RANGE.fullmatch(text)
+    if not found:
+        raise UserError(
+            f"{patch}: Releases: {text}: not a range", "write for example: Releases: 5.4 to 5.4.95"
+        )
+    first, last = ([*map(int, part.split(".")), 0, 0][:3] for part in found.groups())
+    return not release or first <= [*release] <= last
+
+
+def _outcome(tree: Path, patch: Path, ending: str) -> str:
+    """Return what became of a patch, as a line for a person and for the manifest."""
+    if ending == OTHER_RELEASE:
+        source = ".".join(map(str, release(tree)))
+        return f"{patch.name}: left out, it is for {_releases(patch)} and the source is {source}"
+    return f"{patch.name}: {'left out, the source has it' if ending == IN_SOURCE else 'applied'}"
+
+
+def _apply(tree: Path, rest: list[Path], log: Path) -> str:
+    """Apply the first patch of `rest`; return `IN_SOURCE` if the source has it, else "".
+
+    Raises `UserError` if it conflicts with the source.
+    """
+    patch = rest[0]
+    if _applies(tree, patch, reverse=False):
+        write_atomic(tree / STARTED, patch.read_bytes())
+        _patch(tree, patch, log, reverse=False)
+        return ""
+    if not _is_in_source(tree, rest):
+        raise _does_not_apply(tree, patch)
+    # A run killed after it patched and before it recorded that has left the patch applied.
+    started = tree / STARTED
+    return "" if started.is_file() and started.read_bytes() == patch.read_bytes() else IN_SOURCE
+
+
+def _is_in_source(tree: Path, rest: list[Path]) -> bool:
+    """Tell whether the source has the first patch of `rest`, perhaps with later ones on top of it."""
+    with scratch_folder(tree / ".tcbuild", "patches") as scratch:
+        for path in _touched_by(rest):
+            if (tree / path).is_file():
+                (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(tree / path, scratch / path)
+        for patch in reversed(rest[1:]):
+            if _applies(scratch, patch, reverse=True):
+                _patch(scratch, patch, None, reverse=True)
+        return _applies(scratch, rest[0], reverse=True)
+
+
+def _revert(tree: Path, patch: Path, log: Path) -> None:
+    if _applies(tree, patch, reverse=True):
+        _patch(tree, patch, log, reverse=True)
+    elif not _applies(tree, patch, reverse=False):
+        raise UserError(
+            f"the kernel tree no longer matches the patches applied to it ({patch.name})",
+            f"remove {tree} to unpack it again",
+        )
+
+
+def outcome(tree: Path) -> str:
+    """Return what became of each patch of the series: a line `NAME: applied`, or why it is left out."""
+    path = tree / OUTCOME
+    return path.read_text() if path.is_file() else ""
+
+
+def touched_files(tree: Path) -> set[str]:
+    """Return the paths of the files on which the patches of `tree` depend: applied ones, or in its source."""
+    known = [path for path in (tree / APPLIED).glob("*") if path.suffix != OTHER_RELEASE]
+    headers = {"Makefile"} if any(_releases(path) for path in (tree / APPLIED).glob("*")) else set()
+    return _touched_by(known) | headers
+
+
+def _touched_by(files: Iterable[Path]) -> set[str]:
+    return {path for file in files for path in FILE_LINE.findall(file.read_text(errors="replace"))}
 
 
 def listing(wanted: list[Path]) -> str:
@@ -92,15 +203,16 @@ def listing(wanted: list[Path]) -> str:
 
 
 def _argv(patch: Path, reverse: bool) -> list[str | Path]:
-    how = ["--batch", "--fuzz=0", "--no-backup-if-mismatch", "--reverse" if reverse else "--forward"]
-    return ["patch", "-p1", *how, "-i", patch.absolute()]
+    # --batch would take a patch for reversed that looks so, and apply it where it is to be reverted.
+    how = ["--reverse", "--force"] if reverse else ["--forward", "--batch"]
+    return ["patch", "-p1", *how, "--fuzz=0", "--no-backup-if-mismatch", "-i", patch.absolute()]
 
 
 def _applies(tree: Path, patch: Path, *, reverse: bool) -> bool:
     return run([*_argv(patch, reverse), "--dry-run"], cwd=tree, check=False).status == 0
 
 
-def _patch(tree: Path, patch: Path, log: Path, *, reverse: bool) -> None:
+def _patch(tree: Path, patch: Path, log: Path | None, *, reverse: bool) -> None:
     run(_argv(patch, reverse), cwd=tree, log=log)
 
 
@@ -109,6 +221,6 @@ def _does_not_apply(tree: Path, patch: Path) -> UserError:
     detail = "\n".join(f"  | {line}" for line in output.splitlines()[:20])
     return UserError(
         f"patch {patch.name} does not apply to this kernel source",
-        "refresh it for this version, or take it out of the series",
+        "refresh it for this version, or say in its header which Releases: it is for",
         detail,
     )

@@ -27,7 +27,7 @@ from tasks.config.kernel_source import (
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.formats.archive import unpack_tar
-from tasks.kernel import edited_tree, patches
+from tasks.kernel import patches, tree_copy
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, write_atomic
 from tasks.util.log import logger
@@ -83,9 +83,7 @@ def unpack_linux(settings: Settings) -> None:
     """
     source = settings.profile.kernel.source
     if is_tree(source):
-        origin = source.local_file()
-        _check_is_kernel(origin, origin)
-        edited_tree.sync(settings.paths, origin)
+        tree_copy.sync(settings.paths, source.local_file())
         return
     if is_unpacked(settings.paths, settings.profile):
         return

@@ -138,11 +138,13 @@ def _outputs(
     digests = (paths.kernel / "modules.sha256").read_text().splitlines()
     modules = [line.split("  ", 1) for line in digests]
     root = paths.kernel / "modules"
+    patched = paths.kernel / "patches"  # a kernel of an older tcbuild has none
     kernel = Kernel(
         release=release,
         config=file_of(paths.kernel / "config"),
         vmlinuz=file_of(paths.kernel / "vmlinuz64"),
         modules=tuple(File(path, (root / path).stat().st_size, sha256) for sha256, path in modules),
+        patches=tuple(patched.read_text().splitlines()) if patched.is_file() else (),
     )
     return Outputs(
         images=tuple(file_of(path) for path in images),

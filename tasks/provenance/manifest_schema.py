@@ -137,12 +137,16 @@ class Extension:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel: sizes in bytes; modules as `make modules_install` installed them."""
+    """The kernel: sizes in bytes; modules as `make modules_install` installed them.
+
+    patches: a line for each patch of the series: `NAME: applied`, or why it was left out.
+    """
 
     release: str
     config: File
     vmlinuz: File
     modules: tuple[File, ...]
+    patches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

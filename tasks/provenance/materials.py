@@ -20,6 +20,7 @@ from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
+from tasks.kernel import edited_tree
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import LockedPackage, load_lock
 from tasks.origins.origin_lock import OriginFile
@@ -134,7 +135,8 @@ def _sources(paths: Paths, profile: Profile) -> list[Input]:
     users |= {image.source: "iso" for image in profile.images if image.source in users}
     found = []
     for source, user in users.items():
-        material = source.material(lock, paths.cache)
+        tree = source.tree()
+        material = edited_tree.material(paths, tree) if tree else source.material(lock, paths.cache)
         if material:
             found.append(Input(*material, used_by=(user,)))
     return found

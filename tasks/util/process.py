@@ -47,6 +47,19 @@ class Result:
     seconds: float
 
 
+class CommandFailed(UserError):
+    """A program that ended with an error.
+
+    command: the command line to copy; log: the file with its output, None if it has none.  The
+    detail has both, and the end of the output.
+    """
+
+    def __init__(self, message: str, hint: str, detail: str, command: str, log: Path | None) -> None:
+        super().__init__(message, hint, detail)
+        self.command = command
+        self.log = log
+
+
 CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
 
 
@@ -259,7 +272,7 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
     if DISK_FULL.search(output):
         hint = "free some space and run the same command again; finished work is kept"
         return DiskFull(f"{name}: the disk is full", hint, "\n".join([*detail, tail]))
-    return UserError(f"{name} {how}", hint, "\n".join([*detail, tail]))
+    return CommandFailed(f"{name} {how}", hint, "\n".join([*detail, tail]), command, log)
 
 
 def in_ci() -> bool:

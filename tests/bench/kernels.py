@@ -255,4 +255,5 @@ class Rows:
             tree.ours("kernel", prepare=change),
             *self._peers(self.make.case(Case("").prepare, install=True), self.tuxmake.case(Case("").prepare)),
         ]
-        return Row("kernel one C file", cases, note=f"a function added to {SOURCE}")
+        target = Target("cpu", "make", 1.1)
+        return Row("kernel one C file", cases, [target], note=f"a function added to {SOURCE}")

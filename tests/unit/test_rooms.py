@@ -27,7 +27,7 @@ TESTED_IN: dict[str, str] = {
     "formats/unpack_limits": "tests/unit/formats/test_archive.py",
     "image/disk": "tests/vm/test_disk.py",
     "image/targets": "tests/unit/image/test_container_images.py",
-    "kernel/build": "tests/unit/kernel/test_edited_tree.py",
+    "kernel/build": "tests/unit/kernel/test_tree_copy.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",

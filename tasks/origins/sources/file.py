@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -59,26 +57,12 @@ class FileSource(Source):
             raise UserError(message, "./doit lock takes it as it is now")
         return entry
 
-    def material(self, lock: Lock, cache: Path) -> Material:
+    def material(self, lock: Lock, cache: Path) -> Material | None:
+        """Return the file as it is now; None for a tree, of which only its copy can tell what was used."""
         path = CHECKOUT.root / self.path
         if path.is_dir():
-            digest, size = tree_digest(path)
-        elif path.is_file():
-            digest, size = sha256_file(path), path.stat().st_size
-        else:
+            return None
+        if not path.is_file():
             raise UserError(f"{path.name} is no longer there", "./doit fetch")
-        return Material("local", path.name, digest, size, "a file of the builder's own")
-
-
-def tree_digest(folder: Path) -> tuple[str, int]:
-    """Return the digest and the size in bytes of all files below a folder, except .git."""
-    digest, size = hashlib.sha256(), 0
-    for top, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != ".git")
-        for name in sorted(names):
-            path = Path(top, name)
-            content = f"-> {os.readlink(path)}" if path.is_symlink() else sha256_file(path)
-            size += 0 if path.is_symlink() else path.stat().st_size
-            line = f"{path.relative_to(folder)}\0{content}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest(), size
+        origin = "a file of the builder's own"
+        return Material("local", path.name, sha256_file(path), path.stat().st_size, origin)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.kernel import patches
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 ORIGINAL = "".join(f"line {number}\n" for number in range(1, 21))
@@ -96,7 +97,7 @@ def test_a_run_killed_between_patching_and_noting_it_down(
 ) -> None:
     patches.sync(tree, three[:1], tmp_path / "log")
     for note in (tree / patches.APPLIED).iterdir():
-        note.unlink()
+        note.rename(tree / patches.STARTED)
     patches.sync(tree, three, tmp_path / "log")
     assert "LINE 3\nLINE 4\n" in (tree / "a.c").read_text()
 
@@ -107,3 +108,80 @@ def test_fuzz_is_refused(tree: Path, tmp_path: Path) -> None:
     patch = make_patch(tmp_path, "fuzzy.patch", "a.c", other, other.replace("line 3\n", "LINE 3\n"))
     with pytest.raises(UserError, match="does not apply"):
         patches.sync(tree, [patch], tmp_path / "log")
+
+
+def outcomes(tree: Path) -> list[str]:
+    return (tree / patches.OUTCOME).read_text().splitlines()
+
+
+def of_release(tree: Path, sublevel: int) -> None:
+    (tree / "Makefile").write_text(f"VERSION = 5\nPATCHLEVEL = 4\nSUBLEVEL = {sublevel}\n")
+
+
+@pytest.mark.parametrize(("sublevel", "applied"), [(0, True), (3, True), (95, True), (96, False)])
+def test_a_patch_is_for_the_releases_of_its_header(
+    tree: Path, three: list[Path], tmp_path: Path, sublevel: int, applied: bool
+) -> None:
+    of_release(tree, sublevel)
+    three[2].write_text("Releases: 5.4 to 5.4.95\n" + three[2].read_text())
+    for _ in range(2):
+        patches.sync(tree, three, tmp_path / "log")
+        assert ("nine" in (tree / "b.c").read_text()) == applied
+        said = "applied" if applied else "left out, it is for 5.4 to 5.4.95 and the source is 5.4.96"
+        assert outcomes(tree) == ["one.patch: applied", "two.patch: applied", f"three.patch: {said}"]
+    patches.sync(tree, [], tmp_path / "log")
+    assert [(tree / name).read_text() for name in ("a.c", "b.c")] == [ORIGINAL] * 2
+
+
+def test_a_tree_that_becomes_a_later_release_loses_the_patch(
+    tree: Path, three: list[Path], tmp_path: Path
+) -> None:
+    three[2].write_text("Releases: 5.4 to 5.4.95\n" + three[2].read_text())
+    of_release(tree, 95)
+    patches.sync(tree, three, tmp_path / "log")
+    assert patches.touched_files(tree) == {"a.c", "b.c", "Makefile"}
+    of_release(tree, 96)
+    patches.sync(tree, three, tmp_path / "log")
+    assert (tree / "b.c").read_text() == ORIGINAL
+    assert "LINE 3\nLINE 4\n" in (tree / "a.c").read_text()
+
+
+def test_a_release_range_that_is_none_is_named(tree: Path, three: list[Path], tmp_path: Path) -> None:
+    three[0].write_text("Releases: < 5.4.96\n" + three[0].read_text())
+    with pytest.raises(UserError, match=r"one\.patch: Releases: < 5\.4\.96: not a range"):
+        patches.sync(tree, three, tmp_path / "log")
+
+
+def test_what_the_source_has_already_is_left_out(tree: Path, three: list[Path], tmp_path: Path) -> None:
+    """Also two patches of the same lines, of which the first alone could not be taken back."""
+    scratch = tmp_path / "upstream"
+    scratch.mkdir()
+    for name in ("a.c", "b.c"):
+        (scratch / name).write_text(ORIGINAL)
+    patches.sync(scratch, three[:2], tmp_path / "log")
+    (tree / "a.c").write_text((scratch / "a.c").read_text())
+    before = (tree / "a.c").stat().st_mtime_ns
+    for _ in range(2):
+        patches.sync(tree, three, tmp_path / "log")
+        assert outcomes(tree) == [
+            "one.patch: left out, the source has it",
+            "two.patch: left out, the source has it",
+            "three.patch: applied",
+        ]
+    assert (tree / "a.c").stat().st_mtime_ns == before
+    patches.sync(tree, [], tmp_path / "log")
+    assert "LINE 3\nLINE 4\n" in (tree / "a.c").read_text(), "it is the source's own"
+    assert (tree / "b.c").read_text() == ORIGINAL
+
+
+def test_half_of_a_patch_in_the_source_is_a_conflict(tree: Path, tmp_path: Path) -> None:
+    both = ORIGINAL.replace("line 3\n", "LINE 3\n").replace("line 15\n", "LINE 15\n")
+    patch = make_patch(tmp_path, "both.patch", "a.c", ORIGINAL, both)
+    (tree / "a.c").write_text(ORIGINAL.replace("line 3\n", "LINE 3\n"))
+    with pytest.raises(UserError, match=r"both\.patch does not apply"):
+        patches.sync(tree, [patch], tmp_path / "log")
+
+
+def test_the_series_of_5_4_says_for_which_releases_each_patch_is() -> None:
+    for patch in sorted((CHECKOUT.patches / "linux-5.4").glob("*.patch")):
+        assert patches.RANGE.fullmatch(patches._releases(patch)), patch.name

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A kernel tree that somebody edits: what is noticed, what is copied, what make will see."""
+"""A kernel tree that somebody edits: which of its files are sources, and what of them is noticed."""
 
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,130 +13,132 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.kernel import build, edited_tree, patches, source_tree
+from tasks.kernel import edited_tree
 from tasks.origins.sources.file import FileSource
+from tasks.util.errors import UserError
 from tests.support.settings import both
-
-OLD = 1_000_000_000
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    """A tree as an archive leaves it: all its files are old."""
+def tree(tmp_path: Path) -> Path:
+    """A folder of three files and a link."""
     top = tmp_path / "tree"
-    for name in ("Makefile", "Kconfig", "arch/x86/Makefile", "fs/dir.c", "fs/file.c", ".git/HEAD"):
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(f"{name}\n")
-        os.utime(top / name, (OLD, OLD))
+    for name in ("Makefile", "fs/dir.c", "drivers/core/tags.c"):
+        write(top / name)
+    (top / "fs/link").symlink_to("dir.c")
     return top
 
 
-@pytest.fixture
-def settings(origin: Path, make_settings: Callable[..., Settings]) -> Settings:
-    made = make_settings()
-    linux = replace(made.profile.kernel, source=FileSource(path=str(origin)))
-    made = replace(made, profile=replace(made.profile, kernel=linux))
-    source_tree.unpack_linux(made)
-    return made
+def write(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
-def mtimes(settings: Settings) -> dict[str, int]:
-    tree = settings.paths.linux
-    paths = [path for path in tree.rglob("*") if path.is_file() and ".tcbuild" not in path.parts]
-    return {str(path.relative_to(tree)): path.stat().st_mtime_ns for path in paths}
+def of_tree(settings: Settings, tree: Path) -> Settings:
+    kernel = replace(settings.profile.kernel, source=FileSource(path=str(tree)))
+    return replace(settings, profile=replace(settings.profile, kernel=kernel))
 
 
-def edit(path: Path) -> None:
-    path.write_text("edited\n")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "fs/dir.o",
+        "fs/.dir.o.cmd",
+        "fs/ext4/ext4.ko",
+        "fs/ext4/ext4.mod.c",
+        "fs/built-in.a",
+        "fs/modules.order",
+        "lib/.tmp_gen.h",
+        ".tmp_versions/a.mod",
+        "net/nf.asn1.c",
+        "fs/dir.c.orig",
+        "fs/dir.c~",
+        ".config",
+        ".config.old",
+        "Module.symvers",
+        "vmlinux",
+        "include/config/auto.conf",
+        "include/generated/autoconf.h",
+        "arch/x86/include/generated/asm/x.h",
+        "tools/objtool/objtool",
+        "tags",
+        ".git/HEAD",
+        ".tcbuild/source",
+    ],
+)
+def test_a_build_product_is_no_source(tree: Path, path: str) -> None:
+    before = edited_tree.scan(tree).keys()
+    write(tree / path)
+    assert edited_tree.scan(tree).keys() == before
 
 
-def edit_back_in_time(path: Path) -> None:
-    """As `cp -p` of an older file does: make would think the object is newer."""
-    path.write_text("edited\n")
-    os.utime(path, (OLD - 1, OLD - 1))
+@pytest.mark.parametrize(
+    "path", ["fs/new.c", ".clang-format", "drivers/tags", "firmware/my.bin", "fs/vmlinux", "fs/core/a.c"]
+)
+def test_other_files_are_sources_whatever_their_names(tree: Path, path: str) -> None:
+    before = edited_tree.scan(tree).keys()
+    write(tree / path)
+    assert edited_tree.scan(tree).keys() - before == {path}
 
 
-@pytest.mark.parametrize("change", [edit, edit_back_in_time])
-def test_an_edit_is_all_that_make_will_see(
-    change: Callable[[Path], None], origin: Path, settings: Settings
+def test_a_file_that_may_change_without_a_trace_is_not_certain(tree: Path) -> None:
+    """An edit within a tick of the file system's clock that keeps the size keeps all that stat(2) says."""
+    assert edited_tree.scan(tree)["fs/dir.c"] == ""
+    assert edited_tree.state_digest(edited_tree.scan(tree)) == ""
+    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    state = edited_tree.scan(tree)
+    assert state["fs/dir.c"] != ""
+    assert state["fs/link"] == "-> dir.c"
+    assert edited_tree.state_digest(state) == edited_tree.state_digest(edited_tree.scan(tree)) != ""
+
+
+def test_an_edit_that_keeps_size_and_mtime_is_noticed(tree: Path) -> None:
+    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    before, status = edited_tree.scan(tree), (tree / "Makefile").stat()
+    write(tree / "Makefile", "")
+    os.utime(tree / "Makefile", ns=(status.st_atime_ns, status.st_mtime_ns))
+    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    after = edited_tree.scan(tree)
+    assert {path for path in after if after[path] != before[path]} == {"Makefile"}
+
+
+def test_what_the_check_saw_serves_the_action_once(
+    tree: Path, make_settings: Callable[..., Settings]
 ) -> None:
-    before = mtimes(settings)
-    assert edited_tree.is_current(settings.paths, settings.profile)
-    change(origin / "fs/dir.c")
+    settings = of_tree(make_settings(), tree)
     assert not edited_tree.is_current(settings.paths, settings.profile)
-    source_tree.unpack_linux(settings)
-    after = mtimes(settings)
-    assert (settings.paths.linux / "fs/dir.c").read_text() == "edited\n"
-    assert {name for name in after if after[name] != before[name]} == {"fs/dir.c"}
-    assert after["fs/dir.c"] > before["fs/dir.c"]
-    assert edited_tree.is_current(settings.paths, settings.profile)
+    write(tree / "fs/new.c")
+    assert "fs/new.c" not in edited_tree.seen_or_scan(tree, [])
+    assert "fs/new.c" in edited_tree.seen_or_scan(tree, [])
 
 
-def test_files_come_and_go(origin: Path, settings: Settings) -> None:
-    (origin / "fs/dir.c").unlink()
-    (origin / "fs/file.c").unlink()
-    (origin / "fs/file.c").mkdir()
-    (origin / "fs/file.c/new.c").write_text("new\n")
-    (origin / "fs/link").symlink_to("../Makefile")
-    source_tree.unpack_linux(settings)
-    assert sorted(path.name for path in (settings.paths.linux / "fs").rglob("*")) == [
-        "file.c",
-        "link",
-        "new.c",
-    ]
-    assert (settings.paths.linux / "fs/link").readlink() == Path("../Makefile")
-    assert (settings.paths.linux / "fs/file.c/new.c").read_text() == "new\n"
-
-
-def test_its_git_is_neither_copied_nor_looked_at(origin: Path, settings: Settings) -> None:
-    edit(origin / ".git/HEAD")
-    assert edited_tree.is_current(settings.paths, settings.profile)
-    assert not (settings.paths.linux / ".git").exists()
-
-
-def test_patches_stay_on_top_of_edits(origin: Path, settings: Settings, tmp_path: Path) -> None:
-    patch = tmp_path / "one.patch"
-    patch.write_text("--- a/fs/file.c\n+++ b/fs/file.c\n@@ -1 +1,2 @@\n fs/file.c\n+patched\n")
-    patches.sync(settings.paths.linux, [patch], tmp_path / "log")
-    (origin / "fs/file.c").write_text("fs/file.c\nmine\n")
-    source_tree.unpack_linux(settings)
-    assert (settings.paths.linux / "fs/file.c").read_text() == "fs/file.c\nmine\n"
-    patch.write_text("--- a/fs/file.c\n+++ b/fs/file.c\n@@ -1,2 +1,3 @@\n fs/file.c\n mine\n+patched\n")
-    patches.sync(settings.paths.linux, [patch], tmp_path / "log")
-    assert (settings.paths.linux / "fs/file.c").read_text() == "fs/file.c\nmine\npatched\n"
-
-
-def test_a_cut_run_is_made_up_for(origin: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The edit is half copied, then undone in the folder: the copy must not keep it."""
-
-    def cut(source: Path, target: Path) -> None:
-        target.write_text("half")
-        raise KeyboardInterrupt
-
-    edit(origin / "fs/dir.c")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(edited_tree, "_copy", cut)
-        source_tree.unpack_linux(settings)
-    (origin / "fs/dir.c").write_text("fs/dir.c\n")
-    os.utime(origin / "fs/dir.c", (OLD, OLD))
-    assert not edited_tree.is_current(settings.paths, settings.profile)
-    source_tree.unpack_linux(settings)
-    assert (settings.paths.linux / "fs/dir.c").read_text() == "fs/dir.c\n"
-
-
-def test_objects_are_kept_over_edits_but_not_over_another_copy(origin: Path, settings: Settings) -> None:
-    build.fresh_build_folder(settings.paths, "gcc")
-    made = settings.paths.build / "dir.o"
-    made.write_text("object")
-    edit(origin / "fs/dir.c")
-    source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings.paths, "gcc")
-    assert made.exists()
-    (settings.paths.linux / ".tcbuild/files").unlink()  # copied as a whole: the mtimes are old ones
-    source_tree.unpack_linux(settings)
-    build.fresh_build_folder(settings.paths, "gcc")
-    assert not made.exists()
+def test_what_is_no_file_is_named(tree: Path, make_settings: Callable[..., Settings]) -> None:
+    os.mkfifo(tree / "fs/pipe")
+    assert not edited_tree.is_current(*both(of_tree(make_settings(), tree)))
+    expected = f"the kernel tree {tree} cannot be used: fs/pipe is neither a file, a folder nor a link"
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+        edited_tree.scan(tree)
 
 
 def test_a_folder_is_compared_for_such_sources_alone(make_settings: Callable[..., Settings]) -> None:
     assert edited_tree.is_current(*both(make_settings()))
+
+
+def test_a_damaged_summary_counts_as_none(tmp_path: Path) -> None:
+    for text in ("{", "[]", '{"other": 1}'):
+        write(tmp_path / edited_tree.SUMMARY, text)
+        assert edited_tree.summary(tmp_path) == edited_tree.Summary()
+
+
+def test_a_file_that_vanishes_meanwhile_hides_no_other(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editor's scratch file: the rest of its folder is still there."""
+    write(tree / "fs/.dir.c.swp")
+    real = edited_tree._state
+
+    def vanish(top: Path, path: str, *rest: object) -> str:
+        if path == "fs/.dir.c.swp":
+            raise FileNotFoundError(path)
+        return real(top, path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edited_tree, "_state", vanish)
+    assert edited_tree.scan(tree).keys() == {"Makefile", "fs/dir.c", "fs/link", "drivers/core/tags.c"}
