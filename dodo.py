@@ -104,10 +104,7 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [
-            do("fetch.inputs", "fetch", S, PACKAGES),
-            beside("provenance.manifest", "write_early", S.paths, S.profile),
-        ],
+        "actions": [do("fetch.inputs", "fetch", S, PACKAGES)],
         "file_dep": files(*([S.paths.pinned_lock] if S.paths.pinned_lock.exists() else [])),
         "targets": files(S.paths.used_lock),
         "uptodate": changed(
@@ -142,6 +139,16 @@ def task_lock() -> Iterator[Task]:
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
+
+
+def task_inputs() -> Task:
+    """record the inputs in inputs.manifest.json, before anything is built"""
+    return {
+        "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
+        "file_dep": files(S.paths.used_lock),
+        "targets": files(S.paths.output / "inputs.manifest.json"),
+        "uptodate": changed(**variables.published_keys(S.profile)),
+    }
 
 
 def task_linux() -> Task:
@@ -204,13 +211,13 @@ def task_kernel() -> Task:
     compile_it = {
         "basename": "kernel",
         "actions": [
-            beside("provenance.manifest", "write_early", S.paths, S.profile),
             *KERNEL_INPUTS,
             do("kernel.build", "build", S),
             do("kernel.install", "install", S),
         ],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
         "targets": KERNEL,
+        "task_dep": ["inputs"],  # the record of the inputs is there when the build fails
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
             S.paths.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
@@ -348,9 +355,6 @@ def task_images() -> Task:
     }
 
 
-CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images": S.profile.images}
-
-
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
@@ -362,7 +366,7 @@ def task_iso() -> Task:
         ],
         "file_dep": image_inputs(),
         "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
-        "uptodate": changed(**CARRIED),
+        "uptodate": changed(**variables.published_keys(S.profile)),
     }
 
 
@@ -383,7 +387,7 @@ def task_disk() -> Task:
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**CARRIED, disk=S.profile.disk, mydata=S.profile.system.mydata),
+        "uptodate": changed(**variables.published_keys(S.profile)),
     }
 
 
