@@ -84,7 +84,7 @@ def refuse_in_text(where: str, texts: Mapping[str, str | bytes]) -> None:
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
+    return text.encode(errors="surrogatepass")  # a name in a manifest may hold any surrogate
 
 
 def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -95,7 +95,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             name = item.get("name", number) if isinstance(item, Mapping) else number
-            yield from _leaves(f"{key}[{name}]", item)
+            yield from _leaves(f"{key}.{name}".lstrip("."), item)
     else:
         yield key, str(value)
 

@@ -212,5 +212,5 @@ def _text(value: str, secret: bool) -> str:
     # The environment must not decide it: a task is up to date with it and without it.
     if not secret and not secret_patterns.is_secret(value, values=False):
         return value
-    encoded = value.encode(errors="surrogateescape")
+    encoded = value.encode(errors="surrogatepass")
     return HIDDEN + hashlib.scrypt(encoded, salt=b"tcbuild", n=1 << 14, r=8, p=1, dklen=16).hex()

@@ -58,6 +58,7 @@ def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
     if the mirror would lack a dependency, if the profile's root asks a mirror for another
     folder, if a container image has changed since its check, or for a secret in the page.
     """
+    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     version, folder = release_of(base_root(paths, profile))
     declared = mirror_layout.mirror_folder(profile)
     if folder != declared:
@@ -65,7 +66,6 @@ def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
             f"the root asks a mirror for {folder}, the profile says {declared}",
             f"set tcz = {folder!r} in profiles/{paths.name}.toml",
         )
-    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     entries = [entry(paths, profile, name) for name in sorted(names)]
     _refuse_missing_dependencies(entries)
     top = mirror_layout.mirror(paths)

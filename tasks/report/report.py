@@ -50,6 +50,7 @@ def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
 
     Raises `UserError` if nothing has been built yet, or for a secret in what the page would show.
     """
+    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     runs, faults = run_history.load(paths.output)
     for fault in faults:
         logger.warning(f"record {fault}")
@@ -58,7 +59,6 @@ def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
     parts = sizes.objects(paths) if sizes.has_objects(paths) else []
     path = paths.output / "report.html"
-    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     text = page(paths, profile, runs, found, parts, tasks)
     secrets.refuse_in_text("the report", {path.name: text})
     write_atomic(path, text)

@@ -122,8 +122,8 @@ class Scanner:
     def search(self, path: str, data: bytes) -> Iterator[Finding]:
         """Yield the first finding of each kind in the name and the content `data` of the file `path`."""
         shown = path
-        for kind, _, secret in self._matches(path, os.fsencode(path)):
-            shown = shown.replace(os.fsdecode(secret), "***")
+        for kind, _, secret in self._matches(path, path.encode(errors="surrogatepass")):
+            shown = shown.replace(secret.decode(errors="replace"), "***")
             yield Finding(shown, f"{kind}, in its name")
         for kind, offset, _ in self._matches(path, data):
             yield Finding(shown, kind, offset)
@@ -214,4 +214,4 @@ def is_secret(text: str, *, values: bool = True) -> bool:
     if CREDENTIALS.search(text) or PASSWORD_HASH.search(text) or SECRET_WORDS.search(text):
         return True
     searcher = scanner() if values else _without_values()
-    return next(searcher.search("", text.encode(errors="surrogateescape")), None) is not None
+    return next(searcher.search("", text.encode(errors="surrogatepass")), None) is not None

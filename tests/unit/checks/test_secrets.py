@@ -173,11 +173,11 @@ def test_a_secret_of_a_table_is_named_by_its_key() -> None:
     with pytest.raises(UserError) as caught:
         secrets.refuse_in_table("profile kiosk", values)
     assert caught.value.message == (
-        "profile kiosk holds what looks like a secret: profile.codes[1]: a GitHub token, at byte 2"
+        "profile kiosk holds what looks like a secret: profile.codes.1: a GitHub token, at byte 2"
     )
     assert name not in str(caught.value)
     values["profile"] = {"users": [{"name": "tc", "note": PEM}]}
-    with pytest.raises(UserError, match=r"profile\.users\[tc\]\.note: a private key \(PEM\), at byte 0"):
+    with pytest.raises(UserError, match=r"profile\.users\.tc\.note: a private key \(PEM\), at byte 0"):
         secrets.refuse_in_table("profile kiosk", values)
     values["profile"] = {"codes": ["a", "b"], name: "key"}
     with pytest.raises(UserError, match=r"profile\.\*\*\*: a GitHub token, in its name"):
@@ -186,7 +186,9 @@ def test_a_secret_of_a_table_is_named_by_its_key() -> None:
 
 def test_a_table_without_secrets_passes() -> None:
     half = token()
-    secrets.refuse_in_table("a manifest", {"a": half[:20], "b": half[20:], "c": [None, 1, True], "d": {}})
+    secrets.refuse_in_table(
+        "a manifest", {"a": half[:20], "b": half[20:], "c": [None, 1, True], "\ud800": "\udcff"}
+    )
 
 
 def test_texts_are_searched_before_they_are_written() -> None:

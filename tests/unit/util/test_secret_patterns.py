@@ -99,6 +99,7 @@ def test_each_kind_is_found(text: str, kind: str, around: bytes) -> None:
     found = list(secret_patterns.scanner().search("a/file", around + text.encode() + b"\n" + around))
     assert len(found) == 1
     assert kind in found[0].kind
+    assert found[0].offset is not None
     assert len(around) <= found[0].offset < len(around) + len(text)
 
 
