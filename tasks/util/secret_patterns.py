@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tasks.util import toml_schema
 from tasks.util.process import CREDENTIALS
@@ -47,12 +47,14 @@ class Pattern:
 
     markers: the characters U+0080 to U+00FF stand for the bytes of these numbers.
     names: search only in files of these names; () means all files.
+    start: search only in content that begins so, in the characters of `markers`.
     """
 
     name: str
     markers: tuple[str, ...]
     regex: str
     names: tuple[str, ...] = ()
+    start: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -61,14 +63,14 @@ class Pattern:
             raise ValueError(f"regex: {error}") from None
         if not self.markers or min(map(len, self.markers)) < 3:
             raise ValueError("markers: expected at least one, each of three bytes or more")
-        if any(ord(letter) > 0xFF for marker in self.markers for letter in marker):
-            raise ValueError("markers: expected characters up to U+00FF, one for each byte")
+        if any(ord(letter) > 0xFF for marker in (*self.markers, self.start) for letter in marker):
+            raise ValueError("markers, start: expected characters up to U+00FF, one for each byte")
 
     @functools.cached_property
     def compiled(self) -> re.Pattern[bytes]:
         return re.compile(self.regex.encode())
 
-    @property
+    @functools.cached_property
     def marks(self) -> tuple[bytes, ...]:
         return tuple(marker.encode("latin-1") for marker in self.markers)
 
@@ -133,16 +135,36 @@ class Scanner:
 
     @functools.cached_property
     def _marks(self) -> list[tuple[bytes, Pattern]]:
-        return [(mark, pattern) for pattern in self.rules.pattern for mark in pattern.marks]
+        """The markers of the patterns that are searched everywhere."""
+        return [
+            (mark, pattern)
+            for pattern in self.rules.pattern
+            for mark in pattern.marks
+            if not pattern.names and not pattern.start
+        ]
+
+    @functools.cached_property
+    def _others(self) -> list[Pattern]:
+        return [pattern for pattern in self.rules.pattern if pattern.names or pattern.start]
+
+    def _special(self, path: str, data: bytes) -> Iterator[Pattern]:
+        """Yield the patterns for files of this name or this beginning whose markers are in them."""
+        name = path.rpartition("/")[2]
+        for pattern in self._others:
+            if pattern.names and name not in pattern.names:
+                continue
+            if data.startswith(pattern.start.encode("latin-1")) and any(
+                mark in data for mark in pattern.marks
+            ):
+                yield pattern
 
     def _matches(self, path: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
         """Yield (kind, offset, the secret) of the first match of each kind."""
         if not data:
             return
+        # Plain searches are much faster than a pattern, and most content has no marker.
         marked = dict.fromkeys(pattern for mark, pattern in self._marks if mark in data)
-        for pattern in marked:
-            if pattern.names and PurePosixPath(path).name not in pattern.names:
-                continue
+        for pattern in (*marked, *self._special(path, data)):
             for match in pattern.compiled.finditer(data):
                 if not self._is_example(match):
                     yield pattern.name, match.start(), match[0]

@@ -276,7 +276,7 @@ def test_variables_that_are_secret(name: str, value: str, taken: bool) -> None:
     [
         ({"pattern": [{"name": "x", "markers": ["abc"], "regex": "("}]}, "regex: "),
         ({"pattern": [{"name": "x", "markers": ["ab"], "regex": "a"}]}, "markers: expected"),
-        ({"pattern": [{"name": "x", "markers": ["abc\u0100"], "regex": "a"}]}, "markers: expected"),
+        ({"pattern": [{"name": "x", "markers": ["abc\u0100"], "regex": "a"}]}, "markers, start: expected"),
     ],
 )
 def test_rules_are_checked(data: object, expected: str) -> None:
