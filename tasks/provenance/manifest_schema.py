@@ -219,7 +219,9 @@ def write(path: Path, manifest: Manifest) -> None:
 
     Raises `UserError`, which names the key, if a value is a secret.
     """
-    secrets.refuse_in_table(path.name, plain(manifest))
+    # materials.profile has searched the resolved profile by its own keys.
+    used = dataclasses.replace(manifest.profile, resolved={})
+    secrets.refuse_in_table(path.name, plain(dataclasses.replace(manifest, profile=used)))
     write_if_changed(path, to_json(manifest))
 
 
