@@ -145,7 +145,7 @@ def task_inputs() -> Task:
     """record the inputs in inputs.manifest.json, before anything is built"""
     return {
         "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
-        "file_dep": files(S.paths.used_lock),
+        "file_dep": files(*{S.paths.used_lock, *image_files(S.paths, S.profile)}),
         "targets": files(S.paths.output / "inputs.manifest.json"),
         "uptodate": changed(**variables.published_keys(S.profile)),
     }

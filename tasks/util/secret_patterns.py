@@ -24,7 +24,8 @@ from pathlib import Path
 from tasks.util import toml_schema
 from tasks.util.process import CREDENTIALS
 
-FILES = tuple(Path(__file__).parent / "secrets" / name for name in ("tcbuild.toml", "detect-secrets.toml"))
+FOLDER = Path(__file__).with_name("secrets")
+FILES = (FOLDER / "tcbuild.toml", FOLDER / "detect-secrets.toml")
 # Shorter values are common words.
 MIN_VALUE_LENGTH = 8
 SECRET_VARIABLE = re.compile(

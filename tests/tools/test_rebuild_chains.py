@@ -176,7 +176,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
         ),
         ("tasks/initramfs/core.py", "# SPDX", "# A comment.\n# SPDX", []),
         ("tasks/image/mirror.py", "0o755", "0o700", []),
-        ("tasks/provenance/manifest.py", "\n\n\n", "\n\n\nOTHER = 1\n", ["iso"]),
+        ("tasks/provenance/manifest.py", "\n\n\n", "\n\n\nOTHER = 1\n", ["inputs", "iso"]),
         ("tasks/kernel/installkernel", "# SPDX", "# A comment.\n# SPDX", ["kernel"]),
     ],
     ids=[
@@ -265,12 +265,12 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
         assert "warning: containerd needs the bootcode noembed" in done.output
         assert run("iso", "disk").ran == []
         tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
-        assert sorted(run("iso", "disk").ran) == ["disk", "images", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "images", "inputs", "iso"]
         tar.touch()
         assert run("iso", "disk").ran == []
         with edited(profile, "localhost/tool:1", "localhost/tool:2"):
-            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
-        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
+            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "inputs", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "inputs", "iso"]
         tar.write_bytes(b"no archive")
         done = run("iso")
         assert done.status != 0
