@@ -125,8 +125,11 @@ class Scanner:
     def search(self, path: str, data: bytes) -> Iterator[Finding]:
         """Yield the first finding of each kind in the name and the content `data` of the file `path`."""
         shown = path
-        for kind, _, secret in self._matches(path, path.encode(errors="surrogatepass")):
-            shown = shown.replace(secret.decode(errors="replace"), "***")
+        # Each round hides one secret, so that a second one of its kind is not told either.
+        while found := next(self._matches(path, shown.encode(errors="surrogatepass")), None):
+            kind, _, secret = found
+            hidden = shown.replace(secret.decode(errors="replace"), "***")
+            shown = hidden if hidden != shown else "***"
             yield Finding(shown, f"{kind}, in its name")
         for kind, offset, _ in self._matches(path, data):
             yield Finding(shown, kind, offset)

@@ -148,7 +148,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
     ("file", "old", "new", "tasks"),
     [
         ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
-        ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
+        ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["inputs", "iso"]),
         ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["inputs", "iso"]),
         ("profiles/apt.toml", '"A Tiny-Core', '"One Tiny-Core', ["inputs", "iso"]),
         ("profiles/apt.toml", "[boot]", "# What boots.\n[boot]", []),

@@ -187,6 +187,8 @@ def test_a_secret_in_a_name_is_not_told() -> None:
     name = token()
     found = [str(one) for one in secret_patterns.scanner().search(f"a/{name}/b", f"{name}\n".encode())]
     assert found == ["a/***/b: a GitHub token, in its name", "a/***/b: a GitHub token, at byte 0"]
+    *_, last = secret_patterns.scanner().search(f"{name}/{token()}/{name}", b"")
+    assert str(last) == "***/***/***: a GitHub token, in its name"
 
 
 def test_pgpass_is_looked_for_by_name() -> None:
