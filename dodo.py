@@ -122,10 +122,7 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [
-            do("fetch.inputs", "fetch", S, USED_PACKAGES),
-            beside("provenance.manifest", "write_early", S.paths, S.profile),
-        ],
+        "actions": [do("fetch.inputs", "fetch", S, USED_PACKAGES)],
         "file_dep": files(*PINNED, *inputs.local_archives(S.profile)),
         "targets": files(S.paths.used_lock, *map(S.paths.lock_part, PARTS)),
         "uptodate": changed(
@@ -176,6 +173,16 @@ def task_lock() -> Iterator[Task]:
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
+
+
+def task_inputs() -> Task:
+    """record the inputs in inputs.manifest.json, before anything is built"""
+    return {
+        "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
+        "file_dep": files(*{S.paths.used_lock, *image_files(S.paths, S.profile)}),
+        "targets": files(S.paths.output / "inputs.manifest.json"),
+        "uptodate": changed(**variables.published_keys(S.profile)),
+    }
 
 
 def task_linux() -> Task:
@@ -251,13 +258,13 @@ def task_kernel() -> Task:
     compile_it = {
         "basename": "kernel",
         "actions": [
-            beside("provenance.manifest", "write_early", S.paths, S.profile),
             *KERNEL_INPUTS,
             do("kernel.build", "build", S),
             do("kernel.install", "install", S),
         ],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
-        "task_dep": ["kconfig:needs"] if NEEDS else [],
+        # The record of the inputs is there when the build fails.
+        "task_dep": ["inputs", *(["kconfig:needs"] if NEEDS else [])],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(
@@ -427,9 +434,6 @@ def task_images() -> Task:
     }
 
 
-CARRIED = {"boot": S.profile.boot, "extensions": S.profile.extensions, "images": S.profile.images}
-
-
 def task_iso() -> Task:
     """write the hybrid ISO: isolinux for BIOS, GRUB for UEFI, extensions in cde/"""
     return {
@@ -441,7 +445,7 @@ def task_iso() -> Task:
         ],
         "file_dep": image_inputs(),
         "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
-        "uptodate": changed(**CARRIED),
+        "uptodate": changed(**variables.published_keys(S.profile)),
     }
 
 
@@ -463,7 +467,7 @@ def task_disk() -> Task:
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**CARRIED, **layout, disk=S.profile.disk, mydata=S.profile.system.mydata),
+        "uptodate": changed(**variables.published_keys(S.profile), **layout),
     }
 
 

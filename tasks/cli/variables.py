@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from doit import get_var
@@ -251,6 +251,12 @@ def fetch_keys(whole: profile.Profile) -> dict[str, object]:
         **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
         **{name: getattr(whole, name) for name in ("core", "mirrors", "tcz", "extensions", "images")},
     }
+
+
+def published_keys(whole: profile.Profile) -> dict[str, object]:
+    """Return the keys of a profile that a manifest holds: all but [compiler], which changes no result."""
+    keys = (field.name for field in fields(whole) if field.name != "compiler")
+    return {name: getattr(whole, name) for name in keys}
 
 
 def tree(folder: Path) -> list[Path]:

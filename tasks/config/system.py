@@ -19,7 +19,7 @@ from pathlib import Path
 from tasks.formats.cpio import Member, directory, regular
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
-from tasks.util.toml_schema import PATTERN
+from tasks.util.toml_schema import PATTERN, SECRET
 
 # crypt(5): SHA-256 and SHA-512, which both BusyBox and glibc support.
 CRYPT = re.compile(r"\$[56]\$(rounds=[0-9]+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{43,86}|\*|!")
@@ -38,7 +38,7 @@ class User:
     """
 
     name: str = field(metadata={PATTERN: NAME})
-    password: str = field(default="*", metadata={PATTERN: CRYPT})
+    password: str = field(default="*", metadata={PATTERN: CRYPT, SECRET: True})
     uid: int | None = None
 
     def __post_init__(self) -> None:

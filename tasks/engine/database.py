@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +20,16 @@ from typing import Any
 
 from doit.dependency import DatabaseException, SqliteDB
 
+from tasks.util import secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp
 from tasks.util.log import logger
+from tasks.util.toml_schema import SECRET
 from tasks.util.trees import Tree
 
 MISSING = "nothing"
+HIDDEN = "secret:"  # begins what is kept of a secret value; the repr of a value never begins so
 # The format of the records, in SQLite's user_version.  1 has no path of the checkout.
 FORMAT = 1
 HERE = "${CHECKOUT}/"
@@ -144,7 +148,7 @@ class SavedValues:
     """An `uptodate` check: false if a value differs from that of the task's last success.
 
     Unlike doit's `config_changed` it keeps the values themselves, not their hash, so that
-    the key that changed can be named.
+    the key that changed can be named.  Of a secret it keeps a digest.
     A function counts with the value it returns.  It is called when tasks are loaded, and again at
     the end of the task: the value may have changed meanwhile.  If it returns a mapping, each of
     its keys is one of the values.
@@ -152,10 +156,18 @@ class SavedValues:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._given = values
-        self.values = self.now()
+        self._loaded = self._called()
+
+    @functools.cached_property
+    def values(self) -> dict[str, str]:
+        """Key -> repr of the value, or digest of a secret one."""
+        return flatten(self._loaded)
 
     def now(self) -> dict[str, str]:
         """Return the values with those that the functions return now."""
+        return flatten(self._called())
+
+    def _called(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in self._given.items():
             made = value() if callable(value) else value
@@ -163,7 +175,7 @@ class SavedValues:
                 found |= {f"{name}.{key}": inner for key, inner in made.items()}
             else:
                 found[name] = made
-        return flatten(found)
+        return found
 
     def stamps(self) -> dict[str, Stamp | None]:
         """Return the stamps of all folders of the trees among the values."""
@@ -191,7 +203,8 @@ class SavedValues:
 def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
     """Return `values` with the fields of dataclasses as dotted keys: key -> repr of the value.
 
-    The members of a tuple of dataclasses that have a `name` are keyed by it.
+    The members of a tuple of dataclasses that have a `name` are keyed by it.  A secret value is
+    replaced by a digest.
     """
     found: dict[str, str] = {}
     for name, value in values.items():
@@ -203,9 +216,38 @@ def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
             for item in value:
                 found |= flatten(_fields(item), f"{key}.{item.name}.")
         else:
-            found[key] = repr(value).replace(f"{CHECKOUT.root}/", HERE)
+            text = repr(value).replace(f"{CHECKOUT.root}/", HERE)
+            found[key] = _text(text, isinstance(value, _Secret))
     return found
 
 
+class _Secret:
+    """A value that nobody may read."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {
+        field.name: _Secret(getattr(value, field.name))
+        if field.metadata.get(SECRET)
+        else getattr(value, field.name)
+        for field in dataclasses.fields(value)
+    }
+
+
+@functools.cache
+def _text(value: str, secret: bool) -> str:
+    """Return what is kept of a value: itself, or a digest of a secret.
+
+    The digest is slow to make (scrypt, RFC 7914), so that a short password cannot be guessed from it.
+    """
+    # The environment must not decide it: a task is up to date with it and without it.
+    if not secret and not secret_patterns.is_secret(value, values=False):
+        return value
+    encoded = value.encode(errors="surrogatepass")
+    return HIDDEN + hashlib.scrypt(encoded, salt=b"tcbuild", n=1 << 14, r=8, p=1, dklen=16).hex()

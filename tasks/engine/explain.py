@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.engine.code import UnchangedCode
-from tasks.engine.database import SavedValues
-from tasks.engine.reason import Kind, Reason
+from tasks.engine.database import HIDDEN, SavedValues
+from tasks.engine.reason import SECRET_CHANGE, Kind, Reason
 from tasks.engine.targets import UnchangedTargets
 from tasks.util.checkout import CHECKOUT
+from tasks.util.secret_patterns import is_secret
 
 SHOWN = 5
 WIDTH = 60
@@ -25,7 +26,8 @@ def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> Non
     writers = {target: task.name for task in tasks.values() for target in task.targets}
     stale: dict[str, list[object]] = {}
     for task in dependency_order(tasks, writers, names):
-        after = [name for name in needs(task, writers) if name in stale]
+        # A task in `task_dep` only comes first: what it does makes no other task run.
+        after = [name for name in read_from(task, writers) if name in stale]
         found: list[object] = [
             *reasons(manager, task, tasks),
             *([f"after {', '.join(after)}"] if after else []),
@@ -69,8 +71,12 @@ def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
 
     writers: target -> name of the task that writes it.
     """
-    found = [*task.task_dep, *(writers[path] for path in sorted(task.file_dep) if path in writers)]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*task.task_dep, *read_from(task, writers)]))
+
+
+def read_from(task: Any, writers: Mapping[str, str]) -> list[str]:
+    """Return the tasks whose targets `task` reads; writers: target -> name of the task that writes it."""
+    return list(dict.fromkeys(writers[path] for path in sorted(task.file_dep) if path in writers))
 
 
 def reasons(manager: Any, task: Any, tasks: Mapping[str, Any]) -> list[Reason]:
@@ -91,9 +97,7 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
             listed = [*status.reasons.get("added_file_dep", []), *status.reasons.get("removed_file_dep", [])]
             told = {CHECKOUT.name_of(Path(path)) for path in listed}
             texts = [
-                f"{key}: {_short(old)} -> {_short(new)}"
-                for key, (old, new) in changes.items()
-                if key.partition(".")[2] not in told
+                _change(key, *pair) for key, pair in changes.items() if key.partition(".")[2] not in told
             ]
             found += [Reason(Kind.VALUE, text=text) for text in texts]
         elif isinstance(check, UnchangedCode):
@@ -127,6 +131,13 @@ def _of_files(kind: Kind, paths: Iterable[str]) -> list[Reason]:
     more = len(names) - SHOWN
     found = [Reason(kind, name) for name in names[:SHOWN]]
     return [*found, *([Reason(kind, more=more)] if more > 0 else [])]
+
+
+def _change(key: str, old: str, new: str) -> str:
+    """Return a changed value as a line, without the values if one is secret."""
+    if any(text.startswith(HIDDEN) or is_secret(text) for text in (old, new)):
+        return f"{key}: {SECRET_CHANGE}"
+    return f"{key}: {_short(old)} -> {_short(new)}"
 
 
 def _short(text: str) -> str:

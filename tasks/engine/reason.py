@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from tasks.util.secret_patterns import is_secret
+
 
 class Kind(StrEnum):
     """The kinds of reasons.  The values stand in run records; `WORDS` has the texts for a person."""
@@ -24,6 +26,9 @@ class Kind(StrEnum):
     FORMER_INPUT = "former-input"
     TEXT = "text"
 
+
+SECRET_CHANGE = "changed"
+"""Stands for `OLD -> NEW` where one of the values is secret."""
 
 WORDS = {
     Kind.NOT_DONE: "it has not been done yet",
@@ -44,8 +49,8 @@ class Reason:
     """One reason.  `str` of it is the line for a person.
 
     path: the file, relative to the checkout if it lies there; more: the number of further files,
-    which are not named; text: of a changed value, `NAME: OLD -> NEW`; of a record that an earlier
-    version of tcbuild wrote, the whole line.
+    which are not named; text: of a changed value, `NAME: OLD -> NEW`, or `NAME: changed` if it is
+    secret; of a record that an earlier version of tcbuild wrote, the whole line.
     """
 
     kind: Kind
@@ -69,10 +74,15 @@ def read(value: Any) -> Reason:
     Raises `ValueError` or `KeyError` for anything else.
     """
     if isinstance(value, str):
-        return Reason(Kind.TEXT, text=value)
+        return Reason(Kind.TEXT, text=_without_secret(value))
     if not isinstance(value, dict):
         raise ValueError(f"no reason: {value!r}")
     path, more, text = value.get("path", ""), value.get("more", 0), value.get("text", "")
     if not isinstance(path, str) or not isinstance(text, str) or not isinstance(more, int):
         raise ValueError(f"no reason: {value!r}")
-    return Reason(Kind(value["kind"]), path, more, text)
+    return Reason(Kind(value["kind"]), path, more, _without_secret(text))
+
+
+def _without_secret(text: str) -> str:
+    """Return a change without its values if one is secret: earlier versions of tcbuild recorded them."""
+    return f"{text.partition(': ')[0]}: {SECRET_CHANGE}" if is_secret(text.partition(": ")[2]) else text

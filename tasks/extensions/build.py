@@ -8,6 +8,7 @@ and `.list` has one path a line.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -73,6 +74,7 @@ def build(settings: Settings, name: str) -> None:
         _check_libraries(settings, name, recipe, root, below, left_out)
         _check_set_id(name, recipe, root)
         folder = recipes.folder(name)
+        secrets.refuse_in_table(f"extension {name}", {"info": dataclasses.asdict(recipe.info)})
         secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
         secrets.refuse_in_files(f"extension {name}", [(path, root / path) for path in listing])
         _log_hidden_files(name, listing, base)

@@ -7,6 +7,7 @@ cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.  tcbuild adds cde/images/.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -57,8 +58,12 @@ def build(paths: Paths, profile: Profile) -> None:
 
 
 def menu_values(paths: Paths, profile: Profile) -> dict[str, str]:
-    """Return the values of the @KEYS@ in the menus of tasks/image/boot/."""
+    """Return the values of the @KEYS@ in the menus of tasks/image/boot/.
+
+    Raises `UserError`, which names the key, if the profile's [boot] holds a secret.
+    """
     boot = profile.boot
+    secrets.refuse_in_table(f"profile {paths.name}", {"boot": dataclasses.asdict(boot)})
     release = (paths.kernel / "release").read_text().strip()
     title = f"Tiny Core ({paths.name}, {release})"
     return {

@@ -33,6 +33,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tasks.checks import secrets
 from tasks.config import mirror_layout, plan
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
@@ -55,8 +56,9 @@ def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
 
     names: the built extensions, without .tcz.  Raises `UserError` if one is missing or damaged,
     if the mirror would lack a dependency, if the profile's root asks a mirror for another
-    folder, or if a container image has changed since its check.
+    folder, if a container image has changed since its check, or for a secret in the page.
     """
+    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     version, folder = release_of(base_root(paths, profile))
     declared = mirror_layout.mirror_folder(profile)
     if folder != declared:
@@ -81,6 +83,7 @@ def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
         (tree / f"latest-{folder.split('/')[1]}").write_text(f"{version}\n")
         container_images.copy_images(paths, profile, tree)
         page = mirror_page.page(profile.description, folder, entries, listed_images(tree))
+        secrets.refuse_in_text("the mirror", {"index.html": page, **databases(entries)})
         (tree / "index.html").write_bytes(page)
         (tree / "SHA256SUMS").write_text(_sha256sums(tree))
         _normalize(tree, profile.source_date_epoch)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Writing of manifests: `inputs.manifest.json` before the build, `IMAGE.manifest.json` with an image.
 
-The early manifest is written after everything is fetched, and again before the kernel is
-built, so it exists when a build fails.  The task that makes an image writes the image's manifest
-right after it.
+Task `inputs` writes the early manifest when everything is fetched and before the kernel is built,
+so it exists when a build fails.  The task that makes an image writes the image's manifest right
+after it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs
         tcbuild=materials.checkout(paths, profile),
         inputs=materials.collect(paths, profile),
         tools=materials.tools(paths, profile),
-        config=sha256_file(paths.config) if paths.config.is_file() else "",
+        config=sha256_file(paths.config) if outputs else "",
         commands=commands(paths, profile, image_logs) if outputs else {},
         outputs=outputs,
     )

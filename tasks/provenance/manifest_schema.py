@@ -3,7 +3,8 @@
 
 The file is JSON; the dataclasses here are its schema, checked like that of profiles.  The same
 build gives the same bytes: no times, no host or user names, no folders of the machine, all lists
-in a fixed order.  A manifest holds no secrets: see tasks/provenance/redaction.py.
+in a fixed order.  A manifest holds no secrets: see tasks/provenance/redaction.py, and what is left
+is searched before it is written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.checks import secrets
 from tasks.formats.iso_layout import File
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
@@ -183,7 +185,7 @@ class Manifest:
     inputs: tuple[Input, ...]
     tools: Tools
     config: str
-    """sha256 of the checked .config; "" before there is one."""
+    """sha256 of the checked .config; "" before the build."""
     commands: dict[str, tuple[str, ...]]
     outputs: Outputs | None = None
 
@@ -217,7 +219,13 @@ def plain(value: Any) -> Any:
 
 
 def write(path: Path, manifest: Manifest) -> None:
-    """Write a manifest atomically; an equal file is left unchanged."""
+    """Write a manifest atomically; an equal file is left unchanged.
+
+    Raises `UserError`, which names the key, if a value is a secret.
+    """
+    # materials.profile has searched the resolved profile by its own keys.
+    used = dataclasses.replace(manifest.profile, resolved={})
+    secrets.refuse_in_table(path.name, plain(dataclasses.replace(manifest, profile=used)))
     write_if_changed(path, to_json(manifest))
 
 

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from tasks.checks import secrets
 from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
@@ -43,11 +44,17 @@ CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
 
 def profile(paths: Paths, profile: Profile) -> ProfileUsed:
-    """Return the resolved profile, without secrets."""
+    """Return the resolved profile, without passwords and without [compiler], which changes no result.
+
+    Raises `UserError`, which names the key, if a value is a secret.
+    """
     given = {}
     if profile.kernel.fragments != load_profile(paths.name).kernel.fragments:
         given["fragments"] = ",".join(profile.kernel.fragments)
-    return ProfileUsed(paths.name, given, redaction.table(dataclasses.asdict(profile)))
+    resolved = redaction.table(dataclasses.asdict(profile))
+    del resolved["compiler"]
+    secrets.refuse_in_table(f"profile {paths.name}", resolved)
+    return ProfileUsed(paths.name, given, resolved)
 
 
 def extensions(paths: Paths, profile: Profile) -> list[str]:

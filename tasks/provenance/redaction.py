@@ -18,12 +18,8 @@ from tasks.config.settings import Paths
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
+from tasks.util.secret_patterns import SECRET_WORDS
 
-# Words before a secret on a command line, in a header or in a setting.
-SECRET = re.compile(
-    r"(?i)((?:[a-z_-]*(?:password|passwd|secret|token|api[_-]?key)|authorization)[\"']?\s*[:=]\s*[\"']?"
-    r"(?:bearer\s+|basic\s+)?|--(?:password|secret|token|api-key)\s+)[^\s'\",;]+"
-)
 LOCKED_PASSWORDS = ("", "*", "!")  # values of a password field that are no password hash
 # The number of jobs depends on the machine; the results do not depend on it.
 JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
@@ -31,7 +27,7 @@ JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
 
 def text(value: str) -> str:
     """Return `value` without users and passwords in addresses and without values that look secret."""
-    return SECRET.sub(r"\1***", CREDENTIALS.sub("://***@", value))
+    return SECRET_WORDS.sub(r"\1***", CREDENTIALS.sub("://***@", value))
 
 
 def digest(secret: str) -> str:

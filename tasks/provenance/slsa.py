@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tasks.checks import secrets
 from tasks.config.settings import Paths
 from tasks.provenance import manifest, manifest_schema, signature
 from tasks.provenance.manifest_schema import Input, Manifest, Outputs
@@ -30,13 +31,15 @@ ENDING = ".provenance.json"
 def build(paths: Paths, key: str) -> None:
     """Write ISO.provenance.json; with a `key` (path of a secret key), sign it and the manifest.
 
-    Raises `UserError` if the ISO has no manifest, or the key cannot be used.
+    Raises `UserError` if the ISO has no manifest, if the key cannot be used, or for a secret.
     """
     where = manifest.path_of(paths.iso)
     made = manifest_schema.load(where)
     final = paths.iso.with_name(paths.iso.name + ENDING)
     digest = manifest.file_of(where).sha256
-    write_if_changed(final, json.dumps(statement(made, where.name, digest), indent=1, sort_keys=True) + "\n")
+    stated = statement(made, where.name, digest)
+    secrets.refuse_in_table(final.name, stated)
+    write_if_changed(final, json.dumps(stated, indent=1, sort_keys=True) + "\n")
     logger.info(f"{final.name}: {len(made.inputs)} inputs")
     if not key:
         return

@@ -16,6 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tasks.checks import secrets
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.engine import run_history
@@ -47,8 +48,9 @@ SHOWN_FOLDERS = 20
 def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
     """Write artifacts/PROFILE/report.html and print its path.  tasks: all there are.
 
-    Raises `UserError` if nothing has been built yet.
+    Raises `UserError` if nothing has been built yet, or for a secret in what the page would show.
     """
+    secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     runs, faults = run_history.load(paths.output)
     for fault in faults:
         logger.warning(f"record {fault}")
@@ -57,7 +59,9 @@ def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
     parts = sizes.objects(paths) if sizes.has_objects(paths) else []
     path = paths.output / "report.html"
-    write_atomic(path, page(paths, profile, runs, found, parts, tasks))
+    text = page(paths, profile, runs, found, parts, tasks)
+    secrets.refuse_in_text("the report", {path.name: text})
+    write_atomic(path, text)
     logger.info(str(path))
 
 

@@ -22,7 +22,7 @@ from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
 from tasks.initramfs import rootfs
 from tasks.toolchain.build_root import Toolchain
-from tasks.util import json_schema
+from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
@@ -69,7 +69,7 @@ SCHEMAS = (
     TomlKind("rootfs", rootfs.Rules, "rootfs/rootfs.toml"),
     TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
     TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),
-    TomlKind("secrets", secrets.Rules, "tasks/checks/secrets.toml"),
+    TomlKind("secrets", secret_patterns.Rules, "tasks/util/secrets/*.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),

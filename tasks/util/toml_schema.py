@@ -28,6 +28,8 @@ PATTERN = "pattern"
 
 The dataclass checks it in `__post_init__`; tasks/util/json_schema.py writes it for editors.
 """
+SECRET = "secret"
+"""Key of a field's metadata: true if nobody may read its value, as that of a password's hash."""
 KIND = "kind"
 """The field that distinguishes the dataclasses of a union."""
 

@@ -25,6 +25,7 @@ from tasks.provenance import manifest, manifest_schema
 from tasks.util.files import sha256_file
 from tests.support import oci
 from tests.support.built import Outcome, built, copy_checkout, doit
+from tests.support.secrets import token
 from tests.support.settings import both
 from tests.support.stopped import has_started, stopped
 
@@ -149,16 +150,17 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
     ("file", "old", "new", "tasks"),
     [
         ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
-        ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["iso"]),
-        ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["iso"]),
+        ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["inputs", "iso"]),
+        ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["inputs", "iso"]),
+        ("profiles/apt.toml", '"A Tiny-Core', '"One Tiny-Core', ["inputs", "iso"]),
         ("profiles/apt.toml", "[boot]", "# What boots.\n[boot]", []),
-        ("profiles/apt.toml", 'bootcodes = ["cde",', 'bootcodes = ["cde", "noicons",', ["iso"]),
-        ("profiles/apt.toml", "[boot]", '[system]\nhostname = "hut"\n\n[boot]', ["core", "iso"]),
+        ("profiles/apt.toml", 'bootcodes = ["cde",', 'bootcodes = ["cde", "noicons",', ["inputs", "iso"]),
+        ("profiles/apt.toml", "[boot]", '[system]\nhostname = "hut"\n\n[boot]', ["inputs", "core", "iso"]),
         (
             "profiles/apt.toml",
             "[[extensions]]",
             '[[extensions]]\nname = "coreutils"\n\n[[extensions]]',
-            ["fetch", "iso"],
+            ["fetch", "inputs", "iso"],
         ),
         ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
         ("rootfs/files/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
@@ -176,13 +178,14 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
         ),
         ("tasks/initramfs/core.py", "# SPDX", "# A comment.\n# SPDX", []),
         ("tasks/image/mirror.py", "0o755", "0o700", []),
-        ("tasks/provenance/manifest.py", "\n\n\n", "\n\n\nOTHER = 1\n", ["iso"]),
+        ("tasks/provenance/manifest.py", "\n\n\n", "\n\n\nOTHER = 1\n", ["inputs", "iso"]),
         ("tasks/kernel/installkernel", "# SPDX", "# A comment.\n# SPDX", ["kernel"]),
     ],
     ids=[
         "comment-of-a-fragment",
         "boot-menu",
         "menu-timeout",
+        "description",
         "comment-of-a-profile",
         "bootcode",
         "host-name",
@@ -406,12 +409,12 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
         assert "warning: containerd needs the bootcode noembed" in done.output
         assert run("iso", "disk").ran == []
         tar.write_bytes(oci.tar(oci.oci_image([oci.tar({"a": b"2"})])))
-        assert sorted(run("iso", "disk").ran) == ["disk", "images", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "images", "inputs", "iso"]
         tar.touch()
         assert run("iso", "disk").ran == []
         with edited(profile, "localhost/tool:1", "localhost/tool:2"):
-            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
-        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "iso"]
+            assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "inputs", "iso"]
+        assert sorted(run("iso", "disk").ran) == ["disk", "fetch", "images", "inputs", "iso"]
         tar.write_bytes(b"no archive")
         done = run("iso")
         assert done.status != 0
@@ -491,6 +494,37 @@ def test_ctrl_c_in_the_kernel_build_then_the_next_run_continues(
         assert sha256_file(image) != before
     assert run("iso").status == 0
     assert sha256_file(image) == before
+
+
+def test_a_token_in_a_profile_stops_the_build_and_leaves_nothing(
+    clone: Path, run: Callable[..., Outcome]
+) -> None:
+    """The error names the key, nothing that is written has the token, and without it all is as before."""
+    secret, there = token(), clone / "artifacts" / built().paths.name
+    before = {path: path.read_bytes() for path in there.glob("*.manifest.json")}
+    assert before
+    with edited(clone / "profiles/apt.toml", '"A Tiny', f'"{secret} A Tiny'):
+        assert "  description: changed" in run("explain").output
+        done = run("iso")
+        assert (done.status != 0, done.ran) == (True, ["inputs"]), done.output
+        assert done.output.count("error: ") == 1
+        said = f"profile {built().paths.name} holds what looks like a secret: description: a GitHub token"
+        assert said in done.output
+        assert secret not in done.output
+    assert {path: path.read_bytes() for path in before} == before
+    for path in (*there.glob("*"), *there.glob("runs/*"), *there.glob("logs/*")):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    assert run("iso").ran == ["inputs"]
+    assert run("iso").ran == []
+
+
+def test_the_early_manifest_is_made_again(clone: Path, run: Callable[..., Outcome]) -> None:
+    early = clone / "artifacts" / built().paths.name / "inputs.manifest.json"
+    before = early.read_bytes()
+    early.unlink()
+    assert run("iso").ran == ["inputs"]
+    assert early.read_bytes() == before
+    assert "kernel" not in run("explain").output
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,12 @@ SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", *PROG
 OTHERS = ("*lock.toml", "rootfs/files/*", "extensions/*/files/*")
 FIRST_LINES = 5
 KERNEL = ("kconfig/explain.c",)
+DETECT_SECRETS = ("tasks/util/secrets/detect-secrets.toml",)
 # The kernel's files use the older name of the same licence.
-TEXTS = {"MIT": "MIT", "GPL-2.0": "GPL-2.0-only", "GPL-2.0-only": "GPL-2.0-only"}
+TEXTS = {
+    **{name: name for name in ("MIT", "GPL-2.0-only", "Apache-2.0")},
+    "GPL-2.0": "GPL-2.0-only",
+}
 
 
 def sources() -> list[str]:
@@ -44,7 +48,7 @@ def sources() -> list[str]:
 def test_every_source_file_names_its_licence(path: str) -> None:
     """In one of its first lines, behind `#!` or what an editor reads."""
     head = "\n".join((CHECKOUT.root / path).read_text().splitlines()[:FIRST_LINES])
-    wanted = "GPL-2.0-only" if path in KERNEL else "MIT"
+    wanted = "GPL-2.0-only" if path in KERNEL else "Apache-2.0" if path in DETECT_SECRETS else "MIT"
     found = [TEXTS[name] for name in NAME.findall(head)]
     assert found == [wanted], f"put a comment with SPDX-License-Identifier: {wanted} at the top"
 
@@ -60,4 +64,7 @@ def test_licences_and_their_texts_belong_together() -> None:
     assert "GNU GENERAL PUBLIC LICENSE\n                       Version 2, June 1991" in (
         (CHECKOUT.root / "LICENSES/GPL-2.0-only.txt").read_text()
     )
-    assert all(path in licence for path in (*KERNEL, "patches/"))
+    assert "Apache-2.0" in licence
+    apache = (CHECKOUT.root / "LICENSES/Apache-2.0.txt").read_text()
+    assert "Apache License\n                        Version 2.0, January 2004" in apache
+    assert all(path in licence for path in (*KERNEL, *DETECT_SECRETS, "patches/"))

@@ -8,6 +8,7 @@ schema, and spdx-tools, which includes a validator.
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -28,6 +29,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from tasks.checks import secrets
 from tasks.config.settings import Settings
 from tasks.formats import iso_layout
 from tasks.provenance import manifest, manifest_schema
@@ -44,7 +46,7 @@ ENDINGS = (".cdx.json", ".spdx.json")
 def build(settings: Settings) -> None:
     """Write ISO.cdx.json and ISO.spdx.json from the ISO's manifest.
 
-    Raises `UserError` if there is no manifest, or a document is not valid.
+    Raises `UserError` if there is no manifest, or a document is not valid or holds a secret.
     """
     made = manifest_schema.load(manifest.path_of(settings.paths.iso))
     parts = collect(settings, made)
@@ -55,6 +57,7 @@ def build(settings: Settings) -> None:
     texts = (cyclonedx(parts, image, when), spdx.text(parts, image, when))
     for ending, text in zip(ENDINGS, texts, strict=True):
         path = settings.paths.iso.with_name(settings.paths.iso.name + ending)
+        secrets.refuse_in_table(path.name, json.loads(text))
         write_if_changed(path, text)
         count = sum(len(part.materials) for part in parts)
         logger.info(f"{path.name}: valid, {len(parts)} parts made from {count} packages")

@@ -1,17 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Secrets of every kind are found where they are, and nothing else is taken for one.
-
-They are put together here: none stands in this file as it would be found.
-"""
+"""What goes into an image, a log or a published text is searched for secrets, and a finding refused."""
 
 from __future__ import annotations
 
-import base64
 import gzip
 import os
-import random
-import re
-import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,96 +12,20 @@ import pytest
 
 from tasks.checks import secrets
 from tasks.formats import cpio
-from tasks.util import toml_schema
+from tasks.util import secret_patterns, toml_schema
 from tasks.util.errors import UserError
 from tests.support import oci
+from tests.support.secrets import pem, token, word
 
-RANDOM = random.Random(5)
-LETTERS = string.ascii_letters + string.digits
-BASE64 = "".join(RANDOM.choices(LETTERS, k=64))
-
-
-def word(count: int, letters: str = LETTERS) -> str:
-    return "".join(RANDOM.choices(letters, k=count))
-
-
-def pem(kind: str, newline: str = "\n") -> str:
-    begin = f"-----BEGIN {kind}PRIVATE KEY-----"
-    return newline.join([begin, BASE64, BASE64, begin.replace("BEGIN", "END")])
-
-
-FOUND = {
-    "pem": (pem(""), "PEM"),
-    "rsa": (pem("RSA "), "PEM"),
-    "openssh": (pem("OPENSSH "), "PEM"),
-    "in-a-source": (f'const key = "{pem("EC ", chr(92) + "n")}";', "PEM"),
-    "encrypted": (pem("RSA ").replace("-----\n", "-----\nProc-Type: 4,ENCRYPTED\n\n", 1), "PEM"),
-    "pgp": (f"-----BEGIN PGP PRIVATE KEY {'BLOCK'}-----\nVersion: 1\n\n{BASE64}\n", "OpenPGP"),
-    "putty": ("PuTTY-User-Key-File-" + "3: ssh-ed25519\nEncryption: none\n", "PuTTY"),
-    "age": ("AGE-SECRET-KEY-" + "1" + word(58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"), "age"),
-    "minisign": (f"untrusted comment: minisign encrypted {'secret'} key\n{BASE64}{BASE64}\n", "minisign"),
-    "wireguard": (f"[Interface]\nPrivate{'Key'} = {word(42)}A=\n", "WireGuard"),
-    "github": (f"token: gh{'p'}_{word(36)}\n", "GitHub"),
-    "github-fine": (f"github{'_pat_'}{word(22)}_{word(59)}", "GitHub"),
-    "gitlab": (f"glpat{'-'}{word(20)}", "GitLab"),
-    "aws": (f"id = AKIA{word(16, string.ascii_uppercase)}\nsecret = {word(40)}\n", "AWS"),
-    "slack": (f"xoxb{'-'}123456789012-{word(24)}", "Slack"),
-    "npm": (f"npm{'_'}{word(36)}", "npm token"),
-    "pypi": (f"pypi-{'AgEI'}{word(80)}", "PyPI"),
-    "docker-hub": (f"dckr_{'pat'}_{word(27)}", "Docker Hub"),
-    "jwt": (f"Bearer eyJ{word(20)}{'.eyJ'}{word(30)}.{word(43)}", "web token"),
-    "docker-config": ('{"auths": {"https://r.example": {"auth": "' + word(24) + '"}}}', "docker's config"),
-    "npmrc": (f"//registry.example/:_auth{'Token'}={word(36)}", "npmrc"),
-    "address": (f"deb https://me:{word(12)}@host.example/debian", "in an address"),
-}
-
-CLEAN = {
-    "bare-line": "-----BEGIN RSA PRIVATE KEY-----\0-----END RSA PRIVATE KEY-----\0",
-    "public": f"-----BEGIN PUBLIC KEY-----\n{BASE64}\n-----END PUBLIC KEY-----\n",
-    "certificate": f"-----BEGIN CERTIFICATE-----\n{BASE64}\n",
-    "minisign-public": f"untrusted comment: minisign public key\n{BASE64}{BASE64}\n",
-    "short-token": "ghp_short glpat-short npm_config_registry npm_lifecycle_event xoxb-x",
-    "variable": "//registry.example/:_authToken=${NPM_TOKEN}",
-    "empty-auths": '{"auths": {"https://r.example": {}}}',
-    "docs": "http://user:password@host.example/ https://user:xxxxxx@host.example/ http://%s:%s@%s/",
-    "host-port": "http://host.example:8080/a@b/c mailto:a@b git@host.example:a/b.git",
-    "aws-id-alone": f"AKIA{word(16, string.ascii_uppercase)}",
-    "netrc-in-a-manual": "machine host login me password hush",
-}
+PEM = pem("")
+ADDRESS = f"deb https://me:{word(12)}@host.example/debian"
 
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if secrets.SECRET_VARIABLE.search(name):
+        if secret_patterns.SECRET_VARIABLE.search(name):
             monkeypatch.delenv(name)
-
-
-@pytest.mark.parametrize("text, kind", FOUND.values(), ids=FOUND)
-@pytest.mark.parametrize("around", [b"", b"\x7fELF\0\xff" * 100 + b"\n"], ids=["text", "binary"])
-def test_each_kind_is_found(text: str, kind: str, around: bytes) -> None:
-    found = list(secrets.scanner().search("a/file", around + text.encode() + b"\n" + around))
-    assert len(found) == 1
-    assert kind in found[0].kind
-    assert len(around) <= found[0].offset < len(around) + len(text)
-
-
-@pytest.mark.parametrize("text", CLEAN.values(), ids=CLEAN)
-def test_what_is_none_is_not_taken_for_one(text: str) -> None:
-    assert list(secrets.scanner().search("usr/share/doc/file", text.encode())) == []
-
-
-def test_every_pattern_has_its_test() -> None:
-    kinds = {pattern.name for pattern in secrets.rules().pattern}
-    tested = {
-        found.kind for text, _ in FOUND.values() for found in secrets.scanner().search("f", text.encode())
-    }
-    assert kinds - tested == {"a password (.netrc)"}  # the next one
-
-
-@pytest.mark.parametrize("name, count", [("home/tc/.netrc", 1), ("usr/share/doc/netrc", 0)])
-def test_some_are_looked_for_by_name(name: str, count: int) -> None:
-    assert len(list(secrets.scanner().search(name, b"machine host login me password hush"))) == count
 
 
 def test_values_of_this_machine_are_found_but_not_told(
@@ -123,26 +40,8 @@ def test_values_of_this_machine_are_found_but_not_told(
     assert "[[allow]]" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "name, value, taken",
-    [
-        ("CI_JOB_TOKEN", "12345678", True),
-        ("DB_PASSWORD", "12345678", True),
-        ("AWS_SECRET_ACCESS_KEY", "12345678", True),
-        ("SIGNING_KEY", "12345678", True),
-        ("KEY", "12345678", True),
-        ("DB_PASSWORD", "1234567", False),
-        ("SIGNING_KEY", "/root/keys/minisign.key", False),
-        ("KEYBOARD_LAYOUT", "de-latin1-nodeadkeys", False),
-        ("APT_KEY_DONT_WARN", "12345678", False),
-    ],
-)
-def test_variables_that_are_secret(name: str, value: str, taken: bool) -> None:
-    assert (name in secrets.secret_values({name: value})) is taken
-
-
 def test_members_are_searched(tmp_path: Path) -> None:
-    members = [cpio.regular("etc/a", b"a"), cpio.regular("etc/key", FOUND["pem"][0].encode())]
+    members = [cpio.regular("etc/a", b"a"), cpio.regular("etc/key", PEM.encode())]
     with pytest.raises(UserError, match=r"the base root holds .* etc/key: a private key \(PEM\), at byte 0"):
         secrets.refuse_in_members("the base root", members, tmp_path / "clean")
     assert not (tmp_path / "clean").exists()
@@ -154,19 +53,21 @@ def test_what_was_found_clean_is_looked_at_again_only_for_the_values_of_variable
     clean = tmp_path / "clean"
     members = [cpio.regular("etc/a", b"a 12345678")]
     seen: list[str] = []
-    search = secrets.Scanner.search
+    search = secret_patterns.Scanner.search
 
-    def watched(scanner: secrets.Scanner, path: str, data: bytes) -> Iterator[secrets.Finding]:
+    def watched(
+        scanner: secret_patterns.Scanner, path: str, data: bytes
+    ) -> Iterator[secret_patterns.Finding]:
         if scanner.rules.pattern:
             seen.append(path)
         return search(scanner, path, data)
 
-    monkeypatch.setattr(secrets.Scanner, "search", watched)
+    monkeypatch.setattr(secret_patterns.Scanner, "search", watched)
     secrets.refuse_in_members("x", members, clean)
     secrets.refuse_in_members("x", [*members, cpio.regular("etc/b", b"b")], clean)
     assert seen == ["etc/a", "etc/b"]
     with pytest.raises(UserError, match="private key"):
-        secrets.refuse_in_members("x", [cpio.regular("etc/a", FOUND["pem"][0].encode())], clean)
+        secrets.refuse_in_members("x", [cpio.regular("etc/a", PEM.encode())], clean)
     clean.write_text(clean.read_text().replace("\n", "x\n", 1))  # other rules
     seen.clear()
     secrets.refuse_in_members("x", members, clean)
@@ -179,7 +80,7 @@ def test_what_was_found_clean_is_looked_at_again_only_for_the_values_of_variable
 
 def test_several_are_listed(tmp_path: Path) -> None:
     for number in range(12):
-        (tmp_path / f"key{number:02}").write_text(FOUND["pem"][0])
+        (tmp_path / f"key{number:02}").write_text(PEM)
     files = [(path.name, path) for path in sorted(tmp_path.iterdir())]
     with pytest.raises(UserError) as caught:
         secrets.refuse_in_files("mydata", files)
@@ -188,8 +89,7 @@ def test_several_are_listed(tmp_path: Path) -> None:
 
 
 def allowing(monkeypatch: pytest.MonkeyPatch, **entry: str) -> None:
-    made = secrets.Rules(secrets.rules().pattern, allow=(secrets.Allow(**entry),))
-    monkeypatch.setattr(secrets, "rules", lambda: made)
+    monkeypatch.setattr(secrets, "allowed", lambda: (secrets.Allow(**entry),))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +99,7 @@ def allowing(monkeypatch: pytest.MonkeyPatch, **entry: str) -> None:
 def test_what_is_allowed_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, path: str, passes: bool
 ) -> None:
-    (tmp_path / "id").write_text(FOUND["openssh"][0])
+    (tmp_path / "id").write_text(pem("OPENSSH "))
     allowing(monkeypatch, where=where, path=path, reason="the key of this test")
     try:
         secrets.refuse_in_files("mydata", [("home/tc/.ssh/id", tmp_path / "id")])
@@ -209,6 +109,11 @@ def test_what_is_allowed_passes(
         assert passes
 
 
+def test_an_allowed_finding_has_a_reason() -> None:
+    with pytest.raises(UserError, match="reason: expected some words"):
+        toml_schema.build({"allow": [{"where": "x", "path": "y", "reason": " "}]}, secrets.Allowed, "s", "")
+
+
 def test_private_files_would_be_for_all(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     reference.touch(mode=0o644)
@@ -216,27 +121,99 @@ def test_private_files_would_be_for_all(tmp_path: Path) -> None:
     (tmp_path / "etc/open").touch(mode=0o644)
     secrets.refuse_private("mydata", tmp_path / "etc", reference)
     (tmp_path / "etc/closed").touch(mode=0o600)
-    with pytest.raises(UserError, match=r"mydata holds .* closed: a file that only its owner may read"):
+    with pytest.raises(UserError, match=r"mydata holds .* closed: a file that not everybody may read"):
         secrets.refuse_private("mydata", tmp_path / "etc", reference)
-    reference.chmod(0o600)  # as a umask of 077 makes all of a checkout
+    (tmp_path / "etc/closed").chmod(0o640)
+    with pytest.raises(UserError, match="closed: a file that not everybody may read"):
+        secrets.refuse_private("mydata", tmp_path / "etc", reference)
+    (tmp_path / "etc/closed").chmod(0o604)
     secrets.refuse_private("mydata", tmp_path / "etc", reference)
+    (tmp_path / "etc/closed").chmod(0o600)
+    for mode in (0o600, 0o640):  # as a umask of 077 or 027 makes all of a checkout
+        reference.chmod(mode)
+        secrets.refuse_private("mydata", tmp_path / "etc", reference)
 
 
-@pytest.mark.parametrize("where", ["logs/kernel.log", "iso.manifest.json", "lock.toml"])
-def test_logs_and_manifests_are_searched(tmp_path: Path, where: str) -> None:
-    (tmp_path / "logs").mkdir()
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_a_file_in_a_private_folder_is_private(tmp_path: Path, mode: int) -> None:
+    reference = tmp_path / "reference"
+    reference.touch(mode=0o644)
+    (tmp_path / "top/keys/all").mkdir(parents=True)
+    (tmp_path / "top/keys/all/id").touch(mode=0o644)
+    secrets.refuse_private("mydata", tmp_path / "top", reference)
+    (tmp_path / "top/keys").chmod(mode)
+    with pytest.raises(UserError, match="keys/all/id: a file that not everybody may read here"):
+        secrets.refuse_private("mydata", tmp_path / "top", reference)
+
+
+def test_names_and_targets_of_links_are_searched(tmp_path: Path) -> None:
+    name = token()
+    (tmp_path / "file").write_text("nothing")
+    (tmp_path / "link").symlink_to(f"/run/{token()}")
+    for path, file, said in (
+        (f"etc/{name}/file", "file", "etc/***/file: a GitHub token, in its name"),
+        (f"etc/x-{name}.conf", "file", "etc/x-***.conf: a GitHub token, in its name"),
+        ("etc/link", "link", "etc/link: a GitHub token, at byte 5"),
+    ):
+        with pytest.raises(UserError) as caught:
+            secrets.refuse_in_files("extension x", [(path, tmp_path / file)])
+        assert caught.value.message.endswith(said)
+        assert name not in str(caught.value)
+    folder = cpio.directory(f"etc/{name}")
+    with pytest.raises(UserError, match=r"etc/\*\*\*: a GitHub token, in its name"):
+        secrets.refuse_in_members("the base root", [folder], tmp_path / "clean")
+
+
+def test_a_secret_of_a_table_is_named_by_its_key() -> None:
+    name = token()
+    values = {
+        "format": 1,
+        "profile": {"users": [{"name": "tc", "note": "none"}], "codes": ["a", f"x={name}"]},
+    }
+    with pytest.raises(UserError) as caught:
+        secrets.refuse_in_table("profile kiosk", values)
+    assert caught.value.message == (
+        "profile kiosk holds what looks like a secret: profile.codes.1: a GitHub token, at byte 2"
+    )
+    assert name not in str(caught.value)
+    values["profile"] = {"users": [{"name": "tc", "note": PEM}]}
+    with pytest.raises(UserError, match=r"profile\.users\.tc\.note: a private key \(PEM\), at byte 0"):
+        secrets.refuse_in_table("profile kiosk", values)
+    values["profile"] = {"codes": ["a", "b"], name: "key"}
+    with pytest.raises(UserError, match=r"profile\.\*\*\*: a GitHub token, in its name"):
+        secrets.refuse_in_table("profile kiosk", values)
+
+
+def test_a_table_without_secrets_passes() -> None:
+    half = token()
+    secrets.refuse_in_table(
+        "a manifest", {"a": half[:20], "b": half[20:], "c": [None, 1, True], "\ud800": "\udcff"}
+    )
+
+
+def test_texts_are_searched_before_they_are_written() -> None:
+    secrets.refuse_in_text("the mirror", {"index.html": "nothing", "md5.db": b"\xff"})
+    with pytest.raises(UserError, match=r"the mirror holds .* md5\.db: a GitHub token, at byte 1"):
+        secrets.refuse_in_text("the mirror", {"index.html": "nothing", "md5.db": f" {token()}".encode()})
+
+
+@pytest.mark.parametrize("where", ["logs/kernel.log", "origins/tool.toml", "lock.toml"])
+def test_logs_and_locks_are_searched(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).parent.mkdir(exist_ok=True)
     (tmp_path / where).write_text("nothing")
     secrets.refuse_in_records(tmp_path)
-    (tmp_path / where).write_text(FOUND["address"][0])
+    (tmp_path / where).write_text(ADDRESS)
     with pytest.raises(UserError, match=f"{where}: a password in an address"):
         secrets.refuse_in_records(tmp_path)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_layers_of_images_are_searched(tmp_path: Path, pack: type[bytes]) -> None:
-    layer = oci.tar({"app/x": b"x", "root/.ssh/id": FOUND["openssh"][0].encode()})
+    layer = oci.tar({"app/x": b"x", "root/.ssh/id": pem("OPENSSH ").encode()})
     (tmp_path / "image.tar").write_bytes(oci.tar(oci.oci_image([pack(layer)])))
-    with pytest.raises(UserError, match=r"image app:1 holds .*blobs/sha256/[0-9a-f]{64}: a private key"):
+    with pytest.raises(
+        UserError, match=r"image app:1 holds .*blobs/sha256/[0-9a-f]{64}/root/\.ssh/id: a private key"
+    ):
         secrets.refuse_in_image("image app:1", tmp_path / "image.tar")
     (tmp_path / "clean.tar").write_bytes(oci.tar(oci.oci_image([pack(oci.tar({"app/x": b"x"}))])))
     secrets.refuse_in_image("image app:1", tmp_path / "clean.tar")
@@ -248,26 +225,7 @@ def test_a_secret_across_two_pieces_is_found_once(
 ) -> None:
     monkeypatch.setattr(secrets, "BLOCK_BYTES", 100)
     monkeypatch.setattr(secrets, "OVERLAP_BYTES", 90)
-    (tmp_path / "f").write_bytes(b" " * before + FOUND["github"][0].encode() + b" " * 300)
+    (tmp_path / "f").write_bytes(b" " * before + b"token: " + token().encode() + b" " * 300)
     with (tmp_path / "f").open("rb") as stream:
-        found = secrets._search_stream(secrets.scanner(), "f", stream)
+        found = secrets._search_stream(secret_patterns.scanner(), "f", stream)
     assert [one.offset for one in found] == [before + len("token: ")]
-
-
-@pytest.mark.parametrize(
-    "data, expected",
-    [
-        ({"pattern": [{"name": "x", "markers": ["abc"], "regex": "("}]}, "regex: "),
-        ({"pattern": [{"name": "x", "markers": ["ab"], "regex": "a"}]}, "markers: expected"),
-        ({"pattern": [], "allow": [{"where": "x", "path": "y", "reason": " "}]}, "reason: expected"),
-    ],
-)
-def test_rules_are_checked(data: object, expected: str) -> None:
-    with pytest.raises(UserError, match=re.escape(expected)):
-        toml_schema.build(data, secrets.Rules, "secrets.toml", "")
-
-
-def test_encoded_password_of_a_registry_is_one() -> None:
-    encoded = base64.b64encode(b"me:hush-hush").decode()
-    text = '{"auths":{"r.example":{"auth":"' + encoded + '"}}}'
-    assert list(secrets.scanner().search("home/tc/.docker/config.json", text.encode()))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,11 @@ def test_damaged_record_of_auto(checkout: Path, content: str) -> None:
 def test_every_variable_has_a_description() -> None:
     assert set(compiler.VARIABLES) <= set(variables.VARIABLES)
     assert all(variables.VARIABLES.values())
+
+
+def test_the_whole_profile_but_the_compiler_is_a_key_of_what_writes_manifests(checkout: Path) -> None:
+    whole = resolve({"profile": "mine"}, checkout / "artifacts").profile
+    every = {field.name for field in dataclasses.fields(Profile)}
+    assert variables.published_keys(whole).keys() == every - {"compiler"}
+    farm = replace(whole, compiler=replace(whole.compiler, launcher="none"))
+    assert variables.published_keys(farm) == variables.published_keys(whole)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 from doit.dependency import JSONCodec
 
-from tasks.engine import database
+from tasks.config.system import System, User
+from tasks.engine import database, explain
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tests.support.secrets import token
 
 DODO = """
 import sys
@@ -187,6 +190,63 @@ def test_explain_names_what_changed(project: Project) -> None:
         *("first would run:", "  changed: zero"),
         *("second would run:", "  after first"),
         *("third would run:", "  missing: three", "  after second"),
+    ]
+
+
+def test_a_secret_that_changes_is_told_and_stored_nowhere(project: Project) -> None:
+    """The values are those of a user, an address, a shell line and a text with a token."""
+    hashes = ["$6$salt$" + letter * 86 for letter in "ab"]
+    tokens = [token(), token()]
+    for number in range(2):
+        values = {
+            "address": f"https://me:hush{number}@host.example/",
+            "lines": (f"PASSWORD=hunter{number} start",),
+            "text": f"see {tokens[number]}",
+            "level": number,
+        }
+        module = "__import__('tasks.config.system').config.system"
+        users = f"{module}.System(users=({module}.User('tc', {hashes[number]!r}),))"
+        (project.folder / "keys").write_text(f"{{'system': {users}, **{values!r}}}")
+        if number:
+            assert project.why("second") == [
+                "second would run:",
+                "  address: changed",
+                "  level: 0 -> 1",
+                "  lines: changed",
+                "  system.users.tc.password: changed",
+                "  text: changed",
+            ]
+        project.doit()
+        assert project.ran() == [], "a secret that stays is no change"
+    (project.folder / "keys").write_text("{'level': 1}")
+    assert "  system.users.tc.password: changed" in project.why("second")
+    project.doit()
+    written = [path for path in project.folder.rglob("*") if path.is_file()]
+    assert {".doit.db", "runs"} <= {path.relative_to(project.folder).parts[0] for path in written}
+    for path in written:
+        for secret in (*hashes, *tokens, "hush0", "hush1", "hunter0", "hunter1"):
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_explain_shows_no_secret_that_an_earlier_version_stored() -> None:
+    check = database.SavedValues({"password": "x", "level": 1})
+    before = {"keys": {"password": "'$6$salt$" + "a" * 86 + "'", "level": "0"}}
+    changes = check.differences(before)
+    assert [explain._change(key, *pair) for key, pair in changes.items()] == [
+        "level: 0 -> 1",
+        "password: changed",
+    ]
+
+
+def test_a_digest_of_a_secret_is_the_same_everywhere_and_slow_to_make() -> None:
+    values = database.flatten({"system": System(users=(User("tc", "*"), User("ann", "!")))})
+    kept = [values[f"system.users.{name}.password"] for name in ("tc", "ann")]
+    assert all(one.startswith(database.HIDDEN) for one in kept)
+    assert len(set(kept)) == 2
+    assert kept == [
+        database.HIDDEN
+        + hashlib.scrypt(repr(word).encode(), salt=b"tcbuild", n=1 << 14, r=8, p=1, dklen=16).hex()
+        for word in "*!"
     ]
 
 

@@ -29,3 +29,10 @@ def test_the_line_of_a_reason_and_its_record(one: Reason, line: str) -> None:
 
 def test_every_kind_but_texts_has_words() -> None:
     assert set(Kind) - set(reason.WORDS) == {Kind.VALUE, Kind.TEXT}
+
+
+def test_records_of_earlier_versions_show_no_secret() -> None:
+    change = "system.users.tc.password: '$6$salt$abcdefgh' -> '$6$salt$ijklmnop'"
+    for value in (change, {"kind": "value", "text": change}):
+        assert str(reason.read(value)) == "system.users.tc.password: changed"
+    assert str(reason.read({"kind": "value", "text": "boot.timeout: 3 -> 4"})) == "boot.timeout: 3 -> 4"

@@ -13,10 +13,11 @@ from tasks.config import plan, profile, recipe
 from tasks.config.profile import Extension, Profile
 from tasks.config.settings import Settings
 from tasks.extensions import build
-from tasks.image import bootcodes
+from tasks.image import bootcodes, iso
 from tasks.origins.lock import Lock, LockedExtension
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tests.support.secrets import token
 from tests.support.settings import both
 
 INFO = '[info]\ntitle = "t"\ndescription = "d"\n'
@@ -127,3 +128,14 @@ def test_a_damaged_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(bootcodes, "FILE", tmp_path / "bootcodes.toml")
     with pytest.raises(UserError, match=r"missing key 'bootcode\[0\].why'"):
         bootcodes.load_table()
+
+
+def test_a_secret_in_the_menu_is_refused_by_its_key(make_settings: Callable[..., Settings]) -> None:
+    settings, secret = make_settings(), token()
+    for key, boot in {
+        "boot.bootcodes.1": replace(settings.profile.boot, bootcodes=("cde", f"key={secret}")),
+        "boot.volume_id": replace(settings.profile.boot, volume_id=secret),
+    }.items():
+        with pytest.raises(UserError, match=f"profile .* secret: {key}: a GitHub token") as caught:
+            iso.menu_values(settings.paths, replace(settings.profile, boot=boot))
+        assert secret not in str(caught.value)

@@ -24,6 +24,7 @@ from tasks.initramfs import core
 from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tests.support import oci
+from tests.support.secrets import token
 
 INFO = """\
 Title:          tool.tcz
@@ -250,3 +251,15 @@ def test_a_profile_for_another_release_is_refused(shop: Settings) -> None:
     with pytest.raises(UserError, match=r"asks a mirror for 11\.x/x86_64/tcz") as caught:
         mirror.build(shop.paths, shop.profile, ["a"])
     assert "tcz = '11.x/x86_64/tcz'" in caught.value.hint
+
+
+def test_a_secret_on_the_page_is_refused_by_its_key(shop: Settings) -> None:
+    secret = token()
+    put(shop, "a", info=INFO)
+    told = replace(shop.profile, description=f"of {secret}")
+    with pytest.raises(UserError, match="secret: description: a GitHub token, at byte 3"):
+        mirror.build(shop.paths, told, ["a"])
+    put(shop, "a", info=INFO.replace("A tool:", f"{secret}:"))
+    with pytest.raises(UserError, match=r"the mirror holds .*index\.html: a GitHub token"):
+        mirror.build(shop.paths, shop.profile, ["a"])
+    assert not mirror_layout.mirror(shop.paths).exists()

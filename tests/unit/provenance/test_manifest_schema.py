@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks.formats.iso_layout import File
 from tasks.provenance import manifest_schema
 from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Extension, Kernel, Manifest, Outputs
 from tasks.util.errors import UserError
+from tests.support.secrets import token
 from tests.support.smallimage import manifest_of
 
 ODD = "na\udcffme'\" \n\u20ac"
@@ -114,3 +116,14 @@ def test_any_value_in_any_place_loads_or_is_one_error(slot: tuple[Any, ...], val
     except UserError:
         return
     assert manifest_schema.parse(manifest_schema.to_json(loaded).encode(), "m.json") == loaded
+
+
+def test_a_manifest_with_a_secret_is_not_written(tmp_path: Path) -> None:
+    secret = token()
+    made = replace(manifest_of(outputs()), commands={"iso": ("xorriso", f"x {secret}")})
+    with pytest.raises(UserError) as caught:
+        manifest_schema.write(tmp_path / "x.manifest.json", made)
+    assert caught.value.message == (
+        "x.manifest.json holds what looks like a secret: commands.iso.1: a GitHub token, at byte 2"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from tasks.provenance import slsa
+from tasks.config.settings import Settings
+from tasks.provenance import manifest, manifest_schema, slsa
+from tasks.util.errors import UserError
+from tests.support.secrets import token
 from tests.support.smallimage import manifest_of
 from tests.unit.provenance.test_manifest_schema import outputs
 
@@ -26,3 +32,15 @@ def test_in_totos_own_library_accepts_the_statement() -> None:
     assert names == ["tcbuild", *(one.name for one in manifest_of(None).inputs)]
     digests = [dict(one.digest)["sha256"] for one in predicate.build_definition.resolved_dependencies]
     assert digests[1:] == [one.sha256 for one in manifest_of(None).inputs]
+
+
+def test_a_statement_with_a_secret_is_not_written(make_settings: Callable[..., Settings]) -> None:
+    """The manifest that it is made from may be older than the pattern that finds the secret."""
+    paths, secret = make_settings().paths, token()
+    made = manifest_of(outputs())
+    named = replace(made, profile=replace(made.profile, variables={"fragments": secret}))
+    paths.iso.parent.mkdir(parents=True)
+    manifest.path_of(paths.iso).write_text(manifest_schema.to_json(named))
+    with pytest.raises(UserError, match=r"\.provenance\.json holds .*variables\.fragments: a GitHub token"):
+        slsa.build(paths, "")
+    assert not list(paths.iso.parent.glob("*.provenance.json"))

@@ -17,6 +17,8 @@ from tasks.kernel.fragments import Request
 from tasks.report import report
 from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
+from tests.support.secrets import token
 from tests.support.settings import with_values
 from tests.support.tasknodes import node
 
@@ -137,3 +139,21 @@ def test_names_of_all_kinds_are_shown_as_text(make_settings: Callable[..., Setti
         return found
 
     assert elements(EVIL) == elements("x" * len(EVIL))
+
+
+def test_a_secret_on_the_page_is_refused(make_settings: Callable[..., Settings]) -> None:
+    settings, secret = make_settings(), token()
+    told = replace(settings.profile, description=f"of {secret}")
+    with pytest.raises(UserError, match="secret: description: a GitHub token, at byte 3"):
+        report.build(settings.paths, told, [])
+    settings.paths.iso.parent.mkdir(parents=True)
+    settings.paths.iso.write_bytes(b"image")
+    settings.paths.config.parent.mkdir(parents=True)
+    diff = settings.paths.config.with_name("diff.txt")
+    diff.write_text(f'+ CONFIG_A="{secret}"  (kconfig/a:1)\n')
+    with pytest.raises(UserError, match=r"the report holds .*report\.html: a GitHub token"):
+        report.build(settings.paths, settings.profile, [])
+    assert not (settings.paths.output / "report.html").exists()
+    diff.unlink()
+    report.build(settings.paths, settings.profile, [])
+    assert (settings.paths.output / "report.html").exists()
