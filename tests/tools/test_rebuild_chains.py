@@ -15,8 +15,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from tasks.provenance import manifest, manifest_schema
 from tasks.util.files import sha256_file
 from tests.support import oci
 from tests.support.built import Outcome, built, copy_checkout, doit
+from tests.support.edits import appended, edited
 from tests.support.secrets import token
 from tests.support.settings import both
 from tests.support.stopped import has_started, stopped
@@ -59,19 +60,6 @@ def run(clone: Path) -> Callable[..., Outcome]:
         return doit(clone, *words, f"profile={built().paths.name}", env=env)
 
     return call
-
-
-@contextmanager
-def edited(path: Path, old: str, new: str) -> Iterator[None]:
-    """Replace `old` by `new` in a file for a while; put it back with the old mtime."""
-    text, status = path.read_text(), path.stat()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    try:
-        yield
-    finally:
-        path.write_text(text)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_another_folder_time_and_user_settings_give_the_same_iso(clone: Path) -> None:
@@ -380,18 +368,6 @@ def start_without(clone: Path, target: Path, task: str) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-@contextmanager
-def appended(path: Path, text: str) -> Iterator[None]:
-    """Append to a file, or make it, for a while."""
-    old = path.read_bytes() if path.exists() else None
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes((old or b"") + text.encode())
-    try:
-        yield
-    finally:
-        path.unlink() if old is None else path.write_bytes(old)
 
 
 def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(

@@ -132,10 +132,7 @@ def test_a_damaged_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_secret_in_the_menu_is_refused_by_its_key(make_settings: Callable[..., Settings]) -> None:
     settings, secret = make_settings(), token()
-    for key, boot in {
-        "boot.bootcodes.1": replace(settings.profile.boot, bootcodes=("cde", f"key={secret}")),
-        "boot.volume_id": replace(settings.profile.boot, volume_id=secret),
-    }.items():
-        with pytest.raises(UserError, match=f"profile .* secret: {key}: a GitHub token") as caught:
-            iso.menu_values(settings.paths, replace(settings.profile, boot=boot))
-        assert secret not in str(caught.value)
+    boot = replace(settings.profile.boot, bootcodes=("cde", f"key={secret}"))
+    with pytest.raises(UserError, match=r"profile .* secret: boot\.bootcodes\.1: a GitHub token") as caught:
+        iso.menu_values(settings.paths, replace(settings.profile, boot=boot))
+    assert secret not in str(caught.value)

@@ -44,7 +44,7 @@ def test_a_profile_with_a_token_is_refused_by_its_key(make_settings: Callable[..
         "description: a GitHub token, at byte 9"
     )
     assert secret not in str(caught.value)
-    lines = replace(settings.profile.boot, bootcodes=("cde", f"note=x{secret} y={secret}"))
+    lines = replace(settings.profile.boot, bootcodes=("cde", f'note="x{secret} y={secret}"'))
     with pytest.raises(UserError, match=r"boot\.bootcodes\.1: a GitHub token"):
         materials.profile(*both(replace(settings, profile=replace(settings.profile, boot=lines))))
 
