@@ -20,17 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.engine import code
 from tasks.formats import container_archive, cpio
 from tasks.formats.cpio import Member
-from tasks.util import secret_patterns, toml_schema
+from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.secret_patterns import Finding, Scanner, scanner
 from tasks.util.verified_digests import VerifiedDigests, digest
 
 MAX_SHOWN = 10
-# What decides whether content is clean.
-RULES = (*secret_patterns.FILES, Path(secret_patterns.__file__))
 BLOCK_BYTES, OVERLAP_BYTES = 32 << 20, 4 << 10  # bytes of a stream searched at once, and searched again
 PRIVATE = "a file that not everybody may read here, but all in the image"
 
@@ -123,9 +122,7 @@ def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> Non
     searcher = scanner()
     # Values of variables are searched in all members, because no digest of them may be stored.
     values_only = dataclasses.replace(searcher, rules=dataclasses.replace(searcher.rules, pattern=()))
-    known = VerifiedDigests(
-        clean, digest(*(path.read_bytes() for path in (*RULES, CHECKOUT.secrets, Path(__file__))))
-    )
+    known = VerifiedDigests(clean, digest(code.digest(__name__).encode(), CHECKOUT.secrets.read_bytes()))
     found: list[Finding] = []
     keys = []
     for member in members:

@@ -101,7 +101,9 @@ def locked_packages(part: Path, names: Iterable[str]) -> list[LockedPackage]:
     wanted = sorted(set(names))
     for name in wanted:
         if name not in packages:
-            raise UserError(f"package {name} was not fetched yet", "./doit fetch")
+            unused = f" (./doit fetch:{part.stem} if the profile does not use it)"
+            hint = f"./doit fetch{unused if part.parent.name == 'tcz' else ''}"
+            raise UserError(f"package {name} was not fetched yet", hint)
     return [packages[name] for name in wanted]
 
 
