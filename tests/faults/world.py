@@ -58,6 +58,10 @@ place = "initrd"
 """
 ARCHIVE = 'archives = [{ kind = "http", path = "rootfs64.gz" }]'
 CONFIG = """CONFIG_64BIT=y
+CONFIG_BLOCK=y
+CONFIG_MISC_FILESYSTEMS=y
+CONFIG_SQUASHFS=y
+CONFIG_SQUASHFS_ZLIB=y
 CONFIG_MODULES=y
 CONFIG_BLK_DEV_INITRD=y
 CONFIG_RD_GZIP=y
