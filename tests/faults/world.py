@@ -81,6 +81,7 @@ WHOLE = (
     *("drivers/firmware", "drivers/of", "drivers/virt", "drivers/platform", "drivers/acpi"),
     *("fs/proc", "fs/sysfs", "fs/kernfs", "fs/ramfs", "fs/devpts", "fs/debugfs", "fs/notify", "fs/iomap"),
     *("fs/exportfs", "fs/nls", "fs/quota", "fs/crypto", "fs/verity", "fs/tracefs", "fs/efivarfs"),
+    "fs/squashfs",
 )
 WAYS = ("Kconfig", "Makefile", "Kbuild")
 
