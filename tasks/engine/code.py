@@ -86,7 +86,6 @@ class Code:
         wanted = frozenset(modules)
         if wanted not in self._closures:
             self._closures[wanted] = dict(sorted(self._find(wanted)))
-            self._keep()
         return self._closures[wanted]
 
     def digest_of(self, *modules: str) -> str:
@@ -162,8 +161,11 @@ class Code:
             self._facts[path] = facts
         return self._facts[path]
 
-    def _keep(self) -> None:
-        """Keep the facts for later runs, if there is a folder for them."""
+    def keep(self) -> None:
+        """Keep the facts for later runs, if there is a folder for them.
+
+        Only a run that builds does so: commands that only look write nothing.
+        """
         if self._is_new and self._record.parent.is_dir():
             with suppress(OSError):
                 write_atomic(self._record, json.dumps({"version": VERSION, "files": self._known}))

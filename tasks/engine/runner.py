@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from doit import runner
 from doit.exceptions import TaskFailed
 
-from tasks.engine import input_states, run_history
+from tasks.engine import code, input_states, run_history
 from tasks.engine.dependencies import Dependencies
 from tasks.engine.run_history import Recorder
 from tasks.engine.run_lock import RunLock
@@ -88,6 +88,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
     def finish(self) -> Any:
         """End the run's record, close the database, and report how the run ended."""
         self._history.finish()
+        code.here().keep()
         return super().finish()
 
     def execute_task(self, task: Any) -> Any:

@@ -68,7 +68,10 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digests(top: Path, *modules: str) -> dict[str, str]:
-    return Code(top, top / "artifacts" / code.RECORD).digests(modules or ["tasks.build.core"])
+    known = Code(top, top / "artifacts" / code.RECORD)
+    found = known.digests(modules or ["tasks.build.core"])
+    known.keep()
+    return found
 
 
 def test_a_task_stands_on_what_its_modules_import_and_read(top: Path) -> None:
