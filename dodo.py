@@ -111,7 +111,7 @@ def image_inputs() -> list[str]:
         *KERNEL[:2],
         *files(S.paths.used_lock),  # the manifest lists its entries
         KERNEL[4],
-        *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot")),
+        *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot"), CHECKOUT.secrets),
         *tcz,
         *LISTED,
     ]
@@ -179,7 +179,7 @@ def task_inputs() -> Task:
     """record the inputs in inputs.manifest.json, before anything is built"""
     return {
         "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
-        "file_dep": files(*{S.paths.used_lock, *image_files(S.paths, S.profile)}),
+        "file_dep": files(*{S.paths.used_lock, *image_files(S.paths, S.profile), CHECKOUT.secrets}),
         "targets": files(S.paths.output / "inputs.manifest.json"),
         "uptodate": changed(**variables.published_keys(S.profile)),
     }
@@ -284,7 +284,7 @@ def task_rootfs() -> Task:
             beside("fetch.stage_inputs", "fetch_core_packages", S),
             do("initramfs.rootfs", "build", S),
         ],
-        "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs)),
+        "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs), CHECKOUT.secrets),
         "targets": files(ROOT, INDEX),
         "uptodate": changed(
             core=S.profile.core,
@@ -350,7 +350,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
         # The root and the dependencies are read to check that no library is missing.
         "file_dep": [
-            *files(*locks, *recipe.files(name)),
+            *files(*locks, *recipe.files(name), CHECKOUT.secrets),
             *BASE_INDEX,
             *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
         ],
@@ -410,10 +410,22 @@ def task_core() -> Iterator[Task]:
         "basename": "core",
         "doc": "join base root, modules and initrd extensions into corepure64.gz",
         "actions": [*ARCHIVES, do("initramfs.core", "build", S.paths, S.profile)],
-        "file_dep": [*BASE, KERNEL[1], KERNEL[3], *CORE_MODULES, *tcz_files(placed("initrd"))],
+        "file_dep": [
+            *BASE,
+            KERNEL[1],
+            KERNEL[3],
+            *CORE_MODULES,
+            *tcz_files(placed("initrd")),
+            *files(CHECKOUT.secrets),
+        ],
         "targets": files(S.paths.core),
         "meta": {"sizes": files(S.paths.output / "modules64.gz")},
-        "uptodate": changed(core=S.profile.core, system=S.profile.system, extensions=placed("initrd")),
+        "uptodate": changed(
+            core=S.profile.core,
+            system=S.profile.system,
+            extensions=placed("initrd"),
+            init=[code for code in S.profile.boot.bootcodes if code.startswith("rdinit=")],
+        ),
     }
     yield shared(CACHE, S, join, made=[S.paths.core, S.paths.output / "modules64.gz"])
     doc = "list the files of corepure64.gz, as the kernel unpacks them"
@@ -428,7 +440,7 @@ def task_images() -> Task:
         return {"actions": None, "uptodate": [True]}
     return {
         "actions": [*IMAGES, do("image.container_images", "build", S.paths, S.profile)],
-        "file_dep": files(*image_files(S.paths, S.profile)),
+        "file_dep": files(*image_files(S.paths, S.profile), CHECKOUT.secrets),
         "targets": files(S.paths.images_list),
         "uptodate": changed(images=S.profile.images),
     }
@@ -480,6 +492,7 @@ def task_mirror() -> Task:
             *tcz_files(names),
             *BASE,
             *LISTED,
+            *files(CHECKOUT.secrets),
         ],
         "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),

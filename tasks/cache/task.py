@@ -109,14 +109,14 @@ def shared(
     @functools.cache
     def task_key() -> str:
         saved = {key: value for check in checks for key, value in check.values.items()}
-        return key(settings, name, task["file_dep"], saved, values, code.here().digests(modules))
+        return key(settings, name, task["file_dep"], saved, values, code.here().digests(modules, name))
 
     def key_now() -> str:
         # They may have changed while the task ran.
         machine.cache_clear()
         tools.cache_clear()
         saved = {key: value for check in checks for key, value in check.now().items()}
-        return key(settings, name, task["file_dep"], saved, values, code.read_again().digests(modules))
+        return key(settings, name, task["file_dep"], saved, values, code.read_again().digests(modules, name))
 
     def run_or_restore() -> Any:
         before = _stamps(settings.paths, task["file_dep"], checks)
@@ -129,7 +129,8 @@ def shared(
         if cache.store() is None or cache.read_only:
             return None
         # An edit that was undone meanwhile leaves the key as it was, but not the stamps.
-        if before != _stamps(settings.paths, task["file_dep"], checks) or key_now() != task_key():
+        changed = before != _stamps(settings.paths, task["file_dep"], checks)
+        if changed or code.here().edited(modules, name) or key_now() != task_key():
             logger.warning(f"{name}: not stored in the shared cache, because an input changed meanwhile")
             return None
         upload(cache, settings.paths.output, name, task_key, outputs)

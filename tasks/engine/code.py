@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """tcbuild's own code as an input of a task: the modules that the task stands on, and their digests.
 
-A task stands on the modules of its actions and checks, on all modules that these import (imports
-inside functions and for type checks count), and on the data files that these modules read from
-their own folder by `Path(__file__).with_name("NAME")`.  It also stands on the pinned version of
-each Python package that one of these modules imports.
+A task stands on its declaration in dodo.py, on the modules of its actions and checks, and on all
+modules that these import (imports inside functions and for type checks count).  It stands on the data
+files that these modules read from their own folder by `Path(__file__).with_name("NAME")`, and on the
+pinned version of each Python package that one of these modules imports.
 
 The digest of a module is that of its syntax tree without docstrings.  So comments, docstrings and
 layout do not count.  Modules that only fetch do not count for other tasks: the sha256 in a lock
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from tasks.util.files import sha256_file, write_atomic
+from tasks.util.files import Stamp, sha256_file, stamp, write_atomic
 
 KEY = "code"
 PACKAGE = "tasks"
@@ -39,8 +39,9 @@ FETCHERS = (
     "tasks.origins.http_session",
     "tasks.origins.mirrors",
 )
+DODO = "dodo.py"
 RECORD = ".code.json"  # in artifacts/: digests of earlier runs
-VERSION = [1, sys.version]  # ast.dump differs between versions of Python
+VERSION = [2, sys.version]  # ast.dump differs between versions of Python
 LENGTH = 16  # hex digits of a digest
 # A module that was edited after the first import may have been imported before the edit.
 # File systems take the time from a clock that is some milliseconds late.
@@ -54,7 +55,8 @@ class Facts:
     """What is known of one file: its digest; for a module also what it imports and reads.
 
     imports: names as written, of modules of tcbuild or of what they hold; packages: top modules of
-    Python packages; data: names of files and folders beside it; of the lock, its pins NAME==VERSION.
+    Python packages; data: names of files and folders beside it; of the lock, its pins NAME==VERSION;
+    of dodo.py, FUNCTION=DIGEST for each function that declares tasks, and =DIGEST for the rest.
     """
 
     digest: str
@@ -72,21 +74,37 @@ class Code:
         self._record = record
         self._known: dict[str, Any] = {}
         self._facts: dict[str, Facts] = {}
+        self._stamps: dict[str, Stamp] = {}
         self._closures: dict[frozenset[str], dict[str, str]] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(record.read_text())
             self._known = dict(kept["files"]) if kept["version"] == VERSION else {}
         self._is_new = False
 
-    def digests(self, modules: Iterable[str]) -> dict[str, str]:
+    def digests(self, modules: Iterable[str], task: str = "") -> dict[str, str]:
         """Return the digest of each file that `modules` (`tasks.PACKAGE.MODULE`) stand on.
 
         Keys are paths below the checkout; for the pin of a Python package, `requirements.lock (NAME)`.
+        task: the name of the task whose declaration in dodo.py counts, too; "" for none.
         """
         wanted = frozenset(modules)
         if wanted not in self._closures:
             self._closures[wanted] = dict(sorted(self._find(wanted)))
-        return self._closures[wanted]
+        return {**self._closures[wanted], **self._declaration(task)}
+
+    def edited(self, modules: Iterable[str], task: str = "") -> list[str]:
+        """Return those files of `digests` that have changed since they were read."""
+        names = {name.partition(" (")[0] for name in self.digests(modules, task)}
+        return sorted(name for name in names if stamp(f"{self.root}/{name}") != self._stamps[name])
+
+    def _declaration(self, task: str) -> dict[str, str]:
+        """Return the digest of what dodo.py says of a task: its function, and all that declares no other."""
+        if not task or not (self.root / DODO).is_file():
+            return {}
+        facts = self._facts_of(DODO)
+        parts = dict(part.partition("=")[::2] for part in facts.data)
+        own = parts.get(f"task_{task.partition(':')[0]}", "")
+        return {DODO: f"{own}{parts['']}{facts.digest[LENGTH:]}"}
 
     def digest_of(self, *modules: str) -> str:
         """Return one digest of `modules` alone, without what they import."""
@@ -146,19 +164,18 @@ class Code:
     def _facts_of(self, path: str) -> Facts:
         if path not in self._facts:
             file = f"{self.root}/{path}"
-            status = os.stat(file)
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+            now = Stamp.of(os.stat(file))
             known = self._known.get(path)
-            if known and known["stamp"] == stamp:
+            if known and known["stamp"] == list(now):
                 facts = Facts(*map(_frozen, known["facts"]))
             else:
                 facts = read(Path(file))
-                if time.time_ns() - status.st_ctime_ns > SETTLED:
-                    self._known[path] = {"stamp": stamp, "facts": astuple(facts)}
+                if time.time_ns() - now.ctime > SETTLED:
+                    self._known[path] = {"stamp": list(now), "facts": astuple(facts)}
                     self._is_new = True
-            if status.st_ctime_ns > STARTED:
-                facts = replace(facts, digest=f"{facts.digest} edited at {status.st_ctime_ns}")
-            self._facts[path] = facts
+            if now.ctime > STARTED:
+                facts = replace(facts, digest=f"{facts.digest} edited at {now.ctime}")
+            self._facts[path], self._stamps[path] = facts, now
         return self._facts[path]
 
     def keep(self) -> None:
@@ -198,21 +215,26 @@ def digest(*modules: str) -> str:
 class UnchangedCode:
     """An `uptodate` check: false if the code of a task has changed since the task's last success."""
 
-    def __init__(self, modules: Iterable[str]) -> None:
-        """modules: those of the task's actions and checks."""
+    def __init__(self, modules: Iterable[str], task: str) -> None:
+        """modules: those of the actions and checks of the task named `task`."""
         self.modules = frozenset(modules)
+        self.task = task
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Tell doit whether the code is that of the last success of `task`."""
-        task.value_savers.append(lambda: {KEY: here().digests(self.modules)})
-        return bool(values.get(KEY) == here().digests(self.modules))
+        task.value_savers.append(lambda: {KEY: here().digests(self.modules, self.task)})
+        return bool(values.get(KEY) == here().digests(self.modules, self.task))
+
+    def edited(self) -> list[str]:
+        """Return the files that have changed since the check, as paths below the checkout."""
+        return here().edited(self.modules, self.task)
 
     def changed_files(self, before: Mapping[str, Any]) -> list[str]:
         """Return the files that changed, came or went since the last success, as paths below the checkout.
 
         before: the task's saved values.
         """
-        old, new = before.get(KEY) or {}, here().digests(self.modules)
+        old, new = before.get(KEY) or {}, here().digests(self.modules, self.task)
         return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
 
@@ -242,6 +264,8 @@ def read(path: Path) -> Facts:
         mode = "x" if os.access(path, os.X_OK) else "-"
         return Facts(_short(f"{mode} {sha256_file(path)}".encode()), data=versions)
     tree = ast.parse(path.read_bytes())
+    if path.name == DODO:
+        return _declarations(tree)
     imports, packages, data = set[str](), set[str](), set[str]()
     for node in ast.walk(tree):
         for name in _imported(node):
@@ -254,6 +278,18 @@ def read(path: Path) -> Facts:
         _drop_docstring(node)
     digest = _short(ast.dump(tree).encode())
     return Facts(digest, tuple(sorted(imports)), tuple(sorted(packages)), tuple(sorted(data)))
+
+
+def _declarations(tree: ast.Module) -> Facts:
+    """Return the facts of dodo.py: a digest of each function that declares tasks, and of the rest."""
+    for node in ast.walk(tree):
+        _drop_docstring(node)
+    texts: dict[str, list[str]] = {"": []}
+    for node in tree.body:
+        name = node.name if isinstance(node, ast.FunctionDef) else ""
+        texts.setdefault(name if name.startswith("task_") else "", []).append(ast.dump(node))
+    parts = [f"{name}={_short(chr(10).join(lines).encode())}" for name, lines in sorted(texts.items())]
+    return Facts(_short(chr(10).join(parts).encode()), data=tuple(parts))
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from doit.dependency import Dependency
 
 from tasks.engine import explain, input_states
+from tasks.engine.code import UnchangedCode
 from tasks.engine.database import Backend, SavedValues
 from tasks.engine.input_states import State
 from tasks.engine.reason import Reason
@@ -67,6 +68,9 @@ class Dependencies(Dependency):  # type: ignore[misc]
             before, now = self._folders[task.name].items(), _folder_stamps(task).items()
             # A folder is told if nothing in it is: something came and went again.
             names = names or {CHECKOUT.name_of(Path(path)) for path, _ in before ^ now}
+        for check, _, _ in task.uptodate if task.name in self._before else ():
+            if isinstance(check, UnchangedCode):
+                names.update(check.edited())
         return sorted(names)
 
     def _is_made(self, path: str) -> bool:

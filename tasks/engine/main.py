@@ -31,7 +31,7 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
             functions = [getattr(action, "py_callable", None) for action in task.actions]
             modules = code.modules_of(functions, checks, before_fork)
             if task.targets and modules:
-                task.uptodate.append((code.UnchangedCode(modules), [], {}))
+                task.uptodate.append((code.UnchangedCode(modules, task.name), [], {}))
         return tasks
 
 

@@ -23,6 +23,7 @@ from tasks.checks import secrets
 from tasks.checks.libraries import check_root
 from tasks.config import inputs
 from tasks.config.settings import Settings
+from tasks.engine import code
 from tasks.formats import cpio, debian_package, elf
 from tasks.formats.cpio import Member
 from tasks.initramfs import package_tree
@@ -355,7 +356,13 @@ def assemble(
     """
     set_id = package_tree.link_cached(
         cached,
-        [rules.drop, rules.keep, {name: sha256_file(deb) for name, deb in sorted(packages.items())}],
+        # A folder that other code has filled may hold other files.
+        [
+            code.digest(__name__),
+            rules.drop,
+            rules.keep,
+            {name: sha256_file(deb) for name, deb in sorted(packages.items())},
+        ],
         lambda folder: unpack_packages(rules, packages, folder),
         root,
     )

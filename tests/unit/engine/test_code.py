@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -179,7 +181,7 @@ def test_a_module_edited_while_this_process_runs_is_not_taken_for_the_one_that_r
 def test_the_check_names_the_files_that_changed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "ROOT", top)
     code._code_of.cache_clear()
-    check = UnchangedCode(["tasks.build.core"])
+    check = UnchangedCode(["tasks.build.core"], "core:one")
     saved: dict[str, Any] = {}
     one = SimpleNamespace(value_savers=[])
     assert not check(one, saved)
@@ -196,6 +198,78 @@ def test_the_check_names_the_files_that_changed(top: Path, monkeypatch: pytest.M
         "tasks/util/typed.py",
     ]
     code._code_of.cache_clear()
+
+
+DECLARED = """import os
+PLACE = "a"
+def helper():
+    return PLACE
+def task_core():
+    "make the core"
+    return {"actions": [helper]}
+def task_iso():
+    return {"actions": []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "touched"),
+    [
+        ("make the core", "make it", []),
+        ("import os", "import os  # for paths", []),
+        ("[helper]", "[helper, helper]", ["core", "core:list"]),
+        ('"actions": []', '"actions": [1]', ["iso"]),
+        ("return PLACE", "return 1", ["core", "core:list", "iso"]),
+        ('"a"', '"b"', ["core", "core:list", "iso"]),
+    ],
+)
+def test_a_declaration_in_dodo_counts_for_its_tasks_alone(
+    top: Path, old: str, new: str, touched: list[str]
+) -> None:
+    def declared() -> dict[str, str]:
+        known = Code(top, top / "artifacts" / code.RECORD)
+        return {task: known.digests([], task)["dodo.py"] for task in ("core", "core:list", "iso")}
+
+    (top / "dodo.py").write_text(DECLARED)
+    before = declared()
+    (top / "dodo.py").write_text(DECLARED.replace(old, new))
+    after = declared()
+    assert [task for task in before if before[task] != after[task]] == touched
+
+
+def test_code_that_is_edited_while_a_task_runs_is_told(top: Path) -> None:
+    known = Code(top, top / "artifacts" / code.RECORD)
+    assert known.edited(["tasks.build.core"]) == []
+    path = top / "tasks/util/late.py"
+    text, status = path.read_text(), path.stat()
+    path.write_text(text + "LATE = 1\n")
+    assert known.edited(["tasks.build.core"]) == ["tasks/util/late.py"]
+    path.write_text(text)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert known.edited(["tasks.build.core"]) == ["tasks/util/late.py"], "it may have been imported between"
+
+
+def test_an_edit_that_keeps_size_and_mtime_is_run(tmp_path: Path) -> None:
+    """Python would take the compiled file for current."""
+    package = tmp_path / "tasks"
+    package.mkdir()
+    shutil.copy(CHECKOUT.root / "tasks/__init__.py", package)
+    module = package / "one.py"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+        ).stdout
+
+    module.write_text("print(4096)\n")
+    run("-m", "compileall", "-q", "tasks")
+    assert list(package.rglob("*.pyc"))
+    status = module.stat()
+    module.write_text("print(8192)\n")
+    os.utime(module, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run("-c", "import tasks.one") == "8192\n"
 
 
 def test_the_modules_of_a_task_are_those_of_its_actions_and_checks() -> None:
