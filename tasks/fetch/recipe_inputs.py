@@ -108,4 +108,4 @@ def _name_recipe_in_errors(name: str) -> Iterator[None]:
             hint += f"(./doit lock:{name} relock=1)"
         elif isinstance(error, WrongAddress):
             hint = f"check the urls in extensions/{name}/recipe.toml"
-        raise type(error)(message, hint, error.detail) from None
+        raise error.reworded(message, hint) from None

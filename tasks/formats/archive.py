@@ -130,7 +130,7 @@ def check_package(deb: Path) -> None:
         raise _untrusted(deb, refusal) from None
     except UserError as error:
         detail = f"  dpkg-deb --fsys-tarfile: {error.detail}"
-        raise type(error)(error.message, error.hint, detail) from None
+        raise error.reworded(error.message, detail=detail) from None
 
 
 def unpack_zip(archive: Path, into: Path, *, label: str) -> None:

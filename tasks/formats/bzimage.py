@@ -445,7 +445,7 @@ def check_bzimage(path: Path, *, release: str | None = None) -> BzImage:
     try:
         return _check(path, release)
     except UserError as error:
-        raise type(error)(f"{path}: {error.message}", error.hint, error.detail) from None
+        raise error.reworded(f"{path}: {error.message}") from None
 
 
 def _check(path: Path, release: str | None) -> BzImage:

@@ -67,8 +67,7 @@ def squashfs_tar(squashfs: Path) -> Iterator[tarfile.TarFile]:
         except UserError as error:
             if packed.is_file() and packed.stat().st_size >= unpack_limits.max_unpacked_bytes(size):
                 raise _limit_error(squashfs, size, packed) from None
-            message = error.message.replace("prlimit", "sqfs2tar", 1)
-            raise type(error)(message, error.hint, error.detail) from None
+            raise error.reworded(error.message.replace("prlimit", "sqfs2tar", 1)) from None
         with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
             yield tar
 

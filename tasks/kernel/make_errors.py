@@ -33,6 +33,7 @@ class Rules:
     error: re.Pattern[str]
     before: re.Pattern[str]
     progress: re.Pattern[str]
+    progress_inside: re.Pattern[str]
     target: re.Pattern[str]
     hints: Sequence[tuple[re.Pattern[str], str]]
 
@@ -60,6 +61,7 @@ def rules() -> Rules:
         error=re.compile("|".join(f"(?:{pattern})" for pattern in found["errors"])),
         before=re.compile("|".join(f"(?:{pattern})" for pattern in found["before"])),
         progress=re.compile(found["progress"]),
+        progress_inside=re.compile(found["progress_inside"]),
         target=re.compile(found["target"]),
         hints=tuple((re.compile(entry["pattern"], re.MULTILINE), entry["hint"]) for entry in found["hints"]),
     )
@@ -92,7 +94,7 @@ def find_cause(log: Iterable[str]) -> Cause | None:
 
     If no line is a known error, the cause is what stands before make's own first message.
     """
-    lines = _of_last_command(log)
+    lines = _without_progress_inside(_of_last_command(log))
     known = rules()
     first = next((index for index, line in enumerate(lines) if known.error.search(line)), None)
     failed = next((index for index, line in enumerate(lines) if known.target.match(line)), None)
@@ -117,6 +119,25 @@ def _of_last_command(log: Iterable[str]) -> list[str]:
         else:
             lines.append(line)
     return lines
+
+
+def _without_progress_inside(lines: Iterable[str]) -> list[str]:
+    """Return the lines with each that another job's line of progress cuts in two put together again.
+
+    ld writes a message in a dozen pieces, so with several jobs such a line can stand between any two.
+    """
+    found: list[str] = []
+    begun = ""
+    for rest in lines:
+        line = begun + rest
+        cut = rules().progress_inside.search(line)
+        begun = line[: cut.start()] if cut else ""
+        if cut and begun.strip():
+            found.append(cut[0])
+        else:
+            found.append(line)
+            begun = ""
+    return [*found, begun] if begun else found
 
 
 def _block(lines: Sequence[str], first: int) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from tasks.util.text import printable
 
@@ -30,6 +30,17 @@ class UserError(Exception):
         self.message = message
         self.hint = hint
         self.detail = detail
+
+    def reworded(self, message: str, hint: str | None = None, detail: str | None = None) -> Self:
+        """Return this error, of its class and with its further fields, with other words.
+
+        None leaves a hint or a detail as it is.
+        """
+        self.args = (message,)
+        self.message = message
+        self.hint = self.hint if hint is None else hint
+        self.detail = self.detail if detail is None else detail
+        return self
 
     def __str__(self) -> str:
         lines = [self.message]

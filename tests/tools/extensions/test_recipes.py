@@ -232,7 +232,7 @@ def test_another_file_than_the_locked_one(upstream: Upstream) -> None:
     upstream.build("faasd")
     shutil.rmtree(upstream.workshop.settings.paths.cache / "downloads")
     upstream.serve(FAASD_RELEASE, b"something else", "sha256")
-    with pytest.raises(UserError, match="extension faasd: faasd could not be downloaded") as caught:
+    with pytest.raises(UserError, match="extension faasd: faasd: no mirror has the locked file: ") as caught:
         recipe_inputs.fetch(upstream.workshop.settings, "faasd")
     assert "wrong sha256" in caught.value.message
     assert "./doit lock:faasd relock=1" in caught.value.hint

@@ -133,3 +133,34 @@ def test_lines_of_other_jobs_do_not_part_an_error() -> None:
     found = find_cause(log)
     assert found is not None
     assert found.lines == (log[0], log[2], log[4])
+
+
+# As ld 2.40 writes it, by strace.
+LD_PIECES = [
+    *("/usr/bin/ld", ": ", "/tmp/cc7.o", ": in function `", "main", "':\n", "a.c:", "(", ".text", "+0x", "5"),
+    *(")", ": undefined reference to `", "f", "'\n", "collect2: error: ld returned 1 exit status\n"),
+]
+
+
+@pytest.mark.parametrize("place", range(len(LD_PIECES) + 1))
+@pytest.mark.parametrize("other", ["  LD [M]  sound/a.o\n", "  CC      lib/a.o\n  MODPOST Module.symvers\n"])
+def test_progress_of_another_job_inside_a_line_of_ld(place: int, other: str) -> None:
+    said = "".join([*LD_PIECES[:place], other, *LD_PIECES[place:]])
+    found = find_cause((other + said + "make[1]: *** [Makefile:8: FAULT] Error 1\n").splitlines())
+    assert found is not None
+    assert found.line == "a.c:(.text+0x5): undefined reference to `f'"
+    assert found.lines == tuple("".join(LD_PIECES).splitlines())
+    assert "not built" in found.hint
+
+
+def test_a_log_that_ends_inside_a_line() -> None:
+    found = find_cause(["make[1]: *** [Makefile:8: a] Error 1", "ld: b.o: bad  CC      lib/a.o"])
+    assert found is not None
+    assert found.line == "ld: b.o: bad"
+
+
+def test_lines_of_a_source_are_no_progress() -> None:
+    lines = ["a.c:1:2: error: x", "    1 |  MODULE_LICENSE (GPL);", "      |  ^~~~"]
+    found = find_cause(lines)
+    assert found is not None
+    assert list(found.lines) == lines

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
 from tasks.util import errors
 from tasks.util.errors import UserError
+from tasks.util.process import CommandFailed
 
 
 def test_edge_prints_message_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +32,12 @@ def test_operating_system_faults_have_words(number: int, text: str, hint: str) -
     said = errors.from_os_error(OSError(number, __import__("os").strerror(number), "/x"))
     assert said.message == text
     assert hint in said.hint
+
+
+def test_an_error_with_other_words_keeps_its_class_and_fields() -> None:
+    error: UserError = CommandFailed("tar failed", "look", "  | end", "tar -x", Path("log"))
+    said = error.reworded("attr: tar failed", detail="  | the end")
+    assert isinstance(said, CommandFailed)
+    assert (said.command, said.log) == ("tar -x", Path("log"))
+    assert str(said) == "attr: tar failed\n  hint: look\n  | the end"
+    assert said.args == ("attr: tar failed",)
