@@ -148,8 +148,8 @@ def readable() -> dict[str, Recipe]:
 
 
 def exists(name: str) -> bool:
-    """Tell whether there is a recipe for the extension `name`."""
-    return (folder(name) / "recipe.toml").is_file()
+    """Tell whether there is a recipe for the extension `name`, be it one that cannot be read."""
+    return (folder(name) / "recipe.toml").exists()
 
 
 def files(name: str) -> list[Path]:
