@@ -12,6 +12,7 @@ import pytest
 
 from tasks.engine import input_states, targets
 from tasks.engine.targets import KEY, UnchangedTargets, file_records
+from tasks.util.files import sha256_file
 
 
 @pytest.fixture
@@ -54,8 +55,12 @@ def test_only_an_equal_stamp_spares_the_content(target: Path, monkeypatch: pytes
     monkeypatch.setattr(input_states, "is_settled", lambda _: True)
     values = {KEY: file_records([str(target)])}
     read: list[Path] = []
-    digest = targets.sha256_file
-    monkeypatch.setattr(targets, "sha256_file", lambda path: (read.append(path), digest(path))[1])
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(targets, "sha256_file", digest)
     assert differing(UnchangedTargets(), values, target) == []
     assert read == []
     os.utime(target, (1, 1))
@@ -73,7 +78,7 @@ def test_a_fresh_stamp_is_not_trusted(target: Path, monkeypatch: pytest.MonkeyPa
 def test_a_record_of_an_older_version_compares_the_content(target: Path) -> None:
     """It has size, mtime and sha256."""
     status = os.stat(target)
-    old = [status.st_size, status.st_mtime_ns, targets.sha256_file(target)]
+    old = [status.st_size, status.st_mtime_ns, sha256_file(target)]
     values = {KEY: {str(target): old}}
     assert differing(UnchangedTargets(), values, target) == []
     target.write_bytes(b"whol3")
