@@ -18,6 +18,7 @@ from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
+from tasks.image import machine_files
 from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
@@ -457,7 +458,7 @@ def task_iso() -> Task:
         ],
         "file_dep": image_inputs(),
         "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
-        "uptodate": changed(**variables.published_keys(S.profile)),
+        "uptodate": changed(**variables.published_keys(S.profile), machine=machine_files.of_iso),
     }
 
 
@@ -479,7 +480,7 @@ def task_disk() -> Task:
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**variables.published_keys(S.profile), **layout),
+        "uptodate": changed(**variables.published_keys(S.profile), **layout, machine=machine_files.of_disk),
     }
 
 

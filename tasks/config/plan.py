@@ -183,6 +183,7 @@ class _Walk:
         deps: Sequence[str] = ()
         if kind == "recipe":
             deps = recipe.load(name).deps
+            recipe_lock.committed_lock(name)  # a malformed lock breaks its recipe
         elif kind == "upstream":
             deps = self.locked[name].deps
         needed = [resolve_name(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
@@ -244,7 +245,8 @@ def plan(
     unused: further recipes.  An error in one of them, or in what it needs, is no error of the plan.
     files: the files of the profile, for messages.
 
-    Raises `UserError` for an unknown name, and for a circle of recipes only.
+    Raises `UserError` for an unknown name, for a circle of recipes only, and for a malformed recipe
+    or lock of a recipe.
     """
     walk = _Walk(profile, lock, absent, files)
     for item in profile.extensions:
@@ -279,9 +281,10 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     """Return the recipes that `./doit tcz --all` does not build, each with the reason.
 
-    These are broken recipes, recipes with an origin that is not locked, and recipes that need one of
-    those.  Recipes take files from the machine's packages, which fit only a root made of the same
-    packages: on another root, all that the profile does not need are left out.
+    These are recipes that are broken or have a broken lock, recipes with an origin that is not
+    locked, and recipes that need one of those.  Recipes take files from the machine's packages, which
+    fit only a root made of the same packages: on another root, all that the profile does not need are
+    left out.
     A recipe whose folder has no name of an extension is never built.
     A recipe that the profile itself needs is never left out.
     """

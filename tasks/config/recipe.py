@@ -148,8 +148,8 @@ def readable() -> dict[str, Recipe]:
 
 
 def exists(name: str) -> bool:
-    """Tell whether there is a recipe for the extension `name`."""
-    return (folder(name) / "recipe.toml").is_file()
+    """Tell whether there is a recipe for the extension `name`, be it one that cannot be read."""
+    return (folder(name) / "recipe.toml").exists()
 
 
 def files(name: str) -> list[Path]:
@@ -169,12 +169,28 @@ def executable(path: Path) -> bool:
 
 def own_files(name: str) -> list[Path]:
     """Return the files and links in `extensions/NAME/files/`, sorted."""
+    return [path for path in _own_paths(name) if path.is_file() or path.is_symlink()]
+
+
+def refuse_special_files(name: str) -> None:
+    """Raise `UserError` for a pipe, a socket or a device in `extensions/NAME/files/`."""
+    own = set(own_files(name))
+    for path in _own_paths(name):
+        if path not in own and os.path.lexists(path):
+            where = CHECKOUT.name_of(path)
+            raise UserError(
+                f"extension {name}: {where} is no regular file, folder or link",
+                "an extension cannot hold it; remove it",
+            )
+
+
+def _own_paths(name: str) -> list[Path]:
     # os.walk is quick: even a run with nothing to do reads the folder of every recipe.
     found = []
     for top, folders, others in os.walk(folder(name) / "files"):
         links = (entry for entry in folders if os.path.islink(os.path.join(top, entry)))
         found += [Path(top, entry) for entry in (*others, *links)]
-    return sorted(path for path in found if path.is_file() or path.is_symlink())
+    return sorted(found)
 
 
 def packages(recipes: dict[str, Recipe]) -> tuple[str, ...]:

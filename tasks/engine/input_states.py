@@ -42,7 +42,18 @@ class State:
     @property
     def record(self) -> list[Any]:
         """The state as doit's database keeps it: [size, mtime, ctime, inode, MD5], with zeros if fresh."""
-        return [*(self.stamp if self.settled else (self.stamp[0], 0, 0, 0)), self.md5]
+        return [*recorded(self.stamp, self.settled), self.md5]
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Tell whether an edit from now on must change the stamp."""
+    age = time.time_ns() - stamp.ctime
+    return age > (FINE_STEP if stamp.ctime % SECOND else COARSE_STEP)
+
+
+def recorded(stamp: Stamp, settled: bool) -> Stamp:
+    """Return a stamp as records hold it: a fresh one has its size only, so that it equals no other."""
+    return stamp if settled else Stamp(stamp.size, 0, 0, 0)
 
 
 def take(path: str) -> State | None:
@@ -50,8 +61,7 @@ def take(path: str) -> State | None:
     found = stamp(path)  # before the content: a later write then changes it
     if found is None:
         return None
-    age = time.time_ns() - found[2]
-    settled = age > (FINE_STEP if found[2] % SECOND else COARSE_STEP)
+    settled = is_settled(found)
     try:
         return State(found, _md5(path, found) if settled else get_file_md5(path), settled)
     except OSError:

@@ -13,18 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.engine import input_states
 from tasks.engine.database import full_path, stored_path
-from tasks.util.files import sha256_file
+from tasks.util.files import sha256_file, stamp
 
 KEY = "made"
-Record = tuple[int, int, str]
-"""Size in bytes, mtime in nanoseconds, sha256."""
+Record = tuple[int, int, int, int, str]
+"""The stamp (tasks/util/files.py) as tasks/engine/input_states.py records it, and the sha256."""
 
 
 class UnchangedTargets:
     """An `uptodate` check: false if a target has changed since the task's last success.
 
-    Sizes and times are compared first.  Only a file whose time differs is read.
+    Stamps are compared first.  Only a file whose stamp differs is read: `touch -r` hides no change.
     folders: all files in them count as targets.
     """
 
@@ -60,16 +61,19 @@ def file_records(paths: Iterable[str]) -> dict[str, Record]:
     made = {}
     for path in paths:
         with suppress(OSError):
-            status = os.stat(path)
-            made[stored_path(path)] = (status.st_size, status.st_mtime_ns, sha256_file(Path(path)))
+            found = stamp(path)  # before the content: a later write then changes it
+            if found is not None:
+                known = input_states.recorded(found, input_states.is_settled(found))
+                made[stored_path(path)] = (*known, sha256_file(Path(path)))
     return made
 
 
 def _is_unchanged(path: str, made: Sequence[Any]) -> bool:
+    *known, digest = made  # a record of an older version has no ctime and no inode: the file is read
+    now = stamp(path)
+    if now is None or now.size != known[0]:
+        return False
     try:
-        status = os.stat(path)
-        if status.st_size != int(made[0]):
-            return False
-        return status.st_mtime_ns == int(made[1]) or sha256_file(Path(path)) == str(made[2])
+        return list(now) == known or sha256_file(Path(path)) == digest
     except OSError:
         return False

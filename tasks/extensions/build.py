@@ -50,9 +50,10 @@ def build(settings: Settings, name: str) -> None:
     The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
     twice or is in a dependency too, if a library, a version of its symbols or a script's interpreter
     is missing, if a program cannot run on x86-64 or has no x bit, if one has a set-id bit that the
-    recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), or if there
-    is no file at all.
+    recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), if the recipe's own
+    files include a pipe, a socket or a device, or if there is no file at all.
     """
+    recipes.refuse_special_files(name)
     recipe = plan.recipe_of(settings.profile, name)
     deps = plan.needed_by(settings.paths, settings.profile, name)
     base = base_root(settings.paths, settings.profile)

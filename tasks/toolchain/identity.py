@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The identity of this machine's compiler: tasks that compile are outdated when it changes."""
+"""The identity of this machine's programs and files: tasks that use them are outdated when it changes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ import os
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool
 
+Identity = tuple[str, int, int]
+"""Path, size in bytes and mtime in nanoseconds."""
 
-def compiler() -> list[tuple[str, int, int]]:
-    """Return path, size in bytes and mtime in nanoseconds of gcc, ld and as.
 
-    No program runs.  Programs that are missing are left out.
-    """
+def compiler() -> list[Identity]:
+    """Return the identity of gcc, ld and as."""
+    return programs("gcc", "ld", "as")
+
+
+def programs(*names: str) -> list[Identity]:
+    """Return the identity of programs, links followed.  No program runs; missing ones are left out."""
     found = []
-    for tool in ("gcc", "ld", "as"):
+    for name in names:
         try:
-            path = os.path.realpath(require_tool(tool))
+            found.append(require_tool(name))
         except UserError:
             continue
-        status = os.stat(path)
+    return files(*map(os.path.realpath, found))
+
+
+def files(*paths: str) -> list[Identity]:
+    """Return the identity of files.  None is read; missing ones are left out."""
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
         found.append((path, status.st_size, status.st_mtime_ns))
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import stat
 import tomllib
 import types
 import typing
@@ -18,7 +19,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.util.errors import UserError
+from tasks.util.errors import UserError, from_os_error
 from tasks.util.files import Stamp, stamp
 
 T = TypeVar("T")
@@ -41,12 +42,16 @@ read_stamps: dict[str, Stamp | None] = {}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's content.  Raises `UserError` if it is absent or not TOML."""
+    """Return a TOML file's content.  Raises `UserError` if it is absent, unreadable or not TOML."""
     read_stamps.setdefault(str(path), stamp(path))
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # the reading of a pipe would wait for ever
+            raise UserError(f"{path}: not a regular file", "a TOML file must stand there")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise from_os_error(error) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_a_broken_recipe_is_left_out_with_its_error(project: Profile) -> None:
     out = left_out(project)
     assert out["plain"] == out["top"] == f"{path}: missing key 'info.title'"
     assert "plain" not in recipe.readable()
+
+
+def make_odd(path: Path, kind: str) -> str:
+    """Replace a TOML file by something else; return what is said about it."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("[[file\n")
+        return f"{path}: Expected ']]' at the end of an array declaration (at line 1, column 7)"
+    return f"{path}: not a regular file"
+
+
+@pytest.mark.parametrize("file", ["recipe.toml", "lock.toml"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "no TOML"])
+def test_a_recipe_or_lock_that_cannot_be_read_stops_only_those_who_use_it(
+    project: Profile, file: str, kind: str
+) -> None:
+    says = make_odd(CHECKOUT.extensions / "plain" / file, kind)
+    found = plan.plan(project, Lock(), unused=recipe.names())
+    assert found.of_kind("recipe") == ["new", "above", "both"]
+    assert {name: error.message for name, error in found.broken.items()} == {"plain": says, "top": says}
+    out = plan.left_out(project, found)
+    assert out["plain"] == out["top"] == says
+    assert "both" in recipe.readable()  # what dodo.py's LOCKABLE calls
+    with pytest.raises(UserError) as caught:
+        plan.plan(replace(project, extensions=(Extension("plain"),)), Lock())
+    assert caught.value.message == says
 
 
 def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Profile) -> None:

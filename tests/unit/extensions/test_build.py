@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tasks.config.settings import Settings
 from tasks.extensions import build
 from tasks.formats import cpio
 from tasks.formats.initramfs_unpacker import RootFs
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import both
 
@@ -35,6 +37,23 @@ def test_a_missing_base_is_named(make_settings: Callable[..., Settings]) -> None
     with pytest.raises(UserError, match=r"rootfs64\.gz does not exist") as caught:
         build.base_root(*both(make_settings()))
     assert caught.value.hint == "./doit rootfs"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_special_file_among_a_recipes_own_is_named(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
+    folder = tmp_path / "extensions/odd/files"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)  # the path of a socket is short
+    (folder / "link").symlink_to("special")
+    recipe.refuse_special_files("odd")
+    with socket.socket(socket.AF_UNIX) as server:
+        os.mkfifo("special") if kind == "pipe" else server.bind("special")
+        with pytest.raises(UserError) as caught:
+            build.build(make_settings(), "odd")
+    assert caught.value.message == f"extension odd: {folder}/special is no regular file, folder or link"
 
 
 def put(root: Path, name: str, mode: int) -> None:

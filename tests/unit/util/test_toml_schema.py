@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -281,3 +283,28 @@ def test_an_integer_of_too_many_digits_is_a_line(tmp_path: Path, text: str) -> N
     with pytest.raises(UserError) as caught:
         toml_schema.read_toml(path)
     assert caught.value.message == f"{path}: an integer in it has too many digits"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_regular_file_is_a_line(tmp_path: Path, kind: str) -> None:
+    """The reading of a pipe would wait for ever."""
+    path = tmp_path / "odd.toml"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(UserError) as caught:
+        toml_schema.read_toml(path)
+    assert caught.value.message == f"{path}: not a regular file"
+
+
+def test_a_file_that_cannot_be_read_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    path = write(tmp_path, "")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError) as caught:
+        toml_schema.read_toml(path)
+    assert caught.value.message == f"Permission denied: {path}"
+    circle = tmp_path / "circle.toml"
+    circle.symlink_to(circle)
+    with pytest.raises(UserError, match=str(circle)):
+        toml_schema.read_toml(circle)
