@@ -406,7 +406,7 @@ def test_an_image_tar_or_the_list_of_them_rebuilds_iso_and_disk_alone(
         assert f"{tar} does not exist" in run("iso").output
     done = run("iso")
     assert done.status == 0, done.output
-    assert set(done.ran) == {"fetch", "iso"}, "without images again"
+    assert set(done.ran) == {"fetch", "inputs", "iso"}, "without images again"
 
 
 def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tree(
