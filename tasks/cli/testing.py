@@ -26,7 +26,7 @@ def pytest(*paths: str) -> None:
     """
     workers = min(jobserver.slots(), MOST_WORKERS)
     if workers > 1:
-        paths = (*paths, f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder")
+        paths = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder", *paths)
     _run(paths, {})
 
 

@@ -25,7 +25,8 @@ def checkout(tmp_path: Path) -> Path:
 
 def as_nobody(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `./doit` as a user without rights, or as ourselves if we have none either."""
-    for path in (folder, *folder.parents[:3], *folder.rglob("*")):
+    own = [path for path in folder.parents if path.stat().st_uid == os.geteuid() and "pytest" in str(path)]
+    for path in (folder, *own, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o777 if path.is_dir() else path.stat().st_mode | 0o444)
     drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []

@@ -22,7 +22,7 @@ def test_tests_that_pass_are_no_error_and_those_that_fail_are(tmp_path: Path) ->
 
 def test_a_path_without_tests_is_told_by_pytests_exit_status(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pytest ended with exit status 4"):
-        testing.pytest(str(tmp_path / "none"), "-p", "no:cacheprovider")
+        testing.pytest(str(tmp_path / "none"), "--numprocesses=0", "-p", "no:cacheprovider")
 
 
 def test_less_than_one_is_refused() -> None:
