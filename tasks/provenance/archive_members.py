@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks.formats import cpio, initramfs_file
 from tasks.formats.squashfs import KINDS, XATTR
 from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive
-from tasks.util.errors import UserError
+from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import CHUNK
 from tasks.util.process import run
 
@@ -56,12 +56,18 @@ def of_squashfs(path: Path, limit: int = UNPACKED) -> tuple[ArchiveMember, ...]:
         hint = (
             f"{path.name} must be a whole squashfs file without sockets, of at most {limit:,} bytes unpacked"
         )
-        run(["prlimit", f"--fsize={limit}", "sqfs2tar", "--no-skip", path], stdout=packed, hint=hint)
+        try:
+            run(["prlimit", f"--fsize={limit}", "sqfs2tar", "--no-skip", path], stdout=packed, hint=hint)
+        except DiskFull as error:
+            if packed.stat().st_size < limit:
+                raise
+            message = f"{path}: sqfs2tar was stopped: it unpacks to more than {limit:,} bytes"
+            raise UserError(message, hint, error.detail) from None
         try:
             with tarfile.open(packed, encoding="utf-8", errors="surrogateescape") as tar:
                 return tuple(sorted(_entries(tar), key=lambda part: cpio.by_path(part.path)))
         except tarfile.TarError as error:
-            raise UserError(f"{path.name}: sqfs2tar's output cannot be read: {error}") from None
+            raise UserError(f"{path}: sqfs2tar's output cannot be read: {error}") from None
 
 
 def _entries(tar: tarfile.TarFile) -> Iterator[ArchiveMember]:

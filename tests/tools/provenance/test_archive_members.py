@@ -12,7 +12,7 @@ from tasks.formats import cpio
 from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core
 from tasks.provenance import archive_members
-from tasks.util.errors import UserError
+from tasks.util.errors import DiskFull, UserError
 from tests.support.squashed import squashed
 
 SHA256 = hashlib.sha256(b"data").hexdigest()
@@ -34,8 +34,11 @@ def test_an_image_larger_than_the_limit_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/zeros").write_bytes(bytes(4 << 20))
     image = squashed(tmp_path / "files", tmp_path / "x.tcz")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(
+        UserError, match=r"x\.tcz: sqfs2tar was stopped: it unpacks to more than 1,048,576"
+    ) as caught:
         archive_members.of_squashfs(image, limit=1 << 20)
+    assert not isinstance(caught.value, DiskFull)
     assert "at most 1,048,576 bytes unpacked" in caught.value.hint
 
 
