@@ -77,6 +77,8 @@ PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 # What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
 KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.source.tree() else SOURCE
+# A manifest states the digest of such a tree, which is known once it is copied.
+EDITED = files(SOURCE) if S.profile.kernel.source.tree() else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
@@ -111,6 +113,7 @@ def image_inputs() -> list[str]:
     return [
         *KERNEL[:2],
         *files(S.paths.used_lock),  # the manifest lists its entries
+        *EDITED,
         KERNEL[4],
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot"), CHECKOUT.secrets),
         *tcz,
@@ -180,7 +183,10 @@ def task_inputs() -> Task:
     """record the inputs in inputs.manifest.json, before anything is built"""
     return {
         "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
-        "file_dep": files(*{S.paths.used_lock, *image_files(S.paths, S.profile), CHECKOUT.secrets}),
+        "file_dep": [
+            *EDITED,
+            *files(*{S.paths.used_lock, *image_files(S.paths, S.profile), CHECKOUT.secrets}),
+        ],
         "targets": files(S.paths.output / "inputs.manifest.json"),
         "uptodate": changed(**variables.published_keys(S.profile)),
     }
