@@ -78,7 +78,8 @@ def nginx(folder: Path) -> Iterator[str]:
     (folder / "store").chmod(0o777)
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
     with server(["/usr/sbin/nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], port):
-        yield f"http://127.0.0.1:{port}/"
+        # ccache gives up a server that does not answer within 0.1 s, as on a busy machine.
+        yield f"http://127.0.0.1:{port}/|connect-timeout=20000"
 
 
 @pytest.fixture
