@@ -199,7 +199,8 @@ def test_the_kernel_says_which_patches_it_has(checkout: Path) -> None:
     profile.write_text(PROFILE.replace("[core]", 'patches = "mine"\n[core]'))
     done = build(checkout)
     profile.write_text(PROFILE)
-    assert done.status == 0, done.output
+    assert (done.status, chain(done)) == (0, CHAIN), done.output
+    assert "inputs" in done.ran, "the record has the profile, which names the series"
     assert (checkout / "artifacts/mine/kernel/patches").read_text().splitlines() == [
         "new.patch: applied",
         "other.patch: left out, it is for 5.4 to 5.4.2 and the source is 5.4.3",

@@ -558,7 +558,9 @@ def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
     chain = ["linux", "kconfig:base", "kconfig", "kernel", "iso"]
     with edited(clone / "profiles/apt.toml", "[kernel]", '[kernel]\npatches = "words"'):
         done = run("iso")
-        assert (done.status, done.ran) == (0, chain), done.output
+        assert done.status == 0, done.output
+        assert "inputs" in done.ran, "the record has the profile, which names the series"
+        assert [task for task in done.ran if task != "inputs"] == chain
         compiled = (clone / "artifacts" / built().paths.name / "logs/kernel.log").read_text()
         # The decompressor is told anew where things lie in vmlinux (its voffset.h).
         own = re.findall(r"  CC +(?!arch/x86/boot/)(\S+\.o)", compiled)
@@ -566,7 +568,7 @@ def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
         assert run("iso").ran == []
         with edited(series / "words.patch", "Start %s", "Launch %s"):
             assert run("iso").ran == chain
-    assert run("iso").ran == chain
+    assert [task for task in run("iso").ran if task != "inputs"] == chain
     assert sha256_file(image) == before
 
 
