@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks.config.settings import Settings
 from tests.support.workshop import Workshop, make_workshop
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter.
+
+    pytest closes its own to all but their owner whenever one starts, so a test that opens them for
+    a while fails beside another test that starts pytest.
+    """
+    with tempfile.TemporaryDirectory(prefix="tcbuild-open-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -23,6 +23,12 @@ NOBODY = 65534
 
 
 @pytest.fixture
+def tmp_path(open_folder: Path) -> Path:
+    """An ordinary user needs to get to the repository."""
+    return open_folder
+
+
+@pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     with serving(tmp_path / "apt", monkeypatch) as made:
         yield made
@@ -288,14 +294,5 @@ def test_works_for_an_ordinary_user(repository: Repository, tmp_path: Path) -> N
     cache = tmp_path / "cache"
     cache.mkdir()
     os.chown(cache, NOBODY, NOBODY)
-    # pytest's folders are for root alone; the user needs to get to the repository.
-    closed = {path: path.stat().st_mode for path in tmp_path.parents if not path.stat().st_mode & 0o001}
-    closed[tmp_path] = tmp_path.stat().st_mode
-    for path, mode in closed.items():
-        path.chmod(mode | 0o011)
-    try:
-        assert as_nobody(lambda: get(cache, ["attr"])) == 0
-    finally:
-        for path, mode in closed.items():
-            path.chmod(mode)
+    assert as_nobody(lambda: get(cache, ["attr"])) == 0
     assert attr.cached_in(cache).stat().st_uid == NOBODY

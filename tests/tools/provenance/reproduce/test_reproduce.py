@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +88,15 @@ class Checkout:
 
 
 @pytest.fixture
+def tmp_path(open_folder: Path) -> Path:
+    """The other user must get through."""
+    return open_folder
+
+
+@pytest.fixture
 def checkout(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Checkout]:
+) -> Checkout:
     folder = tmp_path / "checkout"
     (folder / "files").mkdir(parents=True)
     (folder / "dodo.py").write_text(DODO.format())
@@ -103,14 +109,7 @@ def checkout(
     made = Checkout(folder, settings)
     made.file("plain", "always the same\n" * 100)
     made.file("zz", "the last one\n")
-    # pytest's folders are for their owner alone, and the other user must get through.
-    closed = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents)}
-    closed = {path: mode for path, mode in closed.items() if not mode & 0o001}
-    for path, mode in closed.items():
-        path.chmod(mode | 0o011)
-    yield made
-    for path, mode in closed.items():
-        path.chmod(mode)
+    return made
 
 
 def test_what_is_the_same_is_reported_so(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
