@@ -143,6 +143,7 @@ def is_built_in_place(tree: Path) -> bool:
 def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     """Return the state of a folder's sources by relative path: a file's size and times, or a link's target.
 
+    A link that would lead elsewhere from a copy of the tree counts as the file or folder it leads to.
     products: paths to leave out besides those of edited_tree.toml.  The state of a file that
     may change again without a trace is "".  Raises `UserError` for what is neither file, folder nor
     link, and for what cannot be read.
@@ -159,7 +160,8 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
                     path = below + entry.name
                     if named(entry.name) or path in left_out:
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir(follow_symlinks=leads_out(tree, path)):
+                        _refuse_circle(tree, path)
                         todo.append(f"{path}/")
                         continue
                     with suppress(FileNotFoundError):  # it vanished meanwhile
@@ -173,13 +175,31 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _state(tree: Path, path: str, entry: os.DirEntry[str], youngest: int) -> str:
-    if entry.is_symlink():
+    if entry.is_symlink() and not leads_out(tree, path):
         return f"-> {os.readlink(entry.path)}"
     status = entry.stat()
     if not stat.S_ISREG(status.st_mode):
         raise unusable(tree, f"{path} is neither a file, a folder nor a link")
     racy = status.st_ctime_ns >= youngest
     return "" if racy else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def leads_out(tree: Path, path: str) -> bool:
+    """Tell whether `path` is a link that exists, and leads out of the tree or has an absolute target."""
+    full = os.path.join(tree, path)
+    if not os.path.islink(full) or not os.path.exists(full):
+        return False
+    top, real = os.path.realpath(tree), os.path.realpath(full)
+    return os.path.isabs(os.readlink(full)) or not f"{real}/".startswith(f"{top}/")
+
+
+def _refuse_circle(tree: Path, path: str) -> None:
+    """Raise `UserError` if the folder `path` is a link to a folder that it lies in."""
+    full = os.path.join(tree, path)
+    if os.path.islink(full) and f"{os.path.realpath(os.path.dirname(full))}/".startswith(
+        f"{os.path.realpath(full)}/"
+    ):
+        raise unusable(tree, f"{path} is a link to a folder that it lies in")
 
 
 def unusable(tree: Path, why: str, hint: str = "", detail: str = "") -> UserError:

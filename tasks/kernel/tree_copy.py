@@ -25,6 +25,7 @@ from tasks.kernel.edited_tree import (
     Summary,
     content_digest,
     is_built_in_place,
+    leads_out,
     seen_or_scan,
     state_digest,
     unusable,
@@ -196,7 +197,7 @@ def _content(origin: Path, path: str) -> tuple[str, bytes | None]:
     """
     source = os.path.join(origin, path)
     try:
-        if os.path.islink(source):
+        if os.path.islink(source) and not leads_out(origin, path):
             return f"-> {os.readlink(source)}", None
         with open(source, "rb") as stream:
             data, mode = stream.read(), os.fstat(stream.fileno()).st_mode

@@ -183,8 +183,9 @@ class Scanner:
         if secret is None:
             return False
         text = secret.decode(errors="replace").lower()
-        # Placeholders such as %s and ***, and repetitions of one letter.
-        return text in self.rules.examples.words or "%" in text or len(set(text)) < 4
+        # Placeholders such as %s and ***, and repetitions of one letter.  %40 is a letter of an address.
+        has_format = "%" in re.sub("%[0-9a-f]{2}", "", text)
+        return text in self.rules.examples.words or has_format or len(set(text)) < 4
 
 
 def _from_utf16(data: bytes) -> bytes:

@@ -282,3 +282,28 @@ def test_the_output_folder_is_no_source_nor_in_one(origin: Path, settings: Setti
         tree_copy.sync(inside, origin)
     with pytest.raises(UserError, match="cannot be used: it is a result of this very profile"):
         tree_copy.sync(settings.paths, settings.paths.linux)
+
+
+def test_links_that_lead_out_count_as_what_they_lead_to(
+    origin: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """A driver in a folder of its own is linked in; its edits must be seen."""
+    driver = tmp_path / "driver"
+    (driver / "sub").mkdir(parents=True)
+    (driver / "one.c").write_text("one\n")
+    (driver / "sub/two.c").write_text("two\n")
+    (origin / "drivers").symlink_to(driver)
+    (origin / "fs/linked.c").symlink_to("../../driver/one.c")
+    (origin / "fs/own.c").symlink_to("dir.c")
+    copy(settings)
+    linux = settings.paths.linux
+    assert not (linux / "drivers").is_symlink() and not (linux / "fs/linked.c").is_symlink()
+    assert os.readlink(linux / "fs/own.c") == "dir.c"
+    edit(driver / "one.c")
+    edit(driver / "sub/two.c")
+    copy(settings)
+    for path in ("drivers/one.c", "drivers/sub/two.c", "fs/linked.c"):
+        assert (linux / path).read_text() == "edited\n", path
+    (driver / "again").symlink_to(driver)
+    with pytest.raises(UserError, match="drivers/again is a link to a folder that it lies in"):
+        copy(settings)

@@ -55,6 +55,9 @@ FOUND = {
     "iwd": (f"[Security]\nPassphrase={word(12)}\n", "NetworkManager, iwd"),
     "address-without-user": (f"redis://:{word(12)}@host.example/0", "in an address"),
     "address-without-slash": (f"proxy = http://me:{word(12)}@host.example:3128\n", "in an address"),
+    "address-encoded": (f"postgres://app:{word(5)}%40{word(5)}@db/app", "in an address"),
+    "address-compose": (f"postgres://app:{word(12)}@my_db:5432/app", "in an address"),
+    "address-ipv6": (f"postgres://app:{word(12)}@[fd00::1]:5432/app", "in an address"),
     "address-in-quotes": (f'{{"url": "amqp://me:{word(8)}@rabbit"}}', "in an address"),
     "address": (f"deb https://me:{word(12)}@host.example/debian", "in an address"),
 }
