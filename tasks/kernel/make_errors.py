@@ -169,9 +169,8 @@ def _targets(lines: Iterable[str]) -> tuple[str, ...]:
 def _hint(text: str) -> str:
     for line in text.splitlines():
         missing = NOT_FOUND.search(line)
-        package = host.package_of(missing[1]) if missing else ""
         if missing:
-            return (
-                f"apt-get install {package}" if package else f"install a package that provides {missing[1]}"
-            )
+            program = missing[1] or missing[2]
+            package = host.package_of(program)
+            return f"apt-get install {package}" if package else f"install a package that provides {program}"
     return next((hint for pattern, hint in rules().hints if pattern.search(text)), "")

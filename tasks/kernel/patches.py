@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ STARTED = ".tcbuild/patching"
 FILE_LINE = re.compile(r"^(?:---|\+\+\+) [^/\s]+/([^\t\n]+)", re.MULTILINE)
 # In the header of a patch: the first and the last release it is for.
 RELEASES = re.compile(r"^Releases:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-RANGE = re.compile(r"(\d+(?:\.\d+)*) to (\d+(?:\.\d+)*)")
+RANGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})*) to (\d{1,9}(?:\.\d{1,9})*)")
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL)[ \t]*=[ \t]*(\d+)", re.MULTILINE)
 
 
@@ -128,7 +129,13 @@ def _is_for(patch: Path, release: tuple[int, ...]) -> bool:
         raise UserError(
             f"{patch}: Releases: {text}: not a range", "write for example: Releases: 5.4 to 5.4.95"
         )
-    first, last = ([*map(int, part.split(".")), 0, 0][:3] for part in found.groups())
+    # "to 5.4" means all of 5.4.
+    first, last = (
+        [*map(int, part.split(".")), end, end][:3]
+        for part, end in zip(found.groups(), (0, sys.maxsize), strict=True)
+    )
+    if first > last:
+        raise UserError(f"{patch}: Releases: {text}: the first release is the later one")
     return not release or first <= [*release] <= last
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -146,10 +147,28 @@ def test_a_tree_that_becomes_a_later_release_loses_the_patch(
     assert "LINE 3\nLINE 4\n" in (tree / "a.c").read_text()
 
 
-def test_a_release_range_that_is_none_is_named(tree: Path, three: list[Path], tmp_path: Path) -> None:
-    three[0].write_text("Releases: < 5.4.96\n" + three[0].read_text())
-    with pytest.raises(UserError, match=r"one\.patch: Releases: < 5\.4\.96: not a range"):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("< 5.4.96", "not a range"),
+        (f"5.4 to {'9' * 5000}", "not a range"),
+        ("6 to 5", "the first release is the later one"),
+    ],
+    ids=["sign", "digits", "reversed"],
+)
+def test_a_release_range_that_is_none_is_named(
+    tree: Path, three: list[Path], tmp_path: Path, text: str, says: str
+) -> None:
+    three[0].write_text(f"Releases: {text}\n" + three[0].read_text())
+    with pytest.raises(UserError, match=rf"one\.patch: Releases: {re.escape(text)}: {says}"):
         patches.sync(tree, three, tmp_path / "log")
+
+
+def test_a_series_of_releases_ends_with_its_last(tree: Path, three: list[Path], tmp_path: Path) -> None:
+    three[0].write_text("Releases: 5.3 to 5.4\n" + three[0].read_text())
+    of_release(tree, 95)
+    patches.sync(tree, three, tmp_path / "log")
+    assert "one.patch: applied" in patches.outcome(tree)
 
 
 def test_what_the_source_has_already_is_left_out(tree: Path, three: list[Path], tmp_path: Path) -> None:

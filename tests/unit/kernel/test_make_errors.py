@@ -66,6 +66,18 @@ SOUND = "".join(f"  LD [M]  sound/pci/hda/{number}.ko\n" for number in range(300
             "scripts/extract-cert.c:21:10: fatal error: openssl/bio.h: No such file or directory",
             "apt-get install libssl-dev",
         ),
+        (
+            "make: flexx: No such file or directory\n",
+            "make: flexx: No such file or directory",
+            "install a package that provides flexx",
+        ),
+        (
+            "ld: warning: a.o: missing .note.GNU-stack section implies executable stack\n"
+            "ld: NOTE: This behaviour is deprecated and will be removed in a future version of the linker\n"
+            "net/x.c:1:2: error: expected ';' before 'int'\n",
+            "net/x.c:1:2: error: expected ';' before 'int'",
+            "",
+        ),
     ],
 )  # fmt: skip
 def test_the_cause_of_a_kernel_and_what_helps(log: str, line: str, hint: str) -> None:

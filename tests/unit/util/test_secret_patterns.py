@@ -270,6 +270,8 @@ def test_some_are_looked_for_by_name(name: str, count: int) -> None:
         ("DB_PASSWORD", "1234567\n", False),
         ("DB_PASSWORD", "/2345678+abcdefgh=", True),
         ("SIGNING_KEY", "~/minisign.key", False),
+        ("PGPASSWORD", "postgres", False),
+        ("DB_PASSWORD", "Changeme", False),
     ],
 )
 def test_variables_that_are_secret(name: str, value: str, taken: bool) -> None:
