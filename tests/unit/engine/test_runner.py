@@ -346,11 +346,12 @@ def test_sigterm_is_as_ctrl_c(tmp_path: Path, marker: str) -> None:
 @pytest.mark.parametrize("words", ["-n 4", "-n 1", "-v 0", "-r zero", "-r json"])
 def test_a_run_that_waits_for_another_says_so_at_once(tmp_path: Path, marker: str, words: str) -> None:
     project, first = cut_project(tmp_path, marker)
-    (tmp_path / "quick").unlink()  # something to do for the second
     second = project.start(*words.split(), "last")
     assert second.stdout is not None
-    assert second.stdout.readline() == f"waiting for another run here (process {first.pid})\n"
-    assert (first.poll(), second.poll()) == (None, None)
+    line = second.stdout.readline()
+    assert first.poll() is None, first.communicate()[0]
+    assert line == f"waiting for another run here (process {first.pid})\n"
+    assert second.poll() is None
     said = interrupt(second)
     assert "everything is up to date" not in said, "it has not looked at all tasks"
     interrupt(first)
