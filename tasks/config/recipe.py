@@ -17,6 +17,7 @@ from tasks.origins.kinds import AnyOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.files import Stamp, stamp
 from tasks.util.trees import Tree
 
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
@@ -123,17 +124,16 @@ def load(name: str) -> Recipe:
     path = folder(name) / "recipe.toml"
     if not tcz.EXTENSION_NAME.fullmatch(name) and path.is_file():
         raise UserError(f"the recipe {name!r} cannot be built: {NO_NAME}", "rename its folder in extensions/")
-    try:
-        status = path.stat()
-    except OSError:
+    state = stamp(path)
+    if state is None:
         raise UserError(
             f"there is no recipe for extension {name!r}", f"extensions/ holds: {', '.join(names())}"
-        ) from None
-    return _load(path, status.st_mtime_ns, status.st_size)
+        )
+    return _load(path, state)
 
 
 @functools.cache
-def _load(path: Path, mtime: int, size: int) -> Recipe:
+def _load(path: Path, state: Stamp) -> Recipe:
     """Read a recipe once for each state of its file: a run loads each recipe several times."""
     return toml_schema.load(path, Recipe)
 

@@ -18,6 +18,7 @@ from tasks.origins import origin_lock
 from tasks.origins.kinds.base import LockedOrigin, Resources
 from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
+from tasks.util.files import Stamp, stamp
 
 
 def path(name: str) -> Path:
@@ -32,7 +33,13 @@ def used_path(paths: Paths, name: str) -> Path:
 
 def committed_lock(name: str) -> OriginLock:
     """Return the committed lock of the recipe `name`.  Raises `UserError` if it is malformed."""
-    return origin_lock.load(path(name))
+    return _load(path(name), stamp(path(name)))
+
+
+@functools.cache
+def _load(path: Path, state: Stamp | None) -> OriginLock:
+    """Read a committed lock once for each state of its file: loading dodo.py asks for it several times."""
+    return origin_lock.load(path)
 
 
 def used_lock(paths: Paths, name: str) -> OriginLock:
