@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import cache_from_source
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -270,6 +271,16 @@ def test_an_edit_that_keeps_size_and_mtime_is_run(tmp_path: Path) -> None:
     module.write_text("print(8192)\n")
     os.utime(module, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert run("-c", "import tasks.one") == "8192\n"
+    compiled = Path(cache_from_source(str(module)))
+    assert compiled.read_bytes()[4:8] == b"\3\0\0\0", "with the hash of its source (PEP 552)"
+    written = compiled.stat().st_mtime_ns
+    assert run("-c", "import tasks.one") == "8192\n"
+    assert compiled.stat().st_mtime_ns == written, "it is used, not written again"
+    compiled.write_bytes(compiled.read_bytes()[:20])
+    assert run("-c", "import tasks.one") == "8192\n", "a damaged one is made again"
+    module.write_text("print(1024)\n")
+    os.utime(module, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run("-c", "import tasks.one") == "1024\n"
 
 
 def test_the_modules_of_a_task_are_those_of_its_actions_and_checks() -> None:
