@@ -21,6 +21,7 @@ from tasks.formats.tcz import name_of_task
 from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
 from tasks.util.log import logger
+from tasks.util.text import shortened
 
 MAX_SHOWN = 5
 
@@ -34,8 +35,7 @@ class Conflict:
     paths: tuple[str, ...]
 
     def __str__(self) -> str:
-        more = len(self.paths) - MAX_SHOWN
-        some = ", ".join(self.paths[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        some = shortened(self.paths, MAX_SHOWN)
         return f"{self.first}.tcz and {self.second}.tcz both contain {some}"
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,3 @@ def _has_changed(path: str, before: State | None, output: Path) -> bool:
     if now is None or now.md5 != before.md5:
         return True
     return now.stamp != before.stamp and not Path(path).absolute().is_relative_to(output)
-
-
-def shortened(names: Iterable[str], shown: int = 5) -> str:
-    """Return the first names and the number of the others, as one text."""
-    every = sorted(set(names))
-    more = len(every) - shown
-    return ", ".join(every[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 from doit import runner
 from doit.exceptions import TaskFailed
 
-from tasks.engine import code, input_states, run_history
+from tasks.engine import code, run_history
 from tasks.engine.dependencies import Dependencies
 from tasks.engine.run_history import Recorder
 from tasks.engine.run_lock import RunLock
 from tasks.util import jobserver
+from tasks.util.text import shortened
 
 if TYPE_CHECKING:  # imported when the first task runs beside another one
     from tasks.engine.status import Status
     from tasks.engine.worker import Outcome, Worker
 
 END_SECONDS = 30.0
+SHOWN = 5
 
 
 class Runner(runner.Runner):  # type: ignore[misc]
@@ -263,7 +265,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
 
 def _changed(names: Sequence[str], what: str) -> TaskFailed:
     """Return doit's failure of a task whose inputs `names` have changed.  what: what they did, and when."""
-    text = f"{input_states.shortened(names)} {what}, so the task is not done"
+    text = f"{shortened(sorted(names), SHOWN)} {what}, so the task is not done"
     return TaskFailed(f"{text}\n  hint: run the same command again")
 
 

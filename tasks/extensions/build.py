@@ -37,6 +37,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, atomic_path, remove_tree, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.text import shortened
 
 INSTALLED = "usr/local/tce.installed"
 STAFF = 50  # Tiny Core's group of the users who may install extensions
@@ -176,7 +177,7 @@ def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:
 def _log_hidden_files(name: str, listing: Sequence[str], base: RootFs) -> None:
     hidden = [path for path in listing if base.find(path) is not None]
     if hidden:
-        logger.info(f"{name}.tcz: the base has {_shortened(hidden)} too, and tce-load keeps the base's")
+        logger.info(f"{name}.tcz: the base has {shortened(hidden, SHOWN)} too, and tce-load keeps the base's")
 
 
 def pack(
@@ -259,12 +260,6 @@ def _version(paths: Paths, name: str, recipe: Recipe) -> str:
     if not packages:
         return "1"
     return inputs.locked_packages(paths.extension_lock(name), packages[:1])[0].version
-
-
-def _shortened(items: Sequence[str]) -> str:
-    """Return the first items and the number of the others."""
-    more = len(items) - SHOWN
-    return ", ".join(items[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def info_text(name: str, recipe: Recipe, version: str, size: int, epoch: int) -> str:

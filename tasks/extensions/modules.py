@@ -31,6 +31,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.text import shortened
 
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
 # Files that depmod reads besides the modules (depmod(8), `make modules_install` of the kernel).
@@ -151,9 +152,8 @@ def split(paths: Paths, profile: Profile) -> None:
     outside = sum(map(len, found.groups.values()))
     logger.info(f"modules for {release}: {len(found.core)} in the core, {outside} in extensions")
     if found.moved:
-        names = ", ".join(PurePosixPath(path).name for path in found.moved[:SHOWN])
-        more = f" and {len(found.moved) - SHOWN} more" if len(found.moved) > SHOWN else ""
-        logger.info(f"modules: the core needs {names}{more}, so it has them")
+        names = shortened([PurePosixPath(path).name for path in found.moved], SHOWN)
+        logger.info(f"modules: the core needs {names}, so it has them")
 
 
 def uses_kmod(base: RootFs) -> bool:

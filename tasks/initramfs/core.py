@@ -27,6 +27,7 @@ from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
+from tasks.util.text import shortened
 
 MODULE = re.compile(r"(usr/)?lib/modules/.")
 SHOWN = 5
@@ -201,7 +202,7 @@ def _extensions(paths: Paths, profile: Profile, root: RootFs, release: str) -> t
         new, kept = overlay(root, embedded.extension_members(paths.tcz / f"{name}.tcz"), f"{name}.tcz")
         added += _renumbered(new, len(added))
         if kept:
-            logger.info(f"core: {name}.tcz: kept the base's {_shortened(kept)}")
+            logger.info(f"core: {name}.tcz: kept the base's {shortened(kept, SHOWN)}")
     conflicts.check(paths, profile, names)
     if names:
         new, kept = overlay(root, embedded.boot_files(root, names, release), "the boot files")
@@ -257,7 +258,7 @@ def _base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes | li
     if dropped:
         # The kernel cannot load modules of another release.  Modules of the same release from
         # another configuration could crash it.
-        names = _shortened(dropped)
+        names = shortened(dropped, SHOWN)
         logger.info(f"core: dropped lib/modules/{names} of the base, the kernel built here is {release}")
         _report_other_kernel(root, dropped, release)
     everything = arranged(root.members().values())
@@ -303,7 +304,9 @@ def _report_other_kernel(root: RootFs, dropped: Sequence[str], release: str) -> 
         if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
     ]
     if scripts:
-        logger.info(f"core: scripts of the base that name its own kernel's release: {_shortened(scripts)}")
+        logger.info(
+            f"core: scripts of the base that name its own kernel's release: {shortened(scripts, SHOWN)}"
+        )
 
 
 def _check_init(profile: Profile, root: RootFs) -> None:
@@ -316,12 +319,6 @@ def _check_init(profile: Profile, root: RootFs) -> None:
             f"the core has no executable {path}: the kernel would stop with a panic",
             "check the base archives, or set the bootcode rdinit=PATH",
         )
-
-
-def _shortened(names: Sequence[str]) -> str:
-    """Return the first names and the number of the others."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _list_lines(items: Sequence[str]) -> str:

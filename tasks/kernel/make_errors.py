@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.util import host
 from tasks.util.errors import UserError
 from tasks.util.process import CommandFailed
+from tasks.util.text import shortened
 
 LINES_BEFORE, LINES_AFTER = 6, 8
 TARGETS_SHOWN = 8
@@ -80,11 +81,8 @@ def explained(error: CommandFailed) -> UserError:
         return error
     detail = [f"  | {line}" for line in found.lines]
     if len(found.targets) > 1:
-        shown = ", ".join(found.targets[:TARGETS_SHOWN])
-        more = len(found.targets) - TARGETS_SHOWN
-        detail.append(
-            f"  {len(found.targets)} targets failed: {shown}{f' and {more} more' if more > 0 else ''}"
-        )
+        some = shortened(found.targets, TARGETS_SHOWN)
+        detail.append(f"  {len(found.targets)} targets failed: {some}")
     detail += [f"  command: {error.command}", f"  log: {error.log}"]
     return UserError(f"{error.message}: {found.line.strip()}", found.hint or error.hint, "\n".join(detail))
 

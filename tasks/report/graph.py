@@ -15,6 +15,7 @@ from tasks.engine import explain, words
 from tasks.report import docs
 from tasks.util.errors import UserError
 from tasks.util.process import run
+from tasks.util.text import shortened
 
 SVG = "http://www.w3.org/2000/svg"
 # The elements and attributes that the report takes over from Graphviz' SVG.
@@ -70,8 +71,7 @@ def dot(tasks: Sequence[Any], marked: Collection[str] = ()) -> str:
 
 def files_text(names: Sequence[str]) -> str:
     """Return the first `MAX_NAMES` names and the number of further names, as text."""
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return shortened(names, MAX_NAMES)
 
 
 def _quoted(text: str) -> str:

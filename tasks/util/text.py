@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Text for a terminal."""
+"""Text for people and terminals."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Control characters but tab and newline, marks that reorder a line, and halves of characters
 # (bytes of a file name that are not UTF-8).
@@ -16,3 +17,9 @@ def printable(text: str) -> str:
     Names in archives, images and manifests are others' words.
     """
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shortened(names: Sequence[str], shown: int) -> str:
+    """Return the first `shown` names and the number of the others, as one text: `a, b and 3 more`."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.util.errors import UserError
 from tasks.util.log import logger
-from tasks.util.text import printable
+from tasks.util.text import printable, shortened
 
 HOSTILE = "a\x1b[2Jb\ud800c\udc80\r\x9b\u202e"
 ESCAPED = "a\\x1b[2Jb\\ud800c\\udc80\\r\\x9b\\u202e"
@@ -24,3 +24,8 @@ def test_errors_and_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> 
     assert str(UserError(HOSTILE, HOSTILE, HOSTILE)) == f"{ESCAPED}\n  hint: {ESCAPED}\n{ESCAPED}"
     logger.warning(HOSTILE)
     assert capsys.readouterr().out == f"warning: {ESCAPED}\n"
+
+
+def test_of_many_names_the_first_are_shown() -> None:
+    assert shortened("abcdefg", 5) == "a, b, c, d, e and 2 more"
+    assert shortened(("a", "b"), 2) == "a, b"
