@@ -27,7 +27,7 @@ from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.engine import code
-from tasks.engine.database import SavedValues, flatten
+from tasks.engine.database import SavedValues, flatten, folder_stamps, saved_values
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
 from tasks.util import host
@@ -103,7 +103,7 @@ def shared(
     outputs = [Path(path) for path in made or task["targets"]]
     values = dict(also or {})
     actions = task["actions"]
-    checks = [check for check in task.get("uptodate", ()) if isinstance(check, SavedValues)]
+    checks = saved_values(task.get("uptodate", ()))
     modules = code.modules_of(actions, task.get("uptodate", ()), task.get("meta", {}).get("before_fork", ()))
 
     @functools.cache
@@ -146,9 +146,8 @@ def shared(
 
 def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) -> dict[str, Stamp | None]:
     """Return the stamps of those `inputs` that no task writes, and of the folders of trees."""
-    folders = {path: found for check in checks for path, found in check.stamps().items()}
     files = (path for path in inputs if not Path(path).is_relative_to(paths.output))
-    return {**folders, **{path: stamp(path) for path in files}}
+    return {**folder_stamps(checks), **{path: stamp(path) for path in files}}
 
 
 def has_one_source(profile: Profile) -> bool:

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,16 @@ class SavedValues:
         names = sorted(old.keys() | self.values.keys())
         pairs = {name: (old.get(name, MISSING), self.values.get(name, MISSING)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def saved_values(checks: Iterable[Any]) -> list[SavedValues]:
+    """Return those of a task's `uptodate` checks that keep values."""
+    return [check for check in checks if isinstance(check, SavedValues)]
+
+
+def folder_stamps(checks: Iterable[SavedValues]) -> dict[str, Stamp | None]:
+    """Return the stamps of all folders of the trees that `checks` keep."""
+    return {path: found for check in checks for path, found in check.stamps().items()}
 
 
 def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:

@@ -11,7 +11,7 @@ from doit.dependency import Dependency
 
 from tasks.engine import explain, input_states
 from tasks.engine.code import UnchangedCode
-from tasks.engine.database import Backend, SavedValues
+from tasks.engine.database import DEPS, Backend, SavedValues, folder_stamps, saved_values
 from tasks.engine.input_states import State
 from tasks.engine.reason import Reason
 from tasks.util import toml_schema
@@ -53,11 +53,11 @@ class Dependencies(Dependency):  # type: ignore[misc]
         self._before[task.name] = {}
         if not _is_recorded(task):
             return []
-        self._folders[task.name] = _folder_stamps(task)
+        self._folders[task.name] = folder_stamps(_saved_values(task))
         self._before[task.name] = {path: input_states.take(path) for path in task.file_dep}
         read = {path: toml_schema.read_stamps.get(path) for path in task.file_dep}
         late = [path for path, known in read.items() if known and known != stamp(path)]
-        return [CHECKOUT.name_of(Path(path)) for path in late if not self._is_made(path)]
+        return [CHECKOUT.name_of(Path(path)) for path in late if not input_states.is_made(path, self._output)]
 
     def changed_inputs(self, task: Any) -> list[str]:
         """Return the inputs of `task` that have changed since `begin`, by their names in the checkout."""
@@ -65,16 +65,13 @@ class Dependencies(Dependency):  # type: ignore[misc]
         names = {CHECKOUT.name_of(Path(path)) for path in found}
         if task.name in self._folders:
             names.update(name for check in _saved_values(task) for name in check.changed())
-            before, now = self._folders[task.name].items(), _folder_stamps(task).items()
+            before, now = self._folders[task.name].items(), folder_stamps(_saved_values(task)).items()
             # A folder is told if nothing in it is: something came and went again.
             names = names or {CHECKOUT.name_of(Path(path)) for path, _ in before ^ now}
         for check, _, _ in task.uptodate if task.name in self._before else ():
             if isinstance(check, UnchangedCode):
                 names.update(check.edited())
         return sorted(names)
-
-    def _is_made(self, path: str) -> bool:
-        return Path(path).absolute().is_relative_to(self._output)
 
     def save_success(self, task: Any, result_hash: str | None = None) -> None:
         """Write to the disk that a task is done, with the states of its inputs that `begin` took."""
@@ -87,7 +84,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         for path, state in self._before.pop(task.name, {}).items():
             if state is not None:
                 self._set(task.name, path, state.record)
-        self._set(task.name, "deps:", tuple(inputs))
+        self._set(task.name, DEPS, tuple(inputs))
         self.backend.flush()
 
     def remove_success(self, task: Any) -> None:
@@ -97,11 +94,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
 
 
 def _saved_values(task: Any) -> list[SavedValues]:
-    return [check for check, _, _ in task.uptodate if isinstance(check, SavedValues)]
-
-
-def _folder_stamps(task: Any) -> dict[str, Stamp | None]:
-    return {path: found for check in _saved_values(task) for path, found in check.stamps().items()}
+    return saved_values(check for check, _, _ in task.uptodate)
 
 
 def _is_recorded(task: Any) -> bool:

@@ -116,4 +116,9 @@ def _has_changed(path: str, before: State | None, output: Path) -> bool:
     now = take(path)
     if now is None or now.md5 != before.md5:
         return True
-    return now.stamp != before.stamp and not Path(path).absolute().is_relative_to(output)
+    return now.stamp != before.stamp and not is_made(path, output)
+
+
+def is_made(path: str, output: Path) -> bool:
+    """Tell whether a file lies in the folder `output`, where tasks write."""
+    return Path(path).absolute().is_relative_to(output)
