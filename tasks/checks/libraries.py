@@ -72,11 +72,7 @@ def check(
     missing = [_missing_line(path, library, own[path]) for path, library in unmet.libraries]
     if unmet.libraries:
         path, library = unmet.libraries[0]
-        machine = elf.program_machine(own[path])
-        if machine not in RUNNABLE:
-            hint = "take the release for x86-64 (amd64), or leave it out by `drop` in the recipe"
-            what = f"{path.lstrip('/')} is for {elf.short_machine_name(machine)}, not for x86-64"
-            raise UserError(f"extension {name}: {what}", hint, _also(missing[1:]))
+        refuse_foreign(name, path.lstrip("/"), elf.program_machine(own[path]), _also(missing[1:]))
         raise UserError(
             f"extension {name}: {missing[0]}, "
             "which is neither in it nor in what it depends on nor in the base",
@@ -86,6 +82,16 @@ def check(
     if versions:
         hint = "build it for the libraries that the system has, or take a release made for them"
         raise UserError(f"extension {name}: {versions[0]}", hint, _also(versions[1:]))
+
+
+def refuse_foreign(name: str, where: str, machine: str, detail: str = "") -> None:
+    """Raise `UserError` if a program of the extension `name`, for `machine` (`EM_...`), cannot run here."""
+    if machine not in RUNNABLE:
+        raise UserError(
+            f"extension {name}: {where} is for {elf.short_machine_name(machine)}, not for x86-64",
+            "take the release for x86-64 (amd64), or leave it out by `drop` in the recipe",
+            detail,
+        )
 
 
 def _merged(below: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.checks.left_out import LeftOut, hint_for
-from tasks.checks.libraries import RUNNABLE
+from tasks.checks.libraries import refuse_foreign
 from tasks.formats import cpio, elf
 from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
@@ -115,7 +115,8 @@ def check(
         mode, head = _head(root / target)
         where = path if path == target else f"{path} ({target})"
         if strict:
-            _check_machine(name, where, root / target)
+            if machine := elf.program_machine(root / target):
+                refuse_foreign(name, where, machine)
             _check_mode(name, where, path, mode, head, own=target in own)
         elif path != target or not mode & X_BITS:
             continue
@@ -150,15 +151,6 @@ def _head(path: Path) -> tuple[int, bytes]:
         return mode, b""
     with path.open("rb") as stream:
         return mode, stream.read(HEAD_BYTES)
-
-
-def _check_machine(name: str, where: str, path: Path) -> None:
-    machine = elf.program_machine(path)
-    if machine and machine not in RUNNABLE:
-        raise UserError(
-            f"extension {name}: {where} is for {elf.short_machine_name(machine)}, not for x86-64",
-            "take the release for x86-64 (amd64), or leave it out by `drop` in the recipe",
-        )
 
 
 def _check_mode(name: str, where: str, path: str, mode: int, head: bytes, *, own: bool) -> None:

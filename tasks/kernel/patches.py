@@ -80,7 +80,8 @@ def sync(tree: Path, wanted: list[Path], log: Path) -> None:
     folder = tree / APPLIED
     folder.mkdir(parents=True, exist_ok=True)
     known = sorted(folder.iterdir())
-    other_release = {patch for patch in wanted if not _is_for(patch, release(tree))}
+    source = release(tree)
+    other_release = {patch for patch in wanted if not _is_for(patch, source)}
     kept = 0
     for known_patch, wanted_patch in zip(known, wanted, strict=False):
         same = known_patch.read_bytes() == wanted_patch.read_bytes()
