@@ -25,15 +25,11 @@ from tasks.util.errors import UserError
 from tasks.util.progress import Progress
 from tests.support.mirror import Mirror, Page, forbid_sockets
 
+pytestmark = pytest.mark.usefixtures("direct")
+
 CONTENT = bytes(range(256)) * 1200  # several blocks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
-
-
-@pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("CI", "1")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from tasks.origins.http import download, download_unverified, fetch_text
 from tasks.util.errors import UserError, WrongSha256
 from tests.support.mirror import Mirror, Page
 
+pytestmark = pytest.mark.usefixtures("direct")
+
 CONTENT = bytes(range(256)) * 1200
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PAGES = {
@@ -26,12 +28,6 @@ PAGES = {
     "script": b"<script>location = 'http://portal'</script>",
 }
 TYPED = Page(b"<p>please log in", headers={"Content-Type": "text/html; charset=utf-8"})
-
-
-@pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("CI", "1")
 
 
 @pytest.fixture

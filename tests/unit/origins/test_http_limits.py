@@ -22,6 +22,8 @@ from tasks.origins.http_limits import Limits
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page
 
+pytestmark = pytest.mark.usefixtures("direct")
+
 CONTENT = bytes(range(256)) * 1200
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 QUICK = Limits(head=0.2, least=100_000, window=0.1, total=5.0)
@@ -38,12 +40,6 @@ ENDLESS = {
     "chunk size": (CHUNKED, b"0", 0.01),
     "trailer": (CHUNKED + b"1\r\n\0\r\n0\r\n", b"a: b\r\n", 0.01),
 }
-
-
-@pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("CI", "1")
 
 
 @pytest.fixture
