@@ -53,25 +53,11 @@ def done(name):
 """
 
 
-class Project:
-    """The folder; `body` defines functions of one argument, the task's name, by the tasks' names.
+class Folder:
+    """A folder with a dodo file, in which doit runs with the commands of tasks.engine."""
 
-    The tasks of `body` are independent, and `last` depends on all of them.
-    """
-
-    def __init__(self, folder: Path, body: str, names: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        words = names.split()
-        tasks = [
-            f'\ndef task_{name}():\n    return {{"actions": [(action({name}), ["{name}"])], '
-            f'"file_dep": ["dodo.py"], "targets": ["{name}"]}}\n'
-            for name in words
-        ]
-        last = (
-            f'\ndef task_last():\n    return {{"actions": [(done, ["last"])], "file_dep": {words!r}, '
-            '"targets": ["last"]}\n'
-        )
-        (folder / "dodo.py").write_text(HEAD + body + "".join(tasks) + last)
 
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start doit as the leader of a process group of its own, as a shell does."""
@@ -97,6 +83,27 @@ class Project:
     def ran(self, *words: str) -> list[str]:
         """Run doit and return which tasks it ran, sorted."""
         return sorted(line[3:] for line in self.doit(*words).splitlines() if line.startswith("=> "))
+
+
+class Project(Folder):
+    """The folder; `body` defines functions of one argument, the task's name, by the tasks' names.
+
+    The tasks of `body` are independent, and `last` depends on all of them.
+    """
+
+    def __init__(self, folder: Path, body: str, names: str) -> None:
+        super().__init__(folder)
+        words = names.split()
+        tasks = [
+            f'\ndef task_{name}():\n    return {{"actions": [(action({name}), ["{name}"])], '
+            f'"file_dep": ["dodo.py"], "targets": ["{name}"]}}\n'
+            for name in words
+        ]
+        last = (
+            f'\ndef task_last():\n    return {{"actions": [(done, ["last"])], "file_dep": {words!r}, '
+            '"targets": ["last"]}\n'
+        )
+        (folder / "dodo.py").write_text(HEAD + body + "".join(tasks) + last)
 
     def wait_for(self, *names: str) -> None:
         """Wait until files are there."""

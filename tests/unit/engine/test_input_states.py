@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import pytest
 
 from tasks.engine import input_states, runner
 from tasks.engine.input_states import InputChecker
-from tasks.util.checkout import CHECKOUT
-from tests.support.sidebyside import soon
+from tests.support.sidebyside import Folder, soon
 
 DODO = """
 import sys, time
@@ -59,36 +56,17 @@ def task_last():
 """
 
 
-class Project:
+class Project(Folder):
     """A folder with the dodo file; a task named in the file `hang` waits after it has read its inputs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         (folder / "dodo.py").write_text(DODO)
         (folder / "tree/empty").mkdir(parents=True)
         for name, text in {
             "input": "one", "other": "other", "tree/file": "file", "loaded.toml": "level = 1\n", "hang": "",
         }.items():  # fmt: skip
             (folder / name).write_text(text)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-B", "-m", "tasks.engine.main", *words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT.root), "CI": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def doit(self, *words: str, status: int = 0) -> str:
-        process = self.start(*words)
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == status, said
-        return said
-
-    def ran(self, *words: str) -> list[str]:
-        return sorted(line[3:] for line in self.doit(*words).splitlines() if line.startswith("=> "))
 
     def during(self, name: str, change: Callable[[Path], None], *words: str) -> tuple[int, str]:
         """Run doit, make the change in the middle of task `name`; return the exit status and all output."""

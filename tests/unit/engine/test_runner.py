@@ -287,6 +287,23 @@ def watch(name):
     assert "   good done in" in said
 
 
+def start_on_terminal(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start doit in `folder` on a terminal of its own; return it and our end of the terminal."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "CI"}
+    process = subprocess.Popen(
+        [sys.executable, "-B", "-m", "tasks.engine.main"],
+        cwd=folder,
+        env={**env, "COLUMNS": "200", "PYTHONPATH": str(CHECKOUT.root)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    return process, ours
+
+
 def test_on_a_terminal_a_live_line_says_what_runs(tmp_path: Path) -> None:
     body = """
 from tasks.util.progress import Progress
@@ -303,18 +320,7 @@ def waits(name):
     done(name)
 """
     project = Project(tmp_path, body, "counts waits")
-    ours, theirs = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name != "CI"}
-    process = subprocess.Popen(
-        [sys.executable, "-B", "-m", "tasks.engine.main"],
-        cwd=project.folder,
-        env={**env, "COLUMNS": "200", "PYTHONPATH": str(CHECKOUT.root)},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    process, ours = start_on_terminal(project.folder)
     said = b""
     while True:
         try:
@@ -359,18 +365,7 @@ def test_a_run_that_waits_for_another_says_so_at_once(tmp_path: Path, marker: st
 
 def test_on_a_terminal_a_run_that_waits_for_another_says_so(tmp_path: Path, marker: str) -> None:
     project, first = cut_project(tmp_path, marker)
-    ours, theirs = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name != "CI"}
-    second = subprocess.Popen(
-        [sys.executable, "-B", "-m", "tasks.engine.main", "last"],
-        cwd=project.folder,
-        env={**env, "PYTHONPATH": str(CHECKOUT.root)},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    second, ours = start_on_terminal(project.folder)
     said = b""
     while b"\n" not in said:
         said += os.read(ours, 4096)
