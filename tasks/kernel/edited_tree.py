@@ -144,7 +144,7 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     """Return the state of a folder's sources by relative path: a file's size and times, or a link's target.
 
     A link that would lead elsewhere from a copy of the tree counts as the file or folder it leads to.
-    products: paths to leave out besides those of edited_tree.toml.  The state of a file that
+    A folder in which somebody has built by `make O=` is no source.  products: paths to leave out besides those of edited_tree.toml.  The state of a file that
     may change again without a trace is "".  Raises `UserError` for what is neither file, folder nor
     link, and for what cannot be read.
     """
@@ -155,7 +155,10 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     while todo:
         below = todo.pop()
         try:
-            with os.scandir(f"{tree}/{below}") as entries:
+            with os.scandir(f"{tree}/{below}") as listed:
+                entries = list(listed)
+                if below and _is_build_folder(tree, entries):
+                    continue
                 for entry in entries:
                     path = below + entry.name
                     if named(entry.name) or path in left_out:
@@ -175,6 +178,12 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
             if not below:
                 raise
     return found
+
+
+def _is_build_folder(tree: Path, entries: Iterable[os.DirEntry[str]]) -> bool:
+    """Tell whether a folder is one of `make O=`: kbuild puts a link `source` to the tree there (Makefile)."""
+    links = [entry.path for entry in entries if entry.name == "source" and entry.is_symlink()]
+    return any(os.path.realpath(link) == os.path.realpath(tree) for link in links)
 
 
 def _state(tree: Path, path: str, entry: os.DirEntry[str], followed: bool, youngest: int) -> str:

@@ -34,11 +34,20 @@ OUTCOME = ".tcbuild/patches"
 """In the tree: a line for each patch of the series, which says whether it is applied."""
 STARTED = ".tcbuild/patching"
 """In the tree: a copy of the patch that is being applied; a killed run leaves it."""
-# A line of a patch that names a file, without the first folder, as `patch -p1` reads it.
-FILE_LINE = re.compile(r"^(?:---|\+\+\+) [^/\s]+/([^\t\n]+)", re.MULTILINE)
-# In the header of a patch: the first and the last release it is for.
-RELEASES = re.compile(r"^Releases:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+# Lines of a patch that name a file, without the first folder, as `patch -p1` reads it.  A patch of git
+# that only renames, copies, empties or changes a mode has no `---` and `+++` (git-diff(1)).
+FILE_LINES = (
+    re.compile(r"^(?:---|\+\+\+) [^/\s]+/([^\t\n]+)", re.MULTILINE),
+    re.compile(r"^diff --git [^/\s]+/([^\n]+) [^/\s]+/\1$", re.MULTILINE),
+    re.compile(r"^(?:rename|copy) (?:from|to) ([^\n]+)", re.MULTILINE),
+)
+# The first line of a patch that is no header.
+FIRST_FILE = re.compile(r"^(?:--- |diff --git )", re.MULTILINE)
+# In the header of a patch: the first and the last release it is for.  However it is written, it counts:
+# a misspelt one would make the patch one for all releases.
+RELEASES = re.compile(r"^[ \t]*releases?[ \t]*:[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 RANGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})*) to (\d{1,9}(?:\.\d{1,9})*)")
+HINT = "write for example: Releases: 5.4 to 5.4.95"
 VERSION = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL)[ \t]*=[ \t]*(\d+)", re.MULTILINE)
 
 
@@ -115,8 +124,10 @@ def release(tree: Path) -> tuple[int, ...]:
 
 
 def _releases(patch: Path) -> str:
-    """Return the `Releases:` of a patch's header, "" if it is for all."""
-    found = RELEASES.search(patch.read_text(errors="replace").partition("\n--- ")[0])
+    """Return the `Releases:` of a patch's header, "" if it has none.  Raises `UserError` if it is empty."""
+    found = RELEASES.search(FIRST_FILE.split(patch.read_text(errors="replace"), maxsplit=1)[0])
+    if found and not found[1]:
+        raise UserError(f"{patch}: Releases: is empty", HINT)
     return found[1] if found else ""
 
 
@@ -127,9 +138,7 @@ def _is_for(patch: Path, release: tuple[int, ...]) -> bool:
         return True
     found = RANGE.fullmatch(text)
     if not found:
-        raise UserError(
-            f"{patch}: Releases: {text}: not a range", "write for example: Releases: 5.4 to 5.4.95"
-        )
+        raise UserError(f"{patch}: Releases: {text}: not a range", HINT)
     # "to 5.4" means all of 5.4.
     first, last = (
         [*map(int, part.split(".")), end, end][:3]
@@ -202,7 +211,8 @@ def touched_files(tree: Path) -> set[str]:
 
 
 def _touched_by(files: Iterable[Path]) -> set[str]:
-    return {path for file in files for path in FILE_LINE.findall(file.read_text(errors="replace"))}
+    texts = [file.read_text(errors="replace") for file in files]
+    return {path for text in texts for pattern in FILE_LINES for path in pattern.findall(text)}
 
 
 def listing(wanted: list[Path]) -> str:

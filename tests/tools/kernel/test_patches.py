@@ -153,15 +153,43 @@ def test_a_tree_that_becomes_a_later_release_loses_the_patch(
         ("< 5.4.96", "not a range"),
         (f"5.4 to {'9' * 5000}", "not a range"),
         ("6 to 5", "the first release is the later one"),
+        ("", "is empty"),
     ],
-    ids=["sign", "digits", "reversed"],
+    ids=["sign", "digits", "reversed", "empty"],
 )
 def test_a_release_range_that_is_none_is_named(
     tree: Path, three: list[Path], tmp_path: Path, text: str, says: str
 ) -> None:
     three[0].write_text(f"Releases: {text}\n" + three[0].read_text())
-    with pytest.raises(UserError, match=rf"one\.patch: Releases: {re.escape(text)}: {says}"):
+    with pytest.raises(UserError, match=rf"one\.patch: Releases: {f'{re.escape(text)}: ' if text else ''}{says}"):
         patches.sync(tree, three, tmp_path / "log")
+
+
+@pytest.mark.parametrize("word", ["releases:", "  Releases:", "Releases :", "RELEASE:"])
+def test_a_release_range_counts_however_it_is_spelt(
+    tree: Path, three: list[Path], tmp_path: Path, word: str
+) -> None:
+    """Else the patch would be one for all releases, without a word."""
+    three[0].write_text(f"{word} 5.4 to 5.4.95\r\n" + three[0].read_text())
+    of_release(tree, 96)
+    patches.sync(tree, three[:1], tmp_path / "log")
+    assert (tree / "a.c").read_text() == ORIGINAL
+
+
+def test_a_patch_that_only_renames_touches_both_names(tree: Path, tmp_path: Path) -> None:
+    """Git writes no `---` and `+++` for it, nor for an empty file or a changed mode."""
+    patch = tmp_path / "git.patch"
+    patch.write_text(
+        "Rename\n---\n"
+        "diff --git a/a.c b/new/a.c\nsimilarity index 100%\nrename from a.c\nrename to new/a.c\n"
+        "diff --git a/b.c b/b.c\nold mode 100644\nnew mode 100755\n"
+        "diff --git a/empty.h b/empty.h\nnew file mode 100644\nindex 0000000..e69de29\n"
+    )
+    patches.sync(tree, [patch], tmp_path / "log")
+    assert (tree / "new/a.c").read_text() == ORIGINAL and not (tree / "a.c").exists()
+    assert patches.touched_files(tree) == {"a.c", "new/a.c", "b.c", "empty.h"}
+    patches.sync(tree, [], tmp_path / "log")
+    assert (tree / "a.c").read_text() == ORIGINAL and not (tree / "new").exists()
 
 
 def test_a_series_of_releases_ends_with_its_last(tree: Path, three: list[Path], tmp_path: Path) -> None:

@@ -72,6 +72,21 @@ def test_a_build_product_is_no_source(tree: Path, path: str) -> None:
     assert edited_tree.scan(tree).keys() == before
 
 
+@pytest.mark.parametrize(("folder", "link"), [("build", ".."), ("out/x86", "../.."), ("out/x86", "")])
+def test_a_folder_built_by_make_with_o_is_no_source(tree: Path, folder: str, link: str) -> None:
+    """kbuild's link to the tree is relative or, in older releases and from deeper folders, absolute."""
+    before = edited_tree.scan(tree).keys()
+    write(tree / folder / "Makefile")
+    write(tree / folder / "drivers/core/generated.c")
+    (tree / folder / "source").symlink_to(link or tree)
+    assert edited_tree.scan(tree).keys() == before
+
+
+def test_a_folder_with_another_link_of_that_name_is_one(tree: Path) -> None:
+    (tree / "fs/source").symlink_to("../drivers")
+    assert {"fs/dir.c", "fs/source"} <= edited_tree.scan(tree).keys()
+
+
 @pytest.mark.parametrize(
     "path", ["fs/new.c", ".clang-format", "drivers/tags", "firmware/my.bin", "fs/vmlinux", "fs/core/a.c"]
 )
