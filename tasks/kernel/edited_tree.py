@@ -144,9 +144,9 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     """Return the state of a folder's sources by relative path: a file's size and times, or a link's target.
 
     A link that would lead elsewhere from a copy of the tree counts as the file or folder it leads to.
-    A folder in which somebody has built by `make O=` is no source.  products: paths to leave out besides those of edited_tree.toml.  The state of a file that
-    may change again without a trace is "".  Raises `UserError` for what is neither file, folder nor
-    link, and for what cannot be read.
+    A folder in which somebody has built by `make O=` is no source.  products: paths to leave out
+    besides those of edited_tree.toml.  The state of a file that may change again without a trace is "".
+    Raises `UserError` for what is neither file, folder nor link, and for what cannot be read.
     """
     named, left_out = rules().products.match, rules().product_paths | {*products}
     youngest = time.time_ns() - RACY_NS

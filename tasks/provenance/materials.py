@@ -51,10 +51,11 @@ def profile(paths: Paths, profile: Profile) -> ProfileUsed:
     given = {}
     if profile.kernel.fragments != load_profile(paths.name).kernel.fragments:
         given["fragments"] = ",".join(profile.kernel.fragments)
-    resolved = redaction.table(dataclasses.asdict(profile))
-    del resolved["compiler"]
-    secrets.refuse_in_table(f"profile {paths.name}", resolved)
-    return ProfileUsed(paths.name, given, resolved)
+    whole = dataclasses.asdict(profile)
+    del whole["compiler"]
+    # Not what is redacted: the boot menu, for one, holds a bootcode `token=...` as it is.
+    secrets.refuse_in_table(f"profile {paths.name}", redaction.table(whole, redaction.without_credentials))
+    return ProfileUsed(paths.name, given, redaction.table(whole))
 
 
 def extensions(paths: Paths, profile: Profile) -> list[str]:

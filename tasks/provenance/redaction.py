@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.config.settings import Paths
@@ -27,7 +27,12 @@ JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
 
 def text(value: str) -> str:
     """Return `value` without users and passwords in addresses and without values that look secret."""
-    return SECRET_WORDS.sub(r"\1***", CREDENTIALS.sub("://***@", value))
+    return SECRET_WORDS.sub(r"\1***", without_credentials(value))
+
+
+def without_credentials(value: str) -> str:
+    """Return `value` without users and passwords in addresses."""
+    return CREDENTIALS.sub("://***@", value)
 
 
 def digest(secret: str) -> str:
@@ -35,16 +40,16 @@ def digest(secret: str) -> str:
     return secret if secret in LOCKED_PASSWORDS else "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
 
 
-def table(values: Any) -> Any:
+def table(values: Any, redact: Callable[[str], str] = text) -> Any:
     """Return `values` (tables, arrays, plain values) with passwords as digests and texts redacted."""
     if isinstance(values, Mapping):
         return {
-            name: digest(item) if name == "password" and isinstance(item, str) else table(item)
+            name: digest(item) if name == "password" and isinstance(item, str) else table(item, redact)
             for name, item in values.items()
         }
     if isinstance(values, list | tuple):
-        return [table(item) for item in values]
-    return text(values) if isinstance(values, str) else values
+        return [table(item, redact) for item in values]
+    return redact(values) if isinstance(values, str) else values
 
 
 def command(paths: Paths, line: str) -> str:

@@ -12,12 +12,14 @@ stop a build.  So tcbuild takes those of its rules that guess nothing, and appli
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import dataclasses
+import fnmatch
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +42,16 @@ SECRET_WORDS = re.compile(
 # crypt(5): the beginning of a password's hash.
 PASSWORD_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|md5|sha1)\$[./0-9A-Za-z,=$]{4}")
 HEAD = 512  # bytes that tell whether a text is UTF-16
+# Byte order marks.  That of UTF-32 begins with that of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+ELF = b"\x7fELF"
+# A string of ASCII in UTF-16 within other content.  A pattern that begins with a byte is much faster.
+WIDE_STRING = re.compile(rb"\x00(?:[\t\n\r\x20-\x7e]\x00){15,}[\t\n\r\x20-\x7e]?")
 
 
 @dataclass(frozen=True)
@@ -49,20 +61,22 @@ class Pattern:
     markers: the characters U+0080 to U+00FF stand for the bytes of these numbers.
     names: search only in files of these names; () means all files.
     start: search only in content that begins so, in the characters of `markers`.
+    examples: shell patterns of published values of the regex's group `secret` that are no secrets.
     """
 
     name: str
-    markers: tuple[str, ...]
     regex: str
+    markers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     start: str = ""
+    examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             re.compile(self.regex.encode())
         except re.error as error:
             raise ValueError(f"regex: {error}") from None
-        if not self.markers or min(map(len, self.markers)) < 3:
+        if not (self.markers or self.names) or min(map(len, self.markers), default=3) < 3:
             raise ValueError("markers: expected at least one, each of three bytes or more")
         if any(ord(letter) > 0xFF for marker in (*self.markers, self.start) for letter in marker):
             raise ValueError("markers, start: expected characters up to U+00FF, one for each byte")
@@ -133,9 +147,9 @@ class Scanner:
             yield Finding(shown, f"{kind}, in its name")
         for kind, offset, _ in self._matches(path, data):
             yield Finding(shown, kind, offset)
-        text = _from_utf16(data)
+        text, place = _wide_text(data)
         for kind, offset, _ in self._matches(path, text):
-            yield Finding(shown, kind, len(text[:offset].decode()) * 2)
+            yield Finding(shown, kind, place(offset))
 
     @functools.cached_property
     def _marks(self) -> list[tuple[bytes, Pattern]]:
@@ -157,9 +171,9 @@ class Scanner:
         for pattern in self._others:
             if pattern.names and name not in pattern.names:
                 continue
-            if data.startswith(pattern.start.encode("latin-1")) and any(
-                mark in data for mark in pattern.marks
-            ):
+            if not data.startswith(pattern.start.encode("latin-1")):
+                continue
+            if not pattern.marks or any(mark in data for mark in pattern.marks):
                 yield pattern
 
     def _matches(self, path: str, data: bytes) -> Iterator[tuple[str, int, bytes]]:
@@ -170,7 +184,7 @@ class Scanner:
         marked = dict.fromkeys(pattern for mark, pattern in self._marks if mark in data)
         for pattern in (*marked, *self._special(path, data)):
             for match in pattern.compiled.finditer(data):
-                if not self._is_example(match):
+                if not self._is_example(pattern, match):
                     yield pattern.name, match.start(), match[0]
                     break
         for name, value in self.values.items():
@@ -178,28 +192,50 @@ class Scanner:
             if offset >= 0:
                 yield f"the value of this machine's variable {name}", offset, value
 
-    def _is_example(self, match: re.Match[bytes]) -> bool:
+    def _is_example(self, pattern: Pattern, match: re.Match[bytes]) -> bool:
         secret = match.groupdict().get("secret")
         if secret is None:
             return False
-        text = secret.decode(errors="replace").lower()
+        whole = secret.decode(errors="replace").strip('"')
+        if any(fnmatch.fnmatchcase(whole, example) for example in pattern.examples):
+            return True
+        text = whole.lower()
         # Placeholders such as %s and ***, and repetitions of one letter.  %40 is a letter of an address.
         has_format = "%" in re.sub("%[0-9a-f]{2}", "", text)
         return text in self.rules.examples.words or has_format or len(set(text)) < 4
 
 
-def _from_utf16(data: bytes) -> bytes:
-    """Return a UTF-16 text as UTF-8, b"" for other content.
+def _wide_text(data: bytes) -> tuple[bytes, Callable[[int], int]]:
+    """Return what `data` has in UTF-16 or UTF-32, as UTF-8, and where in `data` an offset of that is.
 
-    Texts without a byte order mark are known by their zeros: half of the bytes of ASCII.
+    That is all of it, or the strings of ASCII in UTF-16 that stand among other content, as in
+    programs of .NET and in databases, a line each.  ELF files are left out: they are most of an image,
+    and the search would take a third longer.  A whole text without a byte order mark is known by its
+    zeros: half of the bytes of ASCII.
     """
     head = data[:HEAD]
-    zeros = [head[first::2].count(0) for first in (0, 1)]
-    if head.startswith(codecs.BOM_UTF16_LE) or (zeros[1] * 4 > len(head) > 15 and not zeros[0]):
-        return data.decode("utf-16-le", "replace").encode(errors="replace")
-    if head.startswith(codecs.BOM_UTF16_BE) or (zeros[0] * 4 > len(head) > 15 and not zeros[1]):
-        return data.decode("utf-16-be", "replace").encode(errors="replace")
-    return b""
+    even, odd = (head[first::2].count(0) for first in (0, 1))
+    found = [name for mark, name in MARKS if head.startswith(mark)]
+    found += ["utf-16-le"] if odd * 4 > len(head) > 15 and not even else []
+    found += ["utf-16-be"] if even * 4 > len(head) > 15 and not odd else []
+    if found:
+        text = data.decode(found[0], "replace").encode(errors="replace")
+        width = len("0".encode(found[0]))
+        return text, lambda offset: len(text[:offset].decode(errors="replace")) * width
+    strings, starts, offsets, length = [], [], [], 0
+    for match in () if data.startswith(ELF) else WIDE_STRING.finditer(data):
+        # In little endian, the first zero belongs to the character before it.
+        first = data[match.start() - 1] if match.start() else 0
+        starts.append(match.start() - 1 if 0x20 <= first < 0x7F else match.start() + 1)
+        offsets.append(length)
+        strings.append(data[starts[-1] : match.end() : 2])
+        length += len(strings[-1]) + 1
+
+    def place(offset: int) -> int:
+        number = bisect.bisect_right(offsets, offset) - 1
+        return starts[number] + (offset - offsets[number]) * 2
+
+    return b"\n".join(strings), place
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:

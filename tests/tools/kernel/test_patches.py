@@ -161,7 +161,9 @@ def test_a_release_range_that_is_none_is_named(
     tree: Path, three: list[Path], tmp_path: Path, text: str, says: str
 ) -> None:
     three[0].write_text(f"Releases: {text}\n" + three[0].read_text())
-    with pytest.raises(UserError, match=rf"one\.patch: Releases: {f'{re.escape(text)}: ' if text else ''}{says}"):
+    with pytest.raises(
+        UserError, match=rf"one\.patch: Releases: {f'{re.escape(text)}: ' if text else ''}{says}"
+    ):
         patches.sync(tree, three, tmp_path / "log")
 
 

@@ -47,6 +47,10 @@ def test_a_profile_with_a_token_is_refused_by_its_key(make_settings: Callable[..
     lines = replace(settings.profile.boot, bootcodes=("cde", f'note="x{secret} y={secret}"'))
     with pytest.raises(UserError, match=r"boot\.bootcodes\.1: a GitHub token"):
         materials.profile(*both(replace(settings, profile=replace(settings.profile, boot=lines))))
+    # After such a word a manifest has `***`, but the boot menu has the token.
+    lines = replace(settings.profile.boot, bootcodes=(f"token={secret}",))
+    with pytest.raises(UserError, match=r"boot\.bootcodes\.0: a GitHub token"):
+        materials.profile(*both(replace(settings, profile=replace(settings.profile, boot=lines))))
 
 
 def test_the_compile_farm_is_not_published(make_settings: Callable[..., Settings]) -> None:

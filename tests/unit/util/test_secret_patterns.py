@@ -35,7 +35,17 @@ FOUND = {
     "docker-hub": (f"dckr_{'pat'}_{word(27)}", "Docker Hub"),
     "jwt": (f"Bearer eyJ{word(20)}{'.eyJ'}{word(30)}.{word(43)}", "web token"),
     "docker-config": ('{"auths": {"https://r.example": {"auth": "' + word(24) + '"}}}', "docker's config"),
-    "npmrc": (f"//registry.example/:_auth{'Token'}={word(36)}", "npmrc"),
+    "npmrc": (f"//registry.example/:_auth{'Token'}={word(36)}", "npm password"),
+    "npmrc-password": (f"//registry.example/:_{'password'}={word(12)}\n", "npm password"),
+    "google-client": (f"client_secret: GOC{'SPX'}-{word(28)}\n", "client secret of Google"),
+    "tailscale": (f"tskey{'-auth'}-{word(12)}CNTRL-{word(32)}", "Tailscale"),
+    "digitalocean": (f"dop{'_v1_'}{word(64, '0123456789abcdef')}\n", "DigitalOcean"),
+    "vault": (f"VAULT_TOKEN=h{'vs.'}7{word(94)}\n", "Vault"),
+    "eap": (f'network={{\n  eap=PEAP\n  identity="me"\n  password="{word(9)}"\n}}\n', "wpa_supplicant"),
+    "eap-hash": (f"network={{\n  password=hash:{word(32, '0123456789abcdef')}\n}}\n", "wpa_supplicant"),
+    "eap-key": (f'network={{\n  private_key="/k"\n  private_key_passwd="{word(9)}"\n}}\n', "wpa_supplicant"),
+    "hostapd": (f"ssid=home\nwpa_passphrase={word(6)} {word(6)}\r\n", "hostapd"),
+    "hostapd-sae": (f"sae_password={word(12)}|id=x\n", "hostapd"),
     "gitlab-runner": (f"glrt{'-'}{word(20)}", "GitLab"),
     "aws-secret": (f"aws_secret_{'access'}_key = {word(40)}\n", "secret access key of AWS"),
     "aws-secret-json": (f'{{"Secret{"Access"}Key": "{word(40)}"}}', "secret access key of AWS"),
@@ -85,6 +95,18 @@ CLEAN = {
     "address-formats": "http://${USER}:${PASSWORD}@host/ http://USER:%s@host ftp://user:<pass>@host",
     "time": "at http://host:12:34@5 mailto://a.b:c@",
     "utf-16": "plain text of no importance".encode("utf-16").decode("latin-1"),
+    # Published examples: AWS's manuals, jwt.io, RFC 7519, wpa_supplicant's and hostapd's own files.
+    "aws-example": "AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
+    "aws-example-2": "AKIAI44QH8DHBEXAMPLE\nSecretAccessKey = je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY\n",
+    "jwt-io": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0"
+    ".SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
+    "docker-manual": '{"auths": {"https://r.example": {"auth": "<base64-encoded>"}}}',
+    "wpa-sample": 'network={\n\tssid="example"\n\tpsk="very secret passphrase"\n}\n'
+    "network={\n\tpsk=06b4be19da289f475aa46a33cb793029d4ab3db7a23ee92382eb0106c72ac7bb\n}\n"
+    'network={\n\tidentity="user@example.com"\n\tpassword="foobar"\n}\n',
+    "hostapd-sample": "#wpa_passphrase=secret passphrase\nwpa_passphrase=secret passphrase\n",
+    "hostapd-script": "wpa_passphrase=$PASSPHRASE\nwpa_passphrase=%s\n  wpa_passphrase=passphrase,\n",
+    "short-tokens": "tskey-auth-x dop_v1_abc GOCSPX-x hvs.x",
     "netrc-in-a-manual": "machine host login me password hush",
 }
 
@@ -118,7 +140,7 @@ def test_a_variable_is_searched_without_the_space_around_it(monkeypatch: pytest.
         assert found == ["f: the value of this machine's variable DEPLOY_TOKEN, at byte 2"]
 
 
-@pytest.mark.parametrize("form", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("form", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("text, kind", [FOUND["github"], FOUND["openssh"], FOUND["address"]])
 def test_utf_16_is_searched(form: str, text: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = "# ünïcode\r\n"
@@ -127,10 +149,21 @@ def test_utf_16_is_searched(form: str, text: str, kind: str, monkeypatch: pytest
         plain = list(secret_patterns.scanner().search("f", text.encode()))
         assert [one.kind for one in found] == [one.kind for one in plain]
         assert plain[0].offset is not None
-        mark = 2 if form == "utf-16" else 0
-        assert found[0].offset == mark + (len(start) + plain[0].offset) * 2
+        mark, width = {"utf-16": (2, 2), "utf-32": (4, 4)}.get(form, (0, 2))
+        assert found[0].offset == mark + (len(start) + plain[0].offset) * width
     monkeypatch.setenv("DEPLOY_TOKEN", "correct-horse")
     assert [*secret_patterns.scanner().search("f", "x = correct-horse".encode(form))]
+
+
+@pytest.mark.parametrize("form", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("before", [b"MZ\x90\0\xff" * 100, b"MZ\x90\0\xff" * 100 + b"\x1f"])
+def test_a_string_in_utf_16_within_a_program_is_searched(form: str, before: bytes) -> None:
+    text, kind = FOUND["github"]
+    data = before + f"token {text}".encode(form) + b"\xff\0\1\2" * 100
+    (found,) = secret_patterns.scanner().search("usr/lib/program.dll", data)
+    assert kind in found.kind
+    assert found.offset in range(len(before), len(before) + len(text) * 2)
+    assert [*secret_patterns.scanner().search("f", before + "nothing of the kind".encode(form))] == []
 
 
 RSA, EC, ED25519 = (bytes.fromhex(oid) for oid in ("2a864886f70d010101", "2a8648ce3d0201", "2b6570"))
@@ -194,13 +227,35 @@ def test_a_secret_in_a_name_is_not_told() -> None:
     assert str(last) == "***/***/***: a GitHub token, in its name"
 
 
-def test_pgpass_is_looked_for_by_name() -> None:
-    text = f"# host:port\nlocalhost:5432:*:me:{word(9)}\n".encode()
-    assert [one.kind for one in secret_patterns.scanner().search("home/tc/.pgpass", text)] == [
-        "a password (.pgpass)"
-    ]
-    assert [*secret_patterns.scanner().search("usr/share/doc/pgpass", text)] == []
-    assert [*secret_patterns.scanner().search("home/tc/.pgpass", b"# localhost:5432:*:me:x\n")] == []
+NAMED = {
+    ".pgpass": (f"# host:port\nlocalhost:6543:*:me:{word(9)}\n", "a password (.pgpass)"),
+    ".netrc": (f"machine host.example\nlogin me\npassword {word(6)}\n", "a password (.netrc)"),
+    "_netrc": (f"default login me password {word(6)}\n", "a password (.netrc)"),
+    ".my.cnf": (f"[client]\nuser=me\npassword = {word(6)}\n", "a password (.my.cnf, .pypirc)"),
+    ".pypirc": (f"[pypi]\nusername: me\npassword: {word(6)}\n", "a password (.my.cnf, .pypirc)"),
+    ".npmrc": (f"_auth={word(12)}==\n", "an npm password (.npmrc)"),
+    "wifi.db": (f"home net\t{word(9)}\tWPA\n", "the key of a wireless network (Tiny Core's wifi.db)"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_some_are_looked_for_by_name(name: str) -> None:
+    text, kind = NAMED[name]
+    assert [one.kind for one in secret_patterns.scanner().search(f"home/tc/{name}", text.encode())] == [kind]
+    assert [*secret_patterns.scanner().search("usr/share/doc/manual", text.encode())] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".pgpass", "# localhost:5432:*:me:x\n"),
+        (".my.cnf", "#password = your_password\npassword = your_password\n"),
+        (".npmrc", "_authToken=${NPM_TOKEN}\n"),
+        ("wifi.db", "open net\t\t\n"),
+    ],
+)
+def test_without_a_password_such_files_are_none(name: str, text: str) -> None:
+    assert [*secret_patterns.scanner().search(f"home/tc/{name}", text.encode())] == []
 
 
 @pytest.mark.parametrize(
@@ -237,12 +292,7 @@ def test_every_pattern_has_its_test() -> None:
     tested |= {
         found.kind for data, _ in der_keys().values() for found in secret_patterns.scanner().search("f", data)
     }
-    assert kinds - tested == {"a password (.netrc)", "a password (.pgpass)"}  # the next one
-
-
-@pytest.mark.parametrize("name, count", [("home/tc/.netrc", 1), ("usr/share/doc/netrc", 0)])
-def test_some_are_looked_for_by_name(name: str, count: int) -> None:
-    assert len(list(secret_patterns.scanner().search(name, b"machine host login me password hush"))) == count
+    assert kinds - tested == {kind for _, kind in NAMED.values()}
 
 
 @pytest.mark.parametrize(
