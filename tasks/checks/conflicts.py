@@ -5,17 +5,24 @@ tce-load does not replace existing paths (`cp -ais`).  Of two files at one path,
 first wins.  Of a file and a folder at one path, the extension loaded later loses all that it
 has there.  Folders in both are merged.  A path that is equal in both (type, mode, owner,
 content) is no conflict.
+
+The base comes before all extensions.  Where it has a link to BusyBox, a program of an extension
+would never start.
 """
 
 from __future__ import annotations
 
+import posixpath
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.config import plan
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.formats import cpio
 from tasks.formats.cpio import Member
+from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
 from tasks.formats.tcz import name_of_task
 from tasks.origins.lock import load_lock
@@ -78,6 +85,35 @@ def refuse(listings: Mapping[str, Sequence[str]]) -> None:
             str(conflict),
             "leave it out of one of them with `drop` in its recipe, or make one depend on the other",
         )
+
+
+def refuse_hidden(name: str, listing: Sequence[str], base: RootFs, *, own_root: bool) -> None:
+    """Look for programs of the extension `name` that links to BusyBox in the base hide.
+
+    listing: the extension's paths; own_root: whether rootfs/ makes the base.  Raises `UserError`
+    then, and only warns of a base that others made.
+    """
+    hidden = [path for path in listing if _is_applet(base, path)]
+    if not hidden:
+        return
+    some = shortened(hidden, MAX_SHOWN)
+    if not own_root:
+        logger.warning(
+            f"{name}.tcz: BusyBox hides its {some}: the base has links there, which tce-load keeps"
+        )
+        return
+    quoted = ", ".join(f'"{path}"' for path in hidden)
+    raise UserError(
+        f"extension {name}: BusyBox would hide its {some}: the base has links there, which tce-load keeps",
+        f"add to busybox.without in rootfs/rootfs.toml: {quoted}",
+    )
+
+
+def _is_applet(base: RootFs, path: str) -> bool:
+    node = base.find(path)
+    if node is None or node.kind != stat.S_IFLNK or posixpath.basename(path).startswith("busybox"):
+        return False
+    return posixpath.basename(cpio.decode(node.data)).startswith("busybox")
 
 
 def find(listings: Mapping[str, Sequence[str]]) -> list[Conflict]:

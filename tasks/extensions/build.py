@@ -49,10 +49,11 @@ def build(settings: Settings, name: str) -> None:
     """Build the extension `name` in artifacts/PROFILE/tcz/.  The same inputs give the same bytes.
 
     The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
-    twice or is in a dependency too, if a library, a version of its symbols or a script's interpreter
-    is missing, if a program cannot run on x86-64 or has no x bit, if one has a set-id bit that the
-    recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), if the recipe's own
-    files include a pipe, a socket or a device, or if there is no file at all.
+    twice or is in a dependency too, if the base's BusyBox hides a program, if a library, a version of
+    its symbols or a script's interpreter is missing, if a program cannot run on x86-64 or has no x bit,
+    if one has a set-id bit that the recipe does not declare, if a file holds a secret
+    (tasks/checks/secrets.py), if the recipe's own files include a pipe, a socket or a device, or if
+    there is no file at all.
     """
     recipes.refuse_special_files(name)
     recipe = plan.recipe_of(settings.profile, name)
@@ -68,6 +69,7 @@ def build(settings: Settings, name: str) -> None:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         _check_names(name, listing)
         conflicts.refuse({**{dep: conflicts.listing(settings.paths, dep) for dep in deps}, name: listing})
+        conflicts.refuse_hidden(name, listing, base, own_root=settings.profile.core.rootfs)
         below = {"the base": list(base.members().values())}
         below |= {f"extension {dep}": squashfs_members(settings.paths.tcz / f"{dep}.tcz") for dep in deps}
         top = recipes.folder(name) / "files"

@@ -16,6 +16,7 @@ from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.formats import cpio
 from tasks.formats.cpio import Member
+from tasks.formats.initramfs_unpacker import RootFs
 from tasks.origins.lock import Lock, LockedExtension
 from tasks.util.errors import UserError
 
@@ -42,6 +43,42 @@ def test_paths_of_two_extensions_are_found(listings: dict[str, list[str]], found
             conflicts.refuse(listings)
     else:
         conflicts.refuse(listings)
+
+
+@pytest.mark.parametrize(
+    ("listing", "hidden"),
+    [
+        (["usr/bin/getfattr", "usr/bin/setfattr"], ["usr/bin/getfattr"]),
+        (["bin/ping", "usr/bin/getfattr"], ["bin/ping", "usr/bin/getfattr"]),
+        (["usr/local/bin/getfattr", "usr/bin/tar", "bin/busybox", "etc/profile"], []),
+    ],
+)
+def test_a_program_that_busybox_of_the_base_hides(
+    listing: list[str], hidden: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one in another folder, nor one that a package of the base has itself."""
+    base = RootFs()
+    base.unpack(
+        [
+            *map(cpio.directory, ("bin", "usr", "usr/bin", "etc")),
+            cpio.symlink("bin/busybox", "/usr/bin/busybox"),
+            cpio.symlink("bin/ping", "/bin/busybox.suid"),
+            cpio.symlink("usr/bin/getfattr", "../../bin/busybox"),
+            cpio.symlink("usr/bin/tar", "/bin/tar"),
+            cpio.regular("etc/profile", b""),
+        ]
+    )
+    with caplog.at_level("WARNING"):
+        conflicts.refuse_hidden("attr", listing, base, own_root=False)
+    assert [", ".join(hidden) in record.getMessage() for record in caplog.records] == [True] * bool(hidden)
+    if not hidden:
+        conflicts.refuse_hidden("attr", listing, base, own_root=True)
+        return
+    with pytest.raises(
+        UserError, match=f"extension attr: BusyBox would hide its {', '.join(hidden)}: "
+    ) as said:
+        conflicts.refuse_hidden("attr", listing, base, own_root=True)
+    assert all(f'"{path}"' in said.value.hint for path in hidden)
 
 
 def test_a_long_list_is_cut() -> None:
