@@ -94,6 +94,14 @@ MODULE_NAMES = plan.module_extensions(S.profile)
 CORE_MODULES = (
     files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
 )
+# The files of the checkout that the record of the inputs lists, besides the code and the profile.
+CHECKOUT_FILES = files(
+    *checkout_inputs.config_files(S.profile),
+    *checkout_inputs.patch_files(S.profile),
+    *(variables.tree(CHECKOUT.rootfs) if S.profile.core.rootfs else ()),
+    *(variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else ()),
+    *(path for name in RECIPES if name in USED for path in recipe.files(name)),
+)
 LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
@@ -186,6 +194,7 @@ def task_inputs() -> Task:
         "file_dep": [
             *EDITED,
             *files(*{S.paths.used_lock, *image_files(S.paths, S.profile), CHECKOUT.secrets}),
+            *CHECKOUT_FILES,
         ],
         "targets": files(S.paths.output / "inputs.manifest.json"),
         "uptodate": changed(**variables.published_keys(S.profile)),

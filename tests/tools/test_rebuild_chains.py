@@ -137,7 +137,7 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
 @pytest.mark.parametrize(
     ("file", "old", "new", "tasks"),
     [
-        ("kconfig/qemu.config", "# What", "# This", ["kconfig"]),
+        ("kconfig/qemu.config", "# What", "# This", ["inputs", "kconfig"]),
         ("tasks/image/boot/isolinux.cfg", "MENU TITLE", "MENU  TITLE", ["inputs", "iso"]),
         ("profiles/apt.toml", "timeout = 3", "timeout = 4  # s", ["inputs", "iso"]),
         ("profiles/apt.toml", '"A Tiny-Core', '"One Tiny-Core', ["inputs", "iso"]),
@@ -150,19 +150,19 @@ def test_another_output_folder_has_an_up_to_date_of_its_own(
             '[[extensions]]\nname = "coreutils"\n\n[[extensions]]',
             ["fetch", "inputs", "iso"],
         ),
-        ("extensions/attr/recipe.toml", "list and set", "set and list", ["tcz:attr", "iso"]),
-        ("rootfs/files/etc/motd", "", "\n", ["rootfs", "core", "iso"]),
+        ("extensions/attr/recipe.toml", "list and set", "set and list", ["inputs", "tcz:attr", "iso"]),
+        ("rootfs/files/etc/motd", "", "\n", ["inputs", "rootfs", "core", "iso"]),
         (
             "kconfig/qemu.config",
             "CONFIG_SQUASHFS_XZ=y",
             "CONFIG_SQUASHFS_XZ=y\nCONFIG_LOG_BUF_SHIFT=18",
-            ["kconfig", "kernel", "iso"],
+            ["inputs", "kconfig", "kernel", "iso"],
         ),
         (
             "kconfig/qemu.config",
             "CONFIG_SQUASHFS_XZ=y",
             "CONFIG_SQUASHFS_XZ=y\nCONFIG_UDF_FS=m",
-            ["kconfig", "kernel", "core", "iso"],
+            ["inputs", "kconfig", "kernel", "core", "iso"],
         ),
         ("tasks/initramfs/core.py", "# SPDX", "# A comment.\n# SPDX", []),
         ("tasks/image/mirror.py", "0o755", "0o700", []),
