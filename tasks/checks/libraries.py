@@ -25,13 +25,14 @@ from tasks.util.process import clean_env, run
 from tasks.util.verified_digests import VerifiedDigests, digest
 
 LIBRARY = re.compile(r"\.so($|\.)")
+CONFIGURATION = re.compile(r"etc/ld\.so\.conf(\.d/.*)?")
 RUNNABLE = ("EM_X86_64", "EM_386")  # 32-bit programs run by CONFIG_IA32_EMULATION
 FOREIGN = re.compile(r"/(usr/(local/)?)?lib/(firmware|debug)/")
 """Folders of files that this machine does not run: firmware, and debug information."""
 
 
 def extract(members: Iterable[Member], folder: Path) -> dict[str, Path]:
-    """Write the libraries and symlinks among `members` into the new folder `folder`.
+    """Write the libraries, symlinks and ld.so's configuration among `members` into the new folder `folder`.
 
     Returns absolute path in the root -> file on this machine, as `elf.closure` takes it.
     """
@@ -41,7 +42,9 @@ def extract(members: Iterable[Member], folder: Path) -> dict[str, Path]:
         file = folder / str(len(found))
         if member.kind == stat.S_IFLNK:
             file.symlink_to(cpio.decode(member.data))
-        elif member.kind == stat.S_IFREG and LIBRARY.search(Path(member.name).name):
+        elif member.kind == stat.S_IFREG and (
+            LIBRARY.search(Path(member.name).name) or CONFIGURATION.fullmatch(member.name)
+        ):
             file.write_bytes(member.data)
         else:
             continue

@@ -7,6 +7,7 @@ scripts that only their developers run, so a missing interpreter there is only l
 
 from __future__ import annotations
 
+import codecs
 import os
 import posixpath
 import re
@@ -30,7 +31,21 @@ START_SCRIPTS = ("etc/init.d", "usr/local/etc/init.d", INSTALLED)
 HEAD_BYTES = 256  # BINPRM_BUF_SIZE of the kernel: it reads no longer `#!` line
 X_BITS = 0o111
 SPLIT = " -S"  # of GNU env; BusyBox's env ends with "invalid option"
-ENV_SPLITS = re.compile(r"-[iv]*S(.*)")
+ENV_SPLITS = re.compile(r"(?:-[iv]*S|--split-string=?)(.*)")
+BYTE_ORDER_MARK = codecs.BOM_UTF8
+# Folders of the running system that are filled after the boot.
+FILLED_LATER = (
+    "/dev/",
+    "/etc/alternatives/",
+    "/home/",
+    "/mnt/",
+    "/opt/",
+    "/proc/",
+    "/run/",
+    "/sys/",
+    "/tmp/",
+    "/var/",
+)
 SHOWN = 3
 
 
@@ -38,12 +53,12 @@ SHOWN = 3
 class Closure:
     """The paths of an extension, its dependencies and the base; what is added first stays.
 
-    Paths are absolute.  links: symbolic links and their targets; files: everything else;
+    Paths are absolute.  links: symbolic links and their targets; files: everything else, with modes;
     installers: the content of the scripts in tce.installed, without the `#!` line.
     """
 
     links: dict[str, str] = field(default_factory=dict)
-    files: set[str] = field(default_factory=set)
+    files: dict[str, int] = field(default_factory=dict)
     installers: list[bytes] = field(default_factory=list)
 
     def add(self, members: Iterable[Member]) -> None:
@@ -55,7 +70,7 @@ class Closure:
             if member.kind == stat.S_IFLNK:
                 self.links[path] = cpio.decode(member.data)
             else:
-                self.files.add(path)
+                self.files[path] = member.mode
             if member.name.startswith(f"{INSTALLED}/"):
                 first, _, rest = member.data.partition(b"\n")
                 self.installers.append(rest if first.startswith(b"#!") else member.data)
@@ -65,10 +80,14 @@ class Closure:
         real = follow_links(path, lambda step: self.links.get(step, ""))
         return real if real in self.files else ""
 
+    def runs(self, path: str) -> bool:
+        """Tell whether there is a file that may be executed."""
+        return bool(self.files.get(self.resolve(path), 0) & X_BITS)
+
     def find(self, command: str) -> str:
         """Return where PATH has `command`; "" if nowhere."""
         places = [f"/{folder}/{command}" for folder in PATH]
-        return next((place for place in places if self.resolve(place)), "")
+        return next((place for place in places if self.runs(place)), "")
 
     def has(self, wanted: str) -> bool:
         """Tell whether there is an interpreter: a path, with -S behind that of env, or a command of PATH.
@@ -77,14 +96,17 @@ class Closure:
         /usr/local/bin/bash and links it to /bin/bash.
         """
         if not posixpath.isabs(wanted):
-            return bool(self.find(wanted))
+            return "/" not in wanted and bool(self.find(wanted))  # with a slash, the current folder counts
         if wanted.endswith(SPLIT):
             real = posixpath.basename(self.resolve(wanted.removesuffix(SPLIT)))
             return bool(real) and not real.startswith("busybox")
-        name = posixpath.basename(wanted)
-        return bool(self.resolve(wanted)) or (
-            bool(self.find(name)) and any(name.encode() in script for script in self.installers)
+        return self.runs(wanted) or (
+            bool(self.find(posixpath.basename(wanted))) and self.is_installed(wanted)
         )
+
+    def is_installed(self, path: str) -> bool:
+        """Tell whether a script of tce.installed names the file, so that it may make it."""
+        return any(posixpath.basename(path).encode() in script for script in self.installers)
 
 
 def check(
@@ -100,7 +122,7 @@ def check(
     listing: its paths without folders; below: the members of the base and of its dependencies by
     their names, the base first; own: the paths of the recipe's own files; left_out: what the
     recipe leaves out.  Raises `UserError` for a program of another machine, without its x bit, or
-    without its interpreter.
+    without its interpreter, and for a link in PATH that leads nowhere.
     """
     closure = Closure()
     for members in below.values():
@@ -110,6 +132,8 @@ def check(
     for path in listing:
         target = closure.resolve(f"/{path}").lstrip("/")
         if target not in listing:  # a link that leads nowhere or out of the extension
+            if not target and posixpath.dirname(path) in PATH:
+                _refuse_dangling(name, path, root, closure, left_out)
             continue
         strict = posixpath.dirname(path) in (*PATH, *START_SCRIPTS)
         mode, head = _head(root / target)
@@ -118,13 +142,18 @@ def check(
             if machine := elf.program_machine(root / target):
                 refuse_foreign(name, where, machine)
             _check_mode(name, where, path, mode, head, own=target in own)
+            if head.startswith(BYTE_ORDER_MARK + b"#!"):
+                raise UserError(
+                    f"extension {name}: {where} has a byte order mark before its `#!`, which hides it",
+                    "store the script as UTF-8 without that mark",
+                )
         elif path != target or not mode & X_BITS:
             continue
         missing = [wanted for wanted in interpreters(head) if not closure.has(wanted)]
         if missing and strict:
             raise UserError(
                 f"extension {name}: {where} is a script for {_shown(missing[0])}, "
-                "which is neither in it nor in what it depends on nor in the base",
+                f"which {_why(missing[0], closure)}",
                 _hint(missing[0], closure, left_out),
             )
         if missing:
@@ -135,13 +164,34 @@ def check(
         logger.info(f"{name}.tcz: no {wanted} for {len(helpless)} scripts outside PATH: {some}")
 
 
+def _why(wanted: str, closure: Closure) -> str:
+    if "/" in wanted and not posixpath.isabs(wanted):
+        return "is looked for in the current folder"
+    if closure.resolve(wanted):
+        return "has no x bit"
+    return "is neither in it nor in what it depends on nor in the base"
+
+
+def _refuse_dangling(
+    name: str, path: str, root: Path, closure: Closure, left_out: Collection[LeftOut]
+) -> None:
+    """Raise `UserError` for a link of PATH to nowhere, unless the running system may make its target."""
+    wanted = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), os.readlink(root / path)))
+    if wanted.startswith(FILLED_LATER) or closure.is_installed(wanted):
+        return
+    raise UserError(
+        f"extension {name}: {path} leads to {_shown(wanted)}, which is nowhere",
+        hint_for([posixpath.basename(wanted)], left_out) or "leave the link out by `drop`, or add its target",
+    )
+
+
 def _member(root: Path, path: str) -> Member:
     """Return a file or link of the folder `root`; of files, only those of tce.installed with content."""
     place = root / path
     if place.is_symlink():
         return cpio.symlink(path, os.readlink(place))
     read = path.startswith(f"{INSTALLED}/") and place.is_file()
-    return cpio.regular(path, place.read_bytes() if read else b"")
+    return cpio.regular(path, place.read_bytes() if read else b"", place.stat().st_mode)
 
 
 def _head(path: Path) -> tuple[int, bytes]:
@@ -168,14 +218,16 @@ def _check_mode(name: str, where: str, path: str, mode: int, head: bytes, *, own
 def interpreters(head: bytes) -> list[str]:
     """Return what a script needs to start, by its first bytes; [] if it is no script.
 
-    This is the path in its `#!` line.  If that is env(1), it is also the command that env starts,
-    and the path with -S, if env is to split the line.
+    This is the path in its `#!` line, with `./` before it if it is relative.  If that is env(1), it is
+    also the command that env starts, and the path with -S, if env is to split the line.
     """
     if not head.startswith(b"#!"):
         return []
     # Only blanks and the newline count: of a file with DOS line ends, `\r` belongs to the name.
     line = head[2:].split(b"\n")[0].decode(errors="replace").strip(" \t")
     path, *words = re.split(r"[ \t]+", line)
+    if path and not posixpath.isabs(path):
+        return [f"./{path}"]
     if posixpath.basename(path) != "env":
         return [path] if path else []
     splits = [f"{path}{SPLIT}"] if any(ENV_SPLITS.fullmatch(word) for word in words) else []
@@ -190,7 +242,7 @@ def _env_command(words: list[str]) -> str:
         split = ENV_SPLITS.fullmatch(word)
         if split:
             rest[:0] = filter(None, [split[1]])
-        elif word in ("-u", "-C"):  # these take an argument
+        elif word in ("-u", "-C", "--unset", "--chdir"):  # these take an argument
             rest[:1] = []
         elif not word.startswith("-") and "=" not in word:
             return word

@@ -7,6 +7,7 @@ through `open_elf`, which turns any exception into a `UserError`.
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import mmap
 import os
@@ -39,6 +40,7 @@ VERNEED, VERNAUX = "HHIII", "IHHII"  # version, cnt, file, aux, next; hash, flag
 VERDEF, VERDAUX = "HHHHIII", "II"  # version, flags, ndx, cnt, hash, aux, next; name, next
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 
+CONFIGURATION = "/etc/ld.so.conf"
 LIBRARY_DIRS = (
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
@@ -361,11 +363,12 @@ def closure(
     paths that exist, without their content.
 
     The search order is that of ld.so(8): DT_RPATH of the file and its loaders unless there is a
-    DT_RUNPATH, DT_RUNPATH, then `library_dirs`; $ORIGIN is the file's folder.  Files that are
-    not ELF or damaged need nothing.  A library that programs only open with dlopen(3) may be
-    listed, even if the program has already loaded the libraries that it needs.
+    DT_RUNPATH, DT_RUNPATH, the folders of /etc/ld.so.conf, then `library_dirs`; $ORIGIN is the file's
+    folder.  Files that are not ELF or damaged need nothing.  A library that programs only open with
+    dlopen(3) may be listed, even if the program has already loaded the libraries that it needs.
     """
-    root = _Root({**(base or {}), **files}, frozenset(provided), tuple(library_dirs))
+    whole = {**(base or {}), **files}
+    root = _Root(whole, frozenset(provided), (*configured_dirs(whole), *library_dirs))
     missing: set[tuple[str, str]] = set()
     versions: set[UnmetVersion] = set()
     seen: set[str] = set()
@@ -380,6 +383,29 @@ def closure(
                 missing.add((path, info.interpreter))
             versions |= root.unmet_versions(root.load(path, seen, missing))
     return Unmet(tuple(sorted(pair for pair in missing if pair[0] in files)), tuple(sorted(versions)))
+
+
+def configured_dirs(files: Mapping[str, Path]) -> tuple[str, ...]:
+    """Return the folders that /etc/ld.so.conf of a root names (ldconfig(8)).
+
+    files: as in `closure`.  A link to a configuration is not followed.
+    """
+    found: list[str] = []
+    todo, seen = [CONFIGURATION], set[str]()
+    while todo:
+        path = todo.pop(0)
+        here = files.get(path)
+        if path in seen or here is None or here.is_symlink():
+            continue
+        seen.add(path)
+        for line in here.read_text(errors="replace").splitlines():
+            word, _, rest = line.partition("#")[0].strip().partition(" ")
+            if word == "include":
+                pattern = posixpath.join(posixpath.dirname(path), rest.strip())
+                todo += sorted(fnmatch.filter(files, pattern))
+            elif word.startswith("/"):
+                found.append(word.rstrip("/"))
+    return tuple(found)
 
 
 def _expand(text: str, path: str) -> str:

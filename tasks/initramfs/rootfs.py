@@ -405,15 +405,15 @@ def build(settings: Settings) -> None:
 def index(found: Iterable[Member]) -> str:
     """Return the text of rootfs.index: a line a member with mode, owner, path and what it is.
 
-    The last is a library's sha256 or a link's target.  Extensions depend on this file, so a change
-    inside a script rebuilds none of them.
+    The last is a link's target, or the sha256 of a library or of ld.so's configuration.
+    Extensions depend on this file, so a change inside a script rebuilds none of them.
     """
     lines = []
     for member in found:
         more = "-"
         if member.kind == stat.S_IFLNK:
             more = f"-> {cpio.decode(member.data)!r}"
-        elif ".so" in member.name.rsplit("/", 1)[-1]:
+        elif ".so" in member.name.rsplit("/", 1)[-1] or member.name.startswith("etc/ld.so.conf.d/"):
             more = hashlib.sha256(member.data).hexdigest()
         lines.append(f"{member.mode:o} {member.uid}:{member.gid} {member.name!r} {more}\n")
     return "".join(sorted(lines))

@@ -70,6 +70,34 @@ def test_base_and_dependencies_are_looked_in(tmp_path: Path) -> None:
     libraries.check("tool", own, {"the base": below}, [])
 
 
+@pytest.mark.parametrize("place", ["base", "own"])
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"etc/ld.so.conf": b"# comment\n/usr/lib/mine/  # mine\n"},
+        {
+            "etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n",
+            "etc/ld.so.conf.d/m.conf": b"/usr/lib/mine\n",
+        },
+        {"etc/ld.so.conf": b"include ld.so.conf.d/*.conf", "etc/ld.so.conf.d/m.conf": b"/usr/lib/mine"},
+    ],
+)
+def test_a_folder_of_ld_so_conf_is_looked_in(
+    tmp_path: Path, place: str, configuration: dict[str, bytes]
+) -> None:
+    program = {"usr/bin/tool": shared("libx.so.1", interpreter=LD), "usr/lib/mine/libx.so.1": shared()}
+    own = {} if place == "base" else configuration
+    others = configuration if place == "base" else {}
+    members = [cpio.regular(name, content) for name, content in others.items()]
+    members.append(cpio.regular("lib64/ld-linux-x86-64.so.2", shared()))
+    below = libraries.extract(members, tmp_path / "base")
+    libraries.check("tool", write(tmp_path, program | own), {"the base": below}, [])
+    with pytest.raises(UserError, match=r"usr/bin/tool needs libx\.so\.1"):
+        there = {path: file for path, file in below.items() if "conf" not in path}
+        files = {path: file for path, file in write(tmp_path, program | own).items() if "conf" not in path}
+        libraries.check("tool", files, {"the base": there}, [])
+
+
 C = "libc.so.6"
 
 

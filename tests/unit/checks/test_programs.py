@@ -59,6 +59,11 @@ def check(
         (b"#!/usr/bin/env -S node --no-warnings\n", ["/usr/bin/env", "/usr/bin/env -S", "node"]),
         (b"#!/bin/env -iSnode x\n", ["/bin/env", "/bin/env -S", "node"]),
         (b"#!/bin/env -S -u HOME LANG=C python3 -u\n", ["/bin/env", "/bin/env -S", "python3"]),
+        (b"#!/usr/bin/env --split-string=node -x\n", ["/usr/bin/env", "/usr/bin/env -S", "node"]),
+        (b"#!/usr/bin/env --split-string node\n", ["/usr/bin/env", "/usr/bin/env -S", "node"]),
+        (b"#!/usr/bin/env --unset HOME node\n", ["/usr/bin/env", "node"]),
+        (b"#!node\n", ["./node"]),
+        (b"#!bin/env sh\n", ["./bin/env"]),
         (b"#!/usr/bin/env -i PATH=/bin sh\n", ["/usr/bin/env", "sh"]),
         (b"#!/usr/bin/env\n", ["/usr/bin/env"]),
         (b"#!/bin/sh\r\n", ["/bin/sh\r"]),
@@ -125,6 +130,7 @@ def test_hints_for_an_interpreter(tmp_path: Path) -> None:
         (b"#!/usr/bin/perl\n", "depend on an extension that has perl, or leave the script out by `drop`"),
         (b"#!/usr/bin/env -S sh -e\n", "BusyBox's env has no -S: name the interpreter itself"),
         (b"#!/bin/sh\r\n", "the script has DOS line ends: convert it by dos2unix"),
+        (b"#!node\n", "/usr/local/bin/node is there: name it in the `#!` line"),
     ]
     for number, (script, hint) in enumerate(cases):
         with pytest.raises(UserError) as caught:
@@ -137,13 +143,59 @@ def test_a_link_in_path_to_a_script_elsewhere(tmp_path: Path) -> None:
         "usr/local/lib/tool/cli.js": b"#!/usr/bin/env node\n",
         "usr/local/bin/tool": "../lib/tool/cli.js",
         "usr/local/bin/sh2": "/bin/sh",
-        "usr/local/bin/nowhere": "nothing",
     }
     with pytest.raises(
         UserError, match=r"usr/local/bin/tool \(usr/local/lib/tool/cli\.js\) is a script for node"
     ):
         check(tmp_path / "a", files)
     check(tmp_path / "b", files, node=NODE)
+
+
+def test_a_link_in_path_that_leads_nowhere(tmp_path: Path) -> None:
+    out = LeftOut("npm", "usr/local/lib/npm/cli.js", "drop")
+    files: dict[str, bytes | str] = {"usr/local/bin/npm": "../lib/npm/cli.js"}
+    with pytest.raises(UserError) as caught:
+        check(tmp_path / "a", files, left_out=(out,))
+    expected = "extension x: usr/local/bin/npm leads to /usr/local/lib/npm/cli.js, which is nowhere"
+    assert caught.value.message == expected
+    assert caught.value.hint.startswith("npm has it as usr/local/lib/npm/cli.js")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"usr/local/bin/later": "/tmp/later", "usr/local/lib/x": "nothing"},
+        {"usr/local/bin/made": "../lib/tool", "usr/local/tce.installed/x": b"cp a /usr/local/lib/tool\n"},
+        {"usr/local/bin/sh2": "/bin/sh"},
+    ],
+    ids=["another-folder", "made-by-tce.installed", "in-the-base"],
+)
+def test_a_link_whose_target_is_made_later(tmp_path: Path, files: dict[str, bytes | str]) -> None:
+    check(tmp_path, files)
+
+
+def test_an_interpreter_without_its_x_bit(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "usr/local/lib/own": b"\x7fELF",
+        "usr/bin/tool": b"#!/usr/local/lib/own\n",
+    }
+    check(tmp_path / "a", files)
+    with pytest.raises(
+        UserError, match="usr/bin/tool is a script for /usr/local/lib/own, which has no x bit"
+    ):
+        check(tmp_path / "b", files, modes={"usr/local/lib/own": 0o644})
+
+
+def test_a_relative_interpreter_depends_on_the_current_folder(tmp_path: Path) -> None:
+    for line, shown in ((b"#!node\n", "./node"), (b"#!/usr/bin/env bin/sh\n", "bin/sh")):
+        with pytest.raises(UserError, match=f"is a script for {shown}, which is looked for in the current"):
+            check(tmp_path, {"usr/bin/tool": line}, node=NODE)
+
+
+def test_a_byte_order_mark_hides_the_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="usr/bin/tool has a byte order mark before its `#!`"):
+        check(tmp_path, {"usr/bin/tool": b"\xef\xbb\xbf#!/bin/sh\n"})
+    check(tmp_path, {"usr/share/tool": b"\xef\xbb\xbf#!/bin/sh\n", "usr/bin/data": b"\xef\xbb\xbftext"})
 
 
 def test_scripts_elsewhere_are_only_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
