@@ -74,7 +74,7 @@ def explained(error: CommandFailed) -> UserError:
         return error
     try:
         with error.log.open(encoding="utf-8", errors="replace") as stream:
-            found = find_cause(line.rstrip("\n") for line in stream)
+            found = find_cause((line.rstrip("\n") for line in stream), error.command)
     except OSError:
         return error
     if found is None:
@@ -87,12 +87,12 @@ def explained(error: CommandFailed) -> UserError:
     return UserError(f"{error.message}: {found.line.strip()}", found.hint or error.hint, "\n".join(detail))
 
 
-def find_cause(log: Iterable[str]) -> Cause | None:
-    """Return the cause in the lines of a log: of the last command in it; None if there is none.
+def find_cause(log: Iterable[str], command: str = "") -> Cause | None:
+    """Return the cause in the lines of a log, those after its last line `+ COMMAND`; None if there is none.
 
-    If no line is a known error, the cause is what stands before make's own first message.
+    Scripts that trace what they do (`sh -x`) write lines `+ ...`, too: these do not count.  If no line is a known error, the cause is what stands before make's own first message.
     """
-    lines = _without_progress_inside(_of_last_command(log))
+    lines = _without_progress_inside(_of_last_run(log, command))
     known = rules()
     first = next((index for index, line in enumerate(lines) if known.error.search(line)), None)
     failed = next((index for index, line in enumerate(lines) if known.target.match(line)), None)
@@ -109,10 +109,10 @@ def find_cause(log: Iterable[str]) -> Cause | None:
     return Cause(line, tuple(block), _targets(lines), _hint(text))
 
 
-def _of_last_command(log: Iterable[str]) -> list[str]:
+def _of_last_run(log: Iterable[str], command: str) -> list[str]:
     lines: list[str] = []
     for line in log:
-        if line.startswith("+ "):
+        if line == f"+ {command}":
             lines.clear()
         else:
             lines.append(line)

@@ -114,7 +114,31 @@ def test_the_first_of_several_errors_and_how_many_targets_failed() -> None:
 
 
 def test_only_the_last_command_of_a_log_counts() -> None:
-    assert find_cause(["+ make", "a.c:1:1: error: x", "+ make again", "  CC      a.o"]) is None
+    log = ["+ make a", "a.c:1:1: error: x", "+ make b", "  CC      a.o"]
+    assert find_cause(log, "make b") is None
+    assert find_cause([*log, "b.c:1:1: error: y"], "make b") is not None
+
+
+def test_a_script_that_traces_its_commands_does_not_cut_the_log() -> None:
+    found = find_cause(["+ make a", "+ set -e", "a.c:1:1: error: x", "+ cc a.c", "+ exit 1"], "make a")
+    assert found is not None
+    assert found.line == "a.c:1:1: error: x"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "init/Kconfig:12: syntax error",
+        "drivers/Kconfig.debug:3: unknown statement \"confg\"",
+        "Kconfig:9: can't open file \"nothing/Kconfig\"",
+        "error: recursive dependency detected!",
+    ],
+)
+def test_a_mistake_in_a_kconfig_file_stands_first(said: str) -> None:
+    made = "make[2]: *** [../linux/scripts/kconfig/Makefile:77: olddefconfig] Error 1"
+    found = find_cause(["init/Kconfig:2:warning: ignoring unsupported character", said, made])
+    assert found is not None
+    assert (found.line, found.lines[0]) == (said, said)
 
 
 def test_without_a_log_or_a_cause_the_error_stays(tmp_path: Path) -> None:
