@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Locks: the exact inputs of a profile, and their paths in the cache.
 
-A profile's lock is TOML: the arrays `package`, `file` and `extension`, each entry with a sha256.
+A profile's lock is TOML: the arrays `archive`, `package`, `file` and `extension`.  Each entry but
+an archive has a sha256.
 """
 
 from __future__ import annotations
@@ -22,24 +23,51 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 
+DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """An apt package: its exact version and the sha256 of the .deb."""
+    """A Debian package: its exact version, the sha256 of the .deb and where it lies.
+
+    archive: the archive of the distribution that has it, as debian-security; path: of the .deb below
+    a mirror of that archive.
+    """
 
     name: str
     version: str
     sha256: str
+    archive: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         if not SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
+        if self.path.startswith("/") or ".." in self.path.split("/"):
+            raise ValueError(f"path: expected a path below a mirror, got {self.path!r}")
 
     def cached_in(self, cache: Path) -> Path:
         """Return the path of the .deb in `cache`; it exists if it was fetched."""
         # An epoch's colon is written %3a in the file name, as apt does.
         name = f"{self.name}_{self.version.replace(':', '%3a')}.deb"
         return cached_path(cache, self.sha256, name)
+
+
+@dataclass(frozen=True)
+class LockedArchive:
+    """A part of a suite when it was locked.
+
+    name: of the archive; suite: the folder below its `dists/`; date: of the Release file, as
+    20260711T101637Z.  A snapshot archive has the packages of that date.
+    """
+
+    name: str
+    suite: str
+    date: str
+
+    def __post_init__(self) -> None:
+        if not DATE.fullmatch(self.date):
+            raise ValueError(f"date: expected one like 20260711T101637Z, got {self.date!r}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +127,7 @@ class Lock:
     package: tuple[LockedPackage, ...] = ()
     file: tuple[LockedFile, ...] = ()
     extension: tuple[LockedExtension, ...] = ()
+    archive: tuple[LockedArchive, ...] = ()
 
     def find_file(self, path: str) -> LockedFile | None:
         """Return the entry of a file of the mirrors or of this machine, None if there is none."""
@@ -108,6 +137,7 @@ class Lock:
         """Return the lock as TOML, in a stable order."""
         return toml_arrays(
             "# Written by `doit lock`; every input of the profile, byte for byte.",
+            archive=sorted(self.archive, key=lambda item: (item.name, item.suite)),
             package=sorted(self.package, key=lambda item: item.name),
             file=sorted(self.file, key=lambda item: item.path),
             extension=sorted(self.extension, key=lambda item: item.name),

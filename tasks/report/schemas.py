@@ -21,6 +21,7 @@ from tasks.config.recipe import Recipe
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
 from tasks.initramfs import rootfs
+from tasks.origins.distribution import Distribution
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
@@ -70,6 +71,7 @@ SCHEMAS = (
     TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
     TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),
     TomlKind("secrets", secret_patterns.Rules, "tasks/util/secrets/*.toml"),
+    TomlKind("distribution", Distribution, "tasks/origins/distributions/*.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
