@@ -11,45 +11,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.checks.left_out import LeftOut, hint_for
 from tasks.engine import code
-from tasks.formats import cpio, debian_control, elf
-from tasks.formats.cpio import Member
+from tasks.formats import debian_control, elf
+from tasks.formats.libraries import package_name
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import clean_env, run
 from tasks.util.verified_digests import VerifiedDigests, digest
 
-LIBRARY = re.compile(r"\.so($|\.)")
-CONFIGURATION = re.compile(r"etc/ld\.so\.conf(\.d/.*)?")
 RUNNABLE = ("EM_X86_64", "EM_386")  # 32-bit programs run by CONFIG_IA32_EMULATION
 FOREIGN = re.compile(r"/(usr/(local/)?)?lib/(firmware|debug)/")
 """Folders of files that this machine does not run: firmware, and debug information."""
-
-
-def extract(members: Iterable[Member], folder: Path) -> dict[str, Path]:
-    """Write the libraries, symlinks and ld.so's configuration among `members` into the new folder `folder`.
-
-    Returns absolute path in the root -> file on this machine, as `elf.closure` takes it.
-    """
-    folder.mkdir(parents=True)
-    found: dict[str, Path] = {}
-    for member in members:
-        file = folder / str(len(found))
-        if member.kind == stat.S_IFLNK:
-            file.symlink_to(cpio.decode(member.data))
-        elif member.kind == stat.S_IFREG and (
-            LIBRARY.search(Path(member.name).name) or CONFIGURATION.fullmatch(member.name)
-        ):
-            file.write_bytes(member.data)
-        else:
-            continue
-        found[f"/{member.name}"] = file
-    return found
 
 
 def check(
@@ -66,7 +42,7 @@ def check(
     extension is made of; left_out: what the recipe leaves out of them.  Raises `UserError` with
     the file, the library, and the package to add.
     """
-    there = _merged(below)
+    there = merged(below)
     # tce-load keeps what is there, so the extension's file of the same path is never loaded.
     checked = {path: file for path, file in own.items() if path not in there and not FOREIGN.match(path)}
     unmet = elf.closure(checked, there)
@@ -97,7 +73,8 @@ def refuse_foreign(name: str, where: str, machine: str, detail: str = "") -> Non
         )
 
 
-def _merged(below: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+def merged(below: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
+    """Return the files of several owners as one root: those of the first over those of the later ones."""
     return {path: file for files in reversed([*below.values()]) for path, file in files.items()}
 
 
@@ -156,17 +133,6 @@ def _hint(library: str, debs: Sequence[Path]) -> str:
     if depends:
         return f"a dependency of its packages may provide it: {', '.join(depends)}"
     return "add it to the extension's files, or depend on an extension that has it"
-
-
-def package_name(library: str) -> str:
-    """Return the name of a library's Debian package by Debian Policy 8.1.
-
-    `libfoo2` for libfoo.so.2; `libfoo1-2` for libfoo1.so.2 and libfoo1-2.so.
-    """
-    stem, _, version = library.partition(".so")
-    version = version.lstrip(".")
-    hyphen = "-" if version and stem[-1:].isdigit() else ""
-    return f"{stem}{hyphen}{version}".lower().replace("_", "-")
 
 
 def dependencies(deb: Path) -> list[str]:

@@ -29,6 +29,7 @@ VARIABLES = {
     "out": "the folder for results, instead of artifacts/PROFILE",
     "frozen": "1: fail if an input is not the locked one",
     "offline": "1: open no connection",
+    "newest": "1: take the newest of packages whose locked version has left the mirrors",
     "relock": "1: with lock: take what the mirrors serve now",
     "jobs": "how many jobs may run at once in all",
     "cache": "a shared cache: a folder or an address",
@@ -38,7 +39,7 @@ VARIABLES = {
     "scheduler": "the scheduler of an icecc farm",
     "remote_storage": "where ccache shares its entries: http://… or redis://…",
 }
-FLAGS = ("frozen", "offline", "relock")
+FLAGS = ("frozen", "offline", "newest", "relock")
 MAX_JOBS = 1024
 PROFILE_RECORD = "profile.json"  # in artifacts/: the profile that profile=auto chose
 # Options of tasks and commands, in the form that doit reads.
@@ -247,9 +248,10 @@ def fallback_profile() -> str:
 def fetch_keys(whole: profile.Profile) -> dict[str, object]:
     """Return the keys of a profile that decide what is fetched, with their values."""
     kernel = ("source", "base", "modules", "release")
+    others = ("suite", "core", "mirrors", "tcz", "extensions", "images")
     return {
         **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
-        **{name: getattr(whole, name) for name in ("core", "mirrors", "tcz", "extensions", "images")},
+        **{name: getattr(whole, name) for name in others},
     }
 
 
@@ -272,6 +274,7 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     network = Network(
         offline=_flag(variables, "offline"),
         frozen=_flag(variables, "frozen"),
+        newest=_flag(variables, "newest"),
         relock=_flag(variables, "relock"),
         shared_cache=variables.get("cache", os.environ.get(SHARED_VARIABLE, "")),
     )

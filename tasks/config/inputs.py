@@ -11,7 +11,15 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.origins.lock import (
+    CORE,
+    Lock,
+    LockedArchive,
+    LockedExtension,
+    LockedFile,
+    LockedPackage,
+    load_lock,
+)
 from tasks.origins.mirrors import Mirrors
 from tasks.origins.sources.base import Access, Entry, Source
 from tasks.util.checkout import CHECKOUT
@@ -72,17 +80,29 @@ def lock_parts(
             files = tuple(entry for entry in entries if isinstance(entry, LockedFile))
             parts[user] = Lock(tuple(entry for entry in entries if isinstance(entry, LockedPackage)), files)
     if profile.core.rootfs:
-        parts["rootfs"] = _only_packages(lock, profile.core.packages)
-    parts |= {f"tcz/{name}": _only_packages(lock, names) for name, names in packages.items() if names}
+        parts["rootfs"] = part_of(lock, CORE, profile.core.packages)
+    parts |= {f"tcz/{name}": part_of(lock, name, names) for name, names in packages.items() if names}
     for name in upstream:
         entries_of_name = tuple(item for item in lock.extension if item.name == name)
         parts[f"tcz/{name}"] = Lock(extension=entries_of_name)
     return parts
 
 
-def _only_packages(lock: Lock, names: Iterable[str]) -> Lock:
-    wanted = set(names)
-    return Lock(tuple(package for package in lock.package if package.name in wanted))
+def needed_packages(lock: Lock, user: str) -> tuple[str, ...]:
+    """Return the packages that the lock adds for the libraries of `user`: `core` or an extension."""
+    needs = lock.needs_of(user)
+    return needs.packages if needs else ()
+
+
+def part_of(lock: Lock, user: str, names: Iterable[str]) -> Lock:
+    """Return the packages `names` that `user` names and those that they need, as a part of the lock.
+
+    The dates of archives are left out: a task depends on its part, and they change no package.
+    """
+    needs = lock.needs_of(user)
+    wanted = {*names, *needed_packages(lock, user)}
+    packages = tuple(package for package in lock.package if package.name in wanted)
+    return Lock(packages, needs=(needs,) if needs else ())
 
 
 def used_lock(paths: Paths) -> Lock:
@@ -137,7 +157,15 @@ def access(settings: Settings) -> Access:
         offline=settings.network.offline,
         frozen=settings.network.frozen,
         mirrors=Mirrors(settings.profile.mirrors, settings.profile.redirects),
+        suite=settings.profile.suite,
+        dates=_dates(settings.paths),
     )
+
+
+def _dates(paths: Paths) -> tuple[LockedArchive, ...]:
+    """Return the dates of the suite's archives, of the last fetch and of the pinned lock."""
+    locks = [load_lock(path) for path in (paths.used_lock, paths.pinned_lock)]
+    return tuple(dict.fromkeys(entry for lock in locks for entry in lock.archive))
 
 
 def package_files(paths: Paths, part: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -149,6 +177,14 @@ def package_files(paths: Paths, part: Path, names: Iterable[str]) -> dict[str, P
         package.name: _in_cache(paths, package.cached_in(paths.cache))
         for package in locked_packages(part, names)
     }
+
+
+def library_packages(paths: Paths, part: Path, user: str) -> dict[str, Path]:
+    """Return the .deb of each package that the lock adds for the libraries of `user`, by package name.
+
+    Raises `UserError` for one that was not fetched or is missing from the cache.
+    """
+    return package_files(paths, part, needed_packages(load_lock(part), user))
 
 
 def source_file(paths: Paths, source: Source) -> Path:

@@ -17,6 +17,7 @@ from tasks.config.compiler import Compiler
 from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
+from tasks.origins.distribution import Suite
 from tasks.origins.redirects import check_hosts
 from tasks.origins.sources import AnySource
 from tasks.util.checkout import CHECKOUT
@@ -139,6 +140,7 @@ class Profile:
     source_date_epoch: the time that all files of the image get, in seconds since 1970 (UTC).
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
     `extensions` are added to the inherited ones.
+    suite: the release of a distribution that all Debian packages come from, on every machine.
     mirrors: the addresses of the mirrors (http:// or https://), asked in this order.
     redirects: hosts that the mirrors may redirect to, each `HOST`, or `http://HOST` if the
     redirect may leave https.
@@ -154,6 +156,7 @@ class Profile:
     core: Core
     boot: Boot
     inherit: str = ""
+    suite: Suite | None = None
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)

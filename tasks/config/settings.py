@@ -136,6 +136,8 @@ class Network:
     """No connection is opened."""
     frozen: bool = False
     """An input that is not the locked one is an error."""
+    newest: bool = False
+    """A locked package that has left the mirrors is replaced by the newest one."""
     relock: bool = False
     """`lock` takes what the mirrors serve now, though something else is locked."""
     shared_cache: str = ""

@@ -22,7 +22,8 @@ NAMESPACE = re.compile(r"[A-Za-z0-9]+([_.-][A-Za-z0-9]+)*")
 class Core:
     """The initramfs: made of apt packages and the checkout's `rootfs/`, or of ready-made archives.
 
-    packages: the apt packages of the base root.
+    packages: the packages of the base root, as a person would name them.  The lock adds those of the
+    libraries that they need.
     rootfs: build the base root from `packages` and the folder rootfs/.
     archives: ready-made cpio archives that the core begins with.
     compression: how tcbuild compresses what it writes.  `zopfli` makes smaller gzip streams, slowly.

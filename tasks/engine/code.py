@@ -34,10 +34,11 @@ PACKAGE = "tasks"
 ROOT = Path(tasks.__file__).parent.parent
 FETCHERS = (
     "tasks.fetch",
-    "tasks.origins.apt",
+    "tasks.origins.distribution",
     "tasks.origins.http",
     "tasks.origins.http_session",
     "tasks.origins.mirrors",
+    "tasks.origins.suite",
 )
 DODO = "dodo.py"
 RECORD = ".code.json"  # in artifacts/: digests of earlier runs

@@ -29,12 +29,12 @@ from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths, Settings
 from tasks.extensions import collect
 from tasks.formats import elf, initramfs_file
-from tasks.formats.cpio import Member
+from tasks.formats import libraries as shared
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
 from tasks.util import jobserver
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir, atomic_path, remove_tree, write_atomic
+from tasks.util.files import atomic_dir, atomic_path, remove_tree, scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
 from tasks.util.text import shortened
@@ -59,23 +59,28 @@ def build(settings: Settings, name: str) -> None:
     recipe = plan.recipe_of(settings.profile, name)
     deps = plan.needed_by(settings.paths, settings.profile, name)
     base = base_root(settings.paths, settings.profile)
+    below = {"the base": list(base.members().values())}
+    below |= {f"extension {dep}": squashfs_members(settings.paths.tcz / f"{dep}.tcz") for dep in deps}
     root = settings.paths.output / "tcz-root" / name
     left_out: list[LeftOut] = []
-    with atomic_dir(root) as top:
+    with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as extracted, atomic_dir(root) as top:
         for origin in recipe.origin:
             left_out += collect.collect(settings, name, origin, top)
         _copy_recipe_files(name, top)
+        there = {
+            owner: shared.extract(members, Path(extracted, str(number)))
+            for number, (owner, members) in enumerate(below.items())
+        }
+        _add_libraries(settings.paths, name, there, top)
+        _check_libraries(settings.paths, name, recipe, top, there, left_out)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         _check_names(name, listing)
         conflicts.refuse({**{dep: conflicts.listing(settings.paths, dep) for dep in deps}, name: listing})
         conflicts.refuse_hidden(name, listing, base, own_root=settings.profile.core.rootfs)
-        below = {"the base": list(base.members().values())}
-        below |= {f"extension {dep}": squashfs_members(settings.paths.tcz / f"{dep}.tcz") for dep in deps}
         top = recipes.folder(name) / "files"
         own = {str(path.relative_to(top)) for path in recipes.own_files(name)}
         programs.check(name, root, listing, below, own, left_out)
-        _check_libraries(settings, name, recipe, root, below, left_out)
         _check_set_id(name, recipe, root)
         folder = recipes.folder(name)
         secrets.refuse_in_table(f"extension {name}", {"info": dataclasses.asdict(recipe.info)})
@@ -140,26 +145,38 @@ def _check_names(name: str, listing: Sequence[str]) -> None:
             raise UserError(f"extension {name}: a file has a name that no list can hold: {path!r}", hint)
 
 
+def _add_libraries(paths: Paths, name: str, below: Mapping[str, Mapping[str, Path]], root: Path) -> None:
+    """Add the libraries that the files in `root` need, from the packages that the lock names for them.
+
+    below: the libraries of the base and of the dependencies, which are not added again.
+    """
+    part = paths.extension_lock(name)
+    debs = inputs.library_packages(paths, part, name)
+    if not debs:
+        return
+    with scratch_folder(root.parent, "libraries") as folder:
+        pool = [shared.unpacked(deb, folder / package) for package, deb in sorted(debs.items())]
+        there = libraries.merged(below)
+        for path, file in shared.complete(shared.files_below(root), there, shared.finder(pool)).items():
+            target = root / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(file, target)
+
+
 def _check_libraries(
-    settings: Settings,
+    paths: Paths,
     name: str,
     recipe: Recipe,
     root: Path,
-    below: Mapping[str, Sequence[Member]],
+    below: Mapping[str, Mapping[str, Path]],
     left_out: Sequence[LeftOut],
 ) -> None:
-    files = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if not _is_folder(path)}
-    if not any(elf.is_elf(path) for path in files.values() if not path.is_symlink()):
+    files = shared.files_below(root)
+    if not any(elf.is_elf(path) for path in files.values() if path.is_file() and not path.is_symlink()):
         return
-    with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as folder:
-        there = {
-            owner: libraries.extract(members, Path(folder, str(number)))
-            for number, (owner, members) in enumerate(below.items())
-        }
-        packages = {package for origin in recipe.origin for package in origin.apt_packages()}
-        part = settings.paths.extension_lock(name)
-        debs = inputs.package_files(settings.paths, part, packages) if packages else {}
-        libraries.check(name, files, there, [debs[package] for package in sorted(packages)], left_out)
+    packages = {package for origin in recipe.origin for package in origin.apt_packages()}
+    debs = inputs.package_files(paths, paths.extension_lock(name), packages) if packages else {}
+    libraries.check(name, files, below, [debs[package] for package in sorted(packages)], left_out)
 
 
 def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:

@@ -124,12 +124,8 @@ class Placer:
         return ""
 
     def _renamed(self, name: str) -> str:
-        matching = [old for old in self.origin.rename if name == old or _is_below(name, old)]
-        if not matching:
-            return name
-        old = max(matching, key=len)
-        self.used.add(old)
-        return self.origin.rename[old] + name[len(old) :]
+        self.used.add(self.origin.renaming(name))
+        return self.origin.renamed(name)
 
     def _copy(self, label: str, source: Path, name: str) -> None:
         self._prepare_target(label, name)
@@ -146,7 +142,3 @@ class Placer:
             if (self.root / parent).is_symlink() or (self.root / parent).is_file():
                 raise UserError(f"{label} has {name}, but {parent} is no folder")
         target.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _is_below(name: str, folder: str) -> bool:
-    return folder.endswith("/") and name.startswith(folder)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -20,9 +20,9 @@ from tasks.config import inputs, plan, recipe
 from tasks.config.inputs import sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.fetch import stage_inputs
-from tasks.origins import apt
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.fetch import packages, stage_inputs
+from tasks.origins import suite
+from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util import parallel
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -30,26 +30,26 @@ from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 
 Packages = Mapping[str, tuple[str, ...]]
-"""The apt packages that recipes take files from, by extension."""
+"""The packages that recipes name, by extension."""
 NO_PACKAGES: Packages = MappingProxyType({})
 
 
-def fetch(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
-    """Fetch every input of the profile, and the `packages` of its recipes, into the cache.
+def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
+    """Fetch every input of the profile, and the packages that its recipes name, into the cache.
 
-    Writes the used lock and its parts.  If the cache holds all files of the pinned lock, neither
-    apt nor the network is asked.  With a shared cache, locked files are fetched only when a stage
-    needs them.  Raises `UserError` if an input is not available or is not the locked one, or if the
-    kernel cannot be built in the output folder.
+    Writes the used lock and its parts.  If the cache holds all files of the pinned lock, nothing is
+    asked of the network, and a complete lock is fetched without apt.  With a shared cache, locked
+    files are fetched only when a stage needs them.  Raises `UserError` if an input is not available or
+    is not the locked one, or if the kernel cannot be built in the output folder.
     """
     settings.paths.require_plain_output()
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.paths.pinned_lock)
-    locked = _lock_without_fetch(settings, pinned, packages) if settings.network.shared_cache else None
-    used = locked or _fetch_all(settings, _available(settings, pinned, settings.paths.used_lock), packages)
+    locked = _lock_without_fetch(settings, pinned, named) if settings.network.shared_cache else None
+    used = locked or _fetch_all(settings, _available(settings, pinned, settings.paths.used_lock), named)
     upstream = [item.name for item in used.extension]
-    for user, part in inputs.lock_parts(used, settings.profile, packages, upstream).items():
+    for user, part in inputs.lock_parts(used, settings.profile, named, upstream).items():
         write_if_changed(settings.paths.lock_part(user), part.to_toml())
     write_if_changed(settings.paths.used_lock, used.to_toml())
     if locked:
@@ -66,23 +66,23 @@ def fetch(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
 
 
 def fetch_packages_of(settings: Settings, name: str) -> None:
-    """Fetch the apt packages of the recipe `name`, which the profile does not use, into the cache.
+    """Fetch the packages of the recipe `name`, which the profile does not use, into the cache.
 
-    Writes their lock entries: those of the pinned lock, or the newest that apt offers.  Raises
+    Writes their lock entries: those of the pinned lock, or the newest of the suite.  Raises
     `UserError` as `fetch` does.
     """
-    packages = {name: recipe.packages({name: plan.recipe_of(settings.profile, name)})}
+    named = {name: recipe.packages({name: plan.recipe_of(settings.profile, name)})}
     part = settings.paths.extension_lock(name)
     pinned = _available(settings, load_lock(settings.paths.pinned_lock), part)
-    used = _fetch_packages(settings, pinned, packages[name], packages)
-    write_if_changed(part, Lock(tuple(used)).to_toml())
-    logger.info(f"fetched: {len(used)} packages of {name} ({part})")
+    used = inputs.part_of(_with_packages(settings, pinned, named), name, named[name])
+    write_if_changed(part, used.to_toml())
+    logger.info(f"fetched: {len(used.package)} packages of {name} ({part})")
 
 
-def lock(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
+def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     """Write the profile's pinned lock: the newest packages, and files that are not locked yet.
 
-    packages: those of all recipes that the lock covers.  Locked files and extensions of mirrors do
+    named: the packages of all recipes that the lock covers.  Locked files and extensions of mirrors do
     not change.  With `relock`, they are replaced by what the mirrors serve now, and packages may
     get older.  Raises `UserError` as `fetch` does, and with `offline`.
     """
@@ -93,7 +93,7 @@ def lock(settings: Settings, packages: Packages = NO_PACKAGES) -> None:
     old = load_lock(settings.paths.pinned_lock)
     pinned = pin.pin_inputs(settings, old)
     newest = dataclasses.replace(settings, network=dataclasses.replace(settings.network, frozen=False))
-    new = _fetch_all(newest, pinned, packages)
+    new = _fetch_all(newest, pinned, named)
     if not settings.network.relock:
         _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
@@ -113,7 +113,7 @@ def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
             pairs.append((was, now))
     for locked, offered in pairs:
         if locked is not None:
-            apt.refuse_older(offered.name, locked.version, offered.version)
+            packages.refuse_older(offered.name, locked.version, offered.version)
 
 
 def _fetch_all(settings: Settings, pinned: Lock, extra: Packages) -> Lock:
@@ -122,76 +122,82 @@ def _fetch_all(settings: Settings, pinned: Lock, extra: Packages) -> Lock:
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
     files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
     extensions = _pinned_extensions(settings.paths, settings.profile, pinned)
-    names = [*settings.profile.core.packages, *_names(extra)]
-    names += [name for source, _ in pinned_sources for name in source.packages(pinned, access)]
-    packages = _fetch_packages(settings, pinned, names, extra)
     remote = [
         functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
     ]
     remote += [functools.partial(stage_inputs.download_extension, settings, item) for item in extensions]
     parallel.each(lambda fetch_one: fetch_one(), remote)
     known = {entry.path: entry for _, entry in files}
-    return Lock(tuple(packages), tuple(known.values()), extensions)
+    # The libraries of archives and of upstream extensions count, so these are fetched by now.
+    found = _with_packages(
+        settings, dataclasses.replace(pinned, extension=extensions), _named(settings, extra)
+    )
+    return dataclasses.replace(found, file=tuple(known.values()), extension=extensions)
 
 
-def _fetch_packages(
-    settings: Settings, pinned: Lock, names: Iterable[str], by_recipe: Packages
-) -> list[LockedPackage]:
-    """Fetch the packages `names`, and return their lock entries.
+def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
+    """Fetch the packages that `named` needs and those of sources; return `pinned` with only these.
 
-    Raises `UserError` as `apt.fetch_packages` does; it names the file that asks for a package which
-    apt does not offer.
+    Raises `UserError` as `suite.fetch` does, and names locked packages that no server has any more, but
+    with `newest` takes the newest of them.
     """
-    with _name_file_in_errors(settings, by_recipe):
-        found = apt.fetch_packages(
-            names,
-            pinned=pinned,
-            frozen=settings.network.frozen,
-            offline=settings.network.offline,
-            cache=settings.paths.cache,
-        )
-    return [package for package, _ in found]
+    with _name_file_in_errors(settings, named):
+        found = packages.choose(settings, pinned, named)
+        try:
+            _download(settings, found)
+        except suite.Gone as error:
+            if not settings.network.newest:
+                raise packages.gone_error(error, settings.paths.name) from None
+            kept = tuple(entry for entry in found.package if entry not in error.packages)
+            found = packages.choose(settings, dataclasses.replace(found, package=kept), named)
+            packages.log_replaced(error.packages, found)
+            _download(settings, found)
+    return found
+
+
+def _download(settings: Settings, found: Lock) -> None:
+    if found.package:
+        access = inputs.access(settings)
+        whole = access.packages_suite()
+        suite.fetch(whole, found.package, access.cache, offline=access.offline, dates=found.archive)
+
+
+def _named(settings: Settings, extra: Packages) -> Packages:
+    """Return the packages that each user names, by user: `core` and extensions."""
+    core = settings.profile.core.packages
+    return {**({CORE: core} if core else {}), **{name: names for name, names in extra.items() if names}}
 
 
 @contextmanager
-def _name_file_in_errors(settings: Settings, by_recipe: Packages) -> Iterator[None]:
+def _name_file_in_errors(settings: Settings, named: Packages) -> Iterator[None]:
     try:
         yield
-    except apt.NotOffered as error:
+    except suite.NotOffered as error:
         files = [
-            recipe.folder(name) / "recipe.toml" for name, has in by_recipe.items() if error.package in has
+            settings.paths.profile_file if user == CORE else recipe.folder(user) / "recipe.toml"
+            for user, names in named.items()
+            if error.package in names
         ]
-        if error.package in settings.profile.core.packages:
-            files.insert(0, settings.paths.profile_file)
         where = ", ".join(CHECKOUT.name_of(path) for path in files)
         message = f"{where}: {error.message}" if where else error.message
         raise UserError(message, error.hint, error.detail) from None
 
 
-def _names(packages: Packages) -> set[str]:
-    return {name for names in packages.values() for name in names}
-
-
 def _lock_without_fetch(settings: Settings, pinned: Lock, extra: Packages) -> Lock | None:
-    """Return the lock that `_fetch_all` would return, but fetch only packages that are not locked.
+    """Return the lock that `_fetch_all` would return, but fetch nothing.
 
     Returns None if that lock depends on what is fetched.
     """
     access = inputs.access(settings)
     wanted = sources(settings.profile)
+    named = _named(settings, extra)
     if any(source.is_package and source.locked_in(pinned) is None for source in wanted):
         return None
-    if plan.plan(settings.profile, pinned).of_kind("upstream"):
+    if plan.plan(settings.profile, pinned).of_kind("upstream") or packages.unlocked(pinned, named):
         return None
     entries = [source.pinned_in(pinned, access) for source in wanted]
     known = {entry.path: entry for entry in entries if isinstance(entry, LockedFile)}
-    pins = {package.name: package for package in pinned.package}
-    names = {*settings.profile.core.packages, *_names(extra)}
-    packages = {entry.name: entry for entry in entries if isinstance(entry, LockedPackage)}
-    packages |= {name: pins[name] for name in names if name in pins}
-    unlocked = _fetch_packages(settings, pinned, names - pins.keys(), extra)
-    packages |= {package.name: package for package in unlocked}
-    return Lock(tuple(packages.values()), tuple(known.values()))
+    return dataclasses.replace(packages.choose(settings, pinned, named), file=tuple(known.values()))
 
 
 def _pinned_extensions(paths: Paths, profile: Profile, pinned: Lock) -> tuple[LockedExtension, ...]:
@@ -213,6 +219,6 @@ def _available(settings: Settings, pinned: Lock, last: Path) -> Lock:
     if not settings.network.offline or settings.network.frozen:
         return pinned
     used, cache = load_lock(last), settings.paths.cache
-    held = {package.name: package for package in used.package if apt.is_cached(package, cache)}
-    kept = {package.name: package for package in pinned.package if apt.is_cached(package, cache)}
+    held = {package.name: package for package in used.package if suite.is_cached(package, cache)}
+    kept = {package.name: package for package in pinned.package if suite.is_cached(package, cache)}
     return dataclasses.replace(pinned, package=tuple((held | kept).values()))

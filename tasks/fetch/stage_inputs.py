@@ -2,7 +2,7 @@
 """Fetch the inputs of one stage into the cache: the first action of the stage's task.
 
 Each function fetches the locked inputs of one kind of stage.  It skips files that the cache
-holds with the right sha256, so a second run asks neither apt nor a mirror.  With a shared
+holds with the right sha256, so a second run asks no mirror.  With a shared
 cache, task `fetch` only locks the inputs and these functions fetch them.  Without one, task
 `fetch` fetches everything, and these functions replace files that were lost or damaged since.
 
@@ -16,9 +16,9 @@ from collections.abc import Iterable
 
 from tasks.config import inputs, plan
 from tasks.config.kernel_source import is_unpacked
-from tasks.config.settings import Network, Paths, Settings
-from tasks.origins import apt
-from tasks.origins.lock import LockedExtension, LockedPackage
+from tasks.config.settings import Paths, Settings
+from tasks.origins import suite
+from tasks.origins.lock import LockedExtension, LockedPackage, load_lock
 from tasks.origins.sources.base import Entry, Source
 from tasks.util import parallel
 from tasks.util.files import sha256_file
@@ -38,12 +38,10 @@ def fetch_base_config(settings: Settings) -> None:
 
 
 def fetch_core_packages(settings: Settings) -> None:
-    """Fetch the apt packages of the base root."""
-    _fetch_packages(
-        settings.paths,
-        settings.network,
-        inputs.locked_packages(settings.paths.lock_part("rootfs"), settings.profile.core.packages),
-    )
+    """Fetch the packages of the base root."""
+    part = settings.paths.lock_part("rootfs")
+    inputs.locked_packages(part, settings.profile.core.packages)
+    _fetch_packages(settings, load_lock(part).package)
 
 
 def fetch_core_archives(settings: Settings) -> None:
@@ -57,11 +55,13 @@ def fetch_images(settings: Settings) -> None:
 
 
 def fetch_recipe_packages(settings: Settings, name: str) -> None:
-    """Fetch the apt packages of the recipe `name`, and the archives that its files are checked against."""
+    """Fetch the packages of the recipe `name`, and the archives that its files are checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
     packages = [package for origin in origins for package in origin.apt_packages()]
-    locked = inputs.locked_packages(settings.paths.extension_lock(name), packages)
-    _fetch_packages(settings.paths, settings.network, locked)
+    if packages:
+        part = settings.paths.extension_lock(name)
+        inputs.locked_packages(part, packages)
+        _fetch_packages(settings, load_lock(part).package)
     fetch_core_archives(settings)
 
 
@@ -85,9 +85,7 @@ def fetch_packages(settings: Settings) -> None:
     """Fetch every locked apt package except the kernel's source."""
     lock = inputs.used_lock(settings.paths)
     kernel = settings.profile.kernel.source.locked_in(lock)
-    _fetch_packages(
-        settings.paths, settings.network, (package for package in lock.package if package != kernel)
-    )
+    _fetch_packages(settings, (package for package in lock.package if package != kernel))
 
 
 def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:
@@ -97,10 +95,13 @@ def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:
     parallel.each(lambda pair: pair[0].fetch(pair[1], access), missing)
 
 
-def _fetch_packages(paths: Paths, network: Network, packages: Iterable[LockedPackage]) -> None:
+def _fetch_packages(settings: Settings, packages: Iterable[LockedPackage]) -> None:
     """Fetch those of `packages` that the cache lacks or holds damaged."""
-    missing = [package for package in packages if not _is_cached(paths, package)]
-    apt.fetch_locked(missing, offline=network.offline, frozen=network.frozen, cache=paths.cache)
+    missing = [package for package in packages if not _is_cached(settings.paths, package)]
+    if missing:
+        access = inputs.access(settings)
+        whole = access.packages_suite()
+        suite.fetch(whole, missing, access.cache, offline=access.offline, dates=access.dates)
 
 
 def _is_cached(paths: Paths, entry: Entry | LockedExtension) -> bool:

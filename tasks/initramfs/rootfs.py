@@ -15,20 +15,19 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tasks.checks import secrets
 from tasks.checks.libraries import check_root
-from tasks.config import inputs
+from tasks.config import inputs, rootfs_rules
+from tasks.config.rootfs_rules import RULES, Busybox, Rules, is_included, matches
 from tasks.config.settings import Settings
 from tasks.engine import code
-from tasks.formats import cpio, debian_package, elf
+from tasks.formats import cpio, debian_package, elf, libraries
 from tasks.formats.cpio import Member
 from tasks.initramfs import package_tree
 from tasks.initramfs.parts import Parts, arranged
-from tasks.util import toml_schema
+from tasks.origins.lock import CORE
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
@@ -36,68 +35,10 @@ from tasks.util.links import MAX_SYMLINKS
 from tasks.util.log import logger
 from tasks.util.process import run
 
-RULES = CHECKOUT.rootfs / "rootfs.toml"
 OVERLAY = CHECKOUT.rootfs / "files"
 PROGRAM_DIRS = ("bin", "sbin", "usr/bin", "usr/sbin")
 LOADER = "lib64/ld-linux-x86-64.so.2"
 SETID = stat.S_ISUID | stat.S_ISGID
-
-
-@dataclass(frozen=True)
-class Permissions:
-    """Mode and owner.  owner: "user:group", by the names in the root's own etc/passwd and etc/group."""
-
-    mode: int
-    owner: str = "root:root"
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device node: type (c: character, b: block), numbers, mode and owner."""
-
-    type: Literal["c", "b"]
-    major: int
-    minor: int
-    mode: int
-    owner: str = "root:root"
-
-
-@dataclass(frozen=True)
-class Busybox:
-    """The rules for BusyBox.
-
-    program: where a package may have put it; suid: the path of its set-uid copy;
-    suid_applets: the applets that link to that copy; without: paths of applets that get no link.
-    """
-
-    program: tuple[str, ...]
-    suid: str
-    suid_applets: tuple[str, ...]
-    without: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The content of rootfs.toml.  Paths are relative to the root, without a leading slash."""
-
-    drop: tuple[str, ...]
-    keep: dict[str, tuple[str, ...]]
-    busybox: Busybox
-    links: dict[str, str]
-    folders: dict[str, Permissions]
-    files: dict[str, Permissions]
-    devices: dict[str, Device] = field(default_factory=dict)
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a path matches one of the shell patterns, in which `*` also matches `/`."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def is_included(rules: Rules, package: str, name: str) -> bool:
-    """Return whether the rules put a package's file into the root."""
-    keep = rules.keep.get(package)
-    return matches(name, keep) if keep is not None else not matches(name, rules.drop)
 
 
 def merge(rules: Rules, package: str, unpacked: Path, root: Path) -> list[str]:
@@ -335,22 +276,41 @@ def _has_target(root: Path, path: Path) -> bool:
 # --- the stage -------------------------------------------------------------
 
 
-def unpack_packages(rules: Rules, packages: Mapping[str, Path], root: Path) -> dict[str, str]:
-    """Fill the folder `root` from `packages` (name -> .deb).  Return the set-id files, path -> package."""
+def unpack_packages(
+    rules: Rules, packages: Mapping[str, Path], libraries_of: Mapping[str, Path], root: Path
+) -> dict[str, str]:
+    """Fill the folder `root` from `packages`.  Return the set-id files, path -> package.
+
+    packages, libraries_of: name -> .deb.  Of those in `libraries_of`, only the libraries are taken
+    that programs of the root need, and those that the rules name.
+    """
     set_id: dict[str, str] = {}
     for package, deb in sorted(packages.items()):
         with scratch_folder(root.parent, "deb") as folder:
             unpacked = folder / "content"
             debian_package.unpack_deb(deb, unpacked)
             set_id |= dict.fromkeys(merge(rules, package, unpacked, root), package)
+    with scratch_folder(root.parent, "libraries") as folder:
+        pool = [libraries.unpacked(deb, folder / name) for name, deb in sorted(libraries_of.items())]
+        files = libraries.files_below(root)
+        for path, file in libraries.complete(files, {}, libraries.finder(pool), rules.libraries).items():
+            _make_folder(root, Path(path.lstrip("/")).parent, "a library's package")
+            os.rename(file, root / path.lstrip("/"))
     return set_id
 
 
 def assemble(
-    rules: Rules, packages: Mapping[str, Path], overlay: Path, root: Path, profile: str, cached: Path
+    rules: Rules,
+    packages: Mapping[str, Path],
+    libraries_of: Mapping[str, Path],
+    overlay: Path,
+    root: Path,
+    profile: str,
+    cached: Path,
 ) -> None:
-    """Create the folder `root` from `packages` (name -> .deb), `overlay` and the rules.
+    """Create the folder `root` from packages, `overlay` and the rules.
 
+    packages, libraries_of: as in `unpack_packages`.
     cached: the folder that keeps the packages' files for the next build.  Raises `UserError` for
     files of the same path, missing libraries, dangling links and rules that match nothing.
     """
@@ -361,9 +321,11 @@ def assemble(
             code.digest(__name__),
             rules.drop,
             rules.keep,
+            rules.libraries,
             {name: sha256_file(deb) for name, deb in sorted(packages.items())},
+            {name: sha256_file(deb) for name, deb in sorted(libraries_of.items())},
         ],
-        lambda folder: unpack_packages(rules, packages, folder),
+        lambda folder: unpack_packages(rules, packages, libraries_of, folder),
         root,
     )
     check_set_id(rules, set_id)
@@ -383,14 +345,17 @@ def build(settings: Settings) -> None:
     Raises `UserError` as `assemble` does, for a package that was not fetched, and if there is a
     secret in the root.
     """
-    rules = toml_schema.load(RULES, Rules)
+    rules = rootfs_rules.load()
     core = settings.profile.core
     epoch = settings.profile.source_date_epoch
-    debs = inputs.package_files(settings.paths, settings.paths.lock_part("rootfs"), core.packages)
+    part = settings.paths.lock_part("rootfs")
+    debs = inputs.package_files(settings.paths, part, core.packages)
+    more = inputs.library_packages(settings.paths, part, CORE)
     parts = Parts(settings.paths.core_parts / "rootfs", core.compression, core.level, epoch)
     with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"
-        assemble(rules, debs, OVERLAY, root, settings.paths.name, settings.paths.core_parts / "packages")
+        cached = settings.paths.core_parts / "packages"
+        assemble(rules, debs, more, OVERLAY, root, settings.paths.name, cached)
         found = arranged(members(rules, root))
     secrets.refuse_private("the base root", OVERLAY, RULES)
     secrets.refuse_in_members("the base root", found, settings.paths.core_parts / "rootfs.clean")
@@ -398,7 +363,7 @@ def build(settings: Settings) -> None:
     write_atomic(settings.paths.output / "rootfs64.gz", packed)
     parts.remove_unused()
     write_if_changed(settings.paths.output / "rootfs.index", index(found))
-    count = f"{len(found)} members from {len(core.packages)} packages"
+    count = f"{len(found)} members from {len({*debs, *more})} packages"
     logger.info(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
 
 

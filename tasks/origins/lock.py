@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Locks: the exact inputs of a profile, and their paths in the cache.
 
-A profile's lock is TOML: the arrays `archive`, `package`, `file` and `extension`.  Each entry but
-an archive has a sha256.
+A profile's lock is TOML: the arrays `archive`, `needs`, `package`, `file` and
+`extension`.  A package, a file and an extension have a sha256.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import tomli_w
 
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.util import toml_schema
+
+CORE = "core"
+"""The user of packages whose entries are those of the base root."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -68,6 +71,19 @@ class LockedArchive:
     def __post_init__(self) -> None:
         if not DATE.fullmatch(self.date):
             raise ValueError(f"date: expected one like 20260711T101637Z, got {self.date!r}")
+
+
+@dataclass(frozen=True)
+class LockedNeeds:
+    """The packages that one user of packages needs beside those that it names.
+
+    of: `core`, or the name of an extension; named: the packages that the profile or the recipe names;
+    packages: those with the shared libraries that the named ones need.
+    """
+
+    of: str
+    named: tuple[str, ...]
+    packages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -128,16 +144,22 @@ class Lock:
     file: tuple[LockedFile, ...] = ()
     extension: tuple[LockedExtension, ...] = ()
     archive: tuple[LockedArchive, ...] = ()
+    needs: tuple[LockedNeeds, ...] = ()
 
     def find_file(self, path: str) -> LockedFile | None:
         """Return the entry of a file of the mirrors or of this machine, None if there is none."""
         return next((file for file in self.file if file.path == path), None)
+
+    def needs_of(self, user: str) -> LockedNeeds | None:
+        """Return what `core` or an extension needs beside what it names, None if it is not locked."""
+        return next((entry for entry in self.needs if entry.of == user), None)
 
     def to_toml(self) -> str:
         """Return the lock as TOML, in a stable order."""
         return toml_arrays(
             "# Written by `doit lock`; every input of the profile, byte for byte.",
             archive=sorted(self.archive, key=lambda item: (item.name, item.suite)),
+            needs=sorted(self.needs, key=lambda item: item.of),
             package=sorted(self.package, key=lambda item: item.name),
             file=sorted(self.file, key=lambda item: item.path),
             extension=sorted(self.extension, key=lambda item: item.name),

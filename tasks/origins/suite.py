@@ -53,6 +53,7 @@ Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
 """
 FOLDERS = ("state/lists/partial", "cache/archives/partial", "log", "etc/sources.list.d")
 EMPTY_FOLDERS = ("etc/apt.conf.d", "etc/preferences.d", "etc/trusted.gpg.d")
+KEYRING = "etc/keyring.asc"
 URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+_\S+_\S+\.deb) (?P<size>\d+)(?: \S+)?")
 
 
@@ -376,11 +377,13 @@ def _write_state(suite: Suite, folder: Path) -> None:
     whole = distribution.load(suite.distribution)
     settings = SETTINGS.format(folder=folder, architecture=whole.architecture)
     write_if_changed(folder / "apt.conf", settings + _network_settings())
-    write_if_changed(folder / "etc/sources.list.d/suite.sources", _sources(suite))
+    # A copy, because this checkout may be gone when another one uses the folder.
+    write_if_changed(folder / KEYRING, distribution.keyring(suite).read_bytes())
+    write_if_changed(folder / "etc/sources.list.d/suite.sources", _sources(suite, str(folder / KEYRING)))
     write_if_changed(folder / "status", "")
 
 
-def _sources(suite: Suite) -> str:
+def _sources(suite: Suite, keyring: str) -> str:
     """Return the suite's archives as a file of sources.list(5), in its deb822 style."""
     chosen = distribution.mirrors(suite)
     parts = []
@@ -390,7 +393,7 @@ def _sources(suite: Suite) -> str:
             "URIs": chosen[archive.name][0],
             "Suites": " ".join(archive.suites_of(suite.name)),
             "Components": " ".join(archive.components),
-            "Signed-By": str(distribution.keyring(suite)),
+            "Signed-By": keyring,
         }
         parts.append("".join(f"{key}: {value}\n" for key, value in lines.items()))
     return "\n".join(parts)
@@ -402,7 +405,7 @@ def _first_mirrors(suite: Suite) -> list[str]:
 
 def _folder(suite: Suite, cache: Path) -> Path:
     """Return the state folder of the suite: its name tells suites, mirrors and keys apart."""
-    content = _sources(suite).encode() + distribution.keyring(suite).read_bytes()
+    content = _sources(suite, "").encode() + distribution.keyring(suite).read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:12]
     return cache.absolute() / "suites" / f"{suite.distribution}-{suite.name}-{digest}"
 

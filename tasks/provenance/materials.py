@@ -23,7 +23,7 @@ from tasks.config.settings import Paths
 from tasks.formats import debian_control
 from tasks.kernel import edited_tree
 from tasks.kernel.inputs import config_files, patch_files
-from tasks.origins.lock import LockedPackage, load_lock
+from tasks.origins.lock import CORE, LockedPackage, load_lock
 from tasks.origins.origin_lock import OriginFile
 from tasks.provenance import redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
@@ -94,9 +94,12 @@ def _debs(paths: Paths, profile: Profile) -> list[Input]:
         for origin in plan.recipe_of(profile, name).origin:
             for package in origin.apt_packages():
                 users.setdefault(package, []).append(name)
+        for package in inputs.needed_packages(lock, name):
+            users.setdefault(package, []).append(name)
     found = []
+    of_core = {*profile.core.packages, *inputs.needed_packages(lock, CORE)}
     for locked in lock.package:
-        core = locked.name in profile.core.packages
+        core = locked.name in of_core
         used_by = ["kernel"] if locked == kernel else []
         used_by += [*(["core"] if core else []), *users.get(locked.name, [])]
         found.append(_deb(locked, locked.cached_in(paths.cache), used_by))

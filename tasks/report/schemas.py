@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.checks import secrets
-from tasks.config import inheritance, plan
+from tasks.config import inheritance, plan, rootfs_rules
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
+from tasks.formats import libraries
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
-from tasks.initramfs import rootfs
 from tasks.origins.distribution import Distribution
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema, secret_patterns
@@ -67,11 +67,12 @@ class TomlKind:
 SCHEMAS = (
     TomlKind("profile", Profile, "profiles/*.toml", inherits=inheritance.KEY),
     TomlKind("recipe", Recipe, "extensions/*/recipe.toml"),
-    TomlKind("rootfs", rootfs.Rules, "rootfs/rootfs.toml"),
+    TomlKind("rootfs", rootfs_rules.Rules, "rootfs/rootfs.toml"),
     TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
     TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),
     TomlKind("secrets", secret_patterns.Rules, "tasks/util/secrets/*.toml"),
     TomlKind("distribution", Distribution, "tasks/origins/distributions/*.toml"),
+    TomlKind("libraries", libraries.Companions, "tasks/formats/libraries.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),

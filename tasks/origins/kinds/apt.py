@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Origins of kind `apt`: files of Debian packages, from the machine's own apt sources.
+"""Origins of kind `apt`: files of packages of the profile's suite.
 
-The profile's lock holds the packages; `./doit fetch` fetches them (tasks/origins/apt.py).
+The profile's lock holds the packages; `./doit fetch` fetches them (tasks/origins/suite.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tasks.origins.origin_lock import OriginFile
 class AptOrigin(Origin):
     """The files of apt packages, by their paths below `/` without a leading slash.
 
-    packages: the names of the apt packages.
+    packages: the names of the packages, as a person would name them.  The libraries that their
+    programs need come from further packages, which the lock names.
     """
 
     packages: tuple[str, ...]

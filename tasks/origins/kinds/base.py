@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,10 @@ PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 ALTERNATIVE = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 Unpacked = Iterator[tuple[str, Path]]
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,20 @@ class Origin(ABC):
     def _target_paths(self) -> list[str]:
         """Return the paths below `/` that files go to."""
         return [*self.rename.values(), *self.join]
+
+    def takes(self, path: str) -> bool:
+        """Tell whether `keep` and `drop` take a file, by its path without a leading slash."""
+        return _matches(path, self.keep) and not _matches(path, self.drop)
+
+    def renaming(self, path: str) -> str:
+        """Return the key of `rename` that counts for a path, "" if none does."""
+        found = [old for old in self.rename if path == old or (old.endswith("/") and path.startswith(old))]
+        return max(found, key=len, default="")
+
+    def renamed(self, path: str) -> str:
+        """Return where a file goes, by `rename`."""
+        old = self.renaming(path)
+        return self.rename[old] + path[len(old) :] if old else path
 
     @abstractmethod
     def label(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sources of kind `apt`: a Debian package from the machine's own apt sources."""
+"""Sources of kind `apt`: a package of the profile's suite."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from tasks.origins import apt
+from tasks.origins import suite
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.origins.sources.base import Access, Entry, Source
 from tasks.util.errors import UserError
-from tasks.util.log import logger
 
 
 @dataclass(frozen=True, kw_only=True)
 class AptSource(Source):
-    """A package from the machine's apt sources, verified by apt's signatures.
+    """A package of the profile's suite, verified by the distribution's signatures.
 
     package: a shell pattern of the package's name; the newest match by version is taken.
     """
@@ -41,28 +40,15 @@ class AptSource(Source):
     def pinned_in(self, lock: Lock, access: Access) -> LockedPackage | None:
         return self.locked_in(lock)
 
-    def packages(self, lock: Lock, access: Access) -> tuple[str, ...]:
-        """Return the package that matches: the locked one while it is available, else the newest."""
+    def packages(self, lock: Lock, access: Access) -> tuple[LockedPackage, ...]:
         locked = self.locked_in(lock)
-        if locked is not None and (
-            access.frozen
-            or access.offline
-            or apt.is_cached(locked, access.cache)
-            or apt.available_versions([locked.name])
-        ):
-            return (locked.name,)
+        if locked is not None:
+            return (locked,)
         if access.frozen:
             raise UserError(f"frozen=1, but no version is locked for {self.package}", "./doit lock")
-        if access.offline:
-            message = f"no locked package in the cache matches {self.package}"
-            raise UserError(message, "run once without offline=1")
-        name, version = apt.newest(self.package)
-        if locked is not None:
-            apt.refuse_older(self.package, locked.version, version)
-            change = f"{locked.name} {locked.version} -> {name} {version}"
-            logger.info(f"{change} (the locked package is no longer offered)")
-        return (name,)
+        return (suite.newest(access.packages_suite(), self.package, access.cache, offline=access.offline),)
 
     def fetch(self, entry: Entry, access: Access) -> None:
         assert isinstance(entry, LockedPackage)
-        apt.fetch_locked([entry], offline=access.offline, frozen=access.frozen, cache=access.cache)
+        whole = access.packages_suite()
+        suite.fetch(whole, [entry], access.cache, offline=access.offline, dates=access.dates)

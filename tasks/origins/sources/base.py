@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.origins.distribution import Suite
+from tasks.origins.lock import Lock, LockedArchive, LockedFile, LockedPackage
 from tasks.origins.mirrors import Mirrors
+from tasks.util.errors import UserError
 
 Entry = LockedPackage | LockedFile
 """The lock entry of a source."""
@@ -21,7 +23,8 @@ class Access:
     """What a source uses to fetch its file.
 
     profile: the profile's name, for hints; cache: the folder of downloads; offline: forbids the
-    network; frozen: allows only locked files; mirrors: the profile's mirrors.
+    network; frozen: allows only locked files; mirrors: the profile's mirrors; suite: what packages
+    are taken from, None if the profile names none; dates: of the suite's archives in the lock.
     """
 
     profile: str
@@ -29,6 +32,15 @@ class Access:
     offline: bool
     frozen: bool
     mirrors: Mirrors
+    suite: Suite | None = None
+    dates: tuple[LockedArchive, ...] = ()
+
+    def packages_suite(self) -> Suite:
+        """Return the profile's suite.  Raises `UserError` if it names none."""
+        if self.suite is None:
+            hint = 'add suite = { distribution = "debian", name = "bookworm" } to the profile'
+            raise UserError(f"profile {self.profile} takes packages, and names no suite", hint)
+        return self.suite
 
 
 class Material(NamedTuple):
@@ -72,8 +84,8 @@ class Source(ABC):
         Raises `UserError` if it must be locked and is not, or if it is not the locked one.
         """
 
-    def packages(self, lock: Lock, access: Access) -> tuple[str, ...]:
-        """Return the apt packages to fetch for it."""
+    def packages(self, lock: Lock, access: Access) -> tuple[LockedPackage, ...]:
+        """Return the packages to fetch for it: the locked ones, else the newest."""
         return ()
 
     def pin(self, access: Access, scratch: Path) -> LockedFile | None:
