@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
@@ -23,7 +24,7 @@ from tasks.image.targets import image_files, mirror_files
 from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, load_lock
-from tasks.toolchain import identity
+from tasks.toolchain import build_root, identity
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import report_errors
@@ -46,6 +47,7 @@ with report_errors():
     UPSTREAM = [name for name in PLAN.of_kind("upstream") if name in USED]
     PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
     NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
+    TOOLCHAINS = [build_root.digest(name) for name in S.profile.toolchains]  # of the image, of the kernel
     LOCKABLE = [name for name, made in recipe.readable().items() if recipe_lock.lockable_origins(made)]
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
@@ -62,8 +64,13 @@ DOIT_CONFIG = {
 
 # The first actions of a task fetch its inputs and prepare its tools.
 # `shared` skips them if the shared cache has the targets of the task.
+COMPILER = identity.compiler(S.profile.kernel_toolchain)
+FETCH_TOOLCHAIN = do("fetch.toolchain", "fetch", S)
+# Stages whose programs write results.
+TOOLCHAIN = [FETCH_TOOLCHAIN, do("toolchain.prepare", "ensure_toolchains", S)]
 KERNEL_INPUTS = [
     beside("fetch.stage_inputs", "fetch_kernel_source", S),
+    FETCH_TOOLCHAIN,
     do("kernel.source_tree", "ensure", S),  # task `linux` leaves it out if there is a shared cache
     do("toolchain.prepare", "prepare", S),
 ]
@@ -134,11 +141,12 @@ def task_fetch() -> Iterator[Task]:
     yield {
         "basename": "fetch",
         "doc": "fetch every input of the profile, verified, into the cache",
-        "actions": [do("fetch.inputs", "fetch", S, USED_PACKAGES)],
+        "actions": [do("fetch.inputs", "fetch", S, USED_PACKAGES), FETCH_TOOLCHAIN],
         "file_dep": files(*PINNED, *inputs.local_archives(S.profile)),
         "targets": files(S.paths.used_lock, *map(S.paths.lock_part, PARTS)),
         "uptodate": changed(
             **variables.fetch_keys(S.profile),
+            toolchains=TOOLCHAINS,
             **{f"packages.{name}": packages for name, packages in USED_PACKAGES.items()},
             frozen=S.network.frozen,
             relock=S.network.relock,
@@ -187,6 +195,14 @@ def task_lock() -> Iterator[Task]:
         yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
 
 
+def task_toolchain() -> Iterator[Task]:
+    """make the profile's toolchain ready, and tell what runs its programs here, and why"""
+    doc = "make the profile's toolchain ready, and tell what runs its programs here, and why"
+    yield command("toolchain", doc, FETCH_TOOLCHAIN, do("toolchain.prepare", "tell", S))
+    doc = "pin the newest packages of the build root of toolchain NAME (default: of all)"
+    yield command("toolchain:lock", doc, do("fetch.toolchain", "lock", S), pos_arg="names")
+
+
 def task_inputs() -> Task:
     """record the inputs in inputs.manifest.json, before anything is built"""
     return {
@@ -229,9 +245,7 @@ def task_kconfig() -> Iterator[Task]:
             KCONFIG_READS, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)
         ),
         "targets": files(BASE_CONFIG),
-        "uptodate": changed(
-            kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=identity.compiler()
-        ),
+        "uptodate": changed(kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=COMPILER),
     }
     yield shared(CACHE, S, complete)
     merge = {
@@ -250,7 +264,7 @@ def task_kconfig() -> Iterator[Task]:
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(
             kernel=S.profile.kernel,
-            tools=identity.compiler(),
+            tools=COMPILER,
         ),
     }
     yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
@@ -283,9 +297,7 @@ def task_kernel() -> Task:
         "task_dep": ["inputs", *(["kconfig:needs"] if NEEDS else [])],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
-        "uptodate": changed(
-            S.paths.kernel / "modules", tools=identity.compiler(), epoch=S.profile.source_date_epoch
-        ),
+        "uptodate": changed(S.paths.kernel / "modules", tools=COMPILER, epoch=S.profile.source_date_epoch),
     }
     return shared(CACHE, S, compile_it, made=[S.paths.kernel])
 
@@ -332,11 +344,13 @@ def task_modules() -> Task:
         "actions": [
             do("kernel.installed", "kernel_release", S.paths, S.profile),  # a wrong one is an error first
             *ARCHIVES,
+            *TOOLCHAIN,
             do("extensions.modules", "split", S.paths, S.profile),
         ],
         "file_dep": [*KERNEL[1:3], *BASE, str(CHECKOUT.kconfig / "modules.toml")],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
+            toolchain=TOOLCHAINS[0],
             compress=S.profile.kernel.compress_modules,
             release=S.profile.kernel.release,
             epoch=S.profile.source_date_epoch,
@@ -361,6 +375,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         "actions": [
             beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
             *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
+            *TOOLCHAIN,
             do("extensions.build", "build", S, name),
         ],
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
@@ -374,6 +389,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         "uptodate": changed(
             layout=recipe.own_tree(name),
             origins=made.origin,
+            toolchain=TOOLCHAINS[0],
             epoch=S.profile.source_date_epoch,
             modules=S.profile.kernel.modules,
         ),
@@ -467,13 +483,16 @@ def task_iso() -> Task:
     return {
         "actions": [
             *IMAGES,
+            *TOOLCHAIN,
             beside("image.bootcodes", "warn", S.paths, S.profile),
             do("image.iso", "build", S.paths, S.profile),
             do("provenance.manifest", "write_iso", S.paths, S.profile),
         ],
         "file_dep": image_inputs(),
         "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
-        "uptodate": changed(**variables.published_keys(S.profile), machine=machine_files.of_iso),
+        "uptodate": changed(
+            **variables.published_keys(S.profile), machine=partial(machine_files.of_iso, S.profile.toolchain)
+        ),
     }
 
 
@@ -484,6 +503,7 @@ def task_disk() -> Task:
     return {
         "actions": [
             *IMAGES,
+            *TOOLCHAIN,
             beside("image.bootcodes", "warn", S.paths, S.profile),
             do("image.disk", "build", S.paths, S.profile),
             do("provenance.manifest", "write_disk", S.paths, S.profile),
@@ -495,7 +515,11 @@ def task_disk() -> Task:
                 for kind in ("img", "qcow2", "img.manifest.json")
             )
         ),
-        "uptodate": changed(**variables.published_keys(S.profile), **layout, machine=machine_files.of_disk),
+        "uptodate": changed(
+            **variables.published_keys(S.profile),
+            **layout,
+            machine=partial(machine_files.of_disk, S.profile.toolchain),
+        ),
     }
 
 

@@ -95,7 +95,7 @@ def shared(
 
     made: all files and folders that the task makes, by default its targets; also: further
     values that it depends on, besides its `file_dep` and `changed` keys.  Returns `task`
-    unchanged without a shared cache, and if the kernel's source or toolchain has no digest.
+    unchanged without a shared cache, and if the kernel's source has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
     if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings.profile)):
@@ -151,11 +151,8 @@ def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) 
 
 
 def has_one_source(profile: Profile) -> bool:
-    """Return whether the kernel's source and toolchain have a digest; a tree edited in place has none."""
-    source, chosen = profile.kernel.source, profile.kernel.toolchain
-    if source.tree() is not None:
-        return False
-    return build_root.load(chosen).root is None or (build_root.FOLDER / f"{chosen}.packages").is_file()
+    """Return whether the kernel's source has a digest; a tree edited in place has none."""
+    return profile.kernel.source.tree() is None
 
 
 # --- restore and upload ------------------------------------------------------
@@ -247,8 +244,8 @@ def key(
         "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
         "also": flatten(also),
         "release": kernel.release,
-        "toolchain": build_root.root_folder(Path(), kernel.toolchain).name,
-        "machine": machine(),
+        "toolchains": [build_root.digest(name) for name in settings.profile.toolchains],
+        "machine": machine(tools_count=build_root.HOST in settings.profile.toolchains),
         "code": digests,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -266,10 +263,14 @@ def _file(paths: Paths, path: Path) -> tuple[str, bool, str]:
 
 
 @functools.cache
-def machine() -> dict[str, Any]:
-    """Return what every result depends on besides its inputs and code: tools, environment, processor."""
+def machine(*, tools_count: bool) -> dict[str, Any]:
+    """Return what every result depends on besides its inputs and code: tools, environment, processor.
+
+    tools_count: whether programs of this machine write results; those of a pinned toolchain do not depend
+    on it.
+    """
     return {
-        "tools": tools(),
+        "tools": tools() if tools_count else {},
         "python": [sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION],
         "architecture": platform.machine(),
         "environment": {

@@ -25,6 +25,7 @@ from tasks.util.files import write_if_changed
 # The variables (`NAME=VALUE` on the command line), with their help texts.
 VARIABLES = {
     "profile": "the profile to build",
+    "toolchain": "the programs that write the results: host for this machine's, or a pinned toolchain",
     "fragments": "use these fragments instead of the profile's",
     "out": "the folder for results, instead of artifacts/PROFILE",
     "frozen": "1: fail if an input is not the locked one",
@@ -286,7 +287,10 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     kernel = profile.kernel
     if "fragments" in variables:
         kernel = replace(kernel, fragments=tuple(filter(None, variables["fragments"].split(","))))
-    return Settings(paths, replace(profile, compiler=compiler, kernel=kernel), network)
+    toolchain = variables.get("toolchain", profile.toolchain)
+    if "toolchain" in variables:
+        kernel = replace(kernel, toolchain="")
+    return Settings(paths, replace(profile, compiler=compiler, kernel=kernel, toolchain=toolchain), network)
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

@@ -44,8 +44,7 @@ class Kernel:
     base config.
     patches: the patch series, a folder of patches/ by its name; empty for none.
     localversion: a suffix of the kernel's release (CONFIG_LOCALVERSION).
-    toolchain: `host` for the compiler of this machine, or a pinned build root: the name of a file
-    in tasks/toolchain/toolchains/.
+    toolchain: the toolchain that builds this kernel, if it is not the profile's.
     modules: with `core`, all modules lie in core.gz.  With `split`, only those needed to boot do,
     and the others become extensions by the groups of kconfig/modules.toml.
     compress_modules: write modules as NAME.ko.gz, which BusyBox's modprobe reads and Debian's
@@ -60,7 +59,7 @@ class Kernel:
     fragments: tuple[str, ...]
     patches: str = ""
     localversion: str = ""
-    toolchain: str = "host"
+    toolchain: str = ""
     modules: Literal["core", "split"] = "core"
     compress_modules: bool = False
     release: str = ""
@@ -141,6 +140,8 @@ class Profile:
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
     `extensions` are added to the inherited ones.
     suite: the release of a distribution that all Debian packages come from, on every machine.
+    toolchain: the programs that write the results: `host` for those of this machine, or the name of
+    a file in tasks/toolchain/toolchains/, which pins them.
     mirrors: the addresses of the mirrors (http:// or https://), asked in this order.
     redirects: hosts that the mirrors may redirect to, each `HOST`, or `http://HOST` if the
     redirect may leave https.
@@ -157,6 +158,7 @@ class Profile:
     boot: Boot
     inherit: str = ""
     suite: Suite | None = None
+    toolchain: str = "host"
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)
@@ -173,6 +175,16 @@ class Profile:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
         check_images(self.images)
         check_hosts(self.redirects)
+
+    @property
+    def kernel_toolchain(self) -> str:
+        """The toolchain that builds the kernel."""
+        return self.kernel.toolchain or self.toolchain
+
+    @property
+    def toolchains(self) -> tuple[str, ...]:
+        """The toolchains that write results, each once."""
+        return tuple(dict.fromkeys((self.toolchain, self.kernel_toolchain)))
 
     @property
     def epoch_env(self) -> dict[str, str]:

@@ -67,6 +67,11 @@ class Paths:
         return self.lock_part(f"tcz/{name}")
 
     @property
+    def toolchain_record(self) -> Path:
+        """What ran the programs of the toolchains in the last build, one line each."""
+        return self.output / "toolchain.txt"
+
+    @property
     def logs(self) -> Path:
         return self.output / "logs"
 

@@ -32,11 +32,11 @@ from tasks.formats import elf, initramfs_file
 from tasks.formats import libraries as shared
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
+from tasks.toolchain import tools
 from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, atomic_path, remove_tree, scratch_folder, write_atomic
 from tasks.util.log import logger
-from tasks.util.process import run
 from tasks.util.text import shortened
 
 INSTALLED = "usr/local/tce.installed"
@@ -220,16 +220,16 @@ def pack(
     log.unlink(missing_ok=True)
     with (
         atomic_path(final) as partial,
-        tempfile.NamedTemporaryFile("w", suffix=".pseudo") as owners,
+        scratch_folder(paths.output, "owners") as scratch,  # the toolchain's programs see it
         jobserver.tokens() as processors,  # their number does not change the squashfs
     ):
         partial.unlink()  # mksquashfs would append to it
-        owners.write("".join(f"{line}\n" for line in owner_lines(root, base)))
-        owners.flush()
-        run(
+        owners = scratch / "owners.pseudo"
+        owners.write_text("".join(f"{line}\n" for line in owner_lines(root, base)))
+        tools.of_profile(paths, profile).run(
             [
                 *("mksquashfs", root, partial, "-b", "4096", "-no-xattrs", "-noappend", "-no-progress"),
-                *("-pf", owners.name, "-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"),
+                *("-pf", owners, "-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"),
                 *("-mkfs-time", epoch, "-all-time", epoch, "-processors", str(processors)),
             ],
             log=log,

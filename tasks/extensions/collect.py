@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.checks.left_out import LeftOut
@@ -18,6 +18,7 @@ from tasks.config import recipe_lock
 from tasks.config.settings import Paths, Settings
 from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.origin_lock import OriginFile
+from tasks.toolchain import tools
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, scratch_folder
 
@@ -34,7 +35,9 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
-        for label, folder in origin.unpack(recipe_lock.resources(settings, name), files, content):
+        programs = tools.of_profile(settings.paths, settings.profile)
+        resources = replace(recipe_lock.resources(settings, name), box=programs.box)
+        for label, folder in origin.unpack(resources, files, content):
             placer.place(label, folder)
             remove_tree(content)
     placer.finish()

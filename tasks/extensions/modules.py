@@ -27,10 +27,10 @@ from tasks.extensions import build
 from tasks.formats import compression, cpio
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
+from tasks.toolchain import tools
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, sha256_file
 from tasks.util.log import logger
-from tasks.util.process import run
 from tasks.util.text import shortened
 
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
@@ -184,7 +184,7 @@ def _write_core(paths: Paths, profile: Profile, source: Path, release: str, foun
             order.write_text("".join(f"{line}\n" for line in lines))
         for path in found.core:
             _copy(source / path, top / path)
-        _depmod(paths, folder, release)
+        _depmod(paths, profile, folder, release)
         if compress:
             _compress(top)
         files = sorted(path for path in top.rglob("*") if path.is_file())
@@ -192,7 +192,7 @@ def _write_core(paths: Paths, profile: Profile, source: Path, release: str, foun
         (folder / "modules.sha256").write_text(digests)
 
 
-def _depmod(paths: Paths, root: Path, release: str) -> None:
+def _depmod(paths: Paths, profile: Profile, root: Path, release: str) -> None:
     """Run depmod on `root`.
 
     Raises `UserError` if a module needs a symbol that neither the kernel nor a module there has.
@@ -207,7 +207,8 @@ def _depmod(paths: Paths, root: Path, release: str) -> None:
         if "unknown symbol" in line:
             problems.append(line)
 
-    run(["depmod", "-b", root, *check, release], log=log, on_line=collect_problem)
+    depmod: list[str | Path] = ["depmod", "-b", root, *check, release]
+    tools.of_profile(paths, profile).run(depmod, log=log, on_line=collect_problem)
     if problems:
         detail = "\n".join(f"  | {line}" for line in problems[:SHOWN])
         raise UserError("modules of the core need others that are not in it", f"see {log}", detail)

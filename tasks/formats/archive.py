@@ -117,14 +117,16 @@ def _unpack_tar(archive: Path, into: Path, strip: int, label: str, program: tupl
         logger.info(f"{label}: {count} members {times}")
 
 
-def check_package(deb: Path) -> None:
+def check_package(deb: Path, packed: Path | None = None) -> None:
     """Check the members of a Debian package (deb(5)) without unpacking it.
 
-    The rules are those of `unpack_tar`, except that symlinks may point anywhere: packages hold
-    many absolute ones, and tcbuild never follows them on this machine.  Raises `UserError`.
+    packed: its tar archive, as `dpkg-deb --fsys-tarfile` wrote it; without, dpkg-deb runs.
+    The rules are those of `unpack_tar`, except that symlinks may point anywhere: packages hold many
+    absolute ones, and tcbuild never follows them on this machine.  Raises `UserError`.
     """
+    source = _decompressed(packed, ()) if packed else _piped(["dpkg-deb", "--fsys-tarfile", deb], deb)
     try:
-        with _piped(["dpkg-deb", "--fsys-tarfile", deb], deb) as stream:
+        with source as stream:
             _check_members(stream, 0, Meter(deb.stat().st_size), allow_outside_symlinks=True)
     except (_Refusal, LimitExceeded) as refusal:
         raise _untrusted(deb, refusal) from None

@@ -18,10 +18,11 @@ from tasks.config import system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.image import grub, iso
+from tasks.toolchain import tools
+from tasks.toolchain.tools import Tools
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import CHUNK, atomic_path, remove_tree, write_atomic
 from tasks.util.log import logger
-from tasks.util.process import run
 
 MIB = 1 << 20
 FIRST_PARTITION = 2048  # sector: 1 MiB before it for the MBR and GRUB's core image
@@ -58,18 +59,25 @@ def build(paths: Paths, profile: Profile) -> None:
     values["GRUB_BOOTCODES"] = f"tce=UUID={identity} {values['GRUB_BASE_CODES']}"
     embedded = grub.fill("grub-embedded-disk.cfg", values)
     grub.efi_image(paths, profile, embedded, work / "efi.img", log)
-    _ext3(paths, profile, values, identity, work, log)
-    grub.mkimage(grub.loaders().pc, embedded, work / "core.img", log)
+    programs = tools.of_profile(paths, profile)
+    _ext3(paths, profile, programs, values, identity, work, log)
+    grub.mkimage(programs, grub.loaders().pc, embedded, work / "core.img", log)
     with atomic_path(raw(paths)) as partial:
-        _assemble(profile, identity, work, partial, log)
+        _assemble(profile, programs, identity, work, partial, log)
     with atomic_path(qcow2(paths)) as partial:
-        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(paths), partial], log=log)
+        programs.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw(paths), partial], log=log)
     remove_tree(work)
     logger.info(f"{raw(paths).name}: {raw(paths).stat().st_size // MIB} MiB, and as qcow2")
 
 
 def _ext3(
-    paths: Paths, profile: Profile, values: dict[str, str], identity: uuid.UUID, work: Path, log: Path
+    paths: Paths,
+    profile: Profile,
+    programs: Tools,
+    values: dict[str, str],
+    identity: uuid.UUID,
+    work: Path,
+    log: Path,
 ) -> None:
     tree = work / "tree"
     (tree / "boot/grub").mkdir(parents=True)
@@ -95,7 +103,8 @@ def _ext3(
     size = profile.disk.size_mib - (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR // MIB
     command = ["mke2fs", "-q", "-F", "-t", "ext3", "-U", str(identity), "-L", "TCE", "-E", extended]
     hint = f"if the files do not fit, raise it: disk.size_mib of the profile is {profile.disk.size_mib}"
-    run([*command, "-d", tree, work / "ext3.img", f"{size}M"], env=fake_time, log=log, hint=hint)
+    argv: list[str | Path] = [*command, "-d", tree, work / "ext3.img", f"{size}M"]
+    programs.run(argv, shown=[grub.BOOT], env=fake_time, log=log, hint=hint)
     # mke2fs takes owner and change time from the files that it copies.  In the image root owns
     # all files but tce/, which tc owns.
     commands = []
@@ -105,10 +114,13 @@ def _ext3(
         fields = {"uid": uid, "gid": gid, "ctime": f"@{epoch}"}
         commands += [f'set_inode_field "{name}" {field} {value}' for field, value in fields.items()]
     write_atomic(work / "debugfs", "\n".join(commands) + "\n")
-    run(["debugfs", "-w", "-f", work / "debugfs", work / "ext3.img"], env=fake_time, log=log)
+    argv = ["debugfs", "-w", "-f", work / "debugfs", work / "ext3.img"]
+    programs.run(argv, shown=[grub.BOOT], env=fake_time, log=log)
 
 
-def _assemble(profile: Profile, identity: uuid.UUID, work: Path, disk: Path, log: Path) -> None:
+def _assemble(
+    profile: Profile, programs: Tools, identity: uuid.UUID, work: Path, disk: Path, log: Path
+) -> None:
     with disk.open("wb") as stream:
         stream.truncate(profile.disk.size_mib * MIB)
     table = (
@@ -116,8 +128,9 @@ def _assemble(profile: Profile, identity: uuid.UUID, work: Path, disk: Path, log
         f"start={FIRST_PARTITION}, size={EFI_SECTORS}, type=ef\n"
         f"start={FIRST_PARTITION + EFI_SECTORS}, type=83, bootable\n"
     )
-    run(["sfdisk", "--quiet", "--no-tell-kernel", "--wipe", "never", disk], stdin=table.encode(), log=log)
-    grub.write_bios_loader(disk, work / "core.img", FIRST_PARTITION)
+    argv: list[str | Path] = ["sfdisk", "--quiet", "--no-tell-kernel", "--wipe", "never", disk]
+    programs.run(argv, stdin=table.encode(), log=log)
+    grub.write_bios_loader(programs.file(grub.loaders().pc.mbr), disk, work / "core.img", FIRST_PARTITION)
     _copy_into(disk, work / "efi.img", FIRST_PARTITION * grub.SECTOR)
     _copy_into(disk, work / "ext3.img", (FIRST_PARTITION + EFI_SECTORS) * grub.SECTOR)
 

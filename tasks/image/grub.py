@@ -17,10 +17,11 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.toolchain import tools
+from tasks.toolchain.tools import Tools
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic
-from tasks.util.process import run
 
 BOOT = Path(__file__).with_name("boot")
 SECTOR = 512
@@ -82,12 +83,12 @@ def in_double_quotes(text: str) -> str:
     return re.sub(r'([\\"$])', r"\\\1", text)
 
 
-def mkimage(grub: Grub, embedded: str, out: Path, log: Path) -> None:
+def mkimage(programs: Tools, grub: Grub, embedded: str, out: Path, log: Path) -> None:
     """Write a GRUB image whose built-in configuration is the text `embedded`."""
     config = out.with_name("embedded.cfg")
     write_atomic(config, embedded)
     menu: list[str | Path] = ["-p", "/boot/grub", "-c", config]
-    run(["grub-mkimage", "-O", grub.format, "-o", out, *menu, *grub.modules], log=log)
+    programs.run(["grub-mkimage", "-O", grub.format, "-o", out, *menu, *grub.modules], log=log)
 
 
 def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: Path) -> None:
@@ -95,7 +96,8 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
     # The ISO and the disk image may be built at the same time, so each has its own folder.
     with scratch_folder(paths.output, "efi") as work:
         loader = work / "BOOTX64.EFI"
-        mkimage(loaders().efi, embedded, loader, log)
+        programs = tools.of_profile(paths, profile)
+        mkimage(programs, loaders().efi, embedded, loader, log)
         os.utime(loader, (profile.source_date_epoch,) * 2)
         sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
         geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
@@ -103,7 +105,7 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
 
         def mtools(tool: str, *words: str) -> None:
             # mtools gives an image's path to a shell: plain names alone are safe there.
-            run([tool, "-i", "efi.img", *words], cwd=work, env=env, log=log)
+            programs.run([tool, "-i", "efi.img", *words], cwd=work, env=env, log=log)
 
         mtools("mformat", "-C", *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::")
         mtools("mmd", "::EFI", "::EFI/BOOT")
@@ -111,13 +113,13 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
         shutil.move(work / "efi.img", image)
 
 
-def write_bios_loader(disk: Path, core: Path, first_partition: int) -> None:
+def write_bios_loader(mbr: Path, disk: Path, core: Path, first_partition: int) -> None:
     """Write GRUB's boot.img into the MBR of `disk` and core.img into the sectors after it.
 
-    The partition table stays.  first_partition: the sector where the first partition starts.
+    The partition table stays.  mbr: boot.img; first_partition: the sector where the first partition starts.
     Raises `UserError` if core.img does not fit before it.
     """
-    boot = bytearray(Path(loaders().pc.mbr).read_bytes()[:MBR_CODE])
+    boot = bytearray(mbr.read_bytes()[:MBR_CODE])
     struct.pack_into("<Q", boot, KERNEL_SECTOR, 1)
     image = core.read_bytes()
     if math.ceil(len(image) / SECTOR) > first_partition - 1:

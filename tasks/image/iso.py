@@ -24,10 +24,11 @@ from tasks.formats.tcz import file_names
 from tasks.image import container_images, grub
 from tasks.initramfs.embedded import with_dependencies
 from tasks.kernel import installed
+from tasks.toolchain import tools
+from tasks.toolchain.tools import Tools
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path, remove_tree, write_atomic
 from tasks.util.log import logger
-from tasks.util.process import run
 
 
 def build(paths: Paths, profile: Profile) -> None:
@@ -42,7 +43,8 @@ def build(paths: Paths, profile: Profile) -> None:
     log = paths.logs / "iso.log"
     log.unlink(missing_ok=True)
     values = menu_values(paths, profile)
-    _copy_boot_files(paths, values, tree)
+    programs = tools.of_profile(paths, profile)
+    _copy_boot_files(paths, programs, values, tree)
     menus = sorted((tree / "boot").rglob("*.cfg"))
     secrets.refuse_in_files("the boot menu", [(str(path.relative_to(tree)), path) for path in menus])
     secrets.refuse_in_records(paths.output)
@@ -51,7 +53,7 @@ def build(paths: Paths, profile: Profile) -> None:
     copy_extensions(paths, profile, tree / "cde")
     _normalize(tree, profile.source_date_epoch)
     with atomic_path(paths.iso) as partial:
-        run([*_xorriso(paths, profile), "-o", partial, tree], log=log)
+        programs.run([*_xorriso(paths, profile), "-o", partial, tree], log=log)
         size = partial.stat().st_size
     remove_tree(tree)
     logger.info(f"{paths.iso.name}: {size:,} bytes")
@@ -88,12 +90,12 @@ def code_values(codes: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _copy_boot_files(paths: Paths, values: dict[str, str], tree: Path) -> None:
+def _copy_boot_files(paths: Paths, programs: Tools, values: dict[str, str], tree: Path) -> None:
     isolinux = tree / "boot/isolinux"
     isolinux.mkdir(parents=True)
     shutil.copyfile(paths.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
     shutil.copyfile(paths.core, tree / "boot/corepure64.gz")
-    for source in map(Path, grub.loaders().isolinux.files):
+    for source in map(programs.file, grub.loaders().isolinux.files):
         if not source.is_file():
             raise UserError(f"{source} is not installed", "apt-get install isolinux syslinux-common")
         shutil.copyfile(source, isolinux / source.name)

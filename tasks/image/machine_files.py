@@ -12,15 +12,17 @@ import os
 from pathlib import Path
 
 from tasks.image import grub
-from tasks.toolchain import identity
+from tasks.toolchain import build_root, identity
 from tasks.util.errors import UserError
 
 GRUB = Path("/usr/lib/grub")  # where grub-mkimage looks for modules: its --directory
 EFI_PROGRAMS = ("grub-mkimage", "mformat")  # the programs of mtools are links to one
 
 
-def of_iso() -> dict[str, object]:
-    """Return the identity of what an ISO is made with, by path."""
+def of_iso(toolchain: str) -> dict[str, object]:
+    """Return the identity of what an ISO is made with, by path; of a pinned toolchain its digest."""
+    if toolchain != build_root.HOST:
+        return {"toolchain": build_root.digest(toolchain)}
     try:
         loaders = grub.loaders()
     except UserError:  # the build says so; the file is an input of the task
@@ -30,8 +32,10 @@ def of_iso() -> dict[str, object]:
     return _by_path([*loader_files, *programs]) | _modules(loaders.efi)
 
 
-def of_disk() -> dict[str, object]:
-    """Return the identity of what a disk image is made with, by path."""
+def of_disk(toolchain: str) -> dict[str, object]:
+    """Return the identity of what a disk image is made with, as `of_iso` does."""
+    if toolchain != build_root.HOST:
+        return {"toolchain": build_root.digest(toolchain)}
     try:
         loaders = grub.loaders()
     except UserError:

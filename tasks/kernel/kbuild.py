@@ -15,9 +15,10 @@ from pathlib import Path
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import make_errors
-from tasks.toolchain import build_root, launcher
-from tasks.toolchain.build_root import Bind, ReadyToolchain
+from tasks.toolchain import launcher, tools
+from tasks.toolchain.entry import Bind
 from tasks.toolchain.launcher import Launcher
+from tasks.toolchain.tools import ReadyToolchain
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.process import CommandFailed, Result, run
@@ -55,16 +56,16 @@ class Kbuild:
         `env` is added to the common environment.
         Raises `UserError` as `process.run` does; its text begins with the first error in the log.
         """
-        argv = self.in_toolchain([*self.argv, *goals])
-        environment = {**self.env, **(env or {})}
+        argv, environment = [*self.argv, *goals], {**self.env, **(env or {})}
         try:
-            return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs)
+            return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs, box=self.box)
         except CommandFailed as error:
             raise make_errors.explained(error) from None
 
-    def in_toolchain(self, argv: Sequence[str | Path]) -> list[str]:
-        """Return the argument list that runs `argv` with the toolchain."""
-        return build_root.command(self.toolchain.root, argv, self.binds)
+    @property
+    def box(self) -> list[str]:
+        """The words to put before a command that runs with the toolchain (`process.run`)."""
+        return self.toolchain.entry.box(self.binds)
 
 
 def of_profile(settings: Settings) -> Kbuild:
@@ -75,7 +76,7 @@ def of_profile(settings: Settings) -> Kbuild:
     output folder's path has a character that kbuild cannot handle.
     """
     arguments = _common_arguments(settings.paths, settings.profile)
-    toolchain = build_root.ready(settings.paths.cache, settings.profile.kernel.toolchain)
+    toolchain = tools.ready(settings.paths.cache, settings.profile.kernel_toolchain)
     compiler_launcher = launcher.of_profile(settings)
     compiler = compiler_launcher.compiler_command(toolchain.compiler, has_ccache=toolchain.has("ccache"))
     writable = (settings.paths.output, compiler_launcher.folder)

@@ -166,7 +166,8 @@ def _compile(make: Kbuild, build: Path, log: Path) -> Path:
     command: list[str | Path] = [make.toolchain.compiler, "-O1", *includes, "-o", program]
     command += [CHECKOUT.kconfig / "explain.c", *objects]
     run(
-        make.in_toolchain(command),
+        command,
+        box=make.box,
         cwd=build,
         log=log,
         hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",

@@ -77,11 +77,16 @@ class Tcbuild:
 
 @dataclass(frozen=True)
 class Tools:
-    """The tools of the machine: Debian and Python packages with versions, the kernel's toolchain."""
+    """The tools: Debian and Python packages with versions, the kernel's toolchain.
+
+    debian: of a pinned toolchain, its locked packages; otherwise those of the machine.
+    served: what ran the toolchains' programs on this machine, and why.
+    """
 
     debian: dict[str, str]
     python: dict[str, str]
     toolchain: str
+    served: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from tasks.origins.origin_lock import OriginFile
 from tasks.provenance import redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
+from tasks.toolchain.tools import ready
 from tasks.util import host, python_packages
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import ToolMissing, UserError
@@ -251,24 +252,30 @@ def git_state() -> tuple[str, bool, str]:
 
 
 def tools(paths: Paths, profile: Profile) -> Tools:
-    """Return the versions of the machine's tools, as its package managers report them."""
-    groups = host.groups()
-    chosen = profile.kernel.toolchain
-    wanted = set(groups["build"].values())
-    if chosen != "host":
-        wanted |= set(groups["toolchain"].values())
+    """Return the versions of the tools: those that the toolchain's lock names, or the machine's."""
+    python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(CHECKOUT.root)}
+    record = paths.toolchain_record
+    served = " ".join(record.read_text().splitlines()) if record.is_file() else ""
+    chosen, of_kernel = profile.toolchain, profile.kernel_toolchain
+    debian = _machine_tools() if chosen == build_root.HOST else _locked_tools(chosen)
+    if of_kernel == build_root.HOST:
+        return Tools(debian, python, ready(paths.cache, of_kernel).fingerprint, served)
+    return Tools(debian, python, build_root.fingerprint(of_kernel), served)
+
+
+def _locked_tools(toolchain: str) -> dict[str, str]:
+    return {package.name: package.version for package in build_root.lock(toolchain).package}
+
+
+def _machine_tools() -> dict[str, str]:
+    wanted = sorted(set(host.groups()["build"].values()))
     try:
-        argv = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n", *sorted(wanted)]
+        argv = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n", *wanted]
         said = run(argv, check=False).stdout
     except UserError:  # no Debian
         said = ""
     rows = [line.split(" ") for line in said.splitlines()]
-    debian = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
-    python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(CHECKOUT.root)}
-    # Making a build root takes minutes, so a missing one is left to the kernel's task.
-    if not build_root.is_made(paths.cache, chosen):
-        return Tools(debian, python, chosen)
-    return Tools(debian, python, build_root.ready(paths.cache, chosen).fingerprint)
+    return {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
 
 
 def _python_package(name: str) -> str:

@@ -1,117 +1,103 @@
 # SPDX-License-Identifier: MIT
-"""The toolchain of the kernel: the compiler of this machine, or one in a build root.
+"""Toolchains: the programs that write results, those of this machine or those of a build root.
 
-`toolchains/NAME.toml` describes a toolchain.  A build root is a Debian release
-with an older compiler.  mmdebstrap(1) makes it once in the cache, from the machine's
-own package mirror; bubblewrap (bwrap(1)) runs commands in it, without a network and
-without the machine's files except the folders bound into it.  Both programs work as root
-and as an ordinary user, and leave no mounts behind.
+`toolchains/NAME.toml` describes a toolchain.  A build root is a folder in the cache with packages
+of one suite.  `toolchains/NAME.lock.toml` names each of them with version, sha256 and address.
+The packages are unpacked only: no maintainer script runs, and no root is needed.  What
+update-alternatives(1) would link stands in the description.
 
-`toolchains/NAME.packages`, if it exists, pins every package of the root.
+`tasks/fetch/toolchain.py` fetches the packages, `tasks/toolchain/entry.py` runs commands in a root.
 """
 
 from __future__ import annotations
 
-import difflib
 import fcntl
+import functools
 import hashlib
 import os
 import re
-import shutil
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from tasks.formats.debian_package import unpack_packages
+from tasks.origins.distribution import Suite
+from tasks.origins.lock import Lock, LockedPackage, load_lock
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir
 from tasks.util.log import logger
-from tasks.util.process import clean_env, run
 
 FOLDER = Path(__file__).with_name("toolchains")
 HOST = "host"
-HOST_ROOT = Path("/")
+LOCK = ".lock.toml"
+FORMAT = 1
+"""Part of a root's digest.  Raise it when a root is made otherwise from the same packages."""
 PACKAGES = "packages"
 """In a root's folder: the list of its packages.  It is written last, so it marks a complete root."""
-MIRROR_VARIABLE = "TCBUILD_DEBIAN_MIRROR"
-"""Environment variable: the address of a Debian mirror."""
-
-# The folders of a root that hold programs and their data.  /home, /srv, /var and
-# the like are left out: bound folders often lie below folders of these names.
-SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-# bwrap makes these itself; nothing can be bound below them.
-VIRTUAL = ("dev", "proc")
-# Settings of the machine's apt for reaching the mirror (apt.conf(5)).
-APT_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Retries")
-# Documentation is a third of a build root.
-LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
-LICENCES = "/usr/share/doc/*/copyright"
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+# A system whose /bin, /sbin and /lib are links below /usr; Debian 12's packages expect one.
+MERGED = ("bin", "sbin", "lib", "lib64")
+# Documentation is a third of the files.  The licences stay in the packages, which the cache keeps.
+LEFT_OUT = ("./usr/share/man", "./usr/share/locale", "./usr/share/doc", "./usr/share/info", "./dev")
+# The packages whose versions a fingerprint names: compiler, linker, C library.
+NAMED = re.compile(r"gcc-\d+|binutils|libc6")
 
 
 @dataclass(frozen=True)
 class BuildRoot:
-    """The Debian release that a build root is made of, and its packages."""
+    """The packages of a build root.
 
-    suite: str
-    packages: tuple[str, ...]
-    keyring: str
-    architecture: str = "amd64"
-    components: tuple[str, ...] = ("main",)
-    variant: Literal["essential", "apt", "minbase", "buildd"] = "essential"
+    suite: where they come from.
+    makers: packages with programs that write results, or with files that get into results.  A
+    machine that has exactly these versions needs no root.
+    helpers: what else the build runs; another version of it writes the same results.
+    entry: packages with the programs that run commands in the root.
+    unwanted: programs that a kernel's build would use if it found them.  A machine that has one
+    needs the root.
+    links: path below the root = the target of a symbolic link.
+    """
+
+    suite: Suite
+    makers: tuple[str, ...]
+    helpers: tuple[str, ...] = ()
+    entry: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+    links: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9.-]*", self.suite):
-            raise ValueError(f"suite: expected a release's code name, got {self.suite!r}")
-        for package in self.packages:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package):
-                raise ValueError(f"packages: {package!r} is no package name")
-        if not self.keyring.startswith("/"):
-            raise ValueError(f"keyring: expected an absolute path, got {self.keyring!r}")
+        for key in ("makers", "helpers", "entry"):
+            for package in getattr(self, key):
+                if not PACKAGE.fullmatch(package):
+                    raise ValueError(f"{key}: {package!r} is no package name")
+        for path in self.links:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"links: expected a path below the root, got {path!r}")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The names of all packages that the root is asked to have."""
+        return (*self.makers, *self.helpers, *self.entry)
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One `toolchains/NAME.toml`; without `root` it means the programs of this machine."""
+    """One `toolchains/NAME.toml`; without `root` it means the programs of this machine.
+
+    compiler: the C compiler's command, for CC= and HOSTCC=.
+    """
 
     description: str
     compiler: str
-    """The C compiler's command, for CC= and HOSTCC=."""
     root: BuildRoot | None = None
-
-
-@dataclass(frozen=True)
-class ReadyToolchain:
-    """A toolchain whose programs are all installed.
-
-    compiler: the C compiler's command; root: the build root's folder, `/` for this machine;
-    fingerprint: toolchains with different fingerprints must not share objects.
-    """
-
-    compiler: str
-    root: Path
-    fingerprint: str
-
-    def has(self, program: str) -> bool:
-        """Tell whether the toolchain has `program`."""
-        if self.root == HOST_ROOT:
-            return shutil.which(program, path=clean_env()["PATH"]) is not None
-        return (self.root / "usr/bin" / program).is_file()
-
-
-@dataclass(frozen=True)
-class Bind:
-    """A folder or file of this machine that a command in a build root sees at the same path."""
-
-    path: Path
-    writable: bool = False
 
 
 def names() -> list[str]:
     """Return the names of all toolchains."""
-    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+    files = (file.name for file in FOLDER.glob("*.toml"))
+    return sorted(name.removesuffix(".toml") for name in files if not name.endswith(LOCK))
 
 
 def load(name: str) -> Toolchain:
@@ -121,145 +107,118 @@ def load(name: str) -> Toolchain:
     return toml_schema.load(FOLDER / f"{name}.toml", Toolchain)
 
 
-def root_folder(cache: Path, name: str) -> Path:
-    """Return where the build root `name` lies in the cache.
+def lock_path(name: str) -> Path:
+    """Return the path of a toolchain's lock, which is committed."""
+    return FOLDER / f"{name}{LOCK}"
 
-    The folder's name has a digest of the toolchain's description and of its
-    pinned packages: a new version of either gets a new root.
+
+def lock(name: str) -> Lock:
+    """Return the lock of a toolchain.
+
+    Raises `UserError` if the toolchain has a root and nothing is locked, or a package has no entry.
     """
-    content = b"".join(
-        file.read_bytes() for file in (FOLDER / f"{name}.toml", _pin_file(name)) if file.is_file()
-    )
-    return cache / "toolchains" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
+    found, root = load_lock(lock_path(name)), load(name).root
+    locked = {package.name for package in found.package}
+    lacking = sorted(set(root.packages) - locked) if root else []
+    if lacking:
+        message = f"{lock_path(name).name} has no version of {', '.join(lacking)}"
+        raise UserError(message, f"./doit toolchain:lock {name}")
+    return found
+
+
+def digest(name: str) -> str:
+    """Return what tells this toolchain from all others: its name, and for a root a digest of its inputs.
+
+    It is the same whether this machine's programs or those of the root run.
+    """
+    if load(name).root is None:
+        return name
+    files = (FOLDER / f"{name}.toml", lock_path(name))
+    states = tuple((file, file.stat().st_mtime_ns) for file in files if file.is_file())
+    return f"{name}-{_digest(states)}"
+
+
+@functools.cache
+def _digest(states: tuple[tuple[Path, int], ...]) -> str:
+    content = b"".join(file.read_bytes() for file, _ in states)
+    return hashlib.sha256(f"{FORMAT}\n".encode() + content).hexdigest()[:16]
+
+
+def fingerprint(name: str) -> str:
+    """Return one line about a toolchain with a root; two that differ must not share objects.
+
+    It has the versions of compiler, linker and C library, and a digest of everything.
+    """
+    named = [package for package in lock(name).package if NAMED.fullmatch(package.name)]
+    versions = [f"{package.name} {package.version}" for package in named]
+    return ", ".join([name, *versions, f"root {digest(name).rpartition('-')[2]}"])
+
+
+def root_folder(cache: Path, name: str) -> Path:
+    """Return where the build root `name` lies in the cache: a changed description or lock has its own."""
+    return cache / "toolchains" / digest(name)
 
 
 def is_made(cache: Path, name: str) -> bool:
-    """Tell whether toolchain `name` is ready: its build root is in the cache, or it needs none."""
+    """Tell whether the build root of toolchain `name` is in the cache, or it has none."""
     return load(name).root is None or (root_folder(cache, name) / PACKAGES).is_file()
 
 
-def ready(cache: Path, name: str) -> ReadyToolchain:
-    """Return toolchain `name`.
+def ensure(cache: Path, name: str) -> Path:
+    """Return the build root's folder of toolchain `name`, and make it from cached packages if need be.
 
-    Raises `UserError` if its build root is not in the cache: `ensure_root` makes it.
+    Raises `UserError` if a package is not in the cache, or is damaged.
     """
-    toolchain = load(name)
-    if not is_made(cache, name):
-        raise UserError(f"the build root of toolchain {name} is not in the cache", "./doit kernel makes it")
-    root = root_folder(cache, name) / "root" if toolchain.root else HOST_ROOT
-    return ReadyToolchain(toolchain.compiler, root, fingerprint(name, root))
-
-
-def ensure_root(cache: Path, name: str, *, offline: bool) -> Path:
-    """Return the root folder of toolchain `name`, and make it if the cache has none.
-
-    The folder is `/` for a toolchain without a root.  Nothing is downloaded if the root is in
-    the cache.  Raises `UserError` if it is not there and `offline` is set, if no mirror is
-    known, if the root cannot be made or entered, and if its packages are not the pinned ones.
-    """
-    toolchain = load(name)
-    if toolchain.root is None:
-        return HOST_ROOT
     folder = root_folder(cache, name)
-    with _locked(folder):
-        if not is_made(cache, name):
-            if offline:
-                raise UserError(
-                    f"the build root of toolchain {name} is not in the cache",
-                    "run once without offline=1, or use toolchain = 'host'",
-                )
-            _make_root(folder, name, toolchain, toolchain.root)
+    if not is_made(cache, name):
+        with _locked(folder):
+            # Another build may have made it meanwhile.
+            if not is_made(cache, name):
+                _make(cache, folder, name)
     return folder / "root"
 
 
-def command(root: Path, argv: Sequence[str | Path], binds: Sequence[Bind]) -> list[str]:
-    """Return the argument list that runs `argv` in `root`; if that is `/`, `argv` itself.
+def _make(cache: Path, folder: Path, name: str) -> None:
+    locked, wanted = lock(name).package, load(name).root
+    assert wanted is not None
+    absent = [package.name for package in locked if not package.cached_in(cache).is_file()]
+    if absent:
+        message = f"the build root of toolchain {name} is not in the cache, nor are {len(absent)} packages"
+        raise UserError(message, "./doit toolchain fetches and makes it")
+    logger.info(f"toolchain {name}: unpacking {len(locked)} packages of {wanted.suite} (once)")
+    started = time.monotonic()
+    log = folder.parent / f"{name}.log"
+    log.unlink(missing_ok=True)
+    with atomic_dir(folder) as partial:
+        unpack(partial / "root", [package.cached_in(cache) for package in locked], log)
+        _link(partial / "root", wanted.links)
+        (partial / PACKAGES).write_text(listing(locked))
+    logger.info(f"toolchain {name}: ready after {time.monotonic() - started:.0f} s")
 
-    The command sees the root's programs (read-only), an empty /tmp, and `binds`;
-    no network and no other process.  It starts in the caller's working directory
-    if that is bound.  Raises `UserError` for a bind below a folder of the root.
+
+def unpack(root: Path, debs: Sequence[Path], log: Path) -> None:
+    """Unpack packages as the new folder `root`, a system with a merged /usr.
+
+    Raises `UserError` if a package is damaged.
     """
-    words = [str(word) for word in argv]
-    if root == HOST_ROOT:
-        return words
-    box = ["bwrap", "--unshare-all", "--die-with-parent", "--hostname", "tcbuild"]
-    box += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--setenv", "HOME", "/tmp"]
-    for folder in SYSTEM:
-        inside = root / folder
-        if inside.is_symlink():  # /bin -> usr/bin on a merged-/usr system
-            box += ["--symlink", os.readlink(inside), f"/{folder}"]
-        elif inside.is_dir():
-            box += ["--ro-bind", str(inside), f"/{folder}"]
-    # Outer folders first: a bind hides earlier binds below it.
-    for bind in sorted(binds, key=lambda bind: bind.path):
-        if len(bind.path.parts) < 2 or bind.path.parts[1] in (*SYSTEM, *VIRTUAL):
-            raise UserError(
-                f"{bind.path} cannot be shown in a build root: it would hide the root's own files",
-                "move the checkout, or choose other folders with out=DIR and TCBUILD_CACHE",
-            )
-        box += ["--bind" if bind.writable else "--ro-bind", str(bind.path), str(bind.path)]
-    return [*box, "--", *words]
+    for place in MERGED:
+        (root / "usr" / place).mkdir(parents=True)
+        (root / place).symlink_to(f"usr/{place}")
+    unpack_packages(debs, root, left_out=LEFT_OUT, log=log)
 
 
-def fingerprint(name: str, root: Path) -> str:
-    """Return the fingerprint of a toolchain, one line.  Builds of two fingerprints must not share objects.
-
-    It has the versions of toolchain, compiler, linker and C library, and for a root a digest
-    of all its packages.  It protects objects, and kbuild's host programs (`make mrproper`
-    leaves those in tools/).
-    """
-    compiler = load(name).compiler
-    version_commands = ([compiler, "-dumpfullversion"], ["ld", "-v"], ["getconf", "GNU_LIBC_VERSION"])
-    gcc, linker, libc = (run(command(root, argv, ())).stdout for argv in version_commands)
-    listing = root.parent / PACKAGES
-    packages = hashlib.sha256(listing.read_bytes()).hexdigest()[:16] if root != HOST_ROOT else ""
-    return describe(name, compiler, gcc, linker, libc, packages)
+def _link(root: Path, links: dict[str, str]) -> None:
+    for path, target in links.items():
+        link = root / path
+        if os.path.lexists(link):
+            raise UserError(f"{path} is a file of a package, and no link can take its place")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
 
 
-def describe(name: str, compiler: str, gcc: str, linker: str, libc: str, packages: str = "") -> str:
-    """Return the fingerprint's text from what the programs print about themselves.
-
-    `gcc` is `-dumpfullversion`'s output, `linker` that of `ld -v` ("GNU ld (GNU
-    Binutils for Debian) 2.40"), `libc` getconf's ("glibc 2.36").
-    Raises `UserError` if one of them is empty.
-    """
-    if not (gcc.strip() and linker.strip() and libc.strip()):
-        raise UserError(f"toolchain {name}: compiler, linker or C library print no version")
-    parts = [name, f"{compiler} {gcc.strip()}", f"ld {linker.split()[-1]}", libc.strip()]
-    return ", ".join([*parts, *([f"packages {packages}"] if packages else [])])
-
-
-def mirror() -> str:
-    """Return the address of the Debian mirror that the machine's apt uses, for whichever release.
-
-    `$TCBUILD_DEBIAN_MIRROR` has precedence: the apt of another distribution has no
-    Debian mirror.  Raises `UserError` if neither names one.
-    """
-    chosen = os.environ.get(MIRROR_VARIABLE, "")
-    if chosen:
-        return chosen
-    fields = "$(REPO_URI) $(ORIGIN) $(LABEL) $(COMPONENT)"
-    targets = run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]).stdout
-    return parse_mirror(targets)
-
-
-def parse_mirror(targets: str) -> str:
-    """Return the first Debian main archive in lines of `URI ORIGIN LABEL COMPONENT`.
-
-    Label `Debian` is the archive itself, `Debian-Security` is not.  Origin and
-    label are empty until apt has fetched its lists.  Raises `UserError` if no line matches.
-    """
-    for line in targets.splitlines():
-        if line.split(maxsplit=1)[1:] == ["Debian Debian main"]:
-            return line.split()[0]
-    raise UserError(
-        "no Debian mirror to make a build root from is in the configuration of apt",
-        f"run apt-get update, or set {MIRROR_VARIABLE} to the address of a mirror",
-    )
-
-
-def _pin_file(name: str) -> Path:
-    return FOLDER / f"{name}.packages"
+def listing(packages: tuple[LockedPackage, ...]) -> str:
+    """Return packages as text, one `NAME=VERSION` a line."""
+    return "".join(f"{package.name}={package.version}\n" for package in packages)
 
 
 @contextmanager
@@ -269,95 +228,3 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder.parent / f".{folder.name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _make_root(folder: Path, name: str, toolchain: Toolchain, wanted: BuildRoot) -> None:
-    if not Path(wanted.keyring).is_file():
-        raise UserError(
-            f"{wanted.keyring} is missing: it holds the keys Debian signs its archive with",
-            "apt-get install debian-archive-keyring",
-        )
-    source = mirror()
-    logger.info(f"making the build root of toolchain {name} (Debian {wanted.suite}; once)")
-    log = folder.parent / f"{name}.log"
-    log.unlink(missing_ok=True)
-    with atomic_dir(folder) as partial:
-        tarball, root = partial / "root.tar", partial / "root"
-        with tempfile.NamedTemporaryFile("w", suffix=".conf") as settings:
-            settings.write(_apt_settings())
-            settings.flush()
-            Path(settings.name).chmod(0o644)  # mmdebstrap reads it as another user
-            argv = mmdebstrap(wanted, tarball, source, Path(settings.name))
-            run(argv, log=log, hint=_mmdebstrap_hint())
-        root.mkdir()
-        # All files get the owner who makes the root, so that this user can remove
-        # it.  bwrap provides the device nodes.
-        unpack = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", "--exclude=./dev/*"]
-        run([*unpack, "--file", tarball, "--directory", root], log=log)
-        tarball.unlink()
-        listing = installed(root)
-        check_pinned(name, listing)
-        run(command(root, [toolchain.compiler, "--version"], ()), hint=ENTER_HINT)
-        (partial / PACKAGES).write_text(listing)
-
-
-ENTER_HINT = (
-    "a build root is entered through user namespaces; a container or AppArmor may forbid them "
-    "(kernel.apparmor_restrict_unprivileged_userns). toolchain = 'host' needs none"
-)
-
-
-def _mmdebstrap_hint() -> str:
-    mapping = "" if os.geteuid() == 0 else ", and has /etc/subuid a range for you (package uidmap)"
-    return f"is the Debian mirror reachable{mapping}?"
-
-
-def mmdebstrap(wanted: BuildRoot, tarball: Path, source: str, apt_settings: Path) -> list[str]:
-    """Return the command that writes a build root as a tar archive."""
-    argv = [
-        "mmdebstrap",
-        # chroot(2) as root; as a user, a user namespace with ids from /etc/subuid.
-        "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
-        "--format=tar",
-        f"--variant={wanted.variant}",
-        f"--architectures={wanted.architecture}",
-        f"--components={','.join(wanted.components)}",
-        f"--include={','.join(sorted(wanted.packages))}",
-        f"--keyring={wanted.keyring}",
-        f"--aptopt={apt_settings}",
-        '--aptopt=Acquire::Languages "none"',
-    ]
-    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-    argv += [f"--dpkgopt=path-include={LICENCES}"]
-    # Commands in the root have no use for the machine's proxy and mirror.
-    apt_files = '"$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/apt/sources.list"'
-    argv += [f'--customize-hook=rm -f {apt_files} && rm -f "$1/etc/resolv.conf" "$1/etc/hostname"']
-    return [*argv, wanted.suite, str(tarball), source]
-
-
-def _apt_settings() -> str:
-    return run(["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *APT_SETTINGS]).stdout
-
-
-def installed(root: Path) -> str:
-    """Return the packages of `root`, sorted, one `NAME:ARCHITECTURE=VERSION` a line."""
-    database = f"--admindir={root / 'var/lib/dpkg'}"
-    shown = run(["dpkg-query", database, "-W", "-f", "${Package}:${Architecture}=${Version}\\n"]).stdout
-    return "".join(f"{line}\n" for line in sorted(shown.splitlines()))
-
-
-def check_pinned(name: str, listing: str) -> None:
-    """Raise `UserError` with the differences if a root's packages are not the pinned ones.
-
-    A toolchain without a pin file accepts all packages.
-    """
-    pin = _pin_file(name)
-    if not pin.is_file() or pin.read_text() == listing:
-        return
-    pinned, offered = pin.read_text().splitlines(), listing.splitlines()
-    lines = difflib.unified_diff(pinned, offered, "pinned", "offered", n=0, lineterm="")
-    raise UserError(
-        f"the mirror offers other packages than {pin.name} pins for toolchain {name}",
-        f"use a mirror that has them, or remove {pin} to accept what is offered",
-        "\n".join(f"  {line}" for line in lines if not line.startswith("@@")),
-    )

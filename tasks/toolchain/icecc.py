@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.toolchain import build_root
 from tasks.toolchain.distcc import describe_jobs
 from tasks.toolchain.farm import Farm, Object, compile_probe, difference
 from tasks.toolchain.identity import compiler as compiler_identity
@@ -148,7 +149,7 @@ def pack_compiler(packed: Path, logs: Path) -> Path:
 
     packed: the folder of the archives; logs: the folder of icecc-create-env.log.
     """
-    key = hashlib.sha256(repr(compiler_identity()).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr(compiler_identity(build_root.HOST)).encode()).hexdigest()[:16]
     folder = packed / key
     if not folder.is_dir():
         logger.info("icecc: packing the compiler for the farm (once)")

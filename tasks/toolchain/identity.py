@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The identity of this machine's programs and files: tasks that use them are outdated when it changes."""
+"""The identity of programs and files: tasks that use them are outdated when it changes.
+
+Of a pinned toolchain that is its digest, whether this machine's programs serve or a build root.
+"""
 
 from __future__ import annotations
 
 import os
 
+from tasks.toolchain import build_root
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool
 
@@ -12,9 +16,9 @@ Identity = tuple[str, int, int]
 """Path, size in bytes and mtime in nanoseconds."""
 
 
-def compiler() -> list[Identity]:
-    """Return the identity of gcc, ld and as."""
-    return programs("gcc", "ld", "as")
+def compiler(toolchain: str) -> list[Identity] | str:
+    """Return the identity of gcc, ld and as; of a pinned toolchain its digest."""
+    return programs("gcc", "ld", "as") if toolchain == build_root.HOST else build_root.digest(toolchain)
 
 
 def programs(*names: str) -> list[Identity]:

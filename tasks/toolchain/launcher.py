@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tasks.config.compiler import Compiler, storage_address
 from tasks.config.settings import Settings
-from tasks.toolchain import build_root, distcc, icecc, sccache
+from tasks.toolchain import distcc, entry, icecc, sccache
 from tasks.toolchain.farm import Farm
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
@@ -41,11 +41,12 @@ class Session:
 def check_toolchain(table: Compiler, toolchain: str) -> None:
     """Raise `UserError` if `toolchain` cannot use the launcher in `table`: a build root has no network."""
     outside = table.farm or (table.launcher == "ccache" and table.remote_storage)
-    if build_root.load(toolchain).root and (table.launcher not in ("ccache", "none") or outside):
+    if (table.launcher not in ("ccache", "none") or outside) and (why := entry.root_needed(toolchain)):
         raise UserError(
             f"toolchain {toolchain} is a build root without a network: it has no compile farm, no remote "
             "storage and no launcher but ccache",
-            "launcher=ccache hosts= scheduler= remote_storage= on the command line, or toolchain = 'host'",
+            "launcher=ccache hosts= scheduler= remote_storage= on the command line, or toolchain=host",
+            f"  {why}",
         )
 
 

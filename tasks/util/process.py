@@ -123,6 +123,7 @@ def run(
     on_line: Callable[[str], None] | None = None,
     hint: str = "",
     jobs: int = 0,
+    box: Sequence[str] = (),
 ) -> Result:
     """Run a program and wait for its end.
 
@@ -132,22 +133,31 @@ def run(
     standard output is returned in `Result.stdout` and stderr is kept for errors.
     `jobs` is for make, or for a program that starts make: how many jobs it may run at once,
     by the jobserver.
+    `box` are words before `argv` that run it in a build root, where it is looked for.
 
     Raises `UserError` if the program is missing, or if `check` is set and it
     exits non-zero.  On any exception, Ctrl-C included, the whole process group
     is ended first.
     """
     words = [str(word) for word in argv]
-    words[0] = words[0] if "/" in words[0] else require_tool(words[0])
+    name = Path(words[0]).name
+    if not box:
+        words[0] = words[0] if "/" in words[0] else require_tool(words[0])
     extra = dict(env or {})
     inherits: tuple[int, ...] = ()
-    command = shell_command(words, cwd, extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {}))
+    shown = extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {})
+    logged = f"+ {shell_command(words, cwd, shown)}\n"
+    if box:
+        # Manifests have the command of a log, which is the same whatever runs it.
+        logged = f"# in a build root: {shlex.join(box)}\n{logged}"
+    words = [*box, *words]
+    command = shell_command(words, cwd, shown)
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
     process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, separate_stderr=not log)
     try:
-        out, err = _collect(process, command, log, on_line)
+        out, err = _collect(process, logged, log, on_line)
     except BaseException:
         # Do it while its output is still read: SIGPIPE would kill make before it gives tokens back.
         end_group(process)
@@ -157,7 +167,7 @@ def run(
             process.stdout.close()
     seconds = time.monotonic() - started
     if check and process.returncode != 0:
-        raise _failure(Path(words[0]).name, process.returncode, command, err or out, log, hint)
+        raise _failure(name, process.returncode, command, err or out, log, hint)
     return Result(process.returncode, out, seconds)
 
 
@@ -194,7 +204,7 @@ def _start(
 
 def _collect(
     process: subprocess.Popen[bytes],
-    command: str,
+    logged: str,
     log: Path | None,
     on_line: Callable[[str], None] | None,
 ) -> tuple[str, str]:
@@ -203,12 +213,12 @@ def _collect(
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as sink:
-                sink.write(f"+ {command}\n".encode() + (err or b""))
+                sink.write(logged.encode() + (err or b""))
         return (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=200)
     with log.open("ab") as sink:
-        sink.write(f"+ {command}\n".encode())
+        sink.write(logged.encode())
         sink.flush()
         assert process.stdout is not None
         for raw in process.stdout:

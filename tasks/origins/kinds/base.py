@@ -7,7 +7,7 @@ import dataclasses
 import fnmatch
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -34,6 +34,8 @@ class Resources:
     cache: the folder of downloads; offline: forbids the network; logs: the folder of logs.
     debs: returns the locked .deb of each apt package, by name; it uses no network.
     recipe: returns the locked origins of another extension's recipe, each with its locked files.
+    box: returns the words to put before a command that runs with the profile's toolchain and reads
+    the folders given (`process.run`).
     """
 
     cache: Path
@@ -41,6 +43,7 @@ class Resources:
     logs: Path
     debs: Callable[[tuple[str, ...]], Mapping[str, Path]]
     recipe: Callable[[str], list[tuple[LockedOrigin, tuple[OriginFile, ...]]]]
+    box: Callable[[Sequence[Path]], list[str]] = lambda shown: []
 
 
 class PackageName(NamedTuple):

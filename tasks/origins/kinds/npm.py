@@ -179,7 +179,8 @@ class NpmOrigin(LockedOrigin):
                 log = resources.logs / f"{self._log_name(package.name)}.log"
                 # A child of Node.js does not inherit the jobserver's pipe, so make gets its own number.
                 with jobserver.tokens() as jobs:
-                    built = tools.compile(tree / package.folder, log, jobs)
+                    box = resources.box([tools.home, tree])
+                    built = tools.compile(tree / package.folder, box, log, jobs)
                 logger.info(f"{package.name}: {', '.join(path.name for path in built)} compiled")
 
     def _packages(self, tree: Path) -> list[Package]:
@@ -262,10 +263,10 @@ class _Tools:
             raise UserError(f"npm did not fetch {lost[0]}", "correct `version` in the recipe")
         return [folder / names[spec] for spec in specs]
 
-    def compile(self, folder: Path, log: Path, jobs: int) -> list[Path]:
+    def compile(self, folder: Path, box: Sequence[str], log: Path, jobs: int) -> list[Path]:
         """Compile the native module in `folder`, `jobs` files at once; return the compiled modules.
 
-        All other files of build/ are removed.
+        box: the words that run a command with the toolchain.  All other files of build/ are removed.
         """
         log.unlink(missing_ok=True)
         # The result must not contain paths of this machine or debug information.
@@ -275,6 +276,7 @@ class _Tools:
             *(f"--nodedir={self.home}", f"--jobs={jobs}"),
             failure=f"{folder.name} could not be compiled",
             cwd=folder,
+            box=box,
             log=log,
             env={"CFLAGS": flags, "CXXFLAGS": flags, "LDFLAGS": "-Wl,--build-id=none"},
             hint="a compiler is needed: apt-get install g++ make",
@@ -284,7 +286,7 @@ class _Tools:
         if not built:
             raise UserError(f"node-gyp made no module in {folder.name}", f"see {log}")
         for module in built:
-            run(["strip", "--strip-unneeded", module])
+            run(["strip", "--strip-unneeded", module], box=box)
         for path in sorted(folder.glob("build/**/*"), reverse=True):
             if path not in built and path not in (release, *release.parents):
                 remove_tree(path)

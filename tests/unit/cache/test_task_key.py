@@ -18,7 +18,6 @@ from tasks.config.settings import Settings
 from tasks.engine import code
 from tasks.engine.database import SavedValues
 from tasks.origins.sources.file import FileSource
-from tasks.toolchain import build_root
 from tasks.util.checkout import CHECKOUT
 from tests.support.cacheentries import locked, make_checkout, settings_of
 from tests.support.settings import with_values
@@ -129,6 +128,8 @@ def test_an_input_of_another_name_changes_the_key(settings: Settings, a_checkout
 def test_the_machine_changes_the_key(
     settings: Settings, a_checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    profile = dataclasses.replace(settings.profile, toolchain="host")
+    settings = dataclasses.replace(settings, profile=profile)
     keys = [key(settings, a_checkout)]
     monkeypatch.setattr(cache_task, "tools", lambda: {"gcc": "4:13"})
     keys.append(key(settings, a_checkout))
@@ -198,9 +199,7 @@ def with_kernel(settings: Settings, **chosen: Any) -> Settings:
     return dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
 
 
-def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
-    settings: Settings, a_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tree_that_is_edited_in_place_is_not_shared(settings: Settings, a_checkout: Path) -> None:
     (a_checkout / "tree").mkdir()
     assert has_one_source(settings.profile)
     assert has_one_source(with_kernel(settings, source=FileSource(path="tool")).profile)
@@ -210,12 +209,19 @@ def test_a_tree_that_is_edited_in_place_and_an_open_toolchain_are_not_shared(
     cache = SharedCache(settings.network.shared_cache, offline=False)
     assert shared(cache, tree, task) is task
     assert shared(cache, tree, {**task, "basename": "core"})["actions"] != []
-    pinned = with_kernel(settings, toolchain="debian11")
-    assert has_one_source(pinned.profile)
-    shutil.copytree(build_root.FOLDER, tmp_path / "toolchains")
-    (tmp_path / "toolchains/debian11.packages").unlink()
-    monkeypatch.setattr(build_root, "FOLDER", tmp_path / "toolchains")
-    assert not has_one_source(pinned.profile)
+
+
+def test_a_pinned_toolchain_makes_this_machines_tools_irrelevant(
+    settings: Settings, a_checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = dataclasses.replace(settings.profile, toolchain="debian12")
+    pinned = dataclasses.replace(settings, profile=profile)
+    mixed = with_kernel(pinned, toolchain="host")
+    before = [key(pinned, a_checkout), key(mixed, a_checkout)]
+    cache_task.machine.cache_clear()
+    monkeypatch.setattr(cache_task, "tools", lambda: {"gcc": "4:13"})
+    after = [key(pinned, a_checkout), key(mixed, a_checkout)]
+    assert [now == then for now, then in zip(after, before, strict=True)] == [True, False]
 
 
 def test_what_comes_from_the_cache_waits_for_nothing_read_beforehand(settings: Settings) -> None:

@@ -29,7 +29,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_partition_table_and_the_partition_stay(disk: Path, tmp_path: Path) -> None:
     core = tmp_path / "core.img"
     core.write_bytes(b"\x02" * (grub.SECTOR * 2 + 1))
-    grub.write_bios_loader(disk, core, FIRST_PARTITION)
+    grub.write_bios_loader(Path(grub.loaders().pc.mbr), disk, core, FIRST_PARTITION)
     data = disk.read_bytes()
     assert len(data) == grub.SECTOR * 16
     assert data[: grub.KERNEL_SECTOR] == b"\x01" * grub.KERNEL_SECTOR
@@ -42,11 +42,11 @@ def test_the_partition_table_and_the_partition_stay(disk: Path, tmp_path: Path) 
 def test_a_core_image_must_end_before_the_partition(disk: Path, tmp_path: Path) -> None:
     core = tmp_path / "core.img"
     core.write_bytes(b"\x02" * grub.SECTOR * (FIRST_PARTITION - 1))
-    grub.write_bios_loader(disk, core, FIRST_PARTITION)
+    grub.write_bios_loader(Path(grub.loaders().pc.mbr), disk, core, FIRST_PARTITION)
     before = disk.read_bytes()
     core.write_bytes(core.read_bytes() + b"\x02")
     with pytest.raises(UserError, match="does not fit before the first partition"):
-        grub.write_bios_loader(disk, core, FIRST_PARTITION)
+        grub.write_bios_loader(Path(grub.loaders().pc.mbr), disk, core, FIRST_PARTITION)
     assert disk.read_bytes() == before
 
 

@@ -6,15 +6,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tasks.image import grub, machine_files
+from tasks.toolchain import build_root
 from tasks.util import process
 from tasks.util.errors import UserError
 
-KINDS = [machine_files.of_iso, machine_files.of_disk]
+KINDS = [partial(kind, build_root.HOST) for kind in (machine_files.of_iso, machine_files.of_disk)]
 ISO = ["isolinux.bin", "isohdpfx.bin", "xorriso", "grub-mkimage", "x86_64-efi/normal.mod"]
 DISK = ["boot.img", "sfdisk", "mke2fs", "grub-mkimage", "x86_64-efi/normal.mod", "i386-pc/moddep.lst"]
 
@@ -47,7 +49,7 @@ def test_another_file_is_told_apart_where_it_is_used(machine: Path, name: str) -
 
 def test_a_file_is_named_with_size_and_time(machine: Path) -> None:
     os.utime(machine / "isolinux.bin", ns=(5, 7))
-    assert machine_files.of_iso()[f"{machine}/isolinux.bin"] == (3, 7)
+    assert machine_files.of_iso(build_root.HOST)[f"{machine}/isolinux.bin"] == (3, 7)
 
 
 @pytest.mark.parametrize("identity", KINDS)
@@ -68,3 +70,8 @@ def test_a_malformed_list_of_loaders_stops_no_other_task(
 
     monkeypatch.setattr(grub, "loaders", malformed)
     assert identity() == {}
+
+
+def test_the_digest_of_a_pinned_toolchain_stands_for_all_files(machine: Path) -> None:
+    expected = {"toolchain": build_root.digest("debian12")}
+    assert machine_files.of_iso("debian12") == machine_files.of_disk("debian12") == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.toolchain import build_root
 from tasks.toolchain.identity import compiler
 from tasks.util import process
 
@@ -26,7 +27,7 @@ def test_path_size_and_time_of_each_program(tmp_path: Path, monkeypatch: pytest.
     as_ = program(tmp_path, "as", "#!/bin/sh\n:\n")
     os.utime(gcc, ns=(5, 5))
     os.utime(as_, ns=(7, 7))
-    assert compiler() == [(str(gcc), 10, 5), (str(as_), 12, 7)]  # there is no ld
+    assert compiler(build_root.HOST) == [(str(gcc), 10, 5), (str(as_), 12, 7)]  # there is no ld
 
 
 def test_another_compiler_of_the_same_name_is_told_apart(
@@ -34,6 +35,10 @@ def test_another_compiler_of_the_same_name_is_told_apart(
 ) -> None:
     monkeypatch.setattr(process, "clean_env", lambda: {"PATH": str(tmp_path)})
     program(tmp_path, "gcc", "one")
-    before = compiler()
+    before = compiler(build_root.HOST)
     program(tmp_path, "gcc", "other")
-    assert compiler() != before
+    assert compiler(build_root.HOST) != before
+
+
+def test_a_pinned_toolchain_is_its_digest() -> None:
+    assert compiler("debian12") == build_root.digest("debian12")

@@ -11,8 +11,9 @@ import pytest
 
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
+from tasks.fetch.toolchain import fetch as fetch_toolchain
 from tasks.kernel import kbuild
-from tasks.toolchain import build_root, prepare
+from tasks.toolchain import build_root, entry, host_match, prepare
 from tasks.util import host, host_packages
 from tasks.util.errors import UserError
 
@@ -45,19 +46,43 @@ def test_only_this_step_installs(
     assert Path(make.env["DISTCC_DIR"]).is_dir()
 
 
-def test_a_root_toolchain_has_no_network(make_settings: Callable[..., Settings]) -> None:
+def test_a_root_has_no_network(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(entry.VARIABLE, "root")
     for table in (Compiler("sccache"), Compiler(hosts=("a",)), Compiler(remote_storage="redis://a")):
         with pytest.raises(UserError, match="toolchain debian11 is a build root without a network"):
             prepare.prepare(with_toolchain(make_settings(), "debian11", table))
 
 
-def test_a_look_at_a_toolchain_makes_no_root(make_settings: Callable[..., Settings]) -> None:
+def test_a_look_at_a_toolchain_makes_no_root(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(entry.VARIABLE, "root")
     settings = with_toolchain(make_settings(offline=True), "debian11", Compiler())
     with pytest.raises(UserError, match="the build root of toolchain debian11 is not in the cache") as caught:
         kbuild.of_profile(settings)
-    assert caught.value.hint == "./doit kernel makes it"
+    assert caught.value.hint == "./doit toolchain makes it"
     assert not settings.paths.cache.exists()
     assert not build_root.is_made(settings.paths.cache, "debian11")
     with pytest.raises(UserError, match="not in the cache") as caught:
-        prepare.prepare(settings)
-    assert "offline=1" in caught.value.hint
+        fetch_toolchain(settings)
+    assert "toolchain=host" in caught.value.hint
+
+
+def test_what_runs_a_toolchain_is_said_once_and_recorded(
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv(entry.VARIABLE, raising=False)
+    monkeypatch.setattr(host_match, "difference", lambda root, locked: "")
+    settings = with_toolchain(make_settings(), "debian12", Compiler())
+    prepare.ensure_toolchains(settings)
+    first = capsys.readouterr().out
+    assert "toolchain debian12: the programs of this machine" in first
+    assert settings.paths.toolchain_record.read_text() == first
+    prepare.ensure_toolchains(settings)
+    assert capsys.readouterr().out == ""
+    prepare.tell(settings)
+    assert capsys.readouterr().out == first, "the command says it in any case"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Lock and fetch the packages of build roots."""
+
+from __future__ import annotations
+
+from tasks.config.settings import Settings
+from tasks.origins import suite
+from tasks.origins.lock import Lock
+from tasks.toolchain import build_root, entry
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
+from tasks.util.log import logger
+
+
+def fetch(settings: Settings) -> None:
+    """Fetch the packages of the build roots that the profile needs on this machine.
+
+    Raises `UserError` if one is not in the cache while `offline` is set, or is gone.
+    """
+    cache = settings.paths.cache
+    for name in settings.profile.toolchains:
+        root = build_root.load(name).root
+        if root is None or not entry.root_needed(name) or build_root.is_made(cache, name):
+            continue
+        locked = build_root.lock(name)
+        try:
+            suite.fetch(
+                root.suite, locked.package, cache, offline=settings.network.offline, dates=locked.archive
+            )
+        except suite.Gone as error:
+            raise error.reworded(
+                f"toolchain {name}: {error.message}", f"./doit toolchain:lock {name}"
+            ) from None
+        except UserError as error:
+            hint = f"{error.hint}, or use this machine's programs: toolchain=host"
+            raise error.reworded(f"toolchain {name}: {error.message}", hint) from None
+
+
+def lock(settings: Settings, names: list[str]) -> None:
+    """Lock the newest packages for build roots: of the toolchains `names`, or of all.
+
+    Raises `UserError` for a toolchain without a root, and as `suite.resolve` does.
+    """
+    for name in names or build_root.names():
+        root = build_root.load(name).root
+        if root is None:
+            if names:
+                raise UserError(f"toolchain {name} has no build root, so nothing is locked")
+            continue
+        found = suite.resolve(root.suite, root.packages, settings.paths.cache)
+        archives = suite.archives(root.suite, settings.paths.cache)
+        write_atomic(build_root.lock_path(name), Lock(package=found, archive=archives).to_toml())
+        logger.info(f"{build_root.lock_path(name).name}: {len(found)} packages of {root.suite}")
