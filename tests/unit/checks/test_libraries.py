@@ -11,6 +11,7 @@ import pytest
 from tasks.checks import libraries
 from tasks.checks.left_out import LeftOut
 from tasks.formats import cpio
+from tasks.formats.libraries import extract
 from tasks.util.errors import UserError
 from tests.support import images
 from tests.support.images import shared
@@ -54,7 +55,7 @@ def test_mapped_takes_libraries_and_links(tmp_path: Path) -> None:
         cpio.regular("lib/pam.so", b"two"),
         cpio.regular("etc/notes.sought", b"no library"),
     ]
-    found = libraries.extract(members, tmp_path / "base")
+    found = extract(members, tmp_path / "base")
     assert list(found) == ["/lib/libx.so.1.2", "/lib/libx.so.1", "/lib64", "/lib/pam.so"]
     assert found["/lib/libx.so.1.2"].read_bytes() == b"one"
     assert os.readlink(found["/lib64"]) == "lib"
@@ -66,7 +67,7 @@ def test_base_and_dependencies_are_looked_in(tmp_path: Path) -> None:
     own = write(tmp_path, {"usr/bin/tool": program, "usr/lib/libown.so.1": shared("libx.so.1")})
     members = [cpio.regular("lib/libx.so.1", shared()), cpio.symlink("lib64", "lib")]
     members.append(cpio.regular("lib/ld-linux-x86-64.so.2", shared()))
-    below = libraries.extract(members, tmp_path / "base")
+    below = extract(members, tmp_path / "base")
     libraries.check("tool", own, {"the base": below}, [])
 
 
@@ -90,7 +91,7 @@ def test_a_folder_of_ld_so_conf_is_looked_in(
     others = configuration if place == "base" else {}
     members = [cpio.regular(name, content) for name, content in others.items()]
     members.append(cpio.regular("lib64/ld-linux-x86-64.so.2", shared()))
-    below = libraries.extract(members, tmp_path / "base")
+    below = extract(members, tmp_path / "base")
     libraries.check("tool", write(tmp_path, program | own), {"the base": below}, [])
     with pytest.raises(UserError, match=r"usr/bin/tool needs libx\.so\.1"):
         there = {path: file for path, file in below.items() if "conf" not in path}

@@ -129,8 +129,8 @@ def test_a_script_that_traces_its_commands_does_not_cut_the_log() -> None:
     "said",
     [
         "init/Kconfig:12: syntax error",
-        "drivers/Kconfig.debug:3: unknown statement \"confg\"",
-        "Kconfig:9: can't open file \"nothing/Kconfig\"",
+        'drivers/Kconfig.debug:3: unknown statement "confg"',
+        'Kconfig:9: can\'t open file "nothing/Kconfig"',
         "error: recursive dependency detected!",
     ],
 )
