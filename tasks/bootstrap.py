@@ -46,7 +46,7 @@ NEEDS = {
     "unit": Need((), TESTS),
     "fuzz": Need(("build",), TESTS),
     "faults": Need(("build",), TESTS),
-    "test": Need(("build", "vm", "toolchain", "distcc", "icecc", "sccache", "test"), TESTS),
+    "test": Need(("build", "vm", "distcc", "icecc", "sccache", "test"), TESTS),
     "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
 VENV = CHECKOUT.artifacts / ".venv"

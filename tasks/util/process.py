@@ -141,16 +141,16 @@ def run(
     """
     words = [str(word) for word in argv]
     name = Path(words[0]).name
-    if not box:
-        words[0] = words[0] if "/" in words[0] else require_tool(words[0])
     extra = dict(env or {})
     inherits: tuple[int, ...] = ()
     shown = extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {})
+    # Manifests have the command of a log, which is the same whatever runs it.
     logged = f"+ {shell_command(words, cwd, shown)}\n"
     if box:
-        # Manifests have the command of a log, which is the same whatever runs it.
         logged = f"# in a build root: {shlex.join(box)}\n{logged}"
-    words = [*box, *words]
+        words = [*box, *words]
+    elif "/" not in words[0]:
+        words[0] = require_tool(words[0])
     command = shell_command(words, cwd, shown)
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
