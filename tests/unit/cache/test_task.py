@@ -97,7 +97,8 @@ class Bench:
 @pytest.fixture
 def bench(settings: Settings) -> Bench:
     # Of this machine's own programs, the versions count.
-    return Bench(replace(settings, profile=replace(settings.profile, toolchain="host")))
+    profile = dataclasses.replace(settings.profile, toolchain="host")
+    return Bench(dataclasses.replace(settings, profile=profile))
 
 
 def test_the_second_time_it_comes_from_the_cache(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
