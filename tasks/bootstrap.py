@@ -22,9 +22,9 @@ from tasks.util import host, python_packages
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import install_signal_handlers, report_errors
 from tasks.util.files import atomic_path, remove_tree, write_atomic
-from tasks.util.host_packages import install_packages
+from tasks.util.host_packages import CERTIFICATES, install_packages
 from tasks.util.log import logger
-from tasks.util.process import clean_env, run
+from tasks.util.process import run, search_path
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Need:
 
 
 TESTS = ("docs", "sbom", "test")
+# The package of Debian and Ubuntu with the rest of the Python that runs this.
+VENV_PACKAGE = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
 # A command has one or more of these needs; `./doit` chooses them.
 NEEDS = {
     "python": Need(),
@@ -49,6 +51,18 @@ NEEDS = {
     "test": Need(("build", "vm", "distcc", "icecc", "sccache", "test"), TESTS),
     "bench": Need(("build", "vm", "bench"), ("bench",)),
 }
+# Runs pip from its wheel.  Debian's looks for certificates at one place only, where no user can write.
+PIP_OF_WHEEL = """
+import os, sys
+wheel, certificates = sys.argv[1:3]
+del sys.argv[1:3]
+sys.path.insert(0, wheel)
+from pip._vendor import certifi
+if not os.path.exists(certifi.where()):
+    certifi.where = lambda: certificates
+from pip._internal.cli.main import main
+sys.exit(main())
+"""
 VENV = CHECKOUT.artifacts / ".venv"
 # The program `doit` of the venv: in a checkout the main program of tcbuild, elsewhere that of doit.
 DOIT_SCRIPT = """#!{python}
@@ -63,15 +77,42 @@ sys.exit(main())
 
 
 def missing_packages(wanted: Collection[str]) -> list[str]:
-    """Return the missing Debian packages of the groups `wanted`, sorted."""
+    """Return the missing packages of the groups `wanted`, sorted.
+
+    Tools of which this distribution has no package are logged: what needs them says so later.
+    """
     groups = host.groups()
     tools = {tool: package for group in wanted for tool, package in groups[group].items()}
-    venv = [] if _has_venv() else ["python3-venv"]
-    return sorted({*host.missing_packages(tools, clean_env()["PATH"]), *venv})
+    without = [tool for tool in host.missing_tools(tools, search_path()) if not host.name_here(tools[tool])]
+    if without:
+        logger.info(f"this system has no package of {', '.join(without)}")
+    venv = [] if _pip() else [VENV_PACKAGE]
+    return sorted({*host.missing_packages(tools, search_path()), *venv})
 
 
-def _has_venv() -> bool:
-    return run([sys.executable, "-c", "import ensurepip, venv"], check=False).status == 0
+def _pip() -> list[str]:
+    """Return the start of the command by which pip installs into the venv {venv}; [] if there is none.
+
+    Debian divides Python: a package of its own has the pip that venv copies into a venv.  Without it, the
+    machine's pip serves, or the wheel of pip that a user without root got from there.
+    """
+    if _runs("import ensurepip, venv"):
+        return ["{venv}/bin/pip"]
+    if not _runs("import venv"):
+        return []
+    if _runs("import pip; assert int(pip.__version__.split('.')[0]) >= 23"):  # it has the option --python
+        return [sys.executable, "-m", "pip", "--python", "{venv}/bin/python3"]
+    added = host.added_folder()
+    wheels = sorted((added / "usr/share/python-wheels").glob("pip-*.whl"))
+    return (
+        ["{venv}/bin/python3", "-c", PIP_OF_WHEEL, f"{wheels[-1]}", f"{added / CERTIFICATES}"]
+        if wheels
+        else []
+    )
+
+
+def _runs(code: str) -> bool:
+    return run([sys.executable, "-c", code], check=False).status == 0
 
 
 def refresh_apt_lists() -> None:
@@ -104,8 +145,10 @@ def make_venv(cache: Path, extras: Collection[str]) -> Path:
         logger.info(f"setting up Python packages for {', '.join(['building', *names])}")
         remove_tree(venv)
         log = CHECKOUT.artifacts / "logs" / "setup.log"
-        run([sys.executable, "-m", "venv", venv], log=log)
-        _install(venv, python_packages.pins(CHECKOUT.root, names), log)
+        pip = [word.format(venv=venv) for word in _pip()]
+        with_pip = pip == [f"{venv}/bin/pip"]
+        run([_python(), "-m", "venv", *([] if with_pip else ["--without-pip"]), venv], log=log)
+        _install(pip, venv, python_packages.pins(CHECKOUT.root, names), log)
         (venv / "bin/doit").write_text(DOIT_SCRIPT.format(python=venv / "bin/python3"))
         write_atomic(venv / "ready", "")
         return venv
@@ -142,9 +185,14 @@ def _correct_scripts(venv: Path) -> None:
                 partial.chmod(0o755)
 
 
+def _python() -> Path:
+    """Return the program of this Python, not a link as python3: an upgrade of the system changes the link."""
+    return Path(sys.executable).resolve()
+
+
 def _key() -> str:
     digest = hashlib.sha256(
-        f"{sys.executable} {sys.version} {python_packages.requirements(CHECKOUT.root)}".encode()
+        f"{_python()} {sys.version} {python_packages.requirements(CHECKOUT.root)}".encode()
     )
     digest.update((CHECKOUT.root / python_packages.LOCK).read_bytes() + DOIT_SCRIPT.encode())
     return digest.hexdigest()[:16]
@@ -155,7 +203,7 @@ def extras_in(venv: Path) -> set[str]:
     return set(venv.name.split("+")[1:]) if venv.name.startswith("venv-") else set()
 
 
-def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None:
+def _install(pip: Sequence[str], venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None:
     wanted = venv / "requirements.txt"
     wanted.write_text("".join(pin.text for pin in pins), encoding="utf-8")
     # The settings of pip say how to reach the package index, so pip gets them.
@@ -163,7 +211,7 @@ def _install(venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None
     # Only wheels: a build from source would fetch files without a known hash.
     checked = ["--require-hashes", "--only-binary", ":all:", "-r", str(wanted)]
     hint = f"the package index cannot be reached, or lacks a file that {python_packages.LOCK} names"
-    run([venv / "bin/pip", "install", "--no-input", "--quiet", *checked], env=pip_env, log=log, hint=hint)
+    run([*pip, "install", "--no-input", "--quiet", *checked], env=pip_env, log=log, hint=hint)
 
 
 @contextmanager
@@ -209,6 +257,9 @@ def main(needs: Sequence[str]) -> None:
     lacking = missing_packages(groups)
     if lacking:
         install_packages(lacking)
+        if left := missing_packages(groups):
+            # A program that needs one says so; another one may do, or it is not needed today.
+            logger.info(f"still not there, though installed: what is needed of {', '.join(left)}")
     if groups:
         refresh_apt_lists()
     link_venv(cache_folder(), {extra for need in needs for extra in NEEDS[need].extras})

@@ -13,7 +13,7 @@ from tasks.util import host, host_packages
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
-from tasks.util.process import clean_env
+from tasks.util.process import search_path
 
 
 def prepare(settings: Settings) -> None:
@@ -66,7 +66,7 @@ def install_programs(group: str, *, offline: bool) -> None:
 
     Raises `UserError` if some are missing and `offline` is set.
     """
-    lacking = host.missing_packages(host.groups().get(group, {}), clean_env()["PATH"])
+    lacking = host.missing_packages(host.groups().get(group, {}), search_path())
     if not lacking:
         return
     if offline:

@@ -32,9 +32,23 @@ CHECKOUT = Checkout(Path(__file__).resolve().parents[2])
 
 
 def cache_folder() -> Path:
-    """Return the user cache folder: $TCBUILD_CACHE, or tcbuild below $XDG_CACHE_HOME or ~/.cache."""
+    """Return the user cache folder: $TCBUILD_CACHE, or tcbuild below $XDG_CACHE_HOME or ~/.cache.
+
+    A container may have no home, or one that cannot be written to; then it is artifacts/.cache.
+    """
     chosen = os.environ.get("TCBUILD_CACHE")
     if chosen:
         return Path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base).absolute() / "tcbuild"
+    folder = Path(base) / "tcbuild"
+    # `~` stays as it is for a user id without a name if HOME is unset.
+    if base.startswith("~") or not _can_write(folder):
+        return CHECKOUT.artifacts / ".cache"
+    return folder.absolute()
+
+
+def _can_write(folder: Path) -> bool:
+    """Tell whether `folder` can be written to; if it does not exist, whether it can be made."""
+    # os.path: for a folder in another user's home, Path.exists raises an error.
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    return os.access(there, os.W_OK | os.X_OK)

@@ -60,6 +60,7 @@ class CommandFailed(UserError):
         self.log = log
 
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
 
 
@@ -67,12 +68,13 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the fixed environment of all programs, with `extra` added."""
     env = {name: value for name, value in os.environ.items() if PASSED_VARIABLES.match(name)}
     env |= {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": PATH,
         "LANG": "C",
         "LC_ALL": "C",
         "TZ": "UTC",
         "DEBIAN_FRONTEND": "noninteractive",
     }
+    env.setdefault("HOME", "/nonexistent")  # a container may have none; programs would look for a user's name
     if "TCBUILD_FAKETIME" in os.environ:
         env |= faketime(os.environ["TCBUILD_FAKETIME"])
     return env | dict(extra or {})
@@ -89,9 +91,14 @@ def faketime(wanted: str) -> dict[str, str]:
     return words | {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
+def search_path() -> str:
+    """Return the folders in which `run` looks for a program: the system's, then those added without root."""
+    return f"{PATH}:{host.added_folder() / host.STARTERS}"
+
+
 def require_tool(tool: str) -> str:
     """Return the path of `tool`; raise `ToolMissing`, which names its package, if it is missing."""
-    found = shutil.which(tool, path=clean_env()["PATH"])
+    found = shutil.which(tool, path=search_path())
     if found:
         return found
     package = host.package_of(tool)

@@ -24,6 +24,9 @@ program = Path("artifacts/.venv/bin/doit")
 program.parent.mkdir(parents=True, exist_ok=True)
 program.write_text("#!/bin/sh\\necho doit $*\\n")
 program.chmod(0o755)
+python = program.with_name("python3")
+python.unlink(missing_ok=True)
+python.symlink_to(sys.executable)
 for need in sys.argv[1:]:
     Path(f"artifacts/.setup-{need}").touch()
 """
@@ -114,6 +117,86 @@ def test_a_venv_that_is_gone_is_set_up_again(wrapper: Path) -> None:
     lines(wrapper, "iso")
     shutil.rmtree(wrapper / "artifacts/.venv")
     assert lines(wrapper, "iso") == ["setup build", "doit iso"]
+
+
+def test_a_venv_whose_python_was_removed_is_set_up_again(wrapper: Path) -> None:
+    lines(wrapper, "iso")
+    python = wrapper / "artifacts/.venv/bin/python3"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.5")
+    assert lines(wrapper, "iso") == ["setup build", "doit iso"]
+    assert lines(wrapper, "iso") == ["doit iso"]
+
+
+def stand_in(folder: Path, name: str, version: str) -> Path:
+    """Make a program that says that it is Python `version`, and runs this one."""
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(
+        f"""#!/bin/sh
+[ "$1" = --version ] && echo Python {version} && exit
+[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = tuple(map(int, '{version}'.split('.'))); $2"
+echo using {name} >&2
+exec {sys.executable} "$@"
+"""
+    )
+    program.chmod(0o755)
+    return folder
+
+
+def with_pythons(wrapper: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [wrapper / "doit", "list"],
+        env={"PATH": f"{folder}:{wrapper / 'tools'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def no_python(wrapper: Path) -> Path:
+    """A wrapper on a machine whose PATH has what it needs, but no Python."""
+    (wrapper / "tools").mkdir()
+    for tool in ("dirname", "sh"):
+        (wrapper / "tools" / tool).symlink_to(f"/bin/{tool}")
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [
+        ({"python3": "3.11.2", "python3.14": "3.14.0"}, "python3"),
+        ({"python3": "3.14.7"}, "python3"),
+        ({"python3": "3.9.2", "python3.12": "3.12.3"}, "python3.12"),
+        ({"python3": "3.15.0", "python3.13": "3.13.5", "python3.11": "3.11.2"}, "python3.13"),
+        ({"python3.11": "3.11.2"}, "python3.11"),
+    ],
+)
+def test_a_fitting_python_is_taken_wherever_it_is(no_python: Path, there: dict[str, str], used: str) -> None:
+    for name, version in there.items():
+        stand_in(no_python / "pythons", name, version)
+    done = with_pythons(no_python, no_python / "pythons")
+    assert done.stderr.splitlines() == [f"using {used}", "setup python"]
+    assert done.stdout == "doit list\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "has"),
+    [
+        ({}, "no python3"),
+        ({"python3": "3.10.12"}, "Python 3.10.12"),
+        ({"python3": "3.15.1", "python3.9": "3.9.2"}, "Python 3.15.1"),
+    ],
+)
+def test_a_machine_without_a_fitting_python_is_told_so_in_one_line(
+    no_python: Path, there: dict[str, str], has: str
+) -> None:
+    for name, version in there.items():
+        stand_in(no_python / "pythons", name, version)
+    done = with_pythons(no_python, no_python / "pythons")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: Python 3.11 to 3.14 is needed; PATH has {has}\n"
 
 
 def test_every_task_that_needs_more_than_building_is_known_by_name(wrapper: Path) -> None:
