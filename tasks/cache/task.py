@@ -16,8 +16,6 @@ import json
 import platform
 import shutil
 import stat
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +269,6 @@ def machine(*, tools_count: bool) -> dict[str, Any]:
     """
     return {
         "tools": tools() if tools_count else {},
-        "python": [sys.version.split()[0], zlib.ZLIB_RUNTIME_VERSION],
         "architecture": platform.machine(),
         "environment": {
             name: value for name, value in clean_env().items() if not PASSED_VARIABLES.match(name)

@@ -9,13 +9,13 @@ filetool.sh writes it and tc-restore.sh reads it.
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.formats import compression
 from tasks.formats.cpio import Member, directory, regular
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
@@ -182,4 +182,4 @@ def mydata(folder: Path, epoch: int) -> bytes:
             info.mode = 0o755 if path.is_dir() or info.mode & 0o100 else 0o644
             with path.open("rb") if info.isreg() else io.BytesIO() as content:
                 archive.addfile(info, content)
-    return gzip.compress(packed.getvalue(), 9, mtime=0)
+    return compression.compress(packed.getvalue(), "gzip")

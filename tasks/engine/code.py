@@ -42,7 +42,8 @@ FETCHERS = (
 )
 DODO = "dodo.py"
 RECORD = ".code.json"  # in artifacts/: digests of earlier runs
-VERSION = [2, sys.version]  # ast.dump differs between versions of Python
+VERSION = 3
+EMPTY_TEXT = "Constant(value='')"
 LENGTH = 16  # hex digits of a digest
 # A module that was edited after the first import may have been imported before the edit.
 # File systems take the time from a clock that is some milliseconds late.
@@ -277,7 +278,7 @@ def read(path: Path) -> Facts:
                 packages.add(top)
         data.update(_read_beside(node))
         _drop_docstring(node)
-    digest = _short(ast.dump(tree).encode())
+    digest = _short(dumped(tree).encode())
     return Facts(digest, tuple(sorted(imports)), tuple(sorted(packages)), tuple(sorted(data)))
 
 
@@ -288,9 +289,26 @@ def _declarations(tree: ast.Module) -> Facts:
     texts: dict[str, list[str]] = {"": []}
     for node in tree.body:
         name = node.name if isinstance(node, ast.FunctionDef) else ""
-        texts.setdefault(name if name.startswith("task_") else "", []).append(ast.dump(node))
+        texts.setdefault(name if name.startswith("task_") else "", []).append(dumped(node))
     parts = [f"{name}={_short(chr(10).join(lines).encode())}" for name, lines in sorted(texts.items())]
     return Facts(_short(chr(10).join(parts).encode()), data=tuple(parts))
+
+
+def dumped(value: object) -> str:
+    """Return a syntax tree as text, the same in every Python, so that all share one cache.
+
+    ast.dump shows fields without a value in some versions, and newer versions have more of these.
+    Python 3.12 adds empty text to some f-strings.
+    """
+    if isinstance(value, ast.JoinedStr):
+        return f"JoinedStr({', '.join(text for text in map(dumped, value.values) if text != EMPTY_TEXT)})"
+    if isinstance(value, ast.AST):
+        fields = ((name, getattr(value, name, None)) for name in value._fields)
+        shown = (f"{name}={dumped(field)}" for name, field in fields if field is not None and field != [])
+        return f"{type(value).__name__}({', '.join(shown)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(dumped, value))}]"
+    return repr(value)
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Install packages of this machine's distribution by apt: on the machine, or without root in the cache folder."""
+"""Install packages of this machine's distribution by apt: on it, or without root in the cache folder."""
 
 from __future__ import annotations
 

@@ -132,10 +132,11 @@ def stand_in(folder: Path, name: str, version: str) -> Path:
     """Make a program that says that it is Python `version`, and runs this one."""
     folder.mkdir(exist_ok=True)
     program = folder / name
+    said = f"import sys; sys.version_info = tuple(map(int, '{version}'.split('.')))"
     program.write_text(
         f"""#!/bin/sh
 [ "$1" = --version ] && echo Python {version} && exit
-[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = tuple(map(int, '{version}'.split('.'))); $2"
+[ "$1" = -c ] && exec {sys.executable} -c "{said}; $2"
 echo using {name} >&2
 exec {sys.executable} "$@"
 """

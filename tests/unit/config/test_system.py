@@ -154,6 +154,15 @@ def test_mydata_has_owners_times_and_modes_of_its_own(tmp_path: Path) -> None:
     assert found["opt/run.sh"] == (0, 0, 0o755, 1700000000)
 
 
+def test_the_zlib_of_the_machine_writes_no_mydata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of zlib compress differently; a locked Python package has its own code for it."""
+    (tmp_path / "note").write_text("x" * 9999)
+    first = system.mydata(tmp_path, 1700000000)
+    monkeypatch.setattr("zlib.compressobj", None)
+    monkeypatch.setattr("zlib.compress", None)
+    assert system.mydata(tmp_path, 1700000000) == first
+
+
 def test_mydata_needs_its_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder"):
         system.mydata(tmp_path / "absent", 0)
