@@ -57,6 +57,7 @@ class Repository:
         for path, content in (files or {f"usr/share/{name}": version.encode()}).items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(content)
+            (tree / path).chmod(0o755 if "bin" in Path(path).parts else 0o644)
         (tree / "DEBIAN").mkdir(parents=True)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <n@invalid>\n"
         control += (f"Depends: {depends}\n" if depends else "") + "Description: made up\n"

@@ -34,7 +34,6 @@ TESTED_IN: dict[str, str] = {
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
     "origins/sources/http": "tests/unit/origins/sources/test_base.py",
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
-    "util/host_packages": "tests/unit/toolchain/test_prepare.py",
     "util/progress": "tests/unit/origins/test_http.py",
     "vm/guest": "tests/vm/test_boot.py",
     "vm/qemu": "tests/vm/test_boot.py",
