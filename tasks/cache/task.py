@@ -283,7 +283,7 @@ def tools() -> dict[str, str]:
     Maps a Debian package to its version, and a program outside Debian's folders to its sha256.
     Raises `UserError` on a machine without dpkg.
     """
-    wanted = host.groups()["build"]
+    wanted = host.groups()["host"] | host.groups()["build"]
     listing = run(["dpkg-query", "--show", "--showformat", QUERY]).stdout
     found = closure(listing, wanted.values())
     for tool in wanted:

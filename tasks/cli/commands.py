@@ -19,6 +19,10 @@ from tasks.config.settings import Settings
 from tasks.engine import command
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
+from tasks.toolchain import prepare
+
+BUILDS_VARIABLE = "TCBUILD_BUILDS"
+"""Environment variable that the wrapper sets for words that build something."""
 
 
 def caller_folder() -> Path:
@@ -49,11 +53,13 @@ class CheckoutCommand(BaseCommand, Command):  # type: ignore[misc]
 
 
 class Run(EngineRun):
-    """`./doit TASK`: the profile is decided before dodo.py declares the tasks."""
+    """`./doit TASK`: the profile and its programs are settled before dodo.py declares the tasks."""
 
     def execute(self, params: Any, args: list[str]) -> Any:
         """Decide on the profile, load the tasks, run them."""
         variables.decide_profile()
+        if os.environ.get(BUILDS_VARIABLE):
+            prepare.install_host_toolchain(variables.settings())
         return super().execute(params, args)
 
 

@@ -268,7 +268,8 @@ def _locked_tools(toolchain: str) -> dict[str, str]:
 
 
 def _machine_tools() -> dict[str, str]:
-    wanted = sorted(set(host.groups()["build"].values()))
+    groups = host.groups()
+    wanted = sorted({*groups["host"].values(), *groups["build"].values()})
     try:
         argv = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n", *wanted]
         said = run(argv, check=False).stdout

@@ -7,13 +7,19 @@ The packages of a build root are fetched before (tasks/fetch/toolchain.py).
 
 from __future__ import annotations
 
+import fcntl
+import os
+
 from tasks.config.settings import Settings
 from tasks.toolchain import build_root, entry, launcher
 from tasks.util import host, host_packages
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import search_path
+
+BUILD = "build"  # the group of host.toml whose programs write results
 
 
 def prepare(settings: Settings) -> None:
@@ -28,6 +34,16 @@ def prepare(settings: Settings) -> None:
         install_programs(group, offline=settings.network.offline)
     ensure_toolchains(settings)
     launcher.of_profile(settings).folder.mkdir(parents=True, exist_ok=True)
+
+
+def install_host_toolchain(settings: Settings) -> None:
+    """Install the programs that write results, if a toolchain of the profile is `host`.
+
+    It runs before tasks are declared: these depend on the programs.  Raises `UserError` as
+    `install_programs` does.
+    """
+    if build_root.HOST in settings.profile.toolchains:
+        install_programs(BUILD, offline=settings.network.offline)
 
 
 def ensure_toolchains(settings: Settings) -> None:
@@ -64,14 +80,26 @@ def describe(name: str, found: entry.Entry) -> str:
 def install_programs(group: str, *, offline: bool) -> None:
     """Install the missing programs of host.toml's `group`, if there is such a group.
 
-    Raises `UserError` if some are missing and `offline` is set.
+    group: a launcher, or `build`.  Raises `UserError` if some are missing, and `offline` is set or they
+    cannot be installed.
     """
-    lacking = host.missing_packages(host.groups().get(group, {}), search_path())
-    if not lacking:
+    tools = host.groups().get(group, {})
+    if not host.missing_packages(tools, search_path()):
         return
-    if offline:
-        raise UserError(
-            f"launcher {group} needs packages that are missing: {' '.join(lacking)}",
-            f"apt-get install {' '.join(lacking)}",
-        )
-    host_packages.install_packages(lacking)
+    CHECKOUT.artifacts.mkdir(exist_ok=True)
+    with (CHECKOUT.artifacts / ".setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two tasks may need them at once
+        lacking = host.missing_packages(tools, search_path())
+        if not lacking:
+            return
+        user = f"toolchain {build_root.HOST}" if group == BUILD else f"launcher {group}"
+        missing, command = f"{user} needs packages that are missing", f"apt-get install {' '.join(lacking)}"
+        if offline:
+            raise UserError(f"{missing}: {' '.join(lacking)}", command)
+        if group == BUILD and (os.geteuid() != 0 or host_packages.is_rootless()):
+            # A compiler looks for its files at fixed places.
+            raise UserError(
+                f"{missing}, and cannot be used from another folder: {' '.join(lacking)}",
+                f"use a pinned toolchain, which needs no root (toolchain=debian12); or as root: {command}",
+            )
+        host_packages.install_packages(lacking)

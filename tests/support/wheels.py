@@ -19,7 +19,7 @@ bench = []
 docs = []
 test = ["prover"]
 """
-GROUPS = ("build", "vm", "test", "bench", "distcc", "icecc", "sccache")
+GROUPS = ("host", "build", "vm", "test", "bench", "distcc", "icecc", "sccache")
 SCRIPT = "import sys\n\ndef main():\n    print('doit', *sys.argv[1:])\n"
 
 
