@@ -33,7 +33,7 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, sha256_file, stamp
 from tasks.util.log import logger
-from tasks.util.process import PASSED_VARIABLES, clean_env, run
+from tasks.util.process import PASSED_VARIABLES, PATH, clean_env, run
 
 # Part of every key.  Raise it when older entries must not be used any more.
 FORMAT = 1
@@ -272,7 +272,8 @@ def machine(*, tools_count: bool) -> dict[str, Any]:
         "architecture": platform.machine(),
         "environment": {
             name: value for name, value in clean_env().items() if not PASSED_VARIABLES.match(name)
-        },
+        }
+        | {"PATH": PATH},  # without folders of this user
     }
 
 

@@ -64,11 +64,17 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CREDENTIALS = re.compile(r"://[^/@\s'\"]+@")
 
 
+def search_path() -> str:
+    """Return the folders of programs, as in $PATH: the system's, then that of programs added without root."""
+    added = host.added_folder() / host.STARTERS
+    return f"{PATH}:{added}" if added.is_dir() else PATH
+
+
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the fixed environment of all programs, with `extra` added."""
     env = {name: value for name, value in os.environ.items() if PASSED_VARIABLES.match(name)}
     env |= {
-        "PATH": PATH,
+        "PATH": search_path(),
         "LANG": "C",
         "LC_ALL": "C",
         "TZ": "UTC",
@@ -89,11 +95,6 @@ def faketime(wanted: str) -> dict[str, str]:
     library, _, offset = wanted.rpartition(" ")
     words = {"LD_PRELOAD": library, "FAKETIME": offset}
     return words | {"NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-
-
-def search_path() -> str:
-    """Return the folders in which `run` looks for a program: the system's, then those added without root."""
-    return f"{PATH}:{host.added_folder() / host.STARTERS}"
 
 
 def require_tool(tool: str) -> str:
@@ -162,7 +163,10 @@ def run(
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
-    process = _start(words, cwd, clean_env(extra), stdin or b"", stdout, inherits, separate_stderr=not log)
+    environment = clean_env(extra)
+    if box:
+        environment["PATH"] = PATH  # a build root has its programs at the places of every system
+    process = _start(words, cwd, environment, stdin or b"", stdout, inherits, separate_stderr=not log)
     try:
         out, err = _collect(process, logged, log, on_line)
     except BaseException:
