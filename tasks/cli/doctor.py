@@ -17,13 +17,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from tasks.cli import machine_inputs
+from tasks.cli.verdict import Check, State, Verdict
 from tasks.config.settings import Settings
+from tasks.toolchain import build_root
 from tasks.util import files, host, toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import EXIT_FAILED, UserError
@@ -38,17 +39,6 @@ GIB = 1 << 30
 OUTPUT_GIB, CACHE_GIB = 6, 2
 INODES = 200_000  # for a kernel tree with its objects, and the inputs of extensions
 OLDEST_PYTHON = (3, 11)
-State = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result of a check: what it looked at, its state, the finding, and a fix ("" if it is ok)."""
-
-    name: str
-    state: State
-    finding: str
-    fix: str = ""
 
 
 def cache(settings: Settings) -> Iterator[Verdict]:
@@ -205,9 +195,6 @@ def line(verdict: Verdict) -> str:
     return f"{text}\n     fix: {verdict.fix}" if verdict.fix else text
 
 
-Check = Callable[[Settings], Iterator[Verdict]]
-
-
 def _run_check(check: Check, settings: Settings) -> Iterator[Verdict]:
     """Yield the verdicts of a check, and a warning if it raises."""
     name = check.__name__.strip("_").replace("_", " ")
@@ -248,12 +235,15 @@ def _machine(settings: Settings) -> Iterator[Verdict]:
 
 
 def _tools(settings: Settings) -> Iterator[Verdict]:
-    groups = host.groups()
     path = clean_env()["PATH"]
-    for group, tools in groups.items():
+    pinned = build_root.HOST not in settings.profile.toolchains
+    for group, tools in host.groups().items():
         lacking = host.missing_packages(tools, path)
-        needed = group == "build"
+        needed = group == "host" or (group == "build" and not pinned)
         name = f"tools ({group})"
+        if lacking and group == "build" and pinned:
+            yield Verdict(name, "ok", "not needed: the profile's toolchains bring their own")
+            continue
         if lacking:
             state: State = "fail" if needed else "warn"
             packages = " ".join(lacking)
@@ -398,13 +388,13 @@ def _user_namespaces(settings: Settings) -> Iterator[Verdict]:
     if done.status == 0:
         yield Verdict("user namespaces", "ok", "can be made")
     else:
-        needed = False  # proot does without
         fix = "as root: sysctl -w kernel.unprivileged_userns_clone=1; in a container, allow them on the host"
-        said = "cannot be made: pinned toolchains run by proot, which is slower"
-        yield Verdict("user namespaces", "fail" if needed else "warn", said, fix)
+        said = "cannot be made: build roots are entered by proot, which is slower"
+        yield Verdict("user namespaces", "warn", said, fix)
 
 
 CHECKS: Sequence[Check] = (
+    *(machine_inputs.system, machine_inputs.suite, machine_inputs.toolchain, machine_inputs.image),
     *(_python, _machine, _tools, _versions, _kvm, _disk_space, _file_systems, _clock, _user_namespaces),
     *(apt, pip, mirrors, cache, leftovers),
 )

@@ -18,6 +18,7 @@ MODULES = sorted(
 )
 TESTED_IN: dict[str, str] = {
     "cli/main": "tests/unit/cli/test_completion.py",
+    "cli/verdict": "tests/unit/cli/test_doctor.py",
     "config/inputs": "tests/unit/fetch/test_inputs.py",
     "config/kernel_source": "tests/tools/kernel/test_source_tree.py",
     "config/settings": "tests/unit/cli/test_doctor.py",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cli import doctor
-from tasks.cli.doctor import Verdict
+from tasks.cli.verdict import Check, Verdict
 from tasks.config.settings import Settings
 from tasks.util import host
 from tasks.util.errors import UserError
@@ -28,7 +28,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings()
 
 
-def only(*checks: doctor.Check) -> pytest.MonkeyPatch:
+def only(*checks: Check) -> pytest.MonkeyPatch:
     patch = pytest.MonkeyPatch()
     patch.setattr(doctor, "CHECKS", checks)
     return patch
@@ -105,7 +105,7 @@ def test_a_check_that_logs_spoils_no_json(settings: Settings, capsys: pytest.Cap
     assert said.err == "KVM works here\n"
 
 
-def found_by(check: doctor.Check, settings: Settings) -> list[Verdict]:
+def found_by(check: Check, settings: Settings) -> list[Verdict]:
     return list(doctor._run_check(check, settings))
 
 
@@ -113,11 +113,16 @@ def test_lacking_tools_are_named_with_their_packages(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "host.toml").write_text(
+        '[host]\nreader = "tool-r"\n'
         '[build]\nsh = "dash"\nnothere = "tool-a"\n"/not/there" = "tool-b"\n[vm]\nneither = "tool-c"\n'
         '[test]\nsh = "dash"\n'
     )
     monkeypatch.setattr(host, "FILE", tmp_path / "host.toml")
-    build, vm, test = found_by(doctor._tools, settings)
+    reading, build, vm, test = found_by(doctor._tools, settings)
+    assert (reading.state, reading.finding) == ("fail", "lacking: tool-r")
+    assert (build.state, build.finding) == ("ok", "not needed: the profile's toolchains bring their own")
+    own = replace(settings, profile=replace(settings.profile, toolchain="host"))
+    _, build, _, _ = found_by(doctor._tools, own)
     assert (build.state, build.finding) == ("fail", "lacking: tool-a tool-b")
     assert build.fix.endswith("tool-a tool-b")
     assert (vm.state, test.state) == ("warn", "ok")

@@ -46,6 +46,26 @@ def test_only_this_step_installs(
     assert Path(make.env["DISTCC_DIR"]).is_dir()
 
 
+def test_what_writes_results_is_installed_for_the_toolchain_host_alone(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(host_packages, "install_packages", installed.extend)
+    monkeypatch.setattr(prepare, "search_path", lambda: str(tmp_path))
+    pinned = make_settings()
+    settings = replace(pinned, profile=replace(pinned.profile, toolchain="host"))
+    prepare.install_host_toolchain(pinned)
+    assert installed == []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    prepare.install_host_toolchain(settings)
+    assert {"gcc", "make", "squashfs-tools", "xorriso"} <= set(installed)
+    # A compiler does not run from the cache folder.
+    monkeypatch.setenv("TCBUILD_ROOTLESS", "1")
+    with pytest.raises(UserError, match=r"cannot be used from another folder: .*gcc") as caught:
+        prepare.install_host_toolchain(settings)
+    assert "toolchain=debian12" in caught.value.hint
+
+
 def test_a_root_has_no_network(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
