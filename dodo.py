@@ -68,6 +68,8 @@ COMPILER = identity.compiler(S.profile.kernel_toolchain)
 FETCH_TOOLCHAIN = do("fetch.toolchain", "fetch", S)
 # Stages whose programs write results.
 TOOLCHAIN = [FETCH_TOOLCHAIN, do("toolchain.prepare", "ensure_toolchains", S)]
+# The parts of the core are compressed by Python packages, or by the toolchain's xz.
+PACKER = TOOLCHAIN if S.profile.core.compression == "xz" else []
 KERNEL_INPUTS = [
     beside("fetch.stage_inputs", "fetch_kernel_source", S),
     FETCH_TOOLCHAIN,
@@ -310,6 +312,7 @@ def task_rootfs() -> Task:
         "basename": "rootfs",
         "actions": [
             beside("fetch.stage_inputs", "fetch_core_packages", S),
+            *PACKER,
             do("initramfs.rootfs", "build", S),
         ],
         "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs), CHECKOUT.secrets),
@@ -318,6 +321,7 @@ def task_rootfs() -> Task:
             core=S.profile.core,
             epoch=S.profile.source_date_epoch,
             layout=Tree(CHECKOUT.rootfs),
+            toolchain=TOOLCHAINS[0] if PACKER else "",
         ),
     }
     return shared(CACHE, S, make_it)
@@ -441,7 +445,7 @@ def task_core() -> Iterator[Task]:
     join = {
         "basename": "core",
         "doc": "join base root, modules and initrd extensions into corepure64.gz",
-        "actions": [*ARCHIVES, do("initramfs.core", "build", S.paths, S.profile)],
+        "actions": [*ARCHIVES, *PACKER, do("initramfs.core", "build", S.paths, S.profile)],
         "file_dep": [
             *BASE,
             KERNEL[1],
@@ -454,6 +458,7 @@ def task_core() -> Iterator[Task]:
         "meta": {"sizes": files(S.paths.output / "modules64.gz")},
         "uptodate": changed(
             core=S.profile.core,
+            toolchain=TOOLCHAINS[0] if PACKER else "",
             system=S.profile.system,
             extensions=placed("initrd"),
             init=[code for code in S.profile.boot.bootcodes if code.startswith("rdinit=")],

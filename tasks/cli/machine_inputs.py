@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from tasks.cli.verdict import Verdict
 from tasks.config.settings import Settings
-from tasks.formats import compression
 from tasks.origins.lock import load_lock
 from tasks.toolchain import build_root, entry, prepare
 from tasks.util import host
@@ -76,12 +75,6 @@ def _inputs(settings: Settings) -> Iterator[Verdict]:
             "this machine's programs compile and pack it",
             f"another machine's differ unless it has the same versions: {said}",
             'toolchain = "debian12" in the profile',
-        )
-    if profile.core.compression == "xz":
-        yield _differs(
-            "this Python's liblzma compresses the core",
-            f"another version may write other bytes: {compression.compressor('xz')}",
-            "another core.compression",
         )
     if profile.suite is None and (profile.core.rootfs or profile.kernel.source.kind == "apt"):
         yield _differs(

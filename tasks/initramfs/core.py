@@ -22,7 +22,7 @@ from tasks.formats.cpio import Member
 from tasks.formats.initramfs_file import Archive, merged, read_core, streams, unpacked
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.initramfs import embedded
-from tasks.initramfs.parts import Parts, arranged, joined
+from tasks.initramfs.parts import arranged, joined, of_profile
 from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
@@ -166,12 +166,11 @@ def build(paths: Paths, profile: Profile) -> None:
     an extension is missing or damaged, if two extensions have the same path, if the core would
     lose files or have no /init, or if the kernel cannot unpack its compression.
     """
-    core, epoch = profile.core, profile.source_date_epoch
-    parts = Parts(paths.core_parts / "core", core.compression, core.level, epoch)
+    parts = of_profile(paths, profile, "core")
     release = installed.kernel_release(paths, profile)
     rows, root = _base(paths, profile, release)
     kept = [row for row in rows if isinstance(row, bytes)]
-    check_unpackable(paths, [core.compression, *map(compression.detect, kept)])
+    check_unpackable(paths, [profile.core.compression, *map(compression.detect, kept)])
     modules, _ = overlay(
         root, modules_archive(installed.core_modules(paths, profile), release), "lib/modules"
     )

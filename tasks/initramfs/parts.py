@@ -15,10 +15,14 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
 from tasks.engine import code
 from tasks.formats import compression, cpio
 from tasks.formats.cpio import LinkKey, Member, by_path
 from tasks.formats.initramfs_file import ALIGNMENT
+from tasks.toolchain import tools
+from tasks.toolchain.tools import Tools
 from tasks.util import jobserver, parallel
 from tasks.util.files import atomic_path, remove_tree
 
@@ -37,18 +41,25 @@ class Parts:
     detected and replaced.
     """
 
-    def __init__(self, folder: Path, method: str, level: int | None, mtime: int) -> None:
+    def __init__(
+        self, folder: Path, method: str, level: int | None, mtime: int, programs: Tools | None = None
+    ) -> None:
         """Open the cache `folder`, which need not exist.
 
-        method, level: of compression; mtime: of all members, in seconds since 1970.  Raises
-        `UserError` for a method or level that `compression.compress` refuses.
+        method, level: of compression; mtime: of all members, in seconds since 1970; programs: their xz
+        replaces Python's own library, whose version is that of the machine.  Raises `UserError` for a
+        method or level that `compression.compress` refuses.
         """
         self.folder = folder
         self.method = method
         self.level = compression.checked_level(method, level)
         self.mtime = mtime
         self.size = SIZES.get(method, SIZE)
-        made_by = f"{compression.compressor(method)} level {self.level} {code.digest(compression.__name__)}"
+        self._xz = programs if method == "xz" else None
+        compressor = compression.compressor(method)
+        if self._xz is not None:
+            compressor = self._xz.run(["xz", "--version"]).stdout
+        made_by = f"{compressor} level {self.level} {code.digest(compression.__name__)}"
         self._compressor = f"{made_by}\n".encode()
         names = os.listdir(folder) if folder.is_dir() else []
         self._cached = {name.partition(".")[0]: name for name in names}
@@ -91,7 +102,10 @@ class Parts:
             if name == _name(key, data):
                 self._used.add(name)
                 return data
-        data = compression.compress(plain, self.method, self.level)
+        if self._xz is not None:
+            data = self._xz.xz(plain, self.level)
+        else:
+            data = compression.compress(plain, self.method, self.level)
         name = _name(key, data)
         # No fsync: after a crash a file that was cut short does not match the digest in its name.
         with atomic_path(self.folder / name, sync=False) as partial:
@@ -99,6 +113,13 @@ class Parts:
         self._used.add(name)
         self.compressed.append(name)
         return data
+
+
+def of_profile(paths: Paths, profile: Profile, name: str) -> Parts:
+    """Return the parts of the file `name` of the profile, `core` or `rootfs`."""
+    core = profile.core
+    programs = tools.of_profile(paths, profile) if core.compression == "xz" else None
+    return Parts(paths.core_parts / name, core.compression, core.level, profile.source_date_epoch, programs)
 
 
 def _name(key: str, data: bytes) -> str:

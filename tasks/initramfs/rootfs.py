@@ -26,7 +26,7 @@ from tasks.engine import code
 from tasks.formats import cpio, debian_package, elf, libraries
 from tasks.formats.cpio import Member
 from tasks.initramfs import package_tree
-from tasks.initramfs.parts import Parts, arranged
+from tasks.initramfs.parts import arranged, of_profile
 from tasks.origins.lock import CORE
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -347,11 +347,10 @@ def build(settings: Settings) -> None:
     """
     rules = rootfs_rules.load()
     core = settings.profile.core
-    epoch = settings.profile.source_date_epoch
     part = settings.paths.lock_part("rootfs")
     debs = inputs.package_files(settings.paths, part, core.packages)
     more = inputs.library_packages(settings.paths, part, CORE)
-    parts = Parts(settings.paths.core_parts / "rootfs", core.compression, core.level, epoch)
+    parts = of_profile(settings.paths, settings.profile, "rootfs")
     with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"
         cached = settings.paths.core_parts / "packages"

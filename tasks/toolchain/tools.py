@@ -8,6 +8,7 @@ build root.  Programs that only read, as tar(1) and sqfs2tar(1), are always this
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,13 @@ class Tools:
     def box(self, shown: Sequence[Path] = ()) -> list[str]:
         """Return the words to put before a command that runs with the toolchain (`process.run`)."""
         return self.entry.box([*self.binds, *map(Bind, shown)])
+
+    def xz(self, data: bytes, level: int) -> bytes:
+        """Return `data` as one xz stream that the kernel can unpack (`compression.compress`)."""
+        with tempfile.NamedTemporaryFile(prefix="tcbuild-xz-") as packed:
+            options = ["--stdout", "--threads=1", "--check=crc32", f"-{level}"]
+            self.run(["xz", *options], stdin=data, stdout=Path(packed.name))
+            return packed.read()
 
     def file(self, path: str) -> Path:
         """Return where the toolchain's file of the absolute `path` lies, as a boot loader."""

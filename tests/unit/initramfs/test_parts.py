@@ -20,6 +20,8 @@ from tasks.formats.initramfs_file import Archive
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.initramfs import core
 from tasks.initramfs.parts import Parts, arranged, joined, split
+from tasks.toolchain.entry import Entry
+from tasks.toolchain.tools import Tools
 from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tests.support.settings import both
@@ -154,6 +156,18 @@ def test_a_damaged_part_is_made_again(tmp_path: Path) -> None:
     parts = Parts(tmp_path, "gzip", None, 0)
     assert parts.pack([TREE]) == [data]
     assert len(parts.compressed) == len(list(tmp_path.iterdir())) > 0
+
+
+def test_xz_is_the_toolchains_program_and_not_the_library_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bytes are the same while their versions are; a kernel takes a CRC32 alone."""
+    library = Parts(tmp_path / "library", "xz", 1, 0).pack([TREE])
+    monkeypatch.setattr("lzma.compress", None)
+    programs = Tools(Entry("host", ""), ())
+    assert Parts(tmp_path / "program", "xz", 1, 0, programs).pack([TREE]) == library
+    again = Parts(tmp_path / "program", "xz", 1, 0, programs)
+    assert (again.pack([TREE]), again.compressed) == (library, [])
 
 
 @pytest.mark.parametrize(("method", "level"), [("gzip", 13), ("xz", 10), ("zopfli", 0), ("lzip", None)])
