@@ -90,7 +90,8 @@ def explained(error: CommandFailed) -> UserError:
 def find_cause(log: Iterable[str], command: str = "") -> Cause | None:
     """Return the cause in the lines of a log, those after its last line `+ COMMAND`; None if there is none.
 
-    Scripts that trace what they do (`sh -x`) write lines `+ ...`, too: these do not count.  If no line is a known error, the cause is what stands before make's own first message.
+    Scripts that trace what they do (`sh -x`) write lines `+ ...`, too: these do not count.  If no line
+    is a known error, the cause is what stands before make's own first message.
     """
     lines = _without_progress_inside(_of_last_run(log, command))
     known = rules()

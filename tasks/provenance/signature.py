@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tasks.util.errors import ToolMissing, UserError
-from tasks.util.files import atomic_path
+from tasks.util.files import atomic_path, require_file
 from tasks.util.process import run
 
 NAMESPACE = "tcbuild"  # of SSH signatures; a signature for git or mail is not accepted
@@ -75,7 +75,7 @@ def find(path: Path) -> Path | None:
 def verify(data: bytes, name: str, signature: Path | None, key: Path) -> str:
     """Verify that `key` signed `data`, and return the signer as text for people.
 
-    key: an SSH public key, an allowed_signers file (ssh-keygen(1)), or a minisign public key;
+    key: a file of SSH public keys, an allowed_signers file (ssh-keygen(1)), or a minisign public key;
     name: of the data, for errors.  Raises `UserError` if the signature is missing, of another
     kind than the key, or invalid.
     """
@@ -114,10 +114,11 @@ def _verify_ssh(data: bytes, signature: Path, signer: Path) -> str:
 
 
 def _allowed_signers(content: bytes, key: Path) -> list[bytes]:
-    """Return the entries of an allowed_signers file: the given one, or one for a single public key."""
-    if SSH_PUBLIC.match(content):
-        return [b'%s namespaces="%s" %s' % (NAMESPACE.encode(), NAMESPACE.encode(), content.strip())]
-    lines = [line for line in content.splitlines() if line.strip() and not line.startswith(b"#")]
+    """Return the entries of an allowed_signers file; a line that is a public key alone becomes one."""
+    lines = [line.strip() for line in content.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(b"#")]
+    head = b'%s namespaces="%s" ' % (NAMESPACE.encode(), NAMESPACE.encode())
+    lines = [head + line if SSH_PUBLIC.match(line) else line for line in lines]
     if b"PRIVATE KEY" in content or not lines or not all(len(line.split()) >= 3 for line in lines):
         raise UserError(
             f"{key} is no public key", "give an SSH or minisign public key, or an allowed_signers file"
@@ -136,7 +137,6 @@ def _invalid(name: str, key: Path) -> UserError:
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", "give the path of the key file")
+    require_file(path, "give the path of the key file")
     with path.open("rb") as stream:
         return stream.read(MAX_KEY_SIZE)

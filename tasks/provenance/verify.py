@@ -18,7 +18,7 @@ from tasks.formats.iso_layout import File, Layout
 from tasks.provenance import archive_members, manifest_schema, signature
 from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Manifest, Outputs
 from tasks.util.errors import DiskFull, UserError
-from tasks.util.files import sha256_file
+from tasks.util.files import require_file, sha256_file
 from tasks.util.log import logger
 
 KERNEL, CORE = "boot/vmlinuz64", "boot/corepure64.gz"
@@ -43,8 +43,7 @@ def check(folder: Path, paths: Sequence[str], manifest: str, key: str) -> None:
 
 
 def _check_iso(iso: Path, where: Path | None, key: Path | None) -> None:
-    if not iso.is_file():
-        raise UserError(f"{iso} does not exist")
+    require_file(iso)
     where = where or iso.with_name(iso.name + manifest_schema.ENDING)
     manifest, signed = read_signed(where, key)
     if manifest.outputs is None or not manifest.outputs.files:

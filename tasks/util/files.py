@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.util.errors import UserError
+
 CHUNK = 1 << 20
 TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_]{8}\.(part|old)")
 TEMPORARY_IN_TEXT = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
@@ -173,6 +175,14 @@ def remove_leftovers(top: Path) -> None:
     """Remove the `leftovers` of `top`.  The caller makes sure that no other run uses `top`."""
     for path in leftovers(top):
         remove_tree(path)
+
+
+def require_file(path: Path, hint: str = "") -> None:
+    """Raise `UserError` unless `path`, which a person gave, is a regular file."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", hint)
+    if not path.is_file():
+        raise UserError(f"{path} {'is no regular file' if path.exists() else 'does not exist'}", hint)
 
 
 def sha256_file(path: Path) -> str:

@@ -99,6 +99,43 @@ def test_every_entry_of_a_key_is_tried(file: Path, tmp_path: Path) -> None:
         signature.verify(DATA, file.name, signed, signers)
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_file_of_several_public_keys(file: Path, tmp_path: Path, line_end: str) -> None:
+    """With comments and blank lines, as people keep them, and from any system."""
+    signed = signature.sign(file, ssh_key(tmp_path / "mine"))
+    keys = [
+        ssh_key(tmp_path / name).with_name(f"{name}.pub").read_text().strip() for name in ("other", "third")
+    ]
+    public = (tmp_path / "mine.pub").read_text().strip()
+    both = tmp_path / "keys"
+    for lines in (
+        [keys[0], public],
+        ["# ours", "", public, keys[0]],
+        ["", f"ann@example.org {keys[0]}", public],
+    ):
+        both.write_bytes("".join(line + line_end for line in lines).encode())
+        assert signature.verify(DATA, file.name, signed, both) == "SSH key keys"
+    both.write_text("\n".join(keys))
+    with pytest.raises(UserError, match="is not valid for keys"):
+        signature.verify(DATA, file.name, signed, both)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_minisign_key_with_any_line_end(file: Path, tmp_path: Path, line_end: str) -> None:
+    key = minisign_key(tmp_path / "mine")
+    signed = signature.sign(file, key)
+    public = key.with_name("mine.pub")
+    public.write_bytes(public.read_bytes().replace(b"\n", line_end.encode()))
+    assert signature.verify(DATA, file.name, signed, public) == "minisign key mine.pub"
+
+
+def test_what_is_no_file_is_no_key(file: Path, tmp_path: Path) -> None:
+    signed = signature.sign(file, ssh_key(tmp_path / "mine"))
+    for path, says in ((tmp_path, "is a folder"), (Path("/dev/null"), "is no regular file")):
+        with pytest.raises(UserError, match=f"^{path} {says}"):
+            signature.verify(DATA, file.name, signed, path)
+
+
 def test_a_signature_made_for_something_else_is_refused(file: Path, tmp_path: Path) -> None:
     key = ssh_key(tmp_path / "mine")
     subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "git", file], check=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.util import files
+from tasks.util.errors import UserError
 
 
 def test_atomic_path_leaves_nothing_on_failure(tmp_path: Path) -> None:
@@ -135,3 +136,15 @@ def test_sha256_of_known_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert files.sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_a_person_names_must_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    files.require_file(tmp_path / "file")
+    for path, says in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "gone", "does not exist"),
+        (Path("/dev/null"), "is no regular file"),
+    ):
+        with pytest.raises(UserError, match=f"^{path} {says}"):
+            files.require_file(path)
