@@ -114,6 +114,10 @@ class Backend(SqliteDB):  # type: ignore[misc]
         self._conn.commit()
         self._dirty.clear()
 
+    def read_again(self) -> None:
+        """Forget what was read: another run has written to the file."""
+        self._cache.clear()
+
     def dump(self) -> None:
         """Write all changes to the disk, and close the file."""
         self.flush()

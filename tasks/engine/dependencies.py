@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from tasks.util.files import Stamp, stamp
 class Dependencies(Dependency):  # type: ignore[misc]
     """The records of finished tasks, for one run.
 
-    reasons: name of a task that makes files -> why it is not up to date.
+    reasons: name of a task that makes files -> why it is not up to date.  wait: called before such a
+    task is to run; it returns whether another run has made files meanwhile.
     """
+
+    wait: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, name: str, checker: type[Any]) -> None:
         super().__init__(Backend, name, checker_cls=checker)
@@ -39,6 +42,9 @@ class Dependencies(Dependency):  # type: ignore[misc]
         reasons.
         """
         status = super().get_status(task, tasks_dict, get_log=True)
+        if status.status == "run" and task.targets and self.wait():
+            self.backend.read_again()
+            status = super().get_status(task, tasks_dict, get_log=True)
         if status.status == "run" and task.targets:
             self.reasons[task.name] = explain.status_reasons(self, task, status)
         return status

@@ -19,19 +19,21 @@ class RunLock:
         self._path = path
         self._held: TextIO | None = None
 
-    def hold(self) -> None:
+    def hold(self) -> bool:
         """Wait until no other run holds the lock, and hold it until `release` or the end of this process.
 
-        The kernel releases it when a run is killed (flock(2)).  Temporary files that such a run
+        Returns whether another run held it.  The kernel releases it when a run is killed (flock(2)).  Temporary files that such a run
         left in the lock's folder are removed.
         """
         if self._held is not None:
-            return
+            return False
+        waited = False
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle = self._path.open("a+")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            waited = True
             handle.seek(0)
             other = handle.read().strip()
             text = f"waiting for another run here{f' (process {other})' if other else ''}\n"
@@ -43,6 +45,7 @@ class RunLock:
         handle.flush()
         self._held = handle
         remove_leftovers(self._path.parent)
+        return waited
 
     def release(self) -> None:
         """Release the lock, so that another run can take it."""

@@ -57,6 +57,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self.num_process = max(1, count)
         self._folder = Path(dependencies.name).absolute().parent
         self._lock = RunLock(self._folder / ".doit.lock")
+        dependencies.wait = self._lock.hold
         self._writing: set[str] = set()
         """Names of the running tasks with targets."""
 
