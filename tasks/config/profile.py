@@ -22,6 +22,7 @@ from tasks.origins.redirects import check_hosts
 from tasks.origins.sources import AnySource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.text import check_line
 from tasks.util.toml_schema import PATTERN
 
 FALLBACK = "apt"
@@ -173,6 +174,7 @@ class Profile:
         upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]
         if upstream and not self.tcz:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
+        check_line("description", self.description)
         check_images(self.images)
         check_hosts(self.redirects)
 

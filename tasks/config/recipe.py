@@ -8,7 +8,7 @@ import functools
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
@@ -18,10 +18,14 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, stamp
+from tasks.util.text import check_line
 from tasks.util.trees import Tree
 
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
-NO_NAME = "its folder's name may have only letters, digits and . _ + -, with a letter or digit first"
+NO_NAME = (
+    "its folder's name may have only letters, digits and . _ + -, with a letter or digit first, "
+    "and may not end with .tcz"
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Info:
     author: str = ""
     tags: tuple[str, ...] = ()
     comments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            for line in (value,) if isinstance(value, str) else value:
+                check_line(key, line)
 
 
 @dataclass(frozen=True)
@@ -107,12 +116,17 @@ def folder(name: str) -> Path:
 
 def names() -> list[str]:
     """Return the names of all extensions that have a recipe, but for those of `misnamed`."""
-    return [name for name in _folders() if tcz.EXTENSION_NAME.fullmatch(name)]
+    return [name for name in _folders() if _is_name(name)]
 
 
 def misnamed() -> dict[str, str]:
     """Return the recipes whose folder has no name of an extension, quoted, each with the reason."""
-    return {repr(name): NO_NAME for name in _folders() if not tcz.EXTENSION_NAME.fullmatch(name)}
+    return {repr(name): NO_NAME for name in _folders() if not _is_name(name)}
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether an extension may have a name.  `tree.tcz` would be the task of an extension `tree`."""
+    return bool(tcz.EXTENSION_NAME.fullmatch(name)) and not name.endswith(".tcz")
 
 
 def _folders() -> list[str]:
@@ -122,7 +136,7 @@ def _folders() -> list[str]:
 def load(name: str) -> Recipe:
     """Return the recipe of `name`.  Raises `UserError` if there is none, or it is malformed or misnamed."""
     path = folder(name) / "recipe.toml"
-    if not tcz.EXTENSION_NAME.fullmatch(name) and path.is_file():
+    if not _is_name(name) and path.is_file():
         raise UserError(f"the recipe {name!r} cannot be built: {NO_NAME}", "rename its folder in extensions/")
     state = stamp(path)
     if state is None:

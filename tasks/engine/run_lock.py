@@ -22,8 +22,8 @@ class RunLock:
     def hold(self) -> bool:
         """Wait until no other run holds the lock, and hold it until `release` or the end of this process.
 
-        Returns whether another run held it.  The kernel releases it when a run is killed (flock(2)).  Temporary files that such a run
-        left in the lock's folder are removed.
+        Returns whether another run held it.  The kernel releases it when a run is killed (flock(2)).
+        Temporary files that such a run left in the lock's folder are removed.
         """
         if self._held is not None:
             return False

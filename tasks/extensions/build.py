@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -37,12 +36,11 @@ from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, atomic_path, remove_tree, scratch_folder, write_atomic
 from tasks.util.log import logger
-from tasks.util.text import shortened
+from tasks.util.text import NO_LINE, shortened
 
 INSTALLED = "usr/local/tce.installed"
 STAFF = 50  # Tiny Core's group of the users who may install extensions
 SHOWN = 5
-UNLISTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 
 
 def build(settings: Settings, name: str) -> None:
@@ -140,7 +138,7 @@ def _check_names(name: str, listing: Sequence[str]) -> None:
     if not listing:
         raise UserError(f"extension {name} would be empty", "check `keep` in its recipe")
     for path in listing:
-        if UNLISTABLE.search(path):
+        if NO_LINE.search(path):
             hint = "rename the file, or leave it out by `drop` in the recipe"
             raise UserError(f"extension {name}: a file has a name that no list can hold: {path!r}", hint)
 

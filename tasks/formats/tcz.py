@@ -27,7 +27,7 @@ MIRROR_SIDE_FILES = tuple(ending for ending in SIDE_FILES if ending not in (".de
 
 
 # Words behind `tcz:` that are commands.
-COMMANDS = ("all", "left-out", "tree")
+COMMANDS = ("all", "tree")
 
 
 def name_of_task(name: str) -> str:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 # Control characters but tab and newline, marks that reorder a line, and halves of characters
 # (bytes of a file name that are not UTF-8).
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What no line of a list or of an .info file can hold: characters that control a terminal or end a
+# line (str.splitlines), and halves of characters.
+NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -17,6 +20,12 @@ def printable(text: str) -> str:
     Names in archives, images and manifests are others' words.
     """
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def check_line(key: str, value: str) -> None:
+    """Raise `ValueError`, which names `key`, if a value is not one line of text."""
+    if NO_LINE.search(value):
+        raise ValueError(f"{key}: expected one line of text, got {value!a}")
 
 
 def shortened(names: Sequence[str], shown: int) -> str:

@@ -186,7 +186,9 @@ def test_scripts_find_their_interpreters_in_dependencies(workshop: Workshop) -> 
     assert caught.value.hint == "chmod +x extensions/tool/files/usr/local/bin/tool"
 
 
-@pytest.mark.parametrize("name", ["new\nline", "tab\t", os.fsdecode(b"latin-\xe9"), "escape\x1b"])
+@pytest.mark.parametrize(
+    "name", ["new\nline", "tab\t", os.fsdecode(b"latin-\xe9"), "escape\x1b", "next\x85", "line\u2028"]
+)
 def test_a_file_name_that_no_list_can_hold(workshop: Workshop, name: str) -> None:
     workshop.extension("tool", INFO, {f"usr/share/{name}": "x"})
     workshop.package("unused", {"x": b""})

@@ -65,6 +65,7 @@ MISTAKES = [
     ("[core]", '[core]\narchives = ["x"]', "core.archives[0]: expected a table"),
     ("[boot]", "[boto]", "unknown key 'boto'"),
     ('description = "made up"', "", "missing key 'description'"),
+    ('description = "made up"', 'description = "made\\u2028up"', "description: expected one line of text"),
 ]
 """What is replaced in MINIMAL, by what, and what its author is told."""
 

@@ -195,3 +195,11 @@ def test_refusals_name_file_and_key(extensions: Path) -> None:
     with pytest.raises(UserError, match=r"missing key 'origin\[0\].kind'") as caught:
         recipe.load("c")
     assert caught.value.hint == "expected one of 'apt', 'archive', 'wheel', 'npm'"
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "two\u2028lines", "two\x85lines", "\x1b[2J", "a\tb"])
+@pytest.mark.parametrize("key", ["description", "author", "tags", "comments"])
+def test_a_field_of_the_info_file_is_one_line(key: str, text: str) -> None:
+    value = (text,) if key in ("tags", "comments") else text
+    with pytest.raises(ValueError, match=f"^{key}: expected one line of text, got '"):
+        recipe.Info(**{"title": "t", "description": "d", key: value})  # type: ignore[arg-type]

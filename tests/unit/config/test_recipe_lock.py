@@ -117,7 +117,7 @@ def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Prof
     assert "plain" not in left_out(replace(other, extensions=(Extension("plain"),)))
 
 
-@pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J"])
+@pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J", "tree.tcz"])
 def test_a_folder_that_has_no_name_of_an_extension(
     project: Profile, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
