@@ -52,6 +52,7 @@ with report_errors():
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DEFAULT = ["iso"]
+ALONE = {"alone": True}  # tasks that write what dodo.py itself has read
 DOIT_CONFIG = {
     "default_tasks": DEFAULT,
     # Each output folder has its own database, because tasks are up to date in one folder only.
@@ -191,10 +192,13 @@ def task_lock() -> Iterator[Task]:
     # A root of the machine's packages can have every extension, so the lock covers them all.
     every = S.profile.core.rootfs
     check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
-    yield command("lock", doc, *check, do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES))
+    pin = do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
+    yield command("lock", doc, *check, pin, meta=ALONE)
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
-        yield command(f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted")
+        yield command(
+            f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted", meta=ALONE
+        )
 
 
 def task_toolchain() -> Iterator[Task]:

@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from tasks.util.files import Stamp, sha256_file, stamp, write_atomic
+from tasks.util.files import Stamp, is_settled, sha256_file, stamp, write_atomic
 
 KEY = "code"
 PACKAGE = "tasks"
@@ -48,8 +47,6 @@ LENGTH = 16  # hex digits of a digest
 # A module that was edited after the first import may have been imported before the edit.
 # File systems take the time from a clock that is some milliseconds late.
 STARTED = tasks.IMPORTED - 20_000_000
-# A file that changes again within a tick of the file system's clock has the same times as before.
-SETTLED = 1_000_000_000  # ns
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ class Code:
                 facts = Facts(*map(_frozen, known["facts"]))
             else:
                 facts = read(Path(file))
-                if time.time_ns() - now.ctime > SETTLED:
+                if is_settled(now.ctime):
                     self._known[path] = {"stamp": list(now), "facts": astuple(facts)}
                     self._is_new = True
             if now.ctime > STARTED:

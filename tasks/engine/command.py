@@ -68,7 +68,8 @@ class BaseCommand(Command):  # type: ignore[misc]
         tasks = {task.name for task in getattr(self, "task_list", ())}
         for word in in_args:
             if tasks and not word.startswith("-") and word not in tasks:
-                raise words.unknown(word, tasks, self.cmds)
+                # A command is no answer where a task is asked for.
+                raise words.unknown(word, tasks, self.cmds if word in self.cmds else ())
 
     def show_help(self, in_args: Sequence[str]) -> int:
         """Print the help text.  Returns the exit code."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,7 @@ from typing import Any
 
 from doit.dependency import FileChangedChecker, get_file_md5
 
-from tasks.util.files import Stamp, stamp
-
-SECOND = 1_000_000_000  # nanoseconds
-# Steps of the kernel's clock (1/HZ, at most 10 ms), and of file systems that store only even seconds.
-FINE_STEP, COARSE_STEP = 2 * SECOND // 100, 2 * SECOND
+from tasks.util.files import Stamp, is_settled, stamp
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,6 @@ class State:
         return [*recorded(self.stamp, self.settled), self.md5]
 
 
-def is_settled(stamp: Stamp) -> bool:
-    """Tell whether an edit from now on must change the stamp."""
-    age = time.time_ns() - stamp.ctime
-    return age > (FINE_STEP if stamp.ctime % SECOND else COARSE_STEP)
-
-
 def recorded(stamp: Stamp, settled: bool) -> Stamp:
     """Return a stamp as records hold it: a fresh one has its size only, so that it equals no other."""
     return stamp if settled else Stamp(stamp.size, 0, 0, 0)
@@ -61,7 +50,7 @@ def take(path: str) -> State | None:
     found = stamp(path)  # before the content: a later write then changes it
     if found is None:
         return None
-    settled = is_settled(found)
+    settled = is_settled(found.ctime)
     try:
         return State(found, _md5(path, found) if settled else get_file_md5(path), settled)
     except OSError:

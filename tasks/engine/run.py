@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,12 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
     def _parse_tasks(self, rest: list[str]) -> tuple[list[str], dict[str, Any]]:
         """Return the tasks with their options, as doit reads them, and the options of `run` after a task.
 
-        Raises `UsageError` for a word that is neither a task, a target nor a pattern.
+        Raises `UsageError` for a word that is neither a task, a target nor a pattern, and for a task that
+        must run alone.
         """
         own = words.cmd_options(self.cmd_options)
         selected: list[str] = []
+        alone: dict[str, bool] = {}
         run_options: list[str] = []
         while rest:
             name = rest.pop(0)
@@ -126,6 +128,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
             for_task = [pair for pair in found if here.get_option(pair[0])[0]]
             run_options += words.join([pair for pair in found if pair not in for_task], own)
             meta = (task.meta or {}) if task else {}
+            alone[name] = meta.get("alone", False)
             if "check" in meta:  # before the tasks that it needs are run
                 meta["check"](for_task)
             # A group has no action that could read its options; one can name another task instead.
@@ -135,6 +138,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
             if takes_names:
                 selected += ["--", *rest]
                 rest = []
+        _refuse_others(alone)
         return selected, CmdParse(own).parse_only(run_options)[0]
 
     def _drop_dependencies(self, task: Any) -> None:
@@ -143,3 +147,16 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
                 self.control.tasks[name].task_dep = []
         else:
             task.task_dep = []
+
+
+def _refuse_others(alone: Mapping[str, bool]) -> None:
+    """Raise `UsageError` for other tasks beside one that must run alone, because it writes what dodo.py read.
+
+    alone: the task's name -> whether it must.
+    """
+    single = [name for name in alone if alone[name]]
+    others = [name for name in alone if not alone[name]]
+    if single and others:
+        first = " ".join(single)
+        then = f"run ./doit {first} && ./doit {' '.join(others)}"
+        raise words.UsageError(f"{first} changes what the other tasks are planned by; {then}")

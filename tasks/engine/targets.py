@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.engine import input_states
 from tasks.engine.database import full_path, stored_path
-from tasks.util.files import sha256_file, stamp
+from tasks.util.files import is_settled, sha256_file, stamp
 
 KEY = "made"
 Record = tuple[int, int, int, int, str]
@@ -63,7 +63,7 @@ def file_records(paths: Iterable[str]) -> dict[str, Record]:
         with suppress(OSError):
             found = stamp(path)  # before the content: a later write then changes it
             if found is not None:
-                known = input_states.recorded(found, input_states.is_settled(found))
+                known = input_states.recorded(found, is_settled(found.ctime))
                 made[stored_path(path)] = (*known, sha256_file(Path(path)))
     return made
 

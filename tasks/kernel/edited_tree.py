@@ -26,14 +26,12 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.origins.sources.base import Material
 from tasks.util.errors import UserError
-from tasks.util.files import write_atomic
+from tasks.util.files import is_settled, write_atomic
 
 SUMMARY = ".tcbuild/summary"
 """In the copy: `Summary` as JSON."""
 CONFIGURATION = ".tcbuild/configuration"
 """In the copy: a digest of the files that the configuration reads.  An edited C file leaves it as it is."""
-RACY_NS = 20_000_000
-"""A file this young may change again and keep its times: clocks of file systems tick every 10 ms."""
 
 SEEN: dict[Path, dict[str, str]] = {}
 """Tree -> its state, as `is_current` saw it for the action of the same task."""
@@ -149,7 +147,7 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     Raises `UserError` for what is neither file, folder nor link, and for what cannot be read.
     """
     named, left_out = rules().products.match, rules().product_paths | {*products}
-    youngest = time.time_ns() - RACY_NS
+    began = time.time_ns()
     found: dict[str, str] = {}
     todo = [""]
     while todo:
@@ -171,7 +169,7 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
                         todo.append(f"{path}/")
                         continue
                     with suppress(FileNotFoundError):  # it vanished meanwhile
-                        found[path] = _state(tree, path, entry, followed, youngest)
+                        found[path] = _state(tree, path, entry, followed, began)
         except PermissionError as error:
             raise unusable(tree, f"{error.filename} cannot be read") from None
         except FileNotFoundError:
@@ -186,14 +184,15 @@ def _is_build_folder(tree: Path, entries: Iterable[os.DirEntry[str]]) -> bool:
     return any(os.path.realpath(link) == os.path.realpath(tree) for link in links)
 
 
-def _state(tree: Path, path: str, entry: os.DirEntry[str], followed: bool, youngest: int) -> str:
+def _state(tree: Path, path: str, entry: os.DirEntry[str], followed: bool, began: int) -> str:
     if entry.is_symlink() and not followed:
         return f"-> {os.readlink(entry.path)}"
     status = entry.stat()
     if not stat.S_ISREG(status.st_mode):
         raise unusable(tree, f"{path} is neither a file, a folder nor a link")
-    racy = status.st_ctime_ns >= youngest
-    return "" if racy else f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    if not is_settled(status.st_ctime_ns, began):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def leads_out(tree: Path, path: str) -> bool:

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from typing import NamedTuple
 from tasks.util.errors import UserError
 
 CHUNK = 1 << 20
+SECOND = 1_000_000_000  # nanoseconds
+# Steps of the kernel's clock (1/HZ, at most 10 ms), and of file systems that store only even seconds.
+FINE_STEP, COARSE_STEP = 2 * SECOND // 100, 2 * SECOND
 TEMPORARY = re.compile(r"\..+\.[A-Za-z0-9_]{8}\.(part|old)")
 TEMPORARY_IN_TEXT = re.compile(r"/\.([^/\s'\"]+)\.[A-Za-z0-9_]{8}\.part")
 
@@ -47,6 +51,15 @@ def stamp(path: str | Path) -> Stamp | None:
         return Stamp.of(os.stat(path))
     except OSError:
         return None
+
+
+def is_settled(ctime: int, now: int = 0) -> bool:
+    """Tell whether an edit of a file from `now` on must change its stamp.
+
+    ctime, now: in nanoseconds; 0 means this moment.  A file system counts time in steps, and an edit in
+    the same step leaves the times as they are (git: "racy").
+    """
+    return (now or time.time_ns()) - ctime > (FINE_STEP if ctime % SECOND else COARSE_STEP)
 
 
 def is_temporary(name: str) -> bool:

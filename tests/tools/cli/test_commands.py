@@ -113,6 +113,11 @@ def test_every_command_and_task_has_help(checkout: Path) -> None:
         (["graph", "iso1"], "error: unknown task 'iso1'; did you mean iso?"),
         (["forget", "iso1"], "error: unknown task 'iso1'; did you mean iso?"),
         (["clean", "iso1"], "error: unknown task 'iso1'; did you mean iso?"),
+        (["clean", "ignor"], "error: unknown task 'ignor'; ./doit list --all shows them"),
+        (
+            ["lock", "iso"],
+            "error: lock changes what the other tasks are planned by; run ./doit lock && ./doit iso",
+        ),
         (["zzzz"], "error: unknown task 'zzzz'; ./doit list --all shows them"),
         (["qemu", "--memry", "3"], "error: qemu: option --memry not recognized; did you mean --memory?"),
         (["qemu", "--memory", "much"], "error: --memory much: expected a number"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.engine import input_states, targets
+from tasks.engine import targets
 from tasks.engine.targets import KEY, UnchangedTargets, file_records
 from tasks.util.files import sha256_file
 
@@ -52,7 +52,7 @@ def test_a_change_that_keeps_size_and_mtime_is_seen(target: Path) -> None:
 
 
 def test_only_an_equal_stamp_spares_the_content(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_states, "is_settled", lambda _: True)
+    monkeypatch.setattr(targets, "is_settled", lambda _: True)
     values = {KEY: file_records([str(target)])}
     read: list[Path] = []
 
@@ -70,7 +70,7 @@ def test_only_an_equal_stamp_spares_the_content(target: Path, monkeypatch: pytes
 
 def test_a_fresh_stamp_is_not_trusted(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write in the same step of the clock would leave it equal."""
-    monkeypatch.setattr(input_states, "is_settled", lambda _: False)
+    monkeypatch.setattr(targets, "is_settled", lambda _: False)
     (record,) = file_records([str(target)]).values()
     assert record[:4] == (5, 0, 0, 0)
 

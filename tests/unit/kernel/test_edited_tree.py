@@ -15,6 +15,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import edited_tree
 from tasks.origins.sources.file import FileSource
+from tasks.util import files
 from tasks.util.errors import UserError
 from tests.support.settings import both
 
@@ -100,7 +101,7 @@ def test_a_file_that_may_change_without_a_trace_is_not_certain(tree: Path) -> No
     """An edit within a tick of the file system's clock that keeps the size keeps all that stat(2) says."""
     assert edited_tree.scan(tree)["fs/dir.c"] == ""
     assert edited_tree.state_digest(edited_tree.scan(tree)) == ""
-    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    time.sleep(2 * files.FINE_STEP / 1e9)
     state = edited_tree.scan(tree)
     assert state["fs/dir.c"] != ""
     assert state["fs/link"] == "-> dir.c"
@@ -108,11 +109,11 @@ def test_a_file_that_may_change_without_a_trace_is_not_certain(tree: Path) -> No
 
 
 def test_an_edit_that_keeps_size_and_mtime_is_noticed(tree: Path) -> None:
-    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    time.sleep(2 * files.FINE_STEP / 1e9)
     before, status = edited_tree.scan(tree), (tree / "Makefile").stat()
     write(tree / "Makefile", "")
     os.utime(tree / "Makefile", ns=(status.st_atime_ns, status.st_mtime_ns))
-    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    time.sleep(2 * files.FINE_STEP / 1e9)
     after = edited_tree.scan(tree)
     assert {path for path in after if after[path] != before[path]} == {"Makefile"}
 

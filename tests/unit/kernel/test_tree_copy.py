@@ -15,6 +15,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import build, edited_tree, patches, source_tree, tree_copy
 from tasks.origins.sources.file import FileSource
+from tasks.util import files
 from tasks.util.errors import UserError
 
 OLD = 1_000_000_000
@@ -43,7 +44,7 @@ def settings(origin: Path, make_settings: Callable[..., Settings]) -> Settings:
 def copy(settings: Settings) -> None:
     """Copy, as a new run does that begins when the clock of the files has gone on."""
     edited_tree.SEEN.clear()
-    time.sleep(2 * edited_tree.RACY_NS / 1e9)
+    time.sleep(2 * files.FINE_STEP / 1e9)
     source_tree.unpack_linux(settings)
 
 
