@@ -235,7 +235,8 @@ def _text_from(url: str, redirects: Sequence[str], limits: Limits) -> str | None
         length = _content_length(answer)
         if len(body) < length:
             raise _MirrorError(f"body cut short at {len(body)} of {length} bytes")
-        _refuse_coded(answer, url)
+        if coded := _coded(answer, url):
+            raise _NotTheFile(coded)
         _refuse_web_page(answer, url, body)
         return body.decode(errors="replace")
 
@@ -320,7 +321,7 @@ def _download_from(
     try:
         # The part may hold bytes of another file; then this mirror is asked for the whole one.
         for offset in (_size(part), 0):
-            status = _transfer(session, url, part, offset, sha256, label, timeout)
+            status, coded = _transfer(session, url, part, offset, sha256, label, timeout)
             found = sha256_file(part) if sha256 and status != 416 else ""
             if found == sha256 and status != 416:
                 return
@@ -334,6 +335,8 @@ def _download_from(
         raise _RedirectError(str(error)) from None
     if status == 416:
         raise _PermanentError("416 Range Not Satisfiable, though no range was requested", status)
+    if coded:
+        raise _NotTheFile(coded)
     raise _WrongFile(f"wrong sha256: expected {sha256}, got {found}")
 
 
@@ -345,13 +348,16 @@ def _transfer(
     sha256: str,
     label: str,
     timeout: tuple[float, float],
-) -> int:
-    """Request the file from `offset` on and write the answer; return its status (200, 206 or 416)."""
+) -> tuple[int, str]:
+    """Request the file from `offset` on and write the answer.
+
+    Returns its status (200, 206 or 416), and what `_coded` says of it.
+    """
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     with session.get(url, headers=headers, stream=True, timeout=timeout) as answer:
         status = answer.status_code
         if status == 416:
-            return status
+            return status, ""
         if status == 206 and offset:
             found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if not found or int(found[1]) != offset:
@@ -361,8 +367,9 @@ def _transfer(
             offset = 0  # this server ignores Range and sends the whole file
         else:
             raise _status_error(answer)
-        if not sha256:
-            _refuse_coded(answer, url)
+        coded = _coded(answer, url)
+        if coded and not sha256:
+            raise _NotTheFile(coded)
         length = _content_length(answer)
         total = offset + length if length else 0
         # The raw stream, as requests would unpack a body sent as Content-Encoding: gzip.
@@ -382,7 +389,7 @@ def _transfer(
             os.fsync(sink.fileno())
             if total and progress.done != total:
                 raise _MirrorError(f"body cut short at {progress.done} of {total} bytes")
-    return status
+    return status, coded
 
 
 def _content_length(answer: requests.Response) -> int:
@@ -391,16 +398,15 @@ def _content_length(answer: requests.Response) -> int:
     return int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
 
 
-def _refuse_coded(answer: requests.Response, url: str) -> None:
-    """Raise `_NotTheFile` if the body is compressed for the transfer, which no request asks for.
+def _coded(answer: requests.Response, url: str) -> str:
+    """Return how the body is compressed for the transfer, which no request asks for; "" if it is not.
 
     Many servers label a file by its own compression: `name.gz` as gzip.  Such a body is the file.
     """
     coding = re.sub(r"[^\w,+-]", "", answer.headers.get("Content-Encoding", "").lower())[:40]
-    if coding not in ("", "identity") and not _path(url).endswith(CODING_ENDINGS.get(coding, ("/",))):
-        raise _NotTheFile(
-            f"sent compressed (Content-Encoding: {coding}), though the plain file was asked for"
-        )
+    if coding in ("", "identity") or _path(url).endswith(CODING_ENDINGS.get(coding, ("/",))):
+        return ""
+    return f"sent compressed (Content-Encoding: {coding}), though the plain file was asked for"
 
 
 def _refuse_web_page(answer: requests.Response, url: str, start: bytes) -> None:

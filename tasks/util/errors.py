@@ -76,7 +76,10 @@ class Interrupted(SystemExit):
 
 def from_os_error(error: OSError) -> UserError:
     """Return an operating system error as a `UserError`, with a hint for common ones."""
-    where = f": {error.filename}" if error.filename else ""
+    # Of a copy the second name is that of the file that cannot grow.
+    writes = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    name = error.filename2 if writes and error.filename2 else error.filename
+    where = f": {name}" if name else ""
     text = f"{error.strerror or error}{where}"
     hints = {
         errno.ENOSPC: "free some space, then run the same command again; finished work is kept",

@@ -114,6 +114,15 @@ def test_a_compressed_transfer_is_refused(mirror: Mirror, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.tgz"]
 
 
+def test_a_locked_file_in_a_compressed_transfer_is_named_so(mirror: Mirror, tmp_path: Path) -> None:
+    """Its sha256 is wrong, too, but that is not the cause."""
+    mirror.pages["file"] = Page(gzip.compress(CONTENT, mtime=0), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(UserError, match=r"sent compressed \(Content-Encoding: gzip\)") as caught:
+        locked(mirror, tmp_path / "file")
+    assert "wrong sha256" not in caught.value.message
+    assert list(tmp_path.glob("file*")) == []
+
+
 def test_a_file_that_is_too_large_leaves_no_part(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import errno
+import resource
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,19 @@ def test_operating_system_faults_have_words(number: int, text: str, hint: str) -
     said = errors.from_os_error(OSError(number, __import__("os").strerror(number), "/x"))
     assert said.message == text
     assert hint in said.hint
+
+
+def test_a_copy_that_cannot_grow_names_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(bytes(100_000))
+    limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            shutil.copyfile(tmp_path / "source", tmp_path / "copy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, action)
+    assert errors.from_os_error(caught.value).message == f"File too large: {tmp_path / 'copy'}"
 
 
 def test_an_error_with_other_words_keeps_its_class_and_fields() -> None:
