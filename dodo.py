@@ -579,6 +579,9 @@ def task_test() -> Iterator[Task]:
     for name, (doc, paths, needs) in tiers.items():
         tests = do("cli.testing", "pytest", *paths)
         yield command(name, doc, tests, task_dep=needs, io={"capture": False})
+    doc = "build the ISO on fresh systems of other releases, as root and as a user, and compare it"
+    hosts = do("cli.testing", "hosts", S.paths.iso)
+    yield command("test:hosts", doc, hosts, params=variables.HOSTS, task_dep=["iso"], io={"capture": False})
     doc = "feed damaged input to every parser (100,000 inputs in all)"
     yield command("fuzz", doc, do("cli.testing", "fuzz"), params=[variables.INPUTS], io={"capture": False})
     doc = "cause faults in the middle of runs (200 times), and check that one more run repairs each"

@@ -50,6 +50,15 @@ def faults(count: int, seed: str, kind: str) -> None:
     _run(["tests/faults", "-s"], more)
 
 
+def hosts(iso: Path, names: str, visitors: str) -> None:
+    """Build the ISO on the systems `names` as `visitors`, compare it with `iso`, and print a table.
+
+    "" stands for all of them.  Raises `UserError` if a system does not give the same ISO.
+    """
+    words = [f"--iso={iso}", f"--hosts={names}", f"--visitors={visitors}"]
+    _run_module("tests.hosts", words, "a system does not give the same ISO")
+
+
 def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
     if importlib.util.find_spec("pytest") is None:
         hint = "start the tests by ./doit, which installs what they need"
@@ -72,7 +81,11 @@ def bench(
     given = {"runs": str(runs), "config": config, "counts": counts}
     given |= {name: str(caller / path) for name, path in (("json", json), ("folder", folder)) if path}
     options = [f"--{name}={value}" for name, value in given.items()]
-    command = [sys.executable, "-m", "tests.bench", *options, "--", *rows]
+    _run_module("tests.bench", [*options, "--", *rows], "the measurement failed")
+
+
+def _run_module(module: str, words: Sequence[str], failure: str) -> None:
+    command = [sys.executable, "-m", module, *words]
     status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(CHECKOUT.root)}).wait()
     if status != 0:
-        raise UserError("the measurement failed")
+        raise UserError(failure)

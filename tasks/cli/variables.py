@@ -84,6 +84,20 @@ FAULTS = [
     },
     {"name": "kind", "long": "kind", "default": "", "help": "cause only this kind of fault, as edit"},
 ]
+HOSTS = [
+    {
+        "name": "names",
+        "long": "hosts",
+        "default": "",
+        "help": "systems of tests/support/hosts.toml, separated by commas (default: all)",
+    },
+    {
+        "name": "visitors",
+        "long": "visitors",
+        "default": "",
+        "help": "who builds there: root, user, namespaces (default: all)",
+    },
+]
 AS_JSON = {
     "name": "as_json",
     "long": "json",

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""The systems that `./doit test:hosts` tries, its table, and the page that shows it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tasks.util.checkout import CHECKOUT
+from tests.hosts.table import VISITORS, table
+from tests.hosts.trial import COMMANDS, Ended, Trial
+from tests.support import hosts, seccomp
+
+PAGE = CHECKOUT.root / "docs/hosts.md"
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of a table in Markdown, without its header."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_says_what_was_run_and_what_was_not() -> None:
+    done = Trial("debian13", "root", "3.13.5", {"set-up": Ended(61.4), "iso": Ended(200.0)}, "")
+    other = Trial("ubuntu24", "user", "3.12.3", {"set-up": Ended(9.0, "error: no | pipe")}, None)
+    differs = Trial("testing", "root", "3.14.8", {name: Ended(1) for name in COMMANDS}, "byte 7")
+    shown = {(row[0], row[2]): row[3:] for row in rows(table([done, other, differs]))}
+    assert len(shown) == len(hosts.load()) * len(VISITORS)
+    assert shown["Debian 13", VISITORS["root"]] == ["61 s", "200 s", "not run", "yes"]
+    assert shown["Debian 13", VISITORS["user"]] == ["not run"] * 4
+    assert shown["Ubuntu 24.04", VISITORS["user"]] == [
+        "fails: error: no / pipe",
+        "not run",
+        "not run",
+        "not run",
+    ]
+    assert shown["Debian's testing", VISITORS["root"]][-1] == "no: byte 7"
+    assert [done.is_good, other.is_good, differs.is_good] == [True, False, False]
+
+
+def test_the_page_has_a_row_for_every_system_and_visitor() -> None:
+    shown = [(row[0], row[2]) for row in rows(PAGE.read_text().split("## The table")[1])]
+    wanted = [(host.title, who) for host in hosts.load().values() for who in VISITORS.values()]
+    assert shown == wanted
+
+
+def test_every_cell_of_the_page_is_seconds_or_says_why_there_are_none() -> None:
+    for row in rows(PAGE.read_text().split("## The table")[1]):
+        for cell in row[3:]:
+            assert cell == "not run" or cell == "yes" or cell.endswith(" s") or ":" in cell, row
+
+
+@pytest.mark.parametrize(
+    ("number", "argument", "wanted"),
+    [
+        (165, 0, "EPERM"),
+        (272, 0, "EPERM"),
+        (56, 0x10000000, "EPERM"),
+        (56, 0x11, "allowed"),
+        (435, 0, "ENOSYS"),
+        (1, 0, "allowed"),
+    ],
+    ids=["mount", "unshare", "clone a namespace", "fork", "clone3", "write"],
+)
+def test_the_filter_refuses_what_containers_refuse(number: int, argument: int, wanted: str) -> None:
+    assert verdict(seccomp.container_filter(), number, argument) == wanted
+
+
+def verdict(program: bytes, number: int, argument: int) -> str:
+    """Run a filter as the kernel does (Linux, networking/filter.rst), for one system call."""
+    steps, value, at = list(struct.iter_unpack("<HBBI", program)), 0, 0
+    while True:
+        code, on_true, on_false, constant = steps[at]
+        at += 1
+        if code == seccomp.LOAD:
+            value = {seccomp.NUMBER: number, seccomp.FIRST_ARGUMENT: argument}[constant]
+        elif code == seccomp.RETURN:
+            known = {seccomp.ALLOW: "allowed", seccomp.REFUSE | 1: "EPERM", seccomp.REFUSE | 38: "ENOSYS"}
+            return known[constant]
+        else:
+            met = value == constant if code == seccomp.JUMP_IF_EQUAL else bool(value & constant)
+            at += on_true if met else on_false
