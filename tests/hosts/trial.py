@@ -18,10 +18,12 @@ from tests.support.hosts import System, Visitor
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "set-up": ("python3", "-m", "tasks.bootstrap", "build"),
+    "toolchain": ("./doit", "toolchain"),
     "iso": ("./doit", "iso"),
     "tests": ("./doit", "test:unit"),
 }
 """Column of the table -> the command, run in this order.  A set-up that fails ends the trial."""
+OF_THE_PROFILE = ("toolchain", "iso")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
         python = system.run("python3", "--version").output.strip().removeprefix("Python ")
         ended: dict[str, Ended] = {}
         for column, command in COMMANDS.items():
-            words = (*command, f"profile={profile}") if column == "iso" else command
+            words = (*command, f"profile={profile}") if column in OF_THE_PROFILE else command
             logger.info(f"{name}, as {visitor}: {' '.join(words)}")
             started = time.monotonic()
             done = system.run(*words)
