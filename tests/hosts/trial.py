@@ -79,7 +79,7 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
             logger.info(f"{name}, as {visitor}: {' '.join(words)}")
             started = time.monotonic()
             done = system.run(*words)
-            failure = _reason(done.output) if done.status else ""
+            failure = reason(done.output) if done.status else ""
             ended[column] = Ended(time.monotonic() - started, failure)
             write_atomic(folder / "logs" / f"{name}-{visitor}-{column}.log", done.output)
             if failure and column == "set-up":
@@ -89,8 +89,10 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
         return Trial(name, visitor, python, ended, difference)
 
 
-def _reason(output: str) -> str:
-    """Return the line of a command's output that says why it failed: its last error, else its last line."""
+def reason(output: str) -> str:
+    """Return the line of a command's output that says why it failed: pytest's last, an error, or the last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
-    errors = [line for line in lines if re.match(r"error:|E:|FAILED", line)]
-    return (errors or lines)[-1]
+    for telling in (r"=+ \d+ failed, .*", r"error: .*", ".*"):
+        if found := [line for line in lines if re.fullmatch(telling, line)]:
+            return found[-1].strip("= ")
+    raise AssertionError

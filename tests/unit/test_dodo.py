@@ -25,6 +25,7 @@ PARTS = {"S": "settings", "S.paths": "paths", "S.profile": "profile", "S.network
 TASK_OPTIONS: tuple[Any, ...] = (
     *(variables.FIRMWARE, variables.MEMORY, variables.FORWARD, variables.INPUTS),
     *variables.FAULTS,
+    *variables.HOSTS,
 )
 OPTIONS = {
     *(option["name"] for option in TASK_OPTIONS),

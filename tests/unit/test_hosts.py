@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from tasks.util.checkout import CHECKOUT
+from tests.hosts import trial
 from tests.hosts.table import VISITORS, table
 from tests.hosts.trial import COMMANDS, Ended, Trial
 from tests.support import hosts, seccomp
@@ -35,6 +36,23 @@ def test_the_table_says_what_was_run_and_what_was_not() -> None:
     ]
     assert shown["Debian's testing", VISITORS["root"]][-1] == "no: byte 7"
     assert [done.is_good, other.is_good, differs.is_good] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [
+        (
+            "a\n== 2 failed, 9 passed in 5s ==\nerror: test:unit: some tests failed\n",
+            "2 failed, 9 passed in 5s",
+        ),
+        ("error: fetch: first\n  hint: none\n", "error: fetch: first"),
+        ("sh: python3: not found\n", "sh: python3: not found"),
+        ("", "no output"),
+    ],
+    ids=["pytest", "error", "other", "nothing"],
+)
+def test_the_reason_is_the_line_that_tells_most(output: str, wanted: str) -> None:
+    assert trial.reason(output) == wanted
 
 
 def test_the_page_has_a_row_for_every_system_and_visitor() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,13 +32,21 @@ TEXTS = {
 }
 
 
+def files() -> list[str]:
+    """Return the paths of git's files, those that are new included; without git, of all but results."""
+    if shutil.which("git") and (CHECKOUT.root / ".git").exists():
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        done = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+    found = (path.relative_to(CHECKOUT.root) for path in CHECKOUT.root.rglob("*"))
+    return [path.as_posix() for path in found if path.parts[0] != "artifacts" and path.parts[0][0] != "."]
+
+
 def sources() -> list[str]:
-    """Return the paths of git's source files, those that are new included."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, text=True, check=True).stdout
+    """Return the paths of the source files."""
     return sorted(
         path
-        for path in listed.splitlines()
+        for path in files()
         if any(fnmatch.fnmatchcase(Path(path).name, pattern) for pattern in SOURCES)
         and not any(fnmatch.fnmatchcase(path, pattern) for pattern in OTHERS)
         and (CHECKOUT.root / path).is_file()
