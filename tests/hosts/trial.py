@@ -17,13 +17,15 @@ from tests.support.built import copy_checkout
 from tests.support.hosts import System, Visitor
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "set-up": ("python3", "-m", "tasks.bootstrap", "build"),
+    "set-up": ("./doit", "tcz:tree"),  # it needs all that a build needs, and does next to nothing
     "toolchain": ("./doit", "toolchain"),
     "iso": ("./doit", "iso"),
     "tests": ("./doit", "test:unit"),
 }
 """Column of the table -> the command, run in this order.  A set-up that fails ends the trial."""
-OF_THE_PROFILE = ("toolchain", "iso")
+# That of the venv, which may be another than the system's first.
+PYTHON_VERSION = "artifacts/.venv/bin/python3 --version 2>/dev/null || python3 --version"
+OF_THE_PROFILE = ("set-up", "toolchain", "iso")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
             visitor,
             {hosts.CACHE / "ccache": compiled},
         )
-        python = system.run("python3", "--version").output.strip().removeprefix("Python ")
         ended: dict[str, Ended] = {}
         for column, command in COMMANDS.items():
             words = (*command, f"profile={profile}") if column in OF_THE_PROFILE else command
@@ -84,6 +85,7 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
             write_atomic(folder / "logs" / f"{name}-{visitor}-{column}.log", done.output)
             if failure and column == "set-up":
                 break
+        python = system.run("sh", "-c", PYTHON_VERSION).output.strip().removeprefix("Python ")
         made = scratch / "checkout/artifacts" / profile / reference.name
         difference = compare.difference(made, reference) if made.is_file() else None
         return Trial(name, visitor, python, ended, difference)
