@@ -124,7 +124,9 @@ def _hint(library: str, debs: Sequence[Path]) -> str:
     depends = sorted({name for deb in debs for name in dependencies(deb)})
     likely = [name for name in depends if name.removesuffix("t64") == package_name(library)]
     if likely:
-        return f"add {likely[0]} to `packages` of its recipe"
+        return (
+            f"./doit lock finds the packages of libraries; else add {likely[0]} to `packages` of its recipe"
+        )
     owners = _installed_owners(library)
     if owners:
         return (
@@ -179,8 +181,8 @@ def check_root(root: Path, profile: str, verified: Path) -> None:
         library = unmet.libraries[0][1] if unmet.libraries else unmet.versions[0].name
         raise UserError(
             missing[0],
-            f"add the package that provides it to core.packages in profiles/{profile}.toml "
-            f"(apt-file search {library}), or to [keep] in rootfs/rootfs.toml",
+            f"./doit lock profile={profile} finds the packages of libraries; else add the one that has "
+            f"{library} to core.packages in profiles/{profile}.toml, or to [keep] in rootfs/rootfs.toml",
             "\n".join(f"  {line}" for line in missing[1:]),
         )
     known.keep([state])

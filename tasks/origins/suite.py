@@ -216,7 +216,7 @@ def fetch(
     results = parallel.each(lambda package: _download(package, addresses, cache), missing)
     gone = [package for package in results if package]
     if gone:
-        listing = ", ".join(f"{package.name} {package.version}" for package in gone)
+        listing = ", ".join(sorted(f"{package.name} {package.version}" for package in gone))
         raise Gone(gone, f"no mirror and no snapshot archive of {suite} has any more: {listing}", "")
 
 
@@ -326,7 +326,12 @@ def _refuse_unknown(suite: Suite, names: Sequence[str], env: Mapping[str, str]) 
 
 def _apt_get(env: Mapping[str, str], *words: str, hint: str = "") -> str:
     """Return the addresses that `apt-get --print-uris` prints for a command."""
-    return run(["apt-get", "--quiet=2", "--print-uris", *words], env=env, hint=hint).stdout
+    try:
+        return run(["apt-get", "--quiet=2", "--print-uris", *words], env=env, hint=hint).stdout
+    except CommandFailed as error:
+        # What depends on what is not there, apt says on stdout, and only if it is less quiet.
+        said = run(["apt-get", "--quiet=1", "--print-uris", *words], env=env, check=False).stdout
+        raise error.reworded(error.message, detail=f"{error.detail}\n{said}") from None
 
 
 @contextmanager

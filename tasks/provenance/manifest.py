@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.config import plan, recipe
+from tasks.config import inputs, plan, recipe
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import iso_layout, tcz
@@ -94,6 +94,7 @@ def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs
         config=sha256_file(paths.config) if outputs else "",
         commands=commands(paths, profile, image_logs) if outputs else {},
         outputs=outputs,
+        archives=inputs.used_lock(paths).archive,
     )
 
 

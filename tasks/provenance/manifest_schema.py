@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tasks.checks import secrets
 from tasks.formats.iso_layout import File
+from tasks.origins.lock import LockedArchive
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
@@ -33,7 +34,8 @@ class Input:
     kind: `deb` (an apt package), `mirror` (a file below the profile's mirrors), `tcz` (an
     upstream extension), `origin` (a file that a recipe locks), `image` (a container image's
     tar) or `local` (a kernel source or base config of the builder's own).
-    name: as in the lock; origin: its source, without the host for `deb`, `mirror` and `tcz`;
+    name: as in the lock; origin: its source, without the host for `deb` (ARCHIVE: PATH), `mirror` and
+    `tcz`;
     used_by: `kernel`, `core`, `iso` or names of extensions; size: in bytes.
     """
 
@@ -181,7 +183,7 @@ class Manifest:
     """A manifest; `outputs` is absent before the build (`inputs.manifest.json`).
 
     commands: task -> the commands it ran, with folders as ${CHECKOUT}, ${OUTPUT}, ${CACHE},
-    ${TMP}.
+    ${TMP}.  archives: the parts of the suite that packages come from, with the dates of the lock.
     """
 
     format: int
@@ -193,6 +195,7 @@ class Manifest:
     """sha256 of the checked .config; "" before the build."""
     commands: dict[str, tuple[str, ...]]
     outputs: Outputs | None = None
+    archives: tuple[LockedArchive, ...] = ()
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:

@@ -120,7 +120,7 @@ def _deb(package: LockedPackage, path: Path, used_by: list[str]) -> Input:
         name=package.name,
         sha256=package.sha256,
         size=path.stat().st_size if fields else 0,
-        origin=f"apt: {package.name}={package.version}",
+        origin=f"{package.archive}: {package.path}",
         version=package.version,
         architecture=fields.get("Architecture", ""),
         component=(section.split("/")[0] if "/" in section else "main") if fields else "",

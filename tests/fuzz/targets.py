@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cli import identify
-from tasks.config import plan, profile
+from tasks.config import plan, profile, rootfs_rules
 from tasks.config.recipe import Recipe
 from tasks.formats import (
     archive,
@@ -30,7 +30,6 @@ from tasks.formats import (
 from tasks.formats.shrinkwrap import read_shrinkwrap
 from tasks.image import grub
 from tasks.image.bootcodes import Bootcodes
-from tasks.initramfs import rootfs
 from tasks.kernel import fragments, patches
 from tasks.origins import lock
 from tasks.origins.kinds.archive import parse_sha256
@@ -213,7 +212,7 @@ TARGETS = [
     Target("checks.toml", *toml(Checks, "tasks/vm/checks.toml")),
     Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
     Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),
-    Target("rootfs.toml", *toml(rootfs.Rules, "rootfs/rootfs.toml")),
+    Target("rootfs.toml", *toml(rootfs_rules.Rules, "rootfs/rootfs.toml")),
     Target("toolchain", *toml(build_root.Toolchain, "tasks/toolchain/toolchains/*.toml")),
     Target(
         "fragment",

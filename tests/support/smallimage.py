@@ -125,7 +125,17 @@ def manifest_of(outputs: Outputs | None) -> Manifest:
     """Return a manifest with one input of every kind."""
     inputs = (
         Input(
-            *("deb", "libc6", "1" * 64, 5, "apt: libc6=2.36-9", "2.36-9", "amd64", "main", "glibc"),
+            *(
+                "deb",
+                "libc6",
+                "1" * 64,
+                5,
+                "debian: pool/main/g/glibc/libc6_2.36-9_amd64.deb",
+                "2.36-9",
+                "amd64",
+                "main",
+                "glibc",
+            ),
             used_by=("core", "tool"),
         ),
         Input("mirror", "11.x/rootfs64.gz", "2" * 64, 5, "mirrors: 11.x/rootfs64.gz", used_by=("core",)),

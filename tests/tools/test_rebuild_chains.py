@@ -106,13 +106,13 @@ def test_a_rebuild_says_what_is_not_what_it_was(clone: Path, tmp_path: Path) -> 
     assert done.status == 1
     assert "kconfig/qemu.config differs" in done.output
     other = tmp_path / "other.json"
-    gone = {"name": "attr", "version": "0:0.0-1", "sha256": "0" * 64, "origin": "apt: attr=0:0.0-1"}
+    gone = {"name": "attr", "version": "0:0.0-1", "sha256": "0" * 64, "origin": "debian: pool/a.deb"}
     found = json.loads(made.read_text())
     found["inputs"] = [one | gone if one["name"] == "attr" else one for one in found["inputs"]]
     other.write_text(json.dumps(found))
     done = doit(clone, "rebuild", "--from", str(other))
     assert done.status == 1
-    assert "attr 0:0.0-1 is locked, but apt offers only" in done.output
+    assert "debian bookworm has any more: attr 0:0.0-1" in done.output
     assert "Traceback" not in done.output
     left = [path.name for path in (clone / "artifacts" / built().paths.name).glob("rebuild-*")]
     assert left == []
@@ -247,7 +247,7 @@ HTOP = '[info]\ntitle = "h"\ndescription = "d"\n[[origin]]\nkind = "apt"\npackag
     ("recipe", "says"),
     [
         (HTOP.replace("PACKAGE", "netbase"), ""),
-        (HTOP.replace("PACKAGE", "htpo"), "extensions/htop/recipe.toml: apt offers no package htpo"),
+        (HTOP.replace("PACKAGE", "htpo"), "extensions/htop/recipe.toml: debian bookworm has no package htpo"),
         (HTOP.replace("title", "titel"), "extensions/htop/recipe.toml: unknown key 'info.titel'"),
         ('deps = ["atrr"]\n' + HTOP, "extensions/htop/recipe.toml: there is no recipe for extension 'atrr'"),
     ],

@@ -19,8 +19,7 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
-from tasks.origins import apt
-from tasks.origins.lock import Lock
+from tasks.origins import suite
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.vm.contract import carry, machine, make_disc, own_root
@@ -99,10 +98,12 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
         (tree / "app" / name).write_text(content)
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
-    fetched = apt.fetch_packages(
-        ["docker-registry"], pinned=Lock(), frozen=False, offline=False, cache=image.paths.cache
-    )
-    debian_package.unpack_deb(fetched[0][1], folder / "registry")
+    assert image.profile.suite
+    registry = suite.candidates(image.profile.suite, ["docker-registry"], image.paths.cache)[
+        "docker-registry"
+    ]
+    suite.fetch(image.profile.suite, [registry], image.paths.cache)
+    debian_package.unpack_deb(registry.cached_in(image.paths.cache), folder / "registry")
     shutil.copy(folder / "registry/usr/bin/docker-registry", tree)
     (tree / "registry.yml").write_text(REGISTRY)
     (tree / "htpasswd").write_text(HTPASSWD)

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.checks import libraries
 from tasks.formats import initramfs_file
+from tasks.formats.libraries import extract
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -27,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     if not root.is_file():
         pytest.skip("Tiny Core's own root of 11.0 is not at hand")
     members = initramfs_file.merged(initramfs_file.read_core(root)).values()
-    return libraries.extract(members, tmp_path_factory.mktemp("real") / "base")
+    return extract(members, tmp_path_factory.mktemp("real") / "base")
 
 
 def unpacked(name: str, folder: Path) -> dict[str, Path]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fetch stage of a profile that lives on apt, with the real apt and dpkg-deb."""
+"""The fetch stage of a profile that takes packages from a suite, with the real apt and dpkg-deb."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
+from tasks.origins import suite
 from tasks.origins.lock import Lock, LockedPackage, load_lock
 from tasks.origins.sources.apt import AptSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
-from tests.support.repository import Repository, serving
+from tests.support.repository import SUITE, Repository, serving
 from tests.support.settings import with_values
 from tests.support.workshop import INFO
 
@@ -53,12 +54,16 @@ def settings(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
     repository.add("busybox", "1:1")
     repository.add("attr", "1")
     repository.publish()
+    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
+    for name, packages in {"tool": '"attr"', "more": '"attr", "busybox"'}.items():
+        write_recipe(name, packages)
     mine = Profile(
         description="made up",
         source_date_epoch=1,
         kernel=Kernel(AptSource(package="linux-source-[0-9]*"), "base.config", "allnoconfig", ()),
         core=Core(packages=("busybox",)),
         boot=Boot(()),
+        suite=SUITE,
     )
     return Settings(
         Paths("mine", tmp_path / "out", tmp_path / "cache"),
@@ -100,21 +105,61 @@ def test_lock_pins_the_newest_and_frozen_keeps_it(
     inputs.fetch(with_values(settings, frozen=True, offline=True))
 
 
-def test_kernel_package_gone(
+def test_a_locked_package_that_is_gone_ends_the_run_unless_newest_is_said(
     settings: Settings, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Debian drops linux-source-6.11 for linux-source-6.12: another package, not another version."""
-    gone = LockedPackage("linux-source-6.0", "6.0.1-1", "0" * 64)
-    settings.paths.pinned_lock.write_text(Lock((gone,)).to_toml())
-    inputs.fetch(settings)
+    inputs.lock(settings)
+    before = load_lock(settings.paths.pinned_lock)
+    settings = with_values(settings, cache=settings.paths.cache / "empty")
+    for package in before.package:
+        repository.withdraw(package)
+    repository.add("linux-source-6.2", "6.2.1-1", KERNEL_FILES)
+    repository.add("busybox", "1:2")
+    repository.publish()
+    with pytest.raises(UserError, match=r"has any more: busybox 1:1, linux-source-6\.1 6\.1\.1-1") as caught:
+        inputs.fetch(settings)
+    assert "newest=1" in caught.value.hint and "./doit lock" in caught.value.hint
+    assert not settings.paths.used_lock.exists()
+    capsys.readouterr()
+    inputs.fetch(with_values(settings, newest=True))
     said = capsys.readouterr().out
-    assert "linux-source-6.0 6.0.1-1 -> linux-source-6.1 6.1.1-1" in said
+    assert "busybox: 1:1 -> 1:2 (it has left the mirrors)\n" in said
+    assert "linux-source-6.1 6.1.1-1 has left the mirrors, and is replaced by others\n" in said
     used = used_lock(settings.paths).package
-    assert [package.name for package in used] == ["busybox", "linux-source-6.1"]
-    settings.paths.pinned_lock.write_text(Lock((gone, used[0])).to_toml())
-    with pytest.raises(UserError, match=r"no package linux-source-6\.0 \(locked: 6\.0\.1-1\)") as caught:
-        inputs.fetch(with_values(settings, frozen=True))
-    assert "./doit lock" in caught.value.hint
+    assert {package.name for package in used} == {"busybox", "linux-source-6.2"}
+    assert load_lock(settings.paths.pinned_lock) == before
+    # The record of that fetch can be repeated offline.
+    inputs.fetch(with_values(settings, offline=True))
+    assert used_lock(settings.paths).package == used
+
+
+def test_newest_never_takes_an_older_one(settings: Settings, repository: Repository) -> None:
+    inputs.lock(settings)
+    locked = next(one for one in load_lock(settings.paths.pinned_lock).package if one.name == "busybox")
+    settings = with_values(settings, cache=settings.paths.cache / "empty", newest=True)
+    repository.withdraw(locked)
+    repository.add("busybox", "9")  # without an epoch
+    repository.publish()
+    with pytest.raises(UserError, match="busybox: the suite has 9, which is older than the locked 1:1"):
+        inputs.fetch(settings)
+
+
+def test_a_locked_package_that_is_gone_comes_from_the_snapshot_of_the_lock(
+    settings: Settings, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs.lock(settings)
+    before = load_lock(settings.paths.pinned_lock)
+    settings = with_values(settings, cache=settings.paths.cache / "empty")
+    for package in before.package:
+        repository.withdraw(package, snapshot=True)
+    repository.add("busybox", "1:2")
+    repository.publish()
+    monkeypatch.setattr(suite, "run", lambda argv, **_: pytest.fail(f"{argv} was run"))
+    inputs.fetch(with_values(settings, frozen=True))
+    assert used_lock(settings.paths) == before
+    source_tree.unpack_linux(settings)
+    assert (settings.paths.linux / "arch/x86/Kbuild").is_file()
 
 
 @pytest.mark.parametrize("what", ["package", "pattern"])
@@ -174,27 +219,24 @@ def test_each_user_of_the_lock_has_a_part_of_its_own(settings: Settings) -> None
 
 
 def test_a_package_that_apt_does_not_offer_is_named_with_the_recipe(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
     write_recipe("htop", '"htpo"')
     recipe_file = tmp_path / "extensions/htop/recipe.toml"
     for ask in (inputs.fetch, inputs.lock):
-        with pytest.raises(UserError, match=f"^{recipe_file}: apt offers no package htpo\n"):
+        with pytest.raises(UserError, match=f"^{recipe_file}: debian bookworm has no package htpo\n"):
             ask(settings, {"tool": ("attr",), "htop": ("htpo",)})
-    with pytest.raises(UserError, match=f"^{recipe_file}: apt offers no package htpo\n"):
+    with pytest.raises(UserError, match=f"^{recipe_file}: debian bookworm has no package htpo\n"):
         inputs.fetch_packages_of(settings, "htop")
     core = replace(settings.profile.core, packages=("busybocks",))
     wrong = replace(settings, profile=replace(settings.profile, core=core))
-    with pytest.raises(UserError, match=r"mine\.toml: apt offers no package busybocks\n"):
+    with pytest.raises(UserError, match=r"mine\.toml: debian bookworm has no package busybocks\n"):
         inputs.fetch(wrong)
 
 
 def test_a_recipe_that_the_profile_does_not_use_brings_its_own_packages(
-    settings: Settings, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, repository: Repository
 ) -> None:
-    monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
-    write_recipe("tool", '"attr"')
     inputs.fetch(settings)
     used = settings.paths.used_lock.read_bytes()
     inputs.fetch_packages_of(settings, "tool")
@@ -233,13 +275,13 @@ def test_with_a_shared_cache_only_what_is_asked_for_is_fetched(
     )
 
 
-def test_what_is_not_locked_is_fetched_at_once_in_spite_of_a_shared_cache(
+def test_where_something_is_not_locked_all_is_fetched_at_once_in_spite_of_a_shared_cache(
     settings: Settings, repository: Repository
 ) -> None:
     inputs.lock(settings)
     settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache="/no/such/folder")
     inputs.fetch(settings, {"tool": ("attr",)})
-    assert fetched(settings) == {"attr_1.deb"}
+    assert fetched(settings) == {"attr_1.deb", "busybox_1%3a1.deb", "linux-source-6.1_6.1.1-1.deb"}
     names = [package.name for package in used_lock(settings.paths).package]
     assert names == ["attr", "busybox", "linux-source-6.1"]
 
@@ -257,9 +299,7 @@ def test_what_was_put_off_and_is_gone_or_damaged(settings: Settings, repository:
     deb.write_bytes(b"damaged")
     stage_inputs.fetch_core_packages(settings)
     assert sha256_file(deb) == locked.package[0].sha256
-    del repository.records["linux-source-6.1", "6.1.1-1"]
-    repository.add("linux-source-6.1", "6.1.2-1", KERNEL_FILES)
-    repository.publish()
-    with pytest.raises(UserError, match=r"apt offers only 6\.1\.2-1") as caught:
+    kernel = next(package for package in locked.package if package.name == "linux-source-6.1")
+    repository.withdraw(kernel)
+    with pytest.raises(suite.Gone, match=r"has any more: linux-source-6\.1 6\.1\.1-1"):
         stage_inputs.fetch_kernel_source(settings)
-    assert caught.value.hint == "./doit lock takes what is offered now"

@@ -29,13 +29,13 @@ def test_deb_is_unpacked_on_top_of_what_is_there(repository: Repository, tmp_pat
     repository.add("one", "1", {"usr/one": b"1"})
     repository.add("two", "1", {"usr/two": b"2"})
     for name in ("one", "two"):
-        debian_package.unpack_deb(repository.folder / f"debs/{name}_1_all.deb", tmp_path / "root")
+        debian_package.unpack_deb(repository.deb(name), tmp_path / "root")
     assert sorted(path.name for path in (tmp_path / "root/usr").iterdir()) == ["one", "two"]
 
 
 def test_damaged_deb_is_named(repository: Repository, tmp_path: Path) -> None:
     repository.add("one", "1")
-    deb = repository.folder / "debs/one_1_all.deb"
+    deb = repository.deb("one")
     deb.write_bytes(deb.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"one_1_all\.deb: the package is damaged") as caught:
         debian_package.unpack_deb(deb, tmp_path / "root")
@@ -98,7 +98,7 @@ def test_package_bomb_is_refused(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.add("bomb", "1", {"usr/small": b"1", "usr/zeros": bytes(4 << 20)})
-    deb = repository.folder / "debs/bomb_1_all.deb"
+    deb = repository.deb("bomb")
     monkeypatch.setattr(unpack_limits, "ALWAYS_ALLOWED", 1 << 20)
     assert deb.stat().st_size * unpack_limits.MAX_RATIO < 4 << 20
     with pytest.raises(UserError, match=r"bomb_1_all\.deb: with './usr/zeros' it unpacks to"):
@@ -116,7 +116,7 @@ def test_a_limit_of_the_shell_is_no_damage(repository: Repository, tmp_path: Pat
         "with report_errors():\n"
         "    unpack_deb(Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )
-    deb = repository.folder / "debs/one_1_all.deb"
+    deb = repository.deb("one")
     done = subprocess.run(
         [sys.executable, "-c", script, deb, tmp_path / "root"],
         cwd=CHECKOUT.root,

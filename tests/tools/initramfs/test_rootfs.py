@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tasks.config import inputs
+from tasks.config import inputs, rootfs_rules
 from tasks.config.settings import Settings
 from tasks.formats import elf, initramfs_file
 from tasks.formats.cpio import Member
 from tasks.initramfs import rootfs
-from tasks.initramfs.rootfs import OVERLAY, Rules
-from tasks.util import toml_schema
+from tasks.initramfs.rootfs import OVERLAY
+from tasks.origins.lock import CORE
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.built import built
@@ -249,19 +249,22 @@ def test_same_inputs_give_the_same_bytes(image: Settings, tmp_path: Path) -> Non
     ]
 
 
-def packages_without(image: Settings, *absent: str) -> dict[str, Path]:
-    cached = inputs.package_files(image.paths, image.paths.lock_part("rootfs"), image.profile.core.packages)
-    return {name: cached[name] for name in image.profile.core.packages if name not in absent}
+def packages_of(image: Settings, *absent: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the packages that the profile names, and those of their libraries without `absent`."""
+    part = image.paths.lock_part("rootfs")
+    more = inputs.library_packages(image.paths, part, CORE)
+    named = inputs.package_files(image.paths, part, image.profile.core.packages)
+    return named, {name: deb for name, deb in more.items() if name not in absent}
 
 
 def test_a_missing_library_is_named_with_what_needs_it(image: Settings, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    rules = toml_schema.load(rootfs.RULES, Rules)
-    debs = packages_without(image, "libcap-ng0")
+    rules = rootfs_rules.load()
+    debs, more = packages_of(image, "libcap-ng0")
     with pytest.raises(UserError) as caught:
-        rootfs.assemble(rules, debs, OVERLAY, root, image.paths.name, tmp_path / "kept")
+        rootfs.assemble(rules, debs, more, OVERLAY, root, image.paths.name, tmp_path / "kept")
     assert "needs libcap-ng.so.0, which is not in the root" in caught.value.message
-    assert "core.packages in profiles/apt.toml" in caught.value.hint
+    assert "./doit lock profile=apt" in caught.value.hint
 
 
 def test_an_interrupted_build_leaves_the_old_result(image: Settings, tmp_path: Path) -> None:

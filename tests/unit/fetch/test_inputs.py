@@ -18,8 +18,9 @@ from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
 from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import source_tree
-from tasks.origins import apt, lock
-from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.origins import distribution, lock, suite
+from tasks.origins.distribution import Suite
+from tasks.origins.lock import Lock, LockedFile, LockedNeeds, LockedPackage
 from tasks.origins.sources import AnySource
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
@@ -89,6 +90,7 @@ def pin(made: Settings, *entries: LockedPackage | LockedFile) -> Lock:
     pinned = Lock(
         tuple(entry for entry in entries if isinstance(entry, LockedPackage)),
         tuple(entry for entry in entries if isinstance(entry, LockedFile)),
+        needs=(LockedNeeds("core", ("busybox",), ()), LockedNeeds("tool", ("attr",), ())),
     )
     made.paths.pinned_lock.write_text(pinned.to_toml())
     return pinned
@@ -103,7 +105,7 @@ def cache(made: Settings, entry: LockedPackage | LockedFile, content: bytes) -> 
 
 def deb(made: Settings, name: str, version: str = "1") -> LockedPackage:
     content = f"{name} {version}".encode()
-    package = LockedPackage(name, version, hashlib.sha256(content).hexdigest())
+    package = LockedPackage(name, version, hashlib.sha256(content).hexdigest(), "debian", f"pool/{name}.deb")
     cache(made, package, content)
     return package
 
@@ -216,21 +218,26 @@ def test_a_file_the_cache_has_lost_or_damaged_is_fetched_again(made: Settings, m
 
 
 class TestPackages:
-    """Pinned packages that the cache holds: apt is not needed."""
+    """Pinned packages that the cache holds: neither apt nor a mirror is needed."""
 
     SOURCE = AptSource(package="linux-source-[0-9]*")
 
     @pytest.fixture
     def settings(self, made: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-        monkeypatch.setattr(apt, "run", lambda argv, **options: pytest.fail(f"{argv} was run"))
+        for module in (suite, distribution):
+            monkeypatch.setattr(module, "run", lambda argv, **options: pytest.fail(f"{argv} was run"))
+        forbid_sockets(monkeypatch)
         made = with_kernel(made, self.SOURCE)
-        return replace(made, profile=replace(made.profile, core=Core(rootfs=True, packages=("busybox",))))
+        core = Core(rootfs=True, packages=("busybox",))
+        return replace(made, profile=replace(made.profile, core=core, suite=Suite("debian", "bookworm")))
 
     def test_core_kernel_and_extra_are_recorded(self, settings: Settings) -> None:
         packages = [deb(settings, name) for name in ("attr", "busybox", "linux-source-6.1")]
         pin(settings, *packages, LockedPackage("unused", "1", "0" * 64))
         inputs.fetch(settings, {"tool": ("attr",)})
-        assert used_lock(settings.paths).package == tuple(packages)
+        used = used_lock(settings.paths)
+        assert used.package == tuple(packages)
+        assert used.needs == (LockedNeeds("core", ("busybox",), ()), LockedNeeds("tool", ("attr",), ()))
         paths = settings.paths
         (attr,) = package_files(paths, paths.extension_lock("tool"), ["attr"]).values()
         assert attr.read_bytes() == b"attr 1"
@@ -257,7 +264,7 @@ class TestPackages:
         assert caught.value.hint == "./doit lock"
 
     def test_offline_without_a_known_kernel(self, settings: Settings) -> None:
-        with pytest.raises(UserError, match="no locked package in the cache matches linux-source"):
+        with pytest.raises(UserError, match="lists of debian bookworm are not in the cache, and offline=1"):
             inputs.fetch(with_values(settings, offline=True))
 
     def test_offline_repeats_a_fetch_that_left_the_pinned_version(self, settings: Settings) -> None:

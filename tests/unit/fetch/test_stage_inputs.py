@@ -16,7 +16,8 @@ from tasks.config.profile import Boot, Kernel, Profile
 from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
 from tasks.fetch import stage_inputs
-from tasks.origins import apt
+from tasks.origins import suite
+from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedFile, LockedPackage
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
@@ -127,9 +128,11 @@ def test_a_file_of_this_machine_is_never_brought(
 class TestPackages:
     @pytest.fixture
     def names(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-        """What apt is asked for, call by call."""
+        """What the suite is asked for, call by call."""
         calls: list[list[str]] = []
-        monkeypatch.setattr(apt, "fetch_packages", lambda names, **_: calls.append(list(names)))
+        monkeypatch.setattr(
+            suite, "fetch", lambda _, packages, *__, **___: calls.append([one.name for one in packages])
+        )
         return calls
 
     @pytest.fixture
@@ -143,11 +146,14 @@ class TestPackages:
         there.cached_in(settings.paths.cache).write_bytes(content)
         kernel = replace(settings.profile.kernel, source=AptSource(package="linux-source-[0-9]*"))
         core = Core(rootfs=True, packages=("busybox", "there"), archives=(CORE,))
-        settings = replace(settings, profile=replace(settings.profile, kernel=kernel, core=core))
+        settings = replace(
+            settings,
+            profile=replace(settings.profile, kernel=kernel, core=core, suite=Suite("debian", "bookworm")),
+        )
         record_lock(settings, Lock(packages, (locked(CORE.path),)), {"attr": ("attr", "libattr1")})
         return settings
 
-    def test_apt_is_asked_for_what_is_missing(self, settings: Settings, names: list[list[str]]) -> None:
+    def test_the_suite_is_asked_for_what_is_missing(self, settings: Settings, names: list[list[str]]) -> None:
         stage_inputs.fetch_core_packages(settings)
         stage_inputs.fetch_kernel_source(settings)
         stage_inputs.fetch_packages(settings)

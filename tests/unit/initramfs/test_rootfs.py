@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.rootfs_rules import Busybox, Device, Permissions, Rules, is_included, load
 from tasks.formats import cpio
 from tasks.initramfs import rootfs
-from tasks.initramfs.rootfs import Busybox, Device, Permissions, Rules
-from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -69,7 +68,7 @@ def root(tmp_path: Path) -> Path:
 )
 def test_which_files_of_a_package_are_included(package: str, name: str, expected: bool) -> None:
     rules = make_rules(("usr/share/*",), {"part": ("usr/bin/one", "*/wanted")})
-    assert rootfs.is_included(rules, package, name) is expected
+    assert is_included(rules, package, name) is expected
 
 
 def test_merge_moves_files_and_reports_set_id(root: Path, tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_links_lead_somewhere(root: Path, name: str, target: str, good: bool) ->
 
 def test_the_shipped_rules_are_sound() -> None:
     """rootfs.toml fits its schema, and its owners stand in rootfs/etc."""
-    rules = toml_schema.load(rootfs.RULES, Rules)
+    rules = load()
     owners = rootfs.Owners(rootfs.OVERLAY)
     assert owners("tc:staff", "") == (1001, 50)
     entries = [*rules.folders.values(), *rules.files.values()]

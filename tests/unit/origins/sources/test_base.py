@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,14 @@ def test_what_must_be_locked_is_said(access: Access, checkout: Path) -> None:
     ) as caught:
         HttpSource(path="gone").pinned_in(LOCK, access)
     assert caught.value.hint == f"./doit lock profile={access.profile}"
-    with pytest.raises(UserError, match="no locked package in the cache matches gone"):
+    with pytest.raises(UserError, match="lists of debian bookworm are not in the cache, and offline=1"):
         AptSource(package="gone*").packages(LOCK, access)
-    assert APT.packages(LOCK, access) == (PACKAGE.name,)
+    with pytest.raises(UserError, match="no version is locked for gone"):
+        AptSource(package="gone*").packages(LOCK, replace(access, frozen=True))
+    with pytest.raises(UserError, match="takes packages, and names no suite") as caught:
+        AptSource(package="gone*").packages(LOCK, replace(access, suite=None))
+    assert "suite = " in caught.value.hint
+    assert APT.packages(LOCK, access) == (PACKAGE,)
     (checkout / "core.gz").write_bytes(b"core")
     mine = FileSource(path="core.gz")
     found = LockedFile("core.gz", sha256_file(checkout / "core.gz"))
