@@ -179,7 +179,7 @@ class NpmOrigin(LockedOrigin):
                 log = resources.logs / f"{self._log_name(package.name)}.log"
                 # A child of Node.js does not inherit the jobserver's pipe, so make gets its own number.
                 with jobserver.tokens() as jobs:
-                    box = resources.box([tools.home, tree])
+                    box = resources.box([tools.home])
                     built = tools.compile(tree / package.folder, box, log, jobs)
                 logger.info(f"{package.name}: {', '.join(path.name for path in built)} compiled")
 
