@@ -22,7 +22,7 @@ from tasks.origins.redirects import check_hosts
 from tasks.origins.sources import AnySource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.text import check_line
+from tasks.util.text import ONE_LINE, check_line
 from tasks.util.toml_schema import PATTERN
 
 FALLBACK = "apt"
@@ -152,7 +152,7 @@ class Profile:
     probe: a path below a mirror.  `profile=auto` asks for it to find out if the mirror answers.
     """
 
-    description: str
+    description: str = field(metadata={PATTERN: ONE_LINE})
     source_date_epoch: int
     kernel: Kernel
     core: Core

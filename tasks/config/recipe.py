@@ -8,7 +8,7 @@ import functools
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
@@ -18,9 +18,10 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, stamp
-from tasks.util.text import check_line
+from tasks.util.text import ONE_LINE, check_line
 from tasks.util.trees import Tree
 
+LINE = {toml_schema.PATTERN: ONE_LINE}
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = (
     "its folder's name may have only letters, digits and . _ + -, with a letter or digit first, "
@@ -41,13 +42,13 @@ class Info:
     comments: lines of text for users of the extension.
     """
 
-    title: str
-    description: str
-    original_site: str = ""
-    copying_policy: str = ""
-    author: str = ""
-    tags: tuple[str, ...] = ()
-    comments: tuple[str, ...] = ()
+    title: str = field(metadata=LINE)
+    description: str = field(metadata=LINE)
+    original_site: str = field(default="", metadata=LINE)
+    copying_policy: str = field(default="", metadata=LINE)
+    author: str = field(default="", metadata=LINE)
+    tags: tuple[str, ...] = field(default=(), metadata=LINE)
+    comments: tuple[str, ...] = field(default=(), metadata=LINE)
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():

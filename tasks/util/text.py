@@ -12,6 +12,8 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069
 # What no line of a list or of an .info file can hold: characters that control a terminal or end a
 # line (str.splitlines), and halves of characters.
 NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
+"""The same of a whole text in TOML, which has no halves of characters; editors check it by the schemas."""
 
 
 def printable(text: str) -> str:
