@@ -57,7 +57,10 @@ class Tools:
 
     def box(self, shown: Sequence[Path] = ()) -> list[str]:
         """Return the words to put before a command that runs with the toolchain (`process.run`)."""
-        return self.entry.box([*self.binds, *map(Bind, shown)])
+        # What lies in a folder that is shown already stays writable there.
+        known = [bind.path for bind in self.binds]
+        more = [path for path in shown if not any(path.is_relative_to(one) for one in known)]
+        return self.entry.box([*self.binds, *map(Bind, more)])
 
     def xz(self, data: bytes, level: int) -> bytes:
         """Return `data` as one xz stream that the kernel can unpack (`compression.compress`)."""

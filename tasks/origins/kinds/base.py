@@ -34,9 +34,8 @@ class Resources:
     cache: the folder of downloads; offline: forbids the network; logs: the folder of logs.
     debs: returns the locked .deb of each apt package, by name; it uses no network.
     recipe: returns the locked origins of another extension's recipe, each with its locked files.
-    box: returns the words to put before a command that runs with the profile's toolchain.  It may write
-    below the scratch folder of `unpack`, and read
-    the folders given (`process.run`).
+    box: returns the words to put before a command that runs with the profile's toolchain
+    (`process.run`).  It may write below the scratch folder of `unpack`, and read the folders given.
     """
 
     cache: Path

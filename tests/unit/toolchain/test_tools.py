@@ -64,6 +64,8 @@ def test_stages_show_a_root_the_output_and_what_they_read(tmp_path: Path) -> Non
     found = Entry("bwrap", "", tmp_path, ("bwrap",))
     box = Tools(found, (Bind(Path("/o"), writable=True),)).box([Path("/srv/x")])
     assert " ".join(box).endswith("--bind /o /o --ro-bind /srv/x /srv/x --")
+    inside = Tools(found, (Bind(Path("/o"), writable=True),)).box([Path("/o/tcz-root/x")])
+    assert " ".join(inside).endswith("--bind /o /o --"), "what is read there may be written, too"
     assert Tools(found, ()).file("/usr/lib/a") == tmp_path / "usr/lib/a"
 
 
