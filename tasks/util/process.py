@@ -163,9 +163,8 @@ def run(
     if jobs:
         extra["MAKEFLAGS"], inherits = jobserver.make_flags(jobs)
     started = time.monotonic()
-    environment = clean_env(extra)
-    if box:
-        environment["PATH"] = PATH  # a build root has its programs at the places of every system
+    # A build root has its programs at the places of every system.
+    environment = clean_env({"PATH": PATH, **extra} if box else extra)
     process = _start(words, cwd, environment, stdin or b"", stdout, inherits, separate_stderr=not log)
     try:
         out, err = _collect(process, logged, log, on_line)

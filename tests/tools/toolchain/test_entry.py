@@ -88,3 +88,12 @@ def test_nothing_stays_mounted_or_running(way: Entry, tmp_path: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     shell(way, "true", Bind(tmp_path))
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_a_command_finds_the_roots_programs_and_those_of_its_own_path(way: Entry, tmp_path: Path) -> None:
+    tool = tmp_path / "made-up"
+    tool.write_text("#!/bin/sh\necho found\n")
+    tool.chmod(0o755)
+    box = way.box([Bind(tmp_path)])
+    said = run(["sh", "-c", "made-up; ls -d /usr"], box=box, env={"PATH": f"{tmp_path}:/usr/bin"}).stdout
+    assert said.splitlines() == ["found", "/usr"]

@@ -34,7 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pc = replace(shipped.pc, mbr=str(tmp_path / "boot.img"))
     monkeypatch.setattr(grub, "loaders", lambda: replace(shipped, isolinux=isolinux, pc=pc))
     monkeypatch.setattr(machine_files, "GRUB", tmp_path)
-    monkeypatch.setattr(process, "clean_env", lambda: {"PATH": str(tmp_path)})
+    monkeypatch.setattr(process, "search_path", lambda: str(tmp_path))
     return tmp_path
 
 

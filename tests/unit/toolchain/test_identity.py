@@ -21,7 +21,7 @@ def program(folder: Path, name: str, text: str) -> Path:
 
 
 def test_path_size_and_time_of_each_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "clean_env", lambda: {"PATH": str(tmp_path)})
+    monkeypatch.setattr(process, "search_path", lambda: str(tmp_path))
     gcc = program(tmp_path, "gcc-12", "#!/bin/sh\n")
     (tmp_path / "gcc").symlink_to(gcc.name)
     as_ = program(tmp_path, "as", "#!/bin/sh\n:\n")
@@ -33,7 +33,7 @@ def test_path_size_and_time_of_each_program(tmp_path: Path, monkeypatch: pytest.
 def test_another_compiler_of_the_same_name_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "clean_env", lambda: {"PATH": str(tmp_path)})
+    monkeypatch.setattr(process, "search_path", lambda: str(tmp_path))
     program(tmp_path, "gcc", "one")
     before = compiler(build_root.HOST)
     program(tmp_path, "gcc", "other")
