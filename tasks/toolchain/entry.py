@@ -36,6 +36,10 @@ PROOT_START = Path(__file__).with_name("proot_start.py")
 SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # bwrap makes these itself; nothing can be bound below them.
 VIRTUAL = ("dev", "proc")
+# proot emulates brk(2).  A child that shares memory and starts a program (posix_spawn(3), where a
+# container forbids clone3(2)) resets the heap of its parent, which crashes when it grows.  So the heap is
+# large from the start, and is never trimmed.  Untouched memory costs nothing.  (mallopt(3), bytes)
+ONE_HEAP = f"glibc.malloc.top_pad={64 << 20}:glibc.malloc.trim_threshold={4 << 30}"
 NO_WAY = (
     "bwrap needs user namespaces, which a container or AppArmor may forbid "
     "(kernel.apparmor_restrict_unprivileged_userns); proot needs ptrace(2). toolchain=host needs neither"
@@ -102,7 +106,7 @@ class Entry:
         box = ["-r", str(self.root), "-b", "/dev", "-b", "/proc", "-b", "/tmp"]
         for bind in binds:
             box += ["-b", str(bind.path)]
-        return [*box, "env", "HOME=/root"]
+        return [*box, "env", "HOME=/root", f"GLIBC_TUNABLES={ONE_HEAP}"]
 
 
 def _require_outside(path: Path) -> None:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.origins import suite
-from tasks.toolchain import build_root, entry
+from tasks.toolchain import build_root, entry, proot_start
 from tasks.toolchain.entry import Bind, Entry
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
@@ -43,6 +44,25 @@ def way(request: pytest.FixtureRequest, small_root: Path) -> Entry:
         return entry._entered(small_root, "a test", request.param)
     except UserError as error:
         pytest.skip(f"{error} (in a chroot the kernel refuses namespaces)")
+
+
+SPAWNS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void)
+{
+	for (int round = 0; round < 5; round++) {
+		char line[16];
+		FILE *stream = popen("echo child", "r");
+		fputs(fgets(line, sizeof line, stream), stdout);
+		pclose(stream);
+		for (int i = 0; i < 200; i++)
+			memset(malloc(10000), 1, 10000);
+	}
+	return 0;
+}
+"""
 
 
 def shell(way: Entry, script: str, *binds: Bind, cwd: Path | None = None) -> str:
@@ -97,3 +117,20 @@ def test_a_command_finds_the_roots_programs_and_those_of_its_own_path(way: Entry
     box = way.box([Bind(tmp_path)])
     said = run(["sh", "-c", "made-up; ls -d /usr"], box=box, env={"PATH": f"{tmp_path}:/usr/bin"}).stdout
     assert said.splitlines() == ["found", "/usr"]
+
+
+def test_a_program_that_starts_others_lives_where_clone3_is_forbidden(
+    way: Entry, small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker forbids it so; the C library then shares the memory of parent and child by clone(2)."""
+    if way.way == "bwrap":
+        pytest.skip("only proot emulates the heap")
+    source = Path(proot_start.__file__).read_text()
+    start = tmp_path / "start.py"
+    start.write_text(source.replace("CALLS = {", 'CALLS = {\n    "clone3": 435,'))
+    (tmp_path / "spawns.c").write_text(SPAWNS)
+    run(["gcc", "-O1", "-static", "-o", tmp_path / "spawns", tmp_path / "spawns.c"])
+    program = tuple(word.replace(proot_start.__file__, str(start)) for word in way.program)
+    assert str(start) in program
+    box = replace(way, program=program).box([Bind(tmp_path)])
+    assert run([tmp_path / "spawns"], box=box).stdout == "child\n" * 5
