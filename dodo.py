@@ -196,9 +196,8 @@ def task_lock() -> Iterator[Task]:
     yield command("lock", doc, *check, pin, meta=ALONE)
     for name in LOCKABLE:
         doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
-        yield command(
-            f"lock:{name}", doc, do("fetch.recipe_inputs", "lock", S, name), pos_arg="wanted", meta=ALONE
-        )
+        pin = do("fetch.recipe_inputs", "lock", S, name)
+        yield command(f"lock:{name}", doc, pin, pos_arg="wanted", meta=ALONE)
 
 
 def task_toolchain() -> Iterator[Task]:
