@@ -194,9 +194,14 @@ def test_a_change_rebuilds_its_own_chain_and_nothing_else(
     with edited(clone / file, old, new):
         done = run("iso")
         assert done.status == 0, done.output
-        assert done.ran == tasks
+        assert ordered(done.ran) == ordered(tasks)
         assert run("iso").ran == []
-    assert run("iso").ran == tasks, "taking the change back rebuilds the same"
+    assert ordered(run("iso").ran) == ordered(tasks), "taking the change back rebuilds the same"
+
+
+def ordered(ran: list[str]) -> list[str]:
+    """Return the tasks in the order in which they ran, but for `inputs`, which runs beside the others."""
+    return sorted(ran, key=lambda name: name != "inputs")
 
 
 def test_code_rebuilds_what_it_made_and_the_manifest_names_no_code_that_did_not_run(
@@ -439,7 +444,7 @@ def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tre
         done = doit(fresh, "explain", f"profile={built().paths.name}", store)
         assert "would come from the shared cache" not in done.output
         done = doit(fresh, "iso", f"profile={built().paths.name}", store)
-    assert (done.status, done.ran) == (0, ["kconfig"]), done.output
+    assert (done.status, ordered(done.ran)) == (0, ["inputs", "kconfig"]), done.output
     assert (there / "linux" / "Kconfig").is_file()
 
 
@@ -571,7 +576,7 @@ def test_a_patch_rebuilds_the_kernel_and_taking_it_back_does_too(
         assert own == ["init/main.o"], "one C file"
         assert run("iso").ran == []
         with edited(series / "words.patch", "Start %s", "Launch %s"):
-            assert run("iso").ran == chain
+            assert ordered(run("iso").ran) == ["inputs", *chain], "the record has the patch"
     assert [task for task in run("iso").ran if task != "inputs"] == chain
     assert sha256_file(image) == before
 
