@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.process import spawn
+from tasks.util.process import search_path, spawn
 
 # A worker of pytest may have a guest of 2 GiB and a kernel build of its own.
 MOST_WORKERS = 4
@@ -63,9 +63,11 @@ def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
     if importlib.util.find_spec("pytest") is None:
         hint = "start the tests by ./doit, which installs what they need"
         raise UserError("the Python package pytest is not installed", hint)
-    # The tests make fresh clones and set them up: they need the caller's pip settings.
+    # The tests make fresh clones and set them up: they need the caller's pip settings.  They start tools
+    # by name, and find those, too, that a user without root got into the cache folder.
+    path = f"{os.environ.get('PATH', '')}:{search_path()}".lstrip(":")
     command = [sys.executable, "-m", "pytest", *paths]
-    status = spawn(command, pipes=False, env={**os.environ, **more}).wait()
+    status = spawn(command, pipes=False, env={**os.environ, "PATH": path, **more}).wait()
     if status != 0:
         raise UserError("some tests failed" if status == 1 else f"pytest ended with exit status {status}")
 
