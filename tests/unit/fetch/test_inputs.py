@@ -226,6 +226,8 @@ class TestPackages:
     def settings(self, made: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
         for module in (suite, distribution):
             monkeypatch.setattr(module, "run", lambda argv, **options: pytest.fail(f"{argv} was run"))
+        monkeypatch.setattr(distribution, "_machine_mirrors", dict)
+        monkeypatch.setattr(suite, "_network_settings", str)
         forbid_sockets(monkeypatch)
         made = with_kernel(made, self.SOURCE)
         core = Core(rootfs=True, packages=("busybox",))
