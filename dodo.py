@@ -21,6 +21,7 @@ from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image import machine_files
 from tasks.image.targets import image_files, mirror_files
+from tasks.initramfs import consoles
 from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, load_lock
@@ -108,10 +109,11 @@ CORE_MODULES = (
 CHECKOUT_FILES = files(
     *checkout_inputs.config_files(S.profile),
     *checkout_inputs.patch_files(S.profile),
-    *(variables.tree(CHECKOUT.rootfs) if S.profile.core.rootfs else ()),
+    *(variables.tree(CHECKOUT.rootfs) if S.profile.core.rootfs else consoles.scripts().values()),
     *(variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else ()),
     *(path for name in RECIPES if name in USED for path in recipe.files(name)),
 )
+OUTSIDE = ("onboot", "copy2fs", "ondemand")
 LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
@@ -127,10 +129,10 @@ def placed(*places: str) -> list[str]:
 
 def image_inputs() -> list[str]:
     """Return the input files of an ISO or a disk image."""
-    tcz = tcz_files(placed("onboot", "copy2fs", "ondemand"))
+    tcz = tcz_files(placed(*OUTSIDE))
     return [
         *KERNEL[:2],
-        *files(S.paths.used_lock),  # the manifest lists its entries
+        *files(S.paths.used_lock, S.paths.config),  # the manifest lists the lock's entries
         *EDITED,
         KERNEL[4],
         *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot"), CHECKOUT.secrets),
@@ -281,6 +283,14 @@ def task_kconfig() -> Iterator[Task]:
             "file_dep": files(S.paths.config),
             "uptodate": changed(**{f"kconfig.{name}": symbols for name, symbols in NEEDS.items()}),
         }
+    if S.profile.core.archives:
+        yield {
+            "basename": "kconfig:root",
+            "doc": "check that the kernel has what the scripts of the base root wait for",
+            "actions": [*ARCHIVES, do("initramfs.root_needs", "check", S.paths, S.profile)],
+            "file_dep": [*BASE, *files(S.paths.config)],
+            "uptodate": changed(bootcodes=S.profile.boot.bootcodes, extensions=placed(*OUTSIDE)),
+        }
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"
@@ -299,7 +309,11 @@ def task_kernel() -> Task:
         ],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
         # The record of the inputs is there when the build fails.
-        "task_dep": ["inputs", *(["kconfig:needs"] if NEEDS else [])],
+        "task_dep": [
+            "inputs",
+            *(["kconfig:needs"] if NEEDS else []),
+            *(["kconfig:root"] if S.profile.core.archives else []),
+        ],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(S.paths.kernel / "modules", tools=COMPILER, epoch=S.profile.source_date_epoch),
@@ -455,7 +469,7 @@ def task_core() -> Iterator[Task]:
             KERNEL[3],
             *CORE_MODULES,
             *tcz_files(placed("initrd")),
-            *files(CHECKOUT.secrets),
+            *files(CHECKOUT.secrets, S.paths.config, consoles.scripts()[consoles.ON_CONSOLES]),
         ],
         "targets": files(S.paths.core),
         "meta": {"sizes": files(S.paths.output / "modules64.gz")},
@@ -464,7 +478,8 @@ def task_core() -> Iterator[Task]:
             toolchain=TOOLCHAINS[0] if PACKER else "",
             system=S.profile.system,
             extensions=placed("initrd"),
-            init=[code for code in S.profile.boot.bootcodes if code.startswith("rdinit=")],
+            # They decide about serial consoles, and what the root needs of the kernel.
+            bootcodes=S.profile.boot.bootcodes,
         ),
     }
     yield shared(CACHE, S, join, made=[S.paths.core, S.paths.output / "modules64.gz"])

@@ -225,12 +225,13 @@ class Dynamic:
     """The versions that the library defines; of a library without any, ld.so accepts every need."""
 
 
-def dynamic(path: Path) -> Dynamic:
-    """Return the data that ld.so reads from `path`; all fields are empty for a static program.
+def dynamic(source: Path | bytes, name: str = "") -> Dynamic:
+    """Return the data that ld.so reads from a file or bytes; a static program has little of it.
 
-    Raises `UserError` if the file is not ELF or damaged.
+    name: the file's name in messages; "" means the path.  Raises `UserError` if the file is not
+    ELF or damaged.
     """
-    with open_elf(path) as elf:
+    with open_elf(source, name) as elf:
         interpreter = ""
         table: DynamicSegment | DynamicSection | None = None
         for segment in elf.iter_segments():
@@ -244,10 +245,10 @@ def dynamic(path: Path) -> Dynamic:
         numbers: dict[str, int] = {}
         for tag in table.iter_tags() if table is not None else ():
             numbers.setdefault(str(tag.entry.d_tag), tag.entry.d_val)
-            name = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}.get(tag.entry.d_tag)
-            name = name or {"DT_RPATH": "rpath", "DT_RUNPATH": "runpath"}.get(tag.entry.d_tag)
-            if name:
-                values.setdefault(name, []).append(getattr(tag, name))
+            key = {"DT_NEEDED": "needed", "DT_SONAME": "soname"}.get(tag.entry.d_tag)
+            key = key or {"DT_RPATH": "rpath", "DT_RUNPATH": "runpath"}.get(tag.entry.d_tag)
+            if key:
+                values.setdefault(key, []).append(getattr(tag, key))
         versions = _VersionTables(elf, numbers)
         return Dynamic(
             needed=tuple(values.get("needed", ())),

@@ -19,6 +19,11 @@ from tasks.formats.cpio import Member
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.util.errors import UserError
 
+# Where the kernel looks in the plain archives at the very beginning, before it unpacks any:
+# Documentation/arch/x86/microcode.rst and Documentation/admin-guide/acpi/initrd_table_override.rst.
+EARLY = "kernel"
+MICROCODE = ("kernel/x86/microcode/", "kernel/firmware/acpi/")
+EARLY_MARK = "early_cpio"  # dracut puts this file into such an archive
 ALIGNMENT = 4  # init/initramfs.c: a plain archive starts at a multiple of 4 bytes
 
 
@@ -122,12 +127,41 @@ def merged(archives: Iterable[Archive]) -> dict[str, Member]:
     return unpacked(archives).members()
 
 
+def is_early(archive: Archive) -> bool:
+    """Return whether an archive has only `kernel/` in it, such as microcode."""
+    files = [member.name for member in archive.members if member.kind != stat.S_IFDIR]
+    return any(name.startswith(f"{EARLY}/") for name in files) and all(
+        member.name in (".", EARLY, EARLY_MARK) or member.name.startswith(f"{EARLY}/")
+        for member in archive.members
+    )
+
+
+def has_microcode(archive: Archive) -> bool:
+    """Return whether an archive has a file where the kernel looks for microcode or ACPI tables."""
+    return any(member.name.startswith(MICROCODE) for member in archive.members if member.kind != stat.S_IFDIR)
+
+
 def list_core(path: Path) -> None:
-    """Print the members of each archive of a core file as `cpio -tv` does."""
+    """Print the members of each archive of a core file as `cpio -tv` does.
+
+    Raises `UserError` at the end if the kernel would not find the microcode in one of them.
+    """
+    all_plain = True
+    lost = []
     for number, archive in enumerate(read_core(path), start=1):
-        print(f"# archive {number}: {archive.method}, {len(archive.members)} members")
+        all_plain = all_plain and archive.method == "plain"
+        early = is_early(archive) or has_microcode(archive)
+        mark = ", read first (microcode)" if early and all_plain else ""
+        print(f"# archive {number}: {archive.method}, {len(archive.members)} members{mark}")
+        if early and not all_plain:
+            lost.append(str(number))
         for member in archive.members:
             print(listing_line(member))
+    if lost:
+        raise UserError(
+            f"{path}: archive {', '.join(lost)} has microcode, which the kernel does not find there",
+            "it finds microcode only in plain archives that come before all compressed ones",
+        )
 
 
 def listing_line(member: Member) -> str:

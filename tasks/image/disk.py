@@ -18,6 +18,7 @@ from tasks.config import system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.image import grub, iso
+from tasks.initramfs import root_needs
 from tasks.toolchain import tools
 from tasks.toolchain.tools import Tools
 from tasks.util.checkout import CHECKOUT
@@ -44,9 +45,10 @@ def qcow2(paths: Paths) -> Path:
 def build(paths: Paths, profile: Profile) -> None:
     """Write the raw and the qcow2 image.  The same inputs give the same bytes.
 
-    Raises `UserError` if the files do not fit, if an input is missing, or if there is a secret
-    in what goes into the image.
+    Raises `UserError` as `check_medium` does, if the files do not fit, if an input is missing, or if
+    there is a secret in what goes into the image.
     """
+    root_needs.check_medium(paths, profile, "disk")
     log = paths.logs / "disk.log"
     log.unlink(missing_ok=True)
     secrets.refuse_in_records(paths.output)

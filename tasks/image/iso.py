@@ -22,6 +22,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats.tcz import file_names
 from tasks.image import container_images, grub
+from tasks.initramfs import root_needs
 from tasks.initramfs.embedded import with_dependencies
 from tasks.kernel import installed
 from tasks.toolchain import tools
@@ -34,9 +35,10 @@ from tasks.util.log import logger
 def build(paths: Paths, profile: Profile) -> None:
     """Write tcbuild-PROFILE.iso.  The same inputs give the same bytes in any folder at any time.
 
-    Raises `UserError` as `copy_extensions` does, if a boot loader is not installed, or if there
-    is a secret in the boot menus.
+    Raises `UserError` as `copy_extensions` and `check_medium` do, if a boot loader is not installed,
+    or if there is a secret in the boot menus.
     """
+    root_needs.check_medium(paths, profile, "iso")
     tree = paths.output / "iso-tree"
     remove_tree(tree)
     (tree / "boot/grub").mkdir(parents=True)

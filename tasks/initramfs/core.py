@@ -7,7 +7,6 @@ needs root: owners, device nodes and set-uid bits exist in the archives only.
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,19 +18,16 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import compression, cpio
 from tasks.formats.cpio import Member
-from tasks.formats.initramfs_file import Archive, merged, read_core, streams, unpacked
+from tasks.formats.initramfs_file import Archive, read_core, unpacked
 from tasks.formats.initramfs_unpacker import RootFs
-from tasks.initramfs import embedded
+from tasks.initramfs import consoles, embedded, root_needs
+from tasks.initramfs.base_archives import SHOWN, list_lines, read_base
 from tasks.initramfs.parts import arranged, joined, of_profile
 from tasks.kernel import installed
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
 from tasks.util.text import shortened
-
-MODULE = re.compile(r"(usr/)?lib/modules/.")
-SHOWN = 5
-
 
 # --- writing ---------------------------------------------------------------
 
@@ -104,7 +100,7 @@ def overlay(root: RootFs, extra: Iterable[Member], what: str) -> tuple[list[Memb
     ordered = arranged(added.values())
     root.unpack(ordered)
     if root.lost[lost:]:
-        raise UserError(f"{what}: the kernel would lose files", detail=_list_lines(root.lost[lost:]))
+        raise UserError(f"{what}: the kernel would lose files", detail=list_lines(root.lost[lost:]))
     return ordered, kept
 
 
@@ -143,34 +139,27 @@ def _module_mode(member: Member) -> int:
     return {stat.S_IFDIR: 0o755, stat.S_IFLNK: 0o777}.get(member.kind, 0o644)
 
 
-def drop_modules(root: RootFs) -> list[str]:
-    """Remove the content of lib/modules from `root`.  Return the releases it had."""
-    folder = root.find("lib/modules", follow=True)
-    if folder is None:
-        return []
-    releases = sorted(folder.children)
-    folder.children.clear()
-    return releases
-
-
 # --- the stage -------------------------------------------------------------
 
 
 def build(paths: Paths, profile: Profile) -> None:
     """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
 
-    The core holds the base archives, the modules of the profile's kernel, the extensions placed
-    `initrd` and the files of [system], in this order.  The base keeps its bytes, except archives
-    with modules of their own (or all archives, with core.recompress).  The rest is written in
+    The core holds the base archives, a login on the serial consoles of the bootcodes if the base
+    has none there, the modules of the profile's kernel, the extensions placed `initrd` and the
+    files of [system], in this order.  The base keeps its bytes, except archives with modules of
+    their own (or all archives but microcode, with core.recompress).  The rest is written in
     parts, and only changed parts are compressed.  Raises `UserError` if a base, the modules or
     an extension is missing or damaged, if two extensions have the same path, if the core would
     lose files or have no /init, or if the kernel cannot unpack its compression.
     """
     parts = of_profile(paths, profile, "core")
     release = installed.kernel_release(paths, profile)
-    rows, root = _base(paths, profile, release)
+    rows, root = read_base(paths, profile, release)
     kept = [row for row in rows if isinstance(row, bytes)]
     check_unpackable(paths, [profile.core.compression, *map(compression.detect, kept)])
+    logins = consoles.members(root, profile.boot.bootcodes)
+    root.unpack(logins)
     modules, _ = overlay(
         root, modules_archive(installed.core_modules(paths, profile), release), "lib/modules"
     )
@@ -178,12 +167,12 @@ def build(paths: Paths, profile: Profile) -> None:
     own = arranged(system.members(profile.system, root))
     secrets.refuse_in_members("the [system] table", own, paths.core_parts / "system.clean")
     root.unpack(own)
-    _check_init(profile, root)
+    root_needs.check_core(paths, profile, root)
     layers = [row for row in rows if not isinstance(row, bytes)]
-    *packed, modules_gz, added_gz, own_gz = parts.pack([*layers, modules, added, own])
+    *packed, logins_gz, modules_gz, added_gz, own_gz = parts.pack([*layers, logins, modules, added, own])
     base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
     write_atomic(paths.output / "modules64.gz", modules_gz)
-    write_atomic(paths.core, joined([*base, modules_gz, added_gz, own_gz]))
+    write_atomic(paths.core, joined([*base, logins_gz, modules_gz, added_gz, own_gz]))
     parts.remove_unused()
     size, count = paths.core.stat().st_size, len(root.members())
     logger.info(
@@ -242,86 +231,3 @@ def check_users(paths: Paths, profile: Profile) -> None:
     """Raise `UserError` if the base lacks a user of the profile without a uid, or has the uid of another."""
     files = inputs.base_archives(paths, profile)
     system.check_users(profile.system, unpacked(archive for path in files for archive in read_core(path)))
-
-
-def _base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes | list[Member]], RootFs]:
-    """Return the base and the root that the kernel unpacks from it.
-
-    The base is a list in order: bytes of a stream to keep, or members of an archive to rewrite.
-    """
-    base = [stream for path in inputs.base_archives(paths, profile) for stream in streams(path)]
-    root = unpacked(archive for _, archives in base for archive in archives)
-    if root.lost:
-        logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{_list_lines(root.lost)}")
-    dropped = drop_modules(root)
-    if dropped:
-        # The kernel cannot load modules of another release.  Modules of the same release from
-        # another configuration could crash it.
-        names = shortened(dropped, SHOWN)
-        logger.info(f"core: dropped lib/modules/{names} of the base, the kernel built here is {release}")
-        _report_other_kernel(root, dropped, release)
-    everything = arranged(root.members().values())
-    # Nothing may follow lz4 (see `append`).
-    if profile.core.recompress or any(inside[-1].method == "lz4" for _, inside in base):
-        return [everything], root
-    if not dropped:
-        return [stream for stream, _ in base], root
-    rows: list[bytes | list[Member]] = []
-    left: list[Sequence[Member]] = []
-    for stream, archives in base:
-        without = [[m for m in a.members if not MODULE.match(m.name)] for a in archives]
-        same = all(len(a.members) == len(b) for a, b in zip(archives, without, strict=True))
-        new = without if same else [arranged(members) for members in without]
-        rows += [stream] if same else new
-        left += new
-    return (rows if _unpack_to(left, root) else [everything]), root
-
-
-def _unpack_to(rows: Iterable[Sequence[Member]], root: RootFs) -> bool:
-    """Return whether archives of `rows` unpack to `root`, if times are ignored."""
-    made = merged(Archive("plain", tuple(row)) for row in rows)
-    wanted = root.members()
-    return made.keys() == wanted.keys() and all(
-        replace(member, mtime=0) == replace(wanted[name], mtime=0) for name, member in made.items()
-    )
-
-
-def _report_other_kernel(root: RootFs, dropped: Sequence[str], release: str) -> None:
-    """Log which parts of a base expect its own kernel and may not work with the profile's."""
-    if release in dropped:
-        # Without CONFIG_MODVERSIONS a kernel loads every module that names its release.
-        logger.info(
-            f"core: the mirrors' NAME-{release}.tcz belong to the base's own kernel, whose configuration "
-            "differs: use the modules built here"
-        )
-        return
-    text = f"core: `tce-load -w NAME-KERNEL` will look for NAME-{release}.tcz, which mirrors may not have"
-    logger.info(text)
-    scripts = [
-        name
-        for name, member in root.members().items()
-        if member.data.startswith(b"#!") and any(old.encode() in member.data for old in dropped)
-    ]
-    if scripts:
-        logger.info(
-            f"core: scripts of the base that name its own kernel's release: {shortened(scripts, SHOWN)}"
-        )
-
-
-def _check_init(profile: Profile, root: RootFs) -> None:
-    """Raise `UserError` if the core has no executable /init (or what `rdinit=` names)."""
-    given = [word[len("rdinit=") :] for word in profile.boot.bootcodes if word.startswith("rdinit=")]
-    path = given[-1] if given else "/init"
-    node = root.find(path, follow=True)
-    if node is None or node.kind != stat.S_IFREG or not node.mode & 0o111:
-        raise UserError(
-            f"the core has no executable {path}: the kernel would stop with a panic",
-            "check the base archives, or set the bootcode rdinit=PATH",
-        )
-
-
-def _list_lines(items: Sequence[str]) -> str:
-    """Return the first items, one a line, and the number of the others."""
-    more = len(items) - SHOWN
-    lines = [f"  {item}" for item in items[:SHOWN]]
-    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])

@@ -21,6 +21,7 @@ from tasks.config.recipe import Recipe
 from tasks.formats import libraries
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
+from tasks.initramfs import root_needs
 from tasks.origins.distribution import Distribution
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema, secret_patterns
@@ -67,6 +68,7 @@ class TomlKind:
 SCHEMAS = (
     TomlKind("profile", Profile, "profiles/*.toml", inherits=inheritance.KEY),
     TomlKind("recipe", Recipe, "extensions/*/recipe.toml"),
+    TomlKind("root-needs", root_needs.RootNeeds, "tasks/initramfs/root_needs.toml"),
     TomlKind("rootfs", rootfs_rules.Rules, "rootfs/rootfs.toml"),
     TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
     TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),

@@ -15,6 +15,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from tasks.util.checkout import CHECKOUT
 from tasks.util.process import run
 from tests.support.built import Outcome, outcome
 from tests.support.mirror import Mirror, Page
@@ -136,3 +139,14 @@ class Checkout:
             assert done.status == 0, done.output
             said += done.output
         return said
+
+
+REAL = CHECKOUT.root.parent / "shared/data/tinycore-11.0"
+"""Tiny Core's own files: roots of 11.0 and extensions of 11.x, where this machine has them."""
+
+
+def real(path: str) -> Path:
+    """Return a file of Tiny Core's own, such as x86_64/rootfs64.gz; skip the test where it is absent."""
+    if not (REAL / path).exists():
+        pytest.skip(f"Tiny Core's own {path} is not on this machine ({REAL})")
+    return REAL / path

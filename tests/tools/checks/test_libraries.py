@@ -13,10 +13,9 @@ import pytest
 from tasks.checks import libraries
 from tasks.formats import initramfs_file
 from tasks.formats.libraries import extract
-from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tests.support.tinycore import real
 
-REAL = CHECKOUT.root.parent / "shared/data/tinycore-11.0/x86_64"
 # The list that came without its .dep files: what parted needs (tce-load's own names).
 NEEDED = ("readline", "ncursesw", "liblvm2", "udev-lib")
 
@@ -24,19 +23,15 @@ NEEDED = ("readline", "ncursesw", "liblvm2", "udev-lib")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Return the libraries of the real root."""
-    root = REAL / "rootfs64.gz"
-    if not root.is_file():
-        pytest.skip("Tiny Core's own root of 11.0 is not at hand")
-    members = initramfs_file.merged(initramfs_file.read_core(root)).values()
+    members = initramfs_file.merged(initramfs_file.read_core(real("x86_64/rootfs64.gz"))).values()
     return extract(members, tmp_path_factory.mktemp("real") / "base")
 
 
 def unpacked(name: str, folder: Path) -> dict[str, Path]:
     """Return the files of a real extension by their paths in the guest."""
     target = folder / name
-    subprocess.run(
-        ["unsquashfs", "-no-progress", "-quiet", "-dest", target, REAL / f"tcz/{name}.tcz"], check=True
-    )
+    packed = real(f"x86_64/tcz/{name}.tcz")
+    subprocess.run(["unsquashfs", "-no-progress", "-quiet", "-dest", target, packed], check=True)
     return {f"/{path.relative_to(target)}": path for path in target.rglob("*") if path.is_file()}
 
 

@@ -23,6 +23,7 @@ from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core
 from tasks.initramfs.parts import joined
 from tasks.util.errors import UserError
+from tests.support.images import elf
 from tests.support.trees import trees
 
 METHODS = st.sampled_from(["plain", "gzip", "xz", "zstd"])
@@ -157,9 +158,16 @@ def test_a_failed_append_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 BASE = [
     *(directory("tmp", 0o1777), directory("usr"), directory("usr/lib", 0o755, 0, 50)),
-    *(symlink("lib", "usr/lib"), regular("usr/lib/libc", b"base"), regular("init", b"#!", 0o755)),
-    symlink("gone", "nowhere"),
+    *(symlink("lib", "usr/lib"), regular("usr/lib/libc", b"base"), regular("init", b"#!/bin/sh", 0o755)),
+    *(symlink("gone", "nowhere"), directory("bin"), regular("bin/sh", elf(), 0o755)),
 ]
+CONFIG = "".join(
+    f"CONFIG_{symbol}=y\n"
+    for symbol in (
+        *("X86_64", "BLK_DEV_INITRD", "BINFMT_ELF", "BINFMT_SCRIPT", "BLK_DEV_LOOP", "SQUASHFS"),
+        *("DEVTMPFS", "ISO9660_FS", "EXT4_FS", "SERIAL_8250_CONSOLE"),
+    )
+)
 
 
 def test_an_overlay_keeps_existing_paths() -> None:
@@ -223,6 +231,7 @@ def make_stage(make_settings: Callable[..., Settings]) -> Settings:
     (top / "build").symlink_to("/somewhere/else")
     (top / "source").symlink_to("/somewhere/else")
     (made.paths.kernel / "release").write_text(RELEASE + "\n")
+    (made.paths.kernel / "config").write_text(CONFIG)
     (made.paths.kernel / "initramfs.formats").write_text("gzip\nzstd\n")
     write_base(made, BASE)
     return made
@@ -329,7 +338,7 @@ def test_modules_of_the_same_release_are_dropped_too(stage: Settings) -> None:
 
 @pytest.mark.parametrize("bootcodes", [("quiet",), ("quiet", "rdinit=/sbin/none")])
 def test_a_core_that_cannot_start_is_refused(stage: Settings, bootcodes: tuple[str, ...]) -> None:
-    init = regular("init", b"#!", 0o755 if len(bootcodes) > 1 else 0o644)
+    init = regular("init", b"#!/bin/sh", 0o755 if len(bootcodes) > 1 else 0o644)
     write_base(stage, [init if m.name == "init" else m for m in BASE])
     boot = dataclasses.replace(stage.profile.boot, bootcodes=bootcodes)
     stage = dataclasses.replace(stage, profile=dataclasses.replace(stage.profile, boot=boot))
