@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config import bootcodes
+from tasks.config.plan import extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.kernel.fragments import parse_config
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
@@ -24,6 +27,8 @@ from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, arg
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
+CHECKS = Path(__file__).with_name("checks.toml")
+AT_BOOT = ("initrd", "onboot", "copy2fs")
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,17 @@ class Check:
     """A shell command to run in a guest; its exit status is the result.
 
     on: the firmwares with which the check runs.
+    extension: only if the profile loads this extension at boot.
+    kconfig: only if the kernel has these symbols (without CONFIG_), as modules or built in.
+    own_root: only in a root that tcbuild made; others may lack the programs that it uses.
     """
 
     name: str
     command: str
     on: tuple[str, ...] = FIRMWARES
+    extension: str = ""
+    kconfig: tuple[str, ...] = ()
+    own_root: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,8 @@ def test(paths: Paths, profile: Profile, firmwares: tuple[Firmware, ...] = FIRMW
     Raises `UserError` with the last lines of the console at the first failed check, panic or
     time-out.
     """
-    checks = toml_schema.load(Path(__file__).with_name("checks.toml"), Checks).check
+    config = parse_config((paths.kernel / "config").read_text())
+    checks = fitting(toml_schema.load(CHECKS, Checks).check, profile, config)
     release = (paths.kernel / "release").read_text().strip()
     accel = accelerator(paths, profile)
     for firmware in firmwares:
@@ -141,15 +153,31 @@ def test(paths: Paths, profile: Profile, firmwares: tuple[Firmware, ...] = FIRMW
             booted = time.monotonic() - started
             chosen_checks = [check for check in checks if firmware in check.on]
             for check in chosen_checks:
-                _run_check(guest, check, release)
+                _run_check(guest, check, profile, release)
             guest.power_off()
         total = time.monotonic() - started
         times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
         logger.info(f"{firmware}: {len(chosen_checks)} checks passed, {times}")
 
 
-def _run_check(guest: Guest, check: Check, release: str) -> None:
+def fitting(checks: Sequence[Check], profile: Profile, config: Mapping[str, str]) -> list[Check]:
+    """Return the checks that are about what the profile has; config: symbol without CONFIG_ -> value."""
+    loaded = extensions_at(profile, *AT_BOOT)
+    return [
+        check
+        for check in checks
+        if (not check.extension or check.extension in loaded)
+        and all(config.get(symbol, "n") != "n" for symbol in check.kconfig)
+        and (profile.core.rootfs or not check.own_root)
+    ]
+
+
+def _run_check(guest: Guest, check: Check, profile: Profile, release: str) -> None:
+    values = {"@RELEASE@": release, "@EXTENSIONS@": shlex.join(extensions_at(profile, *AT_BOOT))}
+    command = check.command
+    for key, value in values.items():
+        command = command.replace(key, value)
     try:
-        guest.run(check.command.replace("@RELEASE@", release))
+        guest.run(command)
     except GuestError as error:
         raise GuestError(f"check failed: {check.name}: {error.message}", error.hint, error.detail) from None

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Every console shows the boot and takes answers: our own root, and Tiny Core's own of 11.0."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config.profile import Extension
+from tasks.config.settings import Settings
+from tasks.config.sources import Core
+from tasks.formats import initramfs_file
+from tasks.formats.squashfs import squashfs_members
+from tasks.image import iso
+from tasks.initramfs import core
+from tasks.origins.sources.file import FileSource
+from tasks.vm import qemu
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Firmware
+from tests.support.built import built
+from tests.support.screen import Screen
+from tests.support.settings import both
+from tests.support.tinycore import md5_text, real
+from tests.vm.contract import LIMIT, machine, own_root
+
+# Without the fragment `tinycore`, the built kernel makes neither device that Tiny Core waits for.
+CODES = ("cde", "nozswap", "nortc", "console=tty0", "console=ttyS0,115200")
+DEPS = {
+    "parted": ("readline", "udev-lib", "liblvm2"),
+    "readline": ("ncursesw",),
+    "liblvm2": ("udev-lib", "readline"),
+}
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
+
+
+def take(name: str, folder: Path) -> None:
+    """Put an extension of Tiny Core's own, and what it depends on, into a folder as a mirror has it."""
+    tcz = real(f"x86_64/tcz/{name}.tcz")
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(tcz, folder / tcz.name)
+    (folder / f"{tcz.name}.md5.txt").write_bytes(md5_text(tcz.name, tcz.read_bytes()))
+    (folder / f"{tcz.name}.dep").write_text("".join(f"{dep}.tcz\n" for dep in DEPS.get(name, ())))
+    files = [member.name for member in squashfs_members(tcz) if member.kind != stat.S_IFDIR]
+    (folder / f"{tcz.name}.list").write_text("".join(f"{file}\n" for file in files))
+    for dep in DEPS.get(name, ()):
+        take(dep, folder)
+
+
+@pytest.fixture(scope="module")
+def tiny_core(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The built kernel, with Tiny Core's own root, and extensions of its own on the disc."""
+    image = built()
+    root = real("x86_64/rootfs64.gz")
+    made = replace(image, paths=replace(image.paths, output=tmp_path_factory.mktemp("tinycore")))
+    (made.paths.output / "kernel").symlink_to(image.paths.kernel)
+    for name in ("parted", "dosfstools"):
+        take(name, made.paths.tcz)
+    changed = replace(
+        made.profile,
+        core=Core(archives=(FileSource(path=str(root)),)),
+        boot=replace(made.profile.boot, bootcodes=CODES),
+        extensions=(Extension("parted"), Extension("dosfstools", "copy2fs")),
+    )
+    made = replace(made, profile=changed)
+    core.build(*both(made))
+    iso.build(*both(made))
+    return made
+
+
+def test_the_base_stays_byte_for_byte(tiny_core: Settings) -> None:
+    base = real("x86_64/rootfs64.gz").read_bytes()
+    assert tiny_core.paths.core.read_bytes().startswith(base.rstrip(b"\0"))
+    _, logins, *_ = initramfs_file.read_core(tiny_core.paths.core)
+    assert [member.name for member in logins.members] == [
+        *("etc/inittab", "etc/securetty", "sbin/on-consoles", "sbin/serial-console")
+    ]
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_tiny_cores_own_root_logs_in_on_the_serial_line(
+    firmware: Firmware, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its own extensions from the disc, by the command a person uses."""
+    qemu.test(*both(tiny_core), (firmware,))
+    assert f"{firmware}: 4 checks passed" in capsys.readouterr().out
+    said = COLOUR.sub("", (tiny_core.paths.logs / f"qemu-{firmware}.log").read_text(errors="replace"))
+    for words in ("Booting Core 11.0", "Checking boot options... Done.", "tc@box:~$ "):
+        assert words in said
+
+
+def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: Path) -> None:
+    """As on tty1; and both terminals have theirs."""
+    with Guest(qemu.machine(*both(tiny_core), "direct", "tcg"), tmp_path / "log", limit=LIMIT) as guest:
+        guest.login()
+        assert guest.run("tty; id -un; parted --version >/dev/null 2>&1 || echo no parted") == (
+            "/dev/ttyS0\ntc\nno parted\n"  # a direct boot has no disc
+        )
+        guest.run("ps -o user,tty,comm | grep -q '^tc  *4,1  *sh$' || ps | grep -q '[l]ogin.*tty1\\|-sh'")
+        guest.send("exit")  # the loop's commands: `eval exit` ends its shell
+        guest.expect("box login: ", 60)
+        guest.send("tc")
+        guest.expect("Password: ", 30)
+
+
+@pytest.mark.parametrize("whose", ["ours", "tiny core's"])
+def test_passwords_are_asked_where_somebody_sits(
+    whose: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """At the screen of a machine without a serial port, although the last console= is one."""
+    image = own_root() if whose == "ours" else request.getfixturevalue("tiny_core")
+    codes = "nodhcp nozswap nortc secure noautologin pause"
+    again = {"ours": "same again", "tiny core's": "Re-enter"}[whose]
+    with Screen(machine(image, codes), limit=LIMIT) as screen:
+        screen.expect("Booting ", "for root:")
+        screen.type("rootsecret")
+        screen.expect(again)
+        screen.type("rootsecret")
+        screen.expect("for tc:")
+        screen.type("tcsecret")
+        screen.expect("for tc:", again)
+        screen.type("tcsecret")
+        shown = screen.expect("Press <Enter> to continue")
+        assert "secret" not in shown
+        screen.type("")
+        screen.expect("login: ")
+
+
+def test_the_screen_shows_what_the_serial_line_does(tmp_path: Path) -> None:
+    """Somebody at the screen goes on; both consoles said the same, and both have a shell."""
+    serial = tmp_path / "serial"
+    with Screen(machine(own_root(), "nodhcp pause"), serial=serial, limit=LIMIT) as screen:
+        shown = screen.expect("Press <Enter> to continue")
+        said = COLOUR.sub("", serial.read_text(errors="replace")).splitlines()
+        lines = [line for line in said if line.strip()]
+        assert any(line.startswith("Booting ") for line in lines)
+        assert [line for line in lines if line.rstrip() not in shown] == []
+        screen.type("")
+        screen.expect("tc@box:~$")
+        while "tc@box:~$" not in serial.read_text(errors="replace"):
+            screen.expect("tc@box:~$")
