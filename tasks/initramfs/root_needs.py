@@ -28,6 +28,7 @@ from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
 FILE = Path(__file__).with_name("root_needs.toml")
+BUILT_IN = "=y"
 INIT, SECOND_INIT = "/init", "/sbin/init"
 MAX_INTERPRETERS = 4  # fs/exec.c: a script may be run by a script, up to this depth
 
@@ -37,7 +38,7 @@ class Need:
     """A thing that a root does, and what it needs of the kernel.
 
     what: the words after "this root".
-    kconfig: symbols without CONFIG_, all needed; of `A|B` one.
+    kconfig: symbols without CONFIG_, all needed; of `A|B` one; `A=y` must be built in.
     modules: of a symbol that may be a module (m): the module's name.  It must be in the core.
     script, pattern: only if a line of the script (path below `/`) has this regular expression.
     bootcode: only with this bootcode (a shell pattern).
@@ -90,22 +91,26 @@ class Kernel:
         """Yield, for each unmet part, (what the kernel lacks, what to add)."""
         modules = need.modules if isinstance(need, Need) else {}
         for either in need.kconfig:
-            symbols = either.split("|")
-            values = {symbol: self.config.get(symbol, "n") for symbol in symbols}
-            if any(self._is_there(value, modules.get(symbol, "")) for symbol, value in values.items()):
+            symbols = [one.removesuffix(BUILT_IN) for one in either.split("|")]
+            built_in = BUILT_IN in either
+            values = [self.config.get(symbol, "n") for symbol in symbols]
+            if any(
+                value == "y" or (value == "m" and not built_in and self._has(modules.get(symbol, "")))
+                for symbol, value in zip(symbols, values, strict=True)
+            ):
                 continue
             names = " or ".join(f"CONFIG_{symbol}" for symbol in symbols)
+            what, advice = f"the kernel has no {names}", f"request CONFIG_{symbols[0]}=y in a fragment"
+            if "m" in values:
+                what = f"{names} is a module" if built_in else f"its module of {names} is not in the core"
             fragment = next((self.fragments[one] for one in symbols if one in self.fragments), "")
-            what = f"the kernel has no {names}"
-            if "m" in values.values():
-                what, fragment = f"its module of {names} is not in the core", ""
-            first = f"CONFIG_{symbols[0]}=y"
-            yield what, f"add the fragment {fragment}" if fragment else f"request {first} in a fragment"
+            if fragment and "m" not in values:
+                advice = f"add the fragment {fragment}"
+            yield what, advice
 
-    def _is_there(self, value: str, module: str) -> bool:
-        if value == "m" and module and self.modules is not None:
-            return module.replace("_", "-") in self.modules
-        return value in ("y", "m")
+    def _has(self, module: str) -> bool:
+        """Return whether a module is in the core; true if that is not known or does not matter."""
+        return not module or self.modules is None or module.replace("_", "-") in self.modules
 
 
 def check(paths: Paths, profile: Profile) -> None:

@@ -21,6 +21,7 @@ from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
+from tasks.initramfs import consoles
 from tasks.kernel import edited_tree
 from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import CORE, LockedPackage, load_lock
@@ -210,6 +211,8 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     wanted |= set(patch_files(profile))
     if profile.core.rootfs:
         wanted |= set(CHECKOUT.rootfs.rglob("*"))
+    elif consoles.serial(profile.boot.bootcodes):
+        wanted.add(consoles.scripts()[consoles.ON_CONSOLES])
     if profile.system.mydata:
         wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
     for name in recipes(paths, profile):

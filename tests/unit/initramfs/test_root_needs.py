@@ -128,6 +128,22 @@ def test_extensions_from_outside_need_loop_devices_and_squashfs(stage: Settings,
     assert f"mounts extensions by loop devices, and the kernel has no CONFIG_{symbol}" in line
 
 
+REBUILDFSTAB = b"""#!/bin/busybox ash
+  case "$CDROMS" in *"$DEVROOT/$DEVNAME"*) FSTYPE="auto" ;; esac
+"""
+
+
+def test_a_root_that_loads_no_module_needs_it_built_in(stage: Settings) -> None:
+    """Measured: with isofs as a module, no extension of the disc was loaded, and nothing was said."""
+    there = root(*script("usr/sbin/rebuildfstab", REBUILDFSTAB))
+    disc = with_boot(stage, "cde")
+    module = {**GOOD, "ISO9660_FS": "m"}
+    (line,) = lines(disc, there, module, {"isofs"})
+    assert line.endswith("and CONFIG_ISO9660_FS is a module: request CONFIG_ISO9660_FS=y in a fragment")
+    assert lines(disc, there, GOOD) == lines(with_boot(stage), there, module) == []
+    assert lines(disc, root(), module) == []
+
+
 def test_of_symbols_with_a_bar_one_is_enough(stage: Settings) -> None:
     there = root(*script("etc/init.d/rcS", b"#!/bin/sh\nmount -t devtmpfs devtmpfs /dev\n"))
     without = {**GOOD, "DEVTMPFS": "n"}
@@ -239,6 +255,9 @@ def test_tiny_cores_own_root(stage: Settings) -> None:
         "this root waits for /dev/rtc0",
     ]
     assert all("add the fragment tinycore, or the bootcode no" in line for line in found)
+    disc = with_boot(stage, "nozswap", "nortc", "cde")
+    (line,) = lines(disc, there, {**GOOD, **UDEV, "ISO9660_FS": "m"})
+    assert "mounts a disc (bootcode cde) without loading a module" in line
     assert lines(with_boot(stage, "nozswap", "nortc"), there, {**GOOD, **UDEV}) == []
     without = {**GOOD, **UDEV, "SIGNALFD": "n"}
     assert "makes its device nodes by udev" in lines(with_boot(stage, "nozswap", "nortc"), there, without)[0]
