@@ -97,10 +97,10 @@ def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: 
     """As on tty1; and both terminals have theirs."""
     with Guest(qemu.machine(*both(tiny_core), "direct", "tcg"), tmp_path / "log", limit=LIMIT) as guest:
         guest.login()
-        assert guest.run("tty; id -un; parted --version >/dev/null 2>&1 || echo no parted") == (
-            "/dev/ttyS0\ntc\nno parted\n"  # a direct boot has no disc
+        assert guest.run("id -un; tty <&1; [ -e /usr/local/tce.installed/parted ] || echo none") == (
+            "tc\n/dev/ttyS0\nnone\n"  # a direct boot has no disc
         )
-        guest.send("exit")  # the loop's commands: `eval exit` ends its shell
+        guest.send("exit")
         guest.expect("box login: ", 60)
         guest.send("tc")
         guest.expect("Password: ", 30)
@@ -126,7 +126,7 @@ def test_passwords_are_asked_where_somebody_sits(
         shown = screen.expect("Press <Enter> to continue")
         assert "secret" not in shown
         screen.type("")
-        screen.expect("login: ")
+        screen.expect("box login:")
 
 
 def test_the_screen_shows_what_the_serial_line_does(tmp_path: Path) -> None:
