@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The screen and the keyboard of a machine in QEMU, by its monitor.
 
-A machine that boots by BIOS has the text screen of VGA: 80 x 25 characters from 0xb8000 on, each
-with a byte for its colours.
+A machine that boots by BIOS has the text screen of VGA: lines of 80 characters from 0xb8000 on, each
+with a byte for its colours.  The kernel scrolls by moving the start of the 25 lines that are visible,
+through 32 KiB.  So what scrolled away can still be read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from types import TracebackType
 from tasks.util.process import end_group, spawn
 from tasks.vm.machine import Machine, argv
 
-MEMORY, COLUMNS, ROWS = 0xB8000, 80, 25
+MEMORY, SIZE, COLUMNS = 0xB8000, 32 << 10, 80
 PROMPT = b"(qemu) "
 
 
@@ -68,10 +69,11 @@ class Screen:
         self._answer()
 
     def text(self) -> str:
-        """Return what the screen shows, without the spaces at the ends of lines."""
-        self._say(f'pmemsave {MEMORY} {2 * COLUMNS * ROWS} "{self._memory}"')
+        """Return what the screen shows or showed, without the spaces at the ends of lines."""
+        self._say(f'pmemsave {MEMORY} {SIZE} "{self._memory}"')
         shown = self._memory.read_bytes()[::2].decode("cp437")
-        return "\n".join(shown[n : n + COLUMNS].rstrip() for n in range(0, COLUMNS * ROWS, COLUMNS))
+        lines = (shown[n : n + COLUMNS].rstrip() for n in range(0, len(shown), COLUMNS))
+        return "\n".join(line for line in lines if line)
 
     def expect(self, *words: str) -> str:
         """Wait until the screen shows all of `words`; return what it shows."""
