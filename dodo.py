@@ -25,6 +25,7 @@ from tasks.initramfs import consoles
 from tasks.kernel import edited_tree, installed, requests
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, load_lock
+from tasks.provenance import checkout_files
 from tasks.toolchain import build_root, identity
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
@@ -106,13 +107,7 @@ CORE_MODULES = (
     files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
 )
 # The files of the checkout that the record of the inputs lists, besides the code and the profile.
-CHECKOUT_FILES = files(
-    *checkout_inputs.config_files(S.profile),
-    *checkout_inputs.patch_files(S.profile),
-    *(variables.tree(CHECKOUT.rootfs) if S.profile.core.rootfs else consoles.scripts().values()),
-    *(variables.tree(CHECKOUT.root / S.profile.system.mydata) if S.profile.system.mydata else ()),
-    *(path for name in RECIPES if name in USED for path in recipe.files(name)),
-)
+CHECKOUT_FILES = files(*checkout_files.of_profile(S.profile, RECIPES.keys() & set(USED), links=False))
 OUTSIDE = ("onboot", "copy2fs", "ondemand")
 LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
@@ -269,10 +264,7 @@ def task_kconfig() -> Iterator[Task]:
             CHECKOUT.kconfig / "notes.toml",
         ),
         "targets": files(S.paths.config, DIFF),
-        "uptodate": changed(
-            kernel=S.profile.kernel,
-            tools=COMPILER,
-        ),
+        "uptodate": changed(kernel=S.profile.kernel, tools=COMPILER),
     }
     yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
     if NEEDS:
@@ -302,11 +294,7 @@ def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, and check the vmlinuz"""
     compile_it = {
         "basename": "kernel",
-        "actions": [
-            *KERNEL_INPUTS,
-            do("kernel.build", "build", S),
-            do("kernel.install", "install", S),
-        ],
+        "actions": [*KERNEL_INPUTS, do("kernel.build", "build", S), do("kernel.install", "install", S)],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
         # The record of the inputs is there when the build fails.
         "task_dep": [
@@ -551,12 +539,7 @@ def task_mirror() -> Task:
     names = sorted(BUILDABLE)
     return {
         "actions": [*IMAGES, *ARCHIVES, do("image.mirror", "build", S.paths, S.profile, names)],
-        "file_dep": [
-            *tcz_files(names),
-            *BASE,
-            *LISTED,
-            *files(CHECKOUT.secrets),
-        ],
+        "file_dep": [*tcz_files(names), *BASE, *LISTED, *files(CHECKOUT.secrets)],
         "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }

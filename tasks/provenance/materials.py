@@ -21,12 +21,10 @@ from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
-from tasks.initramfs import consoles
 from tasks.kernel import edited_tree
-from tasks.kernel.inputs import config_files, patch_files
 from tasks.origins.lock import CORE, LockedPackage, load_lock
 from tasks.origins.origin_lock import OriginFile
-from tasks.provenance import redaction
+from tasks.provenance import checkout_files, redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
 from tasks.toolchain.tools import ready
@@ -207,16 +205,7 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     for folder in FOLDERS:
         wanted |= {path for path in (CHECKOUT.root / folder).rglob("*") if "__pycache__" not in path.parts}
     # No locks: the inputs list the locked files that were used.
-    wanted |= {*paths.profile_files, *config_files(profile)}
-    wanted |= set(patch_files(profile))
-    if profile.core.rootfs:
-        wanted |= set(CHECKOUT.rootfs.rglob("*"))
-    elif consoles.serial(profile.boot.bootcodes):
-        wanted.add(consoles.scripts()[consoles.ON_CONSOLES])
-    if profile.system.mydata:
-        wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
-    for name in recipes(paths, profile):
-        wanted |= {*recipe.files(name), *recipe.own_files(name)}
+    wanted |= {*paths.profile_files, *checkout_files.of_profile(profile, recipes(paths, profile), links=True)}
     files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
     commit, dirty, _ = git_state()

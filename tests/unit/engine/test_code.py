@@ -134,7 +134,7 @@ def test_every_python_gives_the_same_digests() -> None:
     for node in ast.walk(newer):
         if isinstance(node, ast.FunctionDef):
             node.type_params = []  # type: ignore[attr-defined]
-            node._fields = (*dict.fromkeys((*node._fields, "type_params")),)
+            node._fields = (*dict.fromkeys((*node._fields, "type_params")),)  # type: ignore[misc]
         elif isinstance(node, ast.JoinedStr):
             node.values.append(ast.Constant(""))
     assert code.dumped(newer) == code.dumped(plain)

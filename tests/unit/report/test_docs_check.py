@@ -143,7 +143,8 @@ def test_the_architecture_lists_every_package_in_the_order_of_the_contract() -> 
 
 
 def test_troubleshooting_quotes_messages_that_exist() -> None:
-    code = "\n".join(path.read_text() for path in (CHECKOUT.root / "tasks").rglob("*.py"))
+    sources = [CHECKOUT.root / "doit", *(CHECKOUT.root / "tasks").rglob("*.py")]
+    code = "\n".join(path.read_text() for path in sources)
     text = (CHECKOUT.root / "docs/troubleshooting.md").read_text()
     titles = re.findall(r"^### (.*)", text, re.MULTILINE)
     quoted = [span for title in titles for span in title.split("`")[1::2]]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""The files of the checkout that a manifest lists besides the code and the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tasks.config import recipe
+from tasks.config.profile import Profile
+from tasks.initramfs import consoles
+from tasks.kernel import inputs
+from tasks.util.checkout import CHECKOUT
+
+
+def of_profile(profile: Profile, recipes: Iterable[str], *, links: bool) -> list[Path]:
+    """Return the files that the profile and its `recipes` read, sorted; no locks.
+
+    links: with the symbolic links among them, which doit cannot follow by content.
+    """
+    wanted = {*inputs.config_files(profile), *inputs.patch_files(profile)}
+    if profile.core.rootfs:
+        wanted |= set(CHECKOUT.rootfs.rglob("*"))
+    elif consoles.serial(profile.boot.bootcodes):
+        wanted.add(consoles.scripts()[consoles.ON_CONSOLES])
+    if profile.system.mydata:
+        wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
+    for name in recipes:
+        wanted |= {*recipe.files(name), *recipe.own_files(name)}
+    return sorted(path for path in wanted if (links if path.is_symlink() else path.is_file()))
