@@ -57,6 +57,7 @@ def build(settings: Settings, name: str) -> None:
     recipe = plan.recipe_of(settings.profile, name)
     deps = plan.needed_by(settings.paths, settings.profile, name)
     base = base_root(settings.paths, settings.profile)
+    listings = {dep: conflicts.listing(settings.paths, dep) for dep in deps}
     below = {"the base": list(base.members().values())}
     below |= {f"extension {dep}": squashfs_members(settings.paths.tcz / f"{dep}.tcz") for dep in deps}
     root = settings.paths.output / "tcz-root" / name
@@ -74,7 +75,7 @@ def build(settings: Settings, name: str) -> None:
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         _check_names(name, listing)
-        conflicts.refuse({**{dep: conflicts.listing(settings.paths, dep) for dep in deps}, name: listing})
+        conflicts.refuse({**listings, name: listing})
         conflicts.refuse_hidden(name, listing, base, own_root=settings.profile.core.rootfs)
         top = recipes.folder(name) / "files"
         own = {str(path.relative_to(top)) for path in recipes.own_files(name)}

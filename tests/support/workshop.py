@@ -14,7 +14,7 @@ from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.formats import cpio, initramfs_file
 from tasks.initramfs import core
-from tasks.origins.lock import Lock, LockedPackage
+from tasks.origins.lock import Lock, LockedNeeds, LockedPackage
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
 from tasks.util.process import run
@@ -33,6 +33,7 @@ class Workshop:
     settings: Settings
     folder: Path
     packages: tuple[LockedPackage, ...] = ()
+    needs: tuple[LockedNeeds, ...] = ()
 
     def package(self, name: str, files: dict[str, bytes], depends: str = "") -> None:
         """Put a real .deb into the cache and the used lock; ELF files become executable."""
@@ -58,7 +59,7 @@ class Workshop:
         """Write the lock: every recipe may take every package."""
         every = tuple(package.name for package in self.packages)
         made = [path.name for path in (self.folder / "extensions").glob("*")]
-        record_lock(self.settings, Lock(self.packages), dict.fromkeys(made, every))
+        record_lock(self.settings, Lock(self.packages, needs=self.needs), dict.fromkeys(made, every))
 
     def extension(self, name: str, recipe_text: str, files: dict[str, str] | None = None) -> None:
         """Write a recipe; own files that are scripts become executable."""

@@ -21,6 +21,7 @@ from tasks.extensions import build
 from tasks.formats.squashfs import squashfs_members
 from tasks.image import iso
 from tasks.origins import lock
+from tasks.origins.lock import LockedNeeds
 from tasks.util import jobserver
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
@@ -117,11 +118,25 @@ def test_a_missing_library_is_named_with_its_package(workshop: Workshop) -> None
     workshop.extension("tool", INFO + origin("tool"))
     with pytest.raises(UserError, match=r"usr/bin/tool needs libfine_thing\.so\.3") as caught:
         build.build(workshop.settings, "tool")
-    assert caught.value.hint == "add libfine-thing3 to `packages` of its recipe"
+    assert caught.value.hint.endswith("else add libfine-thing3 to `packages` of its recipe")
     assert not list(workshop.settings.paths.output.rglob("*tool.tcz*"))
     workshop.package("libfine-thing3", {"usr/lib/libfine_thing.so.3": shared()})
     workshop.extension("tool", INFO + origin("tool", "libfine-thing3"))
     build.build(workshop.settings, "tool")
+
+
+def test_of_packages_that_the_lock_adds_only_the_needed_libraries_are_taken(workshop: Workshop) -> None:
+    lib = "usr/lib/x86_64-linux-gnu"
+    program = shared("libc.so.6", "libx.so.1", interpreter=LD)
+    workshop.package("tool", {"usr/bin/tool": program, "usr/bin/other": shared("libz.so.1", interpreter=LD)})
+    files = {f"{lib}/libx.so.1": shared("liby.so.2", soname="libx.so.1"), f"{lib}/libx-more.so.1": shared()}
+    workshop.package("libx1", {**files, "usr/share/doc/libx1/copyright": b"x", "usr/bin/x": b"x"})
+    workshop.package("liby2", {f"{lib}/liby.so.2": shared("libc.so.6", soname="liby.so.2")})
+    workshop.package("libc6", {f"{lib}/libc.so.6": shared(soname="libc.so.6")})
+    workshop.needs = (LockedNeeds("tool", ("tool",), ("libc6", "libx1", "liby2")),)
+    workshop.extension("tool", INFO + origin("tool", more='keep = ["usr/bin/tool"]'))
+    build.build(workshop.settings, "tool")
+    assert workshop.side("tool", ".list").split() == ["usr/bin/tool", f"{lib}/libx.so.1", f"{lib}/liby.so.2"]
 
 
 def test_a_library_nobody_is_known_for(workshop: Workshop) -> None:

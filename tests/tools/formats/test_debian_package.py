@@ -37,7 +37,7 @@ def test_damaged_deb_is_named(repository: Repository, tmp_path: Path) -> None:
     repository.add("one", "1")
     deb = repository.deb("one")
     deb.write_bytes(deb.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"one_1_all\.deb: the package is damaged") as caught:
+    with pytest.raises(UserError, match=r"one_1\.deb: the package is damaged") as caught:
         debian_package.unpack_deb(deb, tmp_path / "root")
     assert "dpkg-deb" in caught.value.detail
 
@@ -101,7 +101,7 @@ def test_package_bomb_is_refused(
     deb = repository.deb("bomb")
     monkeypatch.setattr(unpack_limits, "ALWAYS_ALLOWED", 1 << 20)
     assert deb.stat().st_size * unpack_limits.MAX_RATIO < 4 << 20
-    with pytest.raises(UserError, match=r"bomb_1_all\.deb: with './usr/zeros' it unpacks to"):
+    with pytest.raises(UserError, match=r"bomb_1\.deb: with './usr/zeros' it unpacks to"):
         debian_package.unpack_deb(deb, tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
 
