@@ -109,6 +109,7 @@ CORE_MODULES = (
 # The files of the checkout that the record of the inputs lists, besides the code and the profile.
 CHECKOUT_FILES = files(*checkout_files.of_profile(S.profile, RECIPES.keys() & set(USED), links=False))
 OUTSIDE = ("onboot", "copy2fs", "ondemand")
+IN_CORE = ("console=", "rdinit=")  # bootcodes that change the core
 LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
@@ -457,7 +458,7 @@ def task_core() -> Iterator[Task]:
             KERNEL[3],
             *CORE_MODULES,
             *tcz_files(placed("initrd")),
-            *files(CHECKOUT.secrets, S.paths.config, consoles.scripts()[consoles.ON_CONSOLES]),
+            *files(CHECKOUT.secrets, consoles.scripts()[consoles.ON_CONSOLES]),
         ],
         "targets": files(S.paths.core),
         "meta": {"sizes": files(S.paths.output / "modules64.gz")},
@@ -466,8 +467,8 @@ def task_core() -> Iterator[Task]:
             toolchain=TOOLCHAINS[0] if PACKER else "",
             system=S.profile.system,
             extensions=placed("initrd"),
-            # They decide about serial consoles, and what the root needs of the kernel.
-            bootcodes=S.profile.boot.bootcodes,
+            # `kconfig:root` looks at the others again.
+            bootcodes=[code for code in S.profile.boot.bootcodes if code.startswith(IN_CORE)],
         ),
     }
     yield shared(CACHE, S, join, made=[S.paths.core, S.paths.output / "modules64.gz"])
