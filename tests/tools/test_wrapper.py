@@ -18,7 +18,7 @@ def checkout(open_folder: Path) -> Path:
     folder = copy_checkout(open_folder / "copy")
     host = folder / "tasks/util/host.toml"
     host.write_text(
-        host.read_text().replace("[build]", '[build]\nno-such-tool = "zzz-tool"\n"/no/such.h" = "zzz-dev"')
+        host.read_text().replace("[host]", '[host]\nno-such-tool = "zzz-tool"\n"/no/such.h" = "zzz-dev"')
     )
     return folder
 

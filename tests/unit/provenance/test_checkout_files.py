@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The files of the checkout that a manifest lists."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tasks.config import profile
+from tasks.provenance import checkout_files
+from tasks.util.checkout import CHECKOUT
+
+APT = profile.load("apt")
+
+
+def names(used: profile.Profile, *recipes: str, links: bool = True) -> list[str]:
+    return [
+        str(path.relative_to(CHECKOUT.root)) for path in checkout_files.of_profile(used, recipes, links=links)
+    ]
+
+
+def test_kernel_root_and_recipes_count_and_locks_do_not() -> None:
+    found = names(APT, "attr")
+    assert found == sorted(found)
+    for name in (
+        "kconfig/qemu.config",
+        "rootfs/rootfs.toml",
+        "rootfs/files/init",
+        "extensions/attr/recipe.toml",
+    ):
+        assert name in found
+    assert not [name for name in found if name.endswith("lock.toml") or name.startswith("extensions/nodejs")]
+
+
+def test_links_are_left_out_where_only_content_counts() -> None:
+    links = set(names(APT, "iptables")) - set(names(APT, "iptables", links=False))
+    assert links
+    assert all((CHECKOUT.root / name).is_symlink() for name in links)
+
+
+def test_of_another_root_only_the_script_for_its_serial_console() -> None:
+    foreign = dataclasses.replace(APT, core=dataclasses.replace(APT.core, rootfs=False))
+    quiet = dataclasses.replace(foreign, boot=dataclasses.replace(APT.boot, bootcodes=("cde",)))
+    script = set(names(foreign)) - set(names(quiet))
+    assert script == {"rootfs/files/sbin/on-consoles"}
+    assert not [name for name in names(quiet) if name.startswith("rootfs/")]
