@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -108,6 +109,9 @@ def fail(error: UserError) -> NoReturn:
     raise SystemExit(EXIT_FAILED)
 
 
+LEAVING = (signal.SIGINT, signal.SIGTERM)
+
+
 def install_signal_handlers() -> None:
     """Let Ctrl-C and SIGTERM raise `Interrupted`, so that partial files are removed.
 
@@ -116,10 +120,30 @@ def install_signal_handlers() -> None:
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:
         # A second signal while cleaning up must not cut the clean-up short.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for one in LEAVING:
+            signal.signal(one, signal.SIG_IGN)
         print("\ninterrupted; run the same command again to continue", file=sys.stderr)
         raise Interrupted
 
-    signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGTERM, leave)
+    for one in LEAVING:
+        signal.signal(one, leave)
+
+
+@contextmanager
+def late_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block ends.
+
+    A program that is being started would otherwise be left running: nobody knows of it yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda signum, _: came.append(signum)) for one in LEAVING}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    for signum in came:
+        signal.raise_signal(signum)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util import host, jobserver
-from tasks.util.errors import DiskFull, ToolMissing, UserError
+from tasks.util.errors import DiskFull, ToolMissing, UserError, late_signals
 
 TAIL_LINES = 20
 # The messages of programs; tar reports only a short write.
@@ -165,15 +165,18 @@ def run(
     started = time.monotonic()
     # A build root has its programs at the places of every system.
     environment = clean_env({"PATH": PATH, **extra} if box else extra)
-    process = _start(words, cwd, environment, stdin or b"", stdout, inherits, separate_stderr=not log)
+    process = None
     try:
+        with late_signals():
+            process = _start(words, cwd, environment, stdin or b"", stdout, inherits, separate_stderr=not log)
         out, err = _collect(process, logged, log, on_line)
     except BaseException:
         # Do it while its output is still read: SIGPIPE would kill make before it gives tokens back.
-        end_group(process)
+        if process is not None:
+            end_group(process)
         raise
     finally:
-        if process.stdout is not None:
+        if process is not None and process.stdout is not None:
             process.stdout.close()
     seconds = time.monotonic() - started
     if check and process.returncode != 0:

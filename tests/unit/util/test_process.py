@@ -119,6 +119,28 @@ def test_an_interrupt_ends_children_and_grandchildren(tmp_path: Path) -> None:
     assert not left()
 
 
+def test_an_interrupt_while_a_program_starts_ends_it(tmp_path: Path) -> None:
+    """The signal comes when the program runs and nobody knows its number yet."""
+    code = (
+        "import os, signal, subprocess\n"
+        "from tasks.util.errors import install_signal_handlers; from tasks.util import process\n"
+        "install_signal_handlers()\n"
+        "class Slow(subprocess.Popen):\n"
+        "    def __init__(self, *words, **options):\n"
+        "        super().__init__(*words, **options)\n"
+        f"        open({str(tmp_path / 'number')!r}, 'w').write(str(self.pid))\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "process.subprocess.Popen = Slow\n"
+        "process.run(['sleep', '600'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout.CHECKOUT.root, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130
+    assert "interrupted" in ended.stderr
+    assert not Path("/proc", (tmp_path / "number").read_text()).exists()
+
+
 def test_passwords_in_addresses_are_not_told(tmp_path: Path) -> None:
     env = {"PIP_INDEX_URL": "https://me:secret@index.invalid/simple?x=a@b"}
     with pytest.raises(UserError) as caught:
