@@ -7,7 +7,8 @@ import functools
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from tasks.origins.lock import LockedPackage
 from tasks.toolchain.build_root import BuildRoot
@@ -18,28 +19,37 @@ from tasks.util.process import clean_env, run
 REBUILD = re.compile(r"\+b\d+$")
 LOCAL = ("/usr/local/sbin", "/usr/local/bin")
 OWN = ("/usr/sbin", "/usr/bin")
-FORMAT = "${db:Status-Status} ${Package} ${Architecture} ${Version}\\n"
+# ld.so(8) of Debian looks for libraries in these first (/etc/ld.so.conf.d/libc.conf).
+LOCAL_LIBRARIES = ("/usr/local/lib", "/usr/local/lib/x86_64-linux-gnu")
+OWN_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu")
+PYTHON = ("python", "pip", "libpython")
+PROGRAM = re.compile(r"(?:/usr)?/s?bin/[^/]+")
+FORMAT = "${db:Status-Status} ${Package} ${Architecture} ${Version} ${binary:Package}\\n"
 
 
 def difference(root: BuildRoot, locked: Iterable[LockedPackage]) -> str:
     """Return why this machine's programs cannot stand in for those of `root`; "" if they can.
 
     They can if dpkg says that the packages of `root.makers` are installed in the locked versions,
-    no other program of the same name comes before them, and no program of `root.unwanted` is there.
+    those of `root.helpers` in any, each program is that of its package, no other program or library
+    of the same name comes before them, and no program of `root.unwanted` is there.
     """
-    wanted = {package.name: package.version for package in locked if package.name in root.makers}
-    there = _installed(tuple(sorted(wanted)))
-    for name, version in sorted(wanted.items()):
+    versions = {package.name: package.version for package in locked}
+    there = _installed(tuple(sorted(versions)))
+    for name in sorted({*root.makers, *root.helpers} & versions.keys()):
         if name not in there:
             return f"{name} is not installed here"
-        if not same_version(there[name], version):
-            return f"{name} is {there[name]} here, {version} in the toolchain"
+    for name in sorted(versions.keys() & set(root.makers)):
+        if not same_version(there[name].version, versions[name]):
+            return f"{name} is {there[name].version} here, {versions[name]} in the toolchain"
+    if other := replaced(_files(tuple(sorted(one.query for one in there.values())))):
+        return f"{other[0]} is not the program of its package"
     path = clean_env()["PATH"]
     for program in root.unwanted:
         if shutil.which(program, path=path):
             return f"this machine has {program}, the toolchain has not"
     if shadowed := shadows():
-        return f"{shadowed[0]} hides a program of the distribution"
+        return f"{shadowed[0]} hides a file of the distribution"
     return ""
 
 
@@ -48,14 +58,33 @@ def same_version(installed: str, locked: str) -> bool:
     return REBUILD.sub("", installed) == REBUILD.sub("", locked)
 
 
+def replaced(files: Collection[str]) -> list[str]:
+    """Return the programs among `files` that are missing, or a link to none of `files`, sorted.
+
+    files: absolute paths of installed packages.  update-alternatives(1), dpkg-divert(1) or a person
+    may have put a link to another program in the place of a package's: /usr/bin/gcc -> gcc-11.
+    """
+    known = {path.removeprefix("/usr") for path in files}  # of a merged /usr, in either spelling
+
+    def is_right(path: str) -> bool:
+        return os.path.exists(path) and os.path.realpath(path).removeprefix("/usr") in known
+
+    return sorted(path for path in files if PROGRAM.fullmatch(path) and not is_right(path))
+
+
 def shadows() -> list[str]:
-    """Return the programs of /usr/local that come before ones of the distribution, python and pip apart."""
-    local = {name: folder for folder in reversed(LOCAL) for name in _names(folder)}
-    own = {name for folder in OWN for name in _names(folder)}
+    """Return the programs and libraries of /usr/local that come before the distribution's, Python apart."""
+    return _hiding(LOCAL, OWN) + [name for name in _hiding(LOCAL_LIBRARIES, OWN_LIBRARIES) if ".so." in name]
+
+
+def _hiding(first: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Return the paths in the folders `first` whose names are in one of `later`, too."""
+    local = {name: folder for folder in reversed(first) for name in _names(folder)}
+    own = {name for folder in later for name in _names(folder)}
     return [
         f"{folder}/{name}"
         for name, folder in sorted(local.items())
-        if name in own and not name.startswith(("python", "pip"))
+        if name in own and not name.startswith(PYTHON)
     ]
 
 
@@ -66,16 +95,31 @@ def _names(folder: str) -> list[str]:
         return []
 
 
+@dataclass(frozen=True)
+class Installed:
+    """A package that dpkg has installed; query: its name as dpkg-query(1) wants it."""
+
+    version: str
+    query: str
+
+
 @functools.cache
-def _installed(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of those of `names` that dpkg has installed for this machine."""
+def _installed(names: tuple[str, ...]) -> dict[str, Installed]:
+    """Return those of `names` that dpkg has installed for this machine."""
     try:
         said = run(["dpkg-query", "--show", "--showformat", FORMAT, *names], check=False).stdout
     except ToolMissing:  # no Debian
         return {}
     rows = [line.split(" ") for line in said.splitlines()]
     return {
-        row[1]: row[3]
+        row[1]: Installed(row[3], row[4])
         for row in rows
-        if len(row) == 4 and row[0] == "installed" and row[2] in ("amd64", "all")
+        if len(row) == 5 and row[0] == "installed" and row[2] in ("amd64", "all")
     }
+
+
+@functools.cache
+def _files(packages: tuple[str, ...]) -> frozenset[str]:
+    """Return the paths of all files of installed packages."""
+    said = run(["dpkg-query", "--listfiles", *packages]).stdout
+    return frozenset(line for line in said.splitlines() if line.startswith("/"))
