@@ -161,7 +161,8 @@ def root_folder(cache: Path, name: str) -> Path:
 
 def is_made(cache: Path, name: str) -> bool:
     """Tell whether the build root of toolchain `name` is in the cache, or it has none."""
-    return load(name).root is None or (root_folder(cache, name) / PACKAGES).is_file()
+    folder = root_folder(cache, name)
+    return load(name).root is None or ((folder / PACKAGES).is_file() and (folder / "root").is_dir())
 
 
 def ensure(cache: Path, name: str) -> Path:

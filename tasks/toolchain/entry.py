@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -160,16 +161,24 @@ def _host_serves(name: str) -> str:
 @functools.cache
 def _entered(root: Path, reason: str, wanted: str) -> Entry:
     """Return the first way into `root` that works here."""
-    failures = []
+    failures: list[str] = []
     for candidate in _candidates(root, reason):
         if wanted in ("bwrap", "proot") and candidate.way != wanted:
             continue
-        tried = run(["true"], box=candidate.box(()), check=False)
-        if tried.status == 0:
+        if _works(candidate):
+            if failures and candidate.way == "proot":
+                return replace(candidate, why=f"{reason}; user namespaces cannot be made")
             return candidate
         failures.append(candidate.way)
     message = f"the build root {root} cannot be entered (tried {', '.join(dict.fromkeys(failures))})"
-    raise UserError(message, NO_WAY)
+    raise UserError(message, f"{NO_WAY}. If files of it are gone: rm -r {shlex.quote(str(root.parent))}")
+
+
+def _works(candidate: Entry) -> bool:
+    try:
+        return run(["true"], box=candidate.box(()), check=False).status == 0
+    except OSError:  # the root has lost the program that would start it
+        return False
 
 
 def _candidates(root: Path, reason: str) -> list[Entry]:
@@ -197,5 +206,5 @@ def _candidates(root: Path, reason: str) -> list[Entry]:
     if Path("/usr/bin/bwrap").is_file():
         found.append(Entry("bwrap", reason, root, ("/usr/bin/bwrap",), alone))
     proot = (sys.executable, str(PROOT_START), *own("proot"))
-    found.append(Entry("proot", f"{reason}; user namespaces cannot be made", root, proot))
+    found.append(Entry("proot", reason, root, proot))
     return found

@@ -11,7 +11,7 @@ import pytest
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.toolchain import build_root
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file
+from tasks.util.files import remove_tree, sha256_file
 from tests.support import debs
 
 
@@ -145,6 +145,9 @@ def test_a_root_is_made_of_cached_packages_alone(folder: Path, tmp_path: Path) -
     for package in made:  # it is not made again
         package.cached_in(cache).unlink()
     assert build_root.ensure(cache, "t") == root
+    remove_tree(root)
+    with pytest.raises(UserError, match="nor are 3 packages"):  # it would be made again
+        build_root.ensure(cache, "t")
 
 
 def test_a_root_without_its_packages_says_what_fetches_them(folder: Path, tmp_path: Path) -> None:

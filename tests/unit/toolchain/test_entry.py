@@ -120,3 +120,25 @@ def test_a_root_that_cannot_be_entered_names_both_ways(root: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be entered \(tried bwrap, proot\)") as caught:
         entry._entered(root, "why", "root")
     assert "toolchain=host" in caught.value.hint
+    assert f"rm -r {root.parent}" in caught.value.hint
+
+
+def test_a_root_that_has_lost_its_loader_names_the_folder_to_remove(root: Path) -> None:
+    with pytest.raises(UserError, match="cannot be entered") as caught:
+        entry._entered(root, "why", "bwrap")
+    assert f"rm -r {root.parent}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wanted", "works", "why"),
+    [
+        ("root", ("proot",), "gcc differs; user namespaces cannot be made"),
+        ("root", ("bwrap", "proot"), "gcc differs"),
+        ("proot", ("bwrap", "proot"), "gcc differs"),
+    ],
+)
+def test_namespaces_are_blamed_only_if_they_failed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, works: tuple[str, ...], why: str
+) -> None:
+    monkeypatch.setattr(entry, "_works", lambda candidate: candidate.way in works)
+    assert entry._entered.__wrapped__(root, "gcc differs", wanted).why == why
