@@ -40,7 +40,7 @@ class Ended:
 class Trial:
     """What came of a trial; ended: column -> how its command ended, without those that were not run.
 
-    difference: where the ISO differs from this machine's, "" if nowhere, None if there is none.
+    difference: where the ISO differs from this machine's, "" if nowhere, None if its command made none.
     """
 
     host: str
@@ -87,7 +87,9 @@ def run(name: str, visitor: Visitor, reference: Path, cache: Path, folder: Path)
                 break
         python = system.run("sh", "-c", PYTHON_VERSION).output.strip().removeprefix("Python ")
         made = scratch / "checkout/artifacts" / profile / reference.name
-        difference = compare.difference(made, reference) if made.is_file() else None
+        # A command that fails may leave a file that is not its last word.
+        whole = "iso" in ended and not ended["iso"].failure
+        difference = compare.difference(made, reference) if whole else None
         return Trial(name, visitor, python, ended, difference)
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.hosts import trial
 from tests.hosts.table import VISITORS, table
 from tests.hosts.trial import COMMANDS, Ended, Trial
 from tests.support import hosts, seccomp
+from tests.support.built import Outcome
 
 PAGE = CHECKOUT.root / "docs/hosts.md"
 
@@ -53,6 +56,35 @@ def test_the_table_says_what_was_run_and_what_was_not() -> None:
 )
 def test_the_reason_is_the_line_that_tells_most(output: str, wanted: str) -> None:
     assert trial.reason(output) == wanted
+
+
+@pytest.mark.parametrize(("status", "wanted"), [(0, ""), (1, None)], ids=["well", "with an error"])
+def test_an_iso_counts_only_if_its_command_ended_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, wanted: str | None
+) -> None:
+    reference = tmp_path / "tcbuild-apt.iso"
+    reference.write_bytes(b"image")
+
+    def run(system: hosts.System, *words: str) -> Outcome:
+        if words[1] == "iso":
+            made = system.checkout / "artifacts/apt" / reference.name
+            made.parent.mkdir(parents=True)
+            shutil.copyfile(reference, made)
+            return Outcome(status, "error: xorriso is not installed\n" if status else "")
+        return Outcome(0, "Python 3.13.5\n")
+
+    monkeypatch.setattr(hosts.System, "run", run)
+    monkeypatch.setattr(hosts, "archive", lambda name, cache: tmp_path)
+    monkeypatch.setattr(hosts, "unpack", lambda tarball, folder: folder)
+    monkeypatch.setattr(trial, "copy_checkout", lambda folder: folder)
+    found = trial.run("debian13", "user", reference, tmp_path / "cache", tmp_path / "hosts")
+    assert found.difference == wanted
+    assert found.is_good == (status == 0)
+
+
+def test_no_row_of_the_page_has_an_iso_whose_command_was_not_run() -> None:
+    shown = rows(PAGE.read_text().split("## The table")[1])
+    assert not [row for row in shown if row[-1] == "yes" and not row[-3].endswith(" s")]
 
 
 def test_the_page_has_a_row_for_every_system_and_visitor() -> None:
