@@ -36,12 +36,13 @@ def difference(root: BuildRoot, locked: Iterable[LockedPackage]) -> str:
     """
     versions = {package.name: package.version for package in locked}
     there = _installed(tuple(sorted(versions)))
-    for name in sorted({*root.makers, *root.helpers} & versions.keys()):
+    for name in sorted(versions.keys() & set(root.makers)):
         if name not in there:
             return f"{name} is not installed here"
-    for name in sorted(versions.keys() & set(root.makers)):
         if not same_version(there[name].version, versions[name]):
             return f"{name} is {there[name].version} here, {versions[name]} in the toolchain"
+    if absent := sorted(versions.keys() & set(root.helpers) - there.keys()):
+        return f"{absent[0]} is not installed here"
     if other := replaced(_files(tuple(sorted(one.query for one in there.values())))):
         return f"{other[0]} is not the program of its package"
     path = clean_env()["PATH"]

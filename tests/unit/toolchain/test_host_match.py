@@ -56,6 +56,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"gcc-12": "12.2.0-14"}, "gcc-12 is 12.2.0-14 here, 12.2.0-14+deb12u1 in the toolchain"),
         ({"gcc-12": None}, "gcc-12 is not installed here"),
         ({"make": None}, "make is not installed here"),
+        ({"make": None, "xorriso": "2"}, "xorriso is 2 here, 1.5.4-4 in the toolchain"),
     ],
 )
 def test_the_packages_that_write_results_must_have_the_locked_versions(
