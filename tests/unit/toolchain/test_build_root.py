@@ -114,6 +114,13 @@ def test_a_root_is_another_folder_when_description_or_lock_changes(folder: Path,
     assert len({first, relocked, build_root.root_folder(tmp_path, "t")}) == 3
 
 
+def test_what_packs_kernels_and_extensions_must_have_the_locked_version() -> None:
+    """mksquashfs, xorriso and qemu-img write what these libraries make of the data."""
+    root = build_root.load("debian12").root
+    assert root is not None
+    assert {"gzip", "bzip2", "lz4", "zstd", "zlib1g", "libzstd1", "libisofs6"} <= {*root.makers}
+
+
 def test_a_fingerprint_is_one_readable_line(folder: Path) -> None:
     write(folder, "t", ROOT_TOML)
     named = [LockedPackage(name, f"{name}-1", "0" * 64) for name in ("binutils", "libc6", "zlib1g")]
