@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,15 +112,6 @@ def _pip() -> list[str]:
 
 def _runs(code: str) -> bool:
     return run([sys.executable, "-c", code], check=False).status == 0
-
-
-def refresh_apt_lists() -> None:
-    """Fetch apt's package lists if there are none, as on a new machine or in a container."""
-    if any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        return
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        logger.info("fetching apt's package lists")
-        run(["apt-get", "update"], log=CHECKOUT.artifacts / "logs" / "setup.log")
 
 
 def make_venv(cache: Path, extras: Collection[str]) -> Path:
@@ -260,8 +250,6 @@ def main(needs: Sequence[str]) -> None:
         if left := missing_packages(groups):
             # A program that needs one says so; another one may do, or it is not needed today.
             logger.info(f"still not there, though installed: what is needed of {', '.join(left)}")
-    if groups:
-        refresh_apt_lists()
     link_venv(cache_folder(), {extra for need in needs for extra in NEEDS[need].extras})
     for need in needs:
         write_atomic(CHECKOUT.artifacts / f".setup-{need}", "")

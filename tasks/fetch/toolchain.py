@@ -39,8 +39,10 @@ def fetch(settings: Settings) -> None:
 def lock(settings: Settings, names: list[str]) -> None:
     """Lock the newest packages for build roots: of the toolchains `names`, or of all.
 
-    Raises `UserError` for a toolchain without a root, and as `suite.resolve` does.
+    Raises `UserError` for a toolchain without a root, with `offline`, and as `suite.resolve` does.
     """
+    if settings.network.offline:
+        raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
     for name in names or build_root.names():
         root = build_root.load(name).root
         if root is None:

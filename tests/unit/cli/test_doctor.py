@@ -252,6 +252,13 @@ def test_apt_settings_that_give_up_checks(
     assert doctor._insecure_setting() == expected
 
 
+def test_a_machine_without_package_lists_is_fit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container: no list of its own is used, and a user without root could fetch none."""
+    monkeypatch.setattr(doctor, "run", lambda argv, **options: type("Said", (), {"stdout": ""}))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert [verdict.state for verdict in doctor.apt(settings)] == ["ok"]
+
+
 def test_every_real_check_of_this_machine_answers(settings: Settings) -> None:
     """Whatever this machine lacks; offline, so that nobody is asked."""
     for check in doctor.CHECKS:

@@ -99,3 +99,11 @@ def test_a_toolchain_without_a_root_cannot_be_locked(settings: Settings) -> None
     (folder / "host.toml").write_text('description = "d"\ncompiler = "gcc"\n')
     with pytest.raises(UserError, match="toolchain host has no build root"):
         toolchain.lock(settings, ["host"])
+
+
+def test_offline_nothing_is_locked(settings: Settings, mirror: Mirror) -> None:
+    before = build_root.lock_path("t").read_text()
+    with pytest.raises(UserError, match="offline=1 forbids"):
+        toolchain.lock(offline(settings), ["t"])
+    assert not mirror.requests
+    assert build_root.lock_path("t").read_text() == before
