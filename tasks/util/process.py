@@ -143,12 +143,10 @@ def run(
     by the jobserver.
     `box` are words before `argv` that run it in a build root, where it is looked for.
 
-    Raises `UserError` if the program is missing, or if `check` is set and it
-    exits non-zero.  On any exception, Ctrl-C included, the whole process group
-    is ended first.
+    Raises `UserError` if the program is missing, or if `check` is set and it exits non-zero.
+    On any exception, Ctrl-C included, the whole process group is ended first.
     """
     words = [str(word) for word in argv]
-    name = Path(words[0]).name
     extra = dict(env or {})
     inherits: tuple[int, ...] = ()
     shown = extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {})
@@ -178,10 +176,9 @@ def run(
     finally:
         if process is not None and process.stdout is not None:
             process.stdout.close()
-    seconds = time.monotonic() - started
     if check and process.returncode != 0:
-        raise _failure(name, process.returncode, command, err or out, log, hint)
-    return Result(process.returncode, out, seconds)
+        raise _failure(Path(argv[0]).name, process.returncode, command, err or out, log, hint)
+    return Result(process.returncode, out, time.monotonic() - started)
 
 
 def _start(
