@@ -51,11 +51,18 @@ NEEDS = {
     "bench": Need(("host", "build", "vm", "bench"), ("bench",)),
 }
 # Runs pip from its wheel.  Debian's looks for certificates at one place only, where no user can write.
+# That of Ubuntu 22.04 needs distutils, most of which is in a package of its own: Python 3.11 has the rest.
 PIP_OF_WHEEL = """
 import os, sys
 wheel, certificates = sys.argv[1:3]
 del sys.argv[1:3]
 sys.path.insert(0, wheel)
+try:
+    import distutils
+    usr = os.path.join(os.path.dirname(wheel), "..", "..")
+    distutils.__path__.append(os.path.join(usr, "lib/python%d.%d/distutils" % sys.version_info[:2]))
+except ImportError:
+    pass
 from pip._vendor import certifi
 if not os.path.exists(certifi.where()):
     certifi.where = lambda: certificates

@@ -217,3 +217,21 @@ def test_every_task_that_needs_more_than_building_is_known_by_name(wrapper: Path
             asked.append(task.name)
     # `bench` is a command, and no task: its need is asked for above.
     assert {"test", "test:unit", "faults", "sbom", "qemu", "qemu:test"} <= set(asked)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python has no distutils")
+def test_pip_of_a_wheel_finds_the_distutils_that_were_unpacked_beside_it(tmp_path: Path) -> None:
+    """As on Ubuntu 22.04, whose Python 3.11 has next to nothing of it."""
+    wheel = tmp_path / "usr/share/python-wheels/pip.whl"
+    files = {
+        wheel / "pip/_vendor/certifi.py": "def where(): return '/'\n",
+        wheel / "pip/_internal/cli/main.py": "import distutils.made_up\ndef main(): return 7\n",
+        tmp_path / f"usr/lib/python3.{sys.version_info.minor}/distutils/made_up.py": "",
+    }
+    for path, text in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    # -S: setuptools of this venv would put a distutils of its own in the place of Python's.
+    words = [sys.executable, "-S", "-c", bootstrap.PIP_OF_WHEEL, wheel, "certificates"]
+    done = subprocess.run(words, check=False)
+    assert done.returncode == 7
