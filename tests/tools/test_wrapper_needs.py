@@ -232,6 +232,6 @@ def test_pip_of_a_wheel_finds_the_distutils_that_were_unpacked_beside_it(tmp_pat
         path.parent.mkdir(parents=True)
         path.write_text(text)
     # -S: setuptools of this venv would put a distutils of its own in the place of Python's.
-    words = [sys.executable, "-S", "-c", bootstrap.PIP_OF_WHEEL, wheel, "certificates"]
+    words = [sys.executable, "-S", "-c", bootstrap.PIP_OF_WHEEL, str(wheel), "certificates"]
     done = subprocess.run(words, check=False)
     assert done.returncode == 7
