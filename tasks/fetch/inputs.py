@@ -46,7 +46,9 @@ def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = load_lock(settings.paths.pinned_lock)
-    locked = _lock_without_fetch(settings, pinned, named) if settings.network.shared_cache else None
+    # With `newest`, only the download tells what has left the mirrors.
+    put_off = settings.network.shared_cache and not settings.network.newest
+    locked = _lock_without_fetch(settings, pinned, named) if put_off else None
     used = locked or _fetch_all(settings, _available(settings, pinned, settings.paths.used_lock), named)
     upstream = [item.name for item in used.extension]
     for user, part in inputs.lock_parts(used, settings.profile, named, upstream).items():
@@ -142,17 +144,20 @@ def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
     with `newest` takes the newest of them.
     """
     with _name_file_in_errors(settings, named):
-        found = packages.choose(settings, pinned, named)
-        try:
-            _download(settings, found)
-        except suite.Gone as error:
-            if not settings.network.newest:
-                raise packages.gone_error(error, settings.paths.name) from None
-            kept = tuple(entry for entry in found.package if entry not in error.packages)
-            found = packages.choose(settings, dataclasses.replace(found, package=kept), named)
-            packages.log_replaced(error.packages, found)
-            _download(settings, found)
-    return found
+        gone: list[LockedPackage] = []
+        while True:
+            kept = tuple(entry for entry in pinned.package if entry not in gone)
+            try:
+                # The search for libraries downloads, too: one package after the other.
+                found = packages.choose(settings, dataclasses.replace(pinned, package=kept), named)
+                _download(settings, found)
+            except suite.Gone as error:
+                if not settings.network.newest or not set(kept).issuperset(error.packages):
+                    raise packages.gone_error(error, settings.paths.name) from None
+                gone += error.packages
+            else:
+                packages.log_replaced(gone, found)
+                return found
 
 
 def _download(settings: Settings, found: Lock) -> None:

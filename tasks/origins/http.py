@@ -94,6 +94,14 @@ class NotFound(WrongAddress):
     """All mirrors answered that they do not have the file (404 or 410)."""
 
 
+class NotDelivered(UserError):
+    """No mirror delivered the file; those of the urls `absent` answered that they do not have it."""
+
+    def __init__(self, message: str, hint: str, absent: Sequence[str]) -> None:
+        super().__init__(message, hint)
+        self.absent = tuple(absent)
+
+
 class _MirrorError(Exception):
     """A mirror did not deliver the file; a later try may.  status: of its answer, 0 for another cause."""
 
@@ -298,12 +306,15 @@ def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumabl
     elif any(isinstance(answer, _RedirectError) for answer in answers.values()):
         hint = "name a mirror that has the file, or list the host it redirects to under `redirects`"
     elif all(400 <= answer.status < 500 for answer in answers.values()):
-        absent = all(answer.status in NOT_FOUND for answer in answers.values())
-        kind = NotFound if absent else WrongAddress
+        kind = WrongAddress
+        if all(answer.status in NOT_FOUND for answer in answers.values()):
+            kind = NotFound
         hint = "check `mirrors` and the file's path in the profile"
     else:
         again = "continues where this one stopped" if resumable else "starts again"
         hint = f"check the network and the proxy settings; the same command {again}"
+        absent = [url for url, answer in answers.items() if answer.status in NOT_FOUND]
+        return NotDelivered(f"{label} could not be downloaded: {listing}", hint, absent)
     return kind(f"{label} could not be downloaded: {listing}", hint)
 
 

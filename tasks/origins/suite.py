@@ -217,7 +217,8 @@ def fetch(
     gone = [package for package in results if package]
     if gone:
         listing = ", ".join(sorted(f"{package.name} {package.version}" for package in gone))
-        raise Gone(gone, f"no mirror and no snapshot archive of {suite} has any more: {listing}", "")
+        message = f"no mirror and no snapshot archive of {suite} has any more: {listing}"
+        raise Gone(gone, message, "newest=1 takes their newest versions for once; ./doit lock pins those")
 
 
 def is_cached(package: LockedPackage, cache: Path) -> bool:
@@ -237,8 +238,9 @@ def _addresses(suite: Suite, dates: Iterable[LockedArchive]) -> dict[str, list[s
 def _download(
     package: LockedPackage, addresses: Mapping[str, Sequence[str]], cache: Path
 ) -> LockedPackage | None:
-    """Download a package; return it if every server says that it does not have it."""
-    from tasks.origins.http import NotFound, download  # imports requests, which most runs do not need
+    """Download a package; return it if the first mirror has it no more and no other server delivers it."""
+    # It imports requests, which most runs do not need.
+    from tasks.origins.http import NotDelivered, NotFound, download
 
     if not package.path or package.archive not in addresses:
         message = f"the lock has no address of {package.name} {package.version}"
@@ -249,6 +251,10 @@ def _download(
         download(urls, final, sha256=package.sha256, offline=False, label=final.name)
     except NotFound:
         return package
+    except NotDelivered as error:
+        if urls[0] in error.absent:  # a snapshot archive that does not answer changes nothing
+            return package
+        raise
     return None
 
 

@@ -134,6 +134,29 @@ def test_a_locked_package_that_is_gone_ends_the_run_unless_newest_is_said(
     assert used_lock(settings.paths).package == used
 
 
+@pytest.mark.parametrize("case", ["search for libraries", "shared cache"])
+def test_newest_counts_wherever_packages_are_downloaded(
+    settings: Settings, repository: Repository, case: str
+) -> None:
+    """The search for the libraries of a user that is not locked yet downloads locked packages."""
+    inputs.lock(settings)
+    shared = "/no/such/folder" if case == "shared cache" else ""
+    settings = with_values(settings, cache=settings.paths.cache / "empty", shared_cache=shared)
+    for package in load_lock(settings.paths.pinned_lock).package:
+        repository.withdraw(package)
+    repository.add("busybox", "1:2")
+    repository.add("linux-source-6.2", "6.2.1-1", KERNEL_FILES)
+    repository.publish()
+    more = {} if shared else {"more": ("attr", "busybox")}
+    if not shared:
+        with pytest.raises(UserError, match="has any more: busybox 1:1") as caught:
+            inputs.fetch(settings, more)
+        assert "./doit lock profile=mine" in caught.value.hint
+    inputs.fetch(with_values(settings, newest=True), more)
+    versions = {package.name: package.version for package in used_lock(settings.paths).package}
+    assert versions["busybox"] == "1:2" and versions["linux-source-6.2"] == "6.2.1-1"
+
+
 def test_newest_never_takes_an_older_one(settings: Settings, repository: Repository) -> None:
     inputs.lock(settings)
     locked = next(one for one in load_lock(settings.paths.pinned_lock).package if one.name == "busybox")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.origins import suite
+from tasks.origins import distribution, suite
 from tasks.origins.lock import LockedArchive, LockedPackage
 from tasks.util.errors import UserError, WrongSha256
 from tests.support.mirror import Page
@@ -190,6 +190,22 @@ def test_what_no_server_has_is_named_and_the_rest_is_kept(repository: Repository
         suite.fetch(SUITE, [zoo, attr, tool], cache, dates=DATES)
     assert set(caught.value.packages) == {attr, zoo}
     assert debs(cache) == ["tool_1.deb"]
+
+
+def test_a_snapshot_archive_that_does_not_answer_makes_no_other_error(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attr = repository.add("attr", "1")
+    monkeypatch.setattr(distribution, "snapshots", lambda *_: ["http://127.0.0.1:9/nobody"])
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    repository.mirror.pages[f"debian/{attr.path}"].status = 503
+    with pytest.raises(UserError, match="503") as caught:
+        suite.fetch(SUITE, [attr], cache, dates=DATES)
+    assert not isinstance(caught.value, suite.Gone), "the mirror may have it"
+    repository.withdraw(attr)
+    with pytest.raises(suite.Gone, match="has any more: attr 1") as gone:
+        suite.fetch(SUITE, [attr], cache, dates=DATES)
+    assert "newest=1" in gone.value.hint
 
 
 def test_a_changed_deb_is_refused(repository: Repository, cache: Path) -> None:
