@@ -10,7 +10,8 @@ from tasks.config import inputs
 from tasks.config.settings import Settings
 from tasks.fetch.needs import Finder
 from tasks.formats import debian_control
-from tasks.origins import suite
+from tasks.origins import distribution, suite
+from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
@@ -25,6 +26,8 @@ def choose(settings: Settings, pinned: Lock, named: Mapping[str, tuple[str, ...]
     Raises `UserError` if something is not locked and `frozen` is set, and `suite.NotOffered`.
     """
     access = inputs.access(settings)
+    if pinned.archive:
+        _refuse_other_suite(access.packages_suite(), pinned, settings.paths.name)
     fresh = unlocked(pinned, named)
     if fresh and access.frozen:
         locked = {package.name for package in pinned.package}
@@ -57,6 +60,19 @@ def choose(settings: Settings, pinned: Lock, named: Mapping[str, tuple[str, ...]
     return dataclasses.replace(
         pinned, package=tuple(chosen.values()), archive=dates if chosen else (), needs=tuple(needs.values())
     )
+
+
+def _refuse_other_suite(chosen: Suite, pinned: Lock, profile: str) -> None:
+    """Raise `UserError` if the lock has packages of another suite than the profile names."""
+    known = {
+        (archive.name, part)
+        for archive in distribution.load(chosen.distribution).archive
+        for part in archive.suites_of(chosen.name)
+    }
+    other = [entry.suite for entry in pinned.archive if (entry.name, entry.suite) not in known]
+    if other:
+        message = f"profile {profile} names {chosen}, and its lock has packages of {', '.join(other)}"
+        raise UserError(message, f"./doit lock profile={profile}")
 
 
 def unlocked(pinned: Lock, named: Mapping[str, tuple[str, ...]]) -> list[str]:

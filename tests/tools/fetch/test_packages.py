@@ -13,6 +13,7 @@ from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.fetch import needs, packages
 from tasks.origins import suite
+from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedNeeds
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import CHECKOUT
@@ -125,6 +126,17 @@ def test_what_is_locked_stays_and_asks_nobody(
         packages.choose(frozen, first, {"core": ("shell",), "tool": ("tool",)})
     with pytest.raises(UserError, match="frozen=1, but libraries are not locked"):
         packages.choose(frozen, replace(first, needs=()), {"core": ("shell",)})
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_lock_of_another_suite_is_refused(settings: Settings, kept: bool) -> None:
+    first = packages.choose(settings, Lock(), {"core": ("shell",)})
+    other = Suite("debian", "trixie") if kept else None
+    settings = replace(settings, profile=replace(settings.profile, suite=other))
+    words = "names debian trixie, and its lock has packages of bookworm, " if kept else "names no suite"
+    with pytest.raises(UserError, match=words) as caught:
+        packages.choose(settings, first, {"core": ("shell",)})
+    assert "./doit lock" in caught.value.hint or not kept
 
 
 def test_a_library_that_no_package_has_is_left_to_the_check_of_the_build(settings: Settings) -> None:
