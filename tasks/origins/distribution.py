@@ -20,6 +20,7 @@ from tasks.util.process import clean_env, run
 
 FOLDER = Path(__file__).with_name("distributions")
 NAME = re.compile(r"[a-z][a-z0-9.-]*")
+ADDRESS = re.compile(r"https?://[^\s/]\S*")
 ARCHIVE = "{archive}"
 """In the address of a mirror: stands for the name of an archive."""
 
@@ -94,7 +95,7 @@ class Suite:
         for key in ("distribution", "name"):
             if not NAME.fullmatch(getattr(self, key)):
                 raise ValueError(f"{key}: expected a name like debian, got {getattr(self, key)!r}")
-        if self.mirror and not re.match(r"https?://", self.mirror):
+        if self.mirror and not ADDRESS.fullmatch(self.mirror):
             raise ValueError(f"mirror: expected an address http:// or https://, got {self.mirror!r}")
 
     def __str__(self) -> str:
@@ -128,9 +129,13 @@ def mirrors(suite: Suite) -> dict[str, list[str]]:
 
     A mirror that the profile or the distribution's variable names is the only one of its archive.
     Otherwise it is the machine's own, if its apt has one, and then the distribution's.
+    Raises `UserError` if the variable's value is no address.
     """
     whole = load(suite.distribution)
     named = suite.mirror or os.environ.get(whole.mirror_variable, "")
+    if named and not ADDRESS.fullmatch(named):
+        message = f"{whole.mirror_variable}: expected an address http:// or https://, got {named!r}"
+        raise UserError(message, f"{whole.mirror_variable}={whole.archive[0].mirror}, for example")
     found = {}
     for archive in whole.archive:
         if ARCHIVE in named or (named and archive is whole.archive[0]):

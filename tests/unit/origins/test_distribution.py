@@ -74,6 +74,8 @@ def test_address_of_a_snapshot() -> None:
         (("Debian", "bookworm"), "distribution: expected a name"),
         (("debian", "../x"), "name: expected a name"),
         (("debian", "bookworm", "file:/srv"), "mirror: expected an address http"),
+        (("debian", "bookworm", "http:///debian"), "mirror: expected an address http"),
+        (("debian", "bookworm", "http://my.example/\nTrusted: yes"), "mirror: expected an address http"),
     ],
 )
 def test_what_is_no_suite(values: tuple[str, ...], words: str) -> None:
@@ -85,3 +87,11 @@ def test_an_unknown_distribution_is_named() -> None:
     with pytest.raises(UserError, match="unknown distribution 'gentoo'") as caught:
         distribution.load("gentoo")
     assert "debian" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["my.example/debian", "http://my.example/debian\nTrusted: yes"])
+def test_a_variable_that_names_no_mirror(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TCBUILD_DEBIAN_MIRROR", value)
+    with pytest.raises(UserError, match="TCBUILD_DEBIAN_MIRROR: expected an address http") as caught:
+        distribution.mirrors(SUITE)
+    assert "TCBUILD_DEBIAN_MIRROR=http://" in caught.value.hint
