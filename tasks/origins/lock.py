@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 
-DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+DATE = "%Y%m%dT%H%M%SZ"
+"""A date as snapshot archives write it."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ class LockedArchive:
     date: str
 
     def __post_init__(self) -> None:
-        if not DATE.fullmatch(self.date):
-            raise ValueError(f"date: expected one like 20260711T101637Z, got {self.date!r}")
+        try:
+            datetime.strptime(self.date, DATE)
+        except ValueError:
+            raise ValueError(f"date: expected one like 20260711T101637Z, got {self.date!r}") from None
 
 
 @dataclass(frozen=True)

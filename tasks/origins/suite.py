@@ -18,14 +18,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from tasks.formats import debian_control
 from tasks.origins import distribution
 from tasks.origins.distribution import Suite
-from tasks.origins.lock import LockedArchive, LockedPackage
+from tasks.origins.lock import DATE, LockedArchive, LockedPackage
 from tasks.util import parallel
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_if_changed
@@ -180,7 +180,7 @@ def release_date(text: str, what: str) -> str:
         date = email.utils.parsedate_to_datetime(line[1] if line else "")
     except ValueError:
         raise UserError(f"{what} has no date", "try again, or name another mirror") from None
-    return date.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return date.astimezone(UTC).strftime(DATE)
 
 
 def not_offered(suite: Suite, what: str) -> NotOffered:
@@ -228,11 +228,17 @@ def is_cached(package: LockedPackage, cache: Path) -> bool:
 
 
 def _addresses(suite: Suite, dates: Iterable[LockedArchive]) -> dict[str, list[str]]:
-    """Return the addresses of each archive: mirrors, then snapshots, the latest date first."""
+    """Return the addresses of each archive: mirrors, then snapshots, the latest date first.
+
+    A snapshot archive answers with its last import before the date.  It imports a release hours after
+    the date of the Release file, so the day after is asked for first.
+    """
     found = distribution.mirrors(suite)
     for part in sorted(dates, key=lambda part: part.date, reverse=True):
-        found.setdefault(part.name, []).extend(distribution.snapshots(suite, part.name, part.date))
-    return found
+        day_after = datetime.strptime(part.date, DATE) + timedelta(days=1)
+        for date in (day_after.strftime(DATE), part.date):
+            found.setdefault(part.name, []).extend(distribution.snapshots(suite, part.name, date))
+    return {name: list(dict.fromkeys(addresses)) for name, addresses in found.items()}
 
 
 def _download(
@@ -299,6 +305,7 @@ def _located(suite: Suite, said: str, env: Mapping[str, str]) -> tuple[LockedPac
     shown = _shown([f"{name}={version}" for name, version, _ in uris], env, every=True)
     known = {(offer.name, offer.version): offer for offer in shown}
     places = [(one, name) for name, addresses in distribution.mirrors(suite).items() for one in addresses]
+    places.sort(key=lambda place: len(place[0]), reverse=True)  # one archive may lie below another
     found = []
     for name, version, uri in sorted(uris):
         place = next(((one, archive) for one, archive in places if uri.startswith(f"{one}/")), None)

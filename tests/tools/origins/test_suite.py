@@ -178,8 +178,37 @@ def test_what_has_left_the_mirror_comes_from_the_snapshot_of_its_date(
     assert debs(cache) == ["attr_1.deb", "tool_1.deb"]
     assert suite.is_cached(attr, cache)
     asked = [request.path for request in repository.mirror.requests if "attr" in request.path]
-    places = (f"no-snapshot/debian/{STAMP}/", f"snapshot/debian/{STAMP}/")
+    dates = ("20231115T221320Z", STAMP)
+    places = [f"{archive}/debian/{date}/" for date in dates for archive in ("no-snapshot", "snapshot")]
     assert asked == [f"debian/{attr.path}", *(f"{place}{attr.path}" for place in places)]
+
+
+def test_a_snapshot_archive_imports_a_release_after_its_date(repository: Repository, cache: Path) -> None:
+    """It redirects to its last import before the date that it is asked for."""
+    attr = repository.add("attr", "1")
+    pages = repository.mirror.pages
+    pages[f"snapshot/debian/20231115T030000Z/{attr.path}"] = pages[f"debian/{attr.path}"]
+    for asked, imported in {"20231115T221320Z": "20231115T030000Z", STAMP: "20231114T210000Z"}.items():
+        target = f"/snapshot/debian/{imported}/{attr.path}"
+        pages[f"snapshot/debian/{asked}/{attr.path}"] = Page(location=target)
+    repository.withdraw(attr)
+    suite.fetch(SUITE, [attr], cache, dates=DATES)
+    assert suite.is_cached(attr, cache)
+
+
+def test_an_archive_below_another_keeps_its_name(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = repository.mirror.url
+    addresses = {"debian": [f"{url}/all"], "debian-security": [f"{url}/all/security"]}
+    monkeypatch.setattr(distribution, "mirrors", lambda suite: addresses)
+    tool = repository.add("tool", "1", archive="debian-security")
+    repository.publish()
+    pages = repository.mirror.pages
+    for path in list(pages):
+        archive, _, rest = path.partition("/")
+        pages[("all" if archive == "debian" else "all/security") + f"/{rest}"] = pages[path]
+    assert suite.candidates(SUITE, ["tool"], cache) == {"tool": tool}
 
 
 def test_what_no_server_has_is_named_and_the_rest_is_kept(repository: Repository, cache: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.origins.lock import Lock, LockedArchive, LockedExtension, LockedFile, LockedPackage, load_lock
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
@@ -107,3 +107,9 @@ def test_a_lock_cannot_name_paths(tmp_path: Path) -> None:
         path.write_text(good.replace(old, new))
         with pytest.raises(UserError, match=r"x\.lock\.toml: extension\[0\]\.(name|md5): expected"):
             load_lock(path)
+
+
+@pytest.mark.parametrize("date", ["20260711", "20261311T101637Z", "2026-07-11T10:16:37Z"])
+def test_an_archive_has_a_date_of_the_calendar(date: str) -> None:
+    with pytest.raises(ValueError, match="date: expected one like 20260711T101637Z"):
+        LockedArchive("debian", "bookworm", date)
