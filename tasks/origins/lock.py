@@ -25,6 +25,10 @@ CORE = "core"
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
+# Debian Policy, 5.6.1 and 5.6.12.  They become the name of a file in the cache.
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+PACKAGE_VERSION = re.compile(r"[0-9A-Za-z.+:~-]+")
+
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 DATE = "%Y%m%dT%H%M%SZ"
@@ -46,6 +50,9 @@ class LockedPackage:
     path: str = ""
 
     def __post_init__(self) -> None:
+        for key, form in (("name", PACKAGE_NAME), ("version", PACKAGE_VERSION)):
+            if not form.fullmatch(getattr(self, key)):
+                raise ValueError(f"{key}: expected that of a Debian package, got {getattr(self, key)!r}")
         if not SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256: expected 64 hex digits, got {self.sha256!r}")
         if self.path.startswith("/") or ".." in self.path.split("/"):

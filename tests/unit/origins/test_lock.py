@@ -12,19 +12,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.origins.lock import Lock, LockedArchive, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.origins.lock import (
+    PACKAGE_NAME,
+    PACKAGE_VERSION,
+    Lock,
+    LockedArchive,
+    LockedExtension,
+    LockedFile,
+    LockedPackage,
+    load_lock,
+)
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+NAME = st.from_regex(PACKAGE_NAME, fullmatch=True)
+VERSION = st.from_regex(PACKAGE_VERSION, fullmatch=True)
 SHA = st.text("0123456789abcdef", min_size=64, max_size=64)
 
 
 LOCKS = st.builds(
     Lock,
-    st.lists(st.builds(LockedPackage, TEXT, TEXT, SHA), unique_by=lambda item: item.name).map(tuple),
+    st.lists(st.builds(LockedPackage, NAME, VERSION, SHA, TEXT), unique_by=lambda item: item.name).map(tuple),
     st.lists(st.builds(LockedFile, TEXT, SHA), unique_by=lambda item: item.path).map(tuple),
 )
 
@@ -113,3 +124,11 @@ def test_a_lock_cannot_name_paths(tmp_path: Path) -> None:
 def test_an_archive_has_a_date_of_the_calendar(date: str) -> None:
     with pytest.raises(ValueError, match="date: expected one like 20260711T101637Z"):
         LockedArchive("debian", "bookworm", date)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "key"), [("../x", "1", "name"), ("", "1", "name"), ("attr", "1/../../x", "version")]
+)
+def test_a_package_whose_file_would_lie_outside_of_the_cache(name: str, version: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: expected that of a Debian package, got "):
+        LockedPackage(name, version, "0" * 64)
