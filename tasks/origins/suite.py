@@ -53,7 +53,6 @@ Dir::Etc::netrcparts "/etc/apt/auth.conf.d";
 """
 FOLDERS = ("state/lists/partial", "cache/archives/partial", "log", "etc/sources.list.d")
 EMPTY_FOLDERS = ("etc/apt.conf.d", "etc/preferences.d", "etc/trusted.gpg.d")
-KEYRING = "etc/keyring.asc"
 URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+_\S+_\S+\.deb) (?P<size>\d+)(?: \S+)?")
 
 
@@ -395,15 +394,15 @@ def _write_state(suite: Suite, folder: Path) -> None:
     whole = distribution.load(suite.distribution)
     settings = SETTINGS.format(folder=folder, architecture=whole.architecture)
     write_if_changed(folder / "apt.conf", settings + _network_settings())
-    # A copy, because this checkout may be gone when another one uses the folder.
-    write_if_changed(folder / KEYRING, distribution.keyring(suite).read_bytes())
-    write_if_changed(folder / "etc/sources.list.d/suite.sources", _sources(suite, str(folder / KEYRING)))
+    write_if_changed(folder / "etc/sources.list.d/suite.sources", _sources(suite))
     write_if_changed(folder / "status", "")
 
 
-def _sources(suite: Suite, keyring: str) -> str:
-    """Return the suite's archives as a file of sources.list(5), in its deb822 style."""
+def _sources(suite: Suite) -> str:
+    """Return the suite's archives and keys as a file of sources.list(5), in its deb822 style."""
     chosen = distribution.mirrors(suite)
+    # The keys themselves, because apt takes no path with a space.
+    keys = [f" {line or '.'}" for line in distribution.keyring(suite).read_text().splitlines()]
     parts = []
     for archive in distribution.load(suite.distribution).archive:
         lines = {
@@ -411,7 +410,7 @@ def _sources(suite: Suite, keyring: str) -> str:
             "URIs": chosen[archive.name][0],
             "Suites": " ".join(archive.suites_of(suite.name)),
             "Components": " ".join(archive.components),
-            "Signed-By": keyring,
+            "Signed-By": "\n".join(("", *keys)),
         }
         parts.append("".join(f"{key}: {value}\n" for key, value in lines.items()))
     return "\n".join(parts)
@@ -423,8 +422,7 @@ def _first_mirrors(suite: Suite) -> list[str]:
 
 def _folder(suite: Suite, cache: Path) -> Path:
     """Return the state folder of the suite: its name tells suites, mirrors and keys apart."""
-    content = _sources(suite, "").encode() + distribution.keyring(suite).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()[:12]
+    digest = hashlib.sha256(_sources(suite).encode()).hexdigest()[:12]
     return cache.absolute() / "suites" / f"{suite.distribution}-{suite.name}-{digest}"
 
 

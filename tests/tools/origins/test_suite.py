@@ -68,6 +68,15 @@ class TestNewest:
             suite.newest(SUITE, "linux-source-7*", cache)
 
 
+def test_a_cache_with_a_space_and_a_quote_in_its_path(repository: Repository, tmp_path: Path) -> None:
+    attr = repository.add("attr", "1")
+    repository.publish()
+    cache = tmp_path / "my cache, 'it'"
+    assert suite.candidates(SUITE, ["attr"], cache) == {"attr": attr}
+    suite.fetch(SUITE, [attr], cache)
+    assert suite.is_cached(attr, cache)
+
+
 def test_the_newest_version_wins_whichever_archive_has_it(repository: Repository, cache: Path) -> None:
     old = repository.add("sudo", "1.9.13-1+deb12u1")
     new = repository.add("sudo", "1.9.13-1+deb12u2", archive="debian-security")
