@@ -31,6 +31,7 @@ from tasks.origins.http_session import RedirectRefused, Session
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import sha256_file, write_atomic
 from tasks.util.log import logger
+from tasks.util.process import CREDENTIALS
 from tasks.util.progress import Progress, announce
 
 # Seconds to wait between rounds over the mirrors, growing.
@@ -220,7 +221,7 @@ def fetch_text(
         if isinstance(problem, _PermanentError):
             break
         if delay is not None:
-            logger.info(f"{label}: {url}: {problem}")
+            logger.info(f"{label}: {_shown(url)}: {problem}")
             time.sleep(delay)
     raise _download_error(label, {url: problem}, resumable=False)
 
@@ -281,7 +282,7 @@ def _download_from_any(
                     too_slow += isinstance(failure.__cause__, Exception) and _is_too_slow(failure.__cause__)
                     if isinstance(failure, _PermanentError):
                         remaining.remove(url)
-                logger.info(f"{label}: {url}: {answers[url]}")
+                logger.info(f"{label}: {_shown(url)}: {answers[url]}")
             idle = 0 if _size(part) > most and too_slow < len(remaining) else idle + 1
             most = max(most, _size(part))
             if idle > len(delays) or not remaining or time.monotonic() - started > limits.total:
@@ -295,7 +296,7 @@ def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumabl
         hint = "name one under `mirrors` in the profile"
         return WrongAddress(f"{label}: there is no mirror to download from", hint)
     kind = UserError
-    listing = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
+    listing = "; ".join(f"{_shown(url)}: {answer}" for url, answer in answers.items())
     if any(isinstance(answer, _WrongFile) for answer in answers.values()):
         kind = WrongSha256
         hint = "the mirrors serve another file than the locked one; "
@@ -316,6 +317,11 @@ def _download_error(label: str, answers: Mapping[str, _MirrorError], *, resumabl
         absent = [url for url, answer in answers.items() if answer.status in NOT_FOUND]
         return NotDelivered(f"{label} could not be downloaded: {listing}", hint, absent)
     return kind(f"{label} could not be downloaded: {listing}", hint)
+
+
+def _shown(url: str) -> str:
+    """Return `url` for messages: without a user and password."""
+    return CREDENTIALS.sub("://***@", url)
 
 
 def _download_from(

@@ -30,7 +30,7 @@ from tasks.util import parallel
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_if_changed
 from tasks.util.log import logger
-from tasks.util.process import CommandFailed, run
+from tasks.util.process import CREDENTIALS, CommandFailed, run
 
 # What the machine's apt is told about reaching the network, and where it keeps passwords.
 NETWORK_SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Check-Valid-Until", "Acquire::Retries")
@@ -417,7 +417,9 @@ def _sources(suite: Suite) -> str:
 
 
 def _first_mirrors(suite: Suite) -> list[str]:
-    return [addresses[0] for addresses in distribution.mirrors(suite).values()]
+    """Return the mirrors that apt asks, for messages: without a user and password."""
+    found = distribution.mirrors(suite).values()
+    return [CREDENTIALS.sub("://***@", addresses[0]) for addresses in found]
 
 
 def _folder(suite: Suite, cache: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.origins import distribution, suite
+from tasks.origins.distribution import Suite
 from tasks.origins.lock import LockedArchive, LockedPackage
 from tasks.util.errors import UserError, WrongSha256
 from tests.support.mirror import Page
@@ -75,6 +76,26 @@ def test_a_cache_with_a_space_and_a_quote_in_its_path(repository: Repository, tm
     assert suite.candidates(SUITE, ["attr"], cache) == {"attr": attr}
     suite.fetch(SUITE, [attr], cache)
     assert suite.is_cached(attr, cache)
+
+
+def test_a_password_in_the_address_of_a_mirror_is_not_shown(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attr = repository.add("attr", "1")
+    repository.publish()
+    address = repository.mirror.url.replace("://", "://me:geheim@")
+    mine = Suite("debian", "bookworm", f"{address}/{{archive}}")
+    assert suite.candidates(mine, ["attr"], cache) == {"attr": attr}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    repository.mirror.pages[f"debian/{attr.path}"].status = 503
+    with pytest.raises(UserError, match=r"http://\*\*\*@127\.0\.0\.1.*: 503") as refused:
+        suite.fetch(mine, [attr], cache)
+    suite.UPDATED.clear()
+    repository.mirror.pages.clear()
+    with pytest.raises(UserError, match="could not be fetched or verified") as failed:
+        suite.candidates(mine, ["attr"], cache)
+    said = capsys.readouterr()
+    assert "geheim" not in f"{said} {refused.value} {failed.value} {failed.value.hint} {failed.value.detail}"
 
 
 def test_the_newest_version_wins_whichever_archive_has_it(repository: Repository, cache: Path) -> None:
