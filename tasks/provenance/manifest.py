@@ -85,6 +85,7 @@ def _write_and_log(path: Path, manifest: Manifest) -> None:
 
 
 def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs: Outputs | None) -> Manifest:
+    lock = inputs.used_lock(paths)
     return Manifest(
         format=FORMAT,
         profile=materials.profile(paths, profile),
@@ -94,7 +95,8 @@ def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs
         config=sha256_file(paths.config) if outputs else "",
         commands=commands(paths, profile, image_logs) if outputs else {},
         outputs=outputs,
-        archives=inputs.used_lock(paths).archive,
+        archives=lock.archive,
+        needs=lock.needs,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tasks.checks import secrets
 from tasks.formats.iso_layout import File
-from tasks.origins.lock import LockedArchive
+from tasks.origins.lock import LockedArchive, LockedNeeds
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
@@ -184,6 +184,7 @@ class Manifest:
 
     commands: task -> the commands it ran, with folders as ${CHECKOUT}, ${OUTPUT}, ${CACHE},
     ${TMP}.  archives: the parts of the suite that packages come from, with the dates of the lock.
+    needs: the packages of libraries, as in the lock.
     """
 
     format: int
@@ -196,6 +197,7 @@ class Manifest:
     commands: dict[str, tuple[str, ...]]
     outputs: Outputs | None = None
     archives: tuple[LockedArchive, ...] = ()
+    needs: tuple[LockedNeeds, ...] = ()
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.config import inputs, plan, profile, recipe, recipe_lock
+from tasks.config import inputs, profile, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedNeeds, LockedPackage
+from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
 from tasks.util.checkout import CHECKOUT
@@ -175,7 +175,7 @@ def _pin(wanted: Manifest, checkout: Path) -> None:
 def _lock(wanted: Manifest) -> Lock:
     return Lock(
         package=tuple(map(_package, _inputs_of_kind(wanted, "deb"))),
-        needs=tuple(_needs(wanted)),
+        needs=wanted.needs,
         archive=wanted.archives,
         file=tuple(LockedFile(one.name, one.sha256) for one in _inputs_of_kind(wanted, "mirror")),
         extension=tuple(
@@ -188,23 +188,6 @@ def _lock(wanted: Manifest) -> Lock:
 def _package(one: manifest_schema.Input) -> LockedPackage:
     archive, _, path = one.origin.partition(": ")
     return LockedPackage(one.name, one.version, one.sha256, archive, path)
-
-
-def _needs(wanted: Manifest) -> Iterator[LockedNeeds]:
-    """Yield what each user of packages needs beside what the profile and recipes of here name."""
-    used: dict[str, set[str]] = {}
-    for one in _inputs_of_kind(wanted, "deb"):
-        for user in one.used_by:
-            used.setdefault(user, set()).add(one.name)
-    mine = profile.load(wanted.profile.name)
-    for user, packages in used.items():
-        if user == CORE:
-            named = mine.core.packages
-        elif recipe.exists(user):
-            named = recipe.packages({user: plan.recipe_of(mine, user)})
-        else:  # the kernel's source
-            continue
-        yield LockedNeeds(user, tuple(sorted(named)), tuple(sorted(packages.difference(named))))
 
 
 def _inputs_of_kind(wanted: Manifest, kind: str) -> list[manifest_schema.Input]:

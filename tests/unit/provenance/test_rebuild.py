@@ -11,8 +11,16 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.formats.iso_layout import File
+from tasks.origins.lock import Lock, LockedArchive, LockedNeeds, LockedPackage
 from tasks.provenance import manifest_schema, rebuild
-from tasks.provenance.manifest_schema import ArchiveMember, CoreArchive, Manifest, Outputs, ProfileUsed
+from tasks.provenance.manifest_schema import (
+    ArchiveMember,
+    CoreArchive,
+    Input,
+    Manifest,
+    Outputs,
+    ProfileUsed,
+)
 from tasks.util.errors import UserError
 from tests.support.smallimage import manifest_of
 from tests.unit.provenance.test_manifest_schema import outputs
@@ -63,6 +71,18 @@ def test_what_cannot_be_rebuilt_is_told_and_leaves_nothing(
         rebuild.rebuild(settings, tmp_path, "m.json", "", anyway)
     assert says in str(caught.value)
     assert [path.name for path in settings.paths.output.rglob("*")] == []
+
+
+def test_a_manifest_holds_the_lock_of_its_packages() -> None:
+    """The recipe names libx1 and leaves its library out, so that the lock needs it, too."""
+    lock = Lock(
+        package=(LockedPackage("libx1", "1:1", "a" * 64, "debian", "pool/main/libx1_1_amd64.deb"),),
+        needs=(LockedNeeds("tool", ("libx1", "tool"), ("libx1",)),),
+        archive=(LockedArchive("debian", "bookworm", "20260711T101637Z"),),
+    )
+    deb = Input("deb", "libx1", "a" * 64, 1, "debian: pool/main/libx1_1_amd64.deb", version="1:1")
+    made = replace(GOOD, inputs=(deb,), archives=lock.archive, needs=lock.needs)
+    assert rebuild._lock(manifest_schema.parse(manifest_schema.to_json(made).encode(), "m.json")) == lock
 
 
 def test_differing_files_and_tools_are_listed(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
