@@ -187,7 +187,7 @@ def task_fetch() -> Iterator[Task]:
 def task_lock() -> Iterator[Task]:
     """pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"""
     doc = "pin the newest packages, and files without a known sha256, in profiles/NAME.lock.toml"
-    # A root of the machine's packages can have every extension, so the lock covers them all.
+    # A root of a suite's packages can have every extension, so the lock covers them all.
     every = S.profile.core.rootfs
     check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
     pin = do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)

@@ -282,7 +282,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     """Return the recipes that `./doit tcz --all` does not build, each with the reason.
 
     These are recipes that are broken or have a broken lock, recipes with an origin that is not
-    locked, and recipes that need one of those.  Recipes take files from the machine's packages, which
+    locked, and recipes that need one of those.  Recipes take files from a suite's packages, which
     fit only a root made of the same packages: on another root, all that the profile does not need are
     left out.
     A recipe whose folder has no name of an extension is never built.
@@ -304,7 +304,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
         elif unlocked:
             out[node.name] = f"it needs {unlocked[0]}, which is not locked (./doit lock)"
         elif not profile.core.rootfs:
-            out[node.name] = f"the root is not made of this machine's packages (./doit tcz:{node.name})"
+            out[node.name] = f"the root is not made of a suite's packages (./doit tcz:{node.name})"
     return out | recipe.misnamed()
 
 

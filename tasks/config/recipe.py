@@ -14,6 +14,7 @@ from pathlib import Path
 from tasks.config import bootcodes
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
+from tasks.origins.lock import CORE
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -25,7 +26,7 @@ LINE = {toml_schema.PATTERN: ONE_LINE}
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = (
     "its folder's name may have only letters, digits and . _ + -, with a letter or digit first, "
-    "and may not end with .tcz"
+    "and may neither end with .tcz nor be core"
 )
 
 
@@ -126,8 +127,11 @@ def misnamed() -> dict[str, str]:
 
 
 def _is_name(name: str) -> bool:
-    """Tell whether an extension may have a name.  `tree.tcz` would be the task of an extension `tree`."""
-    return bool(tcz.EXTENSION_NAME.fullmatch(name)) and not name.endswith(".tcz")
+    """Tell whether an extension may have a name.
+
+    `tree.tcz` would be the task of an extension `tree`, and locks call the base root `core`.
+    """
+    return bool(tcz.EXTENSION_NAME.fullmatch(name)) and not name.endswith(".tcz") and name != CORE
 
 
 def _folders() -> list[str]:

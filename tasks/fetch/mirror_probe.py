@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""profile=auto: choose Tiny Core's own sources if a mirror answers, else the machine's apt."""
+"""profile=auto: choose Tiny Core's own sources if a mirror answers, else profile `apt`."""
 
 from __future__ import annotations
 

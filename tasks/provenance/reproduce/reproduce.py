@@ -75,7 +75,7 @@ def reproduce(
         words = list(goals) or list(GOALS)
         one = _build(settings, first, words, None)
         cache = None if ccache else _own_cache(settings.paths, second)
-        # Both builds use the same inputs, even if the pinned ones are no longer offered.
+        # Both builds use the same inputs, even if pinned ones have left the mirrors.
         locked = second.folder / one.relative_to(first.folder) / settings.paths.used_lock.name
         locked.parent.mkdir(parents=True, exist_ok=True)
         if (one / locked.name).is_file():

@@ -113,11 +113,11 @@ def test_a_recipe_or_lock_that_cannot_be_read_stops_only_those_who_use_it(
 
 def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Profile) -> None:
     other = replace(project, core=replace(project.core, rootfs=False))
-    assert left_out(other)["plain"].startswith("the root is not made of this machine's packages")
+    assert left_out(other)["plain"].startswith("the root is not made of a suite's packages")
     assert "plain" not in left_out(replace(other, extensions=(Extension("plain"),)))
 
 
-@pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J", "tree.tcz"])
+@pytest.mark.parametrize("name", ["a=b", "-x", "new\nline", "a b", ".hidden", "a\x1b[2J", "tree.tcz", "core"])
 def test_a_folder_that_has_no_name_of_an_extension(
     project: Profile, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
