@@ -50,7 +50,9 @@ def test_a_pinned_profile_takes_nothing_from_the_machine(pinned: Settings) -> No
 
 
 def test_each_thing_that_the_machine_gives_is_named_with_what_pins_it(pinned: Settings) -> None:
-    loose = with_profile(pinned, toolchain="host")
+    loose = with_profile(pinned, toolchain="host", suite=None)
+    (suite,) = found(machine_inputs.suite, loose)
+    assert suite.finding == "the profile names none, so it can take no packages"
     pinned.paths.pinned_lock.unlink()
     verdicts = found(machine_inputs.image, loose)
     assert {verdict.state for verdict in verdicts} == {"warn"}
@@ -63,12 +65,6 @@ def test_each_thing_that_the_machine_gives_is_named_with_what_pins_it(pinned: Se
     # The toolchain of the kernel alone counts, too.
     kernel = with_profile(pinned, kernel=replace(pinned.profile.kernel, toolchain="host"))
     assert "this machine's programs" in found(machine_inputs.image, kernel)[0].finding
-
-
-def test_without_a_suite_no_package_comes_from_the_machine(pinned: Settings) -> None:
-    """The stage of the packages refuses such a profile."""
-    (verdict,) = found(machine_inputs.suite, with_profile(pinned, suite=None))
-    assert (verdict.state, verdict.finding) == ("ok", "the profile names none, so it can take no packages")
 
 
 def test_a_build_root_that_is_not_made_is_no_fault(pinned: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
