@@ -141,7 +141,7 @@ def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
     """Fetch the packages that `named` needs and those of sources; return `pinned` with only these.
 
     Raises `UserError` as `suite.fetch` does, and names locked packages that no server has any more, but
-    with `newest` takes the newest of them.
+    with `newest`, and without `frozen`, takes the newest of them.
     """
     with _name_file_in_errors(settings, named):
         gone: list[LockedPackage] = []
@@ -152,7 +152,8 @@ def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
                 found = packages.choose(settings, dataclasses.replace(pinned, package=kept), named)
                 _download(settings, found)
             except suite.Gone as error:
-                if not settings.network.newest or not set(kept).issuperset(error.packages):
+                replaced = settings.network.newest and not settings.network.frozen
+                if not replaced or not set(kept).issuperset(error.packages):
                     raise packages.gone_error(error, settings.paths.name) from None
                 gone += error.packages
             else:

@@ -121,6 +121,8 @@ def test_a_locked_package_that_is_gone_ends_the_run_unless_newest_is_said(
         inputs.fetch(settings)
     assert "newest=1" in caught.value.hint and "./doit lock" in caught.value.hint
     assert not settings.paths.used_lock.exists()
+    with pytest.raises(UserError, match="has any more: busybox 1:1"):
+        inputs.fetch(with_values(settings, newest=True, frozen=True))
     capsys.readouterr()
     inputs.fetch(with_values(settings, newest=True))
     said = capsys.readouterr().out
