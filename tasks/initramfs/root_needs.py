@@ -191,8 +191,11 @@ def _program_lines(root: RootFs, path: str, kernel: Kernel) -> Iterator[str]:
         if kernel.config.get("BINFMT_SCRIPT") != "y":
             yield f"{path} is a script, and the kernel has no CONFIG_BINFMT_SCRIPT: request it in a fragment"
         words = node.data[2:].partition(b"\n")[0].split()
+        if not words:
+            yield f"{path} is a script that names no interpreter: the kernel would stop with a panic"
+            return
         who = f", which {path} is run by"
-        path = words[0].decode(errors="replace") if words else ""
+        path = words[0].decode(errors="replace")
     yield f"the scripts that run {path} are too many: the kernel would stop with a panic"
 
 

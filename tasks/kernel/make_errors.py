@@ -74,7 +74,7 @@ def explained(error: CommandFailed) -> UserError:
         return error
     try:
         with error.log.open(encoding="utf-8", errors="replace") as stream:
-            found = find_cause((line.rstrip("\n") for line in stream), error.command)
+            found = find_cause((line.rstrip("\n") for line in stream), error.logged)
     except OSError:
         return error
     if found is None:

@@ -51,12 +51,12 @@ class CommandFailed(UserError):
     """A program that ended with an error.
 
     command: the command line to copy; log: the file with its output, None if it has none.  The
-    detail has both, and the end of the output.
+    detail has both, and the end of the output.  logged: the command as the log has it, behind `+ `.
     """
 
     def __init__(self, message: str, hint: str, detail: str, command: str, log: Path | None) -> None:
         super().__init__(message, hint, detail)
-        self.command = command
+        self.command = self.logged = command
         self.log = log
 
 
@@ -151,9 +151,9 @@ def run(
     inherits: tuple[int, ...] = ()
     shown = extra | ({"MAKEFLAGS": f"-j{jobs}"} if jobs else {})
     # Manifests have the command of a log, which is the same whatever runs it.
-    logged = f"+ {shell_command(words, cwd, shown)}\n"
+    plain = shell_command(words, cwd, shown)
+    logged = (f"# in a build root: {shlex.join(box)}\n" if box else "") + f"+ {plain}\n"
     if box:
-        logged = f"# in a build root: {shlex.join(box)}\n{logged}"
         words = [*box, *words]
     elif "/" not in words[0]:
         words[0] = require_tool(words[0])
@@ -177,7 +177,7 @@ def run(
         if process is not None and process.stdout is not None:
             process.stdout.close()
     if check and process.returncode != 0:
-        raise _failure(Path(argv[0]).name, process.returncode, command, err or out, log, hint)
+        raise _failure(Path(argv[0]).name, process.returncode, (command, plain), err or out, log, hint)
     return Result(process.returncode, out, time.monotonic() - started)
 
 
@@ -279,7 +279,11 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _failure(name: str, status: int, command: str, output: str, log: Path | None, hint: str) -> UserError:
+def _failure(
+    name: str, status: int, commands: tuple[str, str], output: str, log: Path | None, hint: str
+) -> UserError:
+    """Return the error; commands: the command to copy, and as the log has it."""
+    command, logged = commands
     how = f"was ended by signal {-status}" if status < 0 else f"failed with exit status {status}"
     tail = "\n".join(f"  | {line}" for line in output.splitlines()[-TAIL_LINES:])
     detail = [f"  command: {command}"]
@@ -292,7 +296,9 @@ def _failure(name: str, status: int, command: str, output: str, log: Path | None
     if DISK_FULL.search(output):
         hint = "free some space and run the same command again; finished work is kept"
         return DiskFull(f"{name}: the disk is full", hint, "\n".join([*detail, tail]))
-    return CommandFailed(f"{name} {how}", hint, "\n".join([*detail, tail]), command, log)
+    failed = CommandFailed(f"{name} {how}", hint, "\n".join([*detail, tail]), command, log)
+    failed.logged = logged
+    return failed
 
 
 def in_ci() -> bool:

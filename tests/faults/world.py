@@ -59,6 +59,9 @@ place = "initrd"
 ARCHIVE = 'archives = [{ kind = "http", path = "rootfs64.gz" }]'
 CONFIG = """CONFIG_64BIT=y
 CONFIG_BLOCK=y
+CONFIG_BLK_DEV=y
+CONFIG_BLK_DEV_LOOP=y
+CONFIG_TMPFS=y
 CONFIG_MISC_FILESYSTEMS=y
 CONFIG_SQUASHFS=y
 CONFIG_SQUASHFS_ZLIB=y

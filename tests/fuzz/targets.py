@@ -213,7 +213,7 @@ TARGETS = [
     Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
     Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),
     Target("rootfs.toml", *toml(rootfs_rules.Rules, "rootfs/rootfs.toml")),
-    Target("toolchain", *toml(build_root.Toolchain, "tasks/toolchain/toolchains/*.toml")),
+    Target("toolchain", *toml(build_root.Toolchain, "tasks/toolchain/toolchains/*[!k].toml")),
     Target(
         "fragment",
         [b'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\nCONFIG_D=0x10\n'],

@@ -56,6 +56,19 @@ def signing_key() -> str:
     return folder
 
 
+def machine_settings(folder: Path, mirror: Mirror) -> str:
+    """Return settings of apt with which the machine's own sources are the distribution's archives."""
+    etc = folder / "etc"
+    (etc / "parts").mkdir(parents=True)
+    lines = [
+        f"deb [signed-by={folder}/distributions/debian.asc] {mirror.url}/{archive} {part} main\n"
+        for archive, parts in PARTS.items()
+        for part in parts
+    ]
+    (etc / "sources.list").write_text("".join(lines))
+    return f'Dir::Etc::sourcelist "{etc}/sources.list";\nDir::Etc::sourceparts "{etc}/parts";\n'
+
+
 class Repository:
     """A distribution's archives; `publish` makes apt see what was added and removed."""
 
@@ -149,6 +162,8 @@ def serving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repositor
     suite._network_settings.cache_clear()
     distribution._machine_mirrors.cache_clear()
     with Mirror() as mirror:
+        with (folder / "apt/apt.conf").open("a") as settings:
+            settings.write(machine_settings(folder, mirror))
         monkeypatch.setattr(distribution, "FOLDER", folder / "distributions")
         yield Repository(folder, mirror)
     suite._network_settings.cache_clear()

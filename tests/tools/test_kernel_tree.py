@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.formats.cpio import regular
+from tasks.formats.initramfs_file import Archive
+from tasks.initramfs.core import write_core
 from tests.support.built import Outcome, copy_checkout, outcome
-from tests.support.images import RELEASE, bzimage
+from tests.support.images import RELEASE, bzimage, elf
 
 PROFILE = """
 description = "A kernel tree of one's own"
@@ -55,6 +58,7 @@ PRODUCTS = fs/table.h
     "fs/other.c": "int other(void) { return 0; }\n",
 }
 CHAIN = ["linux", "kconfig:base", "kconfig", "kernel"]
+BASE_CONFIG = "".join(f"CONFIG_{name}=y\n" for name in ("64BIT", "X86_64", "BINFMT_ELF", "BLK_DEV_INITRD"))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +70,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder.with_name("linux") / "image").write_bytes(bzimage())
-    folder.with_name("core.gz").write_bytes(b"")
+    write_core([Archive("gzip", (regular("init", elf(), 0o755),))], folder.with_name("core.gz"), mtime=0)
     (folder / "profiles/mine.toml").write_text(PROFILE)
     (folder / "profiles/mine.lock.toml").write_text("")
-    (folder / "kconfig/base-mine.config").write_text("CONFIG_64BIT=y\n")
+    (folder / "kconfig/base-mine.config").write_text(BASE_CONFIG)
     done = build(folder)
     assert done.status == 0, done.output
     assert chain(done) == CHAIN
@@ -84,8 +88,8 @@ def build(checkout: Path) -> Outcome:
 
 
 def chain(done: Outcome) -> list[str]:
-    """Return the tasks of the kernel that ran; `inputs` runs beside them."""
-    return [task for task in done.ran if task not in ("fetch", "inputs")]
+    """Return the tasks of the kernel that ran; `inputs` and `kconfig:root` run beside them."""
+    return [task for task in done.ran if task not in ("fetch", "inputs", "kconfig:root")]
 
 
 def digest(checkout: Path) -> str:

@@ -27,6 +27,7 @@ from tasks.kernel.installed import core_modules
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tests.support.built import built
+from tests.support.images import elf
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_a_base_of_another_kernel_is_reported(
     old = old.format(release)
     base = [
         *map(directory, ["usr", "lib", "lib/modules", f"lib/modules/{old}"]),
-        *(regular("init", b"#!", 0o755), regular(f"lib/modules/{old}/x.ko", b"")),
+        *(regular("init", elf(), 0o755), regular(f"lib/modules/{old}/x.ko", b"")),
         *(regular("usr/told", f"#!/bin/sh\ninsmod /lib/modules/{OTHER}/x.ko\n".encode(), 0o755),),
         *(regular("usr/not", b"#!/bin/sh\nuname -r\n"), regular("usr/data", OTHER.encode())),
     ]

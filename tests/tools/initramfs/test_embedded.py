@@ -21,6 +21,7 @@ from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core, embedded
 from tasks.util.errors import UserError
 from tasks.util.process import run
+from tests.support.images import elf
 
 # mksquashfs's pseudo files: owners, devices and set-uid bits without being root.
 PSEUDO = """\
@@ -132,9 +133,24 @@ def test_file_capabilities_cannot_go_in(tmp_path: Path, attribute: str, refused:
     assert "onboot" in caught.value.hint
 
 
+CONFIG = (
+    "".join(
+        f"CONFIG_{name}=y\n"
+        for name in (
+            "X86_64",
+            "BINFMT_ELF",
+            "BLK_DEV_INITRD",
+            "BLK_DEV_LOOP",
+            "SQUASHFS",
+            "TMPFS",
+            "ISO9660_FS",
+        )
+    )
+    + "CONFIG_SERIAL_8250_CONSOLE=y\n"
+)
 BASE = [
     *map(directory, ["usr", "usr/local", "usr/local/tce.installed", "etc"]),
-    *(directory("tmp", 0o1777), regular("init", b"#!", 0o755), regular("usr/local/tool", b"base")),
+    *(directory("tmp", 0o1777), regular("init", elf(), 0o755), regular("usr/local/tool", b"base")),
 ]
 
 
@@ -155,6 +171,7 @@ def test_build_extracts_initrd_extensions_and_what_they_need(
     (top / "modules.dep").touch()
     (made.paths.kernel / "release").write_text("1.0\n")
     (made.paths.kernel / "initramfs.formats").write_text("gzip\n")
+    (made.paths.kernel / "config").write_text(CONFIG)
     epoch = made.profile.source_date_epoch
     core.write_core([Archive("gzip", tuple(BASE))], made.paths.output / "rootfs64.gz", mtime=epoch)
     for name in "ab":

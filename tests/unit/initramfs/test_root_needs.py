@@ -159,7 +159,7 @@ def test_of_symbols_with_a_bar_one_is_enough(stage: Settings) -> None:
             [regular("init", b"#!/bin/gone\n", 0o755)],
             f"no executable /bin/gone, which /init is run by: {PANIC}",
         ),
-        ([regular("init", b"#!\n", 0o755)], f"the core has no executable , which /init is run by: {PANIC}"),
+        ([regular("init", b"#!\n", 0o755)], f"/init is a script that names no interpreter: {PANIC}"),
         ([regular("init", b"#!/init\n", 0o755)], f"the scripts that run /init are too many: {PANIC}"),
         ([regular("init", b"MZ", 0o755)], f"/init is not an ELF file: {PANIC}"),
         ([regular("init", b"\x7fELF", 0o755)], "/init is a damaged ELF file"),
