@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,10 +68,14 @@ def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
     # The tests make fresh clones and set them up: they need the caller's pip settings.  They start tools
     # by name, and find those, too, that a user without root got into the cache folder.
     path = f"{os.environ.get('PATH', '')}:{search_path()}".lstrip(":")
-    command = [sys.executable, "-m", "pytest", *paths]
+    # A folder of this run's own: in its common one, pytest also removes what earlier runs left, and a file
+    # system that a killed run left mounted there ends the run.  After a failure, the folder stays to be read.
+    scratch = tempfile.mkdtemp(prefix="tcbuild-test-")
+    command = [sys.executable, "-m", "pytest", f"--basetemp={scratch}/run", *paths]
     status = spawn(command, pipes=False, env={**os.environ, "PATH": path, **more}).wait()
     if status != 0:
         raise UserError("some tests failed" if status == 1 else f"pytest ended with exit status {status}")
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def bench(
