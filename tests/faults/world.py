@@ -31,6 +31,7 @@ description = "Small enough to be broken often"
 source_date_epoch = 1700000000
 mirrors = ["{mirror}"]
 tcz = "tcz"
+suite = {{ distribution = "debian", name = "bookworm" }}
 
 [kernel]
 source = {{ kind = "http", path = "linux.tar" }}
@@ -62,6 +63,7 @@ CONFIG_BLOCK=y
 CONFIG_BLK_DEV=y
 CONFIG_BLK_DEV_LOOP=y
 CONFIG_TMPFS=y
+CONFIG_ISO9660_FS=y
 CONFIG_MISC_FILESYSTEMS=y
 CONFIG_SQUASHFS=y
 CONFIG_SQUASHFS_ZLIB=y
@@ -84,7 +86,7 @@ WHOLE = (
     *("drivers/firmware", "drivers/of", "drivers/virt", "drivers/platform", "drivers/acpi"),
     *("fs/proc", "fs/sysfs", "fs/kernfs", "fs/ramfs", "fs/devpts", "fs/debugfs", "fs/notify", "fs/iomap"),
     *("fs/exportfs", "fs/nls", "fs/quota", "fs/crypto", "fs/verity", "fs/tracefs", "fs/efivarfs"),
-    "fs/squashfs",
+    *("fs/isofs", "fs/squashfs", "drivers/block"),
 )
 WAYS = ("Kconfig", "Makefile", "Kbuild")
 
