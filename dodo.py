@@ -93,11 +93,11 @@ KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.so
 EDITED = files(SOURCE) if S.profile.kernel.source.tree() else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
-    *(S.paths.kernel / name for name in ("vmlinuz64", "release", "modules.sha256")),
+    *(S.paths.vmlinuz.with_name(name) for name in (S.paths.vmlinuz.name, "release", "modules.sha256")),
     *(S.paths.kernel / f"{name}.formats" for name in ("initramfs", "squashfs")),
 )
 ARCHIVES_LOCK = [S.paths.lock_part("archives")] if S.profile.core.archives else []
-ROOT, INDEX = (S.paths.output / name for name in ("rootfs64.gz", "rootfs.index"))
+ROOT, INDEX = S.paths.rootfs, S.paths.output / "rootfs.index"
 BASE = files(*([ROOT] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
 BASE_INDEX = files(*([INDEX] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
@@ -461,7 +461,7 @@ def task_core() -> Iterator[Task]:
             *files(CHECKOUT.secrets, consoles.scripts()[consoles.ON_CONSOLES]),
         ],
         "targets": files(S.paths.core),
-        "meta": {"sizes": files(S.paths.output / "modules64.gz")},
+        "meta": {"sizes": files(S.paths.modules)},
         "uptodate": changed(
             core=S.profile.core,
             toolchain=TOOLCHAINS[0] if PACKER else "",
@@ -471,7 +471,7 @@ def task_core() -> Iterator[Task]:
             bootcodes=[code for code in S.profile.boot.bootcodes if code.startswith(IN_CORE)],
         ),
     }
-    yield shared(CACHE, S, join, made=[S.paths.core, S.paths.output / "modules64.gz"])
+    yield shared(CACHE, S, join, made=[S.paths.core, S.paths.modules])
     doc = "list the files of corepure64.gz, as the kernel unpacks them"
     yield command(
         "core:list", doc, do("formats.initramfs_file", "list_core", S.paths.core), reads=files(S.paths.core)
@@ -503,7 +503,7 @@ def task_iso() -> Task:
         "file_dep": image_inputs(),
         "targets": files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json")),
         "uptodate": changed(
-            **variables.published_keys(S.profile), machine=partial(machine_files.of_iso, S.profile.toolchain)
+            **variables.published_keys(S.profile), machine=partial(machine_files.of_iso, S.profile)
         ),
     }
 
@@ -530,7 +530,7 @@ def task_disk() -> Task:
         "uptodate": changed(
             **variables.published_keys(S.profile),
             **layout,
-            machine=partial(machine_files.of_disk, S.profile.toolchain),
+            machine=partial(machine_files.of_disk, S.profile),
         ),
     }
 
@@ -548,7 +548,7 @@ def task_mirror() -> Task:
 
 def task_qemu() -> Iterator[Task]:
     """boot the ISO in QEMU, its serial console on this terminal"""
-    needs = files(S.paths.iso, S.paths.core, S.paths.kernel / "vmlinuz64")
+    needs = files(S.paths.iso, S.paths.core, S.paths.vmlinuz)
     yield command(
         "qemu",
         "boot the ISO in QEMU, its serial console on this terminal",

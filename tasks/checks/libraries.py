@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.checks.left_out import LeftOut, hint_for
+from tasks.config.architecture import Architecture
 from tasks.engine import code
 from tasks.formats import debian_control, elf
 from tasks.formats.libraries import package_name
@@ -23,13 +24,13 @@ from tasks.util.files import sha256_file
 from tasks.util.process import clean_env, run
 from tasks.util.verified_digests import VerifiedDigests, digest
 
-RUNNABLE = ("EM_X86_64", "EM_386")  # 32-bit programs run by CONFIG_IA32_EMULATION
 FOREIGN = re.compile(r"/(usr/(local/)?)?lib/(firmware|debug)/")
 """Folders of files that this machine does not run: firmware, and debug information."""
 
 
 def check(
     name: str,
+    architecture: Architecture,
     own: Mapping[str, Path],
     below: Mapping[str, Mapping[str, Path]],
     debs: Sequence[Path],
@@ -37,10 +38,10 @@ def check(
 ) -> None:
     """Check that all ELF files of the extension `name` find their libraries, with their versions.
 
-    own: the extension's files; below: those of the base and of its dependencies, by what messages
-    call them, the first over the later ones; all as in `elf.closure`.  debs: the packages that the
-    extension is made of; left_out: what the recipe leaves out of them.  Raises `UserError` with
-    the file, the library, and the package to add.
+    architecture: of the system; own: the extension's files; below: those of the base and of its
+    dependencies, by what messages call them, the first over the later ones; all as in `elf.closure`.
+    debs: the packages that the extension is made of; left_out: what the recipe leaves out of them.
+    Raises `UserError` with the file, the library, and the package to add.
     """
     there = merged(below)
     # tce-load keeps what is there, so the extension's file of the same path is never loaded.
@@ -48,10 +49,11 @@ def check(
     unmet = elf.closure(checked, there)
     owners = {path: owner for owner, files in reversed([*below.items()]) for path in files}
     versions = _version_lines(unmet.versions, checked, owners)
-    missing = [_missing_line(path, library, own[path]) for path, library in unmet.libraries]
+    missing = [_missing_line(architecture, path, library, own[path]) for path, library in unmet.libraries]
     if unmet.libraries:
         path, library = unmet.libraries[0]
-        refuse_foreign(name, path.lstrip("/"), elf.program_machine(own[path]), _also(missing[1:]))
+        machine = elf.program_machine(own[path])
+        refuse_foreign(name, architecture, path.lstrip("/"), machine, _also(missing[1:]))
         raise UserError(
             f"extension {name}: {missing[0]}, "
             "which is neither in it nor in what it depends on nor in the base",
@@ -63,12 +65,14 @@ def check(
         raise UserError(f"extension {name}: {versions[0]}", hint, _also(versions[1:]))
 
 
-def refuse_foreign(name: str, where: str, machine: str, detail: str = "") -> None:
-    """Raise `UserError` if a program of the extension `name`, for `machine` (`EM_...`), cannot run here."""
-    if machine not in RUNNABLE:
+def refuse_foreign(name: str, architecture: Architecture, where: str, machine: str, detail: str = "") -> None:
+    """Raise `UserError` if a program of the extension `name`, for `machine` (`EM_...`), cannot run there."""
+    if machine not in architecture.runs:
+        wanted = elf.short_machine_name(architecture.machine)
         raise UserError(
-            f"extension {name}: {where} is for {elf.short_machine_name(machine)}, not for x86-64",
-            "take the release for x86-64 (amd64), or leave it out by `drop` in the recipe",
+            f"extension {name}: {where} is for {elf.short_machine_name(machine)}, not for {wanted}",
+            f"take the release for {wanted} ({architecture.packages}), "
+            "or leave it out by `drop` in the recipe",
             detail,
         )
 
@@ -78,8 +82,9 @@ def merged(below: Mapping[str, Mapping[str, Path]]) -> dict[str, Path]:
     return {path: file for files in reversed([*below.values()]) for path, file in files.items()}
 
 
-def _missing_line(path: str, library: str, file: Path) -> str:
-    kind = " (32-bit x86)" if elf.program_machine(file) == "EM_386" else ""
+def _missing_line(architecture: Architecture, path: str, library: str, file: Path) -> str:
+    machine = elf.program_machine(file)
+    kind = f" ({elf.short_machine_name(machine)})" if machine in architecture.also_runs else ""
     return f"{path.lstrip('/')}{kind} needs {library}"
 
 

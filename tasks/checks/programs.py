@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tasks.checks.left_out import LeftOut, hint_for
 from tasks.checks.libraries import refuse_foreign
+from tasks.config.architecture import Architecture
 from tasks.formats import cpio, elf
 from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
@@ -111,6 +112,7 @@ class Closure:
 
 def check(
     name: str,
+    architecture: Architecture,
     root: Path,
     listing: Collection[str],
     below: Mapping[str, Iterable[Member]],
@@ -119,10 +121,11 @@ def check(
 ) -> None:
     """Check the programs and scripts of the extension `name`, unpacked in `root`.
 
-    listing: its paths without folders; below: the members of the base and of its dependencies by
-    their names, the base first; own: the paths of the recipe's own files; left_out: what the
-    recipe leaves out.  Raises `UserError` for a program of another machine, without its x bit, or
-    without its interpreter, and for a link in PATH that leads nowhere.
+    architecture: of the system; listing: its paths without folders; below: the members of the base
+    and of its dependencies by their names, the base first; own: the paths of the recipe's own files;
+    left_out: what the recipe leaves out.
+    Raises `UserError` for a program of another machine, without its x bit, or without its
+    interpreter, and for a link in PATH that leads nowhere.
     """
     closure = Closure()
     for members in below.values():
@@ -140,7 +143,7 @@ def check(
         where = path if path == target else f"{path} ({target})"
         if strict:
             if machine := elf.program_machine(root / target):
-                refuse_foreign(name, where, machine)
+                refuse_foreign(name, architecture, where, machine)
             _check_mode(name, where, path, mode, head, own=target in own)
             if head.startswith(BYTE_ORDER_MARK + b"#!"):
                 raise UserError(

@@ -265,7 +265,7 @@ def _kvm(settings: Settings) -> Iterator[Verdict]:
         yield Verdict(
             "KVM", "warn", "/dev/kvm cannot be opened", "as root: adduser USER kvm, then log in again"
         )
-    elif not settings.paths.core.exists() or not (settings.paths.kernel / "vmlinuz64").exists():
+    elif not settings.paths.core.exists() or not settings.paths.vmlinuz.exists():
         yield Verdict("KVM", "ok", "/dev/kvm can be opened; a guest is booted as soon as an image is built")
     else:
         from tasks.vm import qemu  # reads what boots a machine

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.config import architecture
 from tasks.formats import bzimage, compression, elf
 from tasks.formats.bzimage import (
     BOOT_FLAG,
@@ -24,7 +25,6 @@ from tasks.formats.bzimage import (
     LOADED_HIGH,
     MZ,
     PE_MACHINES,
-    XLF_KERNEL_64,
     BootHeader,
     read_header,
     read_pe,
@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 GRUB_HEADER = 0x268  # bytes GRUB reads before it looks at any of them
 GRUB_OLDEST = 0x0203  # the boot protocol that it needs
-NEAR = ("bzImage", "arch/x86/boot/bzImage", "vmlinuz64", "kernel/vmlinuz64", "boot/vmlinuz64")
+NEAR = (
+    "bzImage",
+    "arch/x86/boot/bzImage",
+    *(f"{folder}{one.files.kernel}" for one in architecture.every() for folder in ("", "kernel/", "boot/")),
+)
 DAMAGED_IMAGE = ("damaged", "a damaged kernel image")
 SPECIAL = (
     (stat.S_ISBLK, "block-device", "a block device"),
@@ -78,11 +82,11 @@ def boot_flag(head: bytes) -> int:
 def kernel_hint(path: Path, otherwise: str, levels: int = 1) -> str:
     """Return a hint that names a bootable kernel near `path`, or `otherwise` if there is none."""
     near = bootable_near(path, levels)
-    return f"use {near}, which has a 64-bit kernel's boot header" if near else otherwise
+    return f"use {near}, which has a kernel's boot header" if near else otherwise
 
 
 def bootable_near(path: Path, levels: int) -> Path | None:
-    """Return a file with a 64-bit kernel's boot header near `path`, None if there is none.
+    """Return a file with a kernel's boot header near `path`, None if there is none.
 
     It is searched for in the folder of `path` and the `levels` - 1 folders above it, under the
     names that a kernel build and tcbuild give it.
@@ -104,7 +108,7 @@ def _has_boot_header(path: Path) -> bool:
             header = read_header(file.read(4096))
     except (OSError, UserError):
         return False
-    return bool(header.xloadflags & XLF_KERNEL_64 and header.loadflags & LOADED_HIGH)
+    return bool(header.loadflags & LOADED_HIGH)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Verdict:
     description: str
     lines: tuple[str, ...] = ()
     ok: bool = False
-    """Whether it can be booted as an x86-64 kernel."""
+    """Whether it can be booted as a kernel for PCs."""
     hint: str = ""
 
     def __str__(self) -> str:
@@ -217,7 +221,8 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
     if found is None and _payload_is_lzo(path, header, size):
         # LZO (CONFIG_KERNEL_LZO) cannot be unpacked here, so only the rest of the image is checked.
         lines = (f"boot protocol {header.protocol}", "payload: lzo, not unpacked: its content is not checked")
-        return Verdict(path, "bzImage", "an x86-64 Linux kernel (bzImage)", lines, ok=True)
+        words = f"a Linux kernel for {bzimage.MACHINES[header.bits]} (bzImage)"
+        return Verdict(path, "bzImage", words, lines, ok=True)
     try:
         image = bzimage.check_bzimage(path)
     except UserError as error:
@@ -227,7 +232,7 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
         if kind == "truncated" and not isinstance(error, bzimage.Truncated):
             kind, words = DAMAGED_IMAGE
         return Verdict(path, kind, words, (message, *grub), hint=kernel_hint(path, error.hint))
-    title = f"a bootable x86-64 Linux kernel {image.release} (bzImage)"
+    title = f"a bootable {image.machine} Linux kernel {image.release} (bzImage)"
     return Verdict(path, "bzImage", title, tuple(image.report()), ok=True)
 
 
@@ -237,8 +242,6 @@ def _rejection(header: BootHeader, size: int) -> tuple[str, str] | None:
         return "zimage", "a kernel image of the old kind (zImage)"
     if header.version < bzimage.OLDEST_64BIT:
         return "old-protocol", "a kernel image with an old boot protocol"
-    if not header.xloadflags & XLF_KERNEL_64:
-        return "bzImage-32bit", "a kernel image for 32-bit x86"
     if size <= header.setup_size:
         return "truncated", "only the setup part of a kernel image (setup.bin, or a file cut off there)"
     if size < header.image_size:

@@ -37,7 +37,7 @@ def system(settings: Settings) -> Iterator[Verdict]:
 
 def suite(settings: Settings) -> Iterator[Verdict]:
     """Name the suite that packages come from, and the date of the lock."""
-    chosen = settings.profile.suite
+    chosen = settings.profile.packages_suite
     if chosen is None:
         yield Verdict("suite", "ok", "the profile names none, so it can take no packages")
         return

@@ -209,7 +209,7 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
 
     machine.parse_forwards([value for name, value in options if name == "--forward"])
     if dict(options).get("--firmware") == "uefi":
-        machine.require_uefi()
+        machine.require_uefi(settings().profile.architecture.emulator)
     memory = dict(options).get("--memory", str(MEMORY["default"]))
     if int(memory) < MIN_MEMORY:
         raise UserError(f"--memory {memory}: expected at least {MIN_MEMORY} (MiB)")
@@ -263,7 +263,7 @@ def fallback_profile() -> str:
 def fetch_keys(whole: profile.Profile) -> dict[str, object]:
     """Return the keys of a profile that decide what is fetched, with their values."""
     kernel = ("source", "base", "modules", "release")
-    others = ("suite", "core", "mirrors", "tcz", "extensions", "images")
+    others = ("arch", "suite", "core", "mirrors", "tcz", "extensions", "images")
     return {
         **{f"kernel.{name}": getattr(whole.kernel, name) for name in kernel},
         **{name: getattr(whole, name) for name in others},
@@ -295,8 +295,8 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     )
     name = resolve_name(variables.get("profile", "auto"), artifacts, network.offline)
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
-    paths = Paths(name, output, cache_folder())
     profile = load(name)
+    paths = Paths(name, output, cache_folder(), profile.arch)
     compiler = config_compiler.with_overrides(profile.compiler, variables, paths.profile_file)
     kernel = profile.kernel
     if "fragments" in variables:

@@ -157,7 +157,7 @@ def access(settings: Settings) -> Access:
         offline=settings.network.offline,
         frozen=settings.network.frozen,
         mirrors=Mirrors(settings.profile.mirrors, settings.profile.redirects),
-        suite=settings.profile.suite,
+        suite=settings.profile.packages_suite,
         dates=_dates(settings.paths),
     )
 
@@ -208,7 +208,7 @@ def extension_file(paths: Paths, name: str) -> Path:
 def base_archives(paths: Paths, profile: Profile) -> list[Path]:
     """Return the archives that a profile's core begins with, in order.  Raises `UserError` if it has none."""
     core = profile.core
-    files = [paths.output / "rootfs64.gz"] if core.rootfs else []
+    files = [paths.rootfs] if core.rootfs else []
     files += [source_file(paths, source) for source in core.archives]
     if not files:
         raise UserError(

@@ -27,4 +27,4 @@ def mirror_folder(profile: Profile) -> str:
     path = CHECKOUT.rootfs / "files/etc/os-release"
     text = path.read_text() if path.is_file() else ""
     found = re.search(r'^VERSION_ID="?(\d+)', text, re.MULTILINE)
-    return f"{found[1] if found else 'unknown'}.x/x86_64/tcz"
+    return f"{found[1] if found else 'unknown'}.x/{profile.architecture.mirror}/tcz"

@@ -9,10 +9,11 @@ versions and sha256: `profiles/NAME.lock.toml` is the pinned lock, which is comm
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tasks.config import bootcodes, inheritance
+from tasks.config import architecture, bootcodes, inheritance
+from tasks.config.architecture import Architecture
 from tasks.config.compiler import Compiler
 from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
@@ -140,6 +141,7 @@ class Profile:
     source_date_epoch: the time that all files of the image get, in seconds since 1970 (UTC).
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
     `extensions` are added to the inherited ones.
+    arch: the architecture of the image, the name of a file in tasks/config/architectures/.
     suite: the release of a distribution that all Debian packages come from, on every machine.
     toolchain: the programs that write the results: `host` for those of this machine, or the name of
     a file in tasks/toolchain/toolchains/, which pins them.
@@ -158,6 +160,7 @@ class Profile:
     core: Core
     boot: Boot
     inherit: str = ""
+    arch: str = architecture.DEFAULT
     suite: Suite | None = None
     toolchain: str = "host"
     system: System = field(default_factory=System)
@@ -174,9 +177,25 @@ class Profile:
         upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]
         if upstream and not self.tcz:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
+        if self.arch not in architecture.names():
+            raise ValueError(f"arch: expected one of {', '.join(architecture.names())}, got {self.arch!r}")
+        if self.suite and self.suite.architecture not in ("", self.architecture.packages):
+            raise ValueError(f"suite.architecture: arch = {self.arch!r} means {self.architecture.packages!r}")
         check_line("description", self.description)
         check_images(self.images)
         check_hosts(self.redirects)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the kind of machine decides."""
+        return architecture.load(self.arch)
+
+    @property
+    def packages_suite(self) -> Suite | None:
+        """The suite, with the architecture of this profile's packages; None if it takes none."""
+        if self.suite is None or self.arch == architecture.DEFAULT:
+            return self.suite
+        return replace(self.suite, architecture=self.architecture.packages)
 
     @property
     def kernel_toolchain(self) -> str:

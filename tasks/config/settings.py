@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config import inheritance
+from tasks.config import architecture, inheritance
+from tasks.config.architecture import Architecture
 from tasks.config.profile import Profile
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -32,6 +33,12 @@ class Paths:
     """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
     cache: Path
     """Downloads and ccache, shared by all checkouts of one user."""
+    arch: str = architecture.DEFAULT
+    """The name of the profile's architecture, which names files."""
+
+    @property
+    def architecture(self) -> Architecture:
+        return architecture.load(self.arch)
 
     @property
     def profile_file(self) -> Path:
@@ -96,12 +103,28 @@ class Paths:
         return self.output / "kernel"
 
     @property
+    def vmlinuz(self) -> Path:
+        """The bootable kernel: vmlinuz64, or as the architecture names it."""
+        return self.kernel / self.architecture.files.kernel
+
+    @property
     def core(self) -> Path:
-        return self.output / "corepure64.gz"
+        """The whole initramfs: corepure64.gz, or as the architecture names it."""
+        return self.output / self.architecture.files.core
+
+    @property
+    def rootfs(self) -> Path:
+        """The base root that tcbuild makes: rootfs64.gz, or as the architecture names it."""
+        return self.output / self.architecture.files.rootfs
+
+    @property
+    def modules(self) -> Path:
+        """The modules in the core: modules64.gz, or as the architecture names it."""
+        return self.output / self.architecture.files.modules
 
     @property
     def core_parts(self) -> Path:
-        """The parts of rootfs64.gz and corepure64.gz, kept between runs."""
+        """The parts of the base root and the core, kept between runs."""
         return self.output / "core-parts"
 
     @property

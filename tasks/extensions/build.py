@@ -23,6 +23,7 @@ from tasks.checks import conflicts, libraries, programs, secrets
 from tasks.checks.left_out import LeftOut
 from tasks.config import inputs, plan
 from tasks.config import recipe as recipes
+from tasks.config.architecture import Architecture
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths, Settings
@@ -48,7 +49,7 @@ def build(settings: Settings, name: str) -> None:
 
     The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
     twice or is in a dependency too, if the base's BusyBox hides a program, if a library, a version of
-    its symbols or a script's interpreter is missing, if a program cannot run on x86-64 or has no x bit,
+    its symbols or a script's interpreter is missing, if a program is for another machine or has no x bit,
     if one has a set-id bit that the recipe does not declare, if a file holds a secret
     (tasks/checks/secrets.py), if the recipe's own files include a pipe, a socket or a device, or if
     there is no file at all.
@@ -71,7 +72,7 @@ def build(settings: Settings, name: str) -> None:
             for number, (owner, members) in enumerate(below.items())
         }
         _add_libraries(settings.paths, name, there, top)
-        _check_libraries(settings.paths, name, recipe, top, there, left_out)
+        _check_libraries(settings.paths, settings.profile.architecture, name, recipe, top, there, left_out)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         _check_names(name, listing)
@@ -79,7 +80,7 @@ def build(settings: Settings, name: str) -> None:
         conflicts.refuse_hidden(name, listing, base, own_root=settings.profile.core.rootfs)
         top = recipes.folder(name) / "files"
         own = {str(path.relative_to(top)) for path in recipes.own_files(name)}
-        programs.check(name, root, listing, below, own, left_out)
+        programs.check(name, settings.profile.architecture, root, listing, below, own, left_out)
         _check_set_id(name, recipe, root)
         folder = recipes.folder(name)
         secrets.refuse_in_table(f"extension {name}", {"info": dataclasses.asdict(recipe.info)})
@@ -164,6 +165,7 @@ def _add_libraries(paths: Paths, name: str, below: Mapping[str, Mapping[str, Pat
 
 def _check_libraries(
     paths: Paths,
+    architecture: Architecture,
     name: str,
     recipe: Recipe,
     root: Path,
@@ -175,7 +177,8 @@ def _check_libraries(
         return
     packages = {package for origin in recipe.origin for package in origin.apt_packages()}
     debs = inputs.package_files(paths, paths.extension_lock(name), packages) if packages else {}
-    libraries.check(name, files, below, [debs[package] for package in sorted(packages)], left_out)
+    made_of = [debs[package] for package in sorted(packages)]
+    libraries.check(name, architecture, files, below, made_of, left_out)
 
 
 def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Check that a file is a complete, bootable x86-64 kernel (bzImage).
+"""Check that a file is a complete, bootable kernel for PCs (bzImage), of 64 or 32 bits.
 
 A bzImage (Documentation/arch/x86/boot.rst) has two parts: the real-mode setup of
 (setup_sects + 1) * 512 bytes, and the protected-mode code of syssize * 16 bytes.  The code
@@ -34,9 +34,11 @@ XLF_EFI_HANDOVER_64 = 1 << 3
 XLF_EFI_KEXEC = 1 << 4
 MZ = b"MZ"
 PE = b"PE\0\0"
-PE_AMD64 = 0x8664
-PE_MACHINES = {PE_AMD64: "x86-64", 0x014C: "32-bit x86", 0xAA64: "ARM64", 0x01C2: "ARM", 0x5064: "RISC-V 64"}
+PE_AMD64, PE_I386 = 0x8664, 0x014C
+PE_MACHINES = {PE_AMD64: "x86-64", PE_I386: "32-bit x86", 0xAA64: "ARM64", 0x01C2: "ARM", 0x5064: "RISC-V 64"}
 PE32_PLUS = 0x020B
+MACHINES = {64: "x86-64", 32: "32-bit x86"}
+ELF_MACHINES = {64: elf.X86_64, 32: elf.I386}
 DAMAGED = "the file is damaged or was cut short; build or copy it again"
 
 
@@ -112,6 +114,11 @@ class BootHeader:
     init_size: int = header_field(0x260, "I", 0x020A)
     handover_offset: int = header_field(0x264, "I", 0x020B)
     kernel_info_offset: int = header_field(0x268, "I", 0x020F)
+
+    @property
+    def bits(self) -> int:
+        """64 or 32: what the kernel inside runs with."""
+        return 64 if self.xloadflags & XLF_KERNEL_64 else 32
 
     @property
     def protocol(self) -> str:
@@ -234,6 +241,11 @@ class BzImage:
     def release(self) -> str:
         return self.version.split(" ")[0]
 
+    @property
+    def machine(self) -> str:
+        """The machine it runs on, for people."""
+        return MACHINES[self.header.bits]
+
     def report(self) -> list[str]:
         """Return the facts found by the checks, one a line."""
         head, pe = self.header, self.pe
@@ -242,28 +254,33 @@ class BzImage:
             efi = "EFI stub: EFI firmware can start this file itself"
             efi += ", signed" if pe.certificates[1] else ""
             efi += ", 64-bit handover" if head.xloadflags & XLF_EFI_HANDOVER_64 else ""
+            efi += ", 32-bit handover" if head.bits == 32 and head.xloadflags & XLF_EFI_HANDOVER_32 else ""
         checksum = {"right": "checksum right", "none": "no checksum", "wrong": "checksum wrong (edited?)"}
         return [
             f"version: {self.version}",
-            f"boot protocol {head.protocol}, 64-bit entry point, "
+            f"boot protocol {head.protocol}, {head.bits}-bit entry point, "
             f"{'relocatable, ' if head.relocatable_kernel else ''}loads at {head.pref_address:#x} "
             f"and needs {head.init_size:,} bytes there",
             f"{self.size:,} bytes: setup {head.setup_size:,}, code {head.syssize * PARAGRAPH:,}; "
             + checksum[self.checksum],
             efi,
-            f"payload: {self.method}, {head.payload_length:,} bytes, unpacks to an ELF64 x86-64 vmlinux "
+            f"payload: {self.method}, {head.payload_length:,} bytes, unpacks to an "
+            f"ELF{head.bits} {MACHINES[head.bits]} vmlinux "
             f"of {self.vmlinux_size:,} bytes, entry {self.entry:#x}",
             f"banner: {self.banner}",
             f"command line up to {head.cmdline_size} characters",
         ]
 
     def __str__(self) -> str:
-        title = f"{self.path}: bootable x86-64 Linux kernel {self.release} (bzImage)"
+        title = f"{self.path}: bootable {self.machine} Linux kernel {self.release} (bzImage)"
         return "\n".join([title, *(f"  {line}" for line in self.report())])
 
 
-def check_header(header: BootHeader) -> None:
-    """Raise `UserError` unless the header is valid, 64-bit, loads high and has a payload."""
+def check_header(header: BootHeader, bits: int = 0) -> None:
+    """Raise `UserError` unless the header is valid, loads high and has a payload.
+
+    bits: 64 or 32, which the kernel must have; 0 for either.
+    """
     if header.version >> 8 != 2:
         raise UserError(f"boot protocol {header.protocol} does not exist; known are 2.00 to 2.15", DAMAGED)
     if not header.loadflags & LOADED_HIGH:
@@ -273,13 +290,18 @@ def check_header(header: BootHeader) -> None:
         )
     if header.version < OLDEST_64BIT:
         raise UserError(
-            f"boot protocol {header.protocol} is too old for 64-bit boot (2.12 or newer, Linux 3.8)",
-            "this is an old or 32-bit kernel; build a 64-bit one (CONFIG_64BIT=y)",
+            f"boot protocol {header.protocol} is too old (2.12 or newer, Linux 3.8)",
+            "build a newer kernel",
         )
-    if not header.xloadflags & XLF_KERNEL_64:
+    if bits == 64 and header.bits != 64:
         raise UserError(
             "this is a 32-bit kernel: xloadflags has no XLF_KERNEL_64",
             "set CONFIG_64BIT=y (make ARCH=x86_64) for Tiny Core's CorePure64",
+        )
+    if bits == 32 and header.bits != 32:
+        raise UserError(
+            "this is a 64-bit kernel: xloadflags has XLF_KERNEL_64, and a 32-bit PC cannot run it",
+            "leave out CONFIG_64BIT (make ARCH=i386) for Tiny Core's Core",
         )
     end = HEADER_BASE + (header.jump >> 8)
     checks = {
@@ -289,7 +311,7 @@ def check_header(header: BootHeader) -> None:
         f"setup_sects is {header.setup_sects}, more than the {MAX_SETUP_SECTS} that fit in 32 KiB": (
             header.setup_sects <= MAX_SETUP_SECTS
         ),
-        f"syssize is {header.syssize} paragraphs, no room for the 64-bit entry point at 0x200": (
+        f"syssize is {header.syssize} paragraphs, no room for the entry points up to 0x200": (
             header.syssize * PARAGRAPH > ENTRY_64
         ),
         f"syssize is {header.syssize} paragraphs, more than the 1 GiB a kernel may have": (
@@ -343,17 +365,18 @@ def check_efi(header: BootHeader, pe: PeHeader | None, has_mz: bool) -> None:
     """Raise `UserError` if the EFI fields of the setup header contradict the PE header."""
     if has_mz and pe is None:
         raise UserError('damaged EFI stub: "MZ" at 0, but no PE header follows', DAMAGED)
-    if pe and (pe.machine != PE_AMD64 or not pe.plus):
+    expected = (PE_AMD64, True) if header.bits == 64 else (PE_I386, False)
+    if pe and (pe.machine, pe.plus) != expected:
         kind = PE_MACHINES.get(pe.machine, hex(pe.machine))
-        raise UserError(f"the EFI stub's PE header is for {kind}, expected x86-64 (0x8664, PE32+)", DAMAGED)
+        wanted = f"{MACHINES[header.bits]} ({expected[0]:#x}, {'PE32+' if expected[1] else 'PE32'})"
+        raise UserError(f"the EFI stub's PE header is for {kind}, expected {wanted}", DAMAGED)
     if pe and not header.setup_size <= pe.entry < header.image_size:
         raise UserError(f"damaged EFI stub: its entry point {pe.entry:#x} lies outside the code", DAMAGED)
-    if header.xloadflags & XLF_EFI_HANDOVER_64 and not (
-        pe and 0 < header.handover_offset < header.syssize * PARAGRAPH
-    ):
+    handover = XLF_EFI_HANDOVER_64 if header.bits == 64 else XLF_EFI_HANDOVER_32
+    if header.xloadflags & handover and not (pe and 0 < header.handover_offset < header.syssize * PARAGRAPH):
         raise UserError(
-            "xloadflags says XLF_EFI_HANDOVER_64, but there is no EFI stub or no usable handover_offset "
-            f"({header.handover_offset:#x})",
+            f"xloadflags says XLF_EFI_HANDOVER_{header.bits}, but there is no EFI stub "
+            f"or no usable handover_offset ({header.handover_offset:#x})",
             DAMAGED,
         )
 
@@ -390,16 +413,17 @@ def linux_banner(content: compression.Buffer | mmap.mmap) -> str:
     return found.group().decode("ascii", errors="replace") if found else ""
 
 
-def check_vmlinux(content: bytes) -> tuple[int, str]:
+def check_vmlinux(content: bytes, bits: int) -> tuple[int, str]:
     """Return (entry address, banner) of an unpacked kernel.
 
-    Raises `UserError` unless it is an ELF64 x86-64 executable with loadable segments, its
+    Raises `UserError` unless it is an ELF executable for x86 of `bits` with loadable segments, its
     entry inside one of them, and a `Linux version` banner.
     """
     with elf.open_elf(content, "the unpacked payload") as kernel:
-        if kernel.elfclass != 64 or kernel["e_machine"] != elf.X86_64:
+        if (kernel.elfclass, kernel["e_machine"]) != (bits, ELF_MACHINES[bits]):
             machine = elf.machine_name(kernel["e_machine"])
-            raise UserError(f"the payload is ELF{kernel.elfclass} for {machine}, expected ELF64 for x86-64")
+            expected = f"ELF{bits} for {elf.machine_name(ELF_MACHINES[bits])}"
+            raise UserError(f"the payload is ELF{kernel.elfclass} for {machine}, expected {expected}")
         entry = int(kernel["e_entry"])
         loads = [part.header for part in kernel.iter_segments() if part["p_type"] == "PT_LOAD"]
     if not loads:
@@ -434,27 +458,28 @@ def checksum(image: memoryview, pe: PeHeader | None, version: str) -> str:
     return "wrong" if old else "none"
 
 
-def check_bzimage(path: Path, *, release: str | None = None) -> BzImage:
-    """Check that `path` is a complete, bootable x86-64 bzImage, and return its facts.
+def check_bzimage(path: Path, *, bits: int = 0, release: str | None = None) -> BzImage:
+    """Check that `path` is a complete, bootable bzImage, and return its facts.
 
-    release: the output of `make kernelrelease`.  With it, the version string and the banner
-    must be of this release, and an existing checksum must be right.  Without it, version
-    string and banner must agree, and a wrong checksum is only reported.
+    bits: 64 or 32, which the kernel must have; 0 for either.
+    release: the output of `make kernelrelease`.  With it, the version string and the banner must be
+    of this release, and an existing checksum must be right.  Without it, version string and banner
+    must agree, and a wrong checksum is only reported.
     Raises `UserError` for the first fault; its message starts with the path.
     """
     try:
-        return _check(path, release)
+        return _check(path, bits, release)
     except UserError as error:
         raise error.reworded(f"{path}: {error.message}") from None
 
 
-def _check(path: Path, release: str | None) -> BzImage:
+def _check(path: Path, bits: int, release: str | None) -> BzImage:
     with path.open("rb") as file:
         size = path.stat().st_size
         head = file.read(HEAD)
         header = read_header(head)
         pe = read_pe(head)
-        check_header(header)
+        check_header(header, bits)
         end = check_size(header, pe, size)
         check_efi(header, pe, head.startswith(MZ))
         file.seek(0)
@@ -471,7 +496,7 @@ def _check(path: Path, release: str | None) -> BzImage:
             f"the image is Linux {found}, expected {release}", "an old image is in its place; build again"
         )
     method, content = payload(data, header)
-    entry, banner = check_vmlinux(content)
+    entry, banner = check_vmlinux(content, header.bits)
     inside = banner.split(" ")[2]
     if inside != found:
         raise UserError(

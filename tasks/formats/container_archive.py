@@ -28,7 +28,6 @@ from tasks.util.files import CHUNK
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
-PLATFORM = "linux/amd64"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEXES = (
@@ -77,7 +76,8 @@ class _Blob:
 class _Archive:
     """All files of an archive by their normalized names, read in one pass."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, platform: str) -> None:
+        self.platform = platform
         self.blobs: dict[str, _Blob] = {}
         links: dict[str, str] = {}
         _refuse_compressed(path)
@@ -115,17 +115,17 @@ class _Archive:
         return found
 
 
-def read(path: Path) -> ImageTar:
+def read(path: Path, platform: str = "linux/amd64") -> ImageTar:
     """Check an image archive completely.
 
     Every blob of the image is hashed.  Every layer is also unpacked and compared with its
-    digest in the image's config.  The platform must be linux/amd64.  Raises `UserError`
-    naming the first fault.
+    digest in the image's config.  Raises `UserError` naming the first fault, as an image for
+    another platform.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder, not an image archive", "pack it: tar -cf IMAGE.tar -C FOLDER .")
     try:
-        archive = _Archive(path)
+        archive = _Archive(path, platform)
         if "oci-layout" in archive.blobs:
             digest, layers = _oci(archive)
             return ImageTar("OCI image layout", digest, layers, path.stat().st_size)
@@ -246,14 +246,16 @@ def _oci(archive: _Archive) -> tuple[str, int]:
     for digest, entry in entries.items():
         counts = _layer_counts(archive, entry, "index.json", other_platforms, MAX_INDEX_DEPTH)
         if len(counts) > 1:
-            raise _InvalidImage(f"{digest} holds {len(counts)} manifests for {PLATFORM}, expected one")
+            raise _InvalidImage(
+                f"{digest} holds {len(counts)} manifests for {archive.platform}, expected one"
+            )
         if counts:
             found[digest] = counts[0]
     if not found:
         platforms = ", ".join(sorted(other_platforms)) or "nothing"
-        raise _InvalidImage(f"the image is for {platforms}, not for {PLATFORM}")
+        raise _InvalidImage(f"the image is for {platforms}, not for {archive.platform}")
     if len(found) > 1:
-        raise _InvalidImage(f"it holds {len(found)} images for {PLATFORM}: make one archive for each")
+        raise _InvalidImage(f"it holds {len(found)} images for {archive.platform}: make one archive for each")
     return next(iter(found.items()))
 
 
@@ -265,12 +267,12 @@ def _manifests(index: dict[str, Any], what: str) -> list[Any]:
 def _layer_counts(
     archive: _Archive, entry: Any, what: str, other_platforms: set[str], depth: int
 ) -> list[int]:
-    """Return the number of layers of each manifest for PLATFORM that `entry` refers to.
+    """Return the number of layers of each manifest for the platform that `entry` refers to.
 
     Other platforms are added to `other_platforms`; their blobs may be missing.
     """
     platform = entry.get("platform") if isinstance(entry, dict) else None
-    if isinstance(platform, dict) and _platform(platform) != PLATFORM:
+    if isinstance(platform, dict) and _platform(platform) != archive.platform:
         other_platforms.add(_platform(platform))
         return []
     digest, kind = _field(entry, "digest", str, what), _field(entry, "mediaType", str, what)
@@ -291,7 +293,7 @@ def _layer_counts(
     if descriptor.get("mediaType") not in CONFIGS:
         raise _InvalidImage(f"{digest} is no container image: its config is {descriptor.get('mediaType')!r}")
     config = _json(archive.blob(descriptor, digest), dict, "its config")
-    if _platform(config) != PLATFORM:
+    if _platform(config) != archive.platform:
         other_platforms.add(_platform(config))
         return []
     layers = [archive.blob(layer, digest) for layer in _field(manifest, "layers", list, digest)]
@@ -310,8 +312,8 @@ def _docker(archive: _Archive) -> tuple[str, int]:
     if DIGEST.fullmatch(f"sha256:{named}") and blob.digest != f"sha256:{named}":
         raise _InvalidImage(f"{name} is damaged: its sha256 is {blob.digest.removeprefix('sha256:')}")
     config = _json(blob, dict, name)
-    if _platform(config) != PLATFORM:
-        raise _InvalidImage(f"the image is for {_platform(config)}, not for {PLATFORM}")
+    if _platform(config) != archive.platform:
+        raise _InvalidImage(f"the image is for {_platform(config)}, not for {archive.platform}")
     layers = []
     for layer in _field(listed[0], "Layers", list, "manifest.json"):
         layers.append(archive.file(str(layer), "manifest.json"))

@@ -30,7 +30,7 @@ from tasks.util.errors import UserError
 from tasks.util.links import follow_links
 
 MAGIC = b"\x7fELF"
-X86_64 = "EM_X86_64"
+X86_64, I386 = "EM_X86_64", "EM_386"
 MODULE_SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 MODULE_LIMIT = 256 << 20  # bytes; the largest modules with debug information have about 100 MB
 MAX_HEADERS = 1 << 16
@@ -41,9 +41,9 @@ VERDEF, VERDAUX = "HHHHIII", "II"  # version, flags, ndx, cnt, hash, aux, next; 
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
 
 CONFIGURATION = "/etc/ld.so.conf"
+MULTIARCH = ("x86_64-linux-gnu", "i386-linux-gnu", "aarch64-linux-gnu")
 LIBRARY_DIRS = (
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
+    *(f"{folder}/{name}" for name in MULTIARCH for folder in ("/lib", "/usr/lib")),
     "/lib64",
     "/usr/lib64",
     "/lib",
@@ -51,7 +51,8 @@ LIBRARY_DIRS = (
     "/usr/local/lib",
 )
 """The default search folders of ld.so: Debian's multiarch folders, the defaults of ld.so(8), and
-/usr/local/lib, which is in ld.so.conf of Debian and Tiny Core."""
+/usr/local/lib, which is in ld.so.conf of Debian and Tiny Core.  A root may have libraries of several
+machines; ld.so ignores those of another one, wherever they lie."""
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def machine_name(machine: str | int) -> str:
 
 def short_machine_name(machine: str) -> str:
     """Return pyelftools' `EM_...` as `uname -m` would say it: `EM_AARCH64` as aarch64."""
-    return {X86_64: "x86-64", "EM_386": "32-bit x86"}.get(machine, machine.removeprefix("EM_").lower())
+    return {X86_64: "x86-64", I386: "32-bit x86"}.get(machine, machine.removeprefix("EM_").lower())
 
 
 def program_machine(path: Path) -> str:
@@ -165,27 +166,27 @@ def modules_below(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def check_modules(root: Path, release: str) -> int:
+def check_modules(root: Path, release: str, machine: str) -> int:
     """Check that every module below `root` fits the kernel `release`; return their number.
 
-    root: the target of `make modules_install`, or any unpacked tree.  Three things are checked:
-    vermagic (include/linux/vermagic.h), whose first word is the release and which the kernel
-    compares when it loads the module; the machine; and the folder `lib/modules/RELEASE`, where
-    modprobe searches.  Raises `UserError` with the first module that does not fit, its value,
-    and the expected value.
+    root: the target of `make modules_install`, or any unpacked tree; machine: EM_...
+    Three things are checked: vermagic (include/linux/vermagic.h), whose first word is the release
+    and which the kernel compares when it loads the module; the machine; and the folder
+    `lib/modules/RELEASE`, where modprobe searches.
+    Raises `UserError` with the first module that does not fit, its value, and the expected value.
     """
     modules = modules_below(root)
     for path in modules:
         name = path.relative_to(root)
-        info, machine = module_facts(path)
+        info, built_for = module_facts(path)
         magic = info.get("vermagic", [""])[0]
         if magic.split(" ")[0] != release:
             raise UserError(
                 f"{name}: vermagic is {magic!r}, expected it to start with {release!r}",
                 "the kernel would refuse it; build modules and kernel from one tree and config",
             )
-        if machine != X86_64:
-            raise UserError(f"{name}: built for {machine_name(machine)}, expected x86-64")
+        if built_for != machine:
+            raise UserError(f"{name}: built for {machine_name(built_for)}, expected {machine_name(machine)}")
         parts = name.parts
         if "modules" in parts[:-2]:
             place = parts[parts.index("modules") + 1]

@@ -47,16 +47,16 @@ def build(paths: Paths, profile: Profile) -> None:
     """Check every image tar of the profile and write images.lst.  An unchanged list keeps its time.
 
     Raises `UserError` if a tar is missing or damaged, if it is for another platform than
-    linux/amd64, if it has not the digest that the profile declares, or if a tar of this
+    the profile's, if it has not the digest that the profile declares, or if a tar of this
     machine holds a secret.
     """
-    entries = [_check_image(paths, image) for image in profile.images]
+    entries = [_check_image(paths, image, profile.architecture.platform) for image in profile.images]
     write_if_changed(paths.images_list, list_text(entries))
 
 
-def _check_image(paths: Paths, image: Image) -> ImageLine:
+def _check_image(paths: Paths, image: Image, platform: str) -> ImageLine:
     path = inputs.source_file(paths, image.source)
-    found = container_archive.read(path)
+    found = container_archive.read(path, platform)
     if image.digest not in ("", found.digest):
         raise UserError(
             f"image {image.name}: {path} has the digest {found.digest}, the profile expects {image.digest}",

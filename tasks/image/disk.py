@@ -83,8 +83,8 @@ def _ext3(
 ) -> None:
     tree = work / "tree"
     (tree / "boot/grub").mkdir(parents=True)
-    shutil.copyfile(paths.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
-    shutil.copyfile(paths.core, tree / "boot/corepure64.gz")
+    for part in (paths.vmlinuz, paths.core):
+        shutil.copyfile(part, tree / "boot" / part.name)
     write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
     iso.copy_extensions(paths, profile, tree / "tce")
     (tree / "tce/ondemand").mkdir()

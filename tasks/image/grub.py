@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tasks.config.architecture import Architecture
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.toolchain import tools
@@ -42,10 +43,13 @@ class Isolinux:
 
 @dataclass(frozen=True)
 class Grub:
-    """The image format, the modules and the boot sector of GRUB for one platform."""
+    """The image format, the modules and the boot sector of GRUB for one platform.
 
-    format: str
+    The architecture names the format for EFI (tasks/config/architectures/).
+    """
+
     modules: tuple[str, ...]
+    format: str = ""
     mbr: str = ""
 
 
@@ -61,6 +65,11 @@ class Loaders:
 def loaders() -> Loaders:
     """Return the content of tasks/image/boot/boot.toml.  Raises `UserError` if it is malformed."""
     return toml_schema.load(BOOT / "boot.toml", Loaders)
+
+
+def efi_loader(architecture: Architecture) -> Grub:
+    """Return GRUB for the EFI firmware of an architecture."""
+    return replace(loaders().efi, format=architecture.efi.format)
 
 
 def fill(name: str, values: dict[str, str]) -> str:
@@ -92,12 +101,12 @@ def mkimage(programs: Tools, grub: Grub, embedded: str, out: Path, log: Path) ->
 
 
 def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: Path) -> None:
-    """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI."""
+    """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI (on 32-bit PCs BOOTIA32.EFI)."""
     # The ISO and the disk image may be built at the same time, so each has its own folder.
     with scratch_folder(paths.output, "efi") as work:
-        loader = work / "BOOTX64.EFI"
+        loader = work / profile.architecture.efi.file
         programs = tools.of_profile(paths, profile)
-        mkimage(programs, loaders().efi, embedded, loader, log)
+        mkimage(programs, efi_loader(profile.architecture), embedded, loader, log)
         os.utime(loader, (profile.source_date_epoch,) * 2)
         sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
         geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
@@ -109,7 +118,7 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
 
         mtools("mformat", "-C", *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::")
         mtools("mmd", "::EFI", "::EFI/BOOT")
-        mtools("mcopy", "-m", loader.name, "::EFI/BOOT/BOOTX64.EFI")
+        mtools("mcopy", "-m", loader.name, f"::EFI/BOOT/{loader.name}")
         shutil.move(work / "efi.img", image)
 
 

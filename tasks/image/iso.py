@@ -72,6 +72,8 @@ def menu_values(paths: Paths, profile: Profile) -> dict[str, str]:
     title = f"Tiny Core ({paths.name}, {release})"
     return {
         "TITLE": title,
+        "KERNEL": paths.vmlinuz.name,
+        "CORE": paths.core.name,
         "GRUB_TITLE": grub.in_double_quotes(title),
         **code_values(boot.bootcodes),
         "TIMEOUT_S": str(boot.timeout),
@@ -95,8 +97,8 @@ def code_values(codes: Sequence[str]) -> dict[str, str]:
 def _copy_boot_files(paths: Paths, programs: Tools, values: dict[str, str], tree: Path) -> None:
     isolinux = tree / "boot/isolinux"
     isolinux.mkdir(parents=True)
-    shutil.copyfile(paths.kernel / "vmlinuz64", tree / "boot/vmlinuz64")
-    shutil.copyfile(paths.core, tree / "boot/corepure64.gz")
+    for part in (paths.vmlinuz, paths.core):
+        shutil.copyfile(part, tree / "boot" / part.name)
     for source in map(programs.file, grub.loaders().isolinux.files):
         if not source.is_file():
             raise UserError(f"{source} is not installed", "apt-get install isolinux syslinux-common")
@@ -144,7 +146,7 @@ def _xorriso(paths: Paths, profile: Profile) -> list[str]:
     date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(profile.source_date_epoch))
     # The disk's GUID depends on kernel and core: it is reproducible and differs between images.
     content = hashlib.sha256()
-    for part in (paths.kernel / "vmlinuz64", paths.core):
+    for part in (paths.vmlinuz, paths.core):
         content.update(part.read_bytes())
     guid = uuid.UUID(bytes=content.digest()[:16], version=4).hex
     return [

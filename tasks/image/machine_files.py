@@ -11,6 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from tasks.config.profile import Profile
 from tasks.image import grub
 from tasks.toolchain import build_root, identity
 from tasks.util.errors import UserError
@@ -19,31 +20,29 @@ GRUB = Path("/usr/lib/grub")  # where grub-mkimage looks for modules: its --dire
 EFI_PROGRAMS = ("grub-mkimage", "mformat")  # the programs of mtools are links to one
 
 
-def of_iso(toolchain: str) -> dict[str, object]:
+def of_iso(profile: Profile) -> dict[str, object]:
     """Return the identity of what an ISO is made with, by path; of a pinned toolchain its digest."""
-    if toolchain != build_root.HOST:
-        return {"toolchain": build_root.digest(toolchain)}
+    if profile.toolchain != build_root.HOST:
+        return {"toolchain": build_root.digest(profile.toolchain)}
     try:
-        loaders = grub.loaders()
+        loaders, efi = grub.loaders(), grub.efi_loader(profile.architecture)
     except UserError:  # the build says so; the file is an input of the task
         return {}
     loader_files = identity.files(*loaders.isolinux.files, loaders.isolinux.mbr)
     programs = identity.programs(*EFI_PROGRAMS, "xorriso")
-    return _by_path([*loader_files, *programs]) | _modules(loaders.efi)
+    return _by_path([*loader_files, *programs]) | _modules(efi)
 
 
-def of_disk(toolchain: str) -> dict[str, object]:
+def of_disk(profile: Profile) -> dict[str, object]:
     """Return the identity of what a disk image is made with, as `of_iso` does."""
-    if toolchain != build_root.HOST:
-        return {"toolchain": build_root.digest(toolchain)}
+    if profile.toolchain != build_root.HOST:
+        return {"toolchain": build_root.digest(profile.toolchain)}
     try:
-        loaders = grub.loaders()
+        loaders, efi = grub.loaders(), grub.efi_loader(profile.architecture)
     except UserError:
         return {}
     programs = identity.programs(*EFI_PROGRAMS, "sfdisk", "mke2fs", "debugfs", "qemu-img")
-    return (
-        _by_path([*identity.files(loaders.pc.mbr), *programs]) | _modules(loaders.efi) | _modules(loaders.pc)
-    )
+    return _by_path([*identity.files(loaders.pc.mbr), *programs]) | _modules(efi) | _modules(loaders.pc)
 
 
 def _by_path(found: list[identity.Identity]) -> dict[str, object]:

@@ -31,10 +31,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.checks import secrets
 from tasks.config import mirror_layout, plan
+from tasks.config.architecture import Architecture
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.extensions.build import base_root
@@ -47,7 +48,7 @@ from tasks.util.files import atomic_dir, sha256_file
 from tasks.util.log import logger
 
 VERSION = re.compile(r'^VERSION_ID="?((\d+)(\.\d+)*)"?\s*$', re.MULTILINE)
-LOADER = "lib/ld-linux-x86-64.so.2"
+THIRTY_TWO_BITS = "x86"  # what getBuild falls back to
 FIELD = re.compile(r"([A-Za-z][A-Za-z_-]*):\s*(.*)")
 
 
@@ -59,7 +60,7 @@ def build(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
     folder, if a container image has changed since its check, or for a secret in the page.
     """
     secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
-    version, folder = release_of(base_root(paths, profile))
+    version, folder = release_of(base_root(paths, profile), profile.architecture)
     declared = mirror_layout.mirror_folder(profile)
     if folder != declared:
         raise UserError(
@@ -103,11 +104,12 @@ def listed_images(tree: Path) -> list[Image]:
     ]
 
 
-def release_of(root: RootFs) -> tuple[str, str]:
+def release_of(root: RootFs, architecture: Architecture) -> tuple[str, str]:
     """Return the release of `root` and the folder RELEASE.x/ARCH/tcz that its tools ask a mirror for.
 
-    The rules are those of getFullVer, getMajorVer and getBuild of tc-functions on a 64-bit
-    kernel.  Raises `UserError` if etc/os-release of the root has no VERSION_ID.
+    The rules are those of getFullVer, getMajorVer and getBuild of tc-functions.  On a 64-bit kernel,
+    getBuild looks for ld.so in /lib: a 32-bit root has another one.
+    Raises `UserError` if etc/os-release of the root has no VERSION_ID.
     """
     node = root.find("etc/os-release", follow=True)
     found = VERSION.search(node.data.decode(errors="replace")) if node else None
@@ -116,7 +118,8 @@ def release_of(root: RootFs) -> tuple[str, str]:
             "the root does not say which release it is, so tcbuild can make no mirror for it",
             "its /etc/os-release needs a line VERSION_ID=MAJOR.MINOR",
         )
-    arch = "x86_64" if root.find(LOADER, follow=True) else "x86"
+    loader = f"lib/{PurePosixPath(architecture.loader).name}"
+    arch = architecture.mirror if root.find(loader, follow=True) else THIRTY_TWO_BITS
     return found[1], f"{found[2]}.x/{arch}/tcz"
 
 

@@ -143,7 +143,7 @@ def _module_mode(member: Member) -> int:
 
 
 def build(paths: Paths, profile: Profile) -> None:
-    """Write artifacts/PROFILE/modules64.gz and corepure64.gz.
+    """Write artifacts/PROFILE/modules64.gz and corepure64.gz, or as the architecture names them.
 
     The core holds the base archives, a login on the serial consoles of the bootcodes if the base
     has none there, the modules of the profile's kernel, the extensions placed `initrd` and the
@@ -171,7 +171,7 @@ def build(paths: Paths, profile: Profile) -> None:
     layers = [row for row in rows if not isinstance(row, bytes)]
     *packed, logins_gz, modules_gz, added_gz, own_gz = parts.pack([*layers, logins, modules, added, own])
     base = [row if isinstance(row, bytes) else packed.pop(0) for row in rows]
-    write_atomic(paths.output / "modules64.gz", modules_gz)
+    write_atomic(paths.modules, modules_gz)
     write_atomic(paths.core, joined([*base, logins_gz, modules_gz, added_gz, own_gz]))
     parts.remove_unused()
     size, count = paths.core.stat().st_size, len(root.members())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""rootfs64.gz: the small root of a profile that is built from apt packages.
+"""rootfs64.gz (rootfs.gz for 32-bit PCs): the small root of a profile that is built from apt packages.
 
 The programs come from packages and the boot scripts from `rootfs/files/`.  The rules in
 `rootfs/rootfs.toml` say which files of a package are left out, and give BusyBox's links, owners,
@@ -20,6 +20,7 @@ from pathlib import Path
 from tasks.checks import secrets
 from tasks.checks.libraries import check_root
 from tasks.config import inputs, rootfs_rules
+from tasks.config.architecture import Architecture
 from tasks.config.rootfs_rules import RULES, Busybox, Rules, is_included, matches
 from tasks.config.settings import Settings
 from tasks.engine import code
@@ -37,7 +38,6 @@ from tasks.util.process import run
 
 OVERLAY = CHECKOUT.rootfs / "files"
 PROGRAM_DIRS = ("bin", "sbin", "usr/bin", "usr/sbin")
-LOADER = "lib64/ld-linux-x86-64.so.2"
 SETID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -110,17 +110,20 @@ def add_overlay(overlay: Path, root: Path) -> None:
 # --- BusyBox ---------------------------------------------------------------
 
 
-def list_applets(root: Path, program: str) -> list[str]:
+def list_applets(architecture: Architecture, root: Path, program: str) -> list[str]:
     """Return the paths of BusyBox's applets (`bin/ls`), as `busybox --list-full` prints them.
 
-    It runs by the root's own ld.so, so the libraries of this machine do not matter.
+    It runs by the root's own ld.so, so the libraries of this machine do not matter.  Kernels of 64-bit
+    PCs run the programs of 32-bit ones, too.  Raises `UserError` if this machine cannot run it.
     """
     command = [str(root / program), "--list-full"]
-    loader = root / LOADER
+    loader = root / architecture.loader
     if elf.interpreter(root / program):
         libraries = [str(root / folder.strip("/")) for folder in elf.LIBRARY_DIRS]
         command = [str(_resolve_link(root, loader)), "--library-path", ":".join(libraries), *command]
-    output = run(command, hint="the root's BusyBox must run on this machine: build on x86-64").stdout
+    machine = elf.short_machine_name(architecture.machine)
+    hint = f"the root's BusyBox must run on this machine: build where programs for {machine} run"
+    output = run(command, hint=hint).stdout
     return sorted(filter(None, output.split()))
 
 
@@ -162,12 +165,12 @@ def applet_links(applets: Iterable[str], present: Iterable[str], rules: Busybox)
     return links
 
 
-def add_busybox(rules: Rules, root: Path) -> None:
+def add_busybox(rules: Rules, architecture: Architecture, root: Path) -> None:
     """Add the set-uid copy of BusyBox and the links to both.  Raises `UserError` if BusyBox is missing."""
     program = next((name for name in rules.busybox.program if (root / name).is_file()), None)
     if program is None:
         raise UserError("no package has BusyBox", "add busybox to core.packages of the profile")
-    applets = list_applets(root, program)
+    applets = list_applets(architecture, root, program)
     (root / rules.busybox.suid).unlink(missing_ok=True)
     shutil.copy(root / program, root / rules.busybox.suid)
     present = [name for name, is_folder in _walk(root) if not is_folder]
@@ -301,6 +304,7 @@ def unpack_packages(
 
 def assemble(
     rules: Rules,
+    architecture: Architecture,
     packages: Mapping[str, Path],
     libraries_of: Mapping[str, Path],
     overlay: Path,
@@ -334,13 +338,13 @@ def assemble(
         _make_folder(root, Path(name), RULES.name)
     for name, target in rules.links.items():
         _link(root, name, target)
-    add_busybox(rules, root)
+    add_busybox(rules, architecture, root)
     check_links(root)
     check_root(root, profile, cached.with_name("libraries.good"))
 
 
 def build(settings: Settings) -> None:
-    """Write artifacts/PROFILE/rootfs64.gz and rootfs.index from core.packages and `rootfs/`.
+    """Write the base root (rootfs64.gz or rootfs.gz) and rootfs.index from core.packages and `rootfs/`.
 
     Raises `UserError` as `assemble` does, for a package that was not fetched, and if there is a
     secret in the root.
@@ -354,16 +358,16 @@ def build(settings: Settings) -> None:
     with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"
         cached = settings.paths.core_parts / "packages"
-        assemble(rules, debs, more, OVERLAY, root, settings.paths.name, cached)
+        assemble(rules, settings.profile.architecture, debs, more, OVERLAY, root, settings.paths.name, cached)
         found = arranged(members(rules, root))
     secrets.refuse_private("the base root", OVERLAY, RULES)
     secrets.refuse_in_members("the base root", found, settings.paths.core_parts / "rootfs.clean")
     (packed,) = parts.pack([found])
-    write_atomic(settings.paths.output / "rootfs64.gz", packed)
+    write_atomic(settings.paths.rootfs, packed)
     parts.remove_unused()
     write_if_changed(settings.paths.output / "rootfs.index", index(found))
     count = f"{len(found)} members from {len({*debs, *more})} packages"
-    logger.info(f"rootfs64.gz: {len(packed):,} bytes, {count}, {parts.summary()}")
+    logger.info(f"{settings.paths.rootfs.name}: {len(packed):,} bytes, {count}, {parts.summary()}")
 
 
 def index(found: Iterable[Member]) -> str:

@@ -44,7 +44,6 @@ class Rules:
     products: re.Pattern[str]
     product_paths: frozenset[str]
     built_in_place: tuple[str, ...]
-    mrproper: tuple[str, ...]
     configuration: re.Pattern[str]
 
 
@@ -76,7 +75,6 @@ def rules() -> Rules:
         products=_any(map(fnmatch.translate, products["names"])),
         product_paths=frozenset(products["paths"]),
         built_in_place=tuple(products["built_in_place"]),
-        mrproper=tuple(products["mrproper"]),
         configuration=_any([*names, *map(fnmatch.translate, config["paths"])]),
     )
 

@@ -38,6 +38,7 @@ def install(settings: Settings) -> None:
     """
     make = kbuild.of_profile(settings)
     release = built_release(settings.paths)
+    architecture = settings.profile.architecture
     log = settings.paths.logs / "kernel-install.log"
     log.unlink(missing_ok=True)
     home = settings.paths.output / "home"
@@ -45,14 +46,15 @@ def install(settings: Settings) -> None:
     with atomic_dir(settings.paths.kernel) as folder:
         where = [f"HOME={home}", f"INSTALL_PATH={folder}", f"INSTALLKERNEL={INSTALLED_AS}"]
         make.run(["install", *where], log=log)
-        image = bzimage.check_bzimage(folder / "vmlinuz64", release=release)
+        vmlinuz = (folder / "vmlinuz").rename(folder / settings.paths.vmlinuz.name)
+        image = bzimage.check_bzimage(vmlinuz, bits=architecture.bits, release=release)
         modules = folder / "modules"
         goals = ["modules_install", f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1"]
         make.run(goals, log=log, jobs=kbuild.jobs())
         for link in ("build", "source"):  # links to folders of this machine
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         _require_index(modules / "lib/modules" / release)
-        count = elf.check_modules(modules, release)
+        count = elf.check_modules(modules, release, architecture.machine)
         write_atomic(folder / "release", release + "\n")
         write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
         write_atomic(folder / "modules.sha256", _digests(modules))
@@ -63,7 +65,7 @@ def install(settings: Settings) -> None:
             ("squashfs.formats", squashfs_superblock.kernel_formats(config)),
         ):
             write_atomic(folder / name, "".join(f"{method}\n" for method in formats))
-    logger.info(str(replace(image, path=settings.paths.kernel / "vmlinuz64")))
+    logger.info(str(replace(image, path=settings.paths.vmlinuz)))
     logger.info(f"{count} modules for {release}")
 
 

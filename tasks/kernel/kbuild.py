@@ -23,20 +23,20 @@ from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.process import CommandFailed, Result, run
 
-ARCH = "x86_64"
-
 
 @dataclass(frozen=True)
 class Kbuild:
     """The kernel's make of one profile.
 
     argv: make and the arguments common to all calls; env: the environment of all calls;
-    tree: the kernel tree; binds: the folders of the machine that a build root shows.
+    tree: the kernel tree; arch: the folder of arch/ that it uses;
+    binds: the folders of the machine that a build root shows.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     tree: Path
+    arch: str
     toolchain: ReadyToolchain
     binds: tuple[Bind, ...]
     launcher: Launcher
@@ -85,6 +85,7 @@ def of_profile(settings: Settings) -> Kbuild:
         argv=(*arguments, f"CC={compiler}", f"HOSTCC={compiler}"),
         env=settings.profile.epoch_env | compiler_launcher.environment(),
         tree=settings.paths.linux,
+        arch=settings.profile.architecture.source,
         toolchain=toolchain,
         binds=(*(Bind(path, writable=True) for path in writable), *map(Bind, read_only)),
         launcher=compiler_launcher,
@@ -114,7 +115,7 @@ def _common_arguments(paths: Paths, profile: Profile) -> list[str]:
         "-C",
         str(linux),
         f"O={build}",
-        f"ARCH={ARCH}",
+        f"ARCH={profile.architecture.kbuild}",
         f"KBUILD_BUILD_TIMESTAMP={stamp}",
         "KBUILD_BUILD_USER=tc",
         "KBUILD_BUILD_HOST=tcbuild",

@@ -215,7 +215,7 @@ def _overridden_by_choice(
     Raises `UserError` that explains each other request that did not take effect in `work/config`.
     """
     final = parse_config((workspace.work / "config").read_text())
-    missed = {*find_misses(asked, final), *_unset_unknown_symbols(workspace.kbuild.tree, asked, final)}
+    missed = {*find_misses(asked, final), *_unset_unknown_symbols(workspace.kbuild, asked, final)}
     if not missed:
         return {}
     misses = [request for request in asked if request in missed]
@@ -245,20 +245,20 @@ def _overridden_by_choice(
 
 
 def _unset_unknown_symbols(
-    linux: Path, requests: Iterable[Request], final: Mapping[str, str]
+    make: Kbuild, requests: Iterable[Request], final: Mapping[str, str]
 ) -> list[Request]:
     """Return the `is not set` requests for symbols that the tree does not define (likely misspelt)."""
     doubtful = [request for request in requests if request.value == "n" and request.symbol not in final]
-    known = defined_symbols(linux) if doubtful else set()
+    known = defined_symbols(make.tree, make.arch) if doubtful else set()
     return [request for request in doubtful if request.symbol not in known]
 
 
-def defined_symbols(linux: Path) -> set[str]:
-    """Return the symbols that the tree's Kconfig files define for x86."""
+def defined_symbols(linux: Path, arch: str) -> set[str]:
+    """Return the symbols that the tree's Kconfig files define; arch: the folder below arch/."""
     symbols: set[str] = set()
     for folder, folders, files in os.walk(linux):
         if Path(folder) == linux / "arch":
-            folders[:] = ["x86"]
+            folders[:] = [arch]
         if Path(folder) == linux / "scripts":
             folders[:] = [name for name in folders if name != "kconfig"]  # has test data
         for name in files:

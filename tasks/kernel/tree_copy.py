@@ -133,7 +133,7 @@ def _finish(
         logger.info(f"linux: {origin} was built in place; its products are not copied")
     contents = {path: known for path, (_, known) in record.items()}
     if read is None:
-        read = _read_by_configuration(copy, contents)
+        read = _read_by_configuration(copy, contents, paths.architecture.source)
     size = sum(int(known.split(" ")[1]) for known in contents.values() if not known.startswith("->"))
     state = state_digest({path: known for path, (known, _) in record.items()})
     digest = content_digest(contents)
@@ -151,7 +151,7 @@ def _make_mrproper(paths: Paths, origin: Path, copy: Path) -> None:
     log.unlink(missing_ok=True)
     hint = f"make -C {origin} mrproper"
     try:
-        run(["make", "-C", copy, *edited_tree.rules().mrproper], log=log)
+        run(["make", "-C", copy, f"ARCH={paths.architecture.kbuild}", "mrproper"], log=log)
     except ToolMissing:
         raise
     except UserError as error:
@@ -162,8 +162,11 @@ def _make_mrproper(paths: Paths, origin: Path, copy: Path) -> None:
         raise unusable(origin, "it was built in place, and make mrproper leaves products in a copy", hint)
 
 
-def _read_by_configuration(copy: Path, contents: Collection[str]) -> list[str]:
-    """Return the files that the configuration reads: by their names, and those that these name."""
+def _read_by_configuration(copy: Path, contents: Collection[str], arch: str) -> list[str]:
+    """Return the files that the configuration reads: by their names, and those that these name.
+
+    arch: the folder of arch/ that it uses.
+    """
     by_name = edited_tree.rules().configuration.match
     read: set[str] = set()
     todo = [path for path in contents if by_name(path)]
@@ -175,7 +178,7 @@ def _read_by_configuration(copy: Path, contents: Collection[str]) -> list[str]:
         if not path.startswith("scripts/"):
             text = (copy / path).read_text(errors="replace")
             names = (name for pair in NAMED_BY_KCONFIG.findall(text) for name in pair if name)
-            todo += [name.replace("$(SRCARCH)", "x86") for name in names]
+            todo += [name.replace("$(SRCARCH)", arch) for name in names]
     return sorted(read)
 
 

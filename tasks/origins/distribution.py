@@ -59,7 +59,7 @@ class Distribution:
     archive: its archives, the main one first.
     snapshots: addresses of what the archives were at a date; `{archive}` and `{date}`, as
     20260711T101637Z, are replaced.
-    architecture: the architecture of the packages.
+    architecture: the architecture of packages, unless a suite names another.
     """
 
     description: str
@@ -85,21 +85,25 @@ class Suite:
     mirror: the address of a mirror; `{archive}` in it stands for the name of an archive, as debian
     and debian-security.  Without `{archive}`, it is a mirror of the main archive alone.
     Empty for the machine's own mirror of that distribution.
+    architecture: Debian's name of the packages' architecture; empty for the distribution's default.
+    A profile's packages have the architecture of the profile.
     """
 
     distribution: str
     name: str
     mirror: str = ""
+    architecture: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("distribution", "name"):
-            if not NAME.fullmatch(getattr(self, key)):
-                raise ValueError(f"{key}: expected a name like debian, got {getattr(self, key)!r}")
+        for key in ("distribution", "name", "architecture"):
+            value = getattr(self, key)
+            if not NAME.fullmatch(value) and not (key == "architecture" and not value):
+                raise ValueError(f"{key}: expected a name like debian, got {value!r}")
         if self.mirror and not ADDRESS.fullmatch(self.mirror):
             raise ValueError(f"mirror: expected an address http:// or https://, got {self.mirror!r}")
 
     def __str__(self) -> str:
-        return f"{self.distribution} {self.name}"
+        return " ".join(filter(None, (self.distribution, self.name, self.architecture)))
 
 
 def names() -> list[str]:

@@ -392,7 +392,7 @@ def _write_state(suite: Suite, folder: Path) -> None:
     for name in (*FOLDERS, *EMPTY_FOLDERS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     whole = distribution.load(suite.distribution)
-    settings = SETTINGS.format(folder=folder, architecture=whole.architecture)
+    settings = SETTINGS.format(folder=folder, architecture=suite.architecture or whole.architecture)
     write_if_changed(folder / "apt.conf", settings + _network_settings())
     write_if_changed(folder / "etc/sources.list.d/suite.sources", _sources(suite))
     write_if_changed(folder / "status", "")
@@ -425,7 +425,8 @@ def _first_mirrors(suite: Suite) -> list[str]:
 def _folder(suite: Suite, cache: Path) -> Path:
     """Return the state folder of the suite: its name tells suites, mirrors and keys apart."""
     digest = hashlib.sha256(_sources(suite).encode()).hexdigest()[:12]
-    return cache.absolute() / "suites" / f"{suite.distribution}-{suite.name}-{digest}"
+    names = filter(None, (suite.distribution, suite.name, suite.architecture))
+    return cache.absolute() / "suites" / "-".join((*names, digest))
 
 
 @functools.cache

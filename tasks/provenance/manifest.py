@@ -145,7 +145,7 @@ def _outputs(
     kernel = Kernel(
         release=release,
         config=file_of(paths.kernel / "config"),
-        vmlinuz=file_of(paths.kernel / "vmlinuz64"),
+        vmlinuz=file_of(paths.vmlinuz),
         modules=tuple(File(path, (root / path).stat().st_size, sha256) for sha256, path in modules),
         patches=tuple(patched.read_text().splitlines()) if patched.is_file() else (),
     )

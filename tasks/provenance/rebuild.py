@@ -244,7 +244,7 @@ def differences(made: Outputs, wanted: Outputs) -> Iterator[str]:
     if made.kernel.config.sha256 != wanted.kernel.config.sha256:
         yield "the kernel's .config differs"
     for line in verify.core_differences(made.core, wanted.core):
-        yield f"corepure64.gz: {line}"
+        yield f"core: {line}"
     extensions = {item.name: item for item in made.extensions}
     for item in wanted.extensions:
         members = extensions[item.name].members if item.name in extensions else ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.checks import secrets
+from tasks.config import architecture
 from tasks.config.settings import Paths
 from tasks.provenance import manifest, manifest_schema, signature
 from tasks.provenance.manifest_schema import Input, Manifest, Outputs
@@ -79,10 +80,12 @@ def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:
 def subjects(outputs: Outputs) -> list[dict[str, Any]]:
     """Return the subjects of the statement: the image, its kernel, its core, its extensions."""
     found = {file.path: file.sha256 for file in outputs.images}
-    found["vmlinuz64"] = outputs.kernel.vmlinuz.sha256
+    found[outputs.kernel.vmlinuz.path] = outputs.kernel.vmlinuz.sha256
+    cores = [one.files.core for one in architecture.every()]
     for file in outputs.files:
-        if file.path.endswith("/corepure64.gz"):
-            found["corepure64.gz"] = file.sha256
+        name = file.path.rpartition("/")[2]
+        if name in cores:
+            found[name] = file.sha256
     found |= {f"{item.name}.tcz": item.sha256 for item in outputs.extensions}
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in found.items()]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.config import architecture
 from tasks.formats import bzimage, iso_layout
 from tasks.formats.iso_layout import File, Layout
 from tasks.provenance import archive_members, manifest_schema, signature
@@ -21,7 +22,8 @@ from tasks.util.errors import DiskFull, UserError
 from tasks.util.files import require_file, sha256_file
 from tasks.util.log import logger
 
-KERNEL, CORE = "boot/vmlinuz64", "boot/corepure64.gz"
+KERNELS = [f"boot/{one.files.kernel}" for one in architecture.every()]
+CORES = [f"boot/{one.files.core}" for one in architecture.every()]
 OPTIONAL = "cde/optional/"
 SHOWN = 20
 OVERHEAD = 64 << 20  # bytes that an unpacked extension may have in addition to its members
@@ -117,8 +119,9 @@ def differences(iso: Path, expected: Outputs) -> list[str]:
 def _contradictions(expected: Outputs) -> Iterable[str]:
     """Yield the contradictions between a manifest's list of files and its kernel and extensions."""
     paths = {file.path: file.sha256 for file in expected.files}
-    if paths.get(KERNEL) != expected.kernel.vmlinuz.sha256:
-        yield f"the manifest contradicts itself: kernel and {KERNEL} differ"
+    kernel = f"boot/{expected.kernel.vmlinuz.path}"
+    if paths.get(kernel) != expected.kernel.vmlinuz.sha256:
+        yield f"the manifest contradicts itself: kernel and {kernel} differ"
     for item in expected.extensions:
         if paths.get(f"{OPTIONAL}{item.name}.tcz", item.sha256) != item.sha256:
             yield f"the manifest contradicts itself: {item.name}.tcz has two sha256"
@@ -133,9 +136,9 @@ def _file_differences(
     same = now == before
     name = before.path.rpartition("/")[2]
     inner: Callable[[Path], list[str]] | None = None
-    if before.path == KERNEL:
+    if before.path in KERNELS:
         inner = _kernel_comparison(expected)
-    elif before.path == CORE:
+    elif before.path in CORES:
         inner = _core_comparison(expected)
     elif name.endswith(".tcz"):
         inner = _extension_comparison(expected, name.removesuffix(".tcz"))

@@ -81,7 +81,7 @@ def page(
         TEMPLATE,
         profile=paths.name,
         description=profile.description,
-        facts=_facts(release.read_text().strip() if release.is_file() else "", last, found),
+        facts=_facts(paths, release.read_text().strip() if release.is_file() else "", last, found),
         last=last,
         when=_when(last) if last else "",
         waterfall=chart.waterfall(last.tasks, last.started, last.seconds) if last else "",
@@ -131,11 +131,11 @@ def _cause(paths: Paths, one: Run) -> str:
     return _shortened(causes(paths, one), "; ") or "not recorded"
 
 
-def _facts(release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[str, str]]:
+def _facts(paths: Paths, release: str, last: Run | None, found: Sequence[Size]) -> list[tuple[str, str]]:
     """Return (label, text or HTML) of the facts at the top of the page."""
     facts = [("Kernel", release or "not built")]
     iso = next((size for size in found if size.group == "image"), None)
-    core = next((size for size in found if size.key == sizes.CORE), None)
+    core = next((size for size in found if size.key == paths.core.name), None)
     for size in (iso, core):
         if size:
             facts.append((size.name, Markup("{} {}").format(size_text(size.bytes), _change(size))))

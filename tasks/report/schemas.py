@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.checks import secrets
-from tasks.config import inheritance, plan, rootfs_rules
+from tasks.config import architecture, inheritance, plan, rootfs_rules
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.formats import libraries
@@ -73,6 +73,7 @@ SCHEMAS = (
     TomlKind("modules", plan.Sorting, "kconfig/modules.toml"),
     TomlKind("allowed-secrets", secrets.Allowed, "secrets.toml"),
     TomlKind("secrets", secret_patterns.Rules, "tasks/util/secrets/*.toml"),
+    TomlKind("architecture", architecture.Architecture, "tasks/config/architectures/*.toml"),
     TomlKind("distribution", Distribution, "tasks/origins/distributions/*.toml"),
     TomlKind("libraries", libraries.Companions, "tasks/formats/libraries.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.config.architecture import FileNames
 from tasks.config.settings import Paths
 from tasks.engine import run_history
 from tasks.engine.run_history import Run
@@ -25,12 +26,8 @@ from tasks.util.process import run
 # kernel/modules/lib/modules/RELEASE/kernel/net/ipv6/ip6_udp_tunnel.ko(.gz)
 MODULE = re.compile(r"kernel/modules/lib/modules/[^/]+/(?:kernel/)?(?P<path>.+\.ko(?:\.gz|\.xz|\.zst)?)")
 MODULE_KEY, TCZ_KEY = "module:", "tcz/"
-CORE, BASE, MODULES = "corepure64.gz", "rootfs64.gz", "modules64.gz"
 REST, ALL_MODULES, ALL_TCZ = "core:rest", "modules", "extensions"
 LABELS = {
-    "kernel/vmlinuz64": "vmlinuz64",
-    BASE: "  base root (rootfs64.gz)",
-    MODULES: "  modules (modules64.gz)",
     REST: "  extensions and settings in it",
     ALL_MODULES: "kernel modules, all",
     ALL_TCZ: "extensions, all",
@@ -75,24 +72,25 @@ class Size:
 def collect(paths: Paths, runs: Sequence[Run]) -> list[Size]:
     """Return the sizes of all built parts, images first, with their history in `runs`."""
     now = _measure(paths)
+    names = paths.architecture.files
     states, made = _replay(runs)
-    now |= _sums(now, now)
+    now |= _sums(names, now, now)
     found = []
     for key in _order(paths, now):
         past = [state[key] for state, keys in zip(states, made, strict=True) if key in keys and key in state]
         if key in (REST, ALL_MODULES, ALL_TCZ):
-            past = [sums[key] for state in states if key in (sums := _sums(state, now))]
+            past = [sums[key] for state in states if key in (sums := _sums(names, state, now))]
         history = past if past and past[-1] == now[key] else [*past, now[key]]
-        found.append(Size(key, _label(key), _group(key), now[key], tuple(history)))
+        found.append(Size(key, _label(names, key), _group(names, key), now[key], tuple(history)))
     return found
 
 
 def _measure(paths: Paths) -> dict[str, int]:
     """Return key -> bytes of the files in the output folder."""
-    output = paths.output
+    output, names = paths.output, paths.architecture.files
     images = [paths.iso, *(paths.iso.with_suffix(ending) for ending in (".img", ".qcow2"))]
-    parts = [output / name for name in (CORE, BASE, MODULES)]
-    files = [*images, paths.kernel / "vmlinuz64", paths.kernel / "modules", *parts]
+    parts = [output / name for name in (names.core, names.rootfs, names.modules)]
+    files = [*images, paths.vmlinuz, paths.kernel / "modules", *parts]
     files += sorted(paths.tcz.glob("*.tcz"))
     return _by_key(dict(run_history.sizes_of([str(path) for path in files], output)))
 
@@ -124,7 +122,7 @@ def _replay(runs: Iterable[Run]) -> tuple[list[dict[str, int]], list[set[str]]]:
     return states, made
 
 
-def _sums(state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+def _sums(names: FileNames, state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """Return the sums that the sizes in `state` allow: all modules, all extensions, the rest of the core."""
     sums = {}
     modules = [size for key, size in state.items() if key.startswith(MODULE_KEY)]
@@ -134,8 +132,8 @@ def _sums(state: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     # A record may hold only some extensions; their sum is not an earlier size of all.
     if tcz and tcz <= state.keys():
         sums[ALL_TCZ] = sum(size for key, size in state.items() if _is_tcz(key))
-    if {CORE, BASE, MODULES} <= state.keys():
-        sums[REST] = max(0, state[CORE] - state[BASE] - state[MODULES])
+    if {names.core, names.rootfs, names.modules} <= state.keys():
+        sums[REST] = max(0, state[names.core] - state[names.rootfs] - state[names.modules])
     return sums
 
 
@@ -144,19 +142,25 @@ def _is_tcz(key: str) -> bool:
 
 
 def _order(paths: Paths, now: Mapping[str, int]) -> Iterator[str]:
+    names = paths.architecture.files
     top = [f"{paths.iso.stem}{ending}" for ending in (".iso", ".img", ".qcow2")]
-    top += ["kernel/vmlinuz64", CORE, BASE, MODULES, REST, ALL_MODULES, ALL_TCZ]
+    top += [f"kernel/{names.kernel}", names.core, names.rootfs, names.modules, REST, ALL_MODULES, ALL_TCZ]
     yield from (key for key in top if key in now)
     rest = [key for key in now if key not in top]
     yield from sorted(rest, key=lambda key: (not _is_tcz(key), -now[key], key))
 
 
-def _label(key: str) -> str:
-    return LABELS.get(key) or key.removeprefix(MODULE_KEY).removeprefix(TCZ_KEY)
+def _label(names: FileNames, key: str) -> str:
+    labels = LABELS | {
+        f"kernel/{names.kernel}": names.kernel,
+        names.rootfs: f"  base root ({names.rootfs})",
+        names.modules: f"  modules ({names.modules})",
+    }
+    return labels.get(key) or key.removeprefix(MODULE_KEY).removeprefix(TCZ_KEY)
 
 
-def _group(key: str) -> str:
-    if key in (CORE, BASE, MODULES, REST):
+def _group(names: FileNames, key: str) -> str:
+    if key in (names.core, names.rootfs, names.modules, REST):
         return "core"
     if _is_tcz(key) or key == ALL_TCZ:
         return "extension"

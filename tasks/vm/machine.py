@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tasks.config import architecture
+from tasks.config.architecture import Emulator
 from tasks.util.errors import UserError
 
 Firmware = Literal["bios", "uefi", "direct"]
@@ -21,8 +23,6 @@ TIMER = "no_timer_check"
 """For a kernel that QEMU loads itself: on a busy machine, TCG's timer may come too late for the check
 that the kernel makes of it, which then panics (kernel-parameters.txt)."""
 LOOPBACK = "127.0.0.1"
-OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ class Machine:
 
     firmware: `bios` and `uefi` boot from the first bootable disk; with `direct`, QEMU itself
     loads `kernel` and `initrd` with the command line `append`.
+    arch: the name of the architecture.
     memory: MiB.  forward: host port on the loopback address -> guest port.
     """
 
     firmware: Firmware
+    arch: str = architecture.DEFAULT
     disks: tuple[Disk, ...] = ()
     kernel: Path | None = None
     initrd: Path | None = None
@@ -62,15 +64,16 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     scratch: folder for the UEFI variables, which the guest writes.  Raises `UserError` if OVMF
     is not installed or a file of the machine is missing.
     """
+    emulator = architecture.load(machine.arch).emulator
     words = [
-        *("qemu-system-x86_64", "-machine", f"q35,accel={machine.accel}", "-m", str(machine.memory)),
+        *(emulator.program, "-machine", f"{emulator.board},accel={machine.accel}", "-m", str(machine.memory)),
         *("-smp", str(machine.cpus), "-no-reboot", "-nodefaults", "-vga", "std"),
         *("-device", "virtio-rng-pci"),
     ]
     if machine.accel == "kvm":
         words += ["-cpu", "host"]
     if machine.firmware == "uefi":
-        words += _uefi(scratch)
+        words += _uefi(emulator, scratch)
     if machine.firmware == "direct":
         if machine.kernel is None or machine.initrd is None:
             raise ValueError("direct boot needs a kernel and an initrd")
@@ -114,18 +117,19 @@ def parse_forwards(words: Sequence[str]) -> dict[int, int]:
     return found
 
 
-def require_uefi() -> None:
+def require_uefi(emulator: Emulator) -> None:
     """Raise `UserError` if the UEFI firmware for QEMU is not installed."""
-    if not OVMF_CODE.is_file() or not OVMF_VARS.is_file():
-        raise UserError("the UEFI firmware for QEMU is not installed", "apt-get install ovmf")
+    if not all(Path(file).is_file() for file in (emulator.uefi_code, emulator.uefi_variables)):
+        hint = f"apt-get install {emulator.uefi_package}"
+        raise UserError("the UEFI firmware for QEMU is not installed", hint)
 
 
-def _uefi(scratch: Path) -> list[str]:
-    require_uefi()
+def _uefi(emulator: Emulator, scratch: Path) -> list[str]:
+    require_uefi(emulator)
     variables = scratch / "OVMF_VARS.fd"
-    shutil.copyfile(OVMF_VARS, variables)
+    shutil.copyfile(emulator.uefi_variables, variables)
     return [
-        *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+        *("-drive", f"if=pflash,format=raw,readonly=on,file={emulator.uefi_code}"),
         *("-drive", f"if=pflash,format=raw,file={_escaped(variables)}"),
     ]
 

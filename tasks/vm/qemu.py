@@ -65,13 +65,13 @@ def machine(
     """
     if firmware == "direct":
         base = {
-            "kernel": paths.kernel / "vmlinuz64",
+            "kernel": paths.vmlinuz,
             "initrd": paths.core,
             "append": bootcodes.line(profile.boot.bootcodes),
         }
     else:
         base = {"disks": (Disk(paths.iso, "cdrom"),)}
-    return Machine(firmware=firmware, accel=accel, **(base | changes))  # type: ignore[arg-type]
+    return Machine(firmware=firmware, accel=accel, arch=profile.arch, **(base | changes))  # type: ignore[arg-type]
 
 
 def accelerator(paths: Paths, profile: Profile) -> Accelerator:
@@ -83,7 +83,7 @@ def accelerator(paths: Paths, profile: Profile) -> Accelerator:
     record = paths.output / "accelerator.json"
     here = {
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "qemu": run(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0],
+        "qemu": run([profile.architecture.emulator.program, "--version"]).stdout.splitlines()[0],
         "kvm": kvm_usable(),
     }
     if record.is_file():

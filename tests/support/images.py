@@ -49,6 +49,7 @@ FIELDS = {  # name: (offset, struct letter)
     "pe_entry": (0x68, "I"),
     "pe_checksum": (0x98, "I"),
     "pe_directories": (0xC4, "I"),
+    "pe_directories_32": (0xB4, "I"),
     "pe_certificates": (0xE8, "I"),
     "pe_certificates_size": (0xEC, "I"),
 }
@@ -202,13 +203,16 @@ def bzimage(
     method: str = "gzip",
     efi: bool = True,
     crc: bool = True,
+    bits: int = 64,
     fields: Mapping[str, int] | None = None,
 ) -> bytes:
     """Return a whole bzImage; `fields` are written last, before the checksum is made.
 
     payload: what stands in place of a packed `vmlinux()`.
     """
-    packed = PACK[method](vmlinux()) if payload is None else payload
+    long = bits == 64
+    inside = vmlinux(machine=X86_64 if long else I386, bits=bits)
+    packed = PACK[method](inside) if payload is None else payload
     code = bytes(PAYLOAD_OFFSET) + packed
     code += bytes(-(len(code) + 4) % 32)
     image = bytearray(SETUP_SIZE)
@@ -225,7 +229,7 @@ def bzimage(
         "loadflags": 1,
         "kernel_alignment": 0x200000,
         "relocatable_kernel": 1,
-        "xloadflags": 0x0B if efi else 0x03,
+        "xloadflags": (0x03 if long else 0) | (0 if not efi else 0x08 if long else 0x04),
         "cmdline_size": 2047,
         "payload_offset": PAYLOAD_OFFSET,
         "payload_length": len(packed),
@@ -234,8 +238,10 @@ def bzimage(
         "handover_offset": 0x100 if efi else 0,
     }
     if efi:
-        values |= {"mz": 0x5A4D, "pe_start": 0x40, "pe_magic": 0x4550, "pe_machine": 0x8664}
-        values |= {"pe_optional_magic": 0x20B, "pe_entry": SETUP_SIZE + 0x100, "pe_directories": 6}
+        values |= {"mz": 0x5A4D, "pe_start": 0x40, "pe_magic": 0x4550, "pe_entry": SETUP_SIZE + 0x100}
+        long_pe = {"pe_machine": 0x8664, "pe_optional_magic": 0x20B, "pe_directories": 6}
+        short_pe = {"pe_machine": 0x14C, "pe_optional_magic": 0x10B, "pe_directories_32": 6}
+        values |= long_pe if long else short_pe
     for name, value in {**values, **(fields or {})}.items():
         put(image, name, value)
     whole = bytes(image) + code

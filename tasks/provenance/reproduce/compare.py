@@ -15,6 +15,7 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
+from tasks.config import architecture
 from tasks.formats import bzimage, initramfs_file, iso9660, squashfs
 from tasks.formats.bzimage import read_header
 from tasks.formats.cpio import Member
@@ -69,7 +70,7 @@ def _size_text(a: int, b: int) -> str:
 def _comparison(path: Path) -> Callable[[Path, Path, int], str]:
     """Return the function that compares files with the name of `path`."""
     kinds = {".iso": _iso, ".tcz": _squashfs, ".gz": _core, ".ko": _elf_files}
-    if path.name == "vmlinuz64":
+    if path.name in (one.files.kernel for one in architecture.every()):
         return _kernel
     if path.suffix == ".img" and path.name.startswith("tcbuild-"):  # not the ISO's efi.img
         return _disk

@@ -60,7 +60,8 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     names = [item.name for item in out.extensions]
     materials = _materials(settings, made, {"kernel", "core", "iso", *names})
     applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings.profile))
-    core = next((file.sha256 for file in out.files if file.path.endswith("/corepure64.gz")), "")
+    core_name = settings.paths.core.name
+    core = next((file.sha256 for file in out.files if file.path.endswith(f"/{core_name}")), "")
     kernel = ImagePart(
         name="linux",
         version=out.kernel.release,
@@ -72,7 +73,7 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     )
     parts = [
         kernel,
-        ImagePart("core", "", core, "initramfs (corepure64.gz)", "", materials["core"], ("linux",)),
+        ImagePart("core", "", core, f"initramfs ({core_name})", "", materials["core"], ("linux",)),
     ]
     for item in out.extensions:
         about = _info(settings.paths, item.name)

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tasks.checks import libraries
+from tasks.config import architecture
 from tasks.formats import initramfs_file
 from tasks.formats.libraries import extract
 from tasks.util.errors import UserError
 from tests.support.tinycore import real
 
 # The list that came without its .dep files: what parted needs (tce-load's own names).
+PC = architecture.load("x86_64")
 NEEDED = ("readline", "ncursesw", "liblvm2", "udev-lib")
 
 
@@ -40,10 +42,10 @@ def test_parted_finds_its_libraries_in_its_dependencies_and_not_without_one(
 ) -> None:
     own = unpacked("parted", tmp_path)
     below = {f"extension {name}": unpacked(name, tmp_path) for name in NEEDED}
-    libraries.check("parted", own, {"the base": base, **below}, [])
+    libraries.check("parted", PC, own, {"the base": base, **below}, [])
     del below["extension liblvm2"]
     with pytest.raises(UserError, match=r"needs libdevmapper\.so\.1\.02"):
-        libraries.check("parted", own, {"the base": base, **below}, [])
+        libraries.check("parted", PC, own, {"the base": base, **below}, [])
 
 
 def test_a_program_of_this_machine_needs_a_newer_libc(base: Mapping[str, Path]) -> None:
@@ -52,5 +54,5 @@ def test_a_program_of_this_machine_needs_a_newer_libc(base: Mapping[str, Path]) 
     with pytest.raises(
         UserError, match=r"needs GLIBC_2\.3\d of libc\.so\.6; the base has up to 2\.30"
     ) as caught:
-        libraries.check("xz", {"/usr/local/bin/xz": Path(program)}, {"the base": base}, [])
+        libraries.check("xz", PC, {"/usr/local/bin/xz": Path(program)}, {"the base": base}, [])
     assert "usr/local/bin/xz" in str(caught.value)

@@ -30,10 +30,10 @@ def modules() -> Path:
 def test_every_built_module_fits_the_kernel(modules: Path) -> None:
     release = (modules.parent / "release").read_text().strip()
     order = (modules / "lib/modules" / release / "modules.order").read_text().split()
-    assert elf.check_modules(modules, release) == len(order)
+    assert elf.check_modules(modules, release, elf.X86_64) == len(order)
     if order:
         with pytest.raises(UserError, match=r"expected it to start with '0\.0\.1'"):
-            elf.check_modules(modules, "0.0.1")
+            elf.check_modules(modules, "0.0.1", elf.X86_64)
 
 
 def test_modinfo_says_the_same_as_the_program(modules: Path) -> None:

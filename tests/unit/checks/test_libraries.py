@@ -9,12 +9,14 @@ import pytest
 
 from tasks.checks import libraries
 from tasks.checks.left_out import LeftOut
+from tasks.config import architecture
 from tasks.formats import cpio
 from tasks.formats.libraries import extract
 from tasks.util.errors import UserError
 from tests.support import images
 from tests.support.images import shared
 
+PC = architecture.load("x86_64")
 LD = "/lib64/ld-linux-x86-64.so.2"
 
 
@@ -35,7 +37,7 @@ def test_base_and_dependencies_are_looked_in(tmp_path: Path) -> None:
     members = [cpio.regular("lib/libx.so.1", shared()), cpio.symlink("lib64", "lib")]
     members.append(cpio.regular("lib/ld-linux-x86-64.so.2", shared()))
     below = extract(members, tmp_path / "base")
-    libraries.check("tool", own, {"the base": below}, [])
+    libraries.check("tool", PC, own, {"the base": below}, [])
 
 
 @pytest.mark.parametrize("place", ["base", "own"])
@@ -59,11 +61,11 @@ def test_a_folder_of_ld_so_conf_is_looked_in(
     members = [cpio.regular(name, content) for name, content in others.items()]
     members.append(cpio.regular("lib64/ld-linux-x86-64.so.2", shared()))
     below = extract(members, tmp_path / "base")
-    libraries.check("tool", write(tmp_path, program | own), {"the base": below}, [])
+    libraries.check("tool", PC, write(tmp_path, program | own), {"the base": below}, [])
     with pytest.raises(UserError, match=r"usr/bin/tool needs libx\.so\.1"):
         there = {path: file for path, file in below.items() if "conf" not in path}
         files = {path: file for path, file in write(tmp_path, program | own).items() if "conf" not in path}
-        libraries.check("tool", files, {"the base": there}, [])
+        libraries.check("tool", PC, files, {"the base": there}, [])
 
 
 C = "libc.so.6"
@@ -88,7 +90,7 @@ def test_a_version_that_the_base_lacks(tmp_path: Path) -> None:
         for label, files in {"the base": base, "extension d": dep}.items()
     }
     with pytest.raises(UserError) as caught:
-        libraries.check("x", write(tmp_path, own), below, [])
+        libraries.check("x", PC, write(tmp_path, own), below, [])
     assert caught.value.message == (
         "extension x: lib/libd.so needs GLIBC_2.99 of libc.so.6; the base has up to 2.36"
     )
@@ -106,20 +108,20 @@ def test_a_library_that_the_base_keeps(tmp_path: Path) -> None:
     program = shared("liba.so", versions={"liba.so": ["A_2"]})
     own = write(tmp_path, {"usr/bin/x": program, "lib/liba.so": shared(defines=["A_1", "A_2"])})
     with pytest.raises(UserError, match=r"usr/bin/x needs A_2 of liba\.so; the base has up to 1"):
-        libraries.check("x", own, {"the base": below}, [])
+        libraries.check("x", PC, own, {"the base": below}, [])
 
 
 def test_a_library_of_another_machine(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {"lib/libc.so.6": shared()})
     arm = shared(C, machine=images.AARCH64)
     with pytest.raises(UserError) as caught:
-        libraries.check("x", write(tmp_path, {"usr/lib/x/plugin.node": arm}), {"the base": base}, [])
+        libraries.check("x", PC, write(tmp_path, {"usr/lib/x/plugin.node": arm}), {"the base": base}, [])
     assert caught.value.message == "extension x: usr/lib/x/plugin.node is for aarch64, not for x86-64"
     with pytest.raises(UserError, match=r"usr/bin/old \(32-bit x86\) needs libc\.so\.6, which is neither"):
         old = shared(C, machine=images.I386, bits=32)
-        libraries.check("x", write(tmp_path, {"usr/bin/old": old}), {"the base": base}, [])
+        libraries.check("x", PC, write(tmp_path, {"usr/bin/old": old}), {"the base": base}, [])
     blobs = {"usr/lib/firmware/x.bin": arm, "usr/lib/debug/.build-id/00/1.debug": arm, "lib/firmware/y": arm}
-    libraries.check("x", write(tmp_path, blobs), {"the base": base}, [])
+    libraries.check("x", PC, write(tmp_path, blobs), {"the base": base}, [])
 
 
 @pytest.mark.parametrize("path", ["lib/libno-such.so.6", "lib/libno-such.so.6.3"])
@@ -130,7 +132,7 @@ def test_a_library_that_the_recipe_leaves_out(tmp_path: Path, path: str) -> None
     link.symlink_to("libno-such.so.6.3")
     out = [LeftOut("tool", "usr/share/doc/x", "drop"), LeftOut("libno-such6", path, "keep")]
     with pytest.raises(UserError) as caught:
-        libraries.check("x", {**own, "/lib/libno-such.so.6": link}, {}, [], out)
+        libraries.check("x", PC, {**own, "/lib/libno-such.so.6": link}, {}, [], out)
     assert caught.value.hint == f"libno-such6 has it as {path}, which `keep` in the recipe leaves out"
 
 
@@ -148,6 +150,6 @@ def test_missing_ones_are_named_with_their_files(tmp_path: Path) -> None:
         {"usr/bin/tool": shared("libno-such.so.7"), "usr/lib/liby.so": shared("libno-such-either.so.1")},
     )
     with pytest.raises(UserError, match=r"extension x: usr/bin/tool needs libno-such\.so\.7") as caught:
-        libraries.check("x", own, {}, [])
+        libraries.check("x", PC, own, {}, [])
     assert "usr/lib/liby.so needs libno-such-either.so.1" in caught.value.detail
     assert caught.value.hint.startswith("add it to the extension's files")

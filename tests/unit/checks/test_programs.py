@@ -9,11 +9,13 @@ import pytest
 
 from tasks.checks import programs
 from tasks.checks.left_out import LeftOut
+from tasks.config import architecture
 from tasks.formats import cpio
 from tasks.formats.cpio import Member
 from tasks.util.errors import UserError
 from tests.support import images
 
+PC = architecture.load("x86_64")
 BASE = [
     cpio.directory("usr/bin"),
     cpio.symlink("bin", "usr/bin"),
@@ -46,7 +48,7 @@ def check(
         else:
             path.write_bytes(content)
             path.chmod((modes or {}).get(name, 0o755))
-    programs.check("x", tmp_path, sorted(files), {"the base": BASE, **deps}, own, left_out)
+    programs.check("x", PC, tmp_path, sorted(files), {"the base": BASE, **deps}, own, left_out)
 
 
 @pytest.mark.parametrize(

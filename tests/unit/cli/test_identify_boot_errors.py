@@ -67,7 +67,6 @@ def test_a_relative_path_gets_a_relative_answer(tmp_path: Path, monkeypatch: pyt
         VMLINUX,
         b"",
         images.bzimage()[:600],
-        images.bzimage(fields={"xloadflags": 0}),
         images.bzimage(fields={"loadflags": 0}),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.cli import variables
 from tasks.cli.variables import check_qemu, resolve
-from tasks.config import compiler
+from tasks.config import architecture, compiler
 from tasks.config.profile import Profile
 from tasks.fetch import mirror_probe
 from tasks.util.errors import UserError
@@ -65,7 +65,9 @@ def test_a_machine_that_cannot_be_started_is_refused_before_the_build(
 
 
 def test_a_machine_without_its_firmware_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "OVMF_CODE", tmp_path / "none")
+    missing = replace(architecture.load("x86_64").emulator, uefi_code=str(tmp_path / "none"))
+    require = machine.require_uefi
+    monkeypatch.setattr(machine, "require_uefi", lambda _: require(missing))
     check_qemu([("--firmware", "bios"), ("--memory", "512")])
     with pytest.raises(UserError, match="UEFI firmware for QEMU is not installed"):
         check_qemu([("--firmware", "uefi")])

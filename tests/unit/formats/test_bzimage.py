@@ -20,10 +20,10 @@ FUZZ = settings(max_examples=150, deadline=None, database=None)
 GOOD = images.bzimage()
 
 
-def check(tmp_path: Path, image: bytes, release: str | None = None) -> bzimage.BzImage:
+def check(tmp_path: Path, image: bytes, release: str | None = None, bits: int = 64) -> bzimage.BzImage:
     path = tmp_path / "vmlinuz64"
     path.write_bytes(image)
-    return check_bzimage(path, release=release)
+    return check_bzimage(path, bits=bits, release=release)
 
 
 @pytest.mark.parametrize("method", images.PACK)
@@ -55,12 +55,36 @@ def test_an_image_without_efi_stub_passes(tmp_path: Path) -> None:
     assert "no EFI stub" in str(found)
 
 
+@pytest.mark.parametrize("bits", [0, 32])
+def test_a_32_bit_image_passes_where_it_may_be_one(tmp_path: Path, bits: int) -> None:
+    found = check(tmp_path, images.bzimage(bits=32), RELEASE, bits)
+    assert found.machine == "32-bit x86"
+    assert "32-bit entry" in str(found)
+    assert "ELF32 32-bit x86 vmlinux" in str(found)
+    assert "32-bit handover" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("image", "bits", "words"),
+    [
+        (images.bzimage(bits=32), 64, "32-bit kernel: xloadflags has no XLF_KERNEL_64"),
+        (images.bzimage(), 32, "64-bit kernel: xloadflags has XLF_KERNEL_64"),
+        (images.bzimage(bits=32, payload=images.PACK["gzip"](images.vmlinux())), 32, "expected ELF32 for"),
+        (images.bzimage(bits=32, fields={"pe_machine": 0x8664}), 0, "expected 32-bit x86"),
+        (images.bzimage(bits=32, fields={"handover_offset": 0}), 32, "XLF_EFI_HANDOVER_32"),
+    ],
+)
+def test_an_image_of_the_other_width_is_refused(tmp_path: Path, image: bytes, bits: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check(tmp_path, image, RELEASE, bits)
+
+
 WRONG_FIELDS = [
     ({"boot_flag": 0x55AA}, "boot_flag at 0x1fe is 0x55aa"),
     ({"header": 0}, 'no "HdrS"'),
     ({"version": 0x0300}, "protocol 3.00 does not exist"),
     ({"version": 0x0001}, "protocol 0.01 does not exist"),
-    ({"version": 0x020B}, "protocol 2.11 is too old for 64-bit boot"),
+    ({"version": 0x020B}, "protocol 2.11 is too old"),
     ({"loadflags": 0}, "zImage"),
     ({"xloadflags": 0}, "32-bit kernel: xloadflags has no XLF_KERNEL_64"),
     ({"jump": 0x6AE9}, "jump at 0x200 is 0x6ae9"),
@@ -68,7 +92,7 @@ WRONG_FIELDS = [
     ({"setup_sects": 65}, "setup_sects is 65"),
     ({"setup_sects": 8}, "truncated.*: 512 bytes are missing"),
     ({"setup_sects": 6}, "512 bytes that are not zero follow"),
-    ({"syssize": 0x20}, "no room for the 64-bit entry"),
+    ({"syssize": 0x20}, "no room for the entry points"),
     ({"syssize": 0x7FFFFFF}, "more than the 1 GiB"),
     ({"init_size": 512}, "init_size is 512"),
     ({"init_size": len(GOOD)}, None),

@@ -67,8 +67,8 @@ def test_all_modules_are_counted(tmp_path: Path) -> None:
         write(tmp_path, f"lib/modules/{RELEASE}/kernel/m{number}{suffix}", pack(module()))
     write(tmp_path, f"lib/modules/{RELEASE}/modules.dep", b"not a module")
     (tmp_path / "lib/modules" / RELEASE / "build").symlink_to(tmp_path)
-    assert elf.check_modules(tmp_path, RELEASE) == len(PACK)
-    assert elf.check_modules(tmp_path / "absent", RELEASE) == 0
+    assert elf.check_modules(tmp_path, RELEASE, elf.X86_64) == len(PACK)
+    assert elf.check_modules(tmp_path / "absent", RELEASE, elf.X86_64) == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_one_wrong_module_is_named(tmp_path: Path, place: str, content: bytes, w
     write(tmp_path, f"usr/local/lib/modules/{RELEASE}/kernel/good.ko", module())
     write(tmp_path, f"usr/local/lib/modules/{place}/kernel/wrong.ko", content)
     with pytest.raises(UserError, match=words) as caught:
-        elf.check_modules(tmp_path, RELEASE)
+        elf.check_modules(tmp_path, RELEASE, elf.X86_64)
     assert "wrong.ko" in caught.value.message
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config import profile
 from tasks.image import grub, machine_files
 from tasks.toolchain import build_root
 from tasks.util import process
 from tasks.util.errors import UserError
 
-KINDS = [partial(kind, build_root.HOST) for kind in (machine_files.of_iso, machine_files.of_disk)]
+PC = replace(profile.load("apt"), toolchain=build_root.HOST)
+KINDS = [partial(kind, PC) for kind in (machine_files.of_iso, machine_files.of_disk)]
 ISO = ["isolinux.bin", "isohdpfx.bin", "xorriso", "grub-mkimage", "x86_64-efi/normal.mod"]
 DISK = ["boot.img", "sfdisk", "mke2fs", "grub-mkimage", "x86_64-efi/normal.mod", "i386-pc/moddep.lst"]
 
@@ -49,7 +51,7 @@ def test_another_file_is_told_apart_where_it_is_used(machine: Path, name: str) -
 
 def test_a_file_is_named_with_size_and_time(machine: Path) -> None:
     os.utime(machine / "isolinux.bin", ns=(5, 7))
-    assert machine_files.of_iso(build_root.HOST)[f"{machine}/isolinux.bin"] == (3, 7)
+    assert machine_files.of_iso(PC)[f"{machine}/isolinux.bin"] == (3, 7)
 
 
 @pytest.mark.parametrize("identity", KINDS)
@@ -74,4 +76,5 @@ def test_a_malformed_list_of_loaders_stops_no_other_task(
 
 def test_the_digest_of_a_pinned_toolchain_stands_for_all_files(machine: Path) -> None:
     expected = {"toolchain": build_root.digest("debian12")}
-    assert machine_files.of_iso("debian12") == machine_files.of_disk("debian12") == expected
+    pinned = replace(PC, toolchain="debian12")
+    assert machine_files.of_iso(pinned) == machine_files.of_disk(pinned) == expected

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import mirror_layout, sources
+from tasks.config import architecture, mirror_layout, sources
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.formats import cpio, initramfs_file, tcz
@@ -127,9 +127,9 @@ def test_release_of_a_root(release: str | None, loader: bool, found: tuple[str, 
         root.unpack([cpio.regular("lib/ld-linux-x86-64.so.2", b"")])
     if found is None:
         with pytest.raises(UserError, match="does not say which release"):
-            mirror.release_of(root)
+            mirror.release_of(root, architecture.load("x86_64"))
     else:
-        assert mirror.release_of(root) == found
+        assert mirror.release_of(root, architecture.load("x86_64")) == found
 
 
 def files_of(folder: Path) -> set[str]:

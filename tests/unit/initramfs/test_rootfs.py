@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config import architecture
 from tasks.config.rootfs_rules import Busybox, Device, Permissions, Rules, is_included, load
 from tasks.formats import cpio
 from tasks.initramfs import rootfs
@@ -126,7 +127,7 @@ def test_applets_never_cover_a_program() -> None:
 
 def test_missing_busybox(root: Path) -> None:
     with pytest.raises(UserError, match="no package has BusyBox") as caught:
-        rootfs.add_busybox(make_rules(), root)
+        rootfs.add_busybox(make_rules(), architecture.load("x86_64"), root)
     assert "core.packages" in caught.value.hint
 
 

@@ -71,7 +71,7 @@ def test_symbols_are_found_in_the_files_of_x86_alone(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert {"TOP", "DEEP", "X86"} == kconfig.defined_symbols(tmp_path) - {"file"}
+    assert {"TOP", "DEEP", "X86"} == kconfig.defined_symbols(tmp_path, "x86") - {"file"}
 
 
 def test_the_report_says_how_each_line_came_to_hold() -> None:

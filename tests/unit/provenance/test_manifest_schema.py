@@ -28,7 +28,7 @@ def outputs() -> Outputs:
     file = File("boot/x", 3, "e" * 64)
     return Outputs(
         images=(file,),
-        kernel=Kernel("6.1", file, file, (file,)),
+        kernel=Kernel("6.1", file, File("vmlinuz64", 3, "e" * 64), (file,)),
         core=(CoreArchive("gzip", (part, link)),),
         extensions=(Extension("a", 1, "f" * 64, ("b-KERNEL",), (part,)),),
         files=(file,),

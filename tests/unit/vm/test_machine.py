@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.config import architecture
 from tasks.util.errors import UserError
 from tasks.vm import machine
 from tasks.vm.machine import Disk, Machine
@@ -47,7 +49,9 @@ def test_a_missing_image_is_said(tmp_path: Path) -> None:
 
 
 def test_missing_uefi_firmware_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "OVMF_CODE", tmp_path / "absent.fd")
+    found = architecture.load("x86_64")
+    emulator = replace(found.emulator, uefi_code=str(tmp_path / "absent.fd"))
+    monkeypatch.setattr(architecture, "load", lambda _: replace(found, emulator=emulator))
     with pytest.raises(UserError) as caught:
         machine.argv(Machine("uefi"), tmp_path)
     assert "ovmf" in caught.value.hint
