@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
-from tasks.cli import variables
+from tasks.cli import test_tasks, variables
 from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
@@ -22,7 +22,7 @@ from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image import machine_files
 from tasks.image.targets import image_files, mirror_files
 from tasks.initramfs import consoles
-from tasks.kernel import edited_tree, installed, requests
+from tasks.kernel import edited_tree, installed, requests, stock_tasks
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, load_lock
 from tasks.provenance import checkout_files
@@ -88,9 +88,9 @@ SERIES = S.paths.linux / ".tcbuild" / "series"
 PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 # What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
-KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.source.tree() else SOURCE
+KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tree else SOURCE
 # A manifest states the digest of such a tree, which is known once it is copied.
-EDITED = files(SOURCE) if S.profile.kernel.source.tree() else []
+EDITED = files(SOURCE) if S.profile.kernel.tree else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     *(S.paths.vmlinuz.with_name(name) for name in (S.paths.vmlinuz.name, "release", "modules.sha256")),
@@ -102,14 +102,17 @@ BASE = files(*([ROOT] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 # The part of the root that extensions depend on.  A changed script in the root rebuilds no extension.
 BASE_INDEX = files(*([INDEX] if S.profile.core.rootfs else []), *ARCHIVES_LOCK)
 MODULES = files(*targets.module_files(S.paths, S.profile))
+DIVIDED = S.profile.kernel.modules != "core"
 MODULE_NAMES = plan.module_extensions(S.profile)
 CORE_MODULES = (
-    files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if MODULES else KERNEL[2:3]
+    files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if DIVIDED else KERNEL[2:3]
 )
 # The files of the checkout that the record of the inputs lists, besides the code and the profile.
 CHECKOUT_FILES = files(*checkout_files.of_profile(S.profile, RECIPES.keys() & set(USED), links=False))
 OUTSIDE = ("onboot", "copy2fs", "ondemand")
 IN_CORE = ("console=", "rdinit=")  # bootcodes that change the core
+# They read the kernel's config: before it is built, but of a kernel that others built, after it was taken.
+CHECKED = [*(["kconfig:needs"] if NEEDS else []), *(["kconfig:root"] if S.profile.core.archives else [])]
 LISTED = files(S.paths.images_list) if S.profile.images else []  # with the sha256 of every image tar
 
 
@@ -222,6 +225,8 @@ def task_inputs() -> Task:
 
 def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
+    if S.profile.kernel.image:
+        return {"actions": None, "uptodate": [True]}
     return {
         "actions": [
             # With a shared cache, the source is unpacked only when a stage needs it.
@@ -238,8 +243,8 @@ def task_linux() -> Task:
     }
 
 
-def task_kconfig() -> Iterator[Task]:
-    """merge the fragments into the base config, and check that every line took effect"""
+def built_kconfig() -> Iterator[Task]:
+    """Yield the tasks that configure a kernel which tcbuild builds."""
     complete = {
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
@@ -268,6 +273,16 @@ def task_kconfig() -> Iterator[Task]:
         "uptodate": changed(kernel=S.profile.kernel, tools=COMPILER),
     }
     yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
+    doc = "print what the fragments change against the base config"
+    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
+    doc = "print for each requested config line its final value, and what set it"
+    report = do("kernel.kconfig", "print_report", S)
+    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.paths.config))
+
+
+def task_kconfig() -> Iterator[Task]:
+    """check that the kernel has, or gets, every line of the fragments"""
+    yield from stock_tasks.kconfig(S) if S.profile.kernel.image else built_kconfig()
     if NEEDS:
         yield {
             "basename": "kconfig:needs",
@@ -284,25 +299,18 @@ def task_kconfig() -> Iterator[Task]:
             "file_dep": [*BASE, *files(S.paths.config)],
             "uptodate": changed(bootcodes=S.profile.boot.bootcodes, extensions=placed(*OUTSIDE)),
         }
-    doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
-    doc = "print for each requested config line its final value, and what set it"
-    report = do("kernel.kconfig", "print_report", S)
-    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.paths.config))
 
 
 def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, and check the vmlinuz"""
+    if S.profile.kernel.image:
+        return stock_tasks.kernel(S, BASE, [*ARCHIVES, *TOOLCHAIN], KERNEL)
     compile_it = {
         "basename": "kernel",
         "actions": [*KERNEL_INPUTS, do("kernel.build", "build", S), do("kernel.install", "install", S)],
         "file_dep": files(S.paths.config, SOURCE, SERIES),
         # The record of the inputs is there when the build fails.
-        "task_dep": [
-            "inputs",
-            *(["kconfig:needs"] if NEEDS else []),
-            *(["kconfig:root"] if S.profile.core.archives else []),
-        ],
+        "task_dep": ["inputs", *CHECKED],
         "targets": KERNEL,
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(S.paths.kernel / "modules", tools=COMPILER, epoch=S.profile.source_date_epoch),
@@ -347,7 +355,7 @@ def task_users() -> Task:
 
 def task_modules() -> Task:
     """divide the kernel's modules between the core (needed to boot) and extensions (some profiles)"""
-    if not MODULES:
+    if not DIVIDED:
         return {"actions": None, "uptodate": [True]}
     split = {
         "basename": "modules",
@@ -362,7 +370,7 @@ def task_modules() -> Task:
         "uptodate": changed(
             toolchain=TOOLCHAINS[0],
             compress=S.profile.kernel.compress_modules,
-            release=S.profile.kernel.release,
+            kernel=(S.profile.kernel.modules, S.profile.kernel.release),
             epoch=S.profile.source_date_epoch,
         ),
     }
@@ -460,6 +468,7 @@ def task_core() -> Iterator[Task]:
             *tcz_files(placed("initrd")),
             *files(CHECKOUT.secrets, consoles.scripts()[consoles.ON_CONSOLES]),
         ],
+        "task_dep": CHECKED if S.profile.kernel.image else [],
         "targets": files(S.paths.core),
         "meta": {"sizes": files(S.paths.modules)},
         "uptodate": changed(
@@ -564,27 +573,7 @@ def task_qemu() -> Iterator[Task]:
 
 def task_test() -> Iterator[Task]:
     """run the tests"""
-    tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], ["iso", "disk", "tcz:all", "mirror"]),
-        "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
-        "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz:all", "mirror"]),
-        "test:vm": (
-            "run the tests that boot machines in QEMU",
-            ["tests/vm"],
-            ["iso", "disk", "tcz:all", "mirror"],
-        ),
-    }
-    for name, (doc, paths, needs) in tiers.items():
-        tests = do("cli.testing", "pytest", *paths)
-        yield command(name, doc, tests, task_dep=needs, io={"capture": False})
-    doc = "build the ISO on fresh systems of other releases, as root and as a user, and compare it"
-    hosts = do("cli.testing", "hosts", S.paths.iso)
-    yield command("test:hosts", doc, hosts, params=variables.HOSTS, task_dep=["iso"], io={"capture": False})
-    doc = "feed damaged input to every parser (100,000 inputs in all)"
-    yield command("fuzz", doc, do("cli.testing", "fuzz"), params=[variables.INPUTS], io={"capture": False})
-    doc = "cause faults in the middle of runs (200 times), and check that one more run repairs each"
-    faults = do("cli.testing", "faults")
-    yield command("faults", doc, faults, params=variables.FAULTS, task_dep=["iso"], io={"capture": False})
+    yield from test_tasks.declared(S.paths.iso)
 
 
 def task_inventory() -> Iterator[Task]:

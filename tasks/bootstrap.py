@@ -40,15 +40,15 @@ VENV_PACKAGE = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
 # A command has one or more of these needs; `./doit` chooses them.
 NEEDS = {
     "python": Need(),
-    "build": Need(("host",)),  # a toolchain `host` installs the group `build` (tasks/toolchain/prepare.py)
+    "build": Need(("host",)),  # a toolchain `host` installs more (tasks/toolchain/prepare.py)
     "vm": Need(("host", "vm")),
     "sbom": Need(("host",), ("sbom",)),
     "s3": Need((), ("s3",)),
     "unit": Need((), TESTS),
-    "fuzz": Need(("host", "build"), TESTS),
-    "faults": Need(("host", "build"), TESTS),
-    "test": Need(("host", "build", "vm", "distcc", "icecc", "sccache", "test"), TESTS),
-    "bench": Need(("host", "build", "vm", "bench"), ("bench",)),
+    "fuzz": Need(("host", "build", "compile"), TESTS),
+    "faults": Need(("host", "build", "compile"), TESTS),
+    "test": Need(("host", "build", "compile", "vm", "distcc", "icecc", "sccache", "test"), TESTS),
+    "bench": Need(("host", "build", "compile", "vm", "bench"), ("bench",)),
 }
 # Runs pip from its wheel.  Debian's looks for certificates at one place only, where no user can write.
 # That of Ubuntu 22.04 needs distutils, most of which is in a package of its own: Python 3.11 has the rest.

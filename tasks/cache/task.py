@@ -150,7 +150,7 @@ def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) 
 
 def has_one_source(profile: Profile) -> bool:
     """Return whether the kernel's source has a digest; a tree edited in place has none."""
-    return profile.kernel.source.tree() is None
+    return all(source.tree() is None for source in profile.kernel.sources)
 
 
 # --- restore and upload ------------------------------------------------------
@@ -284,7 +284,8 @@ def tools() -> dict[str, str]:
     Maps a Debian package to its version, and a program outside Debian's folders to its sha256.
     Raises `UserError` on a machine without dpkg.
     """
-    wanted = host.groups()["host"] | host.groups()["build"]
+    groups = host.groups()
+    wanted = groups["host"] | groups["build"] | groups["compile"]
     listing = run(["dpkg-query", "--show", "--showformat", QUERY]).stdout
     found = closure(listing, wanted.values())
     for tool in wanted:

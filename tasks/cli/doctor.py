@@ -24,7 +24,7 @@ from pathlib import Path
 from tasks.cli import machine_inputs
 from tasks.cli.verdict import Check, State, Verdict
 from tasks.config.settings import Settings
-from tasks.toolchain import build_root
+from tasks.toolchain import build_root, prepare
 from tasks.util import files, host, toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import EXIT_FAILED, UserError
@@ -218,12 +218,14 @@ def _machine(settings: Settings) -> Iterator[Verdict]:
 def _tools(settings: Settings) -> Iterator[Verdict]:
     path = clean_env()["PATH"]
     pinned = build_root.HOST not in settings.profile.toolchains
+    writers = prepare.host_groups(settings.profile)
     for group, tools in host.groups().items():
         lacking = host.missing_packages(tools, path)
-        needed = group == "host" or (group == "build" and not pinned)
+        needed = group == "host" or (group in writers and not pinned)
         name = f"tools ({group})"
-        if lacking and group == "build" and pinned:
-            yield Verdict(name, "ok", "not needed: the profile's toolchains bring their own")
+        if lacking and group in (prepare.BUILD, prepare.COMPILE) and not needed:
+            by = "the profile's toolchains bring their own" if pinned else "others built the profile's kernel"
+            yield Verdict(name, "ok", f"not needed: {by}")
             continue
         if lacking:
             state: State = "fail" if needed else "warn"

@@ -77,7 +77,7 @@ def _inputs(settings: Settings) -> Iterator[Verdict]:
         )
     if not settings.paths.pinned_lock.is_file():
         yield _differs("no lock pins the inputs", "another day or mirror may serve newer ones", "./doit lock")
-    if tree := profile.kernel.source.tree():
+    if tree := profile.kernel.tree:
         yield _differs(
             f"the kernel tree {tree} is read as it is", "no lock pins it", "a source with a sha256"
         )

@@ -28,14 +28,19 @@ from tasks.util.errors import UserError
 
 def sources(profile: Profile) -> list[Source]:
     """Return the sources of the kernel, its base config, the core's archives and fetched images."""
-    base = profile.kernel.base
     return [
-        profile.kernel.source,
-        *([base] if not isinstance(base, str) else []),
+        *profile.kernel.sources,
+        *_base_config(profile),
         *profile.core.archives,
         # A local image may change at any time, so it is not locked; a profile can declare its digest.
         *(image.source for image in profile.images if not image.source.is_local),
     ]
+
+
+def _base_config(profile: Profile) -> list[Source]:
+    """Return the source of the kernel's base config, if it is fetched; one that others built needs none."""
+    base = profile.kernel.base
+    return [] if isinstance(base, str) or profile.kernel.image else [base]
 
 
 def local_archives(profile: Profile) -> list[Path]:
@@ -66,10 +71,9 @@ def lock_parts(
     fetch has no part.  packages: the apt packages of recipes, by extension;
     upstream: names of extensions.  An entry with several users is in the part of each.
     """
-    base = profile.kernel.base
     by_user: dict[str, Iterable[Source]] = {
-        "linux": [profile.kernel.source],
-        "kconfig": [] if isinstance(base, str) else [base],
+        "linux": profile.kernel.sources,
+        "kconfig": _base_config(profile),
         "archives": profile.core.archives,
         "images": [image.source for image in profile.images if not image.source.is_local],
     }

@@ -39,7 +39,7 @@ def is_tree(source: Source) -> bool:
 
 def identity(paths: Paths, profile: Profile) -> str:
     """Return the stamp of a tree unpacked from the profile's archive: file name and sha256."""
-    source = profile.kernel.source
+    source = profile.kernel.own_source
     if source.is_local:
         path = source.local_file()
         return f"{path.name} {sha256_file(path)}\n"

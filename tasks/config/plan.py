@@ -50,10 +50,12 @@ class Sorting:
     """The file kconfig/modules.toml: how kernel modules are divided into extensions.
 
     core: shell patterns of modules that stay in the core although a group matches them.
+    boot: shell patterns of the modules that are in the core with kernel.modules = "boot".
     group: the groups of modules that make an extension each; the first that matches counts.
     """
 
     core: tuple[str, ...]
+    boot: tuple[str, ...]
     group: tuple[Group, ...]
 
 
@@ -121,14 +123,14 @@ def module_groups() -> list[str]:
 
 def module_extensions(profile: Profile) -> list[str]:
     """Return the names of all extensions of the profile's own kernel modules."""
-    if profile.kernel.modules == "core":
+    if profile.kernel.modules != "split":
         return []
     return [f"{name}-{profile.kernel.release}" for name in module_groups()]
 
 
 def in_core(profile: Profile, name: str) -> bool:
-    """Tell whether all modules of the extension `name` (`NAME-KERNEL`) lie in the core."""
-    in_the_core = profile.kernel.modules == "core"
+    """Tell whether all modules of the extension `name` (`NAME-KERNEL`) that there are lie in the core."""
+    in_the_core = profile.kernel.modules != "split"
     return in_the_core and name.endswith(KERNEL) and name.removesuffix(KERNEL) in module_groups()
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from tasks.config import architecture, bootcodes, inheritance
 from tasks.config.architecture import Architecture
 from tasks.config.compiler import Compiler
+from tasks.config.kernel_image import KernelImage
 from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
@@ -38,37 +40,67 @@ MAX_TIMEOUT = 3599
 class Kernel:
     """The kernel: its source, its configuration and its patches.
 
-    source: where the kernel's source comes from.
-    base: the base config, a file of kconfig/ by its name or a source to fetch it from.
+    source: where the kernel's source comes from, or with kind `image` a kernel that others built.
+    base: the base config, a file of kconfig/ by its name or a source to fetch it from.  A kernel
+    that others built needs none.
     base_mode: how options that the base config does not set get a value: `allnoconfig`
     disables them, `olddefconfig` takes the kernel's defaults.
     fragments: fragments of kconfig/ by their names without .config, merged in this order onto the
-    base config.
+    base config.  A kernel that others built must have what they request.
     patches: the patch series, a folder of patches/ by its name; empty for none.
     localversion: a suffix of the kernel's release (CONFIG_LOCALVERSION).
     toolchain: the toolchain that builds this kernel, if it is not the profile's.
     modules: with `core`, all modules lie in core.gz.  With `split`, only those needed to boot do,
-    and the others become extensions by the groups of kconfig/modules.toml.
+    and the others become extensions by the groups of kconfig/modules.toml.  With `boot`, only those
+    of its list `boot` do, and the others are left out.
     compress_modules: write modules as NAME.ko.gz, which BusyBox's modprobe reads and Debian's
     kmod does not.
     release: the output of `uname -r` on the built kernel.  tcbuild needs it before the kernel is
     built, to name extensions of modules (`NAME-KERNEL` is NAME-RELEASE).
     """
 
-    source: AnySource
-    base: AnySource | str
-    base_mode: Literal["allnoconfig", "olddefconfig"]
-    fragments: tuple[str, ...]
+    source: AnySource | KernelImage
+    base: AnySource | str = ""
+    base_mode: Literal["allnoconfig", "olddefconfig"] = "olddefconfig"
+    fragments: tuple[str, ...] = ()
     patches: str = ""
     localversion: str = ""
     toolchain: str = ""
-    modules: Literal["core", "split"] = "core"
+    modules: Literal["core", "split", "boot"] = "core"
     compress_modules: bool = False
     release: str = ""
 
     def __post_init__(self) -> None:
         if self.modules == "split" and not self.release:
             raise ValueError("release: needed by modules = 'split'")
+        if isinstance(self.source, KernelImage):
+            for key in ("patches", "localversion", "toolchain"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: a kernel that others built (source.kind = 'image') has none")
+        elif not self.base:
+            raise ValueError("base: needed by a kernel that is built from its source")
+
+    @property
+    def image(self) -> KernelImage | None:
+        """The kernel that others built; None if tcbuild builds it."""
+        return self.source if isinstance(self.source, KernelImage) else None
+
+    @property
+    def own_source(self) -> AnySource:
+        """The source that tcbuild builds the kernel from.  Only for a kernel that is built."""
+        assert not isinstance(self.source, KernelImage)
+        return self.source
+
+    @property
+    def sources(self) -> tuple[AnySource, ...]:
+        """Where the files of the kernel come from, without the base config."""
+        image = self.image
+        return tuple(image.files.values()) if image else (self.own_source,)
+
+    @property
+    def tree(self) -> Path | None:
+        """The kernel's source, if it is a folder of this machine that may be edited."""
+        return None if self.image else self.own_source.tree()
 
 
 @dataclass(frozen=True)

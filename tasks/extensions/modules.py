@@ -5,7 +5,8 @@ kconfig/modules.toml puts modules into groups.  A group becomes NAME-RELEASE.tcz
 below usr/local/lib/modules/RELEASE/kernel, where depmod finds them by the core's link
 `kernel.tclocal`.  original-modules-RELEASE.tcz is empty and depends on all groups.  The other
 modules go into the core together with all modules they need, so the core's modules.dep lists no
-module that the core lacks.
+module that the core lacks.  With kernel.modules = "boot", only those of the list `boot` go into
+the core, and there are no extensions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tasks.config.profile import Profile
 from tasks.config.recipe import Info, Recipe
 from tasks.config.settings import Paths
 from tasks.extensions import build
-from tasks.formats import compression, cpio
+from tasks.formats import compression, cpio, elf
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
 from tasks.toolchain import tools
@@ -94,13 +95,7 @@ def sort_modules(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted
             matching = (group.name for group in sorting.group if matches(path, group.patterns))
             group_of[path] = next(matching, "")
     core = {path for path in needs if not group_of.get(path)}
-    moved: set[str] = set()
-    todo = list(core)
-    while todo:
-        for path in needs.get(todo.pop(), ()):
-            if path not in core and path not in moved:
-                moved.add(path)
-                todo.append(path)
+    moved = _needed_besides(core, needs)
     groups = {
         group.name: tuple(
             sorted(path for path in needs if group_of.get(path) == group.name and path not in moved)
@@ -108,6 +103,24 @@ def sort_modules(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted
         for group in sorting.group
     }
     return Sorted(tuple(sorted(core | moved)), tuple(sorted(moved)), groups)
+
+
+def boot_modules(needs: Mapping[str, Sequence[str]], sorting: Sorting) -> Sorted:
+    """Return the modules of `needs` that the list `boot` has, and those that they need, as the core's."""
+    core = {path for path in needs if matches(path, sorting.boot)}
+    return Sorted(tuple(sorted(core | _needed_besides(core, needs))), (), {})
+
+
+def _needed_besides(core: set[str], needs: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the modules that those of `core` need, and that are not in it."""
+    moved: set[str] = set()
+    todo = list(core)
+    while todo:
+        for path in needs.get(todo.pop(), ()):
+            if path not in core and path not in moved:
+                moved.add(path)
+                todo.append(path)
+    return moved
 
 
 def group_deps(found: Sorted, needs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -121,7 +134,7 @@ def group_deps(found: Sorted, needs: Mapping[str, Sequence[str]]) -> dict[str, t
 
 
 def split(paths: Paths, profile: Profile) -> None:
-    """Write artifacts/PROFILE/modules/ (the core's modules) and the extension of each group.
+    """Write artifacts/PROFILE/modules/ (the core's modules) and, with `split`, the extension of each group.
 
     A group without modules (all are built in or in the core) becomes an empty extension, so that
     extensions that depend on it load.  Raises `UserError` if the kernel is not built or is not
@@ -134,12 +147,17 @@ def split(paths: Paths, profile: Profile) -> None:
         raise UserError(f"{dep} is missing", "build the kernel again: ./doit kernel")
     needs = read_dep(dep.read_text(), str(dep))
     sorting = plan.sorting()
-    found = sort_modules(needs, sorting)
+    has_groups = profile.kernel.modules == "split"
+    found = sort_modules(needs, sorting) if has_groups else boot_modules(needs, sorting)
     _write_core(paths, profile, source, release, found)
     base = build.base_root(paths, profile)
     if profile.kernel.compress_modules and uses_kmod(base):
         logger.warning("the base's modprobe is kmod, which finds no .ko.gz unless it was built with zlib")
         logger.info("  hint: leave out kernel.compress_modules")
+    if not has_groups:
+        left = len(needs) - len(found.core)
+        logger.info(f"modules for {release}: {len(found.core)} in the core, {left} left out")
+        return
     deps = group_deps(found, needs)
     for group in sorting.group:
         about = f"Kernel modules: {group.description}"
@@ -183,7 +201,7 @@ def _write_core(paths: Paths, profile: Profile, source: Path, release: str, foun
             lines = [line for line in order.read_text().splitlines() if SUFFIX.sub(".ko", line) in plain]
             order.write_text("".join(f"{line}\n" for line in lines))
         for path in found.core:
-            _copy(source / path, top / path)
+            _copy_plain(source / path, top / path)
         _depmod(paths, profile, folder, release)
         if compress:
             _compress(top)
@@ -214,9 +232,13 @@ def _depmod(paths: Paths, profile: Profile, root: Path, release: str) -> None:
         raise UserError("modules of the core need others that are not in it", f"see {log}", detail)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_plain(source: Path, target: Path) -> None:
+    """Copy a module as NAME.ko: depmod need not read each compression that others use."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    if source.suffix == ".ko":
+        shutil.copyfile(source, target)
+    else:
+        target.with_suffix("").write_bytes(elf.read_module(source))
 
 
 def _compress(top: Path) -> None:
@@ -264,7 +286,7 @@ def _write_group(
     with atomic_dir(root) as folder:
         top = folder / "usr/local/lib/modules" / release
         for path in modules:
-            _copy(source / path, top / path)
+            _copy_plain(source / path, top / path)
         if profile.kernel.compress_modules:
             _compress(top)
         if not modules:

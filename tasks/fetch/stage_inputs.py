@@ -26,9 +26,14 @@ from tasks.util.files import sha256_file
 
 def fetch_kernel_source(settings: Settings) -> None:
     """Fetch the kernel's source, unless the kernel tree is already unpacked from it."""
-    wanted = settings.profile.kernel.source
+    wanted = settings.profile.kernel.own_source
     if not wanted.is_local and not is_unpacked(settings.paths, settings.profile):
         _fetch_sources(settings, [wanted])
+
+
+def fetch_kernel_image(settings: Settings) -> None:
+    """Fetch the files of a kernel that others built."""
+    _fetch_sources(settings, settings.profile.kernel.sources)
 
 
 def fetch_base_config(settings: Settings) -> None:
@@ -84,8 +89,9 @@ def download_extension(settings: Settings, item: LockedExtension) -> None:
 def fetch_packages(settings: Settings) -> None:
     """Fetch every locked apt package except the kernel's source."""
     lock = inputs.used_lock(settings.paths)
-    kernel = settings.profile.kernel.source.locked_in(lock)
-    _fetch_packages(settings, (package for package in lock.package if package != kernel))
+    kernel = settings.profile.kernel
+    sources = [] if kernel.image else [kernel.own_source.locked_in(lock)]
+    _fetch_packages(settings, (package for package in lock.package if package not in sources))
 
 
 def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:

@@ -38,7 +38,9 @@ def read_base(paths: Paths, profile: Profile, release: str) -> tuple[list[bytes 
     root = unpacked(archive for _, archives in rest for archive in archives)
     if root.lost:
         logger.info(f"core: the kernel loses {len(root.lost)} members of the base:\n{list_lines(root.lost)}")
-    dropped = drop_modules(root)
+    image = profile.kernel.image
+    its_own = image is not None and image.modules_in_base and profile.kernel.modules == "core"
+    dropped = [] if its_own else drop_modules(root)
     if dropped:
         # The kernel cannot load modules of another release.  Modules of the same release from
         # another configuration could crash it.

@@ -23,7 +23,7 @@ from tasks.formats.initramfs_file import read_core, unpacked
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
 from tasks.kernel.fragments import display_path, parse_config
-from tasks.kernel.needs import fragments_by_symbol
+from tasks.kernel.needs import STOCK, fragments_by_symbol
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 
@@ -81,14 +81,22 @@ class Kernel:
     config: symbol without CONFIG_ -> value.
     fragments: symbol -> the fragment of kconfig/ that sets it, of those that the profile lacks.
     modules: names of the modules in the core; None before the kernel is built.
+    stock: others built it, so its config cannot be changed.  If nobody knows that, it is empty.
     """
 
     config: Mapping[str, str]
     fragments: Mapping[str, str]
     modules: frozenset[str] | None = None
+    stock: bool = False
+
+    def has(self, symbol: str) -> bool:
+        """Return whether a symbol is built in; true if nobody knows the config."""
+        return not self.config or self.config.get(symbol) == "y"
 
     def lacking(self, need: Need | Program) -> Iterator[tuple[str, str]]:
         """Yield, for each unmet part, (what the kernel lacks, what to add)."""
+        if not self.config:
+            return
         modules = need.modules if isinstance(need, Need) else {}
         for either in need.kconfig:
             symbols = [one.removesuffix(BUILT_IN) for one in either.split("|")]
@@ -100,13 +108,18 @@ class Kernel:
             ):
                 continue
             names = " or ".join(f"CONFIG_{symbol}" for symbol in symbols)
-            what, advice = f"the kernel has no {names}", f"request CONFIG_{symbols[0]}=y in a fragment"
+            what = f"the kernel has no {names}"
             if "m" in values:
                 what = f"{names} is a module" if built_in else f"its module of {names} is not in the core"
-            fragment = next((self.fragments[one] for one in symbols if one in self.fragments), "")
-            if fragment and "m" not in values:
-                advice = f"add the fragment {fragment}"
-            yield what, advice
+            yield what, self._advice(symbols, is_module="m" in values, built_in=built_in)
+
+    def _advice(self, symbols: Sequence[str], *, is_module: bool, built_in: bool) -> str:
+        if self.stock:
+            return 'set kernel.modules = "core"' if is_module and not built_in else STOCK
+        fragment = next((self.fragments[one] for one in symbols if one in self.fragments), "")
+        if fragment and not is_module:
+            return f"add the fragment {fragment}"
+        return f"request CONFIG_{symbols[0]}=y in a fragment"
 
     def _has(self, module: str) -> bool:
         """Return whether a module is in the core; true if that is not known or does not matter."""
@@ -117,7 +130,7 @@ def check(paths: Paths, profile: Profile) -> None:
     """Raise `UserError` if the checked config lacks something that the base needs, before it is compiled."""
     files = inputs.base_archives(paths, profile)
     root = unpacked(archive for path in files for archive in read_core(path))
-    kernel = Kernel(_config(paths.config), fragments_by_symbol(profile))
+    kernel = Kernel(_config(paths.config), fragments_by_symbol(profile), stock=_is_stock(profile))
     _refuse(paths, unmet(kernel, profile, root))
 
 
@@ -188,7 +201,7 @@ def _program_lines(root: RootFs, path: str, kernel: Kernel) -> Iterator[str]:
         if not node.data.startswith(b"#!"):
             yield from _elf_lines(root, path, node.data, kernel)
             return
-        if kernel.config.get("BINFMT_SCRIPT") != "y":
+        if not kernel.has("BINFMT_SCRIPT"):
             yield f"{path} is a script, and the kernel has no CONFIG_BINFMT_SCRIPT: request it in a fragment"
         words = node.data[2:].partition(b"\n")[0].split()
         if not words:
@@ -213,7 +226,7 @@ def _elf_lines(root: RootFs, path: str, data: bytes, kernel: Kernel) -> Iterator
         return
     for lacks, advice in kernel.lacking(rule):
         yield f"{path} is a program for {name}, and {lacks}: {advice}"
-    if kernel.config.get("BINFMT_ELF") != "y":
+    if not kernel.has("BINFMT_ELF"):
         yield f"{path} is a program, and the kernel has no CONFIG_BINFMT_ELF: request it in a fragment"
     if program.interpreter and root.find(program.interpreter, follow=True) is None:
         missing = f"the core has no {program.interpreter}"
@@ -223,7 +236,12 @@ def _elf_lines(root: RootFs, path: str, data: bytes, kernel: Kernel) -> Iterator
 def _built(paths: Paths, profile: Profile) -> Kernel:
     """Return the built kernel, as its config and the modules in the core tell."""
     modules = _modules(installed.core_modules(paths, profile))
-    return Kernel(_config(paths.kernel / "config"), fragments_by_symbol(profile), frozenset(modules))
+    config = _config(paths.kernel / "config")
+    return Kernel(config, fragments_by_symbol(profile), frozenset(modules), _is_stock(profile))
+
+
+def _is_stock(profile: Profile) -> bool:
+    return profile.kernel.image is not None
 
 
 def _config(path: Path) -> dict[str, str]:

@@ -85,7 +85,7 @@ def _any(patterns: Iterable[str]) -> re.Pattern[str]:
 
 def is_current(paths: Paths, profile: Profile) -> bool:
     """Tell whether the kernel tree has all edits; true if the source is not a folder."""
-    tree = profile.kernel.source.tree()
+    tree = profile.kernel.tree
     if tree is None:
         return True
     known = summary(paths.linux).state

@@ -21,8 +21,8 @@ def base_config_files(profile: Profile) -> list[Path]:
 
     Stage kconfig reports a base config that does not exist.
     """
-    base = profile.kernel.base
-    path = CHECKOUT.kconfig / base if isinstance(base, str) else None
+    base = "" if profile.kernel.image else profile.kernel.base
+    path = CHECKOUT.kconfig / base if isinstance(base, str) and base else None
     return [path] if path and path.is_file() else []
 
 

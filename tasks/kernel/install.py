@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.config.settings import Paths, Settings
-from tasks.formats import bzimage, compression, elf, squashfs_superblock
-from tasks.kernel import kbuild, patches
+from tasks.formats import bzimage, elf
+from tasks.kernel import kbuild, patches, record
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir, remove_tree, sha256_file, write_atomic
+from tasks.util.files import atomic_dir, remove_tree, write_atomic
 from tasks.util.log import logger
 
 INSTALLER = Path(__file__).with_name("installkernel")
@@ -55,16 +55,8 @@ def install(settings: Settings) -> None:
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         _require_index(modules / "lib/modules" / release)
         count = elf.check_modules(modules, release, architecture.machine)
-        write_atomic(folder / "release", release + "\n")
-        write_atomic(folder / "config", (settings.paths.build / ".config").read_bytes())
-        write_atomic(folder / "modules.sha256", _digests(modules))
+        record.write(folder, release, (settings.paths.build / ".config").read_text())
         write_atomic(folder / "patches", patches.outcome(settings.paths.linux))
-        config = (folder / "config").read_text()
-        for name, formats in (
-            ("initramfs.formats", compression.kernel_formats(config)),
-            ("squashfs.formats", squashfs_superblock.kernel_formats(config)),
-        ):
-            write_atomic(folder / name, "".join(f"{method}\n" for method in formats))
     logger.info(str(replace(image, path=settings.paths.vmlinuz)))
     logger.info(f"{count} modules for {release}")
 
@@ -81,8 +73,3 @@ def _make_home(home: Path) -> None:
     remove_tree(home)
     (home / "bin").mkdir(parents=True)
     shutil.copy2(INSTALLER, home / "bin" / INSTALLED_AS)
-
-
-def _digests(root: Path) -> str:
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    return "".join(f"{sha256_file(path)}  {path.relative_to(root)}\n" for path in files)

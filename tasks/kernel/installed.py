@@ -19,13 +19,20 @@ def kernel_release(paths: Paths, profile: Profile) -> str:
     path = paths.kernel / "release"
     if not path.is_file():
         raise UserError(f"{path} does not exist", "build the kernel first: ./doit kernel")
-    release, declared = path.read_text().strip(), profile.kernel.release
+    release = path.read_text().strip()
+    check_release(paths, profile, release)
+    return release
+
+
+def check_release(paths: Paths, profile: Profile, release: str) -> None:
+    """Raise `UserError` if the profile declares another release than that of the kernel."""
+    declared = profile.kernel.release
     if declared and release != declared:
+        found = "was found" if profile.kernel.image else "was built"
         raise UserError(
-            f"profile {paths.name} declares kernel.release = {declared!r}, but {release!r} was built",
+            f"profile {paths.name} declares kernel.release = {declared!r}, but {release!r} {found}",
             f"set kernel.release = {release!r} in profiles/{paths.name}.toml",
         )
-    return release
 
 
 def check_readable(paths: Paths, extension: Path) -> None:
@@ -52,5 +59,5 @@ def check_readable(paths: Paths, extension: Path) -> None:
 
 def core_modules(paths: Paths, profile: Profile) -> Path:
     """Return the folder that holds lib/modules/RELEASE for the core."""
-    split = profile.kernel.modules == "split"
-    return paths.output / "modules" if split else paths.kernel / "modules"
+    divided = profile.kernel.modules != "core"
+    return paths.output / "modules" if divided else paths.kernel / "modules"

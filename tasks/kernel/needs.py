@@ -13,6 +13,10 @@ from tasks.config.settings import Paths
 from tasks.kernel.fragments import display_path, known_fragments, parse_config, read_fragment
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.log import logger
+
+STOCK = "the stock kernel cannot get it, build one that has it"
+"""What to do if a kernel that others built lacks something."""
 
 
 def check(paths: Paths, profile: Profile, needs: Mapping[str, Sequence[str]]) -> None:
@@ -22,21 +26,28 @@ def check(paths: Paths, profile: Profile, needs: Mapping[str, Sequence[str]]) ->
     the fragment of kconfig/ that sets the symbol.
     """
     config = parse_config(paths.config.read_text())
-    lines = missing(config, needs, fragments_by_symbol(profile))
+    if not config:  # of a kernel that others built; stage kernel has said so
+        logger.info(f"kconfig:needs: nobody knows if the kernel has what {', '.join(needs)} need of it")
+        return
+    stock = profile.kernel.image is not None
+    lines = missing(config, needs, {} if stock else fragments_by_symbol(profile), stock=stock)
     if lines:
-        where = display_path(paths.profile_file)
-        raise UserError(
-            lines[0], f"kernel.fragments in {where}", "\n".join(f"  {line}" for line in lines[1:])
-        )
+        where = f"kernel.{'source' if stock else 'fragments'} in {display_path(paths.profile_file)}"
+        raise UserError(lines[0], where, "\n".join(f"  {line}" for line in lines[1:]))
 
 
 def missing(
-    config: Mapping[str, str], needs: Mapping[str, Sequence[str]], fragments: Mapping[str, str]
+    config: Mapping[str, str],
+    needs: Mapping[str, Sequence[str]],
+    fragments: Mapping[str, str],
+    *,
+    stock: bool = False,
 ) -> list[str]:
     """Return a line for each extension and fragment that would give it what `config` lacks.
 
-    fragments: symbol -> the fragment that sets it.
+    fragments: symbol -> the fragment that sets it.  stock: the kernel is one that others built.
     """
+    otherwise = STOCK if stock else "request it by =y or =m in a fragment"
     lines = []
     for name, symbols in needs.items():
         by_fragment: dict[str, list[str]] = {}
@@ -44,7 +55,7 @@ def missing(
             if config.get(symbol, "n") == "n":
                 by_fragment.setdefault(fragments.get(symbol, ""), []).append(f"CONFIG_{symbol}")
         for fragment, lacking in by_fragment.items():
-            what = f"add the fragment {fragment}" if fragment else "request it by =y or =m in a fragment"
+            what = f"add the fragment {fragment}" if fragment else otherwise
             lines.append(f"{name} needs {', '.join(lacking)}: {what}")
     return lines
 

@@ -24,7 +24,7 @@ def check(paths: Paths, profile: Profile) -> None:
     A base config that must be fetched is left to the stage.
     """
     profile_requests(paths, profile)
-    if isinstance(profile.kernel.base, str):
+    if isinstance(profile.kernel.base, str) and not profile.kernel.image:
         path = base_file(paths, profile)
         if profile.kernel.base_mode == "allnoconfig":
             check_conflicts(read_fragment(path))

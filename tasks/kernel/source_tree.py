@@ -40,7 +40,7 @@ BUILD_STAMP = ".tcbuild.json"
 
 def prepare(settings: Settings) -> None:
     """Unpack and patch the kernel tree; with a shared cache, write only its stamps and defer the rest."""
-    deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.source)
+    deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.own_source)
     if deferred and not is_unpacked(settings.paths, settings.profile):
         with atomic_dir(settings.paths.linux) as folder:
             write_atomic(folder / STAMP, identity(settings.paths, settings.profile))
@@ -81,7 +81,7 @@ def unpack_linux(settings: Settings) -> None:
     so that `make` compiles only what differs.  Raises `UserError` if the source is not in the
     cache, and if it holds no kernel tree.
     """
-    source = settings.profile.kernel.source
+    source = settings.profile.kernel.own_source
     if is_tree(source):
         tree_copy.sync(settings.paths, source.local_file())
         return

@@ -89,7 +89,7 @@ def collect(paths: Paths, profile: Profile) -> tuple[Input, ...]:
 def _debs(paths: Paths, profile: Profile) -> list[Input]:
     users: dict[str, list[str]] = {}
     lock = inputs.used_lock(paths)
-    kernel = profile.kernel.source.locked_in(lock)
+    kernel = [source.locked_in(lock) for source in profile.kernel.sources]
     for name in recipes(paths, profile):
         for origin in plan.recipe_of(profile, name).origin:
             for package in origin.apt_packages():
@@ -100,7 +100,7 @@ def _debs(paths: Paths, profile: Profile) -> list[Input]:
     of_core = {*profile.core.packages, *inputs.needed_packages(lock, CORE)}
     for locked in lock.package:
         core = locked.name in of_core
-        used_by = ["kernel"] if locked == kernel else []
+        used_by = ["kernel"] if locked in kernel else []
         used_by += [*(["core"] if core else []), *users.get(locked.name, [])]
         found.append(_deb(locked, locked.cached_in(paths.cache), used_by))
     return found
@@ -261,7 +261,7 @@ def _locked_tools(toolchain: str) -> dict[str, str]:
 
 def _machine_tools() -> dict[str, str]:
     groups = host.groups()
-    wanted = sorted({*groups["host"].values(), *groups["build"].values()})
+    wanted = sorted({package for name in ("host", "build", "compile") for package in groups[name].values()})
     try:
         argv = ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Status}\\n", *wanted]
         said = run(argv, check=False).stdout

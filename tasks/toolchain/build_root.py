@@ -86,11 +86,11 @@ class BuildRoot:
 class Toolchain:
     """One `toolchains/NAME.toml`; without `root` it means the programs of this machine.
 
-    compiler: the C compiler's command, for CC= and HOSTCC=.
+    compiler: the C compiler's command, for CC= and HOSTCC=; empty if the toolchain has none.
     """
 
     description: str
-    compiler: str
+    compiler: str = ""
     root: BuildRoot | None = None
 
 

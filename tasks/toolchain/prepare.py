@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.toolchain import build_root, entry, launcher
 from tasks.util import host, host_packages
@@ -19,7 +20,9 @@ from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import search_path
 
-BUILD = "build"  # the group of host.toml whose programs write results
+# The groups of host.toml whose programs write results.
+BUILD = "build"
+COMPILE = "compile"
 
 
 def prepare(settings: Settings) -> None:
@@ -29,11 +32,20 @@ def prepare(settings: Settings) -> None:
     the launcher.
     """
     table = settings.profile.compiler
+    _check_compiler(settings.profile.kernel_toolchain)
     launcher.check_toolchain(table, settings.profile.kernel_toolchain)
     for group in dict.fromkeys([table.launcher, table.farm]):
         install_programs(group, offline=settings.network.offline)
     ensure_toolchains(settings)
     launcher.of_profile(settings).folder.mkdir(parents=True, exist_ok=True)
+
+
+def _check_compiler(toolchain: str) -> None:
+    if not build_root.load(toolchain).compiler:
+        raise UserError(
+            f"toolchain {toolchain} has no compiler, and the profile's kernel is built from its source",
+            'kernel.toolchain = "debian12", or a kernel that others built (source.kind = "image")',
+        )
 
 
 def install_host_toolchain(settings: Settings) -> None:
@@ -43,7 +55,13 @@ def install_host_toolchain(settings: Settings) -> None:
     `install_programs` does.
     """
     if build_root.HOST in settings.profile.toolchains:
-        install_programs(BUILD, offline=settings.network.offline)
+        for group in host_groups(settings.profile):
+            install_programs(group, offline=settings.network.offline)
+
+
+def host_groups(profile: Profile) -> list[str]:
+    """Return the groups of host.toml that a toolchain `host` needs: compilers only to build a kernel."""
+    return [BUILD] if profile.kernel.image else [BUILD, COMPILE]
 
 
 def ensure_toolchains(settings: Settings) -> None:
@@ -80,8 +98,8 @@ def describe(name: str, found: entry.Entry) -> str:
 def install_programs(group: str, *, offline: bool) -> None:
     """Install the missing programs of host.toml's `group`, if there is such a group.
 
-    group: a launcher, or `build`.  Raises `UserError` if some are missing, and `offline` is set or they
-    cannot be installed.
+    group: a launcher, `build` or `compile`.  Raises `UserError` if some are missing, and `offline` is
+    set or they cannot be installed.
     """
     tools = host.groups().get(group, {})
     if not host.missing_packages(tools, search_path()):
@@ -92,11 +110,11 @@ def install_programs(group: str, *, offline: bool) -> None:
         lacking = host.missing_packages(tools, search_path())
         if not lacking:
             return
-        user = f"toolchain {build_root.HOST}" if group == BUILD else f"launcher {group}"
+        user = f"toolchain {build_root.HOST}" if group in (BUILD, COMPILE) else f"launcher {group}"
         missing, command = f"{user} needs packages that are missing", f"apt-get install {' '.join(lacking)}"
         if offline:
             raise UserError(f"{missing}: {' '.join(lacking)}", command)
-        if group == BUILD and (os.geteuid() != 0 or host_packages.is_rootless()):
+        if group in (BUILD, COMPILE) and (os.geteuid() != 0 or host_packages.is_rootless()):
             # A compiler looks for its files at fixed places.
             raise UserError(
                 f"{missing}, and cannot be used from another folder: {' '.join(lacking)}",

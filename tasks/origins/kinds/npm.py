@@ -279,7 +279,7 @@ class _Tools:
             box=box,
             log=log,
             env={"CFLAGS": flags, "CXXFLAGS": flags, "LDFLAGS": "-Wl,--build-id=none"},
-            hint="a compiler is needed: apt-get install g++ make",
+            hint='a compiler is needed: toolchain = "debian12" in the profile, or apt-get install g++ make',
         )
         release = folder / "build/Release"
         built = sorted(release.glob("*.node"))
