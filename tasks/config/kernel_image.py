@@ -42,13 +42,13 @@ class KernelImage:
         given = [name for name in FORMS if getattr(self, name)]
         if len(given) != 1:
             named = " and ".join(given) or "none of them"
-            raise ValueError(f"source: kind = 'image' has one of {', '.join(FORMS)}; here is {named}")
+            raise ValueError(f"kind: 'image' has one of {', '.join(FORMS)}; here is {named}")
         if self.modules and not self.vmlinuz:
-            raise ValueError(f"source.modules: only beside vmlinuz; {given[0]} brings its own")
+            raise ValueError(f"modules: only beside vmlinuz; {given[0]} brings its own")
         for name in ("vmlinuz", "modules", "config", "iso"):
             source = getattr(self, name)
             if source is not None and source.is_package:
-                raise ValueError(f"source.{name}: expected a file; `package` takes a kernel from a package")
+                raise ValueError(f"{name}: expected a file; `package` takes a kernel from a package")
 
     @property
     def files(self) -> dict[str, AnySource]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.config.settings import Paths, Settings
 from tasks.formats import bzimage, elf
-from tasks.kernel import kbuild, patches, record
+from tasks.kernel import installed, kbuild, patches
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, remove_tree, write_atomic
 from tasks.util.log import logger
@@ -55,7 +55,7 @@ def install(settings: Settings) -> None:
             (modules / "lib/modules" / release / link).unlink(missing_ok=True)
         _require_index(modules / "lib/modules" / release)
         count = elf.check_modules(modules, release, architecture.machine)
-        record.write(folder, release, (settings.paths.build / ".config").read_text())
+        installed.write_record(folder, release, (settings.paths.build / ".config").read_text())
         write_atomic(folder / "patches", patches.outcome(settings.paths.linux))
     logger.info(str(replace(image, path=settings.paths.vmlinuz)))
     logger.info(f"{count} modules for {release}")

@@ -22,7 +22,7 @@ from tasks.config.settings import Paths
 from tasks.formats import bzimage, debian_package, elf, ikconfig, iso9660
 from tasks.formats.initramfs_file import read_core, unpacked
 from tasks.formats.initramfs_unpacker import RootFs
-from tasks.kernel import installed, record
+from tasks.kernel import installed
 from tasks.kernel.fragments import parse_config
 from tasks.toolchain import tools
 from tasks.util.errors import UserError
@@ -75,7 +75,7 @@ def take(paths: Paths, profile: Profile) -> None:
             _index(paths, profile, folder / "modules", release)
             count = elf.check_modules(folder / "modules", release, architecture.machine)
             config, origin = _config(found, release, target)
-            record.write(folder, release, config)
+            installed.write_record(folder, release, config)
             system_map = _file_of(found.folder, SYSTEM_MAP, release)
             if system_map is not None and REAL_MAP in system_map.read_bytes():
                 shutil.copyfile(system_map, folder / "System.map")

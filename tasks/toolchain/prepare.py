@@ -55,8 +55,7 @@ def install_host_toolchain(settings: Settings) -> None:
     `install_programs` does.
     """
     if build_root.HOST in settings.profile.toolchains:
-        for group in host_groups(settings.profile):
-            install_programs(group, offline=settings.network.offline)
+        install_programs(*host_groups(settings.profile), offline=settings.network.offline)
 
 
 def host_groups(profile: Profile) -> list[str]:
@@ -95,13 +94,14 @@ def describe(name: str, found: entry.Entry) -> str:
     return f"toolchain {name}: a build root, entered by {found.way} ({found.why})"
 
 
-def install_programs(group: str, *, offline: bool) -> None:
-    """Install the missing programs of host.toml's `group`, if there is such a group.
+def install_programs(*groups: str, offline: bool) -> None:
+    """Install the missing programs of those of `groups` that host.toml has.
 
-    group: a launcher, `build` or `compile`.  Raises `UserError` if some are missing, and `offline` is
+    groups: a launcher, or `build` and `compile`.  Raises `UserError` if some are missing, and `offline` is
     set or they cannot be installed.
     """
-    tools = host.groups().get(group, {})
+    known, writes = host.groups(), BUILD in groups
+    tools = {tool: package for group in groups for tool, package in known.get(group, {}).items()}
     if not host.missing_packages(tools, search_path()):
         return
     CHECKOUT.artifacts.mkdir(exist_ok=True)
@@ -110,11 +110,11 @@ def install_programs(group: str, *, offline: bool) -> None:
         lacking = host.missing_packages(tools, search_path())
         if not lacking:
             return
-        user = f"toolchain {build_root.HOST}" if group in (BUILD, COMPILE) else f"launcher {group}"
+        user = f"toolchain {build_root.HOST}" if writes else f"launcher {groups[0]}"
         missing, command = f"{user} needs packages that are missing", f"apt-get install {' '.join(lacking)}"
         if offline:
             raise UserError(f"{missing}: {' '.join(lacking)}", command)
-        if group in (BUILD, COMPILE) and (os.geteuid() != 0 or host_packages.is_rootless()):
+        if writes and (os.geteuid() != 0 or host_packages.is_rootless()):
             # A compiler looks for its files at fixed places.
             raise UserError(
                 f"{missing}, and cannot be used from another folder: {' '.join(lacking)}",

@@ -32,6 +32,7 @@ TESTED_IN: dict[str, str] = {
     "image/targets": "tests/unit/image/test_container_images.py",
     "kernel/build": "tests/unit/kernel/test_tree_copy.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
+    "kernel/stock_tasks": "tests/unit/kernel/test_stock_config.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
@@ -43,6 +44,7 @@ TESTED_IN: dict[str, str] = {
 """Module without a test file of its name -> a file of tests that imports it."""
 
 RUN_IN: dict[str, tuple[str, str]] = {
+    "cli/test_tasks": ("tests/tools/test_wrapper_needs.py", '"test:unit"'),
     "engine/command": ("tests/tools/cli/test_commands.py", '"explain"'),
     "engine/dependencies": ("tests/unit/engine/test_database.py", "project.doit()"),
     "engine/main": ("tests/unit/engine/test_runner.py", "tasks.engine.main"),

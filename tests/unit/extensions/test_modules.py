@@ -54,6 +54,7 @@ def test_what_is_no_modules_dep_is_refused(text: str) -> None:
 
 SORTING = Sorting(
     core=("drivers/scsi/hv_*",),
+    boot=("drivers/scsi/s[dr]_mod", "net/veth"),
     group=(
         Group("net", "", ("net",)),
         Group("scsi", "", ("drivers/scsi", "net/scsi")),
@@ -147,3 +148,20 @@ def test_which_modprobe_a_base_has(members: list[Member], kmod: bool) -> None:
 def test_the_suffix_of_any_compression_is_removed() -> None:
     for suffix in (".ko", ".ko.gz", ".ko.xz", ".ko.zst"):
         assert modules.SUFFIX.sub("", f"a/b.ko.d{suffix}") == "a/b.ko.d"
+
+
+def test_what_boots_and_what_it_needs_is_all_that_the_core_gets() -> None:
+    needs = {
+        "kernel/drivers/scsi/sr_mod.ko": ("kernel/drivers/cdrom/cdrom.ko", "kernel/drivers/scsi/scsi_mod.ko"),
+        "kernel/drivers/scsi/scsi_mod.ko": (),
+        "kernel/drivers/cdrom/cdrom.ko": (),
+        "kernel/drivers/scsi/st.ko": ("kernel/drivers/scsi/scsi_mod.ko",),
+        "kernel/net/veth.ko.xz": (),
+        "kernel/net/wireless/cfg80211.ko": (),
+    }
+    found = modules.boot_modules(needs, SORTING)
+    assert found.core == (
+        *("kernel/drivers/cdrom/cdrom.ko", "kernel/drivers/scsi/scsi_mod.ko"),
+        *("kernel/drivers/scsi/sr_mod.ko", "kernel/net/veth.ko.xz"),
+    )
+    assert (found.moved, found.groups) == ((), {})

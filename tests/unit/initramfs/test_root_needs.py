@@ -268,3 +268,22 @@ def test_tiny_cores_32_bit_root_needs_a_kernel_that_runs_it(stage: Settings) -> 
     found = lines(with_boot(stage, "nozswap", "nortc"), there, {**GOOD, **UDEV})
     assert len(found) == 1
     assert found[0].endswith("CONFIG_X86_32 or CONFIG_IA32_EMULATION: add the fragment ia32")
+
+
+def test_a_stock_kernel_gets_no_advice_that_it_cannot_follow(stage: Settings) -> None:
+    needing = {**GOOD, "BLK_DEV_LOOP": "m", "SQUASHFS": "n"}
+    extensions = dataclasses.replace(stage.profile, extensions=(Extension("attr"),))
+    there = root(*script("usr/bin/tce-load", b"#!/bin/sh\n"))
+    kernel = Kernel(needing, {}, frozenset({"isofs"}), stock=True)
+    what = "this root mounts extensions by loop devices, and"
+    assert root_needs.unmet(kernel, extensions, there) == [
+        f'{what} its module of CONFIG_BLK_DEV_LOOP is not in the core: set kernel.modules = "core"',
+        f"{what} the kernel has no CONFIG_SQUASHFS: the stock kernel cannot get it, build one that has it",
+    ]
+
+
+def test_nothing_is_said_of_a_kernel_whose_config_nobody_knows(stage: Settings) -> None:
+    kernel = Kernel({}, {}, frozenset(), stock=True)
+    assert root_needs.unmet(kernel, stage.profile, root(*script("etc/init.d/tc-config", TC_CONFIG))) == []
+    lost = root_needs.unmet(kernel, stage.profile, root(regular("init", b"#!/bin/no\n", 0o755)))
+    assert [line for line in lost if PANIC in line], "what the core lacks is known"

@@ -106,3 +106,19 @@ def test_what_runs_a_toolchain_is_said_once_and_recorded(
     assert capsys.readouterr().out == ""
     prepare.tell(settings)
     assert capsys.readouterr().out == first, "the command says it in any case"
+
+
+def test_a_kernel_cannot_be_built_by_a_toolchain_without_a_compiler(
+    make_settings: Callable[..., Settings],
+) -> None:
+    settings = with_toolchain(make_settings(), "debian12-images", Compiler())
+    with pytest.raises(UserError, match="toolchain debian12-images has no compiler") as caught:
+        prepare.prepare(settings)
+    assert 'kernel.toolchain = "debian12"' in caught.value.hint
+
+
+def test_both_toolchains_of_debian_12_write_the_same_bytes() -> None:
+    """The smaller one has the versions that the other has."""
+    whole = {package.name: package for package in build_root.lock("debian12").package}
+    for package in build_root.lock("debian12-images").package:
+        assert whole.get(package.name) == package
