@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.profile import Extension
+from tasks.config.kernel_image import KernelImage
+from tasks.config.profile import Extension, Kernel
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.formats import initramfs_file
 from tasks.formats.squashfs import squashfs_members
 from tasks.image import iso
 from tasks.initramfs import core
+from tasks.kernel import stock
 from tasks.origins.sources.file import FileSource
 from tasks.vm import qemu
 from tasks.vm.guest import Guest
@@ -53,20 +55,24 @@ def take(name: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_core(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The built kernel, with Tiny Core's own root, and extensions of its own on the disc."""
+    """The built kernel as one that others built, Tiny Core's own root, and extensions of its own on the disc.
+
+    That is remastering: nothing is configured or compiled.
+    """
     image = built()
     root = real("x86_64/rootfs64.gz")
     made = replace(image, paths=replace(image.paths, output=tmp_path_factory.mktemp("tinycore")))
-    (made.paths.output / "kernel").symlink_to(image.paths.kernel)
     for name in ("parted", "dosfstools"):
         take(name, made.paths.tcz)
     changed = replace(
         made.profile,
+        kernel=Kernel(source=KernelImage(folder=str(image.paths.kernel))),
         core=Core(archives=(FileSource(path=str(root)),)),
         boot=replace(made.profile.boot, bootcodes=CODES),
         extensions=(Extension("parted"), Extension("dosfstools", "copy2fs")),
     )
     made = replace(made, profile=changed)
+    stock.take(*both(made))
     core.build(*both(made))
     iso.build(*both(made))
     return made
