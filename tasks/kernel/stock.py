@@ -45,13 +45,14 @@ class Found:
 
     vmlinuz: its image.  modules: a folder of lib/modules, or a file system that has /lib/modules; None
     if there are none.  folder: where config and System.map may lie; config: the config that the
-    profile names.
+    profile names.  ours: the folder was unpacked here, so files may be moved out of it.
     """
 
     vmlinuz: Path
     modules: Path | RootFs | None
     folder: Path | None = None
     config: Path | None = None
+    ours: bool = False
 
 
 def take(paths: Paths, profile: Profile) -> None:
@@ -71,7 +72,7 @@ def take(paths: Paths, profile: Profile) -> None:
             shutil.copyfile(found.vmlinuz, folder / paths.vmlinuz.name)
             target = folder / "modules/lib/modules" / release
             target.mkdir(parents=True)
-            _put_modules(found.modules, target)
+            _put_modules(found, target)
             _index(paths, profile, folder / "modules", release)
             count = elf.check_modules(folder / "modules", release, architecture.machine)
             config, origin = _config(found, release, target)
@@ -96,7 +97,7 @@ def _found(paths: Paths, profile: Profile, image: KernelImage, scratch: Path) ->
     config = files.get("config")
     if "package" in files:
         debian_package.unpack_deb(files["package"], scratch / "deb")
-        yield _in_folder(scratch / "deb", files["package"].name, config)
+        yield replace(_in_folder(scratch / "deb", files["package"].name, config), ours=True)
     elif "folder" in files:
         yield _in_folder(files["folder"], str(files["folder"]), config)
     elif "iso" in files:
@@ -146,12 +147,12 @@ def _root(files: Iterable[Path]) -> RootFs:
 # --- modules ---------------------------------------------------------------
 
 
-def _put_modules(modules: Path | RootFs | None, target: Path) -> None:
-    """Write the files of lib/modules/RELEASE to `target`, whose name is RELEASE; no links.
+def _put_modules(found: Found, target: Path) -> None:
+    """Write the files of lib/modules/RELEASE to the empty `target`, whose name is RELEASE; no links.
 
     Raises `UserError` if there are modules, but of other releases only.
     """
-    release = target.name
+    release, modules = target.name, found.modules
     if isinstance(modules, RootFs):
         node = modules.find("lib/modules", follow=True)
         there = sorted(node.children) if node else []
@@ -163,7 +164,11 @@ def _put_modules(modules: Path | RootFs | None, target: Path) -> None:
                 path.write_bytes(member.data)
     elif modules is not None:
         there = sorted(path.name for path in modules.iterdir() if path.is_dir())
-        _copy_files(modules / release, target)
+        if found.ours and release in there:
+            os.rename(modules / release, target)
+            _remove_links(target)
+        else:
+            _copy_files(modules / release, target)
     else:
         there = []
     if there and release not in there:
@@ -171,6 +176,13 @@ def _put_modules(modules: Path | RootFs | None, target: Path) -> None:
             f"the kernel is Linux {release}, but the modules are of {', '.join(there)}",
             "the kernel would load none of them; take kernel and modules of one build",
         )
+
+
+def _remove_links(top: Path) -> None:
+    for folder, folders, names in os.walk(top):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                path.unlink()
 
 
 def _copy_files(source: Path, target: Path) -> None:
