@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Inheritance of profiles: `inherit = "NAME"` at the top of a profile.
 
-Tables are merged key by key, but a table of another `kind` replaces the inherited one.  A value
+Tables are merged key by key, but a table that says its `kind` replaces the inherited one.  A value
 of the profile replaces the inherited value.  `extensions` is the exception: its entries are added
 to the inherited ones, and an entry with the name of an inherited one replaces it in its place.
 """
@@ -81,8 +81,8 @@ def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         old = below.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        # Another kind has other keys (toml_schema's unions).
-        same = both and value.get(KIND, old.get(KIND)) == old.get(KIND)  # type: ignore[union-attr]
+        # Another kind has other keys (toml_schema's unions), and a kernel of kind image one of several forms.
+        same = both and KIND not in value
         result[key] = _tables(old, value) if same else value  # type: ignore[arg-type]
     return result
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import compression, squashfs_superblock
+from tasks.origins.sources.base import Material
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic
 
@@ -34,6 +36,21 @@ def check_release(paths: Paths, profile: Profile, release: str) -> None:
             f"profile {paths.name} declares kernel.release = {declared!r}, but {release!r} {found}",
             f"set kernel.release = {release!r} in profiles/{paths.name}.toml",
         )
+
+
+def material(paths: Paths, folder: Path) -> Material | None:
+    """Return what a manifest says of a folder with a kernel that others built; None before it was taken.
+
+    The digest is that of a list: the sha256 of the kernel, then modules.sha256.
+    """
+    listed = paths.kernel / "modules.sha256"
+    if not listed.is_file() or not paths.vmlinuz.is_file():
+        return None
+    text = f"{sha256_file(paths.vmlinuz)}  {paths.vmlinuz.name}\n{listed.read_text()}"
+    files = [paths.vmlinuz, *(path for path in (paths.kernel / "modules").rglob("*") if path.is_file())]
+    size = sum(path.stat().st_size for path in files)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Material("local", folder.name, digest, size, "a kernel of the builder's own")
 
 
 def check_readable(paths: Paths, extension: Path) -> None:

@@ -21,7 +21,7 @@ from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
-from tasks.kernel import edited_tree
+from tasks.kernel import edited_tree, installed
 from tasks.origins.lock import CORE, LockedPackage, load_lock
 from tasks.origins.origin_lock import OriginFile
 from tasks.provenance import checkout_files, redaction
@@ -147,7 +147,12 @@ def _sources(paths: Paths, profile: Profile) -> list[Input]:
     found = []
     for source, user in users.items():
         tree = source.tree()
-        material = edited_tree.material(paths, tree) if tree else source.material(lock, paths.cache)
+        if tree is None:
+            material = source.material(lock, paths.cache)
+        elif profile.kernel.image:
+            material = installed.material(paths, tree)
+        else:
+            material = edited_tree.material(paths, tree)
         if material:
             found.append(Input(*material, used_by=(user,)))
     return found

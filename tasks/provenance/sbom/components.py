@@ -113,7 +113,7 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
         url = of(one)
         licence = (
             licences.of_kernel(settings.paths.linux)
-            if "kernel" in mine
+            if "kernel" in mine and not settings.profile.kernel.image
             else licences.of(one, _path(settings, one))
         )
         name = f"{url.namespace}/{url.name}" if url.type == "npm" and url.namespace else url.name

@@ -18,7 +18,7 @@ from tasks.config.sources import Core
 from tasks.formats import compression, cpio, initramfs_file
 from tasks.formats.cpio import Member, directory, regular, symlink
 from tasks.initramfs import core
-from tasks.kernel import stock
+from tasks.kernel import installed, stock
 from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
 from tests.support.images import RELEASE, bzimage, elf, module, vmlinux
@@ -94,6 +94,9 @@ def test_a_folder_with_an_install(taken: Callable[..., Settings], tmp_path: Path
     assert (kernel / "config").read_text() == CONFIG
     assert (kernel / "initramfs.formats").read_text() == "gzip\n"
     assert (kernel / "squashfs.formats").read_text() == "gzip\n"
+    said = installed.material(made.paths, folder)
+    assert said is not None
+    assert (said.name, said.size) == ("install", len(bzimage()) + len(module()) + len(f"{LOOP}:\n"))
     listed = [line.split("  ")[1] for line in (kernel / "modules.sha256").read_text().splitlines()]
     assert listed == [f"{TOP}/{LOOP}", f"{TOP}/modules.dep"]
     assert sorted(path.name for path in (kernel / "modules" / TOP).iterdir()) == ["kernel", "modules.dep"]
