@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import test_tasks, variables
-from tasks.config import inputs, plan, recipe, recipe_lock
+from tasks.config import inputs, plan, recipe, recipe_lock, system
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
@@ -519,11 +519,12 @@ def task_iso() -> Task:
 
 def task_disk() -> Task:
     """write a disk image (raw and qcow2): ext3 with tce/, bootable by BIOS and UEFI"""
-    mydata = CHECKOUT.root / S.profile.system.mydata if S.profile.system.mydata else None
+    mydata = system.mydata_folder(S.profile.system)
     layout = {"layout": Tree(mydata)} if mydata else {}
     return {
         "actions": [
             *IMAGES,
+            beside("fetch.stage_inputs", "fetch_backup", S),
             *TOOLCHAIN,
             beside("image.bootcodes", "warn", S.paths, S.profile),
             do("image.disk", "build", S.paths, S.profile),

@@ -44,6 +44,7 @@ NEEDS = {
     "vm": Need(("host", "vm")),
     "sbom": Need(("host",), ("sbom",)),
     "s3": Need((), ("s3",)),
+    "import": Need(("host", "import")),
     "unit": Need((), TESTS),
     "fuzz": Need(("host", "build", "compile"), TESTS),
     "faults": Need(("host", "build", "compile"), TESTS),

@@ -20,6 +20,7 @@ from tasks.engine import command
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 from tasks.toolchain import prepare
+from tasks.util.checkout import cache_folder
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
 """Environment variable that the wrapper sets for words that build something."""
@@ -196,6 +197,22 @@ class Docs(CheckoutCommand):
         docs.write_docs(variables.VARIABLES, documented())
 
 
+class Import(CheckoutCommand):
+    """`./doit import`."""
+
+    name = "import"
+    doc_purpose = "make the profile NAME of an ISO, a disk, a stick or a folder with Tiny Core (or its tce)"
+    doc_usage = "PATH [NAME]"
+    cmd_options = variables.IMPORT
+    takes_files = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Import a system."""
+        from tasks.remaster import importer
+
+        importer.import_system(cache_folder(), caller_folder(), list(names), **options)
+
+
 class Sizes(CheckoutCommand):
     """`./doit size`."""
 
@@ -253,7 +270,7 @@ class Completion(TaskCommand):
 
 
 COMMANDS: tuple[type[BaseCommand], ...] = (
-    *(Run, Help, Check, Doctor, CacheList, CachePrune, Verify, Rebuild, Reproduce, Bench, Docs),
+    *(Run, Help, Check, Doctor, CacheList, CachePrune, Verify, Rebuild, Reproduce, Import, Bench, Docs),
     *(Sizes, Report, Graph, Completion),
 )
 

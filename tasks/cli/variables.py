@@ -161,6 +161,29 @@ BENCH = (
     },
 )
 
+# Options of `./doit import`.
+IMPORT = (
+    {
+        "name": "base",
+        "long": "base",
+        "default": "",
+        "help": "the release's own core, to show what the imported one has apart from it",
+    },
+    {
+        "name": "inherit",
+        "long": "inherit",
+        "default": "tc11",
+        "help": "the profile with kernel and core for a medium that has none",
+    },
+    {
+        "name": "force",
+        "long": "force",
+        "type": bool,
+        "default": False,
+        "help": "replace a profile that has the name, or was edited",
+    },
+)
+
 # Options of `./doit verify` and `./doit rebuild`.
 VERIFY = (
     {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tasks.config import system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.origins.lock import (
@@ -27,13 +28,14 @@ from tasks.util.errors import UserError
 
 
 def sources(profile: Profile) -> list[Source]:
-    """Return the sources of the kernel, its base config, the core's archives and fetched images."""
+    """Return the sources of the kernel, its base config, the core's archives, fetched images, the backup."""
     return [
         *profile.kernel.sources,
         *_base_config(profile),
         *profile.core.archives,
         # A local image may change at any time, so it is not locked; a profile can declare its digest.
         *(image.source for image in profile.images if not image.source.is_local),
+        *([] if isinstance(profile.system.mydata, str) else [profile.system.mydata]),
     ]
 
 
@@ -54,8 +56,8 @@ def check_local(profile: Profile) -> None:
     for source in dict.fromkeys([*sources(profile), *(image.source for image in profile.images)]):
         if source.is_local:
             source.local_file()
-    folder = CHECKOUT.root / profile.system.mydata
-    if profile.system.mydata and not folder.is_dir():
+    folder = system.mydata_folder(profile.system)
+    if folder and not folder.is_dir():
         raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
 
 
@@ -163,6 +165,7 @@ def access(settings: Settings) -> Access:
         mirrors=Mirrors(settings.profile.mirrors, settings.profile.redirects),
         suite=settings.profile.packages_suite,
         dates=_dates(settings.paths),
+        medium=settings.profile.imported,
     )
 
 

@@ -28,6 +28,7 @@ from tasks.util.log import logger
 
 KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
+READY_MADE = ("upstream", "imported")  # origins of extensions that nothing builds
 Kind = Literal["recipe", "upstream", "modules"]
 
 
@@ -204,8 +205,8 @@ class _Walk:
         origin = self.origins.get(name)
         if origin != "recipe" and name in self.locked:
             return "upstream"
-        from_upstream = origin == "upstream" or self.kinds.get(wanted_by) == "upstream"
-        if origin != "upstream" and recipe.exists(name):
+        from_upstream = origin in READY_MADE or self.kinds.get(wanted_by) == "upstream"
+        if origin not in READY_MADE and recipe.exists(name):
             asked = self.absent is None or name in self.absent
             if not from_upstream or asked:
                 return "recipe"

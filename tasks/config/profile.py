@@ -112,13 +112,13 @@ class Extension:
     boot.  `ondemand`: beside core.gz, loaded when a user asks for it.  `initrd`: unpacked into
     core.gz.  `copy2fs`: loaded at boot, and copied into the root instead of mounted.
     origin: `recipe` builds it from extensions/NAME, `upstream` downloads it from the profile's
-    `tcz` on its mirrors.
+    `tcz` on its mirrors, `imported` takes what `./doit import` put into the cache.
     alternative: the alternative of the recipe to use; empty for its first.
     """
 
     name: str = field(metadata={PATTERN: EXTENSION_NAME})
     place: Literal["onboot", "ondemand", "initrd", "copy2fs"] = "onboot"
-    origin: Literal["recipe", "upstream"] = "recipe"
+    origin: Literal["recipe", "upstream", "imported"] = "recipe"
     alternative: str = ""
 
     def __post_init__(self) -> None:
@@ -171,6 +171,7 @@ class Profile:
 
     description: one line for the list of profiles.
     source_date_epoch: the time that all files of the image get, in seconds since 1970 (UTC).
+    imported: the name of the medium that `./doit import` made this profile from.
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
     `extensions` are added to the inherited ones.
     arch: the architecture of the image, the name of a file in tasks/config/architectures/.
@@ -193,6 +194,7 @@ class Profile:
     boot: Boot
     inherit: str = ""
     arch: str = architecture.DEFAULT
+    imported: str = field(default="", metadata={PATTERN: ONE_LINE})
     suite: Suite | None = None
     toolchain: str = "host"
     system: System = field(default_factory=System)
@@ -214,8 +216,15 @@ class Profile:
         if self.suite and self.suite.architecture not in ("", self.architecture.packages):
             raise ValueError(f"suite.architecture: arch = {self.arch!r} means {self.architecture.packages!r}")
         check_line("description", self.description)
+        check_line("imported", self.imported)
         check_images(self.images)
         check_hosts(self.redirects)
+
+    def is_imported(self, name: str) -> bool:
+        """Tell whether the ready-made extension `name` came from the medium that was imported."""
+        origin = next((item.origin for item in self.extensions if item.name == name), "")
+        # One that only others need has no entry; a profile without mirrors can only have imported it.
+        return origin == "imported" or (bool(self.imported) and not origin and not self.tcz)
 
     @property
     def architecture(self) -> Architecture:

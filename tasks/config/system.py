@@ -18,6 +18,8 @@ from pathlib import Path
 from tasks.formats import compression
 from tasks.formats.cpio import Member, directory, regular
 from tasks.formats.initramfs_unpacker import RootFs
+from tasks.origins.sources import AnySource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN, SECRET
 
@@ -58,7 +60,8 @@ class System:
     bootlocal: shell lines added to /opt/bootlocal.sh, which runs in the background.
     backup: paths added to /opt/.filetool.lst, without a leading slash.
     users: users with a password, and new users.
-    mydata: a folder of the checkout.  Its content is restored at boot, as paths below `/`.
+    mydata: a folder of the checkout.  Its content is restored at boot, as paths below `/`.  Or a source
+    of a mydata.tgz, which is taken as it is.
     """
 
     hostname: str = field(default="", metadata={PATTERN: HOSTNAME})
@@ -66,7 +69,7 @@ class System:
     bootlocal: tuple[str, ...] = ()
     backup: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
-    mydata: str = ""
+    mydata: AnySource | str = ""
 
     def __post_init__(self) -> None:
         if self.hostname and not HOSTNAME.fullmatch(self.hostname):
@@ -74,6 +77,8 @@ class System:
         for path in self.backup:
             if path.startswith("/") or ".." in path.split("/"):
                 raise ValueError(f"backup: expected paths below / without a leading slash, got {path!r}")
+        if not isinstance(self.mydata, str) and self.mydata.is_package:
+            raise ValueError("mydata: expected a folder or a source of a file; a package is none")
 
 
 def members(system: System, root: RootFs) -> list[Member]:
@@ -161,6 +166,12 @@ def _home(user: User, root: RootFs) -> list[Member]:
             below = home + name.removeprefix("etc/skel")
             made.append(Member(below, member.mode, user.uid, STAFF_GID, data=member.data))
     return made
+
+
+def mydata_folder(system: System) -> Path | None:
+    """Return the folder of the checkout that becomes mydata.tgz; None if there is none."""
+    named = system.mydata
+    return CHECKOUT.root / named if isinstance(named, str) and named else None
 
 
 def mydata(folder: Path, epoch: int) -> bytes:

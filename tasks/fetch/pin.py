@@ -47,7 +47,9 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
 
 def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
     """Pin extensions until the dependencies of all of them are pinned."""
-    known = {} if settings.network.relock else {item.name: item for item in old.extension}
+    # An imported extension stays what it is: no mirror has it.
+    kept = (item for item in old.extension if settings.profile.is_imported(item.name))
+    known = {item.name: item for item in (kept if settings.network.relock else old.extension)}
     absent: set[str] = set()
     while True:
         found = plan.plan(settings.profile, Lock(extension=tuple(known.values())), absent)
@@ -66,6 +68,11 @@ def _pin_extension(
     settings: Settings, missing: Mapping[str, str], scratch: Path, name: str
 ) -> LockedExtension | str:
     """Pin one extension; return only its name if no mirror but a recipe has it."""
+    if settings.profile.is_imported(name):
+        medium = settings.profile.imported
+        message = f"{missing[name]} needs {name}.tcz, which was imported, and the lock does not have it"
+        hint = f"import it again: ./doit import {medium or 'PATH'} {settings.paths.name} --force"
+        raise UserError(message, hint)
     path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
     mirrors = inputs.access(settings).mirrors
     try:

@@ -20,6 +20,7 @@ from tasks.config.settings import Paths, Settings
 from tasks.origins import suite
 from tasks.origins.lock import LockedExtension, LockedPackage, load_lock
 from tasks.origins.sources.base import Entry, Source
+from tasks.origins.sources.imported import require_imported
 from tasks.util import parallel
 from tasks.util.files import sha256_file
 
@@ -59,6 +60,12 @@ def fetch_images(settings: Settings) -> None:
     _fetch_sources(settings, (image.source for image in settings.profile.images))
 
 
+def fetch_backup(settings: Settings) -> None:
+    """Fetch the mydata.tgz of the disk image, unless it is made of a folder."""
+    mydata = settings.profile.system.mydata
+    _fetch_sources(settings, [] if isinstance(mydata, str) else [mydata])
+
+
 def fetch_recipe_packages(settings: Settings, name: str) -> None:
     """Fetch the packages of the recipe `name`, and the archives that its files are checked against."""
     origins = plan.recipe_of(settings.profile, name).origin
@@ -78,11 +85,19 @@ def fetch_extension(settings: Settings, name: str) -> None:
 
 
 def download_extension(settings: Settings, item: LockedExtension) -> None:
-    """Download the upstream extension that `item` locks.  Raises `UserError` as `http.download` does."""
-    path = f"{settings.profile.tcz.strip('/')}/{item.name}.tcz"
+    """Download the extension that `item` locks; one that was imported must be in the cache.
+
+    Raises `UserError` as `http.download` does.
+    """
+    profile = settings.profile
+    if profile.is_imported(item.name):
+        path = item.cached_in(settings.paths.cache)
+        require_imported(path, item.sha256, profile.imported, settings.paths.name)
+        return
+    address = f"{profile.tcz.strip('/')}/{item.name}.tcz"
     final = item.cached_in(settings.paths.cache)
     inputs.access(settings).mirrors.download(
-        path, final, sha256=item.sha256, offline=settings.network.offline
+        address, final, sha256=item.sha256, offline=settings.network.offline
     )
 
 

@@ -9,6 +9,7 @@ xorriso(1) describes the output of `-exec report_sections` and `-exec lsdl`.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def read(iso: Path) -> Layout:
     argv += ["-find", "/", "-exec", "lsdl", "--"]
     argv += ["-find", "/", "-type", "f", "-exec", "report_sections", "--"]
     hint = "the file is no ISO, or it is cut short; copy or build it again"
-    size = iso.stat().st_size
+    size = size_of(iso)
     if size < SYSTEM_AREA + BLOCK:  # xorriso accepts an empty file as a blank medium
         raise UserError(f"{iso.name}: {size:,} bytes are too few for an ISO", hint)
     listing = run(argv, hint=hint).stdout
@@ -81,6 +82,12 @@ def read(iso: Path) -> Layout:
     }
     known = {*files, *(path for path, kind in kinds.items() if kind in ("d", CATALOG))}
     return Layout(size, files, {path: kind for path, kind in sorted(kinds.items()) if path not in known})
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file or a device."""
+    with path.open("rb") as stream:
+        return stream.seek(0, os.SEEK_END)
 
 
 def _path(iso: Path, quoted: str) -> str:

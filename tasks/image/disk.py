@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 
 from tasks.checks import secrets
-from tasks.config import system
+from tasks.config import inputs, system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.image import grub, iso
@@ -89,13 +89,14 @@ def _ext3(
     iso.copy_extensions(paths, profile, tree / "tce")
     (tree / "tce/ondemand").mkdir()
     epoch = profile.source_date_epoch
-    if profile.system.mydata:
-        folder = CHECKOUT.root / profile.system.mydata
+    if folder := system.mydata_folder(profile.system):
         content = system.mydata(folder, epoch)
         secrets.refuse_private("mydata", folder, CHECKOUT.root / "dodo.py")
         found = sorted(folder.rglob("*"))
         secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
         write_atomic(tree / "tce/mydata.tgz", content)
+    elif not isinstance(profile.system.mydata, str):
+        shutil.copyfile(inputs.source_file(paths, profile.system.mydata), tree / "tce/mydata.tgz")
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (epoch, epoch))

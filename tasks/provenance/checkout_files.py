@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.config import recipe
+from tasks.config import recipe, system
 from tasks.config.profile import Profile
 from tasks.initramfs import consoles
 from tasks.kernel import inputs
@@ -23,8 +23,8 @@ def of_profile(profile: Profile, recipes: Iterable[str], *, links: bool) -> list
         wanted |= set(CHECKOUT.rootfs.rglob("*"))
     elif consoles.serial(profile.boot.bootcodes):
         wanted.add(consoles.scripts()[consoles.ON_CONSOLES])
-    if profile.system.mydata:
-        wanted |= set((CHECKOUT.root / profile.system.mydata).rglob("*"))
+    if mydata := system.mydata_folder(profile.system):
+        wanted |= set(mydata.rglob("*"))
     for name in recipes:
         wanted |= {*recipe.files(name), *recipe.own_files(name)}
     return sorted(path for path in wanted if (links if path.is_symlink() else path.is_file()))

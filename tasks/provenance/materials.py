@@ -162,7 +162,8 @@ def _upstream_extensions(paths: Paths, profile: Profile) -> list[Input]:
     found = []
     tcz = profile.tcz.strip("/")
     for item in inputs.used_lock(paths).extension:
-        where = f"mirrors: {tcz}/{item.name}.tcz"
+        imported = profile.is_imported(item.name)
+        where = "imported from a medium" if imported else f"mirrors: {tcz}/{item.name}.tcz"
         more = {"md5": item.md5, "deps": item.deps, "used_by": (item.name,)}
         found.append(Input("tcz", item.name, item.sha256, item.size, where, **more))  # type: ignore[arg-type]
     return found

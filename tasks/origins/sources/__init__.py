@@ -13,7 +13,8 @@ from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.base import Source
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
+from tasks.origins.sources.imported import ImportedSource
 
-AnySource = AptSource | HttpSource | FileSource
+AnySource = AptSource | HttpSource | FileSource | ImportedSource
 
 ALL: tuple[type[Source], ...] = typing.get_args(AnySource)

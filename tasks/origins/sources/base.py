@@ -24,7 +24,8 @@ class Access:
 
     profile: the profile's name, for hints; cache: the folder of downloads; offline: forbids the
     network; frozen: allows only locked files; mirrors: the profile's mirrors; suite: what packages
-    are taken from, None if the profile names none; dates: of the suite's archives in the lock.
+    are taken from, None if the profile names none; dates: of the suite's archives in the lock; medium:
+    what the profile was imported from.
     """
 
     profile: str
@@ -34,6 +35,7 @@ class Access:
     mirrors: Mirrors
     suite: Suite | None = None
     dates: tuple[LockedArchive, ...] = ()
+    medium: str = ""
 
     def packages_suite(self) -> Suite:
         """Return the profile's suite.  Raises `UserError` if it names none."""
