@@ -8,7 +8,6 @@ a menu is run: of GRUB's language only menu entries and plain `set` lines are re
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -165,11 +164,22 @@ def _default_line(menu: Menu, common: str) -> None:
 
 
 def _own(codes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(code for code in codes if not code.startswith(OF_LOADERS))
+    """Return bootcodes without those of loaders, quoted as a profile has them."""
+    return tuple(_quoted(bootcodes.word(code)) for code in codes if not code.startswith(OF_LOADERS))
 
 
 # --- GRUB ----------------------------------------------------------------------------------------
 
+# GRUB's manual, 16.2 "Shell-like scripting": words, quotes, and what ends a command.
+QUOTED = r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\."""
+SPACE = r"(?:[ \t\r\f\v]|\\\n)+|\#[^\n]*"
+END = r"[;\n|&<>]+"
+WORDS = rf"""(?:{QUOTED}|[^ \t\r\f\v\n;|&<>'"\\])+"""
+TOKEN = re.compile(rf"{SPACE}|(?P<end>{END})|(?P<word>{WORDS})|(?P<open>.)", re.DOTALL)
+PART = re.compile(
+    r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|\\(?P<escaped>.)|\$|[^'"\\$]+""", re.DOTALL
+)
+VARIABLE = "\0"  # no menu has it
 LINUX = ("linux", "linux16", "linuxefi")
 INITRD = ("initrd", "initrd16", "initrdefi")
 
@@ -178,7 +188,7 @@ def parse_grub(text: str) -> Menu:
     """Return the menu of a grub.cfg; what only GRUB can decide (`if`, functions, variables) is unread."""
     menu = Menu()
     inside: Entry | None = None
-    for command in _commands(text, menu):
+    for command in _commands(text.replace(VARIABLE, ""), menu):
         name = command[0]
         if name == "menuentry" and len(menu.entries) < MAX_MENU_ENTRIES:
             inside = _menu_entry(command)
@@ -193,7 +203,7 @@ def parse_grub(text: str) -> Menu:
             key, _, value = command[1].partition("=")
             if key == "timeout":
                 menu.timeout = _seconds(value, 1)
-            elif key == "default" and "$" not in value:
+            elif key == "default" and VARIABLE not in value:
                 menu.default = value
         elif inside is not None and len(command) > 1 and name in LINUX + INITRD:
             inside = _loaded(inside, command, menu)
@@ -202,35 +212,43 @@ def parse_grub(text: str) -> Menu:
 
 
 def _commands(text: str, menu: Menu) -> Iterator[list[str]]:
-    """Yield the words of each command, as GRUB divides them."""
-    for line in text.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=";{}")
-        lexer.whitespace_split = True
-        lexer.commenters = "#"
-        try:
-            parts = list(lexer)
-        except ValueError:
-            menu.unread.append(f"the boot menu's line {line.strip()[:SHOWN]!r} has no end of its quotes")
-            continue
-        command: list[str] = []
-        for word in parts:
-            # A run of punctuation is one word: `};`.
-            if word and not word.strip(";{}"):
-                if command:
-                    yield command
-                yield from (["}"] for one in word if one == "}")
-                command = []
-            else:
-                command.append(word)
-        if command:
-            yield command
+    """Yield the words of each command, as GRUB divides them; a variable's `$` becomes `VARIABLE`."""
+    command: list[str] = []
+    for found in TOKEN.finditer(text):
+        if found["end"] or found[0] in ("{", "}"):
+            if command:
+                yield command
+            if found[0] == "}":
+                yield ["}"]
+            command = []
+        elif found["word"]:
+            command.append("".join(_unquoted(part) for part in PART.finditer(found["word"])))
+        elif found["open"]:
+            shown = text[found.start() :].partition("\n")[0][:SHOWN]
+            menu.unread.append(f"the boot menu has no end of its quotes at {shown!r}")
+            return
+    if command:
+        yield command
+
+
+def _unquoted(part: re.Match[str]) -> str:
+    """Return a part of a word without its quotes and backslashes."""
+    if part["single"] is not None:
+        return part["single"]
+    if part["double"] is not None:
+        return re.sub(
+            r'\\([\\"$])|\\\n|(\$)', lambda one: VARIABLE if one[2] else one[1] or "", part["double"]
+        )
+    if part["escaped"] is not None:
+        return part["escaped"].strip("\n")
+    return VARIABLE if part[0] == "$" else part[0]
 
 
 def _menu_entry(command: Sequence[str]) -> Entry:
     title = command[1] if len(command) > 1 else ""
     name = ""
     for at, word in enumerate(command[2:], start=2):
-        if word in ("--id", "$menuentry_id_option") and at + 1 < len(command):
+        if word in ("--id", f"{VARIABLE}menuentry_id_option") and at + 1 < len(command):
             name = command[at + 1]
         elif word.startswith("--id="):
             name = word.removeprefix("--id=")
@@ -243,7 +261,8 @@ def _loaded(entry: Entry, command: Sequence[str], menu: Menu) -> Entry:
         return replace(entry, initrds=tuple(map(_path, command[1:])))
     codes = []
     for word in command[2:]:
-        if "$" in word:
+        if VARIABLE in word:
+            word = word.replace(VARIABLE, "$")
             shown = f"{word[:SHOWN]!r} of menu entry {entry.title[:SHOWN]!r}"
             menu.unread.append(f"the bootcode {shown} was left out: only GRUB knows its value")
         else:
@@ -253,7 +272,7 @@ def _loaded(entry: Entry, command: Sequence[str], menu: Menu) -> Entry:
 
 def _path(word: str) -> str:
     """Return a path without the device before it: `(hd0,1)/boot/x`, `($root)/boot/x`, `$root/x`."""
-    return re.sub(r"^(\([^)]*\)|\$\{?\w+\}?)", "", word)
+    return re.sub(r"^(\([^)]*\)|\0\{?\w+\}?)", "", word)
 
 
 def _quoted(word: str) -> str:

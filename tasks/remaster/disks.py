@@ -109,6 +109,8 @@ def of_disk(image: Path) -> Medium:
             medium.unread.append(f"{name or image.name}: was not unmounted; its last changes may be missing")
         volume = READERS[kind](name, image=image, start=start, length=length)
         volume.scan()
+        where = name or image.name
+        medium.unread += [f"{where}: the folder {path[:200]!r} cannot be read" for path in volume.lost]
         medium.volumes.append(volume)
     if not medium.volumes:
         raise UserError(f"{image} has no file system to read", HINT, "\n".join(medium.unread))
@@ -152,11 +154,15 @@ UNREAD = {"luks": "is encrypted (LUKS), and is not read", "ntfs": "has NTFS, whi
 
 @dataclass
 class PartitionVolume(Volume):
-    """A file system at an offset of an image or a device.  start, length: in bytes."""
+    """A file system at an offset of an image or a device.
+
+    start, length: in bytes; lost: folders that cannot be listed.
+    """
 
     image: Path = Path()
     start: int = 0
     length: int = 0
+    lost: list[str] = field(default_factory=list)
 
     def scan(self) -> None:
         """List the files.  Raises `UserError` if there are too many, or if the file system is damaged."""
@@ -189,12 +195,16 @@ class ExtVolume(PartitionVolume):
             listed = run(["debugfs", "-f", "/dev/stdin", self.address], stdin=commands.encode()).stdout
             below: dict[int, str] = {}
             folder: str | None = None
+            listed_inodes: set[int] = set()
             for line in listed.splitlines():
                 if asked := self.ASKED.fullmatch(line):
                     folder = level.get(int(asked[1]))
                 elif folder is not None and (entry := self.LINE.fullmatch(line)):
                     count += 1
+                    if entry[3] == ".":
+                        listed_inodes.add(int(entry[1]))
                     self._add(folder, entry, below, seen)
+            self.lost += [path for inode, path in level.items() if inode not in listed_inodes]
             if count > MAX_ENTRIES:
                 raise too_many(self.name or self.image.name)
             level = below

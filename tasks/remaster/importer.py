@@ -17,6 +17,7 @@ from typing import Any
 
 from tasks.config import architecture, inheritance, plan
 from tasks.config.profile import VOLUME_ID, Profile
+from tasks.config.profile import load as load_profile
 from tasks.formats.cpio import Member
 from tasks.origins.lock import Lock, load_lock
 from tasks.remaster import core_difference, profile_file
@@ -113,6 +114,7 @@ def import_system(
         raise UserError(f"{name!r} cannot be the name of a profile", "use letters, digits, - and _")
     medium_name = NO_LINE.sub("_", path.resolve().name)
     _refuse_other(name, medium_name, force)
+    load_profile(inherit)
     with scratch_folder(cache / "downloads", "import") as scratch:
         found = take(open_medium(path, scratch), cache, scratch)
     given = folder / base if base else None

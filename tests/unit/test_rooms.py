@@ -38,6 +38,7 @@ TESTED_IN: dict[str, str] = {
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
     "origins/sources/http": "tests/unit/origins/sources/test_base.py",
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
+    "remaster/take_over": "tests/tools/remaster/test_disks.py",
     "util/progress": "tests/unit/origins/test_http.py",
     "vm/guest": "tests/vm/test_boot.py",
 }

@@ -66,7 +66,10 @@ def test_the_kind_decides_what_a_source_is(table: dict[str, Any], expected: Sour
         ({"kind": "apt", "package": ""}, "kernel.source.package: needed by kind = 'apt'"),
         ({"kind": "http", "package": "x"}, "kernel.source.path: needed by kind = 'http'"),
         ({"kind": "file", "path": "x", "package": "y"}, "kernel.source.package: not known to kind = 'file'"),
-        ({"kind": "floppy"}, "kernel.source.kind: expected one of 'apt', 'http', 'file', got 'floppy'"),
+        (
+            {"kind": "floppy"},
+            "kernel.source.kind: expected one of 'apt', 'http', 'file', 'imported', got 'floppy'",
+        ),
         ({"path": "x"}, "missing key 'kernel.source.kind'"),
     ],
 )
