@@ -36,11 +36,13 @@ from tasks.origins.kinds.archive import parse_sha256
 from tasks.origins.mirrors import parse_md5
 from tasks.origins.origin_lock import OriginLock
 from tasks.provenance import manifest_schema
+from tasks.remaster import boot_menus, disks, tce_folder
+from tasks.remaster.medium import Budget
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.vm.qemu import Checks
-from tests.support import images, oci, smallimage
+from tests.support import images, media, oci, smallimage
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
@@ -159,6 +161,31 @@ PACKED = [pack(b"content " * 40) for pack in images.PACK.values()]
 CORES = [_cpio(), gzip.compress(_cpio(), mtime=0) + bytes(4) + gzip.compress(_cpio(), mtime=0)]
 LOCKS = ("profiles/*.lock.toml",)
 
+
+DISKS = media.disks()
+
+
+def _boot(name: str) -> bytes:
+    return (CHECKOUT.root / "tasks/image/boot" / name).read_bytes()
+
+
+def _syslinux(text: str) -> None:
+    boot_menus.usable([code for entry in boot_menus.parse_syslinux(text).entries for code in entry.codes])
+
+
+def _grub(text: str) -> None:
+    boot_menus.usable([code for entry in boot_menus.parse_grub(text).entries for code in entry.codes])
+
+
+def _disk(data: bytes, folder: Path) -> None:
+    path = folder / "input"
+    path.write_bytes(data)
+    found = disks.open_medium(path, folder)
+    for volume in found.volumes:
+        for name in volume.files:
+            Budget(found).copy(volume, name, folder / "copy")
+
+
 TARGETS = [
     Target("boot header", [images.bzimage(), images.bzimage(efi=False)], _boot_header),
     Target("bzImage", [images.bzimage()], on_file(bzimage.check_bzimage)),
@@ -234,5 +261,14 @@ TARGETS = [
         [DIGEST.encode() * 2 + b"  a.tar.gz\n"],
         on_text(lambda text: parse_sha256(text, "a.tar.gz", "x")),
     ),
+    Target("isolinux.cfg", [media.MENU.encode(), _boot("isolinux.cfg")], on_text(_syslinux), refuses=False),
+    Target("grub.cfg", [_boot("grub.cfg")], on_text(_grub), refuses=False),
+    Target(
+        "onboot.lst",
+        [b"a.tcz\n# all\nb.tcz # why\nc d\n"],
+        on_text(lambda text: tce_folder.parse_list(text, "onboot.lst")),
+        refuses=False,
+    ),
+    *([Target("disk", DISKS, _disk, weight=0.02)] if DISKS else []),
     Target("npm-shrinkwrap.json", [_shrinkwrap()], lambda data, _: read_shrinkwrap(data, ("b*",), "x")),
 ]

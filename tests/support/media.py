@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.formats import cpio
 from tasks.remaster.medium import Volume
+from tasks.util.process import PATH, run
 from tests.support import images
 from tests.support.tinycore import md5_text
 
@@ -69,6 +71,20 @@ def write(top: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_bytes(content)
+
+
+def disks() -> list[bytes]:
+    """Return small disks, each with one file system and a few files: ext2 and FAT."""
+    if not (shutil.which("mke2fs", path=PATH) and shutil.which("mformat", path=PATH)):
+        return []  # the unit tests need no such tools, and fuzz no disk
+    with tempfile.TemporaryDirectory(prefix="tcbuild-media-") as folder:
+        top = Path(folder)
+        write(top / "tree", {"tce/onboot.lst": b"a.tcz\n", "tce/optional/a.tcz": tcz("a")})
+        run(["mke2fs", "-q", "-t", "ext2", "-N", "16", "-d", top / "tree", top / "ext", "64k"])
+        env = {"MTOOLSRC": "/dev/null"}
+        run(["mformat", "-C", "-i", top / "fat", "-T", "200", "-h", "2", "-s", "10", "::"], env=env)
+        run(["mcopy", "-s", "-i", top / "fat", top / "tree/tce", "::/"], env=env)
+        return [(top / name).read_bytes() for name in ("ext", "fat")]
 
 
 class Files(Volume):

@@ -222,8 +222,8 @@ def test_a_cut_disk_or_iso_is_one_line(tree: Path, tmp_path: Path) -> None:
         folder.mkdir()
         medium = made(kind, tree, folder)
         data = medium.read_bytes()
-        for size in (len(data) // 2, 70_000):
+        for size in (len(data) // 2, 3_000):
             medium.write_bytes(data[:size])
             # What lies in the first half of a file system may be whole.
-            with suppress(UserError) if size > 70_000 else pytest.raises(UserError):
+            with suppress(UserError) if size > 3_000 else pytest.raises(UserError):
                 take_over.take(open_medium(medium, folder), tmp_path / "cache", folder)
