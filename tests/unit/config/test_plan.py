@@ -67,6 +67,13 @@ def test_what_no_lock_knows_is_missing_and_who_wants_it_is_said(make: Callable[.
     assert plan.plan(made, locked(a="d")).missing == {"d": "a.tcz", "b": "the profile", "c": "r.tcz"}
 
 
+def test_an_imported_extension_is_never_built_by_a_recipe(make: Callable[..., Profile]) -> None:
+    """Not even if the lock has lost it: a recipe of the name would be another extension."""
+    made = make(Extension("mine", origin="imported"), recipes={"mine": ""})
+    assert plan.plan(made, locked(mine="dep", dep="")).of_kind("upstream") == ["dep", "mine"]
+    assert plan.plan(made, Lock()).missing == {"mine": "the profile"}
+
+
 def test_a_recipe_stands_in_for_what_mirrors_lack(make: Callable[..., Profile]) -> None:
     """An upstream extension's needs are upstream; only what is not there is taken from a recipe."""
     made = make(up("a"), recipes={"dep": ""})

@@ -17,7 +17,10 @@ from tasks.config import system
 from tasks.config.system import System, User
 from tasks.formats.cpio import directory, regular, symlink
 from tasks.formats.initramfs_unpacker import RootFs
+from tasks.origins.sources.apt import AptSource
+from tasks.origins.sources.file import FileSource
 from tasks.util import toml_schema
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 HASH = "$6$salt$" + "a" * 86
@@ -161,6 +164,15 @@ def test_the_zlib_of_the_machine_writes_no_mydata(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("zlib.compressobj", None)
     monkeypatch.setattr("zlib.compress", None)
     assert system.mydata(tmp_path, 1700000000) == first
+
+
+def test_mydata_is_a_folder_or_a_source_of_a_file() -> None:
+    source = FileSource(path="/x/mydata.tgz")
+    assert system.mydata_folder(System(mydata=source)) is None
+    assert system.mydata_folder(System()) is None
+    assert system.mydata_folder(System(mydata="profiles/hut")) == CHECKOUT.root / "profiles/hut"
+    with pytest.raises(ValueError, match="mydata: expected a folder or a source of a file"):
+        System(mydata=AptSource(package="x"))
 
 
 def test_mydata_needs_its_folder(tmp_path: Path) -> None:

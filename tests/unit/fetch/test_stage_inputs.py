@@ -12,16 +12,18 @@ import pytest
 
 from tasks.config.inputs import package_files, source_file
 from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY, identity, is_unpacked, unpacking_code
-from tasks.config.profile import Boot, Kernel, Profile
+from tasks.config.profile import Boot, Extension, Kernel, Profile
 from tasks.config.settings import Paths, Settings
 from tasks.config.sources import Core, Image
-from tasks.fetch import stage_inputs
+from tasks.config.system import System
+from tasks.fetch import pin, stage_inputs
 from tasks.origins import suite
 from tasks.origins.distribution import Suite
-from tasks.origins.lock import Lock, LockedFile, LockedPackage
+from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
+from tasks.origins.sources.imported import ImportedSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -178,3 +180,45 @@ class TestPackages:
         assert list(package_files(settings.paths, part, ["there"])) == ["there"]
         with pytest.raises(UserError, match=r"busybox_1\.deb is not in the cache"):
             package_files(settings.paths, part, ["there", "busybox"])
+
+
+class TestImported:
+    """What was imported is in the cache, or the medium is named; no server is asked."""
+
+    @pytest.fixture
+    def imported(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        forbid_sockets(monkeypatch)
+        extensions = (Extension("a", origin="imported"), Extension("b", origin="upstream"))
+        system = System(mydata=ImportedSource(name="mydata.tgz", sha256="d" * 64))
+        changed = {"imported": "my.iso", "extensions": extensions, "tcz": "tcz", "system": system}
+        return replace(settings, profile=replace(settings.profile, **changed))
+
+    def test_an_extension(self, imported: Settings) -> None:
+        entry = LockedExtension("a", hashlib.sha256(b"a").hexdigest(), "0" * 32, 1)
+        with pytest.raises(UserError, match=r"a\.tcz is not in the cache, and no server has it") as caught:
+            stage_inputs.download_extension(imported, entry)
+        assert caught.value.hint == "import it again: ./doit import my.iso mine"
+        path = entry.cached_in(imported.paths.cache)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"a")
+        stage_inputs.download_extension(imported, entry)
+
+    def test_a_backup(self, imported: Settings) -> None:
+        record_lock(imported, Lock())
+        with pytest.raises(UserError, match=r"mydata\.tgz is not in the cache, and no server has it"):
+            stage_inputs.fetch_backup(imported)
+        stage_inputs.fetch_backup(replace(imported, profile=replace(imported.profile, system=System())))
+
+    def test_only_imported_ones_are_meant(self, imported: Settings) -> None:
+        profile = imported.profile
+        assert [profile.is_imported(name) for name in ("a", "b", "c")] == [True, False, False]
+        assert replace(profile, extensions=(), tcz="").is_imported("c")
+
+    def test_relock_keeps_it(self, imported: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        alone = replace(imported.profile, extensions=imported.profile.extensions[:1])
+        network = replace(imported.network, relock=True)
+        entry = LockedExtension("a", "e" * 64, "0" * 32, 1)
+        settings = replace(imported, profile=alone, network=network)
+        assert pin._pin_extensions(settings, Lock(extension=(entry,)), imported.paths.cache) == (entry,)
+        with pytest.raises(UserError, match=r"the profile needs a\.tcz, which was imported, and the lock"):
+            pin._pin_extensions(settings, Lock(), imported.paths.cache)
