@@ -190,8 +190,10 @@ class TestImported:
         forbid_sockets(monkeypatch)
         extensions = (Extension("a", origin="imported"), Extension("b", origin="upstream"))
         system = System(mydata=ImportedSource(name="mydata.tgz", sha256="d" * 64))
-        changed = {"imported": "my.iso", "extensions": extensions, "tcz": "tcz", "system": system}
-        return replace(settings, profile=replace(settings.profile, **changed))
+        changed = replace(
+            settings.profile, imported="my.iso", extensions=extensions, tcz="tcz", system=system
+        )
+        return replace(settings, profile=changed)
 
     def test_an_extension(self, imported: Settings) -> None:
         entry = LockedExtension("a", hashlib.sha256(b"a").hexdigest(), "0" * 32, 1)
