@@ -59,8 +59,7 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 
     def make(name: str = "apt", *, offline: bool = False, frozen: bool = False) -> Settings:
         loaded = profile.load(name)
-        return Settings(
-            Paths(name, tmp_path / "out", tmp_path / "cache"), loaded, Network(offline=offline, frozen=frozen)
-        )
+        paths = Paths(name, tmp_path / "out", tmp_path / "cache", loaded.arch)
+        return Settings(paths, loaded, Network(offline=offline, frozen=frozen))
 
     return make

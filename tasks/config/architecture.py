@@ -47,6 +47,7 @@ class Emulator:
     board: the value of `-machine`.
     uefi_code, uefi_variables: the firmware for UEFI, and the template of its variables.
     uefi_package: the package that has both.
+    uefi_options: further options that the firmware asks for.
     """
 
     program: str
@@ -54,6 +55,7 @@ class Emulator:
     uefi_code: str
     uefi_variables: str
     uefi_package: str
+    uefi_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

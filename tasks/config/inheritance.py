@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tasks.config import architecture
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import KIND, build, read_toml
 
@@ -92,8 +93,19 @@ def _name(item: Any) -> str:
 
 
 def pinned_lock(folder: Path, name: str) -> Path:
-    """Return the lock of the profile `name`: its own if it exists, else the nearest inherited one."""
+    """Return the lock of the profile `name`: its own if it exists, else the nearest inherited one.
+
+    A profile of another architecture has other packages, so its lock is not inherited.
+    """
     own = folder / f"{name}.lock.toml"
-    files = lineage(folder, name) if not own.exists() and (folder / f"{name}.toml").is_file() else []
-    locks = [own, *(file.with_suffix(".lock.toml") for file in files)]
+    if own.exists() or not (folder / f"{name}.toml").is_file():
+        return own
+    files = lineage(folder, name)
+    same = [file for number, file in enumerate(files) if _arch(files[number:]) == _arch(files)]
+    locks = [file.with_suffix(".lock.toml") for file in same]
     return next((lock for lock in locks if lock.exists()), own)
+
+
+def _arch(files: Sequence[Path]) -> Any:
+    """Return the architecture of the first of the `files` of a profile, nearest first."""
+    return next(filter(None, (read_toml(file).get("arch") for file in files)), architecture.DEFAULT)

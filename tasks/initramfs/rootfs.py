@@ -181,6 +181,16 @@ def add_busybox(rules: Rules, architecture: Architecture, root: Path) -> None:
         _link(root, path, target)
 
 
+def loader_links(architecture: Architecture) -> dict[str, str]:
+    """Return the links to ld.so: path -> target.
+
+    Packages of newer suites have it below /usr.  Tiny Core's own programs ask for it in /lib.
+    """
+    loader = architecture.loader
+    in_lib = f"lib/{Path(loader).name}"
+    return {loader: f"/usr/{loader}"} | ({in_lib: f"/{loader}"} if in_lib != loader else {})
+
+
 def _link(root: Path, name: str, target: str) -> None:
     _make_folder(root, Path(name).parent, RULES.name)
     if not os.path.lexists(root / name):
@@ -336,7 +346,7 @@ def assemble(
     add_overlay(overlay, root)
     for name in rules.folders:
         _make_folder(root, Path(name), RULES.name)
-    for name, target in rules.links.items():
+    for name, target in (rules.links | loader_links(architecture)).items():
         _link(root, name, target)
     add_busybox(rules, architecture, root)
     check_links(root)

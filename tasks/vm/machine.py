@@ -129,6 +129,7 @@ def _uefi(emulator: Emulator, scratch: Path) -> list[str]:
     variables = scratch / "OVMF_VARS.fd"
     shutil.copyfile(emulator.uefi_variables, variables)
     return [
+        *emulator.uefi_options,
         *("-drive", f"if=pflash,format=raw,readonly=on,file={emulator.uefi_code}"),
         *("-drive", f"if=pflash,format=raw,file={_escaped(variables)}"),
     ]

@@ -62,6 +62,7 @@ OF_DATA = {
     "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_recipes.py": "extensions/buildkit",
     "tests/tools/extensions/test_services.py": "extensions/faasd",
+    "tests/tools/initramfs/test_rootfs32.py": "profiles/apt32.toml",
 }
 """File of tests that is of no module -> what of the checkout it tests."""
 

@@ -120,6 +120,10 @@ def test_a_library_of_another_machine(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"usr/bin/old \(32-bit x86\) needs libc\.so\.6, which is neither"):
         old = shared(C, machine=images.I386, bits=32)
         libraries.check("x", PC, write(tmp_path, {"usr/bin/old": old}), {"the base": base}, [])
+    small = architecture.load("x86")
+    with pytest.raises(UserError, match="usr/bin/new is for x86-64, not for 32-bit x86") as caught:
+        libraries.check("x", small, write(tmp_path, {"usr/bin/new": shared(C)}), {}, [])
+    assert "(i386)" in caught.value.hint
     blobs = {"usr/lib/firmware/x.bin": arm, "usr/lib/debug/.build-id/00/1.debug": arm, "lib/firmware/y": arm}
     libraries.check("x", PC, write(tmp_path, blobs), {"the base": base}, [])
 

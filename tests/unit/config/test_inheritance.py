@@ -102,6 +102,21 @@ def test_an_inherited_lock_counts_until_there_is_an_own_one(profiles: Path) -> N
     assert settings.paths.pinned_lock == settings.paths.own_lock
 
 
+def test_the_lock_of_another_architecture_is_not_inherited(profiles: Path) -> None:
+    """It holds other packages.  A profile above it inherits its lock, and none from below."""
+    write(profiles, "small", 'inherit = "mine"\narch = "x86"\n')
+    write(profiles, "smaller", 'inherit = "small"\n')
+    write(profiles, "same", 'inherit = "mine"\narch = "x86_64"\n')
+    small, smaller, same = (
+        variables.resolve({"profile": name}, profiles / "artifacts").paths
+        for name in ("small", "smaller", "same")
+    )
+    assert same.pinned_lock == profiles / "mine.lock.toml"
+    assert (small.pinned_lock, smaller.pinned_lock) == (small.own_lock, smaller.own_lock)
+    small.own_lock.write_text("")
+    assert smaller.pinned_lock == small.own_lock
+
+
 def test_merging_leaves_what_is_below_alone() -> None:
     below = {"kernel": {"a": 1}, "extensions": [{"name": "a"}]}
     inheritance.merged(below, {"kernel": {"a": 2}, "extensions": [{"name": "b"}]})

@@ -38,6 +38,31 @@ def test_tc11_is_all_from_mirrors() -> None:
     assert tc11.kernel.base_mode == "olddefconfig"
 
 
+def test_packages_have_the_architecture_of_the_profile() -> None:
+    ours, small = profile.load("apt").packages_suite, profile.load("apt32").packages_suite
+    assert ours
+    assert small
+    assert (ours.architecture, small.architecture) == ("", "i386")
+    assert str(small) == f"{ours} i386"
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ('arch = "vax"\n', "arch: expected one of x86, x86_64, got 'vax'"),
+        (
+            'suite = { distribution = "debian", name = "x", architecture = "i386" }\n',
+            "suite.architecture: arch =",
+        ),
+    ],
+)
+def test_one_architecture_that_tcbuild_knows(checkout: Path, first: str, words: str) -> None:
+    path = checkout / "profiles/mine.toml"
+    path.write_text(first + path.read_text())
+    with pytest.raises(UserError, match=words):
+        profile.load("mine")
+
+
 def test_locks_are_no_profiles(checkout: Path) -> None:
     assert profile.names() == ["mine"]
 

@@ -132,6 +132,13 @@ def test_release_of_a_root(release: str | None, loader: bool, found: tuple[str, 
         assert mirror.release_of(root, architecture.load("x86_64")) == found
 
 
+def test_a_32_bit_root_asks_for_its_own_folder() -> None:
+    root = RootFs()
+    root.unpack([cpio.directory("etc"), cpio.directory("lib"), cpio.regular("lib/ld-linux.so.2", b"")])
+    root.unpack([cpio.regular("etc/os-release", b"VERSION_ID=11.1\n")])
+    assert mirror.release_of(root, architecture.load("x86")) == ("11.1", "11.x/x86/tcz")
+
+
 def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 

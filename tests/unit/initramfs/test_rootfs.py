@@ -125,6 +125,23 @@ def test_applets_never_cover_a_program() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("arch", "expected"),
+    [
+        (
+            "x86_64",
+            {
+                "lib64/ld-linux-x86-64.so.2": "/usr/lib64/ld-linux-x86-64.so.2",
+                "lib/ld-linux-x86-64.so.2": "/lib64/ld-linux-x86-64.so.2",
+            },
+        ),
+        ("x86", {"lib/ld-linux.so.2": "/usr/lib/ld-linux.so.2"}),
+    ],
+)
+def test_programs_of_debian_and_of_tiny_core_find_ld_so(arch: str, expected: dict[str, str]) -> None:
+    assert rootfs.loader_links(architecture.load(arch)) == expected
+
+
 def test_missing_busybox(root: Path) -> None:
     with pytest.raises(UserError, match="no package has BusyBox") as caught:
         rootfs.add_busybox(make_rules(), architecture.load("x86_64"), root)

@@ -73,6 +73,7 @@ def test_address_of_a_snapshot() -> None:
     [
         (("Debian", "bookworm"), "distribution: expected a name"),
         (("debian", "../x"), "name: expected a name"),
+        (("debian", "bookworm", "", "i386 amd64"), "architecture: expected a name"),
         (("debian", "bookworm", "file:/srv"), "mirror: expected an address http"),
         (("debian", "bookworm", "http:///debian"), "mirror: expected an address http"),
         (("debian", "bookworm", "http://my.example/\nTrusted: yes"), "mirror: expected an address http"),

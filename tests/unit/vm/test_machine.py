@@ -57,6 +57,22 @@ def test_missing_uefi_firmware_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "ovmf" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("arch", "program", "firmware"),
+    [("x86_64", "qemu-system-x86_64", "OVMF_CODE"), ("x86", "qemu-system-i386", "OVMF32_CODE")],
+)
+def test_the_emulator_and_the_firmware_are_those_of_the_architecture(
+    arch: str, program: str, firmware: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 32-bit firmware that keeps its variables by system management mode is told so."""
+    monkeypatch.setattr(machine, "require_uefi", lambda _: None)
+    monkeypatch.setattr("shutil.copyfile", lambda *_: None)
+    words = machine.argv(Machine("uefi", arch), tmp_path)
+    assert words[0] == program
+    assert any(f"/{firmware}" in word for word in words)
+    assert ("driver=cfi.pflash01,property=secure,value=on" in words) == (arch == "x86")
+
+
 def test_ports_are_forwarded_from_loopback_only(tmp_path: Path) -> None:
     words = machine.argv(Machine("bios", forward={5000: 5000, 2222: 22}), tmp_path)
     netdev = words[words.index("-netdev") + 1]
