@@ -4,6 +4,7 @@
 Tables are merged key by key, but a table that says its `kind` replaces the inherited one.  A value
 of the profile replaces the inherited value.  `extensions` is the exception: its entries are added
 to the inherited ones, and an entry with the name of an inherited one replaces it in its place.
+Below them all lies what the profile's `release` gives (tasks/config/release.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasks.config import architecture
+from tasks.config import architecture, release
 from tasks.util.errors import UserError
 from tasks.util.toml_schema import KIND, build, read_toml
 
@@ -53,7 +54,8 @@ def load(folder: Path, name: str, schema: type[T]) -> T:
     result: dict[str, Any] = {}
     for path in reversed(lineage(folder, name)):
         result = merged(result, read_toml(path))
-        loaded: T = build(result, schema, str(path), "")
+        whole = merged(release.values(result, str(path)), result)
+        loaded: T = build(whole, schema, str(path), "")
     return loaded
 
 

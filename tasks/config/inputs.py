@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tasks.config import system
+from tasks.config import release, system
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.origins.lock import (
@@ -166,6 +166,7 @@ def access(settings: Settings) -> Access:
         suite=settings.profile.packages_suite,
         dates=_dates(settings.paths),
         medium=settings.profile.imported,
+        published=release.published(),
     )
 
 

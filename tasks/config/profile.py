@@ -175,6 +175,9 @@ class Profile:
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
     `extensions` are added to the inherited ones.
     arch: the architecture of the image, the name of a file in tasks/config/architectures/.
+    release: the release of Tiny Core, the name of a file in tasks/config/releases/.  It gives `mirrors`,
+    `tcz`, `probe`, the kernel's source, config and patches, and the core's archive, as far as the
+    profile has none of its own.
     suite: the release of a distribution that all Debian packages come from, on every machine.
     toolchain: the programs that write the results: `host` for those of this machine, or the name of
     a file in tasks/toolchain/toolchains/, which pins them.
@@ -194,6 +197,7 @@ class Profile:
     boot: Boot
     inherit: str = ""
     arch: str = architecture.DEFAULT
+    release: str = ""
     imported: str = field(default="", metadata={PATTERN: ONE_LINE})
     suite: Suite | None = None
     toolchain: str = "host"

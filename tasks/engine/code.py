@@ -32,11 +32,13 @@ KEY = "code"
 PACKAGE = "tasks"
 ROOT = Path(tasks.__file__).parent.parent
 FETCHERS = (
+    "tasks.config.release",  # what it gives is in the profile's values
     "tasks.fetch",
     "tasks.origins.distribution",
     "tasks.origins.http",
     "tasks.origins.http_session",
     "tasks.origins.mirrors",
+    "tasks.origins.published",
     "tasks.origins.suite",
 )
 DODO = "dodo.py"

@@ -11,11 +11,13 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.config import inputs, plan, recipe
+from tasks.config import inputs, plan, recipe, release
 from tasks.config.settings import Settings
 from tasks.formats import tcz
+from tasks.origins import published
 from tasks.origins.http import NotFound, fetch_text
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
+from tasks.origins.sources.base import Access, Source
 from tasks.util import parallel
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
@@ -37,12 +39,30 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
     access = inputs.access(settings)
     # Threads that Ctrl-C leaves behind may still write there.
     with scratch_folder(settings.paths.cache / "downloads", "lock", ignore_errors=True) as scratch:
-        found = parallel.each(lambda one: one.pin(access, scratch), unknown)
+        found = parallel.each(lambda one: _pin(one, access, scratch), unknown)
         known |= dict(zip(unknown, found, strict=True))
         extensions = _pin_extensions(settings, old, scratch)
-    files = tuple(entry for entry in known.values() if isinstance(entry, LockedFile))
+    files = tuple(
+        published.checked(entry, access.published.get(entry.path))
+        for entry in known.values()
+        if isinstance(entry, LockedFile)
+    )
     _log_changes(old, files, extensions)
     return Lock(file=files, extension=extensions)
+
+
+def _pin(source: Source, access: Access, scratch: Path) -> LockedFile | None:
+    """Pin one source.  A path that nobody has seen on a mirror is said to be one."""
+    try:
+        return source.pin(access, scratch)
+    except NotFound as error:
+        guessed = release.assumed_in(source.mirror_path())
+        if not guessed:
+            raise
+        message = f"not found on the mirror: {source.mirror_path()}"
+        hint = f"tasks/config/releases/{guessed}.toml assumes this path after those of other releases; "
+        hint += "look it up on a mirror, and correct it there"
+        raise error.reworded(message, hint, error.message) from None
 
 
 def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[LockedExtension, ...]:
@@ -76,7 +96,8 @@ def _pin_extension(
     path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
     mirrors = inputs.access(settings).mirrors
     try:
-        found = mirrors.download_unpinned(path, scratch)
+        hashes = inputs.access(settings).published.get(path)
+        found = mirrors.download_unpinned(path, scratch, hashes)
     except NotFound as error:
         if name in recipe.names():
             return name
@@ -91,6 +112,8 @@ def _pin_extension(
     deps = tcz.parse_dep(text, f"{found.url}.dep")
     entry = LockedExtension(name, found.sha256, found.md5, found.size, deps)
     found.store(entry.cached_in(settings.paths.cache), path)
+    if hashes:
+        logger.info(f"lock: {path}: its {hashes.algorithm} is published by {', '.join(hashes.by)}")
     release = settings.profile.kernel.release
     if release and name.endswith(f"-{release}"):
         logger.warning(

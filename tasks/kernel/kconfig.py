@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config import release
 from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
@@ -33,6 +34,7 @@ from tasks.kernel.fragments import (
 )
 from tasks.kernel.kbuild import Kbuild
 from tasks.kernel.requests import base_file, check_conflicts, profile_requests
+from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
@@ -58,9 +60,23 @@ def complete_base(settings: Settings) -> None:
         else:
             (workspace.work / "base.config").write_text(_imported_base(settings.paths, settings.profile))
             workspace.make("base.config", "olddefconfig")
+            _tell_of_own_symbols(settings, workspace.work / "base.config")
         write_if_changed(
             settings.paths.config.with_name("base.config"), (workspace.work / "base.config").read_bytes()
         )
+
+
+def _tell_of_own_symbols(settings: Settings, completed: Path) -> None:
+    """Say which symbols of the release's config only Tiny Core's own source has, if this is not it."""
+    profile = settings.profile
+    if not profile.release or not isinstance(profile.kernel.source, KernelOrgSource):
+        return
+    before, after = parse_config(_imported_base(settings.paths, profile)), parse_config(completed.read_text())
+    lost = [
+        name for name in release.load(profile.release).own_symbols if name in before and name not in after
+    ]
+    if lost:
+        logger.info(f"kconfig: {release.without_own_symbols(profile.release, lost)}")
 
 
 def merge(settings: Settings) -> None:

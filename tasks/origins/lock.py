@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -99,10 +99,17 @@ class LockedNeeds:
 
 @dataclass(frozen=True)
 class LockedFile:
-    """A file below a mirror: its path there and its sha256."""
+    """A file below a mirror: its path there and its sha256.
+
+    vouched: what others publish of it: its `sha256`, its `md5` alone, or `nobody` anything; empty if
+    nobody looked.
+    published_by: who publishes that hash.
+    """
 
     path: str
     sha256: str
+    vouched: Literal["", "sha256", "md5", "nobody"] = ""
+    published_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not SHA256.fullmatch(self.sha256):
@@ -111,6 +118,18 @@ class LockedFile:
     def cached_in(self, cache: Path) -> Path:
         """Return the path of the file in `cache`; it exists if it was fetched."""
         return cached_path(cache, self.sha256, Path(self.path).name)
+
+    @property
+    def trust(self) -> str:
+        """What vouches for the file, in words."""
+        by = ", ".join(self.published_by)
+        words = {
+            "sha256": f"its sha256 is published by {by}",
+            "md5": f"md5 only, published by {by}",
+            "nobody": "nobody publishes a hash of it",
+            "": "locked, and nobody looked who publishes its hash",
+        }
+        return words[self.vouched]
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,45 @@
 # SPDX-License-Identifier: MIT
 """Files of plain http mirrors: download locked files, or files that are not locked yet.
 
-Only `./doit lock` downloads files that are not locked.  It checks a file against the md5 that
-the mirror publishes (Tiny Core has FILE.md5.txt beside its extensions and distribution files),
-reports it to the user, and pins its sha256.  From then on the sha256 decides, and a mirror
-that serves another file is refused.
+Only `./doit lock` downloads files that are not locked.  It checks a file against the hash that
+others publish, if they do, and against the md5 that the mirror publishes (Tiny Core has FILE.md5.txt
+beside its extensions and distribution files), reports it to the user, and pins its sha256.  From then
+on the sha256 decides, and a mirror that serves another file is refused.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from tasks.origins.lock import MD5
-from tasks.util.errors import UserError
+from tasks.origins.lock import MD5, LockedFile
+from tasks.origins.published import OWN_MD5, Published
+from tasks.util import toml_schema
+from tasks.util.errors import UserError, WrongSha256
 from tasks.util.files import CHUNK, sha256_file
 from tasks.util.log import logger
+
+
+@dataclass(frozen=True)
+class KnownMirrors:
+    """Addresses of public mirrors, asked in this order.
+
+    tinycore: of Tiny Core's releases.
+    kernel_org: of the kernel's releases, each the folder with v5.x/, v6.x/ ...
+    """
+
+    tinycore: tuple[str, ...]
+    kernel_org: tuple[str, ...]
+
+
+@functools.cache
+def known() -> KnownMirrors:
+    """Return the mirrors of mirrors.toml."""
+    return toml_schema.load(Path(__file__).with_name("mirrors.toml"), KnownMirrors)
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,12 @@ class ServedFile:
     md5: str
     sha256: str
     published: bool
+
+    @property
+    def site(self) -> str:
+        """The server's address, without credentials."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.hostname}"
 
     def store(self, final: Path, path: str) -> None:
         """Move it to `final` in the cache, and log size and hashes of `path` below the mirror."""
@@ -69,9 +97,36 @@ class Mirrors:
             redirects=self.redirects,
         )
 
-    def download_unpinned(self, path: str, scratch: Path) -> ServedFile:
+    def pin(self, path: str, cache: Path, scratch: Path, hashes: Published | None) -> LockedFile:
+        """Download the file at `path`, which is not locked, into the cache; return its lock entry.
+
+        scratch: a folder on the cache's file system; hashes: what others publish of the file.
+        Raises `http.NotFound` if no mirror has it, and `UserError` if the download or the check fails.
+        """
+        if hashes is None or not hashes.sha256:
+            found = self.download_unpinned(path, scratch, hashes)
+            by = (*(hashes.by if hashes else ()), *([OWN_MD5] if found.published else ()))
+            entry = LockedFile(path, found.sha256, "md5" if by else "nobody", by)
+            found.store(entry.cached_in(cache), path)
+            learnt = f", learnt now from {found.site}" if entry.vouched == "nobody" else ""
+            logger.info(f"lock: {path}: {entry.trust}{learnt}")
+            return entry
+        entry = LockedFile(path, hashes.sha256, "sha256", hashes.by)
+        final = entry.cached_in(cache)
+        try:
+            self.download(path, final, sha256=hashes.sha256, offline=False)
+        except WrongSha256 as error:
+            message = f"{path}: no mirror has the file whose sha256 is published by {', '.join(hashes.by)}"
+            hint = "the mirrors serve another file; find out why before you trust it"
+            raise error.reworded(message, hint) from None
+        logger.info(f"lock: {path}  {final.stat().st_size:,} bytes  sha256 {entry.sha256}")
+        logger.info(f"lock: {path}: {entry.trust}")
+        return entry
+
+    def download_unpinned(self, path: str, scratch: Path, hashes: Published | None = None) -> ServedFile:
         """Download a file from the first mirror that has it and whose .md5.txt, if any, matches.
 
+        hashes: what others publish of it; a mirror that serves something else is left for the next.
         It lies below the folder `scratch`.  Raises `http.NotFound` if no mirror has it, and
         `UserError` if the download or the check fails.
         """
@@ -89,10 +144,14 @@ class Mirrors:
             except UserError as error:
                 wrong.append(error.message)
             else:
-                if expected in (None, md5):
-                    size, sha256 = target.stat().st_size, sha256_file(target)
-                    return ServedFile(target, url, size, md5, sha256, expected is not None)
-                wrong.append(f"{url} has md5 {md5}, its .md5.txt says {expected}")
+                size, sha256 = target.stat().st_size, sha256_file(target)
+                found = ServedFile(target, url, size, md5, sha256, expected is not None)
+                problem = hashes.contradiction(url, sha256, md5) if hashes else ""
+                if expected not in (None, md5):
+                    problem = f"{url} has md5 {md5}, its .md5.txt says {expected}"
+                if not problem:
+                    return found
+                wrong.append(problem)
             logger.info(f"{label}: {wrong[-1]}")
             urls.remove(url)
         hint = "the file or its .md5.txt is damaged there; try again later, or name another mirror"

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from tasks.checks import secrets
-from tasks.config import architecture, inheritance, plan, rootfs_rules
+from tasks.config import architecture, inheritance, plan, release, rootfs_rules
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
+from tasks.config.release import Release
 from tasks.formats import libraries
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
 from tasks.initramfs import root_needs
 from tasks.origins.distribution import Distribution
+from tasks.origins.mirrors import KnownMirrors
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
@@ -38,13 +40,16 @@ class TomlKind:
     """A kind of TOML files; one dataclass describes it.
 
     name: of the schema; files: a shell pattern of paths below the checkout; inherits: the key
-    that names the file to inherit from, "" if the files have no such key.
+    that names the file to inherit from, "" if the files have no such key; giver, given: a key, and the
+    keys that a file which has it may leave out.
     """
 
     name: str
     dataclass: type[Any]
     files: str
     inherits: str = ""
+    giver: str = ""
+    given: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -58,7 +63,7 @@ class TomlKind:
 
     def schema(self) -> json_schema.Schema:
         """Return the JSON Schema, made from the dataclass."""
-        return json_schema.document(self.dataclass, self.files, self.inherits)
+        return json_schema.document(self.dataclass, self.files, self.inherits, self.giver, self.given)
 
     def text(self) -> str:
         """Return the content of the schema's file."""
@@ -66,7 +71,7 @@ class TomlKind:
 
 
 SCHEMAS = (
-    TomlKind("profile", Profile, "profiles/*.toml", inherits=inheritance.KEY),
+    TomlKind("profile", Profile, "profiles/*.toml", inheritance.KEY, release.KEY, release.GIVEN),
     TomlKind("recipe", Recipe, "extensions/*/recipe.toml"),
     TomlKind("root-needs", root_needs.RootNeeds, "tasks/initramfs/root_needs.toml"),
     TomlKind("rootfs", rootfs_rules.Rules, "rootfs/rootfs.toml"),
@@ -75,6 +80,8 @@ SCHEMAS = (
     TomlKind("secrets", secret_patterns.Rules, "tasks/util/secrets/*.toml"),
     TomlKind("architecture", architecture.Architecture, "tasks/config/architectures/*.toml"),
     TomlKind("distribution", Distribution, "tasks/origins/distributions/*.toml"),
+    TomlKind("mirrors", KnownMirrors, "tasks/origins/mirrors.toml"),
+    TomlKind("release", Release, "tasks/config/releases/*.toml"),
     TomlKind("libraries", libraries.Companions, "tasks/formats/libraries.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),

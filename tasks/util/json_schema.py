@@ -36,19 +36,41 @@ TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 Schema = dict[str, Any]
 
 
-def document(schema: type[Any], title: str, inherits: str = "") -> Schema:
+def document(
+    schema: type[Any], title: str, inherits: str = "", giver: str = "", given: tuple[str, ...] = ()
+) -> Schema:
     """Return the JSON Schema of a TOML file that is checked against the dataclass `schema`.
 
     inherits: the key, if there is one, that names another file whose tables this file is merged
     into, key by key.  A file with that key may leave out any key of its tables; the items of
     its arrays must be whole.
+    giver: a further key, if there is one, that gives a file the keys `given`, as `table.key`.
     Raises `TypeError` for an annotation without a JSON Schema.
     """
     head = {"$schema": DRAFT, "title": title}
     if not inherits:
         return head | of(schema)
-    names_another = {"required": [inherits], "properties": {inherits: {"minLength": 1}}} | OTHERS_TOO
-    return head | of(schema, partial=True) | {"if": names_another, "else": _demands(of(schema))}
+    demands = _demands(of(schema))
+    if giver:
+        demands = {"if": _names(giver), "then": _without(demands, given), "else": demands}
+    return head | of(schema, partial=True) | {"if": _names(inherits), "else": demands}
+
+
+def _names(key: str) -> Schema:
+    """Return the schema of a file that has a text at `key`."""
+    return {"required": [key], "properties": {key: {"minLength": 1}}} | OTHERS_TOO
+
+
+def _without(demands: Schema, keys: Iterable[str]) -> Schema:
+    """Return what `_demands` returned, but nothing that it demands of `keys` (as `table.key`)."""
+    names = {key for key in keys if "." not in key}
+    tables = {}
+    for name, table in demands.get("properties", {}).items():
+        if name not in names:
+            below = [key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")]
+            tables[name] = _without(table, below) if below else table
+    required = [name for name in demands.get("required", []) if name not in names]
+    return demands | {"required": required, "properties": tables}
 
 
 def of(schema: Any, partial: bool = False) -> Schema:

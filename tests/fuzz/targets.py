@@ -226,7 +226,7 @@ TARGETS = [
     ),
     Target("OCI index", [OCI["index.json"]], _in_image(OCI, "index.json")),
     Target("manifest.json of docker save", [DOCKER["manifest.json"]], _in_image(DOCKER, "manifest.json")),
-    Target("profile", *toml(profile.Profile, "profiles/apt.toml", "profiles/tc11.toml")),
+    Target("profile", *toml(profile.Profile, "profiles/apt.toml")),
     Target("recipe", *toml(Recipe, "extensions/*/recipe.toml")),
     Target("lock", *toml(lock.Lock, *LOCKS)),
     Target("lock of origins", *toml(OriginLock, "extensions/nodejs/lock.toml")),

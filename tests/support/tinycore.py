@@ -94,6 +94,12 @@ class TinyCore:
         return tcz
 
 
+def forget_published(checkout: Path) -> None:
+    """Take from the releases of a copied checkout what others publish: a double's files are its own."""
+    for path in (checkout / "tasks/config/releases").glob("*.toml"):
+        path.write_text(path.read_text().partition("[[published]]")[0])
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of a checkout with the profile `double`: tc11 on a mirror of ours."""
@@ -113,15 +119,17 @@ class Checkout:
     def write_profile(self, extensions: str, **values: str) -> None:
         """Write profiles/double.toml: tc11's, its mirrors ours, `extensions` in place of its own.
 
-        values: key -> TOML of keys that stand there once, such as release='"6.12"'.
+        values: key -> TOML of keys of [kernel], such as release='"6.12"', and of `source_date_epoch`.
         """
         text = (self.folder / "profiles/tc11.toml").read_text()
         text = text[: text.index("[[extensions]]")] + extensions
-        text = re.sub(r"(?s)mirrors = \[.*?\]", f'mirrors = ["{self.tiny.mirror.url}"]', text)
+        values["mirrors"] = f'["{self.tiny.mirror.url}"]'
         for key, value in values.items():
-            (old,) = re.findall(rf"(?m)^{key} = .*$", text)
-            text = text.replace(old, f"{key} = {value}")
+            table = 'release = "11.x"\n' if key in ("mirrors", "source_date_epoch") else "[kernel]\n"
+            text = re.sub(rf"(?m)^{key} = (?!\"11).*\n", "", text)
+            text = text.replace(table, f"{table}{key} = {value}\n")
         (self.folder / "profiles/double.toml").write_text(text)
+        forget_published(self.folder)
 
     def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
         env = {**os.environ, "TCBUILD_CACHE": str(self.cache), "NO_PROXY": "*", "CI": "1"}

@@ -24,7 +24,7 @@ from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.built import copy_checkout, doit
 from tests.support.mirror import Mirror
-from tests.support.tinycore import Checkout, TinyCore, squashfs
+from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, squashfs
 from tests.vm.contract import LIMIT, own_root
 
 CUT = CHECKOUT.root / "tests/data/tinycore-cut.config"
@@ -99,10 +99,11 @@ def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             release=f'"{release}"',
         )
         profile = made.folder / "profiles/double.toml"
-        rootfs = '"11.x/x86_64/release/distribution_files/rootfs64.gz" },'
+        rootfs = f'{{ kind = "http", path = "{DISTRIBUTION}/rootfs64.gz" }}'
+        core = f'[core]\narchives = [{rootfs}, {{ kind = "file", path = "{overlay}" }}]\n\n[boot]'
         text = profile.read_text()
-        assert text.count(rootfs) == 1
-        profile.write_text(text.replace(rootfs, f'{rootfs}\n    {{ kind = "file", path = "{overlay}" }},'))
+        assert text.count("[boot]") == 1
+        profile.write_text(text.replace("[boot]", core))
         (made.folder / "kconfig/devtmpfs.config").write_text(FRAGMENT)
         for words in (("lock",), ("iso",)):
             done = made.doit(*words)

@@ -14,7 +14,8 @@ from tasks.origins.sources.base import Source
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.http import HttpSource
 from tasks.origins.sources.imported import ImportedSource
+from tasks.origins.sources.kernel_org import KernelOrgSource
 
-AnySource = AptSource | HttpSource | FileSource | ImportedSource
+AnySource = AptSource | HttpSource | FileSource | KernelOrgSource | ImportedSource
 
 ALL: tuple[type[Source], ...] = typing.get_args(AnySource)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedArchive, LockedFile, LockedPackage
 from tasks.origins.mirrors import Mirrors
+from tasks.origins.published import Published
 from tasks.util.errors import UserError
 
 Entry = LockedPackage | LockedFile
@@ -24,8 +26,9 @@ class Access:
 
     profile: the profile's name, for hints; cache: the folder of downloads; offline: forbids the
     network; frozen: allows only locked files; mirrors: the profile's mirrors; suite: what packages
-    are taken from, None if the profile names none; dates: of the suite's archives in the lock; medium:
-    what the profile was imported from.
+    are taken from, None if the profile names none; dates: of the suite's archives in the lock;
+    medium: what the profile was imported from; published: hashes of files that others publish, by path
+    below a mirror.
     """
 
     profile: str
@@ -36,6 +39,7 @@ class Access:
     suite: Suite | None = None
     dates: tuple[LockedArchive, ...] = ()
     medium: str = ""
+    published: Mapping[str, Published] = field(default_factory=dict)
 
     def packages_suite(self) -> Suite:
         """Return the profile's suite.  Raises `UserError` if it names none."""
@@ -43,6 +47,13 @@ class Access:
             hint = 'add suite = { distribution = "debian", name = "bookworm" } to the profile'
             raise UserError(f"profile {self.profile} takes packages, and names no suite", hint)
         return self.suite
+
+    def require_locked(self, path: str, entry: LockedFile | None) -> LockedFile:
+        """Return `entry`, that of the file at `path`.  Raises `UserError` if it is None: not locked."""
+        if entry is None:
+            message = f"no sha256 is locked for {path} of profile {self.profile}"
+            raise UserError(message, f"./doit lock profile={self.profile}")
+        return entry
 
 
 class Material(NamedTuple):

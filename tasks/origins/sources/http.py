@@ -9,7 +9,6 @@ from typing import Literal
 
 from tasks.origins.lock import Lock, LockedFile
 from tasks.origins.sources.base import Access, Entry, Material, Source
-from tasks.util.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +31,10 @@ class HttpSource(Source):
         return lock.find_file(self.path)
 
     def pinned_in(self, lock: Lock, access: Access) -> LockedFile:
-        entry = self.locked_in(lock)
-        if entry is None:
-            message = f"no sha256 is locked for {self.path} of profile {access.profile}"
-            raise UserError(message, f"./doit lock profile={access.profile}")
-        return entry
+        return access.require_locked(self.path, self.locked_in(lock))
 
     def pin(self, access: Access, scratch: Path) -> LockedFile:
-        found = access.mirrors.download_unpinned(self.path, scratch)
-        entry = LockedFile(self.path, found.sha256)
-        found.store(entry.cached_in(access.cache), self.path)
-        return entry
+        return access.mirrors.pin(self.path, access.cache, scratch, access.published.get(self.path))
 
     def fetch(self, entry: Entry, access: Access) -> None:
         final = entry.cached_in(access.cache)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import profile
+from tasks.config import profile, release
 from tasks.config.inputs import source_file
 from tasks.config.profile import Extension
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
-from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -70,10 +69,11 @@ def two() -> Iterator[TinyCore]:
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """Return a function that makes settings of the project's tc11 profile on made-up mirrors."""
+    tc11 = profile.load("tc11")
     monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
     monkeypatch.setattr(CHECKOUT, "extensions", tmp_path / "extensions")
+    monkeypatch.setattr(release, "published", dict)  # the files are made up
     (tmp_path / "profiles").mkdir()
-    tc11 = toml_schema.load(CHECKOUT.root / "profiles/tc11.toml", profile.Profile)
 
     def call(*mirrors: TinyCore, names: tuple[str, ...] = ("a",)) -> Settings:
         extensions = tuple(Extension(name, origin="upstream") for name in names)

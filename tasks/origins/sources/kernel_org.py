@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Sources of kind `kernel.org`: the kernel's source as its developers release it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tasks.origins import mirrors
+from tasks.origins.lock import Lock, LockedFile
+from tasks.origins.mirrors import Mirrors
+from tasks.origins.sources.base import Access, Entry, Material, Source
+from tasks.util.toml_schema import PATTERN
+
+VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelOrgSource(Source):
+    """kernel.org's archive of a version of the kernel, without anybody's patches.
+
+    version: of the kernel, as 5.4.3; a profile with a `release` may leave it out.
+    mirror: the address of a folder with v5.x/, v6.x/ ...; without it, kernel.org's own are asked.
+    """
+
+    version: str = field(metadata={PATTERN: VERSION})
+    kind: Literal["kernel.org"] = "kernel.org"
+    mirror: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not VERSION.fullmatch(self.version):
+            raise ValueError(f"version: expected one like 5.4.3, got {self.version!r}")
+
+    @property
+    def path(self) -> str:
+        """Its path below a mirror.  Versions have a folder for each first number since 3."""
+        version = self.version.removesuffix(".0") if self.version.count(".") == 2 else self.version
+        return f"v{version.partition('.')[0]}.x/linux-{version}.tar.xz"
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """The servers that have it."""
+        return Mirrors((self.mirror,) if self.mirror else mirrors.known().kernel_org)
+
+    def label(self) -> str:
+        return Path(self.path).name
+
+    def locked_in(self, lock: Lock) -> LockedFile | None:
+        return lock.find_file(self.path)
+
+    def pinned_in(self, lock: Lock, access: Access) -> LockedFile:
+        return access.require_locked(self.path, self.locked_in(lock))
+
+    def pin(self, access: Access, scratch: Path) -> LockedFile:
+        return self.mirrors.pin(self.path, access.cache, scratch, access.published.get(self.path))
+
+    def fetch(self, entry: Entry, access: Access) -> None:
+        final = entry.cached_in(access.cache)
+        self.mirrors.download(self.path, final, sha256=entry.sha256, offline=access.offline)
+
+    def material(self, lock: Lock, cache: Path) -> Material | None:
+        """Return a manifest's entry, as for a file of the profile's mirrors."""
+        entry = self.locked_in(lock)
+        if entry is None:
+            return None
+        path = entry.cached_in(cache)
+        size = path.stat().st_size if path.is_file() else 0
+        return Material("mirror", self.path, entry.sha256, size, f"kernel.org: {self.path}")
