@@ -7,6 +7,7 @@ A command that needs built files (`qemu`, `sbom`) is a task in dodo.py.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from doit.cmd_base import Command
 from doit.task import Task
 
 from tasks.cli import variables
+from tasks.config import inputs, release
 from tasks.config.settings import Settings
 from tasks.engine import command
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
+from tasks.origins.lock import load_lock
 from tasks.toolchain import prepare
 from tasks.util.checkout import cache_folder
+from tasks.util.process import CREDENTIALS
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
 """Environment variable that the wrapper sets for words that build something."""
@@ -62,6 +66,52 @@ class Run(EngineRun):
         if os.environ.get(BUILDS_VARIABLE):
             prepare.install_host_toolchain(variables.settings())
         return super().execute(params, args)
+
+
+class List(command.List):
+    """`./doit list`, with what the profile's release means."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Tell of the release on stderr, and list the tasks."""
+        tell_release()
+        return super().execute(params, args)
+
+
+class Explain(command.Explain):
+    """`./doit explain`, with what the profile's release means."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Tell of the release on stderr, and explain."""
+        tell_release()
+        return super().execute(params, args)
+
+
+def tell_release() -> None:
+    """Print on stderr what the profile's release means, if it has one; stdout may be read by a program."""
+    settings = variables.settings()
+    profile = settings.profile
+    if not profile.release:
+        return
+    one = release.load(profile.release)
+    print(f"profile {settings.paths.name}: {one.description} for {profile.arch}", file=sys.stderr)
+    print(f"  uname -r: {profile.kernel.release or 'not set'}", file=sys.stderr)
+    mirrors = CREDENTIALS.sub("://***@", " ".join(profile.mirrors))
+    print(f"  mirrors: {mirrors}; extensions: {profile.tcz}", file=sys.stderr)
+    for line in inputs.told(profile, load_lock(settings.paths.pinned_lock)):
+        print(f"  {line}", file=sys.stderr)
+
+
+class Releases(CheckoutCommand):
+    """`./doit releases`."""
+
+    doc_purpose = "list Tiny Core's releases (or NAME): their files, and who publishes a hash of each"
+    doc_usage = "[NAME ...]"
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """List releases."""
+        for name in names or release.names():
+            for arch in release.load(name).files:
+                print(*release.describe(name, arch), sep="\n")
 
 
 class Help(command.Help):
@@ -270,15 +320,30 @@ class Completion(TaskCommand):
 
 
 COMMANDS: tuple[type[BaseCommand], ...] = (
-    *(Run, Help, Check, Doctor, CacheList, CachePrune, Verify, Rebuild, Reproduce, Import, Bench, Docs),
+    *(
+        Run,
+        List,
+        Explain,
+        Help,
+        Check,
+        Doctor,
+        Releases,
+        CacheList,
+        CachePrune,
+        Verify,
+        Rebuild,
+        Reproduce,
+        Import,
+        Bench,
+        Docs,
+    ),
     *(Sizes, Report, Graph, Completion),
 )
 
 
 def documented() -> list[Task]:
     """Return the commands of tcbuild for the documents, as tasks without actions."""
-    all_of_them: tuple[type[BaseCommand], ...] = (command.Explain, *COMMANDS)
-    shown = [made for made in all_of_them if made not in (Run, Help)]
+    shown = [made for made in COMMANDS if made not in (Run, List, Help)]
     return [
         Task(made.get_name(), None, doc=made.doc_purpose, params=list(made.cmd_options)) for made in shown
     ]

@@ -6,7 +6,7 @@ This module does not use the network.  `tasks/fetch/stage_inputs.py` fetches mis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.config import release, system
@@ -43,6 +43,17 @@ def _base_config(profile: Profile) -> list[Source]:
     """Return the source of the kernel's base config, if it is fetched; one that others built needs none."""
     base = profile.kernel.base
     return [] if isinstance(base, str) or profile.kernel.image else [base]
+
+
+def told(profile: Profile, lock: Lock) -> Iterator[str]:
+    """Yield a line for each source that is a file of a mirror: its path, and what vouches for it."""
+    for source in dict.fromkeys(sources(profile)):
+        path = source.published_path()
+        entry = source.locked_in(lock) if path else None
+        if isinstance(entry, LockedFile):
+            yield f"{path}: {entry.trust}"
+        elif path:
+            yield f"{path}: not locked yet (./doit lock); {release.trust(path)}"
 
 
 def local_archives(profile: Profile) -> list[Path]:

@@ -102,6 +102,8 @@ def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     for package in new.package:
         if before.get(package.name) != package.version:
             logger.info(f"lock: {package.name} {before.get(package.name, '(new)')} -> {package.version}")
+    for line in inputs.told(settings.profile, new):
+        logger.info(f"trust: {line}")
     write_if_changed(settings.paths.own_lock, new.to_toml())
 
 

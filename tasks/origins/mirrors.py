@@ -108,8 +108,8 @@ class Mirrors:
             by = (*(hashes.by if hashes else ()), *([OWN_MD5] if found.published else ()))
             entry = LockedFile(path, found.sha256, "md5" if by else "nobody", by)
             found.store(entry.cached_in(cache), path)
-            learnt = f", learnt now from {found.site}" if entry.vouched == "nobody" else ""
-            logger.info(f"lock: {path}: {entry.trust}{learnt}")
+            if entry.vouched == "nobody":
+                logger.info(f"lock: {path}: {entry.trust}; learnt now from {found.site}")
             return entry
         entry = LockedFile(path, hashes.sha256, "sha256", hashes.by)
         final = entry.cached_in(cache)
@@ -120,7 +120,6 @@ class Mirrors:
             hint = "the mirrors serve another file; find out why before you trust it"
             raise error.reworded(message, hint) from None
         logger.info(f"lock: {path}  {final.stat().st_size:,} bytes  sha256 {entry.sha256}")
-        logger.info(f"lock: {path}: {entry.trust}")
         return entry
 
     def download_unpinned(self, path: str, scratch: Path, hashes: Published | None = None) -> ServedFile:

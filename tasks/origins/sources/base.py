@@ -120,6 +120,10 @@ class Source(ABC):
         """Return its path below the profile's mirrors, "" if it does not come from there."""
         return ""
 
+    def published_path(self) -> str:
+        """Return the path under which hashes of it are published, "" if it is no file of a mirror."""
+        return self.mirror_path()
+
     def local_name(self) -> str:
         """Return the path of a local file as the profile has it, "" for other kinds."""
         return ""

@@ -48,6 +48,9 @@ class KernelOrgSource(Source):
     def label(self) -> str:
         return Path(self.path).name
 
+    def published_path(self) -> str:
+        return self.path
+
     def locked_in(self, lock: Lock) -> LockedFile | None:
         return lock.find_file(self.path)
 

@@ -26,6 +26,7 @@ from tasks.fetch import inputs, stage_inputs
 from tasks.kernel import install, kbuild, kconfig, source_tree
 from tasks.kernel.fragments import parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
+from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
@@ -310,6 +311,22 @@ def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> No
     assert "- CONFIG_LOGO_TINYCORE_CLUT224=y\n" in base_part
     assert not re.search(r"CONFIG_(CC|GCC|LD)_VERSION", base_part)
     assert "CONFIG_KERNEL_XZ=y\n" in settings.paths.config.read_text()
+
+
+def test_the_boot_logo_is_said_to_be_missing_from_kernel_orgs_source(
+    apt_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "config-5.4.3"
+    base.write_text(BASE + "CONFIG_LOGO_TINYCORE_CLUT224=y\n")
+    settings = make(apt_tree, tmp_path / "out", base=base, mode="olddefconfig")
+    kernel = dataclasses.replace(settings.profile.kernel, source=KernelOrgSource(version="5.4.3"))
+    for name, said in (("11.x", True), ("", False)):
+        made = dataclasses.replace(settings.profile, kernel=kernel, release=name)
+        kconfig.complete_base(dataclasses.replace(settings, profile=made))
+        line = (
+            "kconfig: kernel.org's Linux 5.4.3 has no LOGO_TINYCORE_CLUT224, which the config of Tiny Core 11"
+        )
+        assert (line in capsys.readouterr().out) == said
 
 
 def test_a_base_that_is_no_config_is_refused(apt_tree: Path, tmp_path: Path) -> None:

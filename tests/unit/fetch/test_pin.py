@@ -17,6 +17,8 @@ from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
+from tasks.origins.sources.http import HttpSource
+from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -31,6 +33,7 @@ from tests.support.tinycore import (
 )
 
 ROOTFS = f"{DISTRIBUTION}/rootfs64.gz"
+PUBLISHED = release.published
 ZEROS = "0" * 32
 
 
@@ -387,3 +390,62 @@ def test_modules_of_another_build_are_warned_of(
 def test_without_a_mirror(make: Callable[..., Settings]) -> None:
     with pytest.raises(UserError, match="there is no mirror to download from"):
         inputs.lock(make())
+
+
+class TestPublished:
+    """What others publish of a release's files, as `./doit lock` meets it."""
+
+    CONFIG = CHECKOUT.root.parent / "shared/data/config-5.4.3-tinycore64"
+
+    @pytest.fixture(autouse=True)
+    def published(self, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(release, "published", PUBLISHED)
+
+    def test_a_mirror_with_another_config_is_refused(
+        self, make: Callable[..., Settings], one: TinyCore
+    ) -> None:
+        settings = make(one)
+        with pytest.raises(UserError, match=r"config-5\.4\.3-tinycore64: no mirror has the file whose sha256"):
+            inputs.lock(settings)
+        assert not settings.paths.pinned_lock.exists()
+
+    def test_one_lock_is_enough_and_says_what_it_trusts(
+        self, make: Callable[..., Settings], one: TinyCore, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """With Tiny Core's own config, whose sha256 is published; its kernel's source has no hash."""
+        if not self.CONFIG.is_file():
+            pytest.skip(f"Tiny Core's own config is not on this machine ({self.CONFIG})")
+        one.kernel(self.CONFIG.read_bytes())
+        settings = make(one)
+        inputs.lock(settings)
+        said = capsys.readouterr().out.splitlines()
+        assert (
+            f"lock: {KERNEL_SOURCE}: nobody publishes a hash of it; learnt now from http://127.0.0.1" in said
+        )
+        assert f"trust: {KERNEL_SOURCE}: nobody publishes a hash of it" in said
+        assert f"trust: {ROOTFS}: md5 only, published by the mirror's own .md5.txt" in said
+        assert f"trust: {KERNEL_CONFIG}: its sha256 is published by a public copy of the file, hashed" in said
+        inputs.fetch(with_values(settings, offline=True, frozen=True))
+
+    def test_kernel_orgs_archive_stands_in_for_the_source_without_a_hash(
+        self, make: Callable[..., Settings], one: TinyCore, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = make(one)
+        source = KernelOrgSource(version="5.4.3", mirror=one.mirror.url)
+        kernel = replace(settings.profile.kernel, source=source, base="base-x86_64.config")
+        settings = replace(settings, profile=replace(settings.profile, kernel=kernel))
+        one.mirror.pages[source.path] = Page(b"no kernel")
+        with pytest.raises(
+            UserError, match="whose sha256 is published by Arch Linux, nixpkgs, Guix, a Yocto"
+        ):
+            inputs.lock(settings)
+
+    def test_a_path_that_nobody_has_seen_is_said_to_be_assumed(
+        self, make: Callable[..., Settings], one: TinyCore
+    ) -> None:
+        settings = make(one, names=())
+        path = release.load("16.x").files["x86"].config
+        kernel = replace(settings.profile.kernel, source=HttpSource(path=path), base="base-x86_64.config")
+        with pytest.raises(UserError, match=f"not found on the mirror: {path}") as caught:
+            inputs.lock(replace(settings, profile=replace(settings.profile, kernel=kernel)))
+        assert "tasks/config/releases/16.x.toml assumes this path" in caught.value.hint
