@@ -23,8 +23,10 @@ FOLDER = Path(__file__).with_name("releases")
 KEY = "release"
 GIVEN = ("core", "kernel.source", "kernel.base", "kernel.base_mode")
 """The required keys of a profile that a release gives."""
-SAME_KERNEL = ("kernel.org", "image")
-"""Kinds of `kernel.source` with which the kernel is still the release's: its version, its config."""
+VANILLA = "kernel.org"
+"""The kind of `kernel.source` with which the kernel still has the release's version and config."""
+IMAGE = "image"
+"""The kind of `kernel.source` that is no source: others built the kernel."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def values(table: Mapping[str, Any], file: str) -> dict[str, Any]:
 def _kernel(release: Release, paths: ReleaseFiles, own: Mapping[str, Any]) -> dict[str, Any]:
     source = _table(own, "source")
     kind = source.get(toml_schema.KIND, "")
+    if kind == IMAGE:
+        return {"release": paths.uname}
     result: dict[str, Any] = {
         "base": _file(paths.config),
         "base_mode": "olddefconfig",
@@ -158,12 +162,12 @@ def _kernel(release: Release, paths: ReleaseFiles, own: Mapping[str, Any]) -> di
         "modules": "split",
         "compress_modules": True,
     }
-    if source and kind not in SAME_KERNEL and source.get("path") != paths.source:
+    if source and kind != VANILLA and source.get("path") != paths.source:
         return result  # of another version, so the profile must say what `uname -r` will be
     suffix = own.get("localversion")
     result["release"] = f"{release.linux}{suffix}" if suffix and isinstance(suffix, str) else paths.uname
     result["patches"] = release.patches
-    if kind == "kernel.org":
+    if kind == VANILLA:
         result["source"] = {"kind": kind, "version": release.linux}
     elif not source:
         result["source"] = _file(paths.source)

@@ -141,6 +141,11 @@ class TestOwnWords:
         assert made.tcz == "16.x/x86/tcz"
 
 
+def test_a_kernel_that_others_built_needs_its_name_alone() -> None:
+    table = {"release": "15.x", "kernel": {"source": {"kind": "image"}}}
+    assert release.values(table, "x")["kernel"] == {"release": "6.6.8-tinycore64"}
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape("mine.toml: release: unknown release '10.x'")) as caught:
         load(tmp_path, 'release = "10.x"')

@@ -405,7 +405,9 @@ class TestPublished:
         self, make: Callable[..., Settings], one: TinyCore
     ) -> None:
         settings = make(one)
-        with pytest.raises(UserError, match=r"config-5\.4\.3-tinycore64: no mirror has the file whose sha256"):
+        with pytest.raises(
+            UserError, match=r"config-5\.4\.3-tinycore64: no mirror has the file whose sha256"
+        ):
             inputs.lock(settings)
         assert not settings.paths.pinned_lock.exists()
 
