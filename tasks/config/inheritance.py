@@ -54,9 +54,13 @@ def load(folder: Path, name: str, schema: type[T]) -> T:
     result: dict[str, Any] = {}
     for path in reversed(lineage(folder, name)):
         result = merged(result, read_toml(path))
-        whole = merged(release.values(result, str(path)), result)
-        loaded: T = build(whole, schema, str(path), "")
+        loaded: T = build(completed(result, str(path)), schema, str(path), "")
     return loaded
+
+
+def completed(table: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Return the tables of a profile with what its release gives.  Raises `UserError` as `release.values`."""
+    return merged(release.values(table, file), table)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

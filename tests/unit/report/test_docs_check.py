@@ -80,7 +80,8 @@ def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
     else:
         assert block.about == "profile"
         base = toml_schema.read_toml(CHECKOUT.root / "profiles/apt.toml")
-        made = toml_schema.build(inheritance.merged(base, data), profile.Profile, place, "")
+        whole = inheritance.completed(inheritance.merged(base, data), place)
+        made = toml_schema.build(whole, profile.Profile, place, "")
         for extension in made.extensions:
             if extension.alternative:
                 recipe.with_alternative(extension.name, recipe.load(extension.name), extension.alternative)
