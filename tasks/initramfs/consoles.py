@@ -55,14 +55,16 @@ def serial(bootcodes: Sequence[str]) -> dict[str, str]:
 def members(root: RootFs, bootcodes: Sequence[str]) -> list[Member]:
     """Return what gives `root` a login on each serial console that `bootcodes` name, sorted.
 
-    Nothing, if there is none, or if the root sees to it (it has /sbin/on-consoles).  Else
-    /etc/inittab with a line for each terminal that had none, and with the boot scripts under
+    Nothing, if there is none, or if all is there.  Our own root sees to it by its /init: it has
+    /sbin/on-consoles, but not /sbin/serial-console, which is what this function adds to others.
+    Else /etc/inittab with a line for each terminal that had none, and with the boot scripts under
     on-consoles; /etc/securetty with these terminals; and the scripts.  If the root logs in
     without a password on tty1, it does so there.  A root without BusyBox's inittab stays as it
     is, with a warning.
     """
     wanted = serial(bootcodes)
-    if not wanted or root.find(ON_CONSOLES, follow=True) is not None:
+    ours = [root.find(name, follow=True) is not None for name in (ON_CONSOLES, SERIAL_CONSOLE)]
+    if not wanted or ours == [True, False]:
         return []
     inittab = root.find(INITTAB, follow=True)
     lines = _lines(inittab.data) if inittab is not None else []
@@ -73,6 +75,8 @@ def members(root: RootFs, bootcodes: Sequence[str]) -> list[Member]:
         )
         return []
     missing = {name: speed for name, speed in wanted.items() if not _has_login(lines, name)}
+    if not missing and all(_on_consoles(line) for line in lines if _action(line) == "sysinit"):
+        return []
     autologin = any(_terminal(line) == SCREEN and AUTOLOGIN in line for line in lines)
     made = [_changed(root, INITTAB, _with_logins(lines, missing, autologin=autologin))]
     securetty = root.find(SECURETTY, follow=True)
@@ -91,7 +95,7 @@ def _with_logins(lines: Sequence[str], missing: dict[str, str], *, autologin: bo
     """Return inittab with the boot scripts under on-consoles, and a login on each of `missing`."""
     changed = []
     for line in lines:
-        if _action(line) == "sysinit":
+        if _action(line) == "sysinit" and not _on_consoles(line):
             where, runlevels, action, command = line.split(":", 3)
             line = f"{where}:{runlevels}:{action}:/{ON_CONSOLES} {command}"
         changed.append(line)
@@ -105,6 +109,10 @@ def _has_login(lines: Sequence[str], terminal: str) -> bool:
     """Return whether a line of inittab starts something on `terminal` again and again."""
     again = [line for line in lines if _action(line) in ("respawn", "askfirst")]
     return any(_terminal(line) == terminal or terminal in line.split(":", 3)[3].split() for line in again)
+
+
+def _on_consoles(line: str) -> bool:
+    return line.split(":", 3)[3].split()[:1] == [f"/{ON_CONSOLES}"]
 
 
 def _terminal(line: str) -> str:

@@ -110,6 +110,17 @@ def test_a_root_of_another_kind_stays_as_it_is(
     assert "so tcbuild adds no login on ttyS0" in capsys.readouterr().out
 
 
+def test_a_core_of_ours_as_the_base_of_another_gets_what_it_lacks() -> None:
+    """A core that has the archive for one serial console, built again with one console more."""
+    first = added(consoles.members(root(inittab(SYSINIT + AUTOLOGIN)), BOTH))
+    again = root(*(regular(name, text.encode(), 0o755) for name, text in first.items()))
+    assert consoles.members(again, BOTH) == []
+    second = added(consoles.members(again, (*BOTH, "console=ttyS1,9600")))
+    assert second["etc/inittab"] == (
+        first["etc/inittab"] + "ttyS1::respawn:/sbin/serial-console ttyS1 9600 autologin\n"
+    )
+
+
 def test_our_own_root_needs_none() -> None:
     files = CHECKOUT.rootfs / "files"
     ours = [
