@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,3 +111,22 @@ def make_disk(image: Path, content: Path, label: str = "") -> Disk:
     command = ["mkfs.ext3", "-q", "-F", "-L", label, "-d", str(content), str(image), "64M"]
     subprocess.run(command, check=True, capture_output=True)
     return Disk(image)
+
+
+def add_partition(image: Path, number: int, content: Path) -> None:
+    """Put a file system behind what is in an image, as partition `number` of its MBR.
+
+    An entry is 16 bytes from 446 on; its type stands at 4, first sector and count at 8 (UEFI
+    specification, "Legacy Master Boot Record").  The image may be absent.
+    """
+    image.touch()
+    data = content.read_bytes()
+    with image.open("r+b") as file:
+        start = max(-(-file.seek(0, 2) // (1 << 20)), 1) << 20
+        file.truncate(start)
+        file.seek(start)
+        file.write(data)
+        file.seek(446 + 16 * (number - 1))
+        file.write(struct.pack("<4xB3xII", 0x83, start // 512, len(data) // 512))
+        file.seek(510)
+        file.write(b"\x55\xaa")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from tasks.config.settings import Settings
 from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core, embedded
 from tasks.vm.machine import Disk
-from tests.vm.contract import base_and_top, booted, make_disk, make_tcz, own_root, starting
+from tests.vm.contract import (
+    add_partition,
+    base_and_top,
+    booted,
+    make_disc,
+    make_disk,
+    make_tcz,
+    own_root,
+    starting,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +72,87 @@ def test_tce_load_by_hand(image: Settings, tmp_path: Path) -> None:
         guest.run("[ ! -s /etc/sysconfig/tcedir/onboot.lst ]")
 
 
+ODD = (
+    "it's.tcz",
+    "two words.tcz",
+    ";touch /tmp/ran",
+    "$(touch /tmp/ran).tcz",
+    "`reboot`",
+    "*.tcz",
+    "-t",
+    "a|b&",
+)
+"""Lines of onboot.lst that are no names: none may be obeyed, and none may cost the others."""
+
+
 def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
-    """/tmp/builtin first, then the tce folder, then `cde`; the same disc on a stick is found too."""
+    """/tmp/builtin first, then the tce folder, then `cde`; odd lines and equal names are said."""
     built_in = starting(tmp_path / "in", "inner")
     extra = Archive("gzip", tuple(embedded.builtin_members([built_in], ["inner"])))
     core.append(image.paths.core, [extra], tmp_path / "core.gz")
     tree = tmp_path / "disc"
     base_and_top(tree / "cde/optional")
     (tree / "cde/onboot.lst").write_text("top.tcz\n")
-    iso = tmp_path / "disc.iso"
-    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-J", "-R", "-o", iso, tree], check=True)
-    starting(tmp_path / "content/tce/optional", "own")
-    (tmp_path / "content/tce/onboot.lst").write_text("# mine\nown.tcz # why not\n\n")
+    disc = make_disc(tmp_path / "disc.iso", tree)
+    tce = tmp_path / "content/tce"
+    for name in ("own", "base", "copied", "copied-not", "don't"):
+        starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
+    lines = ["# mine", "own.tcz # why not", "", *ODD, "base.tcz\r", "copied", "copied-not", "don't.tcz"]
+    (tce / "onboot.lst").write_text("\n".join(lines), newline="")
+    (tce / "copy2fs.lst").write_text("copied.tcz\r\n", newline="")
     disk = make_disk(tmp_path / "disk.img", tmp_path / "content")
-    cd = Disk(iso, "cdrom")
-    with booted(image, tmp_path / "log", "nodhcp cde", cd, disk, initrd=tmp_path / "core.gz") as guest:
-        assert guest.run("cat /tmp/started") == "inner root\nown root\nbase root\ntop root\n"
+    with booted(image, tmp_path / "log", "nodhcp cde", disc, disk, initrd=tmp_path / "core.gz") as guest:
+        names = ["inner", "own", "base", "copied", "copied-not", "don't", "top"]
+        assert guest.run("cat /tmp/started").splitlines() == [f"{name} root" for name in names]
+        for line in ODD:
+            assert f"{line.split()[0].removesuffix('.tcz')}.tcz not found!" in guest.console
+        assert 'of "two words.tcz", "two" is taken' in guest.console
+        guest.run(
+            "[ ! -e /tmp/ran ] && [ ! -L /usr/local/share/copied ] && [ -L /usr/local/share/copied-not ]"
+        )
+        assert "Loaded from /mnt/vda/tce, not from /mnt/sr0/cde: base\n" in guest.console
+        assert guest.run("cat /usr/local/share/base") == "from the disk\n"
+        said = guest.run('ondemand "don\'t.tcz" && /mnt/vda/tce/ondemand/don*')
+        assert said == "don't was loaded; it has no program of its own name.\n"
         assert guest.run("cat /etc/sysconfig/cde /etc/sysconfig/cdroms").split() == [
             "/mnt/sr0/cde/optional",
             "/dev/sr0",
         ]
         assert guest.run("readlink /dev/cdrom; readlink /etc/sysconfig/tcedir") == "/dev/sr0\n/mnt/vda/tce\n"
         guest.run("grep '^/dev/sr0 .*# Added by TC$' /etc/fstab")
-    with booted(image, tmp_path / "log2", "nodhcp cde", Disk(iso, "ahci")) as guest:
-        assert guest.run("cat /tmp/started /etc/sysconfig/cde") == (
-            "base root\ntop root\n/mnt/sda/cde/optional\n"
-        )
+
+
+def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
+    """`cde` leaves the stick's other partitions free: a backup on one of them is restored.
+
+    With `base`, no other disk's tce folder counts.
+    """
+    stick = tmp_path / "stick.img"
+    shutil.copyfile(image.paths.iso, stick)
+    (tmp_path / "backup/home/tc").mkdir(parents=True)
+    (tmp_path / "backup/home/tc/note").write_text("kept\n")
+    (tmp_path / "stick").mkdir()
+    backup = ["tar", "-C", tmp_path / "backup", "-czf", tmp_path / "stick/mydata.tgz", "home/tc/note"]
+    subprocess.run(backup, check=True)
+    add_partition(stick, 3, make_disk(tmp_path / "stick.ext3", tmp_path / "stick").path)
+    starting(tmp_path / "other/tce/optional", "attr")
+    (tmp_path / "other/tce/onboot.lst").write_text("attr.tcz\n")
+    other = make_disk(tmp_path / "other.img", tmp_path / "other")
+    # No partition of this one holds what its first sectors describe.
+    tree = tmp_path / "disc"
+    starting(tree / "cde/optional", "raw")
+    (tree / "cde/onboot.lst").write_text("raw.tcz\n")
+    raw = make_disc(tmp_path / "raw.iso", tree).path
+    add_partition(raw, 1, make_disk(tmp_path / "empty.ext3", tmp_path / "nothing").path)
+    disks = (Disk(stick, "ahci"), other, Disk(raw))
+    with booted(image, tmp_path / "log", "nodhcp cde base", *disks) as guest:
+        assert guest.run("cat /etc/sysconfig/cde") == "/mnt/sda1/cde/optional\n"
+        guest.run("[ -e /usr/local/tce.installed/attr ] && [ ! -e /tmp/started ]")
+        assert "Restoring files from /mnt/sda3/mydata.tgz" in guest.console
+        assert guest.run("cat ~/note; cat /etc/sysconfig/backup_device") == "kept\nsda3\n"
+        assert "Done." in guest.run("filetool.sh -b")
+        # Somebody uses the partition, and the stick is not looked at.
+        guest.run("mount /mnt/vdb1 && sudo sh -c 'echo sda >> /etc/init.d/tc_noscan.lst' && sudo tce-setup")
+        assert guest.run("cat /tmp/started /etc/sysconfig/cde") == "raw root\n/mnt/vdb/cde/optional\n"
+        said = "/mnt/vdb/cde is read from the whole disk: no partition of it has a folder cde.\n"
+        assert guest.run("cat /tmp/tce-notes") == said

@@ -81,7 +81,7 @@ entries() {
 
 archive() { # TAR-OPTIONS: the archive goes to standard output
 	entries > /tmp/backup_list
-	sudo tar "$@" -C / -X $EXCLUDE -T /tmp/backup_list
+	sudo tar "$@" -C / -X $EXCLUDE --verbatim-files-from -T /tmp/backup_list
 }
 
 backup() {
