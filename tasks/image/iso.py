@@ -2,7 +2,8 @@
 """A hybrid ISO that boots from CD and from a USB stick, by BIOS (isolinux) and by UEFI (GRUB).
 
 The layout is that of Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
-cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.  tcbuild adds cde/images/.
+cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.  tcbuild adds cde/images/, and
+boot/grub/loopback.cfg for a GRUB that boots the ISO as a file of a disk.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def _copy_boot_files(paths: Paths, programs: Tools, values: dict[str, str], tree
             raise UserError(f"{source} is not installed", "apt-get install isolinux syslinux-common")
         shutil.copyfile(source, isolinux / source.name)
     write_atomic(isolinux / "isolinux.cfg", grub.fill("isolinux.cfg", values))
-    write_atomic(tree / "boot/grub/grub.cfg", grub.fill("grub.cfg", values))
+    for name in ("grub.cfg", "loopback.cfg"):
+        write_atomic(tree / "boot/grub" / name, grub.fill(name, values))
 
 
 def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
