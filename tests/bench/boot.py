@@ -13,7 +13,7 @@ from tasks.util.errors import report_errors
 from tasks.vm.guest import PROMPT, Guest
 from tasks.vm.machine import Disk, Machine
 
-LIMIT = 300.0  # seconds; an emulated machine on a busy one takes its time
+LIMIT = 900.0  # seconds; an emulated machine on a busy one takes its time
 
 
 def boot(machine: Machine) -> None:

@@ -21,6 +21,7 @@ from tasks.image.iso import _xorriso
 from tasks.util.files import remove_tree
 from tests.bench.measure import Case, Row, Target, missing
 from tests.bench.workplace import Workplace, edit, script
+from tests.support import manyextensions
 
 EXTENSION = "attr"
 # Three times as fast, at no more than the size.
@@ -43,6 +44,7 @@ class Rows:
             "iso": self.iso,
             "iso no-op": self.noop,
             "boot to prompt": self.boot,
+            "boot with 200 extensions": self.boot_many,
         }
 
     def _built(self) -> Path:
@@ -200,3 +202,12 @@ class Rows:
         ]
         timeout = settings.profile.boot.timeout
         return Row("boot to prompt", cases, note=f"the ISO's menu waits {timeout} s; QEMU emulates (TCG)")
+
+    def boot_many(self) -> Row:
+        """Seconds until the prompt of the ISO with 200 small extensions, mounted one by one."""
+        iso = self._built() / "many.iso"
+        remove_tree(iso)
+        manyextensions.add(self.place.settings.paths.iso, iso)
+        words = [sys.executable, "-m", "tests.bench.boot", "bios", iso]
+        ours = Case("tcbuild", words, self.place.checkout, self.place.env)
+        return Row("boot with 200 extensions", [ours], note="one file each; QEMU emulates (TCG)")

@@ -24,6 +24,17 @@ CONSOLE = "loglevel=3 console=tty0 console=ttyS0,115200"
 LIMIT = 300.0
 SCRIPT = "#!/bin/sh\n"
 INSTALLED = "usr/local/tce.installed"
+PLACE = "isos/tiny-core.iso"
+"""Where `make_stick` puts an ISO."""
+GRUB = f"""\
+set iso_path=/{PLACE}
+set timeout=0
+export iso_path timeout
+search --no-floppy --set=root --file $iso_path
+loopback loop $iso_path
+set root=(loop)
+configfile /boot/grub/loopback.cfg
+"""
 
 
 def own_root() -> Settings:
@@ -130,3 +141,27 @@ def add_partition(image: Path, number: int, content: Path) -> None:
         file.write(struct.pack("<4xB3xII", 0x83, start // 512, len(data) // 512))
         file.seek(510)
         file.write(b"\x55\xaa")
+
+
+def make_stick(folder: Path, iso: Path, place: str = PLACE) -> Disk:
+    """Make a disk with a FAT partition that holds `iso` at `place`."""
+    fat = folder / "fat.img"
+    with fat.open("wb") as file:
+        file.truncate(iso.stat().st_size + (40 << 20))
+    subprocess.run(["mkfs.vfat", "-F", "32", fat], check=True, capture_output=True)
+    subprocess.run(["mmd", "-i", fat, f"::/{Path(place).parent}"], check=True)
+    subprocess.run(["mcopy", "-i", fat, iso, f"::/{place}"], check=True)
+    add_partition(folder / "stick.img", 1, fat)
+    return Disk(folder / "stick.img")
+
+
+def make_grub(folder: Path) -> Disk:
+    """Make a CD with a GRUB of somebody else's, and nothing of ours."""
+    tree = folder / "grub-tree"
+    (tree / "boot/grub").mkdir(parents=True)
+    (tree / "boot/grub/grub.cfg").write_text(GRUB)
+    options = ["-d", "/usr/lib/grub/i386-pc", "--locales=", "--fonts=", "--themes="]
+    subprocess.run(
+        ["grub-mkrescue", *options, "-o", folder / "grub.iso", tree], check=True, capture_output=True
+    )
+    return Disk(folder / "grub.iso", "cdrom")

@@ -23,12 +23,12 @@ from tasks.kernel import stock
 from tasks.origins.sources.file import FileSource
 from tasks.vm import qemu
 from tasks.vm.guest import Guest
-from tasks.vm.machine import Firmware
+from tasks.vm.machine import Firmware, Machine
 from tests.support.built import built
 from tests.support.screen import Screen
 from tests.support.settings import both
 from tests.support.tinycore import md5_text, real
-from tests.vm.contract import LIMIT, machine, own_root
+from tests.vm.contract import LIMIT, machine, make_grub, make_stick, own_root
 
 # Without the fragment `tinycore`, the built kernel makes neither device that Tiny Core waits for.
 CODES = ("cde", "nozswap", "nortc", "console=tty0", "console=ttyS0,115200")
@@ -97,6 +97,16 @@ def test_tiny_cores_own_root_logs_in_on_the_serial_line(
     said = COLOUR.sub("", (tiny_core.paths.logs / f"qemu-{firmware}.log").read_text(errors="replace"))
     for words in ("Booting Core 11.0", "Checking boot options... Done.", "tc@box:~$ "):
         assert words in said
+
+
+def test_tiny_cores_own_root_finds_its_iso_as_a_file(tiny_core: Settings, tmp_path: Path) -> None:
+    """By GRUB's loopback and the menu in the ISO; the bootcode iso= is Tiny Core's own."""
+    disks = (make_grub(tmp_path), make_stick(tmp_path, tiny_core.paths.iso))
+    with Guest(Machine("bios", disks=disks), tmp_path / "log", limit=LIMIT) as guest:
+        guest.login(timeout=LIMIT)
+        assert guest.run("cat /etc/sysconfig/cde") == "/mnt/cdrom/cde/optional\n"
+        guest.run("[ -e /usr/local/tce.installed/parted ] && [ -e /usr/local/tce.installed/dosfstools ]")
+        guest.power_off()
 
 
 def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: Path) -> None:

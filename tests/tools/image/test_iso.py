@@ -71,6 +71,24 @@ def test_both_menus_give_the_kernel_the_same_line(
     assert "set timeout=0\n" in menu
 
 
+def test_the_menu_for_an_iso_that_is_a_file(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    """Tiny Core's iso= takes the place of cde; all else is as in the other menus."""
+    settings = make_settings()
+    boot = replace(settings.profile.boot, bootcodes=("cde", "console=tty0"))
+    settings.paths.kernel.mkdir(parents=True, exist_ok=True)
+    (settings.paths.kernel / "release").write_text("5.4.3-tinycore64\n")
+    menu = grub.fill("loopback.cfg", iso.menu_values(settings.paths, replace(settings.profile, boot=boot)))
+    (tmp_path / "loopback.cfg").write_text(menu)
+    run(["grub-script-check", tmp_path / "loopback.cfg"])
+    where = '"iso=UUID=$rootuuid$iso_path"'
+    assert [line.split(maxsplit=2)[2] for line in menu.splitlines() if line.strip().startswith("linux ")] == [
+        f"loglevel=3 console=tty0 {where}",
+        "loglevel=3 console=tty0 base norestore",
+        f"loglevel=3 console=tty0 {where} noembed",
+    ]
+    assert "@" not in menu
+
+
 def test_the_menus_of_ordinary_bootcodes_have_no_quotes(make_settings: Callable[..., Settings]) -> None:
     values = iso.code_values(("cde", "noembed", "console=ttyS0,115200"))
     assert values["GRUB_BOOTCODES"] == values["BOOTCODES"] == "cde noembed console=ttyS0,115200"

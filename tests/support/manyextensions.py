@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""An ISO with many small extensions, made of one that is there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.vm.contract import make_tcz
+
+COUNT = 200
+
+
+def add(iso: Path, made: Path, count: int = COUNT) -> list[str]:
+    """Write the ISO `made`: `iso` with `count` extensions of one file each in place of its own list.
+
+    Returns their names.  It boots as `iso` does.
+    """
+    cde = made.with_suffix(".cde")
+    names = [f"small-{number:03}" for number in range(count)]
+    for name in names:
+        make_tcz(cde / "optional", name, {f"usr/local/share/small/{name}": f"{name}\n"})
+    (cde / "onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
+    words = ["xorriso", "-indev", iso, "-outdev", made, "-boot_image", "any", "replay", "-map", cde, "/cde"]
+    subprocess.run(words, check=True, capture_output=True)
+    return names

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""The ISO as a file on a disk: GRUB's loopback starts it, and bootcode iso= finds its extensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Machine
+from tests.support import manyextensions
+from tests.vm.contract import PLACE, make_grub, make_stick, own_root
+
+LIMIT = 900.0
+
+
+def test_an_iso_with_200_extensions_boots_as_a_file(tmp_path: Path) -> None:
+    """No bootcode is typed; all extensions are there, and a wrong word says what is wrong."""
+    image = own_root()
+    names = manyextensions.add(image.paths.iso, tmp_path / "many.iso")
+    stick, cd = make_stick(tmp_path, tmp_path / "many.iso"), make_grub(tmp_path)
+    with Guest(Machine("bios", disks=(cd, stick)), tmp_path / "log", limit=LIMIT) as guest:
+        guest.login(timeout=LIMIT)
+        assert guest.run("cat /etc/sysconfig/cde") == "/mnt/cdrom/cde/optional\n"
+        assert f"/{PLACE}" in guest.run("showbootcodes")
+        assert guest.run("ls /usr/local/tce.installed | grep small").split() == names
+        assert guest.run("cat /usr/local/share/small/*").split() == names
+        assert guest.run("grep -c ' /tmp/tcloop/small' /proc/mounts") == f"{len(names)}\n"
+        assert "Not all extensions" not in guest.console
+        for word, problem in {
+            f"vda1/{PLACE}x.iso": f"there is no {PLACE}x.iso on /dev/vda1",
+            "nowhere": "there is no such device or file",
+            "sr0": "there is no .iso on /dev/sr0",
+        }.items():
+            said = guest.run(f"sudo fromISOfile {word} 2>&1", check=False)
+            assert said.splitlines()[-2:] == [f"iso={word}: {problem}", "1"]
+        guest.power_off()
