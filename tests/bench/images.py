@@ -208,6 +208,6 @@ class Rows:
         iso = self._built() / "many.iso"
         remove_tree(iso)
         manyextensions.add(self.place.settings.paths.iso, iso)
-        words = [sys.executable, "-m", "tests.bench.boot", "bios", iso]
+        words: list[str | Path] = [sys.executable, "-m", "tests.bench.boot", "bios", iso]
         ours = Case("tcbuild", words, self.place.checkout, self.place.env)
         return Row("boot with 200 extensions", [ours], note="one file each; QEMU emulates (TCG)")

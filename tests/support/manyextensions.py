@@ -21,6 +21,18 @@ def add(iso: Path, made: Path, count: int = COUNT) -> list[str]:
     for name in names:
         make_tcz(cde / "optional", name, {f"usr/local/share/small/{name}": f"{name}\n"})
     (cde / "onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
-    words = ["xorriso", "-indev", iso, "-outdev", made, "-boot_image", "any", "replay", "-map", cde, "/cde"]
+    words: list[str | Path] = [
+        "xorriso",
+        "-indev",
+        iso,
+        "-outdev",
+        made,
+        "-boot_image",
+        "any",
+        "replay",
+        "-map",
+        cde,
+        "/cde",
+    ]
     subprocess.run(words, check=True, capture_output=True)
     return names

@@ -132,7 +132,14 @@ def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
     (tmp_path / "backup/home/tc").mkdir(parents=True)
     (tmp_path / "backup/home/tc/note").write_text("kept\n")
     (tmp_path / "stick").mkdir()
-    backup = ["tar", "-C", tmp_path / "backup", "-czf", tmp_path / "stick/mydata.tgz", "home/tc/note"]
+    backup: list[str | Path] = [
+        "tar",
+        "-C",
+        tmp_path / "backup",
+        "-czf",
+        tmp_path / "stick/mydata.tgz",
+        "home/tc/note",
+    ]
     subprocess.run(backup, check=True)
     add_partition(stick, 3, make_disk(tmp_path / "stick.ext3", tmp_path / "stick").path)
     starting(tmp_path / "other/tce/optional", "attr")
