@@ -11,12 +11,13 @@ from tests.support import manyextensions
 from tests.vm.contract import PLACE, make_grub, make_stick, own_root
 
 LIMIT = 900.0
+COUNT = 20  # `./doit bench` boots with more
 
 
-def test_an_iso_with_200_extensions_boots_as_a_file(tmp_path: Path) -> None:
+def test_an_iso_boots_as_a_file(tmp_path: Path) -> None:
     """No bootcode is typed; all extensions are there, and a wrong word says what is wrong."""
     image = own_root()
-    names = manyextensions.add(image.paths.iso, tmp_path / "many.iso")
+    names = manyextensions.add(image.paths.iso, tmp_path / "many.iso", COUNT)
     stick, cd = make_stick(tmp_path, tmp_path / "many.iso"), make_grub(tmp_path)
     with Guest(Machine("bios", disks=(cd, stick)), tmp_path / "log", limit=LIMIT) as guest:
         guest.login(timeout=LIMIT)
