@@ -568,8 +568,9 @@ def task_qemu() -> Iterator[Task]:
         meta={"check": variables.check_qemu},
         io={"capture": False},
     )
-    doc = "boot by BIOS, by UEFI and directly, and run the checks in the guest"
-    yield command("qemu:test", doc, do("vm.qemu", "test", S.paths, S.profile), reads=needs)
+    doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
+    tests = do("vm.qemu", "test", S.paths, S.profile)
+    yield command("qemu:test", doc, tests, reads=needs, params=[variables.MEDIA])
 
 
 def task_test() -> Iterator[Task]:

@@ -51,6 +51,13 @@ FIRMWARE = {
     "choices": [("bios", ""), ("uefi", ""), ("direct", "")],
     "help": "the firmware that boots the ISO; direct: QEMU loads kernel and core.gz itself",
 }
+MEDIA = {
+    "name": "media",
+    "long": "media",
+    "type": list,
+    "default": [],
+    "help": "what to boot from: cd, stick, fat, disk or direct; may be given several times (all but disk)",
+}
 MIN_MEMORY = 64  # MiB; the kernel and its core alone need more than half of it
 MEMORY = {
     "name": "memory",

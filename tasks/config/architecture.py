@@ -29,7 +29,7 @@ class FileNames:
 
 @dataclass(frozen=True)
 class Efi:
-    """GRUB for UEFI.
+    """GRUB for the UEFI firmware of one kind of machine.
 
     format: the format of grub-mkimage (`-O`).
     file: the name in EFI/BOOT/ of what firmware starts from a removable medium.
@@ -84,7 +84,7 @@ class Architecture:
     mirror: str
     platform: str
     files: FileNames
-    efi: Efi
+    efi: tuple[Efi, ...]
     emulator: Emulator
     also_runs: tuple[str, ...] = ()
 

@@ -67,9 +67,10 @@ def loaders() -> Loaders:
     return toml_schema.load(BOOT / "boot.toml", Loaders)
 
 
-def efi_loader(architecture: Architecture) -> Grub:
-    """Return GRUB for the EFI firmware of an architecture."""
-    return replace(loaders().efi, format=architecture.efi.format)
+def efi_loaders(architecture: Architecture) -> dict[str, Grub]:
+    """Return GRUB for all EFI firmware of an architecture's machines: the file in EFI/BOOT -> GRUB."""
+    shipped = loaders().efi
+    return {efi.file: replace(shipped, format=efi.format) for efi in architecture.efi}
 
 
 def fill(name: str, values: dict[str, str]) -> str:
@@ -93,22 +94,31 @@ def in_double_quotes(text: str) -> str:
 
 
 def mkimage(programs: Tools, grub: Grub, embedded: str, out: Path, log: Path) -> None:
-    """Write a GRUB image whose built-in configuration is the text `embedded`."""
+    """Write a GRUB image whose built-in configuration is the text `embedded`, without its comments."""
     config = out.with_name("embedded.cfg")
-    write_atomic(config, embedded)
+    # The parser of built-in configurations takes a comment for a command.
+    lines = [line for line in embedded.splitlines(keepends=True) if not line.startswith("#")]
+    write_atomic(config, "".join(lines))
     menu: list[str | Path] = ["-p", "/boot/grub", "-c", config]
     programs.run(["grub-mkimage", "-O", grub.format, "-o", out, *menu, *grub.modules], log=log)
 
 
-def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: Path) -> None:
-    """Write `image`, a FAT file system that holds EFI/BOOT/BOOTX64.EFI (on 32-bit PCs BOOTIA32.EFI)."""
+def efi_image(
+    paths: Paths, profile: Profile, embedded: str, image: Path, log: Path, tree: Path | None = None
+) -> None:
+    """Write `image`, a FAT file system with EFI/BOOT/BOOTX64.EFI and the like for other firmware.
+
+    tree: a folder that gets the same files.
+    """
     # The ISO and the disk image may be built at the same time, so each has its own folder.
     with scratch_folder(paths.output, "efi") as work:
-        loader = work / profile.architecture.efi.file
         programs = tools.of_profile(paths, profile)
-        mkimage(programs, efi_loader(profile.architecture), embedded, loader, log)
-        os.utime(loader, (profile.source_date_epoch,) * 2)
-        sectors = 64 + math.ceil(loader.stat().st_size / SECTOR) + 64  # FAT, root folder, slack
+        found = efi_loaders(profile.architecture)
+        for name, loader in found.items():
+            mkimage(programs, loader, embedded, work / name, log)
+            os.utime(work / name, (profile.source_date_epoch,) * 2)
+        # Each file ends in a cluster of its own; FAT, root folder and slack.
+        sectors = 128 + sum(8 + math.ceil((work / name).stat().st_size / SECTOR) for name in found)
         geometry = ["-h", "1", "-s", "32", "-t", str(math.ceil(sectors / 32))]
         env = profile.epoch_env | {"MTOOLS_SKIP_CHECK": "1"}
 
@@ -118,7 +128,11 @@ def efi_image(paths: Paths, profile: Profile, embedded: str, image: Path, log: P
 
         mtools("mformat", "-C", *geometry, "-N", FAT_SERIAL, "-v", "EFI", "::")
         mtools("mmd", "::EFI", "::EFI/BOOT")
-        mtools("mcopy", "-m", loader.name, f"::EFI/BOOT/{loader.name}")
+        mtools("mcopy", "-m", *found, "::EFI/BOOT/")
+        if tree is not None:
+            (tree / "EFI/BOOT").mkdir(parents=True)
+            for name in found:
+                shutil.copyfile(work / name, tree / "EFI/BOOT" / name)
         shutil.move(work / "efi.img", image)
 
 

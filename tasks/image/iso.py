@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A hybrid ISO that boots from CD and from a USB stick, by BIOS (isolinux) and by UEFI (GRUB).
 
-The layout is that of Tiny Core's CD: boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/,
-cde/optional/*.tcz, cde/onboot.lst, cde/copy2fs.lst.  tcbuild adds cde/images/, and
-boot/grub/loopback.cfg for a GRUB that boots the ISO as a file of a disk.
+A copy of its files on a FAT file system boots by UEFI, too.  The layout is that of Tiny Core's CD:
+boot/vmlinuz64, boot/corepure64.gz, boot/isolinux/, cde/optional/*.tcz, cde/onboot.lst,
+cde/copy2fs.lst.  tcbuild adds cde/images/, EFI/BOOT/, and boot/grub/loopback.cfg for a GRUB that boots
+the ISO as a file of a disk.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ from tasks.kernel import installed
 from tasks.toolchain import tools
 from tasks.toolchain.tools import Tools
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_path, remove_tree, write_atomic
+from tasks.util.files import atomic_path, remove_tree, sha256_file, write_atomic
 from tasks.util.log import logger
+
+EFI_PARTITION = (
+    "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"  # its type in a GPT (UEFI, table "Defined GPT Partition Entry")
+)
 
 
 def build(paths: Paths, profile: Profile) -> None:
@@ -51,14 +56,20 @@ def build(paths: Paths, profile: Profile) -> None:
     menus = sorted((tree / "boot").rglob("*.cfg"))
     secrets.refuse_in_files("the boot menu", [(str(path.relative_to(tree)), path) for path in menus])
     secrets.refuse_in_records(paths.output)
-    embedded = grub.fill("grub-embedded.cfg", values)
-    grub.efi_image(paths, profile, embedded, tree / "boot/grub/efi.img", log)
     copy_extensions(paths, profile, tree / "cde")
+    image = identity(tree)
+    # GRUB finds the medium by this file: a name that every file system can hold.
+    name = f"{image.hex[:8]}.id"
+    write_atomic(tree / "boot/grub" / name, f"{image}\n")
+    embedded = grub.fill("grub-embedded.cfg", values | {"IMAGE": name})
+    efi = paths.output / "iso-efi.img"
+    grub.efi_image(paths, profile, embedded, efi, log, tree)
     _normalize(tree, profile.source_date_epoch)
     with atomic_path(paths.iso) as partial:
-        programs.run([*_xorriso(paths, profile), "-o", partial, tree], log=log)
+        programs.run([*_xorriso(profile, image, efi), "-o", partial, tree], log=log)
         size = partial.stat().st_size
     remove_tree(tree)
+    efi.unlink()
     logger.info(f"{paths.iso.name}: {size:,} bytes")
 
 
@@ -144,18 +155,30 @@ def _normalize(tree: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch))
 
 
-def _xorriso(paths: Paths, profile: Profile) -> list[str]:
+def identity(tree: Path) -> uuid.UUID:
+    """Return an identity made of the paths and contents in `tree`: reproducible, and no other image's."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+        found.update(f"{sha256_file(path)}  {path.relative_to(tree)}\n".encode())
+    return uuid.UUID(bytes=found.digest()[:16], version=4)
+
+
+def _xorriso(profile: Profile, identity: uuid.UUID, efi: Path) -> list[str | Path]:
+    """Return the command without the ISO and the tree.  efi: the image of the EFI partition.
+
+    The ISO and the EFI partition lie one after the other in the GPT, which has no gap.  The EFI
+    partition is El Torito's image for UEFI as well.  xorriso repeats ECMA-119's descriptors 16
+    blocks on, so that the first partition can be mounted, as the whole medium can.
+    """
     date = time.strftime("%Y%m%d%H%M%S00", time.gmtime(profile.source_date_epoch))
-    # The disk's GUID depends on kernel and core: it is reproducible and differs between images.
-    content = hashlib.sha256()
-    for part in (paths.vmlinuz, paths.core):
-        content.update(part.read_bytes())
-    guid = uuid.UUID(bytes=content.digest()[:16], version=4).hex
     return [
         *("xorriso", "-as", "mkisofs", "-quiet", "-V", profile.boot.volume_id, "-J", "-r"),
         *(f"--modification-date={date}", "--set_all_file_dates", "set_to_mtime"),
-        *("--gpt_disk_guid", guid, "-isohybrid-mbr", grub.loaders().isolinux.mbr),
+        *("--gpt_disk_guid", identity.hex, "-isohybrid-mbr", grub.loaders().isolinux.mbr),
+        # Some BIOSes start no disk without an active partition, and GPT's own must not be one.
+        *("-partition_offset", "16", "-partition_cyl_align", "off", "-no-pad", "--mbr-force-bootable"),
+        *("-append_partition", "2", EFI_PARTITION, efi, "-appended_part_as_gpt"),
         *("-b", "boot/isolinux/isolinux.bin", "-c", "boot/isolinux/boot.cat"),
         *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
-        *("-eltorito-alt-boot", "-e", "boot/grub/efi.img", "-no-emul-boot", "-isohybrid-gpt-basdat"),
+        *("-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"),
     ]

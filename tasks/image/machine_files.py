@@ -25,12 +25,12 @@ def of_iso(profile: Profile) -> dict[str, object]:
     if profile.toolchain != build_root.HOST:
         return {"toolchain": build_root.digest(profile.toolchain)}
     try:
-        loaders, efi = grub.loaders(), grub.efi_loader(profile.architecture)
+        loaders, efi = grub.loaders(), grub.efi_loaders(profile.architecture)
     except UserError:  # the build says so; the file is an input of the task
         return {}
     loader_files = identity.files(*loaders.isolinux.files, loaders.isolinux.mbr)
     programs = identity.programs(*EFI_PROGRAMS, "xorriso")
-    return _by_path([*loader_files, *programs]) | _modules(efi)
+    return _by_path([*loader_files, *programs]) | _modules(*efi.values())
 
 
 def of_disk(profile: Profile) -> dict[str, object]:
@@ -38,23 +38,26 @@ def of_disk(profile: Profile) -> dict[str, object]:
     if profile.toolchain != build_root.HOST:
         return {"toolchain": build_root.digest(profile.toolchain)}
     try:
-        loaders, efi = grub.loaders(), grub.efi_loader(profile.architecture)
+        loaders, efi = grub.loaders(), grub.efi_loaders(profile.architecture)
     except UserError:
         return {}
     programs = identity.programs(*EFI_PROGRAMS, "sfdisk", "mke2fs", "debugfs", "qemu-img")
-    return _by_path([*identity.files(loaders.pc.mbr), *programs]) | _modules(efi) | _modules(loaders.pc)
+    return _by_path([*identity.files(loaders.pc.mbr), *programs]) | _modules(*efi.values(), loaders.pc)
 
 
 def _by_path(found: list[identity.Identity]) -> dict[str, object]:
     return {path: (size, mtime) for path, size, mtime in found}
 
 
-def _modules(loader: grub.Grub) -> dict[str, object]:
-    """Return one digest of the identity of all files of a GRUB platform: modules need others."""
-    folder = GRUB / loader.format
+def _modules(*loaders: grub.Grub) -> dict[str, object]:
+    """Return for each GRUB platform one digest of the identity of all its files: modules need others."""
+    return {folder: digest for loader in loaders for folder, digest in _platform(GRUB / loader.format)}
+
+
+def _platform(folder: Path) -> list[tuple[str, str]]:
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        return {}
+        return []
     found = identity.files(*(f"{folder}/{name}" for name in names))
-    return {str(folder): hashlib.sha256(repr(found).encode()).hexdigest()[:16]} if found else {}
+    return [(str(folder), hashlib.sha256(repr(found).encode()).hexdigest()[:16])] if found else []

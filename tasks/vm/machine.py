@@ -27,12 +27,16 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk image; `bus` decides its device name in the guest (vdX, sdX or srX)."""
+    """A disk image; `bus` decides its device name in the guest (vdX, sdX, srX, or sdX for usb).
+
+    snapshot: what the guest writes is lost when QEMU ends, and the file stays as it is.
+    """
 
     path: Path
-    bus: Literal["virtio", "ahci", "cdrom"] = "virtio"
+    bus: Literal["virtio", "ahci", "cdrom", "usb"] = "virtio"
     format: Literal["raw", "qcow2"] = "raw"
     read_only: bool = False
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
             raise ValueError("direct boot needs a kernel and an initrd")
         words += ["-kernel", _require_file(machine.kernel), "-initrd", _require_file(machine.initrd)]
         words += ["-append", f"{machine.append} {TIMER}" if machine.accel == "tcg" else machine.append]
+    if any(disk.bus == "usb" for disk in machine.disks):
+        words += ["-device", "qemu-xhci,id=usb"]
     for number, disk in enumerate(machine.disks):
         # With -kernel, QEMU uses boot index 0 for its own loader.
         words += _disk(disk, number, number + (machine.firmware == "direct"))
@@ -139,8 +145,14 @@ def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
     options = f"file={_escaped(Path(_require_file(disk.path)))},format={disk.format},if=none,id=disk{number}"
     if disk.read_only or disk.bus == "cdrom":
         options += ",readonly=on"
-    device = {"virtio": "virtio-blk-pci", "ahci": "ide-hd", "cdrom": "ide-cd"}[disk.bus]
-    where = "" if disk.bus == "virtio" else f",bus=ide.{number}"
+    if disk.snapshot:
+        options += ",snapshot=on"
+    device, where = {
+        "virtio": ("virtio-blk-pci", ""),
+        "ahci": ("ide-hd", f",bus=ide.{number}"),
+        "cdrom": ("ide-cd", f",bus=ide.{number}"),
+        "usb": ("usb-storage", ",bus=usb.0"),
+    }[disk.bus]
     return ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
 
 

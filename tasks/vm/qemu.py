@@ -18,11 +18,12 @@ from tasks.config.settings import Paths
 from tasks.kernel.fragments import parse_config
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
-from tasks.util.files import write_atomic
+from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, kvm_usable, parse_forwards
+from tasks.vm.media import drive
 
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
@@ -50,9 +51,25 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Medium:
+    """What the image is on (tasks/vm/media.py).
+
+    on: the firmwares that boot from it.
+    kconfig: the symbols, built in or as modules, without which a kernel cannot read it.
+    asked: only if it is named by `--media`.
+    """
+
+    name: str
+    on: tuple[Firmware, ...]
+    kconfig: tuple[str, ...] = ()
+    asked: bool = False
+
+
+@dataclass(frozen=True)
 class Checks:
     """The content of tasks/vm/checks.toml."""
 
+    medium: tuple[Medium, ...]
     check: tuple[Check, ...]
 
 
@@ -135,29 +152,72 @@ def interactive(
         raise UserError(f"qemu ended with exit status {status}")
 
 
-def test(paths: Paths, profile: Profile, firmwares: tuple[Firmware, ...] = FIRMWARES) -> None:
-    """Boot with each firmware, run the checks of tasks/vm/checks.toml, and power off.
+def test(
+    paths: Paths,
+    profile: Profile,
+    firmwares: tuple[Firmware, ...] = FIRMWARES,
+    media: Sequence[str] = (),
+) -> None:
+    """Boot by each firmware from each medium, run the checks of tasks/vm/checks.toml, and power off.
 
+    media: names of media in checks.toml, and `direct` for the boot without one; all if empty.
     Raises `UserError` with the last lines of the console at the first failed check, panic or
-    time-out.
+    time-out, or for an unknown medium.
     """
     config = parse_config((paths.kernel / "config").read_text())
-    checks = fitting(toml_schema.load(CHECKS, Checks).check, profile, config)
-    release = (paths.kernel / "release").read_text().strip()
+    known = toml_schema.load(CHECKS, Checks)
+    boots = chosen_boots(known.medium, firmwares, media, config)
+    checks = fitting(known.check, profile, config)
     accel = accelerator(paths, profile)
-    for firmware in firmwares:
-        started = time.monotonic()
-        log = paths.logs / f"qemu-{firmware}.log"
-        with Guest(machine(paths, profile, firmware, accel), log, limit=BOOT_SECONDS) as guest:
-            guest.login(BOOT_SECONDS)
-            booted = time.monotonic() - started
-            chosen_checks = [check for check in checks if firmware in check.on]
-            for check in chosen_checks:
-                _run_check(guest, check, profile, release)
-            guest.power_off()
-        total = time.monotonic() - started
-        times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
-        logger.info(f"{firmware}: {len(chosen_checks)} checks passed, {times}")
+    with scratch_folder(paths.output, "media") as folder:
+        for firmware, medium in boots:
+            disks = (drive(paths, profile, medium, folder),) if medium else ()
+            name = "-".join(filter(None, (firmware, medium)))
+            log = paths.logs / f"qemu-{name}.log"
+            started = time.monotonic()
+            with Guest(
+                machine(paths, profile, firmware, accel, disks=disks), log, limit=BOOT_SECONDS
+            ) as guest:
+                guest.login(BOOT_SECONDS)
+                booted = time.monotonic() - started
+                chosen_checks = [check for check in checks if firmware in check.on]
+                for check in chosen_checks:
+                    _run_check(guest, check, paths, profile)
+                guest.power_off()
+            total = time.monotonic() - started
+            times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
+            logger.info(f"{name}: {len(chosen_checks)} checks passed, {times}")
+
+
+def chosen_boots(
+    known: Sequence[Medium],
+    firmwares: Sequence[Firmware],
+    names: Sequence[str],
+    config: Mapping[str, str],
+) -> list[tuple[Firmware, str]]:
+    """Return (firmware, name of the medium) of each boot; the medium of `direct` is "".
+
+    A medium that the kernel cannot read is left out, with a line.  Raises `UserError` if it is named,
+    and for an unknown name.
+    """
+    possible = [*(medium.name for medium in known), "direct"]
+    for name in names:
+        if name not in possible:
+            raise UserError(f"--media {name}: unknown", f"one of: {', '.join(possible)}")
+    wanted = [medium for medium in known if (medium.name in names if names else not medium.asked)]
+    boots: list[tuple[Firmware, str]] = []
+    for medium in wanted:
+        lacks = [symbol for symbol in medium.kconfig if config.get(symbol, "n") == "n"]
+        if lacks:
+            text = f"{medium.name}: this kernel has no {', '.join(lacks)}"
+            if names:
+                raise UserError(text, "add the fragment qemu to the profile")
+            logger.info(f"{text}; not booted")
+            continue
+        boots += [(firmware, medium.name) for firmware in firmwares if firmware in medium.on]
+    if "direct" in firmwares and (not names or "direct" in names):
+        boots.append(("direct", ""))
+    return boots
 
 
 def fitting(checks: Sequence[Check], profile: Profile, config: Mapping[str, str]) -> list[Check]:
@@ -172,7 +232,8 @@ def fitting(checks: Sequence[Check], profile: Profile, config: Mapping[str, str]
     ]
 
 
-def _run_check(guest: Guest, check: Check, profile: Profile, release: str) -> None:
+def _run_check(guest: Guest, check: Check, paths: Paths, profile: Profile) -> None:
+    release = (paths.kernel / "release").read_text().strip()
     values = {"@RELEASE@": release, "@EXTENSIONS@": shlex.join(extensions_at(profile, *AT_BOOT))}
     command = check.command
     for key, value in values.items():

@@ -75,6 +75,10 @@ class Screen:
         lines = (shown[n : n + COLUMNS].rstrip() for n in range(0, len(shown), COLUMNS))
         return "\n".join(line for line in lines if line)
 
+    def picture(self, path: Path) -> None:
+        """Write what the screen shows as a PNG."""
+        self._say(f'screendump "{path}" -f png')
+
     def expect(self, *words: str) -> str:
         """Wait until the screen shows all of `words`; return what it shows."""
         while True:

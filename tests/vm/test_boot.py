@@ -15,22 +15,21 @@ from tests.support.built import built
 from tests.support.settings import both
 
 
-@pytest.mark.parametrize("firmware", qemu.FIRMWARES)
-def test_boots_and_answers(firmware: Firmware, capsys: pytest.CaptureFixture[str]) -> None:
-    qemu.test(*both(built()), (firmware,))
-    assert f"{firmware}: " in capsys.readouterr().out
-
-
-def test_the_disc_written_to_a_stick_boots_too(tmp_path: Path) -> None:
-    """A hybrid ISO on a plain disk: isohybrid's MBR, and `cde` found without a CD drive."""
-    settings = built()
-    stick = tmp_path / "stick.img"
-    stick.write_bytes(settings.paths.iso.read_bytes())
-    machine = Machine("bios", disks=(Disk(stick, "ahci"),))
-    with Guest(machine, tmp_path / "log", limit=240) as guest:
-        guest.login()
-        guest.run("[ -e /usr/local/tce.installed/attr ]")
-        guest.power_off()
+@pytest.mark.parametrize(
+    ("firmware", "medium"),
+    [
+        *(("bios", "cd"), ("bios", "stick"), ("uefi", "cd"), ("uefi", "stick"), ("uefi", "fat")),
+        ("direct", "direct"),
+    ],
+)
+def test_boots_and_answers(firmware: Firmware, medium: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """On sticks `cde` is found without a CD drive; a FAT copy has neither our label nor a boot sector."""
+    iso = built().paths.iso
+    before = iso.stat().st_mtime_ns
+    qemu.test(*both(built()), (firmware,), (medium,))
+    name = "direct" if medium == "direct" else f"{firmware}-{medium}"
+    assert f"{name}: " in capsys.readouterr().out
+    assert iso.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])

@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -87,14 +88,16 @@ def test_the_base_stays_byte_for_byte(tiny_core: Settings) -> None:
     ]
 
 
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+@pytest.mark.parametrize(("firmware", "medium"), [("bios", "cd"), ("bios", "stick"), ("uefi", "fat")])
 def test_tiny_cores_own_root_logs_in_on_the_serial_line(
-    firmware: Firmware, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
+    firmware: Firmware, medium: str, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With its own extensions from the disc, by the command a person uses."""
-    qemu.test(*both(tiny_core), (firmware,))
-    assert f"{firmware}: 4 checks passed" in capsys.readouterr().out
-    said = COLOUR.sub("", (tiny_core.paths.logs / f"qemu-{firmware}.log").read_text(errors="replace"))
+    qemu.test(*both(tiny_core), (firmware,), (medium,))
+    assert f"{firmware}-{medium}: 4 checks passed" in capsys.readouterr().out
+    said = COLOUR.sub(
+        "", (tiny_core.paths.logs / f"qemu-{firmware}-{medium}.log").read_text(errors="replace")
+    )
     for words in ("Booting Core 11.0", "Checking boot options... Done.", "tc@box:~$ "):
         assert words in said
 
@@ -143,10 +146,23 @@ def test_passwords_are_asked_where_somebody_sits(
         assert "secret" not in shown
         screen.type("")
         screen.expect("box login:")
+        screen.type("tc")
+        screen.expect("Password:")
+        screen.type("tcsecret")
+        screen.expect("tc@box:~$")
+
+
+def side_by_side(left: str, right: str) -> str:
+    """Return both texts in columns."""
+    pairs = zip_longest(left.splitlines(), right.splitlines(), fillvalue="")
+    return "".join(f"{one:80}| {other}".rstrip() + "\n" for one, other in pairs)
 
 
 def test_the_screen_shows_what_the_serial_line_does(tmp_path: Path) -> None:
-    """Somebody at the screen goes on; both consoles said the same, and both have a shell."""
+    """Somebody at the screen goes on; both consoles said the same, and both have a shell.
+
+    logs/consoles.png and logs/consoles.txt of the profile keep what they showed.
+    """
     serial = tmp_path / "serial"
     with Screen(machine(own_root(), "nodhcp pause"), serial=serial, limit=LIMIT) as screen:
         shown = screen.expect("Press <Enter> to continue")
@@ -158,3 +174,8 @@ def test_the_screen_shows_what_the_serial_line_does(tmp_path: Path) -> None:
         screen.expect("tc@box:~$")
         while "tc@box:~$" not in serial.read_text(errors="replace"):
             screen.expect("tc@box:~$")
+        logs = own_root().paths.logs
+        screen.picture(logs / "consoles.png")
+        said = COLOUR.sub("", serial.read_text(errors="replace"))
+        (logs / "consoles.txt").write_text(side_by_side(f"SCREEN\n{screen.text()}", f"SERIAL LINE\n{said}"))
+    assert (logs / "consoles.png").read_bytes().startswith(b"\x89PNG")

@@ -24,5 +24,7 @@ def test_the_folders_name_reaches_no_shell(make_settings: Callable[..., Settings
         images.append(image.read_bytes())
         assert sorted(path.name for path in output.iterdir()) == ["efi.img", "log"]
     assert images[0] == images[1] == images[2]
+    for efi in settings.profile.architecture.efi:
+        assert efi.file.encode().partition(b".")[0] in images[0]
     assert not list(tmp_path.rglob("pwned"))
     assert not (Path.cwd() / "pwned").exists()

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The boot menus: GRUB's own parser takes them, and both give the kernel the same command line."""
+"""The boot menus and the partitions of the ISO.
+
+GRUB's own parser takes its menu, and both menus give the kernel the same command line.
+"""
 
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +18,7 @@ from tasks.config import bootcodes
 from tasks.config.settings import Settings
 from tasks.image import grub, iso
 from tasks.util.process import run
+from tests.support.built import built
 
 HARD = (
     "cde",
@@ -93,3 +98,56 @@ def test_the_menus_of_ordinary_bootcodes_have_no_quotes(make_settings: Callable[
     values = iso.code_values(("cde", "noembed", "console=ttyS0,115200"))
     assert values["GRUB_BOOTCODES"] == values["BOOTCODES"] == "cde noembed console=ttyS0,115200"
     assert values["GRUB_BASE_CODES"] == values["BASE_CODES"] == "noembed console=ttyS0,115200"
+
+
+def test_the_partition_table_is_sound() -> None:
+    """GPT with the ISO and the EFI partition side by side, as the tool says that repairs such tables."""
+    image = built().paths.iso
+    said = run(["sgdisk", "-v", image]).stdout
+    assert "No problems found" in said
+    assert "Caution" not in said
+    table = run(["sgdisk", "-p", image]).stdout
+    assert [line.split()[-2:] for line in table.splitlines()[-2:]] == [
+        ["0700", "ISO9660"],
+        ["EF00", "Appended2"],
+    ]
+    mbr = image.read_bytes()[446:510]
+    assert [mbr[n] for n in range(0, 64, 16)].count(0x80) == 1  # what some BIOSes ask for
+    assert mbr[4] == 0xEE
+
+
+def test_a_copy_of_its_files_has_the_efi_partitions_programs(tmp_path: Path) -> None:
+    """Byte for byte; and the file that they look for has a name that any file system can hold."""
+    image, loaders = built().paths.iso, built().profile.architecture.efi
+    extract = [
+        "-osirrox",
+        "on",
+        "-extract",
+        "/EFI/BOOT",
+        tmp_path / "copy",
+        "-extract",
+        "/boot/grub",
+        tmp_path,
+    ]
+    run(["xorriso", "-indev", image, *extract])
+    first = int(run(["sgdisk", "-i", "2", image]).stdout.partition("First sector: ")[2].split()[0])
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(efi.file for efi in loaders)
+    (found_by,) = tmp_path.glob("*.id")
+    for efi in loaders:
+        source = ["-i", f"{image.name}@@{first * 512}", f"::EFI/BOOT/{efi.file}"]
+        subprocess.run(["mcopy", "-n", *source, tmp_path / efi.file], cwd=image.parent, check=True)
+        program = (tmp_path / efi.file).read_bytes()
+        assert program == (tmp_path / "copy" / efi.file).read_bytes()
+    assert len(found_by.stem) == 8
+
+
+def test_an_image_is_found_by_all_that_is_in_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "cde").mkdir(parents=True)
+    (tree / "cde/onboot.lst").write_text("one.tcz\n")
+    before = iso.identity(tree)
+    assert iso.identity(tree) == before
+    (tree / "cde/onboot.lst").write_text("two.tcz\n")
+    other = iso.identity(tree)
+    (tree / "cde/onboot.lst").rename(tree / "cde/copy2fs.lst")
+    assert len({before, other, iso.identity(tree)}) == 3

@@ -19,8 +19,15 @@ from tasks.util.errors import UserError
 
 PC = replace(profile.load("apt"), toolchain=build_root.HOST)
 KINDS = [partial(kind, PC) for kind in (machine_files.of_iso, machine_files.of_disk)]
-ISO = ["isolinux.bin", "isohdpfx.bin", "xorriso", "grub-mkimage", "x86_64-efi/normal.mod"]
-DISK = ["boot.img", "sfdisk", "mke2fs", "grub-mkimage", "x86_64-efi/normal.mod", "i386-pc/moddep.lst"]
+ISO = [
+    "isolinux.bin",
+    "isohdpfx.bin",
+    "xorriso",
+    "grub-mkimage",
+    "x86_64-efi/normal.mod",
+    "i386-efi/moddep.lst",
+]
+DISK = ["boot.img", "sfdisk", "mke2fs", *ISO[-3:], "i386-pc/moddep.lst"]
 
 
 @pytest.fixture

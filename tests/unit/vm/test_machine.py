@@ -34,6 +34,15 @@ def test_disks_keep_their_order_and_bus(image: Path, tmp_path: Path) -> None:
     assert [word.split("bootindex=")[1] for word in words if "bootindex" in word] == ["0", "1", "2"]
 
 
+def test_a_stick_is_on_usb_and_stays_as_it_is(image: Path, tmp_path: Path) -> None:
+    words = machine.argv(Machine("bios", disks=(Disk(image, "usb", snapshot=True),)), tmp_path)
+    assert "qemu-xhci,id=usb" in words
+    assert "usb-storage,drive=disk0,bus=usb.0,bootindex=0" in words
+    (drive,) = [words[n + 1] for n, word in enumerate(words) if word == "-drive"]
+    assert drive.endswith("id=disk0,snapshot=on")
+    assert "qemu-xhci,id=usb" not in machine.argv(Machine("bios", disks=(Disk(image),)), tmp_path)
+
+
 def test_direct_boot(image: Path, tmp_path: Path) -> None:
     words = machine.argv(Machine("direct", kernel=image, initrd=image, append="noembed x=1"), tmp_path)
     assert words[words.index("-append") + 1] == "noembed x=1 no_timer_check"
