@@ -20,12 +20,13 @@ from tasks.initramfs import core
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import CHECKOUT
 from tasks.vm import qemu
+from tasks.vm.machine import Firmware
 from tests.support.built import doit
 from tests.support.settings import both
 from tests.support.tinycore import real
 from tests.vm.contract import starting
 
-FIRMWARE: tuple[qemu.Firmware, ...] = ("bios", "uefi")
+FIRMWARE: tuple[Firmware, ...] = ("bios", "uefi")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def tiny_core(small: Settings, tmp_path_factory: pytest.TempPathFactory) -> Sett
 
 @pytest.mark.parametrize("firmware", FIRMWARE)
 def test_tiny_cores_own_root_boots(
-    firmware: qemu.Firmware, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
+    firmware: Firmware, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command a person uses, with no bootcode for what the kernel lacks: it lacks nothing."""
     qemu.test(*both(tiny_core), (firmware,))
