@@ -176,6 +176,7 @@ def test_the_screen_shows_what_the_serial_line_does(tmp_path: Path) -> None:
             screen.expect("tc@box:~$")
         logs = own_root().paths.logs
         screen.picture(logs / "consoles.png")
-        said = COLOUR.sub("", serial.read_text(errors="replace"))
-        (logs / "consoles.txt").write_text(side_by_side(f"SCREEN\n{screen.text()}", f"SERIAL LINE\n{said}"))
+        serial_line = COLOUR.sub("", serial.read_text(errors="replace"))
+        columns = side_by_side(f"SCREEN\n{screen.text()}", f"SERIAL LINE\n{serial_line}")
+        (logs / "consoles.txt").write_text(columns)
     assert (logs / "consoles.png").read_bytes().startswith(b"\x89PNG")

@@ -119,17 +119,8 @@ def test_the_partition_table_is_sound() -> None:
 def test_a_copy_of_its_files_has_the_efi_partitions_programs(tmp_path: Path) -> None:
     """Byte for byte; and the file that they look for has a name that any file system can hold."""
     image, loaders = built().paths.iso, built().profile.architecture.efi
-    extract = [
-        "-osirrox",
-        "on",
-        "-extract",
-        "/EFI/BOOT",
-        tmp_path / "copy",
-        "-extract",
-        "/boot/grub",
-        tmp_path,
-    ]
-    run(["xorriso", "-indev", image, *extract])
+    extract = ("-osirrox", "on", "-extract", "/EFI/BOOT", tmp_path / "copy", "-extract", "/boot/grub")
+    run(["xorriso", "-indev", image, *extract, tmp_path])
     first = int(run(["sgdisk", "-i", "2", image]).stdout.partition("First sector: ")[2].split()[0])
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(efi.file for efi in loaders)
     (found_by,) = tmp_path.glob("*.id")
