@@ -59,13 +59,19 @@ def load(folder: Path, name: str, schema: type[T]) -> T:
 
 
 def completed(table: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Return the tables of a profile with what its release gives.  Raises `UserError` as `release.values`."""
-    return merged(release.values(table, file), table)
+    """Return the tables of a profile with what its release gives.  Raises `UserError` as `release.values`.
+
+    A source of the same kind as the release's leaves to it what it does not say, such as a version.
+    """
+    return merged(release.values(table, file), table, join_kinds=True)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables `below`, overridden by `above` as the module's docstring says."""
-    result = _tables(below, above)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any], *, join_kinds: bool = False) -> dict[str, Any]:
+    """Return the tables `below`, overridden by `above` as the module's docstring says.
+
+    join_kinds: tables of the same kind are merged, too.
+    """
+    result = _tables(below, above, join_kinds)
     old, new = below.get(ADDED, []), above.get(ADDED, [])
     if isinstance(old, list) and isinstance(new, list):  # else the schema reports it
         again = {_name(item): item for item in new}
@@ -83,14 +89,14 @@ def file_with_extension(files: Sequence[Path], name: str) -> Path:
     return files[0] if files else Path("profiles")
 
 
-def _tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _tables(below: Mapping[str, Any], above: Mapping[str, Any], join_kinds: bool) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         old = below.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         # Another kind has other keys (toml_schema's unions), and a kernel of kind image one of several forms.
-        same = both and KIND not in value
-        result[key] = _tables(old, value) if same else value  # type: ignore[arg-type]
+        same = both and (KIND not in value or (join_kinds and value[KIND] == old.get(KIND)))  # type: ignore[union-attr]
+        result[key] = _tables(old, value, join_kinds) if same else value  # type: ignore[arg-type]
     return result
 
 

@@ -80,11 +80,10 @@ def test_the_base_is_that_of_the_same_release(
     shutil.copytree(CHECKOUT.profiles, tmp_path / "profiles")
     monkeypatch.setattr(CHECKOUT, "profiles", tmp_path / "profiles")
     text = (tmp_path / "profiles/tc11.toml").read_text()
-    start, end = text.index("archives = ["), text.index("[boot]")
-    archives = f'archives = [{{ kind = "file", path = "{base}" }}]\n'
+    archives = f'[core]\narchives = [{{ kind = "file", path = "{base}" }}]\n'
     later = cpio.write([*ROOT[:-1], cpio.regular(ROOT[-1].name, b"16.0\n")], mtime=0)
     files = {
-        "profiles/mine.toml": f"{text[:start]}{archives}{text[end:]}".encode(),
+        "profiles/mine.toml": text.replace("[boot]", f"{archives}[boot]").encode(),
         "profiles/broken.toml": b"=",
         "later.gz": gzip.compress(later),
     }
