@@ -143,6 +143,19 @@ def add_partition(image: Path, number: int, content: Path) -> None:
         file.write(b"\x55\xaa")
 
 
+def add_gpt_partition(image: Path, number: int, content: Path) -> None:
+    """Put a file system behind what is in an image with a GPT, as a person would with a stick."""
+    size = content.stat().st_size
+    with image.open("r+b") as file:
+        file.truncate(image.stat().st_size + size + (4 << 20))
+    made = ["-n", f"{number}:0:+{size >> 10}K", "-t", f"{number}:8300"]
+    subprocess.run(["sgdisk", "-e", *made, image], check=True, capture_output=True)
+    told = subprocess.run(["sgdisk", "-i", str(number), image], check=True, capture_output=True, text=True)
+    with image.open("r+b") as file:
+        file.seek(int(told.stdout.partition("First sector: ")[2].split()[0]) * 512)
+        file.write(content.read_bytes())
+
+
 def make_stick(folder: Path, iso: Path, place: str = PLACE) -> Disk:
     """Make a disk with a FAT partition that holds `iso` at `place`."""
     fat = folder / "fat.img"

@@ -14,6 +14,7 @@ from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core, embedded
 from tasks.vm.machine import Disk
 from tests.vm.contract import (
+    add_gpt_partition,
     add_partition,
     base_and_top,
     booted,
@@ -141,7 +142,7 @@ def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
         "home/tc/note",
     ]
     subprocess.run(backup, check=True)
-    add_partition(stick, 3, make_disk(tmp_path / "stick.ext3", tmp_path / "stick").path)
+    add_gpt_partition(stick, 3, make_disk(tmp_path / "stick.ext3", tmp_path / "stick").path)
     starting(tmp_path / "other/tce/optional", "attr")
     (tmp_path / "other/tce/onboot.lst").write_text("attr.tcz\n")
     other = make_disk(tmp_path / "other.img", tmp_path / "other")
