@@ -31,7 +31,7 @@ from tasks.util.files import scratch_folder, write_atomic, write_if_changed
 from tasks.util.text import NO_LINE, printable
 
 PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-TOOLCHAIN = "debian12"
+TOOLCHAIN = "debian12-images"  # nothing is compiled
 FALLBACK_EPOCH = 1700000000
 SHOWN = 20  # lines of a difference
 MIB = 1 << 20
@@ -85,9 +85,15 @@ def check(text: str, lock: Lock, name: str) -> None:
     if values.get(inheritance.KEY):
         for path in reversed(inheritance.lineage(CHECKOUT.profiles, values[inheritance.KEY])):
             whole = inheritance.merged(whole, toml_schema.read_toml(path))
-    made: Profile = toml_schema.build(inheritance.merged(whole, values), Profile, f"profiles/{name}.toml", "")
+    file = f"profiles/{name}.toml"
+    whole = inheritance.completed(inheritance.merged(whole, values), file)
+    made: Profile = toml_schema.build(whole, Profile, file, "")
     found = plan.plan(made, lock)
+    # What is inherited can still be locked.
+    inherited = {one.name for one in made.extensions if one.origin != "imported"}
     for needed, by in found.missing.items():
+        if needed in inherited:
+            continue
         raise UserError(f"{by} needs {needed}, which is neither on the medium nor locked")
 
 

@@ -149,6 +149,17 @@ def test_a_folder_tce_takes_kernel_and_core_from_another_profile(import_: Import
     assert "kernel and core, and its extensions, are those of profile apt" in said
     with pytest.raises(UserError, match="unknown profile 'gone'"):
         import_("disc/tce", "mine2", inherit="gone")
+
+
+def test_what_is_inherited_may_stand_on_a_release_and_be_unlocked(import_: Import, tmp_path: Path) -> None:
+    """Profile tc11 does: its kernel and core are its release's, and its extensions are not locked."""
+    disc(tmp_path / "disc", folder="tce")
+    import_("disc/tce", "mine")
+    made = profile.load("mine")
+    assert made.kernel == profile.load("tc11").kernel
+    below = profile.load("tc11").extensions
+    assert made.extensions[: len(below)] == below
+    assert {one.origin for one in made.extensions[len(below) :]} == {"imported"}
     assert not (CHECKOUT.profiles / "mine2.toml").exists()
 
 
