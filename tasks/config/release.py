@@ -154,7 +154,7 @@ def _kernel(release: Release, paths: ReleaseFiles, own: Mapping[str, Any]) -> di
     source = _table(own, "source")
     kind = source.get(toml_schema.KIND, "")
     if kind == IMAGE:
-        return {"release": paths.uname}
+        return {} if "package" in source else {"release": paths.uname}  # a package is a distribution's
     result: dict[str, Any] = {
         "base": _file(paths.config),
         "base_mode": "olddefconfig",
@@ -162,12 +162,13 @@ def _kernel(release: Release, paths: ReleaseFiles, own: Mapping[str, Any]) -> di
         "modules": "split",
         "compress_modules": True,
     }
-    if source and kind != VANILLA and source.get("path") != paths.source:
+    vanilla = kind == VANILLA and source.get("version", release.linux) == release.linux
+    if source and not vanilla and source.get("path") != paths.source:
         return result  # of another version, so the profile must say what `uname -r` will be
     suffix = own.get("localversion")
     result["release"] = f"{release.linux}{suffix}" if suffix and isinstance(suffix, str) else paths.uname
     result["patches"] = release.patches
-    if kind == VANILLA:
+    if vanilla:
         result["source"] = {"kind": kind, "version": release.linux}
     elif not source:
         result["source"] = _file(paths.source)

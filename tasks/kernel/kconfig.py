@@ -68,8 +68,10 @@ def complete_base(settings: Settings) -> None:
 
 def _tell_of_own_symbols(settings: Settings, completed: Path) -> None:
     """Say which symbols of the release's config only Tiny Core's own source has, if this is not it."""
-    profile = settings.profile
-    if not profile.release or not isinstance(profile.kernel.source, KernelOrgSource):
+    profile, source = settings.profile, settings.profile.kernel.source
+    if not profile.release or not isinstance(source, KernelOrgSource):
+        return
+    if source.version != release.load(profile.release).linux:  # of it nothing is known
         return
     before, after = parse_config(_imported_base(settings.paths, profile)), parse_config(completed.read_text())
     lost = [

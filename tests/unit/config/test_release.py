@@ -133,6 +133,16 @@ class TestOwnWords:
         assert made.source == KernelOrgSource(version="5.4.3")
         assert (made.patches, made.release) == ("linux-5.4", "5.4.3-tinycore64")
 
+    def test_about_the_version_of_kernel_orgs_archive(self, tmp_path: Path) -> None:
+        """It is another source: with the release's `uname -r`, a build would fail at its very end."""
+        kernel = 'source = { kind = "kernel.org", version = "5.4.50" }'
+        with pytest.raises(UserError, match="release: needed by modules = 'split'"):
+            load(tmp_path, 'release = "11.x"', kernel)
+        made = load(tmp_path, 'release = "11.x"', f'{kernel}\nrelease = "5.4.50-tinycore64"').kernel
+        assert (made.source, made.patches) == (KernelOrgSource(version="5.4.50"), "")
+        same = load(tmp_path, 'release = "11.x"', kernel.replace("5.4.50", "5.4.3")).kernel
+        assert (same.patches, same.release) == ("linux-5.4", "5.4.3-tinycore64")
+
     def test_is_the_heirs_too(self, tmp_path: Path) -> None:
         load(tmp_path, 'release = "11.x"')
         (tmp_path / "heir.toml").write_text('inherit = "mine"\nrelease = "16.x"\narch = "x86"\n')
@@ -144,6 +154,11 @@ class TestOwnWords:
 def test_a_kernel_that_others_built_needs_its_name_alone() -> None:
     table = {"release": "15.x", "kernel": {"source": {"kind": "image"}}}
     assert release.values(table, "x")["kernel"] == {"release": "6.6.8-tinycore64"}
+
+
+def test_a_distributions_kernel_has_not_the_releases_name() -> None:
+    table = {"release": "15.x", "kernel": {"source": {"kind": "image", "package": "linux-image-amd64"}}}
+    assert release.values(table, "x")["kernel"] == {}
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.kernel import kconfig
 from tasks.kernel.fragments import Request
+from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
 
@@ -51,6 +53,26 @@ def test_git_state_cannot_be_asked_into_the_release(
     with pytest.raises(UserError) as caught:
         kconfig.merge(settings)
     assert "no git state in the release: # CONFIG_LOCALVERSION_AUTO is not set" in caught.value.detail
+
+
+@pytest.mark.parametrize(("version", "told"), [("5.4.3", True), ("5.4.50", False)])
+def test_what_the_releases_own_source_has_is_said_of_the_same_version_alone(
+    version: str,
+    told: bool,
+    make_settings: Callable[..., Settings],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base, completed = tmp_path / "base", tmp_path / "completed"
+    base.write_text("CONFIG_LOGO=y\nCONFIG_LOGO_TINYCORE_CLUT224=y\n")
+    completed.write_text("CONFIG_LOGO=y\n")
+    settings = make_settings()
+    source = KernelOrgSource(version=version)
+    kernel = replace(settings.profile.kernel, source=source, base=str(base), base_mode="olddefconfig")
+    changed = replace(settings.profile, release="11.x", kernel=kernel)
+    kconfig._tell_of_own_symbols(replace(settings, profile=changed), completed)
+    text = "kernel.org's Linux 5.4.3 has no LOGO_TINYCORE_CLUT224, which the config of Tiny Core 11 sets"
+    assert (text in capsys.readouterr().out) == told
 
 
 def test_without_a_kernel_tree_the_stage_says_what_to_run(make_settings: Callable[..., Settings]) -> None:
