@@ -136,7 +136,13 @@ class Mirrors:
         target = scratch / hashlib.sha256(path.encode()).hexdigest()[:16] / label
         wrong: list[str] = []
         while urls or not wrong:
-            url = download_unverified(urls, target, label=label, redirects=self.redirects)
+            try:
+                url = download_unverified(urls, target, label=label, redirects=self.redirects)
+            except UserError as error:
+                if not wrong:
+                    raise
+                wrong.append(error.message)  # a mirror has the file, so it is not one that nobody has
+                break
             md5 = _md5_file(target)
             try:
                 expected = self._published_md5(url, label)

@@ -106,6 +106,20 @@ def test_no_mirror_can_talk_its_way_around_it(
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix == ".gz"]
 
 
+@pytest.mark.parametrize("known", [None, BY_MD5])
+def test_a_mirror_with_another_file_is_named_though_the_next_has_none(
+    tmp_path: Path, two: tuple[Mirror, Mirror], known: Published | None
+) -> None:
+    """For a file that no mirror has, a recipe of the name would be taken without a word."""
+    own_md5 = GOOD if known is None else BAD
+    two[0].pages |= {PATH: Page(BAD), f"{PATH}.md5.txt": Page(md5_text("core.gz", own_md5))}
+    with pytest.raises(
+        UserError, match=r"core\.gz could not be checked: http.* has md5 .*404 Not Found"
+    ) as caught:
+        pin(tmp_path, known, *two)
+    assert not isinstance(caught.value, NotFound)
+
+
 @pytest.mark.parametrize("known", [None, BY_SHA256, BY_MD5])
 def test_a_missing_file_is_not_found(
     tmp_path: Path, two: tuple[Mirror, Mirror], known: Published | None
