@@ -22,6 +22,7 @@ from tasks.origins.lock import (
     load_lock,
 )
 from tasks.origins.mirrors import Mirrors
+from tasks.origins.published import checked
 from tasks.origins.sources.base import Access, Entry, Source
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -51,7 +52,10 @@ def told(profile: Profile, lock: Lock) -> Iterator[str]:
         path = source.published_path()
         entry = source.locked_in(lock) if path else None
         if isinstance(entry, LockedFile):
-            yield f"{path}: {entry.trust}"
+            try:
+                yield f"{path}: {checked(entry, release.published().get(path)).trust}"
+            except UserError as error:
+                yield f"{error.message} (./doit lock relock=1)"
         elif path:
             yield f"{path}: not locked yet (./doit lock); {release.trust(path)}"
 

@@ -17,10 +17,11 @@ from tasks.formats import tcz
 from tasks.origins import published
 from tasks.origins.http import NotFound, fetch_text
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
+from tasks.origins.mirrors import md5_file
 from tasks.origins.sources.base import Access, Source
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.files import scratch_folder
+from tasks.util.files import scratch_folder, sha256_file
 from tasks.util.log import logger
 
 SQUASHFS = b"hsqs"  # the superblock's magic, little endian (kernel Documentation, filesystems/squashfs.rst)
@@ -42,13 +43,18 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
         found = parallel.each(lambda one: _pin(one, access, scratch), unknown)
         known |= dict(zip(unknown, found, strict=True))
         extensions = _pin_extensions(settings, old, scratch)
-    files = tuple(
-        published.checked(entry, access.published.get(entry.path))
-        for entry in known.values()
-        if isinstance(entry, LockedFile)
-    )
+    files = tuple(_checked(entry, access) for entry in known.values() if isinstance(entry, LockedFile))
     _log_changes(old, files, extensions)
     return Lock(file=files, extension=extensions)
+
+
+def _checked(entry: LockedFile, access: Access) -> LockedFile:
+    """Return an entry with those who vouch for it now.  Raises `UserError` as `published.checked`."""
+    known, path = access.published.get(entry.path), entry.cached_in(access.cache)
+    # The lock has no md5 of a file.
+    asked = known is not None and not known.sha256
+    whole = asked and path.is_file() and sha256_file(path) == entry.sha256
+    return published.checked(entry, known, md5_file(path) if whole else "")
 
 
 def _pin(source: Source, access: Access, scratch: Path) -> LockedFile | None:
@@ -81,7 +87,19 @@ def _pin_extensions(settings: Settings, old: Lock, scratch: Path) -> tuple[Locke
                 absent.add(item)
             else:
                 known[item.name] = item
-    return tuple(known[name] for name in sorted(found.of_kind("upstream")))
+    used = tuple(known[name] for name in sorted(found.of_kind("upstream")))
+    hashes = inputs.access(settings).published
+    for item in used:
+        one = hashes.get(_path(settings, item.name))
+        problem = one.contradiction(f"the locked {item.name}.tcz", item.sha256, item.md5) if one else ""
+        if problem and not settings.profile.is_imported(item.name):
+            raise UserError(problem, "./doit lock relock=1 takes the published one")
+    return used
+
+
+def _path(settings: Settings, name: str) -> str:
+    """Return the path below a mirror of an upstream extension."""
+    return f"{settings.profile.tcz.strip('/')}/{name}.tcz"
 
 
 def _pin_extension(
@@ -93,7 +111,7 @@ def _pin_extension(
         message = f"{missing[name]} needs {name}.tcz, which was imported, and the lock does not have it"
         hint = f"import it again: ./doit import {medium or 'PATH'} {settings.paths.name} --force"
         raise UserError(message, hint)
-    path = f"{settings.profile.tcz.strip('/')}/{name}.tcz"
+    path = _path(settings, name)
     mirrors = inputs.access(settings).mirrors
     try:
         hashes = inputs.access(settings).published.get(path)

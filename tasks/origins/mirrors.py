@@ -143,7 +143,7 @@ class Mirrors:
                     raise
                 wrong.append(error.message)  # a mirror has the file, so it is not one that nobody has
                 break
-            md5 = _md5_file(target)
+            md5 = md5_file(target)
             try:
                 expected = self._published_md5(url, label)
             except UserError as error:
@@ -185,7 +185,8 @@ def parse_md5(text: str, name: str, what: str) -> str:
     return found
 
 
-def _md5_file(path: Path) -> str:
+def md5_file(path: Path) -> str:
+    """Return the md5 of a file, 32 hex digits."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(CHUNK):

@@ -50,13 +50,23 @@ class Published:
         return f"{url} has {self.algorithm} {got}, {', '.join(self.by)} published {expected}"
 
 
-def checked(entry: LockedFile, known: Published | None) -> LockedFile:
+def checked(entry: LockedFile, known: Published | None, md5: str = "") -> LockedFile:
     """Return a locked entry, with those who vouch for it now.
 
-    Raises `UserError` if another sha256 is published than the locked one.
+    md5: of the locked file, empty if it is not in the cache.
+    Raises `UserError` if another hash is published than that of the locked file.
     """
-    if known is None or not known.sha256:
-        return entry
+    own = tuple(by for by in entry.published_by if by == OWN_MD5)
+    if known is None:  # nobody else publishes its hash, or does so no longer
+        return (
+            replace(entry, vouched="md5" if own else "nobody", published_by=own) if entry.vouched else entry
+        )
+    if not known.sha256:
+        if not md5:
+            return entry
+        if problem := known.contradiction(entry.path, entry.sha256, md5):
+            raise UserError(problem, "./doit lock relock=1 takes the published one")
+        return replace(entry, vouched="md5", published_by=(*known.by, *own))
     if entry.sha256 != known.sha256:
         message = f"{entry.path}: the locked sha256 {entry.sha256} is not that which is published"
         hint = f"./doit lock relock=1 takes the published one ({', '.join(known.by)})"

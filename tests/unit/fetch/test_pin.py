@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tasks.config import profile, release
-from tasks.config.inputs import source_file
+from tasks.config.inputs import source_file, told
 from tasks.config.profile import Extension
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import inputs
 from tasks.origins import http
 from tasks.origins.lock import load_lock
+from tasks.origins.published import OWN_MD5, Published
 from tasks.origins.sources.http import HttpSource
 from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
@@ -390,6 +391,62 @@ def test_modules_of_another_build_are_warned_of(
 def test_without_a_mirror(make: Callable[..., Settings]) -> None:
     with pytest.raises(UserError, match="there is no mirror to download from"):
         inputs.lock(make())
+
+
+class TestPublishedLater:
+    """What a release's file says anew, of what is locked."""
+
+    @pytest.fixture
+    def locked(self, make: Callable[..., Settings], one: TinyCore) -> Settings:
+        settings = make(one)
+        inputs.lock(settings)
+        return settings
+
+    def say(self, monkeypatch: pytest.MonkeyPatch, path: str, **hashes: str) -> None:
+        monkeypatch.setattr(release, "published", lambda: {path: Published(path, ("X",), **hashes)})
+
+    def test_of_a_file(self, locked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The lock has no md5 of it, the cache has."""
+        self.say(monkeypatch, ROOTFS, md5=hashlib.md5(b"a root").hexdigest())
+        inputs.lock(locked)
+        entry = load_lock(locked.paths.pinned_lock).find_file(ROOTFS)
+        assert entry is not None
+        assert (entry.vouched, entry.published_by) == ("md5", ("X", OWN_MD5))
+        monkeypatch.setattr(release, "published", dict)
+        inputs.lock(locked)
+        entry = load_lock(locked.paths.pinned_lock).find_file(ROOTFS)
+        assert entry is not None
+        assert entry.published_by == (OWN_MD5,)
+
+    @pytest.mark.parametrize(
+        ("path", "what", "hashes"),
+        [
+            (ROOTFS, "rootfs64.gz has md5", {"md5": ZEROS}),
+            (ROOTFS, "the locked sha256 [0-9a-f]+ is not that which is published", {"sha256": ZEROS * 2}),
+            (f"{TCZ}/a.tcz", "the locked a.tcz has md5", {"md5": ZEROS}),
+        ],
+    )
+    def test_that_contradicts_the_lock(
+        self,
+        locked: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        path: str,
+        what: str,
+        hashes: dict[str, str],
+    ) -> None:
+        before = locked.paths.pinned_lock.read_bytes()
+        self.say(monkeypatch, path, **hashes)
+        with pytest.raises(UserError, match=what) as caught:
+            inputs.lock(locked)
+        assert "relock=1" in caught.value.hint
+        assert locked.paths.pinned_lock.read_bytes() == before
+
+    def test_is_said_by_list_and_explain(self, locked: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        lock = load_lock(locked.paths.pinned_lock)
+        assert f"{ROOTFS}: md5 only, published by {OWN_MD5}" in told(locked.profile, lock)
+        self.say(monkeypatch, ROOTFS, sha256=ZEROS * 2)
+        line = next(line for line in told(locked.profile, lock) if ROOTFS in line)
+        assert line.endswith("is not that which is published (./doit lock relock=1)")
 
 
 class TestPublished:

@@ -132,6 +132,9 @@ def test_a_locked_file_gets_those_who_vouch_for_it() -> None:
     old = LockedFile(PATH, SHA256)
     assert published.checked(old, BY_SHA256) == LockedFile(PATH, SHA256, "sha256", ("A", "B"))
     assert published.checked(old, None) == published.checked(old, BY_MD5) == old
+    assert published.checked(old, BY_MD5, MD5) == LockedFile(PATH, SHA256, "md5", ("C",))
+    vouched = LockedFile(PATH, SHA256, "sha256", ("A", "B"))
+    assert published.checked(vouched, None) == LockedFile(PATH, SHA256, "nobody")
     with pytest.raises(UserError, match=r"locked sha256 0{64} is not that which is published") as caught:
         published.checked(LockedFile(PATH, "0" * 64), BY_SHA256)
     assert "A, B" in caught.value.hint
