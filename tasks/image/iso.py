@@ -91,7 +91,6 @@ def menu_values(paths: Paths, profile: Profile) -> dict[str, str]:
         "TIMEOUT_S": str(boot.timeout),
         # isolinux counts tenths of a second, and waits for ever if it is told to wait for none.
         "TIMEOUT_DS": str(boot.timeout * 10 or 1),
-        "VOLUME": boot.volume_id,
     }
 
 
