@@ -7,6 +7,7 @@ This module does not use the network.  `tasks/fetch/stage_inputs.py` fetches mis
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.config import release, system
@@ -22,7 +23,7 @@ from tasks.origins.lock import (
     load_lock,
 )
 from tasks.origins.mirrors import Mirrors
-from tasks.origins.published import checked
+from tasks.origins.published import checked, contradicted
 from tasks.origins.sources.base import Access, Entry, Source
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -50,12 +51,10 @@ def told(profile: Profile, lock: Lock) -> Iterator[str]:
     """Yield a line for each source that is a file of a mirror: its path, and what vouches for it."""
     for source in dict.fromkeys(sources(profile)):
         path = source.published_path()
+        known = release.published().get(path)
         entry = source.locked_in(lock) if path else None
         if isinstance(entry, LockedFile):
-            try:
-                yield f"{path}: {checked(entry, release.published().get(path)).trust}"
-            except UserError as error:
-                yield f"{error.message} (./doit lock relock=1)"
+            yield contradicted(entry, known) or f"{path}: {checked(entry, known).trust}"
         elif path:
             yield f"{path}: not locked yet (./doit lock); {release.trust(path)}"
 
@@ -98,7 +97,9 @@ def lock_parts(
     for user, wanted in by_user.items():
         if wanted:
             entries = [source.locked_in(lock) for source in wanted]
-            files = tuple(entry for entry in entries if isinstance(entry, LockedFile))
+            found = [entry for entry in entries if isinstance(entry, LockedFile)]
+            # A task depends on its part, and who vouches for a file changes no byte of it.
+            files = tuple(replace(entry, vouched="", published_by=()) for entry in found)
             parts[user] = Lock(tuple(entry for entry in entries if isinstance(entry, LockedPackage)), files)
     if profile.core.rootfs:
         parts["rootfs"] = part_of(lock, CORE, profile.core.packages)

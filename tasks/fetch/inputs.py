@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from tasks.config import inputs, plan, recipe
+from tasks.config import inputs, plan, recipe, release
 from tasks.config.inputs import sources
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import packages, stage_inputs
 from tasks.origins import suite
 from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.origins.published import contradicted
 from tasks.util import parallel
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -54,6 +55,9 @@ def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     for user, part in inputs.lock_parts(used, settings.profile, named, upstream).items():
         write_if_changed(settings.paths.lock_part(user), part.to_toml())
     write_if_changed(settings.paths.used_lock, used.to_toml())
+    for entry in used.file:
+        if problem := contradicted(entry, release.published().get(entry.path)):
+            logger.warning(f"{problem}; ./doit lock relock=1 takes the published one")
     if locked:
         count = f"{len(used.package) + len(used.file)} packages and files"
         logger.info(f"fetch: {count} are locked; each is fetched when a stage needs it")

@@ -50,6 +50,13 @@ class Published:
         return f"{url} has {self.algorithm} {got}, {', '.join(self.by)} published {expected}"
 
 
+def contradicted(entry: LockedFile, known: Published | None) -> str:
+    """Return how a locked entry differs from the sha256 that is published, "" if it does not."""
+    if known is None or known.sha256 in ("", entry.sha256):
+        return ""
+    return f"{entry.path}: the locked sha256 {entry.sha256} is not that which is published"
+
+
 def checked(entry: LockedFile, known: Published | None, md5: str = "") -> LockedFile:
     """Return a locked entry, with those who vouch for it now.
 
@@ -67,8 +74,7 @@ def checked(entry: LockedFile, known: Published | None, md5: str = "") -> Locked
         if problem := known.contradiction(entry.path, entry.sha256, md5):
             raise UserError(problem, "./doit lock relock=1 takes the published one")
         return replace(entry, vouched="md5", published_by=(*known.by, *own))
-    if entry.sha256 != known.sha256:
-        message = f"{entry.path}: the locked sha256 {entry.sha256} is not that which is published"
+    if problem := contradicted(entry, known):
         hint = f"./doit lock relock=1 takes the published one ({', '.join(known.by)})"
-        raise UserError(message, hint, f"  published: {known.sha256}")
+        raise UserError(problem, hint, f"  published: {known.sha256}")
     return replace(entry, vouched="sha256", published_by=known.by)

@@ -446,7 +446,21 @@ class TestPublishedLater:
         assert f"{ROOTFS}: md5 only, published by {OWN_MD5}" in told(locked.profile, lock)
         self.say(monkeypatch, ROOTFS, sha256=ZEROS * 2)
         line = next(line for line in told(locked.profile, lock) if ROOTFS in line)
-        assert line.endswith("is not that which is published (./doit lock relock=1)")
+        assert line.endswith("is not that which is published")
+
+    def test_is_said_by_fetch_and_rebuilds_nothing(
+        self, locked: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The lock decides.  No task depends on who vouches for its files."""
+        inputs.fetch(locked)
+        part = locked.paths.lock_part("archives").read_text()
+        assert ROOTFS in part
+        assert "published_by = []" in part
+        capsys.readouterr()
+        self.say(monkeypatch, ROOTFS, sha256=ZEROS * 2)
+        inputs.fetch(with_values(locked, offline=True, frozen=True))
+        assert f"warning: {ROOTFS}: the locked sha256" in "".join(capsys.readouterr())
+        assert locked.paths.lock_part("archives").read_text() == part
 
 
 class TestPublished:
