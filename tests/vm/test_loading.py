@@ -84,6 +84,8 @@ ODD = (
     "a|b&",
 )
 """Lines of onboot.lst that are no names: none may be obeyed, and none may cost the others."""
+COLOURED = "no\x1b[31m"
+"""A name that a terminal would obey."""
 
 
 def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
@@ -96,14 +98,34 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     (tree / "cde/onboot.lst").write_text("top.tcz\n")
     disc = make_disc(tmp_path / "disc.iso", tree)
     tce = tmp_path / "content/tce"
-    for name in ("own", "base", "copied", "copied-not", "don't"):
+    starting(tree / "cde/optional", COLOURED)
+    for name in ("own", "base", "copied", "copied-not", "don't", COLOURED):
         starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
-    lines = ["# mine", "own.tcz # why not", "", *ODD, "base.tcz\r", "copied", "copied-not", "don't.tcz"]
+    lines = [
+        "# mine",
+        "own.tcz # why not",
+        "",
+        *ODD,
+        "base.tcz\r",
+        "copied",
+        "copied-not",
+        "don't.tcz",
+        COLOURED,
+    ]
     (tce / "onboot.lst").write_text("\n".join(lines), newline="")
     (tce / "copy2fs.lst").write_text("copied.tcz\r\n", newline="")
     disk = make_disk(tmp_path / "disk.img", tmp_path / "content")
     with booted(image, tmp_path / "log", "nodhcp cde", disc, disk, initrd=tmp_path / "core.gz") as guest:
-        names = ["inner", "own", "base", "copied", "copied-not", "don't", "top"]
+        names = [
+            "inner",
+            "own",
+            "base",
+            "copied",
+            "copied-not",
+            "don't",
+            "no",
+            "top",
+        ]  # the guest's console has no colours
         assert guest.run("cat /tmp/started").splitlines() == [f"{name} root" for name in names]
         for line in ODD:
             assert f"{line.split()[0].removesuffix('.tcz')}.tcz not found!" in guest.console
@@ -111,7 +133,7 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
         guest.run(
             "[ ! -e /tmp/ran ] && [ ! -L /usr/local/share/copied ] && [ -L /usr/local/share/copied-not ]"
         )
-        assert "Loaded from /mnt/vda/tce, not from /mnt/sr0/cde: base\n" in guest.console
+        assert "Loaded from /mnt/vda/tce, not from /mnt/sr0/cde: base no?[31m" in guest.console
         assert guest.run("cat /usr/local/share/base") == "from the disk\n"
         said = guest.run('ondemand "don\'t.tcz" && /mnt/vda/tce/ondemand/don*')
         assert said == "don't was loaded; it has no program of its own name.\n"
@@ -153,7 +175,9 @@ def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
     raw = make_disc(tmp_path / "raw.iso", tree).path
     add_partition(raw, 1, make_disk(tmp_path / "empty.ext3", tmp_path / "nothing").path)
     disks = (Disk(stick, "ahci"), other, Disk(raw))
-    with booted(image, tmp_path / "log", "nodhcp cde base", *disks) as guest:
+    codes = 'nodhcp cde base "iso=sda1/my own.iso"'
+    with booted(image, tmp_path / "log", codes, *disks) as guest:
+        assert 'Bootcode "iso=sda1/my: the path of the ISO must have no space' in guest.console
         assert guest.run("cat /etc/sysconfig/cde") == "/mnt/sda1/cde/optional\n"
         guest.run("[ -e /usr/local/tce.installed/attr ] && [ ! -e /tmp/started ]")
         assert "Restoring files from /mnt/sda3/mydata.tgz" in guest.console
@@ -164,3 +188,5 @@ def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
         assert guest.run("cat /tmp/started /etc/sysconfig/cde") == "raw root\n/mnt/vdb/cde/optional\n"
         said = "/mnt/vdb/cde is read from the whole disk: no partition of it has a folder cde.\n"
         assert guest.run("cat /tmp/tce-notes") == said
+        guest.run("sudo tce-setup")
+        assert guest.run("grep -c ' /mnt/vdb ' /proc/mounts") == "1\n"
