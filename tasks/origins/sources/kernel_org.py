@@ -40,10 +40,10 @@ class KernelOrgSource(Source):
         version = self.version.removesuffix(".0") if self.version.count(".") == 2 else self.version
         return f"v{version.partition('.')[0]}.x/linux-{version}.tar.xz"
 
-    @property
-    def mirrors(self) -> Mirrors:
-        """The servers that have it."""
-        return Mirrors((self.mirror,) if self.mirror else mirrors.known().kernel_org)
+    def mirrors(self, access: Access) -> Mirrors:
+        """Return the servers that have it; they may redirect as the profile's mirrors may."""
+        urls = (self.mirror,) if self.mirror else mirrors.known().kernel_org
+        return Mirrors(urls, access.mirrors.redirects)
 
     def label(self) -> str:
         return Path(self.path).name
@@ -58,11 +58,11 @@ class KernelOrgSource(Source):
         return access.require_locked(self.path, self.locked_in(lock))
 
     def pin(self, access: Access, scratch: Path) -> LockedFile:
-        return self.mirrors.pin(self.path, access.cache, scratch, access.published.get(self.path))
+        return self.mirrors(access).pin(self.path, access.cache, scratch, access.published.get(self.path))
 
     def fetch(self, entry: Entry, access: Access) -> None:
         final = entry.cached_in(access.cache)
-        self.mirrors.download(self.path, final, sha256=entry.sha256, offline=access.offline)
+        self.mirrors(access).download(self.path, final, sha256=entry.sha256, offline=access.offline)
 
     def material(self, lock: Lock, cache: Path) -> Material | None:
         """Return a manifest's entry, as for a file of the profile's mirrors."""

@@ -49,12 +49,12 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         ("6.12.0", "v6.x/linux-6.12.tar.xz"),
     ],
 )
-def test_each_version_has_its_path(version: str, path: str) -> None:
+def test_each_version_has_its_path(version: str, path: str, access: Access) -> None:
     source = KernelOrgSource(version=version)
     assert source.path == source.published_path() == path
     assert source.mirror_path() == ""
-    assert source.mirrors.urls == mirrors.known().kernel_org
-    assert all(url.startswith("https://") for url in source.mirrors.urls)
+    assert source.mirrors(access).urls == mirrors.known().kernel_org
+    assert all(url.startswith("https://") for url in source.mirrors(access).urls)
 
 
 @pytest.mark.parametrize("version", ["", "5", "5.4.x", "../5.4.3", "5.4.3-rc1"])
@@ -86,3 +86,14 @@ def test_another_archive_is_refused(access: Access, mirror: Mirror, tmp_path: Pa
     mirror.pages[PATH] = Page(b"another source")
     with pytest.raises(UserError, match="whose sha256 is published by A"):
         KernelOrgSource(version="5.4.3", mirror=mirror.url).pin(access, tmp_path / "scratch")
+
+
+def test_a_mirror_redirects_where_the_profile_lets_it(access: Access, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.pages[PATH] = Page(location=f"{mirror.url.replace('127.0.0.1', 'localhost')}/elsewhere")
+    mirror.pages["elsewhere"] = Page(TAR)
+    source = KernelOrgSource(version="5.4.3", mirror=mirror.url)
+    with pytest.raises(UserError, match="redirected to another host") as caught:
+        source.pin(access, tmp_path / "scratch")
+    assert "list the host it redirects to under `redirects`" in caught.value.hint
+    listed = replace(access, mirrors=replace(access.mirrors, redirects=("localhost",)))
+    assert source.pin(listed, tmp_path / "scratch") == ENTRY
