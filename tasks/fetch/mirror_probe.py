@@ -96,7 +96,7 @@ def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtens
     """Return the lock entries of a profile's downloads from mirrors, and the names that are not locked."""
     lock = load_lock(_lock_file(name))
     files = {file.path: file for file in lock.file}
-    needed = [path for source in inputs.sources(profile) if (path := source.mirror_path())]
+    needed = [path for source in inputs.sources(profile) if (path := source.published_path())]
     plan = config_plan.plan(profile, lock)
     upstream = set(plan.of_kind("upstream"))
     entries: list[LockedFile | LockedExtension] = [

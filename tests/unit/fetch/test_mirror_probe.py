@@ -15,6 +15,7 @@ from tasks.config.profile import Extension, Profile
 from tasks.fetch import mirror_probe
 from tasks.origins.lock import Lock, LockedExtension, LockedFile
 from tasks.origins.sources.http import HttpSource
+from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.mirror import Mirror, Page, forbid_sockets
@@ -144,6 +145,19 @@ def test_a_profile_that_is_not_locked_is_not_chosen(
     forbid_sockets(monkeypatch)
     pin(tmp_path, locked)
     assert mirror_probe.choose(profiles("http://mirror.invalid"), offline) == ("apt", says)
+
+
+def test_kernel_orgs_archive_must_be_locked_too(mirrors: list[Mirror], tmp_path: Path) -> None:
+    mirrors[0].pages["11.x/probe"] = Page(b"content")
+    there = profiles(mirrors[0].url)
+    source = KernelOrgSource(version="5.4.3")
+    there["tc"] = replace(there["tc"], kernel=replace(there["tc"].kernel, source=source))
+    assert mirror_probe.choose(there, offline=False) == (
+        "apt",
+        f"tc: {source.path} has no sha256 yet (./doit lock profile=tc)",
+    )
+    pin(tmp_path, [LockedFile(source.path, "4" * 64), BASE, CORE])
+    assert mirror_probe.choose(there, offline=False)[0] == "tc"
 
 
 def test_extensions_must_be_locked_too(
