@@ -214,6 +214,8 @@ HEAD = 64 << 10  # bytes at the start of a file that hold the setup and the PE h
 MAX_PADDING = 4096  # zero bytes that may follow the image, because files are padded to blocks
 MAX_SIGNATURE = 1 << 20  # bytes
 
+# utsname holds 64 bytes.  A release names folders: lib/modules/RELEASE.
+RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
 BANNER = re.compile(rb"Linux version (\d\S*) \([^\0\n]*")
 FIRST_WITHOUT_CRC = (6, 15)  # "x86/boot: Drop CRC-32 checksum and the build tool that generates it"
 
@@ -491,6 +493,8 @@ def _check(path: Path, bits: int, release: str | None) -> BzImage:
     found = version.split(" ")[0]
     if not found:
         raise UserError(f"kernel_version ({header.kernel_version:#x}) points to no version string", DAMAGED)
+    if not RELEASE.fullmatch(found):
+        raise UserError(f"the image says that it is Linux {found[:64]!r}, which is no release", DAMAGED)
     if release is not None and found != release:
         raise UserError(
             f"the image is Linux {found}, expected {release}", "an old image is in its place; build again"

@@ -26,7 +26,6 @@ from tasks.util.files import sha256_file
 KERNELS = re.compile(r"(?:.*/)?(vmlinuz64|vmlinuz|bzimage64|bzimage)", re.IGNORECASE)
 CORES = re.compile(r"(?:.*/)?(corepure64|core|microcore64|microcore|tinycore64|tinycore)\.gz", re.IGNORECASE)
 MAX_MENUS = 50
-RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
 DEVICES = re.compile(
     r"(home|opt|local|restore|mydata|swapfile|tcvd|waitusb|pretce)=.*((s|h|v)d[a-z]|mmc|nvme|UUID|LABEL)"
 )
@@ -181,7 +180,7 @@ class _Taking:
             if (one := architecture.load(name)).source == "x86" and one.bits == bits
         )
         release = version.split(" ")[0]
-        self.found.release = release if RELEASE.fullmatch(release) else ""
+        self.found.release = release if bzimage.RELEASE.fullmatch(release) else ""
         source, final = self.source(copy, self._standard.kernel)
         self.found.kernel = source
         self.say("kernel", volume, path, final, f", {self.found.release or 'of an unknown release'}")

@@ -168,6 +168,7 @@ def test_a_kernel_without_modules(taken: Callable[..., Settings], tmp_path: Path
         ({"vmlinuz": bzimage()}, "several kernels: vmlinuz64, vmlinuz"),
         ({"vmlinuz64": bzimage()[:-4000]}, "bytes are missing|is cut short|shorter"),
         ({"vmlinuz64": vmlinux()}, "not a bzImage"),
+        ({"vmlinuz64": bzimage(version="6/../../../../../out (x) #1")}, "which is no release"),
         ({f"modules/{TOP}/{LOOP}": module("6.1.0-other")}, "vermagic is '6.1.0-other"),
         ({f"modules/{TOP}/{LOOP}": module(machine=3)}, "built for"),
         ({"config": b"<html>"}, "config: not a kernel config"),
