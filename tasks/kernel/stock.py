@@ -21,7 +21,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import bzimage, debian_package, elf, ikconfig, iso9660
 from tasks.formats.initramfs_file import read_core, unpacked
-from tasks.formats.initramfs_unpacker import RootFs
+from tasks.formats.initramfs_unpacker import Node, RootFs
 from tasks.kernel import installed
 from tasks.kernel.fragments import parse_config
 from tasks.toolchain import tools
@@ -154,14 +154,11 @@ def _put_modules(found: Found, target: Path) -> None:
     """
     release, modules = target.name, found.modules
     if isinstance(modules, RootFs):
-        node = modules.find("lib/modules", follow=True)
-        there = sorted(node.children) if node else []
-        prefix = f"lib/modules/{release}/"
-        for name, member in modules.members().items():
-            if name.startswith(prefix) and member.kind == stat.S_IFREG:
-                path = target / name.removeprefix(prefix)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(member.data)
+        top = modules.find("lib/modules", follow=True)
+        there = sorted(top.children) if top else []
+        # A root may have /lib as a link to usr/lib.
+        if own := modules.find(f"lib/modules/{release}", follow=True):
+            _write_files(own, target)
     elif modules is not None:
         there = sorted(path.name for path in modules.iterdir() if path.is_dir())
         if found.ours and release in there:
@@ -176,6 +173,16 @@ def _put_modules(found: Found, target: Path) -> None:
             f"the kernel is Linux {release}, but the modules are of {', '.join(there)}",
             "the kernel would load none of them; take kernel and modules of one build",
         )
+
+
+def _write_files(folder: Node, target: Path) -> None:
+    """Write the regular files below a folder of an archive to `target`, which exists."""
+    for name, node in folder.children.items():
+        if node.is_dir:
+            (target / name).mkdir()
+            _write_files(node, target / name)
+        elif node.kind == stat.S_IFREG:
+            (target / name).write_bytes(node.data)
 
 
 def _remove_links(top: Path) -> None:

@@ -56,12 +56,12 @@ def archive(path: Path, *members: Member) -> FileSource:
     return FileSource(path=str(path))
 
 
-def modules_archive(path: Path, release: str = RELEASE) -> FileSource:
-    names = f"lib/modules/{release}/{LOOP}".split("/")
+def modules_archive(path: Path, release: str = RELEASE, lib: str = "lib", *more: Member) -> FileSource:
+    names = f"{lib}/modules/{release}/{LOOP}".split("/")
     folders = [directory("/".join(names[:number])) for number in range(1, len(names))]
-    index = regular(f"lib/modules/{release}/modules.dep", f"{LOOP}:\n".encode())
-    link = symlink(f"lib/modules/{release}/kernel.tclocal", "/usr/local")
-    return archive(path, *folders, index, link, regular("/".join(names), module(release)))
+    index = regular(f"{lib}/modules/{release}/modules.dep", f"{LOOP}:\n".encode())
+    link = symlink(f"{lib}/modules/{release}/kernel.tclocal", "/usr/local")
+    return archive(path, *folders, *more, index, link, regular("/".join(names), module(release)))
 
 
 @pytest.fixture
@@ -131,6 +131,15 @@ def test_release_files_of_tiny_core(taken: Callable[..., Settings], tmp_path: Pa
     assert not (made.paths.kernel / "modules" / TOP / "kernel.tclocal").is_symlink(), "the core makes it"
     assert (made.paths.kernel / "config").read_text() == ""
     assert "xz" in (made.paths.kernel / "initramfs.formats").read_text(), "nobody knows better"
+
+
+def test_a_root_whose_lib_is_a_link(taken: Callable[..., Settings], tmp_path: Path) -> None:
+    """Roots with a merged /usr have their modules in /usr/lib/modules."""
+    fill(tmp_path, {"vmlinuz64": bzimage()})
+    link = symlink("lib", "usr/lib")
+    modules = modules_archive(tmp_path / "modules64.gz", RELEASE, "usr/lib", link)
+    made = taken(vmlinuz=FileSource(path=str(tmp_path / "vmlinuz64")), modules=modules)
+    assert (made.paths.kernel / "modules" / TOP / LOOP).read_bytes() == module()
 
 
 def test_modules_in_the_base_stay_there(taken: Callable[..., Settings], tmp_path: Path) -> None:
