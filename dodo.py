@@ -304,7 +304,7 @@ def task_kconfig() -> Iterator[Task]:
 def task_kernel() -> Task:
     """build bzImage and modules, install them below artifacts/, and check the vmlinuz"""
     if S.profile.kernel.image:
-        return stock_tasks.kernel(S, BASE, [*ARCHIVES, *TOOLCHAIN], KERNEL)
+        return stock_tasks.kernel(S, BASE, [*ARCHIVES, *TOOLCHAIN], KERNEL, TOOLCHAINS[0])
     compile_it = {
         "basename": "kernel",
         "actions": [*KERNEL_INPUTS, do("kernel.build", "build", S), do("kernel.install", "install", S)],

@@ -11,6 +11,11 @@ from tasks.origins.sources import AnySource
 from tasks.origins.sources.apt import AptSource
 from tasks.origins.sources.file import FileSource
 
+# Where a kernel's install has its files: ours, the kernel's own, a distribution's.
+VMLINUZ = ("vmlinuz64", "vmlinuz", "vmlinuz-*", "bzImage", "boot/vmlinuz64", "boot/vmlinuz", "boot/vmlinuz-*")
+MODULES = ("modules/lib/modules", "lib/modules", "usr/lib/modules", "modules")
+CONFIG = ("config", "config-{release}", "boot/config-{release}")
+SYSTEM_MAP = ("System.map", "System.map-{release}", "boot/System.map-{release}")
 FORMS = ("package", "vmlinuz", "folder", "iso")
 
 
@@ -65,6 +70,23 @@ class KernelImage:
     def modules_in_base(self) -> bool:
         """Whether its modules can only lie in the archives that the core begins with."""
         return self.vmlinuz is not None and self.modules is None
+
+    @property
+    def modules_trees(self) -> list[Path]:
+        """The folders in `folder` that may hold modules."""
+        inner = "modules/"  # is below another one of them
+        names = [name for name in MODULES if not name.startswith(inner)]
+        return [self.tree / name for name in names] if self.tree else []
+
+    @property
+    def folder_files(self) -> list[Path]:
+        """The files in `folder` that are looked at.  It may be `/`, so no other is touched."""
+        if self.tree is None:
+            return []
+        names = (name.format(release="*") for name in (*VMLINUZ, *CONFIG, *SYSTEM_MAP))
+        found = [path for name in names for path in self.tree.glob(name)]
+        found += [path for modules in self.modules_trees for path in modules.rglob("*")]
+        return sorted({path for path in found if path.is_file()})
 
     @property
     def tree(self) -> Path | None:

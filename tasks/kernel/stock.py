@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config import inputs
-from tasks.config.kernel_image import KernelImage
+from tasks.config.kernel_image import CONFIG, MODULES, SYSTEM_MAP, VMLINUZ, KernelImage
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import bzimage, debian_package, elf, ikconfig, iso9660
@@ -29,11 +29,6 @@ from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, write_atomic
 from tasks.util.log import logger
 
-# Where a kernel's install has its files: ours, the kernel's own, a distribution's.
-VMLINUZ = ("vmlinuz64", "vmlinuz", "vmlinuz-*", "bzImage", "boot/vmlinuz64", "boot/vmlinuz", "boot/vmlinuz-*")
-MODULES = ("modules/lib/modules", "lib/modules", "usr/lib/modules", "modules")
-CONFIG = ("config", "config-{release}", "boot/config-{release}")
-SYSTEM_MAP = ("System.map", "System.map-{release}", "boot/System.map-{release}")
 # Debian's says that the real one is in a package of debug symbols.
 REAL_MAP = b" _text\n"
 INDEX = "modules.dep"
@@ -110,13 +105,17 @@ def _found(paths: Paths, profile: Profile, image: KernelImage, scratch: Path) ->
 def _in_folder(folder: Path, name: str, config: Path | None) -> Found:
     if not folder.is_dir():
         raise UserError(f"{name} is not a folder", "kernel.source.folder names a folder with a kernel")
-    kernels = [path for pattern in VMLINUZ for path in sorted(folder.glob(pattern)) if path.is_file()]
+    found = (path for pattern in VMLINUZ for path in sorted(folder.glob(pattern)) if path.is_file())
+    # Distributions have a link vmlinuz to vmlinuz-RELEASE.
+    kernels = list({path.resolve(): path for path in found}.values())
     if not kernels:
         raise UserError(f"{name} holds no kernel", f"looked for {', '.join(VMLINUZ)}")
     if len(kernels) > 1:
         names = ", ".join(str(path.relative_to(folder)) for path in kernels)
-        raise UserError(f"{name} holds several kernels: {names}", "name one by kernel.source.vmlinuz")
-    modules = next((folder / one for one in MODULES if (folder / one).is_dir()), None)
+        hint = "copy the one that you want, with its modules and its config, into a folder of its own"
+        raise UserError(f"{name} holds several kernels: {names}", hint)
+    there = (folder / one for one in MODULES if any(path.is_dir() for path in (folder / one).glob("*")))
+    modules = next(there, None)
     return Found(kernels[0], modules, folder, config)
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tasks.config.settings import Settings
 from tasks.engine.task import Action, Task, beside, changed, command, do, files
@@ -13,11 +12,14 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.trees import Tree
 
 
-def kernel(settings: Settings, base: Sequence[str], prepare: Sequence[Action], made: list[str]) -> Task:
+def kernel(
+    settings: Settings, base: Sequence[str], prepare: Sequence[Action], made: list[str], toolchain: str = ""
+) -> Task:
     """Return task `kernel`.
 
     base: the files of the base root that it depends on, if the modules lie there.  prepare: what
-    fetches them, and prepares the toolchain.  made: its targets.
+    fetches them, and prepares the toolchain.  made: its targets.  toolchain: the digest of that which
+    has depmod.
     """
     paths, image = settings.paths, settings.profile.kernel.image
     assert image is not None
@@ -30,7 +32,7 @@ def kernel(settings: Settings, base: Sequence[str], prepare: Sequence[Action], m
             do("kernel.stock", "take", paths, settings.profile),
         ],
         "file_dep": [
-            *files(paths.lock_part("linux"), *_files_below(image.tree)),
+            *files(paths.lock_part("linux"), *image.folder_files),
             *(base if image.modules_in_base else ()),
         ],
         "task_dep": ["inputs"],  # the record of the inputs is there when the kernel is refused
@@ -39,14 +41,11 @@ def kernel(settings: Settings, base: Sequence[str], prepare: Sequence[Action], m
         "uptodate": changed(
             paths.kernel / "modules",
             source=image,
+            toolchain=toolchain,
             release=settings.profile.kernel.release,
-            **({"folder": Tree(image.tree)} if image.tree else {}),
+            **{str(top.relative_to(image.tree or top)): Tree(top) for top in image.modules_trees},
         ),
     }
-
-
-def _files_below(folder: Path | None) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
 
 
 def kconfig(settings: Settings) -> Iterator[Task]:

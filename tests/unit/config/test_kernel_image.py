@@ -73,3 +73,22 @@ def test_where_its_modules_are(tmp_path: Path) -> None:
     assert not KernelImage(folder=str(tmp_path)).modules_in_base
     assert KernelImage(folder=str(tmp_path)).tree == tmp_path
     assert list(KernelImage(vmlinuz=one, config=one).files) == ["vmlinuz", "config"]
+
+
+def test_of_a_folder_only_the_files_of_a_kernel_count(tmp_path: Path) -> None:
+    """It may be /, with all that a machine has."""
+    counted = [
+        *("boot/config-6.1", "boot/vmlinuz-6.1", "bzImage", "config", "lib/modules/6.1/a.ko"),
+        *("modules/6.1/b.ko", "modules/lib/modules/6.1/modules.dep", "usr/lib/modules/6.1/c.ko"),
+    ]
+    for name in (*counted, "home/me/secret", "boot/grub/grub.cfg", "proc/1/maps"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "vmlinuz").symlink_to("boot/vmlinuz-6.1")
+    (tmp_path / "lib/modules/6.1/build").symlink_to(tmp_path / "home")
+    made = KernelImage(folder=str(tmp_path))
+    assert [str(path.relative_to(tmp_path)) for path in made.folder_files] == sorted([*counted, "vmlinuz"])
+    trees = [str(path.relative_to(tmp_path)) for path in made.modules_trees]
+    assert trees == ["lib/modules", "usr/lib/modules", "modules"]
+    gone = KernelImage(folder=str(tmp_path / "gone"))
+    assert (gone.folder_files, gone.modules_trees) == ([], [])

@@ -113,6 +113,8 @@ def test_a_folder_as_a_distribution_has_it(taken: Callable[..., Settings], tmp_p
             f"usr/{TOP}/modules.dep": f"{LOOP}:\n".encode(),
         },
     )
+    (folder / "vmlinuz").symlink_to(f"boot/vmlinuz-{RELEASE}")
+    (folder / "lib/modules").mkdir(parents=True)  # an empty folder is no place of modules
     made = taken(folder=str(folder))
     assert (made.paths.kernel / "modules" / TOP / LOOP).read_bytes() == module()
     assert (made.paths.kernel / "config").read_text() == CONFIG

@@ -114,6 +114,8 @@ def test_its_tasks_depend_on_its_files(stock: Callable[..., Settings], tmp_path:
     task = kernel(made, ["base"], [], ["made"])
     assert str(tmp_path / "vmlinuz") in task["file_dep"]
     assert "base" not in task["file_dep"], "its modules are not there"
+    again = kernel(made, ["base"], [], ["made"], "another toolchain")
+    assert again["uptodate"][0].values != task["uptodate"][0].values, "depmod is the toolchain's"
     assert task["targets"] == ["made", str(made.paths.kernel / "config")]
     prove = next(iter(kconfig(made)))
     assert {str(made.paths.kernel / "config"), str(tmp_path / "own.config")} <= set(prove["file_dep"])
