@@ -130,23 +130,34 @@ def of_folder(top: Path) -> Medium:
     """Return a folder as a medium.  Raises `UserError` if it has too many files."""
     volume = FolderVolume("", top=top)
     size = 0
-    for path, entry in _walk(top):
+    lost: list[str] = []
+    for path, entry in _walk(top, lost):
         if entry.is_file(follow_symlinks=False):
             volume.files[path] = entry.stat(follow_symlinks=False).st_size
             size += volume.files[path]
         else:
             volume.others.append(path)
-    return Medium(top, size, [volume])
+    unread = [f"the folder {path[:200]!r} cannot be read" for path in lost]
+    return Medium(top, size, [volume], unread=unread)
 
 
-def _walk(top: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield what is below `top` and no folder, by paths, sorted; folders behind links are left out."""
+def _walk(top: Path, lost: list[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield what is below `top` and no folder, by paths, sorted; folders behind links are left out.
+
+    lost: gets the folders that may not be listed, as lost+found of a mounted stick.
+    """
     seen = 0
     todo = [("", 0)]
     while todo:
         below, depth = todo.pop()
-        with os.scandir(top / below) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(top / below) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if not below:
+                raise
+            lost.append(below)
+            continue
         seen += len(found)
         if seen > MAX_ENTRIES:
             raise too_many(str(top))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,26 @@ def test_links_devices_and_deep_folders_are_not_followed(tmp_path: Path) -> None
     assert (found.size, found.volumes[0].files) == (3, {"..b": 1, "a": 2})
     assert found.volumes[0].others == ["fifo", "folder", "link"]
     assert "a/b/c/d/e/f/g/h" not in of_folder(tmp_path).volumes[0].files
+
+
+def test_a_folder_that_may_not_be_listed_is_named() -> None:
+    """A mounted stick has lost+found, which only root may list."""
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        write(top, {"tce/onboot.lst": b"a", "lost+found/x": b"y"})
+        top.chmod(0o755)
+        (top / "lost+found").chmod(0)
+        user = os.geteuid()
+        try:
+            os.seteuid(65534 if user == 0 else user)
+            found = of_folder(top)
+            with pytest.raises(PermissionError):
+                of_folder(top / "lost+found")
+        finally:
+            os.seteuid(user)
+            (top / "lost+found").chmod(0o700)
+    assert found.volumes[0].files == {"tce/onboot.lst": 1}
+    assert found.unread == ["the folder 'lost+found' cannot be read"]
 
 
 def test_upper_and_lower_case_are_one_unless_both_are_there() -> None:
