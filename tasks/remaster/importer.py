@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.config import architecture, inheritance, plan
+from tasks.config import architecture, inheritance, inputs, plan
 from tasks.config.profile import VOLUME_ID, Profile
 from tasks.config.profile import load as load_profile
 from tasks.formats.cpio import Member
 from tasks.origins.lock import Lock, load_lock
+from tasks.origins.sources.imported import ImportedSource
 from tasks.remaster import core_difference, profile_file
 from tasks.remaster.core_difference import Difference
 from tasks.remaster.disks import open_medium
@@ -28,9 +29,10 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic, write_if_changed
-from tasks.util.text import NO_LINE, printable
+from tasks.util.text import NO_LINE, printable, shortened
 
 PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+AUTO = "auto"  # profile=auto chooses another profile
 TOOLCHAIN = "debian12-images"  # nothing is compiled
 FALLBACK_EPOCH = 1700000000
 SHOWN = 20  # lines of a difference
@@ -116,7 +118,7 @@ def import_system(
         raise UserError("import takes a medium and a name", "./doit import PATH [NAME]")
     path = folder / names[0]
     name = names[1] if len(names) == 2 else _profile_name(path)
-    if not PROFILE_NAME.fullmatch(name):
+    if not PROFILE_NAME.fullmatch(name) or name == AUTO:
         raise UserError(f"{name!r} cannot be the name of a profile", "use letters, digits, - and _")
     medium_name = NO_LINE.sub("_", path.resolve().name)
     _refuse_other(name, medium_name, force)
@@ -163,11 +165,27 @@ def _write(name: str, text: str, lock: Lock, force: bool) -> bool:
     return False
 
 
+def _absent(name: str, found: Found) -> list[str]:
+    """Return the imported files that a profile which was kept names, and which this medium does not have."""
+    made = load_profile(name)
+    wanted = {one.sha256: one.name for one in inputs.sources(made) if isinstance(one, ImportedSource)}
+    lock = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, name))
+    wanted |= {one.sha256: f"{one.name}.tcz" for one in lock.extension if made.is_imported(one.name)}
+    here = {one.sha256 for one in (*found.files, *found.extensions)}
+    return sorted(wanted[sha256] for sha256 in wanted.keys() - here)
+
+
 def _report(name: str, found: Found, difference: Difference | None, kept: bool, inherit: str) -> None:
     """Print what an import did, and write the whole of it to artifacts/NAME/import.txt."""
     file = CHECKOUT.name_of(CHECKOUT.profiles / f"{name}.toml")
     wrote = f"{file} and {file.removesuffix('.toml')}.lock.toml"
-    lines = [f"{wrote} are kept: they were edited (--force writes them anew)" if kept else f"wrote {wrote}"]
+    lines = [
+        f"{wrote} are kept: they were edited, or made from another medium (--force writes them anew)"
+        if kept
+        else f"wrote {wrote}"
+    ]
+    if kept and (absent := _absent(name, found)):
+        lines.append(f"  but this medium has not all that they name: {shortened(absent, SHOWN)}")
     lines += ["taken over, into the cache by sha256:", *(f"  {line}" for line in found.lines)]
     changes = difference.lines if difference else ()
     if found.kernel:

@@ -103,11 +103,24 @@ def test_an_edited_profile_is_kept_and_its_files_come_back(import_: Import, tmp_
     edited = file.read_text() + "\n[disk]\nsize_mib = 99\n"
     file.write_text(edited)
     shutil.rmtree(tmp_path / "cache")
-    assert "profiles/disc.toml and profiles/disc.lock.toml are kept: they were edited" in import_("disc")
+    said = import_("disc")
+    assert "profiles/disc.toml and profiles/disc.lock.toml are kept: they were edited" in said
+    assert "this medium has not all" not in said
     assert file.read_text() == edited
     assert cached(tmp_path, "vmlinuz64")
     import_("disc", force=True)
     assert "size_mib" not in file.read_text()
+
+
+def test_another_medium_of_the_same_name_is_told_from_the_first(import_: Import, tmp_path: Path) -> None:
+    """As /dev/sdb, or two folders tce: what is kept is not what was just read."""
+    disc(tmp_path / "one/tce")
+    disc(tmp_path / "two/tce", root=core(cpio.regular("etc/other", b"")))
+    (tmp_path / "two/tce/cde/optional/c.tcz").unlink()
+    import_("one/tce")
+    said = import_("two/tce")
+    assert "lock.toml are kept: they were edited, or made from another medium (--force" in said
+    assert "\n  but this medium has not all that they name: c.tcz, corepure64.gz\n" in said
 
 
 def test_another_profile_is_not_replaced(import_: Import, mine: Path, tmp_path: Path) -> None:
@@ -125,7 +138,7 @@ def test_it_takes_a_medium_and_a_name(names: tuple[str, ...], import_: Import) -
         import_(*names)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".x", "x.lock", "", "-x", "x y"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".x", "x.lock", "", "-x", "x y", "auto"])
 def test_a_name_is_no_path(name: str, import_: Import, tmp_path: Path) -> None:
     disc(tmp_path / "disc")
     with pytest.raises(UserError, match="cannot be the name of a profile"):
