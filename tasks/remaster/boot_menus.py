@@ -16,6 +16,8 @@ from tasks.config.profile import MAX_TIMEOUT
 
 SYSLINUX_FILES = ("isolinux.cfg", "extlinux.conf", "syslinux.cfg")
 GRUB_FILES = ("grub.cfg",)
+# Syslinux takes a KERNEL of these names for a module, a boot sector or a program (doc/syslinux.txt).
+NO_KERNEL = (".0", ".bin", ".bs", ".bss", ".c32", ".cbt", ".com", ".img")
 MAX_MENU_ENTRIES = 500
 WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
 # Words that a boot loader adds by itself.
@@ -128,7 +130,7 @@ def parse_syslinux(text: str) -> Menu:
 def _of_label(menu: Menu, key: str, value: str) -> None:
     """Take one line of the last label."""
     entry = menu.entries[-1]
-    if key in ("kernel", "linux"):
+    if key == "linux" or (key == "kernel" and not value.lower().endswith(NO_KERNEL)):
         entry = replace(entry, kernel=value)
     elif key == "initrd":
         entry = replace(entry, initrds=tuple(filter(None, value.split(","))))

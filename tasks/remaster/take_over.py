@@ -238,15 +238,15 @@ class _Taking:
         if folder is None:
             return
         self.found.unread += [f"the extensions in {one.name!r}" for one in folders if one is not folder]
-        tce_folder.scan(folder)
+        wanted = next(
+            (code.removeprefix("lst=") for code in codes if code.startswith("lst=")), tce_folder.ONBOOT
+        )
+        tce_folder.scan(folder, wanted)
         deps: dict[str, list[str]] = {}
         for name, path in folder.extensions.items():
             if made := self._take_extension(folder, name, path):
                 self.found.extensions.append(made)
                 deps[name] = list(made.deps)
-        wanted = next(
-            (code.removeprefix("lst=") for code in codes if code.startswith("lst=")), tce_folder.ONBOOT
-        )
         onboot = self._list(folder, wanted)
         copied = self._list(folder, tce_folder.COPIED)
         flag = folder.file(tce_folder.ALL_COPIED) is not None

@@ -79,8 +79,11 @@ def choose(folders: Sequence[TceFolder], codes: Sequence[str]) -> TceFolder | No
     return folders[0] if folders else None
 
 
-def scan(folder: TceFolder) -> None:
-    """Find the extensions and the backup in a folder.  Raises `UserError` if there are too many."""
+def scan(folder: TceFolder, onboot: str = ONBOOT) -> None:
+    """Find the extensions and the backup in a folder.  Raises `UserError` if there are too many.
+
+    onboot: the name of its list of what is loaded at boot.
+    """
     below = f"{folder.path}/" if folder.path else ""
     others: Counter[str] = Counter()
     for path in sorted(folder.volume.files):
@@ -90,7 +93,8 @@ def scan(folder: TceFolder) -> None:
         if parts[-1].endswith(".tcz") and parts[0].lower() in FOLDERS:
             _add(folder, parts, path)
         elif len(parts) == 1:
-            _other(folder, parts[0], path)
+            if parts[0].lower() != onboot.lower():
+                _other(folder, parts[0], path)
         elif parts[0].lower() not in ("optional", OF_BOOT):
             others[parts[0]] += 1
     for name, count in others.items():

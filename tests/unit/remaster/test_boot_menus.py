@@ -48,6 +48,16 @@ def test_menu_default_wins_and_help_is_no_command() -> None:
     assert menu.entries[0].codes == ("loglevel=3", "cde", "waitusb=5", 'dyndbg="file ext4 +p"')
 
 
+@pytest.mark.parametrize("program", ["chain.c32", "/boot/memtest.BIN", "pxelinux.0"])
+def test_what_boots_something_else_is_no_kernel(program: str) -> None:
+    """A stick's first entry may be the hard disk."""
+    text = f"DEFAULT hd\nLABEL hd\nKERNEL {program}\nAPPEND hd0\nLABEL tc\nKERNEL /v\nAPPEND cde\n"
+    menu = boot_menus.parse_syslinux(text)
+    assert menu.default_entry() == Entry("tc", kernel="/v", codes=("cde",))
+    linux = boot_menus.parse_syslinux(f"LABEL a\nLINUX {program}\n").default_entry()
+    assert linux and linux.kernel == program, "LINUX names a kernel whatever its name is"
+
+
 def test_append_above_the_labels_is_for_those_without_one() -> None:
     menu = parse_syslinux(
         "APPEND cde\nLABEL a\nKERNEL a\nLABEL b\nKERNEL b\nAPPEND -\nLABEL c\nKERNEL c\nAPPEND x"

@@ -213,6 +213,16 @@ def test_a_damaged_part_is_one_line(case: str, import_: Import, tmp_path: Path) 
     assert not (CHECKOUT.profiles / "disc.toml").exists()
 
 
+def test_another_list_for_the_boot(import_: Import, tmp_path: Path) -> None:
+    """The bootcode lst names it, and what it names is loaded in place of what onboot.lst names."""
+    disc(tmp_path / "disc", menu=MENU.replace("base\nMENU", "cde lst=mine.lst\nMENU"))
+    write(tmp_path, {"disc/cde/mine.lst": b"c.tcz\n"})
+    assert "mine.lst" not in import_("disc")
+    made = profile.load("disc")
+    assert [one.name for one in made.extensions if one.place == "onboot"] == ["c"]
+    assert made.boot.bootcodes == ("cde",)
+
+
 def test_hostile_words_stay_words(import_: Import, tmp_path: Path) -> None:
     menu = MENU.replace(
         "APPEND initrd=/boot/corepure64.gz base",
