@@ -182,6 +182,7 @@ def access(settings: Settings) -> Access:
         suite=settings.profile.packages_suite,
         dates=_dates(settings.paths),
         medium=settings.profile.imported,
+        imported_name=settings.paths.imported_name if settings.profile.imported else "",
         published=release.published(),
     )
 

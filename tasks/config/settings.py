@@ -16,6 +16,7 @@ from tasks.config.architecture import Architecture
 from tasks.config.profile import Profile
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.toml_schema import read_toml
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
 # What kbuild leaves alone in a path.  Others have a meaning to make (`:` `%` `$` `#`, white space), to
@@ -48,6 +49,12 @@ class Paths:
     def profile_files(self) -> list[Path]:
         """The profile's file and the files it inherits from."""
         return inheritance.lineage(CHECKOUT.profiles, self.name)
+
+    @property
+    def imported_name(self) -> str:
+        """The name of the profile that `./doit import` wrote: this one, or one that it inherits from."""
+        files = self.profile_files if self.profile_file.is_file() else []
+        return next((file.stem for file in files if read_toml(file).get("imported")), self.name)
 
     @property
     def own_lock(self) -> Path:

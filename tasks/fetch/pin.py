@@ -109,7 +109,7 @@ def _pin_extension(
     if settings.profile.is_imported(name):
         medium = settings.profile.imported
         message = f"{missing[name]} needs {name}.tcz, which was imported, and the lock does not have it"
-        hint = f"import it again: ./doit import {medium or 'PATH'} {settings.paths.name} --force"
+        hint = f"import it again: ./doit import {medium or 'PATH'} {settings.paths.imported_name} --force"
         raise UserError(message, hint)
     path = _path(settings, name)
     mirrors = inputs.access(settings).mirrors

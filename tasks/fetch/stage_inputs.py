@@ -92,7 +92,7 @@ def download_extension(settings: Settings, item: LockedExtension) -> None:
     profile = settings.profile
     if profile.is_imported(item.name):
         path = item.cached_in(settings.paths.cache)
-        require_imported(path, item.sha256, profile.imported, settings.paths.name)
+        require_imported(path, item.sha256, profile.imported, settings.paths.imported_name)
         return
     address = f"{profile.tcz.strip('/')}/{item.name}.tcz"
     final = item.cached_in(settings.paths.cache)

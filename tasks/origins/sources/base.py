@@ -27,8 +27,8 @@ class Access:
     profile: the profile's name, for hints; cache: the folder of downloads; offline: forbids the
     network; frozen: allows only locked files; mirrors: the profile's mirrors; suite: what packages
     are taken from, None if the profile names none; dates: of the suite's archives in the lock;
-    medium: what the profile was imported from; published: hashes of files that others publish, by path
-    below a mirror.
+    medium: what the profile was imported from; imported_name: the profile that the import wrote;
+    published: hashes of files that others publish, by path below a mirror.
     """
 
     profile: str
@@ -39,6 +39,7 @@ class Access:
     suite: Suite | None = None
     dates: tuple[LockedArchive, ...] = ()
     medium: str = ""
+    imported_name: str = ""
     published: Mapping[str, Published] = field(default_factory=dict)
 
     def packages_suite(self) -> Suite:

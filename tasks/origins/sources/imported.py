@@ -53,7 +53,8 @@ class ImportedSource(Source):
         return self.entry
 
     def fetch(self, entry: Entry, access: Access) -> None:
-        require_imported(entry.cached_in(access.cache), entry.sha256, access.medium, access.profile)
+        name = access.imported_name or access.profile
+        require_imported(entry.cached_in(access.cache), entry.sha256, access.medium, name)
 
     def material(self, lock: Lock, cache: Path) -> Material:
         path = self.entry.cached_in(cache)
@@ -64,7 +65,7 @@ class ImportedSource(Source):
 def require_imported(path: Path, sha256: str, medium: str, profile: str) -> None:
     """Raise `UserError`, which says where it comes from, if the cache lacks an imported file.
 
-    medium: the name of what was imported, "" if it is not known.
+    medium: the name of what was imported, "" if it is not known; profile: the one it was imported as.
     """
     if path.is_file() and sha256_file(path) == sha256:
         return

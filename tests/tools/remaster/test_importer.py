@@ -81,6 +81,11 @@ def test_a_cache_that_was_emptied_is_named(checkout: Path, tmp_path: Path) -> No
     words = f"is not in the cache, and no server has it: it was imported from {image.paths.iso.name}"
     assert words in failed.output
     assert f"hint: import it again: ./doit import {image.paths.iso.name} again" in failed.output
+    heir = 'description = "x"\ninherit = "again"\n[boot]\ntimeout = 9\n'
+    (checkout / "profiles/heir.toml").write_text(heir)
+    failed = doit(checkout, "fetch", "profile=heir", f"out={out}", env=env)
+    hint = f"hint: import it again: ./doit import {image.paths.iso.name} again"
+    assert hint in failed.output, "the import writes no profile of another kind"
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     locked = doit(checkout, "lock", "profile=again", "relock=1")
     assert locked.status == 0, locked.output

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.cli import variables
 from tasks.config import inheritance, profile
+from tasks.config.settings import Paths
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
 from tests.support.profiles import MINIMAL
@@ -133,3 +134,11 @@ def test_a_table_of_another_kind_replaces_the_inherited_one() -> None:
         "kind": "apt",
         "package": "linux-source-6.1",
     }
+
+
+def test_the_profile_that_was_imported_is_known_to_its_heirs(profiles: Path) -> None:
+    """Only that one can be imported again."""
+    write(profiles, "mine", f'imported = "my.iso"\n{MINIMAL}')
+    write(profiles, "heir", 'inherit = "mine"\n')
+    for name, expected in (("heir", "mine"), ("mine", "mine"), ("gone", "gone")):
+        assert Paths(name, profiles, profiles).imported_name == expected
