@@ -318,7 +318,8 @@ def take(medium: Medium, cache: Path, scratch: Path) -> Found:
     taking.take_extensions(entry.codes if entry else ())
     found = taking.found
     if not found.kernel and not found.extensions:
-        raise UserError(f"{medium.path} has no Tiny Core on it: no kernel, no core, no extensions")
+        message = f"{medium.path} has no Tiny Core on it: no kernel, no core, no extensions"
+        raise UserError(message, "", "\n".join(medium.unread))
     if found.places and "cde" not in found.codes:
         found.codes.insert(0, "cde")  # an ISO has them there; ./doit disk leaves the word out
     found.volume_id = medium.volume_id

@@ -113,6 +113,14 @@ def test_every_medium_gives_the_same_profile(kind: str, tree: Path, mine: Path, 
     assert locks[0] == locks[1]
 
 
+def test_a_disk_that_was_cut_off_says_so(tree: Path, mine: Path, tmp_path: Path) -> None:
+    """Its partition with the system is missing, and the other one is empty."""
+    os.truncate(made("dos-ext", tree, tmp_path), 17 * MIB)
+    with pytest.raises(UserError, match="has no Tiny Core on it") as caught:
+        importer.import_system(tmp_path / "cache", tmp_path, ["medium"])
+    assert caught.value.detail == "partition 2: lies beyond the end of the disk"
+
+
 def test_a_hostile_ext_writes_nowhere_else(tmp_path: Path) -> None:
     """Names that lead out of a folder, links, and a file of a size that no disk has."""
     (tmp_path / "tree").mkdir()
