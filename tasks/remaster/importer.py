@@ -207,7 +207,8 @@ def _report(name: str, found: Found, difference: Difference | None, kept: bool, 
 
     write_atomic(record, f"{text(sys.maxsize)}\n")
     print(text(SHOWN))
-    print(f"build it: ./doit iso profile={name}")
+    image, why = ("disk", " (an ISO restores no backup)") if found.backup else ("iso", "")
+    print(f"build it: ./doit {image} profile={name}{why}")
 
 
 def _section(lines: Sequence[str], count: int, record: Path) -> list[str]:

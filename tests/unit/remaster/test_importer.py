@@ -160,6 +160,7 @@ def test_a_folder_tce_takes_kernel_and_core_from_another_profile(import_: Import
     lock = load_lock(CHECKOUT.profiles / "mine.lock.toml")
     assert lock.package == load_lock(CHECKOUT.profiles / "apt.lock.toml").package
     assert "kernel and core, and its extensions, are those of profile apt" in said
+    assert said.endswith("build it: ./doit disk profile=mine (an ISO restores no backup)\n")
     with pytest.raises(UserError, match="unknown profile 'gone'"):
         import_("disc/tce", "mine2", inherit="gone")
 
