@@ -114,11 +114,11 @@ def test_an_edited_profile_is_kept_and_its_files_come_back(import_: Import, tmp_
 
 def test_another_medium_of_the_same_name_is_told_from_the_first(import_: Import, tmp_path: Path) -> None:
     """As /dev/sdb, or two folders tce: what is kept is not what was just read."""
-    disc(tmp_path / "one/tce")
-    disc(tmp_path / "two/tce", root=core(cpio.regular("etc/other", b"")))
-    (tmp_path / "two/tce/cde/optional/c.tcz").unlink()
-    import_("one/tce")
-    said = import_("two/tce")
+    disc(tmp_path / "one/sdb")
+    disc(tmp_path / "two/sdb", root=core(cpio.regular("etc/other", b"")))
+    (tmp_path / "two/sdb/cde/optional/c.tcz").unlink()
+    import_("one/sdb")
+    said = import_("two/sdb")
     assert "lock.toml are kept: they were edited, or made from another medium (--force" in said
     assert "\n  but this medium has not all that they name: c.tcz, corepure64.gz\n" in said
 
