@@ -171,7 +171,7 @@ def _absent(name: str, found: Found) -> list[str]:
     wanted = {one.sha256: one.name for one in inputs.sources(made) if isinstance(one, ImportedSource)}
     lock = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, name))
     wanted |= {one.sha256: f"{one.name}.tcz" for one in lock.extension if made.is_imported(one.name)}
-    here = {one.sha256 for one in (*found.files, *found.extensions)}
+    here = {one.sha256 for one in found.files} | {one.sha256 for one in found.extensions}
     return sorted(wanted[sha256] for sha256 in wanted.keys() - here)
 
 
