@@ -203,12 +203,19 @@ def _copy_files(source: Path, target: Path) -> None:
 
 
 def _index(paths: Paths, profile: Profile, root: Path, release: str) -> None:
-    """Run depmod on `root` if nobody did: a package leaves that to the machine that installs it."""
+    """Run depmod on `root` if nobody did, or if modules were added since.
+
+    A package leaves that to the machine that installs it.
+    """
     folder = root / "lib/modules" / release
     index = folder / INDEX
-    if index.is_file():
-        return
     modules = elf.modules_below(folder)
+    if index.is_file():
+        indexed = {line.partition(":")[0] for line in index.read_text(errors="replace").splitlines()}
+        added = [path for path in modules if str(path.relative_to(folder)) not in indexed]
+        if not added:
+            return
+        logger.info(f"modules.dep does not have {added[0].name}: depmod writes it anew")
     if not modules:
         logger.info(f"the kernel {release} comes without modules")
         index.write_text("")

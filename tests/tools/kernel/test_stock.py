@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -93,3 +94,20 @@ def test_what_tcbuild_has_built_is_taken_as_a_folder(
     stock.take(*both(made))
     for name in ("modules.sha256", "config", "release", "initramfs.formats", "squashfs.formats"):
         assert (made.paths.kernel / name).read_bytes() == (image.paths.kernel / name).read_bytes()
+
+
+def test_a_module_that_was_added_to_a_folder_is_indexed(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """modprobe finds no module that modules.dep does not have."""
+    image = built()
+    release = kernel_release(*both(image))
+    top = f"modules/lib/modules/{release}"
+    shutil.copytree(image.paths.kernel, tmp_path / "kernel")
+    index = tmp_path / "kernel" / top / "modules.dep"
+    first, *rest = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(rest))
+    made = with_kernel(make_settings(), KernelImage(folder=str(tmp_path / "kernel")))
+    stock.take(*both(made))
+    assert needed(made.paths.kernel, release) == needed(image.paths.kernel, release)
+    assert first.partition(":")[0] not in index.read_text(), "the folder stays as it is"
