@@ -95,10 +95,10 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     core.append(image.paths.core, [extra], tmp_path / "core.gz")
     tree = tmp_path / "disc"
     base_and_top(tree / "cde/optional")
+    starting(tree / "cde/optional", COLOURED)
     (tree / "cde/onboot.lst").write_text("top.tcz\n")
     disc = make_disc(tmp_path / "disc.iso", tree)
     tce = tmp_path / "content/tce"
-    starting(tree / "cde/optional", COLOURED)
     for name in ("own", "base", "copied", "copied-not", "don't", COLOURED):
         starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
     lines = [
