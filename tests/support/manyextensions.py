@@ -14,7 +14,8 @@ COUNT = 200
 def add(iso: Path, made: Path, count: int = COUNT) -> list[str]:
     """Write the ISO `made`: `iso` with `count` extensions of one file each in place of its own list.
 
-    Returns their names.  It boots as `iso` does.
+    Returns their names.  It boots by BIOS as `iso` does; xorriso is sorry that it cannot start the EFI
+    partition, which is no file.
     """
     cde = made.with_suffix(".cde")
     names = [f"small-{number:03}" for number in range(count)]
@@ -22,17 +23,8 @@ def add(iso: Path, made: Path, count: int = COUNT) -> list[str]:
         make_tcz(cde / "optional", name, {f"usr/local/share/small/{name}": f"{name}\n"})
     (cde / "onboot.lst").write_text("".join(f"{name}.tcz\n" for name in names))
     words: list[str | Path] = [
-        "xorriso",
-        "-indev",
-        iso,
-        "-outdev",
-        made,
-        "-boot_image",
-        "any",
-        "replay",
-        "-map",
-        cde,
-        "/cde",
+        *("xorriso", "-return_with", "FAILURE", "32", "-indev", iso, "-outdev", made),
+        *("-boot_image", "any", "replay", "-map", cde, "/cde"),
     ]
     subprocess.run(words, check=True, capture_output=True)
     return names

@@ -6,6 +6,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from tasks.bootstrap import NEEDS
 from tasks.util.files import sha256_file
 from tests.support.built import copy_checkout
 
@@ -19,7 +20,7 @@ bench = []
 docs = []
 test = ["prover"]
 """
-GROUPS = ("host", "build", "vm", "test", "bench", "distcc", "icecc", "sccache")
+GROUPS = sorted({group for need in NEEDS.values() for group in need.groups})
 SCRIPT = "import sys\n\ndef main():\n    print('doit', *sys.argv[1:])\n"
 
 

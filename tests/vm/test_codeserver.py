@@ -25,6 +25,13 @@ ONBOOT = ("code-server", "containerd")
 CONFIG = "/home/tc/.config/code-server/config.yaml"
 PASSWORD = "correct horse battery"
 LIMIT = 1500.0
+ENTRY = f"{CODE}/out/node/entry.js"
+# Its first start ends as a slow machine's does; see `launch` of the start script.
+SLOW_ENTRY = f"""
+const fs = require("fs");
+if (fs.existsSync("/tmp/tried")) require("/tmp/tcloop/code-server{ENTRY}");
+else {{ fs.writeFileSync("/tmp/tried", ""); console.log("[now] error timed out"); process.exit(1); }}
+"""
 SOURCE = "/mnt/source"
 ROOTFS = "/run/containerd/io.containerd.runtime.v2.task/default/app/rootfs"
 PROGRAM = "mkdir /src && echo first line >/src/message.txt && chown -R 1001 /src && exec sleep 99999"
@@ -59,6 +66,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     layer = oci.tar({"bin/busybox": BUSYBOX.read_bytes()}, {f"bin/{name}": "busybox" for name in names})
     (folder / "tree/busybox.tar").write_bytes(oci.tar(oci.oci_image([layer], IMAGE)))
     (folder / "tree/modules.js").write_text(MODULES)
+    (folder / "tree/entry.js").write_text(SLOW_ENTRY)
     return make_disc(folder / "disc.iso", folder / "tree")
 
 
@@ -71,7 +79,9 @@ def test_a_browser_edits_a_file_of_a_container(image: Settings, disc: Disk, tmp_
         node_works(guest)
         a_password_is_set(guest)
         start_container(guest)
+        guest.run(f"sudo rm {ENTRY} && sudo cp /mnt/sr0/entry.js {ENTRY}")
         said = guest.run(f"sudo {IDE} start 2>&1", 240)
+        assert "gave up waiting for its own server; starting it again" in said
         assert "vscodeonline: started (process" in said
         assert guest.run("stat -c %U /proc/$(cat /run/code-server.pid)") == "tc\n"
         assert "runs already" in guest.run(f"sudo {IDE} start")

@@ -55,7 +55,7 @@ def bash(checkout: Path, line: str, cwd: Path | None = None) -> list[str]:
         ("./doit kconfig:d", ["diff"]),  # readline replaces what follows the colon
         ("./doit qemu", ["qemu", "qemu:test"]),
         ("./doit iso prof", ["profile="]),
-        ("./doit iso profile=a", ["auto", "apt"]),
+        ("./doit iso profile=a", ["auto", "apt", "apt32"]),
         ("./doit iso profile=tc", ["tc11"]),
         ("./doit iso frozen=", ["1"]),
         ("./doit iso fragments=ext3-xattr,qe", ["ext3-xattr,qemu"]),
