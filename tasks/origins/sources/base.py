@@ -143,3 +143,39 @@ class Source(ABC):
         Fetches nothing.  Raises `UserError` for a local file that does not exist.
         """
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedSource(Source):
+    """A file that servers have below their addresses; `published_path` is its path there."""
+
+    server_kind: ClassVar[str]
+    """What a manifest calls the servers."""
+
+    def servers(self, access: Access) -> Mirrors:
+        """Return the servers that are asked: the profile's mirrors."""
+        return access.mirrors
+
+    def locked_in(self, lock: Lock) -> LockedFile | None:
+        return lock.find_file(self.published_path())
+
+    def pinned_in(self, lock: Lock, access: Access) -> LockedFile:
+        return access.require_locked(self.published_path(), self.locked_in(lock))
+
+    def pin(self, access: Access, scratch: Path) -> LockedFile:
+        path = self.published_path()
+        return self.servers(access).pin(path, access.cache, scratch, access.published.get(path))
+
+    def fetch(self, entry: Entry, access: Access) -> None:
+        final = entry.cached_in(access.cache)
+        path = self.published_path()
+        self.servers(access).download(path, final, sha256=entry.sha256, offline=access.offline)
+
+    def material(self, lock: Lock, cache: Path) -> Material | None:
+        entry = self.locked_in(lock)
+        if entry is None:
+            return None
+        path = entry.cached_in(cache)
+        size = path.stat().st_size if path.is_file() else 0
+        served = self.published_path()
+        return Material("mirror", served, entry.sha256, size, f"{self.server_kind}: {served}")

@@ -6,19 +6,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tasks.origins import mirrors
-from tasks.origins.lock import Lock, LockedFile
 from tasks.origins.mirrors import Mirrors
-from tasks.origins.sources.base import Access, Entry, Material, Source
+from tasks.origins.sources.base import Access, ServedSource
 from tasks.util.toml_schema import PATTERN
 
 VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelOrgSource(Source):
+class KernelOrgSource(ServedSource):
     """kernel.org's archive of a version of the kernel, without anybody's patches.
 
     version: of the kernel, as 5.4.3; a profile with a `release` may leave it out.
@@ -28,6 +27,8 @@ class KernelOrgSource(Source):
     version: str = field(metadata={PATTERN: VERSION})
     kind: Literal["kernel.org"] = "kernel.org"
     mirror: str = ""
+
+    server_kind: ClassVar[str] = "kernel.org"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +41,7 @@ class KernelOrgSource(Source):
         version = self.version.removesuffix(".0") if self.version.count(".") == 2 else self.version
         return f"v{version.partition('.')[0]}.x/linux-{version}.tar.xz"
 
-    def mirrors(self, access: Access) -> Mirrors:
+    def servers(self, access: Access) -> Mirrors:
         """Return the servers that have it; they may redirect as the profile's mirrors may."""
         urls = (self.mirror,) if self.mirror else mirrors.known().kernel_org
         return Mirrors(urls, access.mirrors.redirects)
@@ -50,25 +51,3 @@ class KernelOrgSource(Source):
 
     def published_path(self) -> str:
         return self.path
-
-    def locked_in(self, lock: Lock) -> LockedFile | None:
-        return lock.find_file(self.path)
-
-    def pinned_in(self, lock: Lock, access: Access) -> LockedFile:
-        return access.require_locked(self.path, self.locked_in(lock))
-
-    def pin(self, access: Access, scratch: Path) -> LockedFile:
-        return self.mirrors(access).pin(self.path, access.cache, scratch, access.published.get(self.path))
-
-    def fetch(self, entry: Entry, access: Access) -> None:
-        final = entry.cached_in(access.cache)
-        self.mirrors(access).download(self.path, final, sha256=entry.sha256, offline=access.offline)
-
-    def material(self, lock: Lock, cache: Path) -> Material | None:
-        """Return a manifest's entry, as for a file of the profile's mirrors."""
-        entry = self.locked_in(lock)
-        if entry is None:
-            return None
-        path = entry.cached_in(cache)
-        size = path.stat().st_size if path.is_file() else 0
-        return Material("mirror", self.path, entry.sha256, size, f"kernel.org: {self.path}")

@@ -53,8 +53,8 @@ def test_each_version_has_its_path(version: str, path: str, access: Access) -> N
     source = KernelOrgSource(version=version)
     assert source.path == source.published_path() == path
     assert source.mirror_path() == ""
-    assert source.mirrors(access).urls == mirrors.known().kernel_org
-    assert all(url.startswith("https://") for url in source.mirrors(access).urls)
+    assert source.servers(access).urls == mirrors.known().kernel_org
+    assert all(url.startswith("https://") for url in source.servers(access).urls)
 
 
 @pytest.mark.parametrize("version", ["", "5", "5.4.x", "../5.4.3", "5.4.3-rc1"])
