@@ -93,7 +93,8 @@ KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tr
 EDITED = files(SOURCE) if S.profile.kernel.tree else []
 BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
-    *(S.paths.vmlinuz.with_name(name) for name in (S.paths.vmlinuz.name, "release", "modules.sha256")),
+    S.paths.vmlinuz,
+    *(S.paths.kernel / name for name in ("release", "modules.sha256")),
     *(S.paths.kernel / f"{name}.formats" for name in ("initramfs", "squashfs")),
 )
 ARCHIVES_LOCK = [S.paths.lock_part("archives")] if S.profile.core.archives else []

@@ -68,22 +68,21 @@ class Run(EngineRun):
         return super().execute(params, args)
 
 
-class List(command.List):
+class ReleaseTold(BaseCommand):
+    """A command that first says on stderr what the profile's release means."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Tell of the release, and do the command's own work."""
+        tell_release()
+        return super().execute(params, args)
+
+
+class List(ReleaseTold, command.List):
     """`./doit list`, with what the profile's release means."""
 
-    def execute(self, params: Any, args: list[str]) -> Any:
-        """Tell of the release on stderr, and list the tasks."""
-        tell_release()
-        return super().execute(params, args)
 
-
-class Explain(command.Explain):
+class Explain(ReleaseTold, command.Explain):
     """`./doit explain`, with what the profile's release means."""
-
-    def execute(self, params: Any, args: list[str]) -> Any:
-        """Tell of the release on stderr, and explain."""
-        tell_release()
-        return super().execute(params, args)
 
 
 def tell_release() -> None:

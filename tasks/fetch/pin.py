@@ -112,9 +112,9 @@ def _pin_extension(
         hint = f"import it again: ./doit import {medium or 'PATH'} {settings.paths.imported_name} --force"
         raise UserError(message, hint)
     path = _path(settings, name)
-    mirrors = inputs.access(settings).mirrors
+    access = inputs.access(settings)
+    mirrors, hashes = access.mirrors, access.published.get(path)
     try:
-        hashes = inputs.access(settings).published.get(path)
         found = mirrors.download_unpinned(path, scratch, hashes)
     except NotFound as error:
         if name in recipe.names():
