@@ -31,8 +31,7 @@ from tests.support.settings import both
 from tests.support.tinycore import md5_text, real
 from tests.vm.contract import LIMIT, machine, make_grub, make_stick, own_root
 
-# Without the fragment `tinycore`, the built kernel makes neither device that Tiny Core waits for.
-CODES = ("cde", "nozswap", "nortc", "console=tty0", "console=ttyS0,115200")
+CODES = ("cde", "console=tty0", "console=ttyS0,115200")
 DEPS = {
     "parted": ("readline", "udev-lib", "liblvm2"),
     "readline": ("ncursesw",),
@@ -131,7 +130,7 @@ def test_passwords_are_asked_where_somebody_sits(
 ) -> None:
     """At the screen of a machine without a serial port, although the last console= is one."""
     image = own_root() if whose == "ours" else request.getfixturevalue("tiny_core")
-    codes = "nodhcp nozswap nortc secure noautologin pause"
+    codes = "nodhcp secure noautologin pause"
     again = {"ours": "same again", "tiny core's": "Re-enter"}[whose]
     with Screen(machine(image, codes), limit=LIMIT) as screen:
         screen.expect("Booting ", "for root:")
