@@ -9,7 +9,7 @@ Below them all lies what the profile's `release` gives (tasks/config/release.py)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,11 +51,20 @@ def load(folder: Path, name: str, schema: type[T]) -> T:
 
     Raises `UserError` as `lineage` does, and for a malformed file, which the message names.
     """
+    for path, table in layers(folder, name):
+        loaded: T = build(completed(table, str(path)), schema, str(path), "")
+    return loaded
+
+
+def layers(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each file of the profile `name`, its own last, with the tables of it and those below it merged.
+
+    Raises `UserError` as `lineage` does.
+    """
     result: dict[str, Any] = {}
     for path in reversed(lineage(folder, name)):
         result = merged(result, read_toml(path))
-        loaded: T = build(completed(result, str(path)), schema, str(path), "")
-    return loaded
+        yield path, result
 
 
 def completed(table: Mapping[str, Any], file: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tasks.config.sources import Core, Image, check_images
 from tasks.config.system import System
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.origins.distribution import Suite
-from tasks.origins.redirects import check_hosts
+from tasks.origins.redirects import ADDRESS, check_hosts, check_mirrors
 from tasks.origins.sources import AnySource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -204,7 +204,7 @@ class Profile:
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = field(default=(), metadata={PATTERN: ADDRESS})
     redirects: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
     images: tuple[Image, ...] = ()
@@ -222,6 +222,7 @@ class Profile:
         check_line("description", self.description)
         check_line("imported", self.imported)
         check_images(self.images)
+        check_mirrors(self.mirrors)
         check_hosts(self.redirects)
 
     def is_imported(self, name: str) -> bool:

@@ -31,9 +31,8 @@ def check_release(paths: Paths, profile: Profile, release: str) -> None:
     """Raise `UserError` if the profile declares another release than that of the kernel."""
     declared = profile.kernel.release
     if declared and release != declared:
-        found = "was found" if profile.kernel.image else "was built"
         raise UserError(
-            f"profile {paths.name} declares kernel.release = {declared!r}, but {release!r} {found}",
+            f"profile {paths.name} declares kernel.release = {declared!r}, but the kernel's is {release!r}",
             f"set kernel.release = {release!r} in profiles/{paths.name}.toml",
         )
 

@@ -21,7 +21,7 @@ from tasks.config import release
 from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import edited_tree, kbuild, kconfig_explain
+from tasks.kernel import edited_tree, installed, kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     Request,
     apply_requests,
@@ -85,8 +85,8 @@ def merge(settings: Settings) -> None:
     """Merge the fragments onto base.config, and check that every requested line took effect.
 
     Raises `UserError` for an unknown or malformed fragment, for lines that
-    contradict each other, and for lines that did not take effect.  The last error
-    explains each line.
+    contradict each other, and for lines that did not take effect, each of which is explained; and if
+    the kernel will have another release than the profile declares.
     """
     requests = profile_requests(settings.paths, settings.profile)
     base_requests, original = _base_requests(settings.paths, settings.profile)
@@ -100,6 +100,8 @@ def merge(settings: Settings) -> None:
         workspace.make("config", "olddefconfig")
         overridden = _overridden_by_choice(workspace, asked, base_requests)
         asked = [request for request in asked if request.symbol not in overridden]
+        if settings.profile.kernel.release:
+            installed.check_release(settings.paths, settings.profile, coming_release(workspace))
         (workspace.work / "diff.txt").write_text(format_diff(original, base, config.read_text(), asked))
         for name in ("config", "diff.txt"):
             write_if_changed(settings.paths.config.with_name(name), (workspace.work / name).read_bytes())
@@ -174,6 +176,19 @@ class Workspace:
         # Kconfig runs the compiler a hundred times and compiles nothing: a launcher only costs time.
         where.append(f"CC={self.kbuild.toolchain.compiler}")
         self.kbuild.run([*where, *arguments, goal], log=self.log)
+
+
+def coming_release(workspace: Workspace) -> str:
+    """Return the release that the kernel will have with `work/config`, before it is compiled.
+
+    Its parts are those of the kernel's scripts/setlocalversion.
+    """
+    tree = workspace.kbuild.tree
+    version = workspace.kbuild.run(["-s", "kernelversion"]).stdout.strip()
+    files = sorted(path for path in tree.glob("localversion*") if not path.name.endswith("~"))
+    suffix = "".join("".join(path.read_text().split()) for path in files)
+    own = parse_config((workspace.work / "config").read_text()).get("LOCALVERSION", "").strip('"')
+    return f"{version}{suffix}{own}"
 
 
 @contextmanager

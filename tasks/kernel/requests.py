@@ -31,11 +31,11 @@ def check(paths: Paths, profile: Profile) -> None:
 
 
 def profile_requests(paths: Paths, profile: Profile) -> list[Request]:
-    """Return the requests of the profile and its fragments.
+    """Return the requests of the profile and its fragments; of a kernel that others built, of these alone.
 
     Raises `UserError` if two of them contradict each other.
     """
-    requests = implied_requests(paths, profile)
+    requests = [] if profile.kernel.image else implied_requests(paths, profile)
     for path in fragment_files(profile):
         requests += read_fragment(path)
     check_conflicts(requests)

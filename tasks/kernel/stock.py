@@ -19,7 +19,7 @@ from tasks.config import inputs
 from tasks.config.kernel_image import CONFIG, MODULES, SYSTEM_MAP, VMLINUZ, KernelImage
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.formats import bzimage, debian_package, elf, ikconfig, iso9660
+from tasks.formats import bzimage, debian_package, elf, ikconfig, iso9660, magic
 from tasks.formats.initramfs_file import read_core, unpacked
 from tasks.formats.initramfs_unpacker import Node, RootFs
 from tasks.kernel import installed
@@ -92,9 +92,9 @@ def _found(paths: Paths, profile: Profile, image: KernelImage, scratch: Path) ->
     config = files.get("config")
     if "package" in files:
         debian_package.unpack_deb(files["package"], scratch / "deb")
-        yield replace(_in_folder(scratch / "deb", files["package"].name, config), ours=True)
+        yield replace(_in_folder(profile, scratch / "deb", files["package"].name, config), ours=True)
     elif "folder" in files:
-        yield _in_folder(files["folder"], str(files["folder"]), config)
+        yield _in_folder(profile, files["folder"], str(files["folder"]), config)
     elif "iso" in files:
         yield replace(_in_iso(files["iso"], scratch), config=config)
     else:
@@ -102,7 +102,8 @@ def _found(paths: Paths, profile: Profile, image: KernelImage, scratch: Path) ->
         yield Found(files["vmlinuz"], _root(archives), config=config)
 
 
-def _in_folder(folder: Path, name: str, config: Path | None) -> Found:
+def _in_folder(profile: Profile, folder: Path, name: str, config: Path | None) -> Found:
+    """Return the kernel of a folder; of several, the one of the release that the profile declares."""
     if not folder.is_dir():
         raise UserError(f"{name} is not a folder", "kernel.source.folder names a folder with a kernel")
     found = (path for pattern in VMLINUZ for path in sorted(folder.glob(pattern)) if path.is_file())
@@ -111,12 +112,28 @@ def _in_folder(folder: Path, name: str, config: Path | None) -> Found:
     if not kernels:
         raise UserError(f"{name} holds no kernel", f"looked for {', '.join(VMLINUZ)}")
     if len(kernels) > 1:
-        names = ", ".join(str(path.relative_to(folder)) for path in kernels)
-        hint = "copy the one that you want, with its modules and its config, into a folder of its own"
+        releases = {path: _release(path) for path in kernels}
+        declared = profile.kernel.release
+        kernels = [path for path in kernels if declared and releases[path] == declared]
+    if len(kernels) != 1:
+        names = ", ".join(
+            f"{path.relative_to(folder)} ({of or 'no kernel'})" for path, of in releases.items()
+        )
+        hint = "kernel.release chooses the one of that release"
         raise UserError(f"{name} holds several kernels: {names}", hint)
     there = (folder / one for one in MODULES if any(path.is_dir() for path in (folder / one).glob("*")))
     modules = next(there, None)
     return Found(kernels[0], modules, folder, config)
+
+
+def _release(path: Path) -> str:
+    """Return the release that a kernel's headers say, "" if it is no kernel."""
+    with path.open("rb") as stream:
+        head = stream.read(magic.HEAD_BYTES)
+    try:
+        return bzimage.version_string(head, bzimage.read_header(head)).partition(" ")[0]
+    except UserError:
+        return ""
 
 
 def _in_iso(iso: Path, scratch: Path) -> Found:

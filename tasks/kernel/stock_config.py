@@ -12,28 +12,14 @@ from collections.abc import Mapping, Sequence
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.kernel import kconfig_explain
-from tasks.kernel.fragments import (
-    Request,
-    config_line,
-    fragment_files,
-    parse_config,
-    read_fragment,
-    same_value,
-)
-from tasks.kernel.requests import check_conflicts
+from tasks.kernel.fragments import Request, config_line, parse_config, same_value
+from tasks.kernel.requests import profile_requests
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 
 BUILD = 'build one: kernel.source = { kind = "apt", package = "linux-source-[0-9]*" }, and a base config'
 SHOWN = 3
-
-
-def requests(profile: Profile) -> list[Request]:
-    """Return the requests of the fragments.  Raises `UserError` if two of them contradict each other."""
-    found = [request for path in fragment_files(profile) for request in read_fragment(path)]
-    check_conflicts(found)
-    return found
 
 
 def known_config(paths: Paths, asked: Sequence[Request]) -> dict[str, str]:
@@ -57,7 +43,7 @@ def prove(paths: Paths, profile: Profile) -> None:
 
     Raises `UserError` that explains each request that it does not meet, and as `known_config` does.
     """
-    asked = requests(profile)
+    asked = profile_requests(paths, profile)
     config = known_config(paths, asked)
     misses = [request for request in asked if not meets(request, config)]
     if misses:
@@ -100,7 +86,7 @@ def print_report(paths: Paths, profile: Profile) -> None:
 
     Raises `UserError` as `known_config` does.
     """
-    asked = requests(profile)
+    asked = profile_requests(paths, profile)
     config = known_config(paths, asked)
     for one in asked:
         print(f"{one.where}  {one.text}  {config_line(one.symbol, config.get(one.symbol, 'n'))}")

@@ -48,6 +48,7 @@ CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 MAX_BYTES = 8 << 30
 # What an error of a library means in a user's words, the most specific first.
 REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((requests.exceptions.InvalidSchema,), "neither http:// nor https://"),
     ((urllib3.exceptions.NameResolutionError,), "host name not found"),
     ((http.client.IncompleteRead,), "body cut short"),
     ((MalformedBody,), "malformed chunk"),

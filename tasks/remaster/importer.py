@@ -83,12 +83,11 @@ def _volume_id(found: Found) -> str:
 def check(text: str, lock: Lock, name: str) -> None:
     """Raise `UserError` if a profile's text and lock are no valid profile."""
     values = tomllib.loads(text)
-    whole: dict[str, Any] = {}
-    if values.get(inheritance.KEY):
-        for path in reversed(inheritance.lineage(CHECKOUT.profiles, values[inheritance.KEY])):
-            whole = inheritance.merged(whole, toml_schema.read_toml(path))
+    below: dict[str, Any] = {}
+    if inherited_from := values.get(inheritance.KEY):
+        *_, (_, below) = inheritance.layers(CHECKOUT.profiles, inherited_from)
     file = f"profiles/{name}.toml"
-    whole = inheritance.completed(inheritance.merged(whole, values), file)
+    whole = inheritance.completed(inheritance.merged(below, values), file)
     made: Profile = toml_schema.build(whole, Profile, file, "")
     found = plan.plan(made, lock)
     # What is inherited can still be locked.

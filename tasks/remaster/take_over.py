@@ -161,7 +161,12 @@ class _Taking:
         found = [one for one in found if names.fullmatch(one[1])]
         if not found:
             return None
-        _, path, volume = min(found, key=lambda one: one[:2])
+        found.sort(key=lambda one: one[:2])
+        _, path, volume = found[0]
+        self.found.unread += [
+            f"{other!r}: without a boot menu, {path!r} is taken (import a copy with the one that you want)"
+            for _, other, _ in found[1:]
+        ]
         return volume, path
 
     def _take_kernel(self, volume: Volume, path: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tasks.vm.guest import Guest
@@ -27,11 +28,19 @@ def test_an_iso_boots_as_a_file(tmp_path: Path) -> None:
         assert guest.run("cat /usr/local/share/small/*").split() == names
         assert guest.run("grep -c ' /tmp/tcloop/small' /proc/mounts") == f"{len(names)}\n"
         assert "Not all extensions" not in guest.console
+        guest.run(f"sudo fromISOfile vda1/{PLACE}")
+        assert guest.run("grep -c ' /mnt/cdrom ' /proc/mounts") == "1\n", "it is mounted once"
+        guest.run(f"sudo cp /mnt/vda1/{PLACE} /mnt/vda1/isos/other.iso")
+        seconds = {}
         for word, problem in {
+            "vda1/isos/other.iso": f"/mnt/vda1/{PLACE} is on /mnt/cdrom already",
             f"vda1/{PLACE}x.iso": f"there is no {PLACE}x.iso on /dev/vda1",
             "nowhere": "there is no such device or file",
             "sr0": "there is no .iso on /dev/sr0",
         }.items():
+            started = time.monotonic()
             said = guest.run(f"sudo fromISOfile {word} 2>&1", check=False)
+            seconds[word] = time.monotonic() - started
             assert said.splitlines()[-2:] == [f"iso={word}: {problem}", "1"]
+        assert seconds["sr0"] < seconds["nowhere"] / 2, "only a device may still appear"
         guest.power_off()

@@ -125,6 +125,12 @@ def small(tmp_path: Path) -> Callable[..., Settings]:
     return call
 
 
+def declaring(settings: Settings, release: str) -> Settings:
+    """Return the settings with a profile that declares a release."""
+    kernel = dataclasses.replace(settings.profile.kernel, release=release)
+    return dataclasses.replace(settings, profile=dataclasses.replace(settings.profile, kernel=kernel))
+
+
 def configure(settings: Settings) -> None:
     """Do what `./doit kconfig` does."""
     kconfig.complete_base(settings)
@@ -337,7 +343,9 @@ def test_a_base_that_is_no_config_is_refused(apt_tree: Path, tmp_path: Path) -> 
         configure(settings)
 
 
-def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> None:
+def test_the_release_is_known_before_the_compile_and_does_not_depend_on_git(
+    any_tree: Path, tmp_path: Path
+) -> None:
     """Neither on a checkout around the tree, as ours is around artifacts/, nor on one of the tree."""
     checkout = tmp_path / "checkout"
     settings = make(any_tree, checkout / "artifacts" / "apt", base=tmp_path / "base")
@@ -345,8 +353,13 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
     shutil.copytree(any_tree, settings.paths.linux, symlinks=True)
     (tmp_path / "base").write_text(BASE)
     (tmp_path / "my.config").write_text('CONFIG_LOCALVERSION="-mine"\n')
+    (settings.paths.linux / "localversion-10rt").write_text("-rt 4\n")
     settings = with_values(settings, fragments=(str(tmp_path / "my.config"),))
-    configure(settings)
+    with pytest.raises(UserError, match=r"'6\.6\.6-mine', but the kernel's is '[\d.]+-rt4-mine'") as caught:
+        configure(declaring(settings, "6.6.6-mine"))
+    assert not settings.paths.config.exists(), "it is told before the compile"
+    coming = caught.value.message.split("'")[-2]
+    configure(declaring(settings, coming))
     settings.paths.build.mkdir()
     shutil.copy(settings.paths.config, settings.paths.build / ".config")
     for top in (checkout, settings.paths.linux):
@@ -356,7 +369,7 @@ def test_the_release_does_not_depend_on_git(any_tree: Path, tmp_path: Path) -> N
             ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "t"],
         ):
             subprocess.run(["git", *command], cwd=top, check=True)
-        assert re.fullmatch(r"\d+\.\d+\.\d+-mine", release(settings))
+        assert release(settings) == coming
     plain = [
         "make",
         "-s",

@@ -82,6 +82,8 @@ MISTAKES = [
     ('package = "linux-source-*"', 'path = "x"', "kernel.source.package: needed by kind = 'apt'"),
     ('kind = "apt"', 'kind = "http"', "kernel.source.path: needed by kind = 'http'"),
     ('kind = "apt"', 'kind = "ftp"', "kernel.source.kind: expected one of 'apt', 'http', 'file'"),
+    ("[kernel]", 'mirrors = ["ftp://a.example/tc"]\n[kernel]', "mirrors: expected http://HOST… or https"),
+    ("[kernel]", 'mirrors = ["a.example"]\n[kernel]', "mirrors: expected http://HOST… or https://HOST…, got"),
     ('base = "base.config"', "base = 1", "kernel.base: expected a table or a string, got 1"),
     ('base = "base.config"', 'base = { kind = "file" }', "kernel.base.path: needed by kind = 'file'"),
     ('"allnoconfig"', '"defconfig"', "kernel.base_mode: expected one of"),

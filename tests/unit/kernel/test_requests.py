@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_image import KernelImage
+from tasks.config.profile import Kernel
 from tasks.config.settings import Settings
 from tasks.kernel import requests
 from tasks.origins.sources.file import FileSource
@@ -30,6 +32,16 @@ def test_the_profile_asks_for_its_localversion(make_settings: Callable[..., Sett
     assert asked == {"LOCALVERSION": '"-mine"', "LOCALVERSION_AUTO": "n"}
     silent = requests.implied_requests(*both(with_kernel(settings, localversion="")))
     assert [found.symbol for found in silent] == ["LOCALVERSION_AUTO"]
+
+
+def test_nothing_is_asked_of_the_release_of_a_kernel_that_others_built(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "own.config").write_text('CONFIG_LOCALVERSION="-amd64"\n')
+    image = Kernel(source=KernelImage(folder=str(tmp_path)), fragments=(str(tmp_path / "own.config"),))
+    made = make_settings()
+    made = dataclasses.replace(made, profile=dataclasses.replace(made.profile, kernel=image))
+    assert [one.text for one in requests.profile_requests(*both(made))] == ['CONFIG_LOCALVERSION="-amd64"']
 
 
 @pytest.mark.parametrize("text", ['-a"b', "-a b", "-ä", "-a/b", "-a\n"])

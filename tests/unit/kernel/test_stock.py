@@ -176,7 +176,10 @@ def test_a_kernel_without_modules(taken: Callable[..., Settings], tmp_path: Path
     "changed, words",
     [
         ({"vmlinuz64": None}, "holds no kernel"),
-        ({"vmlinuz": bzimage()}, "several kernels: vmlinuz64, vmlinuz"),
+        (
+            {"vmlinuz": bzimage(), "bzImage": b"text"},
+            rf"several kernels: .*vmlinuz64 \({RELEASE}\).*bzImage \(no kernel\)",
+        ),
         ({"vmlinuz64": bzimage()[:-4000]}, "bytes are missing|is cut short|shorter"),
         ({"vmlinuz64": vmlinux()}, "not a bzImage"),
         ({"vmlinuz64": bzimage(version="6/../../../../../out (x) #1")}, "which is no release"),
@@ -195,6 +198,29 @@ def test_what_is_no_kernel_is_refused(
     assert not made.paths.kernel.exists()
 
 
+def test_the_declared_release_chooses_one_of_several_kernels(
+    taken: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """As the /boot of a machine that has had an upgrade."""
+    other = "6.1.0-other"
+    folder = fill(
+        tmp_path / "root",
+        {
+            f"boot/vmlinuz-{RELEASE}": bzimage(),
+            f"boot/vmlinuz-{other}": bzimage(version=f"{other} (x) #1"),
+            f"boot/config-{RELEASE}": CONFIG.encode(),
+            f"boot/config-{other}": b"CONFIG_OTHER=y\n",
+            f"lib/{TOP}/{LOOP}": module(),
+        },
+    )
+    made = taken(folder=str(folder), release=RELEASE)
+    assert (made.paths.kernel / "release").read_text() == f"{RELEASE}\n"
+    assert (made.paths.kernel / "config").read_text() == CONFIG
+    with pytest.raises(UserError, match="several kernels") as caught:
+        taken(folder=str(folder), release="5.4.3")
+    assert caught.value.hint == "kernel.release chooses the one of that release"
+
+
 def test_modules_of_another_kernel_are_refused(taken: Callable[..., Settings], tmp_path: Path) -> None:
     fill(tmp_path, {"vmlinuz64": bzimage()})
     other = modules_archive(tmp_path / "modules64.gz", "5.4.3-tinycore64")
@@ -204,7 +230,7 @@ def test_modules_of_another_kernel_are_refused(taken: Callable[..., Settings], t
 
 
 def test_another_release_than_the_profile_declares(taken: Callable[..., Settings], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"'5.4.3', but '{RELEASE}' was found"):
+    with pytest.raises(UserError, match=f"'5.4.3', but the kernel's is '{RELEASE}'"):
         taken(folder=str(install(tmp_path / "install")), release="5.4.3")
 
 

@@ -296,7 +296,7 @@ def test_unreachable_and_nonsense_mirrors_are_named(final: Path) -> None:
     urls = [f"http://127.0.0.1:{port}/file", "ftp://127.0.0.1/file", "file"]
     with pytest.raises(UserError) as caught:
         download(urls, final, sha256=SHA256, offline=False, label="kernel", delays=())
-    assert f"{urls[0]}: connection refused; {urls[1]}: InvalidSchema" in caught.value.message
+    assert f"{urls[0]}: connection refused; {urls[1]}: neither http:// nor https://" in caught.value.message
     assert "HTTPConnectionPool" not in caught.value.message
 
 

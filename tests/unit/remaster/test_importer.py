@@ -283,6 +283,18 @@ def test_without_a_menu_the_usual_names_are_taken(import_: Import, tmp_path: Pat
     assert profile.load("disc").boot.bootcodes == ("cde",)
 
 
+def test_without_a_menu_one_kernel_of_several_is_taken_and_the_others_are_named(
+    import_: Import, tmp_path: Path
+) -> None:
+    disc(tmp_path / "disc", menu="")
+    write(tmp_path / "disc", {"boot/vmlinuz": images.bzimage(), "boot/core.gz": core()})
+    said = import_("disc")
+    assert "  kernel: boot/vmlinuz, " in said
+    assert "  core: boot/core.gz, " in said
+    for other, taken in (("boot/vmlinuz64", "boot/vmlinuz"), ("boot/corepure64.gz", "boot/core.gz")):
+        assert f"  '{other}': without a boot menu, '{taken}' is taken (import a copy" in said
+
+
 def test_modules_of_the_running_kernel_are_named_by_their_release(import_: Import, tmp_path: Path) -> None:
     name = f"ipv6-netfilter-{images.RELEASE}"
     disc(tmp_path / "disc")
