@@ -184,9 +184,9 @@ def coming_release(workspace: Workspace) -> str:
     Its parts are those of the kernel's scripts/setlocalversion.
     """
     tree = workspace.kbuild.tree
-    version = workspace.kbuild.run(["-s", "kernelversion"]).stdout.strip()
+    version = workspace.kbuild.run([f"O={workspace.build}", "-s", "kernelversion"]).stdout.strip()
     files = sorted(path for path in tree.glob("localversion*") if not path.name.endswith("~"))
-    suffix = "".join("".join(path.read_text().split()) for path in files)
+    suffix = "".join(path.read_text().rstrip("\n") for path in files)
     own = parse_config((workspace.work / "config").read_text()).get("LOCALVERSION", "").strip('"')
     return f"{version}{suffix}{own}"
 

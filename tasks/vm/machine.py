@@ -46,11 +46,13 @@ class Machine:
     firmware: `bios` and `uefi` boot from the first bootable disk; with `direct`, QEMU itself
     loads `kernel` and `initrd` with the command line `append`.
     arch: the name of the architecture.
+    firmware_of: the architecture whose UEFI firmware it has, "" for its own.
     memory: MiB.  forward: host port on the loopback address -> guest port.
     """
 
     firmware: Firmware
     arch: str = architecture.DEFAULT
+    firmware_of: str = ""
     disks: tuple[Disk, ...] = ()
     kernel: Path | None = None
     initrd: Path | None = None
@@ -77,7 +79,7 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     if machine.accel == "kvm":
         words += ["-cpu", "host"]
     if machine.firmware == "uefi":
-        words += _uefi(emulator, scratch)
+        words += _uefi(architecture.load(machine.firmware_of or machine.arch).emulator, scratch)
     if machine.firmware == "direct":
         if machine.kernel is None or machine.initrd is None:
             raise ValueError("direct boot needs a kernel and an initrd")

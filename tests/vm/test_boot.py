@@ -32,6 +32,17 @@ def test_boots_and_answers(firmware: Firmware, medium: str, capsys: pytest.Captu
     assert iso.stat().st_mtime_ns == before
 
 
+def test_32_bit_firmware_of_a_64_bit_pc_starts_the_iso(tmp_path: Path) -> None:
+    """By BOOTIA32.EFI, as on the first tablets with Intel's Atom."""
+    disks = (Disk(built().paths.iso, "cdrom"),)
+    with Guest(Machine("uefi", firmware_of="x86", disks=disks), tmp_path / "log", limit=240) as guest:
+        guest.login()
+        assert guest.run("uname -m") == "x86_64\n"
+        assert guest.run("cat /sys/firmware/efi/fw_platform_size") == "32\n"
+        guest.run("[ -e /usr/local/tce.installed/attr ]")
+        guest.power_off()
+
+
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_the_menu_works_over_the_serial_line(firmware: Firmware, tmp_path: Path) -> None:
     """Choose the second entry (`base`) by the cursor keys: no extension may be loaded."""

@@ -18,7 +18,7 @@ from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.formats import initramfs_file
 from tasks.formats.squashfs import squashfs_members
-from tasks.image import iso
+from tasks.image import disk, iso
 from tasks.initramfs import core
 from tasks.kernel import stock
 from tasks.origins.sources.file import FileSource
@@ -87,11 +87,15 @@ def test_the_base_stays_byte_for_byte(tiny_core: Settings) -> None:
     ]
 
 
-@pytest.mark.parametrize(("firmware", "medium"), [("bios", "cd"), ("bios", "stick"), ("uefi", "fat")])
+@pytest.mark.parametrize(
+    ("firmware", "medium"), [("uefi", "cd"), ("bios", "stick"), ("uefi", "fat"), ("bios", "disk")]
+)
 def test_tiny_cores_own_root_logs_in_on_the_serial_line(
     firmware: Firmware, medium: str, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With its own extensions from the disc, by the command a person uses."""
+    """With its own extensions, by the command a person uses; test_import.py boots the CD by BIOS."""
+    if medium == "disk":
+        disk.build(*both(tiny_core))
     qemu.test(*both(tiny_core), (firmware,), (medium,))
     assert f"{firmware}-{medium}: 4 checks passed" in capsys.readouterr().out
     said = COLOUR.sub(

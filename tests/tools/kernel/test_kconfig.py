@@ -353,7 +353,7 @@ def test_the_release_is_known_before_the_compile_and_does_not_depend_on_git(
     shutil.copytree(any_tree, settings.paths.linux, symlinks=True)
     (tmp_path / "base").write_text(BASE)
     (tmp_path / "my.config").write_text('CONFIG_LOCALVERSION="-mine"\n')
-    (settings.paths.linux / "localversion-10rt").write_text("-rt 4\n")
+    (settings.paths.linux / "localversion-10rt").write_text("-rt4\n")
     settings = with_values(settings, fragments=(str(tmp_path / "my.config"),))
     with pytest.raises(UserError, match=r"'6\.6\.6-mine', but the kernel's is '[\d.]+-rt4-mine'") as caught:
         configure(declaring(settings, "6.6.6-mine"))
