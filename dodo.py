@@ -467,7 +467,7 @@ def task_core() -> Iterator[Task]:
             KERNEL[3],
             *CORE_MODULES,
             *tcz_files(placed("initrd")),
-            *files(CHECKOUT.secrets, consoles.scripts()[consoles.ON_CONSOLES]),
+            *files(CHECKOUT.secrets, *consoles.scripts().values()),
         ],
         "task_dep": CHECKED if S.profile.kernel.image else [],
         "targets": files(S.paths.core),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from doit.task import Task
 from tasks.cli import variables
 from tasks.config import inputs, release
 from tasks.config.settings import Settings
-from tasks.engine import command
+from tasks.engine import command, standard_files
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 from tasks.origins.lock import load_lock
 from tasks.toolchain import prepare
 from tasks.util.checkout import cache_folder
+from tasks.util.errors import EXIT_INTERRUPTED, UserError
 from tasks.util.process import CREDENTIALS
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
@@ -234,6 +236,46 @@ class Bench(CheckoutCommand):
         testing.bench(caller_folder(), list(names), **options)
 
 
+class QemuRun(BaseCommand, Command):  # type: ignore[misc]
+    """`./doit qemu:run`.
+
+    It is no task, because its standard output and its exit code are those of the guest's commands.
+    """
+
+    name = "qemu:run"
+    doc_purpose = "boot the image in QEMU, run COMMAND there, and end with its exit status"
+    doc_usage = "[-- COMMAND [ARGUMENT ...]]"
+    cmd_options = variables.QEMU_RUN
+
+    def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
+        """Build what is not up to date, and run the commands.  Returns their status, or a code of run.py."""
+        from tasks.vm import run
+
+        variables.check_qemu([(f"--{name}", str(opt_values[name])) for name in ("firmware", "memory")])
+        with standard_files.stdout_apart() as stdout:
+            sinks = [partial(standard_files.write_whole, number) for number in (stdout, 2)]
+            try:
+                given = run.programs(pos_args, [caller_folder() / path for path in opt_values["scripts"]])
+                wanted = run.Wanted.of(opt_values)
+                if self._build("disk" if wanted.medium == "disk" else "iso"):
+                    return run.EXIT_FAILED
+                one = variables.settings()
+                return run.run(one.paths, one.profile, given, wanted, *sinks)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return run.exit_code(error)
+
+    def _build(self, task: str) -> bool:
+        """Build the image by `task`.  Returns whether that failed; the reason is then on stderr."""
+        builder = self.cmds.get_plugin("run")(**self.init_arguments)
+        try:
+            return bool(builder.parse_execute(["--reporter", "quiet", task]))
+        except SystemExit as left:
+            if left.code == EXIT_INTERRUPTED:
+                raise
+            return True
+
+
 class Docs(CheckoutCommand):
     """`./doit docs`."""
 
@@ -334,6 +376,7 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         Reproduce,
         Import,
         Bench,
+        QemuRun,
         Docs,
     ),
     *(Sizes, Report, Graph, Completion),

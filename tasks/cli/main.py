@@ -25,11 +25,13 @@ class Main(engine.Main):
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
         """Store `name=value` words for `doit.get_var`, and return the others.
 
-        Raises `UserError` for an unknown name.
+        What stands after `--` is no variable.  Raises `UserError` for an unknown name.
         """
-        others: list[str] = super().process_args(cmd_args)
-        variables.check(word.partition("=")[0] for word in cmd_args if word not in others)
-        return others
+        end = cmd_args.index("--") if "--" in cmd_args else len(cmd_args)
+        own, rest = cmd_args[:end], cmd_args[end:]
+        others: list[str] = super().process_args(own)
+        variables.check(word.partition("=")[0] for word in own if word not in others)
+        return [*others, *rest]
 
 
 class Handover(DodoTaskLoader):  # type: ignore[misc]

@@ -73,6 +73,34 @@ FORWARD = {
     "default": [],
     "help": "a port HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
+# Options of `./doit qemu:run`.
+QEMU_RUN = (
+    FIRMWARE,
+    {
+        "name": "medium",
+        "long": "media",
+        "default": "cd",
+        "choices": [("cd", ""), ("stick", ""), ("fat", ""), ("disk", "")],
+        "help": "what bios and uefi boot from",
+    },
+    MEMORY,
+    {
+        "name": "scripts",
+        "long": "script",
+        "type": list,
+        "default": [],
+        "help": "a file to run, by the program that its #! line names; may be given several times",
+    },
+    {"name": "root", "long": "root", "type": bool, "default": False, "help": "as root, instead of tc"},
+    {
+        "name": "timeout",
+        "long": "timeout",
+        "type": int,
+        "default": 300,
+        "help": "seconds for each command",
+    },
+    {"name": "boot", "long": "boot-timeout", "type": int, "default": 240, "help": "seconds for the boot"},
+)
 ALL = {
     "name": "all",
     "long": "all",

@@ -67,4 +67,17 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         for message in self.runtime_errors:
             self.write(f"error: {message}\n")
         if not (self._ran or self.failures or self.runtime_errors or self.interrupted):
-            self.write("everything is up to date\n")
+            self.nothing_done()
+
+    def nothing_done(self) -> None:
+        """Print that there was nothing to do."""
+        self.write("everything is up to date\n")
+
+
+class QuietReporter(Reporter):
+    """Prints as `Reporter` does, but nothing if there was nothing to do."""
+
+    desc = "as console, but nothing if everything is up to date"
+
+    def nothing_done(self) -> None:
+        """Print nothing."""

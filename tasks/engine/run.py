@@ -19,11 +19,12 @@ from doit.task import Stream
 from tasks.engine import words
 from tasks.engine.command import TaskCommand
 from tasks.engine.dependencies import Dependencies
-from tasks.engine.reporter import Reporter
+from tasks.engine.reporter import QuietReporter, Reporter
 from tasks.engine.runner import Runner
 
 REPORTERS: dict[str, type[Any]] = {
     "console": Reporter,
+    "quiet": QuietReporter,
     "executed-only": reporter.ExecutedOnlyReporter,
     "json": reporter.JsonReporter,
     "zero": reporter.ZeroReporter,

@@ -7,6 +7,8 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -59,3 +61,23 @@ def discard_stdout() -> None:
 def closed_stdout() -> str:
     """Return an error message if stdout is closed, else ""."""
     return f"standard output: {os.strerror(errno.EBADF)}" if sys.stdout is None else ""
+
+
+@contextmanager
+def stdout_apart() -> Iterator[int]:
+    """Give the file descriptor of stdout for one answer; all else that is printed goes to stderr."""
+    sys.stdout.flush()
+    apart = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield apart
+    finally:
+        sys.stdout.flush()
+        os.dup2(apart, 1)
+        os.close(apart)
+
+
+def write_whole(number: int, block: bytes) -> None:
+    """Write all of `block` to a file descriptor."""
+    while block:
+        block = block[os.write(number, block) :]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A login on each serial console of the bootcodes, for a base root that has none there.
+"""A login on each serial console of the bootcodes, and the guest's agent, for a base root without them.
 
 Tiny Core's /etc/inittab starts a getty on tty1 alone, and what its scripts say reaches the last
 `console=` alone.  The members that `members` returns change this in a core; the base stays as
-it is.  The format of /etc/inittab is BusyBox init's: `TERMINAL:RUNLEVELS:ACTION:COMMAND`.
+it is.  The agent runs commands for a host that gives the machine its ports (tasks/vm/agent.py).
+The format of /etc/inittab is BusyBox init's: `TERMINAL:RUNLEVELS:ACTION:COMMAND`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ INITTAB = "etc/inittab"
 SECURETTY = "etc/securetty"
 ON_CONSOLES = "sbin/on-consoles"
 SERIAL_CONSOLE = "sbin/serial-console"
+AGENT = "sbin/guest-agent"
 SCREEN = "tty1"
 AUTOLOGIN = "/sbin/autologin"
 
@@ -34,10 +36,11 @@ AUTOLOGIN = "/sbin/autologin"
 def scripts() -> dict[str, Path]:
     """Return the scripts that `members` may add: path below `/` -> file of this machine.
 
-    Our own root has the first one, too.
+    Our own root has the first two.
     """
     return {
         ON_CONSOLES: CHECKOUT.rootfs / "files" / ON_CONSOLES,
+        AGENT: CHECKOUT.rootfs / "files" / AGENT,
         SERIAL_CONSOLE: Path(__file__).with_name("serial-console"),
     }
 
@@ -53,42 +56,49 @@ def serial(bootcodes: Sequence[str]) -> dict[str, str]:
 
 
 def members(root: RootFs, bootcodes: Sequence[str]) -> list[Member]:
-    """Return what gives `root` a login on each serial console that `bootcodes` name, sorted.
+    """Return what gives `root` the agent, and a login on each serial console of `bootcodes`, sorted.
 
-    Nothing, if there is none, or if all is there.  Our own root sees to it by its /init: it has
+    Nothing, if all is there.  Our own root sees to it by its /init and its inittab: it has
     /sbin/on-consoles, but not /sbin/serial-console, which is what this function adds to others.
-    Else /etc/inittab with a line for each terminal that had none, and with the boot scripts under
-    on-consoles; /etc/securetty with these terminals; and the scripts.  If the root logs in
-    without a password on tty1, it does so there.  A root without BusyBox's inittab stays as it
-    is, with a warning.
+    Else /etc/inittab with a line for the agent, with one for each terminal that had none, and, if there
+    is one, with the boot scripts under on-consoles; /etc/securetty with these terminals; and the
+    scripts.  If the root logs in without a password on tty1, it does so there.  A root without
+    BusyBox's inittab stays as it is, with a warning.
     """
     wanted = serial(bootcodes)
     ours = [root.find(name, follow=True) is not None for name in (ON_CONSOLES, SERIAL_CONSOLE)]
-    if not wanted or ours == [True, False]:
+    if ours == [True, False]:
         return []
     inittab = root.find(INITTAB, follow=True)
     lines = _lines(inittab.data) if inittab is not None else []
     if not any(_action(line) == "sysinit" for line in lines):
-        logger.warning(
-            f"core: the base has no /{INITTAB} of BusyBox's init, so tcbuild adds no login on "
-            f"{shortened(list(wanted), 3)}"
-        )
+        what = f"no login on {shortened(list(wanted), 3)}" if wanted else "no agent for ./doit qemu:run"
+        logger.warning(f"core: the base has no /{INITTAB} of BusyBox's init, so tcbuild adds {what}")
         return []
     missing = {name: speed for name, speed in wanted.items() if not _has_login(lines, name)}
-    if not missing and all(_on_consoles(line) for line in lines if _action(line) == "sysinit"):
+    changed = _with_logins(lines, missing, autologin=_logs_in(lines)) if wanted else [*lines]
+    added = [ON_CONSOLES, SERIAL_CONSOLE] if changed != lines else []
+    if not any(_action(line) and AGENT in line for line in changed):
+        changed.append(f"::once:/{AGENT}")
+        added.append(AGENT)
+    if not added:
         return []
-    autologin = any(_terminal(line) == SCREEN and AUTOLOGIN in line for line in lines)
-    made = [_changed(root, INITTAB, _with_logins(lines, missing, autologin=autologin))]
+    made = [_changed(root, INITTAB, changed)]
     securetty = root.find(SECURETTY, follow=True)
     if securetty is not None and missing:
         listed = _lines(securetty.data)
         new = [name for name in missing if name not in listed]
         made.append(_changed(root, SECURETTY, [*listed, *new]))
-    made += [cpio.regular(name, path.read_bytes(), 0o755) for name, path in scripts().items()]
-    logger.info(
-        f"core: added a login on {shortened(list(missing), 3)}" if missing else "core: changed inittab"
-    )
+    found = scripts()
+    made += [cpio.regular(name, found[name].read_bytes(), 0o755) for name in added]
+    if missing:
+        logger.info(f"core: added a login on {shortened(list(missing), 3)}")
     return sorted(made, key=lambda member: cpio.by_path(member.name))
+
+
+def _logs_in(lines: Sequence[str]) -> bool:
+    """Return whether the root logs in without a password on its screen."""
+    return any(_terminal(line) == SCREEN and AUTOLOGIN in line for line in lines)
 
 
 def _with_logins(lines: Sequence[str], missing: dict[str, str], *, autologin: bool) -> list[str]:

@@ -21,8 +21,8 @@ def of_profile(profile: Profile, recipes: Iterable[str], *, links: bool) -> list
     wanted = {*inputs.config_files(profile), *inputs.patch_files(profile)}
     if profile.core.rootfs:
         wanted |= set(CHECKOUT.rootfs.rglob("*"))
-    elif consoles.serial(profile.boot.bootcodes):
-        wanted.add(consoles.scripts()[consoles.ON_CONSOLES])
+    else:
+        wanted |= {path for path in consoles.scripts().values() if path.is_relative_to(CHECKOUT.rootfs)}
     if mydata := system.mydata_folder(profile.system):
         wanted |= set(mydata.rglob("*"))
     for name in recipes:

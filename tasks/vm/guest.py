@@ -27,10 +27,23 @@ PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|Attempted to kill init|e
 CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
 INCOMPLETE_END = re.compile(rb"(\x1b(\[[0-9;?]*)?|[\xc2-\xf4][\x80-\xbf]{0,2})?\Z")
 TAIL_LINES = 25
+KEPT = 8 << 20  # characters of the console that are kept at least, for a guest that floods it
 
 
 class GuestError(UserError):
     """The guest failed or did not answer; `detail` holds the last lines of the console."""
+
+
+class Panicked(GuestError):
+    """The guest's kernel panicked."""
+
+
+class Ended(GuestError):
+    """QEMU has ended: the guest powered off, or QEMU itself failed."""
+
+
+class TimedOut(GuestError):
+    """The guest did not do in time what it was asked for."""
 
 
 class Guest:
@@ -46,6 +59,7 @@ class Guest:
         self.limit = limit
         self._text = ""
         self._seen = 0
+        self._looked = 0
         self._changed = threading.Condition()
         self._ended = False
         self._token = 0
@@ -70,6 +84,11 @@ class Guest:
             if pipe is not None:
                 pipe.close()
         self._scratch.cleanup()
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of this machine's UEFI variables and sockets; it goes with the guest."""
+        return Path(self._scratch.name)
 
     def _read(self) -> None:
         stdout = self._process.stdout
@@ -97,6 +116,12 @@ class Guest:
         with self._changed:
             return self._text
 
+    @property
+    def prompted(self) -> bool:
+        """Whether the console shows a shell's prompt that nothing has waited for yet."""
+        with self._changed:
+            return re.search(PROMPT, self._text[self._seen :]) is not None
+
     def expect(self, pattern: str, timeout: float = 120.0) -> re.Match[str]:
         """Wait until `pattern` (a regular expression) appears after the last match.
 
@@ -110,15 +135,34 @@ class Guest:
                 if match:
                     self._seen = match.end()
                     return match
-                panic = PANIC.search(self._text, self._seen)
-                if panic:
-                    raise self._error(f"the guest's kernel panicked: {panic.group()}")
+                self._refuse_panic(self._seen)
                 if self._ended:
-                    raise self._error(f"the guest ended before {pattern!r} appeared")
+                    raise self._error(f"the guest ended before {pattern!r} appeared", Ended)
                 left = until - time.monotonic()
                 if left <= 0:
-                    raise self._error(f"no {pattern!r} on the console within {timeout:.0f} s")
+                    raise self._error(f"no {pattern!r} on the console within {timeout:.0f} s", TimedOut)
                 self._changed.wait(left)
+
+    def check(self) -> None:
+        """Look at the console without waiting.
+
+        Raises `Panicked` if the kernel has panicked since the last look, and `Ended` if QEMU has ended.
+        The console's beginning is forgotten once it is long: nobody waits for a text in it meanwhile.
+        """
+        with self._changed:
+            self._refuse_panic(max(self._seen, self._looked))
+            if self._ended:
+                raise self._error("the guest has ended", Ended)
+            if len(self._text) > 2 * KEPT:
+                cut = len(self._text) - KEPT
+                self._text, self._seen = self._text[cut:], max(0, self._seen - cut)
+            # The words of a panic may come in two pieces.
+            self._looked = max(0, self._text.rfind("\n"))
+
+    def _refuse_panic(self, start: int) -> None:
+        panic = PANIC.search(self._text, start)
+        if panic:
+            raise self._error(f"the guest's kernel panicked: {panic.group()}", Panicked)
 
     def send(self, line: str) -> None:
         """Send one line to the console."""
@@ -127,7 +171,7 @@ class Guest:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._error("the guest has ended") from None
+            raise self._error("the guest has ended", Ended) from None
 
     def login(self, timeout: float = 180.0) -> None:
         """Wait for the autologin shell and start the loop in it that `run` sends commands to.
@@ -169,7 +213,7 @@ class Guest:
             while not self._ended:
                 left = until - time.monotonic()
                 if left <= 0:
-                    raise self._error(f"the guest did not power off within {timeout:.0f} s")
+                    raise self._error(f"the guest did not power off within {timeout:.0f} s", TimedOut)
                 self._changed.wait(left)
 
     def cut_power(self) -> None:
@@ -178,9 +222,9 @@ class Guest:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _error(self, text: str) -> GuestError:
+    def _error(self, text: str, kind: type[GuestError] = GuestError) -> GuestError:
         tail = "\n".join(f"  | {line}" for line in self._text.splitlines()[-TAIL_LINES:])
-        return GuestError(
+        return kind(
             text,
             "read the console log",
             f"  log: {self.log}\n{tail}" if tail else f"  log: {self.log}",

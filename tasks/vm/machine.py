@@ -23,6 +23,8 @@ TIMER = "no_timer_check"
 """For a kernel that QEMU loads itself: on a busy machine, TCG's timer may come too late for the check
 that the kernel makes of it, which then panics (kernel-parameters.txt)."""
 LOOPBACK = "127.0.0.1"
+PORTS = ("control", "input", "output", "errors")
+"""The ports of the guest's agent: tcbuild.NAME in the guest."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Machine:
     arch: the name of the architecture.
     firmware_of: the architecture whose UEFI firmware it has, "" for its own.
     memory: MiB.  forward: host port on the loopback address -> guest port.
+    agent: whether it has the ports of the guest's agent (tasks/vm/agent.py).
     """
 
     firmware: Firmware
@@ -62,13 +65,14 @@ class Machine:
     accel: Accelerator = "tcg"
     network: bool = False
     forward: dict[int, int] = field(default_factory=dict)
+    agent: bool = False
 
 
 def argv(machine: Machine, scratch: Path) -> list[str]:
     """Return the QEMU command line without consoles.
 
-    scratch: folder for the UEFI variables, which the guest writes.  Raises `UserError` if OVMF
-    is not installed or a file of the machine is missing.
+    scratch: folder for the UEFI variables, which the guest writes, and for sockets.
+    Raises `UserError` if OVMF is not installed or a file of the machine is missing.
     """
     emulator = architecture.load(machine.arch).emulator
     words = [
@@ -95,7 +99,18 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
             f",hostfwd=tcp:{LOOPBACK}:{host}-:{guest}" for host, guest in sorted(machine.forward.items())
         )
         words += ["-netdev", f"user,id=net0{ports}", "-device", "virtio-net-pci,netdev=net0"]
+    if machine.agent:
+        words += ["-device", "virtio-serial-pci"]
+        for name in PORTS:
+            path = _escaped(port_socket(scratch, name))
+            words += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
+            words += ["-device", f"virtserialport,chardev={name},name=tcbuild.{name}"]
     return words
+
+
+def port_socket(scratch: Path, name: str) -> Path:
+    """Return the socket of a port of the guest's agent."""
+    return scratch / f"{name}.socket"
 
 
 def parse_forwards(words: Sequence[str]) -> dict[int, int]:

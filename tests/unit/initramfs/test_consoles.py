@@ -18,6 +18,7 @@ from tests.support.tinycore import real
 
 BOTH = ("cde", "console=tty0", "console=ttyS0,115200")
 SYSINIT = "::sysinit:/etc/init.d/rcS\n"
+AGENT = "::once:/sbin/guest-agent\n"
 AUTOLOGIN = "tty1::respawn:/sbin/getty -nl /sbin/autologin 38400 tty1\n"
 
 
@@ -49,18 +50,21 @@ def test_serial_consoles_of_bootcodes(codes: tuple[str, ...], found: dict[str, s
 
 def test_a_root_with_a_shell_on_the_screen_alone_gets_one_on_the_serial_line() -> None:
     found = consoles.members(root(inittab(SYSINIT + AUTOLOGIN)), BOTH)
-    assert [member.name for member in found] == ["etc/inittab", "sbin/on-consoles", "sbin/serial-console"]
+    assert [member.name for member in found] == [
+        *("etc/inittab", "sbin/guest-agent", "sbin/on-consoles", "sbin/serial-console")
+    ]
     assert added(found)["etc/inittab"] == (
         "::sysinit:/sbin/on-consoles /etc/init.d/rcS\n"
         + AUTOLOGIN
         + "ttyS0::respawn:/sbin/serial-console ttyS0 115200 autologin\n"
+        + AGENT
     )
-    assert [(m.mode & 0o7777, m.uid, m.gid) for m in found] == [(0o664, 0, 50), (0o755, 0, 0), (0o755, 0, 0)]
+    assert [(m.mode & 0o7777, m.uid, m.gid) for m in found] == [(0o664, 0, 50), *[(0o755, 0, 0)] * 3]
 
 
 def test_a_root_that_asks_for_a_password_asks_on_the_serial_line_too() -> None:
     found = consoles.members(root(inittab(SYSINIT + "tty1::respawn:/sbin/getty 38400 tty1\n")), BOTH)
-    last = added(found)["etc/inittab"].splitlines()[-1]
+    last = added(found)["etc/inittab"].splitlines()[-2]
     assert last == "ttyS0::respawn:/sbin/serial-console ttyS0 115200"
 
 
@@ -75,12 +79,14 @@ def test_a_root_that_asks_for_a_password_asks_on_the_serial_line_too() -> None:
 def test_a_login_of_the_roots_own_stays_as_it_is(line: str) -> None:
     """Its boot messages still go to every console."""
     text = added(consoles.members(root(inittab(SYSINIT + line)), BOTH))["etc/inittab"]
-    assert text == "::sysinit:/sbin/on-consoles /etc/init.d/rcS\n" + line
+    assert text == "::sysinit:/sbin/on-consoles /etc/init.d/rcS\n" + line + AGENT
 
 
 def test_a_line_that_is_a_comment_is_no_login() -> None:
     text = added(consoles.members(root(inittab(f"{SYSINIT}#ttyS0::respawn:/bin/sh\n")), BOTH))["etc/inittab"]
-    assert text.endswith("#ttyS0::respawn:/bin/sh\nttyS0::respawn:/sbin/serial-console ttyS0 115200\n")
+    assert text.endswith(
+        "#ttyS0::respawn:/bin/sh\nttyS0::respawn:/sbin/serial-console ttyS0 115200\n" + AGENT
+    )
 
 
 def test_root_may_log_in_there_where_he_may_on_the_screen() -> None:
@@ -92,7 +98,7 @@ def test_root_may_log_in_there_where_he_may_on_the_screen() -> None:
 @pytest.mark.parametrize(
     ("members", "codes"),
     [
-        ((inittab(SYSINIT),), ("cde", "console=tty0")),
+        ((inittab(SYSINIT + AGENT),), ("cde", "console=tty0")),
         ((inittab(SYSINIT), regular("sbin/on-consoles", b"#!/bin/sh\n", 0o755)), BOTH),
     ],
 )
@@ -100,6 +106,14 @@ def test_nothing_is_added_where_nothing_is_missing(
     members: tuple[Member, ...], codes: tuple[str, ...]
 ) -> None:
     assert consoles.members(root(*members), codes) == []
+
+
+def test_a_root_without_a_serial_console_gets_the_agent_alone() -> None:
+    found = consoles.members(root(inittab(SYSINIT)), ("cde", "console=tty0"))
+    assert added(found) == {
+        "etc/inittab": SYSINIT + AGENT,
+        "sbin/guest-agent": consoles.scripts()[consoles.AGENT].read_text(),
+    }
 
 
 @pytest.mark.parametrize("members", [(), (inittab("id:3:initdefault:\nsi::sysinit\n"),)])
@@ -141,6 +155,7 @@ def test_tiny_cores_own_root_gets_one(name: str) -> None:
     assert [line for line in new if line not in old] == [
         "::sysinit:/sbin/on-consoles /etc/init.d/rcS",
         "ttyS0::respawn:/sbin/serial-console ttyS0 115200 autologin",
+        AGENT.strip(),
     ]
     assert found["etc/securetty"].splitlines().count("ttyS0") == 1
 

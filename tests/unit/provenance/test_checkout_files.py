@@ -37,9 +37,8 @@ def test_links_are_left_out_where_only_content_counts() -> None:
     assert all((CHECKOUT.root / name).is_symlink() for name in links)
 
 
-def test_of_another_root_only_the_script_for_its_serial_console() -> None:
+def test_of_another_root_only_the_scripts_that_it_gets() -> None:
     foreign = dataclasses.replace(APT, core=dataclasses.replace(APT.core, rootfs=False))
-    quiet = dataclasses.replace(foreign, boot=dataclasses.replace(APT.boot, bootcodes=("cde",)))
-    script = set(names(foreign)) - set(names(quiet))
-    assert script == {"rootfs/files/sbin/on-consoles"}
-    assert not [name for name in names(quiet) if name.startswith("rootfs/")]
+    assert [name for name in names(foreign) if name.startswith("rootfs/")] == [
+        *("rootfs/files/sbin/guest-agent", "rootfs/files/sbin/on-consoles")
+    ]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Run programs in a guest by its agent, /sbin/guest-agent, over ports of a virtio-serial device.
+
+Output and errors travel byte for byte, each by a port of its own; so does the input.  The protocol
+stands at the head of that script.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import IO
+
+from tasks.vm.guest import Guest, TimedOut
+from tasks.vm.machine import port_socket
+
+BLOCK = 1 << 16
+CONNECT_SECONDS = 20.0
+CHECK_SECONDS = 0.5  # how often the guest is looked at while nothing comes
+Sink = Callable[[bytes], object]
+
+
+class Agent:
+    """The host's side of the agent of a started guest whose machine has `agent`.
+
+    Use it as a context manager: leaving it closes the connections, and the agent ends.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._control = _connected(guest, "control")
+        self._output = _connected(guest, "output")
+        self._errors = _connected(guest, "errors")
+        self._line = b""
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self._control, self._output, self._errors):
+            one.close()
+
+    def wait(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until the agent answers.  Returns False if it does not within `seconds`, or is `enough`.
+
+        Raises `GuestError` if the guest panics or ends.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and not enough():
+                for _ in selector.select(CHECK_SECONDS):
+                    if "ready" in self._lines():
+                        return True
+                self._guest.check()
+        return False
+
+    def run(
+        self,
+        program: bytes,
+        user: str,
+        output: Sink,
+        errors: Sink,
+        given: IO[bytes] | None = None,
+        seconds: float = 60.0,
+    ) -> int:
+        """Run `program`, the bytes of an executable file, in the guest.  Returns its exit status.
+
+        user: tc or root.  output, errors: take each block of bytes that it writes.  given: what it
+        reads as its input, nothing if None.  A program that a signal ends has the status 128 and the
+        signal's number.  Raises `TimedOut` after `seconds`, and `GuestError` if the guest panics or ends.
+        """
+        token = secrets.token_hex(16)
+        self._control.settimeout(seconds)  # a guest that hangs reads nothing
+        self._control.sendall(f"{user} {token} {len(program)}\n".encode() + program)
+        feeder = _Feeder(_connected(self._guest, "input"), token, given)
+        streams = {
+            self._output: _Stream(token, output),
+            self._errors: _Stream(token, errors),
+        }
+        until = time.monotonic() + seconds
+        status: int | None = None
+        try:
+            with selectors.DefaultSelector() as selector:
+                for one in (self._control, *streams):
+                    selector.register(one, selectors.EVENT_READ)
+                while status is None or not all(stream.ended for stream in streams.values()):
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        raise TimedOut(f"the command did not end within {seconds:.0f} s")
+                    for key, _ in selector.select(min(left, CHECK_SECONDS)):
+                        if key.fileobj is self._control:
+                            status = self._status(token, status)
+                        else:
+                            block = key.fileobj.recv(BLOCK)  # type: ignore[union-attr]
+                            streams[key.fileobj].feed(block)  # type: ignore[index]
+                    self._guest.check()
+        finally:
+            feeder.end()
+        return status
+
+    def _status(self, token: str, status: int | None) -> int | None:
+        for line in self._lines():
+            name, _, number = line.partition(" ")
+            if name == token:
+                status = int(number)
+        return status
+
+    def _lines(self) -> list[str]:
+        """Return the whole lines that have come on the control port."""
+        *lines, self._line = (self._line + self._control.recv(BLOCK)).split(b"\n")
+        return [line.decode("ascii", "replace") for line in lines]
+
+
+class _Stream:
+    """What comes on a port, of which the bytes between two marks are those of one program."""
+
+    def __init__(self, token: str, sink: Sink) -> None:
+        self._begin, self._end = f"{token}<".encode(), f"{token}>".encode()
+        self._sink = sink
+        self._kept = b""
+        self._begun = False
+        self.ended = False
+
+    def feed(self, block: bytes) -> None:
+        """Pass on the bytes of the program in `block`.  What may be the start of a mark is kept."""
+        self._kept += block
+        if not self._begun:
+            _, mark, rest = self._kept.partition(self._begin)
+            if not mark:
+                self._kept = self._kept[-len(self._begin) + 1 :]
+                return
+            self._begun, self._kept = True, rest
+        found = self._kept.find(self._end)
+        self.ended = found >= 0
+        whole = found if self.ended else max(0, len(self._kept) - len(self._end) + 1)
+        if whole:
+            self._sink(self._kept[:whole])
+        self._kept = b"" if self.ended else self._kept[whole:]
+
+
+class _Feeder:
+    """A thread that sends the input of a program: it may block in reading and in sending."""
+
+    def __init__(self, port: socket.socket, token: str, given: IO[bytes] | None) -> None:
+        self._port = port
+        port.sendall(f"{token}\n".encode())
+        self._thread = threading.Thread(target=self._send, args=(given,), daemon=True)
+        self._thread.start()
+
+    def _send(self, given: IO[bytes] | None) -> None:
+        try:
+            while given is not None and (block := os.read(given.fileno(), BLOCK)):
+                self._port.sendall(block)
+            # QEMU would lose what it has not read yet, if the socket were closed here.
+            self._port.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the program has ended, or the guest
+
+    def end(self) -> None:
+        """End the connection, so that the next program gets nothing of this input."""
+        self._port.close()
+
+
+def _connected(guest: Guest, name: str) -> socket.socket:
+    """Return a connection to a port.  Raises `GuestError` if QEMU does not offer it."""
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.connect(str(port_socket(guest.scratch, name)))
+        except OSError:
+            made.close()
+            guest.check()
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+        else:
+            return made

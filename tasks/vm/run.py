@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Run commands in a guest that boots the built image: `./doit qemu:run`.
+
+The guest's agent (tasks/vm/agent.py) runs them.  A guest without it, whose kernel has no
+virtio_console, runs them in the shell of its serial console.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tasks.config.profile import Profile
+from tasks.config.settings import Paths
+from tasks.util.errors import UserError
+from tasks.util.files import scratch_folder
+from tasks.util.log import logger
+from tasks.vm import qemu
+from tasks.vm.agent import Agent, Sink
+from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
+from tasks.vm.machine import Firmware
+from tasks.vm.media import drive
+
+AGENT_SECONDS = 15.0  # from the first shell's prompt
+EXIT_PANICKED = 121
+EXIT_ENDED = 122
+EXIT_NO_PROMPT = 123
+EXIT_TIMED_OUT = 124  # as timeout(1)
+EXIT_FAILED = 125  # tcbuild itself, as Docker's `run`
+SEPARATOR = "--"
+CONSOLE_BYTES = 200  # of a program in one line: a serial console takes no long one
+
+
+class NoPrompt(GuestError):
+    """The guest did not come up in time."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How commands are to be run.
+
+    firmware, medium, memory: of the machine; memory in MiB.  user: tc or root.
+    boot, each: seconds for the boot, and for each command.
+    """
+
+    firmware: Firmware = "bios"
+    medium: str = "cd"
+    memory: int = 1024
+    user: str = "tc"
+    boot: float = qemu.BOOT_SECONDS
+    each: float = 300.0
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Wanted:
+        """Return what the options of `./doit qemu:run` ask for.  Raises `UserError` for a time below 1 s."""
+        for name in ("timeout", "boot"):
+            if options[name] < 1:
+                raise UserError(f"{options[name]} seconds: expected at least 1")
+        user = "root" if options["root"] else "tc"
+        more = {name: options[name] for name in ("firmware", "medium", "memory", "boot")}
+        return cls(user=user, each=options["timeout"], **more)
+
+
+def programs(words: Sequence[str], scripts: Sequence[Path]) -> list[bytes]:
+    """Return the programs that the words of a command line mean: scripts first, then commands.
+
+    `--` parts commands.  A command of one word is a line for the guest's /bin/sh; one of several
+    words is a program and its arguments.  Raises `UserError` if there is none, or a script cannot be read.
+    """
+    made = []
+    for script in scripts:
+        if not script.is_file():
+            raise UserError(f"--script {script}: no such file")
+        made.append(script.read_bytes())
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == SEPARATOR:
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    for command in filter(None, commands):
+        line = command[0] if len(command) == 1 else f"exec {shlex.join(command)}"
+        made.append(b"#!/bin/sh\n" + os.fsencode(f"{line}\n"))
+    if not made:
+        raise UserError("no command is given", "./doit qemu:run -- uname -a")
+    return made
+
+
+def run(
+    paths: Paths, profile: Profile, given: Sequence[bytes], wanted: Wanted, output: Sink, errors: Sink
+) -> int:
+    """Run the programs one after another in one boot, up to the first that fails; return its status, or 0.
+
+    The first program reads this process's standard input, unless that is a terminal.
+    Raises `UserError` if the machine cannot be made, and `GuestError`: `Panicked`, `Ended`, `TimedOut`,
+    or `NoPrompt`.
+    """
+    accel = qemu.accelerator(paths, profile)
+    limit = wanted.boot + wanted.each * len(given)
+    with scratch_folder(paths.output, "media") as folder:
+        changes: dict[str, object] = {"memory": wanted.memory, "network": True, "agent": True}
+        if wanted.firmware != "direct":
+            changes["disks"] = (drive(paths, profile, wanted.medium, folder),)
+        machine = qemu.machine(paths, profile, wanted.firmware, accel, **changes)
+        with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
+            answers = _wait(guest, agent, wanted.boot)
+            with _standard_input() as stream:
+                for number, program in enumerate(given):
+                    if answers:
+                        read = stream if number == 0 else None
+                        status = agent.run(program, wanted.user, output, errors, read, wanted.each)
+                    else:
+                        status = _run_on_console(guest, program, wanted, output, errors)
+                    if status:
+                        return status
+    return 0
+
+
+def exit_code(error: UserError) -> int:
+    """Return the exit code of `./doit qemu:run` for an error; docs/qemu.md has the list."""
+    codes = {
+        Panicked: EXIT_PANICKED,
+        Ended: EXIT_ENDED,
+        NoPrompt: EXIT_NO_PROMPT,
+        TimedOut: EXIT_TIMED_OUT,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
+
+
+def _wait(guest: Guest, agent: Agent, seconds: float) -> bool:
+    """Wait until the guest is up.  Returns whether its agent answers; if not, its shell does.
+
+    Raises `NoPrompt` if neither does.
+    """
+    if agent.wait(seconds, lambda: guest.prompted):
+        return True
+    if agent.wait(AGENT_SECONDS):
+        return True
+    try:
+        guest.login(AGENT_SECONDS)
+    except TimedOut as error:
+        message = f"the guest did not come up within {seconds:.0f} s"
+        raise NoPrompt(message, error.hint, error.detail) from None
+    logger.warning(
+        "the guest's agent does not answer (its kernel needs CONFIG_VIRTIO_CONSOLE, its core "
+        "/sbin/guest-agent): the commands run on its serial console, without input"
+    )
+    return False
+
+
+def _run_on_console(guest: Guest, program: bytes, wanted: Wanted, output: Sink, errors: Sink) -> int:
+    """Run a program in the shell of the serial console; its output comes when it has ended."""
+    sudo = "sudo " if wanted.user == "root" else ""
+    folder = guest.run("mktemp -d").strip()
+    for start in range(0, len(program), CONSOLE_BYTES):
+        octal = "".join(f"\\{byte:03o}" for byte in program[start : start + CONSOLE_BYTES])
+        guest.run(f"printf '{octal}' >> {folder}/program")
+    guest.run(f"chmod 755 {folder} {folder}/program")
+    ran = f"{sudo}{folder}/program > {folder}/output 2> {folder}/errors"
+    status = guest.run(ran, wanted.each, check=False).splitlines()[-1]
+    for name, sink in (("output", output), ("errors", errors)):
+        sink(bytes.fromhex(guest.run(f'hexdump -v -e \'32/1 "%02x" "\\n"\' {folder}/{name}', wanted.each)))
+    guest.run(f"rm -r {folder}")
+    return int(status)
+
+
+@contextmanager
+def _standard_input() -> Iterator[IO[bytes] | None]:
+    """Give this process's standard input, None if it is a terminal."""
+    with os.fdopen(os.dup(0), "rb", buffering=0) as stream:
+        yield None if stream.isatty() else stream
