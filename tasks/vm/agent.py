@@ -129,6 +129,8 @@ class _Stream:
 
     def feed(self, block: bytes) -> None:
         """Pass on the bytes of the program in `block`.  What may be the start of a mark is kept."""
+        if self.ended:
+            return  # what is left running there still writes
         self._kept += block
         if not self._begun:
             _, mark, rest = self._kept.partition(self._begin)

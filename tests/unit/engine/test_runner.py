@@ -137,6 +137,7 @@ def test_nothing_to_do(tmp_path: Path) -> None:
     project = Project(tmp_path, MANY_LINES, "one two")
     assert project.ran() == ["last", "one", "two"]
     assert project.doit() == "everything is up to date\n"
+    assert project.doit("--reporter", "quiet") == ""
 
 
 FAILING = """

@@ -74,3 +74,20 @@ def test_nobody_reads_stdout(tmp_path: Path, words: str) -> None:
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
 def test_the_exit_status_tells_what_stderr_cannot(tmp_path: Path, how: str) -> None:
     assert shell(tmp_path, f"$DOIT nosuch {how}") == (2, "")
+
+
+def test_an_answer_has_stdout_for_itself(tmp_path: Path) -> None:
+    """Of programs, too; and a pipe takes a block in pieces."""
+    code = """if True:
+        import subprocess
+        from tasks.engine.standard_files import stdout_apart, write_whole
+        print("before")
+        with stdout_apart() as answer:
+            print("meanwhile")
+            subprocess.run(["echo", "a program"])
+            write_whole(answer, bytes(500_000))
+        print("after")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT.root, capture_output=True, check=True)
+    assert done.stdout == b"before\n" + bytes(500_000) + b"after\n"
+    assert sorted(done.stderr.splitlines()) == [b"a program", b"meanwhile"]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Commands in the guest by its agent: status, output, errors and input, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.util.checkout import CHECKOUT
+from tasks.vm.agent import Agent
+from tasks.vm.guest import Ended, Guest, Panicked, TimedOut
+from tests.support.built import built
+from tests.vm.contract import LIMIT, machine
+
+BYTES = bytes(range(256))
+
+
+class Asked:
+    """A guest with its agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    def __call__(
+        self, line: str, given: bytes | None = None, user: str = "tc", seconds: float = 120.0
+    ) -> tuple[int, bytes, bytes]:
+        """Return the status, the output and the errors of a line for the guest's shell."""
+        output, errors = io.BytesIO(), io.BytesIO()
+        with tempfile.TemporaryFile() as stream:
+            stream.write(given or b"")
+            stream.seek(0)
+            program = f"#!/bin/sh\n{line}\n".encode()
+            status = self.agent.run(program, user, output.write, errors.write, stream, seconds)
+        return status, output.getvalue(), errors.getvalue()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Asked]:
+    """A guest of one test's own, which the test may break."""
+    with (
+        Guest(machine(built(), "", agent=True), tmp_path / "log", limit=LIMIT) as guest,
+        Agent(guest) as agent,
+    ):
+        assert agent.wait(LIMIT)
+        yield Asked(agent)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    """One guest for many questions."""
+    log = tmp_path_factory.mktemp("run") / "log"
+    with Guest(machine(built(), "", agent=True), log, limit=3 * LIMIT) as guest, Agent(guest) as agent:
+        assert agent.wait(LIMIT)
+        yield Asked(agent)
+
+
+def test_who_and_where(ask: Asked) -> None:
+    assert ask("id -un; pwd; echo $HOME; id -gn >&2") == (0, b"tc\n/home/tc\n/home/tc\n", b"staff\n")
+    assert ask("id -un", user="root") == (0, b"root\n", b"")
+
+
+def test_every_exit_status(ask: Asked) -> None:
+    assert [ask(f"exit {number}") for number in range(256)] == [(number, b"", b"") for number in range(256)]
+
+
+@pytest.mark.parametrize(("name", "number"), [("TERM", 15), ("KILL", 9), ("SEGV", 11)])
+def test_a_signal_is_128_and_its_number(ask: Asked, name: str, number: int) -> None:
+    assert ask(f"kill -{name} $$")[0] == 128 + number
+
+
+def test_every_byte_both_ways(ask: Asked) -> None:
+    """NUL, CR LF, escapes, and no newline at the end."""
+    assert ask("tee /dev/stderr", given=BYTES) == (0, BYTES, BYTES)
+    assert ask("cat", given=b"\r\n\0\x1b[2J>") == (0, b"\r\n\0\x1b[2J>", b"")
+    assert ask("cat; echo end") == (0, b"end\n", b"")
+
+
+def test_much_output_and_input(ask: Asked) -> None:
+    """10 MB that nothing compresses, and the digest of what came in."""
+    much = os.urandom(10_000_000)
+    status, output, errors = ask("tee /tmp/much; md5sum < /tmp/much >&2; rm /tmp/much", given=much)
+    assert status == 0
+    assert output == much
+    assert errors.split()[0].decode() == hashlib.md5(much).hexdigest()
+
+
+def test_input_that_nobody_reads_is_not_the_next_commands(ask: Asked) -> None:
+    assert ask("head -c 2", given=b"x" * 300_000) == (0, b"xx", b"")
+    assert ask("true", given=BYTES)[0] == 0
+    assert ask("cat", given=b"mine") == (0, b"mine", b"")
+
+
+def test_what_runs_on_in_the_background_is_not_waited_for(ask: Asked) -> None:
+    started = time.monotonic()
+    assert ask("(sleep 100; echo late) & echo now") == (0, b"now\n", b"")
+    assert time.monotonic() - started < 60
+
+
+def test_hundreds_of_commands_in_one_boot(ask: Asked) -> None:
+    assert [ask(f"echo {number}")[1] for number in range(300)] == [
+        f"{number}\n".encode() for number in range(300)
+    ]
+
+
+def test_a_full_disk_is_the_commands_own_fault(ask: Asked) -> None:
+    fill = "dd if=/dev/zero of=/mnt/x bs=128k count=1; s=$?; umount /mnt; exit $s"
+    status, _, errors = ask(f"mount -t tmpfs -o size=64k tmpfs /mnt; {fill}", user="root")
+    assert status == 1
+    assert b"No space left on device" in errors
+
+
+def test_a_flood_on_the_console_does_no_harm(ask: Asked) -> None:
+    assert ask("yes flood | head -c 3000000 > /dev/ttyS0; echo done", user="root") == (0, b"done\n", b"")
+
+
+def test_a_command_that_hangs_is_given_up(ask: Asked) -> None:
+    """The last question to this guest: its agent waits on."""
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="the command did not end within 3 s"):
+        ask("sleep 1000", seconds=3.0)
+    assert time.monotonic() - started < 30
+
+
+def test_a_panic_is_told(start: Asked) -> None:
+    with pytest.raises(Panicked, match="Kernel panic - not syncing: sysrq triggered crash"):
+        start("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 100", user="root")
+
+
+def test_a_power_off_ends_it(start: Asked) -> None:
+    with pytest.raises(Ended, match="the guest has ended"):
+        start("poweroff -f", user="root")
+
+
+def test_by_the_command_that_a_person_uses() -> None:
+    """Two commands and a script in one boot of the ISO; the first that fails gives the status."""
+    with tempfile.NamedTemporaryFile("w", suffix=".awk") as script:
+        script.write('#!/usr/bin/awk -f\n{ print "awk", $1 }\n')
+        script.flush()
+        words = [
+            "--script",
+            script.name,
+            "--",
+            "echo A=1 $USER",
+            "--",
+            "sh",
+            "-c",
+            "echo to >&2; exit 7",
+            "--",
+            "echo no",
+        ]
+        done = subprocess.run(
+            ["./doit", "qemu:run", *words],
+            cwd=CHECKOUT.root,
+            input=b"given\n",
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (7, b"awk given\nA=1 tc\n"), done.stderr.decode()
+    assert done.stderr.endswith(b"to\n")
