@@ -23,6 +23,7 @@ from tasks.initramfs import core
 from tasks.kernel import stock
 from tasks.origins.sources.file import FileSource
 from tasks.vm import qemu
+from tasks.vm.agent import Agent
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Firmware, Machine
 from tests.support.built import built
@@ -83,7 +84,7 @@ def test_the_base_stays_byte_for_byte(tiny_core: Settings) -> None:
     assert tiny_core.paths.core.read_bytes().startswith(base.rstrip(b"\0"))
     _, logins, *_ = initramfs_file.read_core(tiny_core.paths.core)
     assert [member.name for member in logins.members] == [
-        *("etc/inittab", "etc/securetty", "sbin/on-consoles", "sbin/serial-console")
+        *("etc/inittab", "etc/securetty", "sbin/guest-agent", "sbin/on-consoles", "sbin/serial-console")
     ]
 
 
@@ -116,8 +117,14 @@ def test_tiny_cores_own_root_finds_its_iso_as_a_file(tiny_core: Settings, tmp_pa
 
 
 def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: Path) -> None:
-    """As on tty1; and both terminals have theirs."""
-    with Guest(qemu.machine(*both(tiny_core), "direct", "tcg"), tmp_path / "log", limit=LIMIT) as guest:
+    """As on tty1; and both terminals have theirs.  The agent answers there, too."""
+    asked = qemu.machine(*both(tiny_core), "direct", "tcg", agent=True)
+    with Guest(asked, tmp_path / "log", limit=LIMIT) as guest, Agent(guest) as agent:
+        assert agent.wait(LIMIT)
+        said: list[bytes] = []
+        program = b"#!/bin/sh\nid -un\nprintf '\\0\\r\\n' >&2\nexit 7\n"
+        assert agent.run(program, "tc", said.append, said.append) == 7
+        assert b"".join(sorted(said)) == b"\0\r\ntc\n"
         guest.login()
         assert guest.run("id -un; tty <&1; [ -e /usr/local/tce.installed/parted ] || echo none") == (
             "tc\n/dev/ttyS0\nnone\n"  # a direct boot has no disc
