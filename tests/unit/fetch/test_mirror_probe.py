@@ -98,7 +98,7 @@ def test_mirror_that_hangs_is_not_waited_for_long(
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
 def test_silent_mirrors_lead_to_apt(mirrors: list[Mirror], status: int) -> None:
     mirrors[0].pages["11.x/probe"] = Page(status=status)
-    urls = [mirrors[0].url, "http://127.0.0.1:1", "nonsense"]
+    urls = [mirrors[0].url, "http://127.0.0.1:1", "https://127.0.0.1:1"]
     assert mirror_probe.choose(profiles(*urls), offline=False) == (
         "apt",
         "tc: none of its 3 mirrors answered",
