@@ -18,7 +18,7 @@ from tasks.initramfs.root_needs import Kernel
 from tasks.kernel.needs import fragments_by_symbol
 from tasks.util.errors import UserError
 from tests.support.images import AARCH64, ET_DYN, I386, PT_INTERP, elf
-from tests.support.settings import both
+from tests.support.settings import both, with_values
 from tests.support.tinycore import real
 from tests.unit.initramfs.test_core import BASE, CONFIG, RELEASE, make_stage, write_base
 
@@ -39,7 +39,8 @@ fi
 
 @pytest.fixture
 def stage(make_settings: Callable[..., Settings]) -> Settings:
-    return make_stage(make_settings)
+    """A profile without the fragment tinycore."""
+    return with_values(make_stage(make_settings), fragments=("qemu", "containers", "ext3-xattr"))
 
 
 def root(*changed: Member) -> RootFs:
