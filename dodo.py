@@ -387,6 +387,7 @@ def named(name: str, used: bool) -> Task:
 def recipe_task(name: str, made: recipe.Recipe) -> Task:
     """Return the task that builds the extension `name` by its recipe."""
     fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
+    own = recipe.toolchains(made)
     locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
     make_it = {
         **named(name, name in USED),
@@ -395,6 +396,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
             beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
             *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
             *TOOLCHAIN,
+            *([beside("fetch.toolchain", "make_roots", S, own)] if own else []),
             do("extensions.build", "build", S, name),
         ],
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
@@ -408,7 +410,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         "uptodate": changed(
             layout=recipe.own_tree(name),
             origins=made.origin,
-            toolchain=TOOLCHAINS[0],
+            toolchain=[TOOLCHAINS[0], *map(build_root.digest, own)],
             epoch=S.profile.source_date_epoch,
             modules=S.profile.kernel.modules,
         ),

@@ -212,6 +212,11 @@ def _own_paths(name: str) -> list[Path]:
     return sorted(found)
 
 
+def toolchains(made: Recipe) -> tuple[str, ...]:
+    """Return the toolchains that the origins of a recipe need beside the profile's, each once."""
+    return tuple(dict.fromkeys(origin.toolchain for origin in made.origin if origin.toolchain))
+
+
 def packages(recipes: dict[str, Recipe]) -> tuple[str, ...]:
     """Return the apt packages that `recipes` take files from, sorted."""
     origins = [origin for recipe in recipes.values() for origin in recipe.origin]

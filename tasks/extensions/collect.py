@@ -16,9 +16,9 @@ from pathlib import Path
 from tasks.checks.left_out import LeftOut
 from tasks.config import recipe_lock
 from tasks.config.settings import Paths, Settings
-from tasks.origins.kinds.base import LockedOrigin, Origin
+from tasks.origins.kinds.base import LockedOrigin, Origin, Resources
 from tasks.origins.origin_lock import OriginFile
-from tasks.toolchain import tools
+from tasks.toolchain import build_root, tools
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, scratch_folder
 
@@ -35,13 +35,21 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
-        programs = tools.of_profile(settings.paths, settings.profile)
-        resources = replace(recipe_lock.resources(settings, name), box=programs.box)
-        for label, folder in origin.unpack(resources, files, content):
+        for label, folder in origin.unpack(_resources(settings, name, origin), files, content):
             placer.place(label, folder)
             remove_tree(content)
     placer.finish()
     return placer.left_out
+
+
+def _resources(settings: Settings, name: str, origin: Origin) -> Resources:
+    """Return what the origin needs to unpack its files, with the programs of its toolchain."""
+    found, paths = recipe_lock.resources(settings, name), settings.paths
+    if not origin.toolchain:
+        return replace(found, box=tools.of_profile(paths, settings.profile).box)
+    kept = paths.cache / "compiled" / build_root.digest(origin.toolchain)
+    kept.mkdir(parents=True, exist_ok=True)
+    return replace(found, box=tools.of_toolchain(paths, origin.toolchain, kept).box, kept=kept)
 
 
 def _fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[OriginFile, ...]:

@@ -7,11 +7,15 @@ with `relock=1`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tasks.config import plan, recipe, recipe_lock
 from tasks.config.settings import Settings
+from tasks.fetch import toolchain
+from tasks.origins.kinds.base import Resources
 from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError, WrongAddress, WrongSha256
 from tasks.util.files import scratch_folder, write_if_changed
@@ -38,7 +42,7 @@ def fetch(settings: Settings, name: str) -> None:
     for origin in recipe_lock.lockable_origins(made):
         files = known.of(origin.identity())
         with _name_recipe_in_errors(name):
-            origin.fetch(recipe_lock.resources(settings, name), files)
+            origin.fetch(_resources(settings, name), files)
         used += files
     write_if_changed(recipe_lock.used_path(settings.paths, name), OriginLock(tuple(used)).to_toml())
     logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings.paths, name)})")
@@ -54,7 +58,7 @@ def fetch_missing(settings: Settings, name: str) -> None:
         files = recipe_lock.fetched_files(settings.paths, name, origin)
         if not all(file.is_cached_in(settings.paths.cache) for file in files):
             with _name_recipe_in_errors(name):
-                origin.fetch(recipe_lock.resources(settings, name), files)
+                origin.fetch(_resources(settings, name), files)
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
@@ -81,12 +85,17 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
             scratch_folder(settings.paths.cache / "downloads", "lock") as scratch,
             _name_recipe_in_errors(name),
         ):
-            found = origin.pin(recipe_lock.resources(settings, name), scratch)
+            found = origin.pin(_resources(settings, name), scratch)
         _log_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
     new = OriginLock(tuple(file for files in kept.values() for file in files))
     if write_if_changed(recipe_lock.path(name), new.to_toml()):
         logger.info(f"lock: written: {recipe_lock.path(name)}; check it, then commit it")
+
+
+def _resources(settings: Settings, name: str) -> Resources:
+    found = recipe_lock.resources(settings, name)
+    return replace(found, program=functools.partial(toolchain.program, settings))
 
 
 def _log_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tasks.config.settings import Settings
 from tasks.origins import suite
 from tasks.origins.lock import Lock
@@ -12,13 +14,13 @@ from tasks.util.files import write_atomic
 from tasks.util.log import logger
 
 
-def fetch(settings: Settings) -> None:
-    """Fetch the packages of the build roots that the profile needs on this machine.
+def fetch(settings: Settings, names: Sequence[str] = ()) -> None:
+    """Fetch the packages of the build roots that are needed on this machine: the profile's, or `names`.
 
     Raises `UserError` if one is not in the cache while `offline` is set, or is gone.
     """
     cache = settings.paths.cache
-    for name in settings.profile.toolchains:
+    for name in names or settings.profile.toolchains:
         root = build_root.load(name).root
         if root is None or not entry.root_needed(name) or build_root.is_made(cache, name):
             continue
@@ -53,3 +55,23 @@ def lock(settings: Settings, names: list[str]) -> None:
         archives = suite.archives(root.suite, settings.paths.cache)
         write_atomic(build_root.lock_path(name), Lock(package=found, archive=archives).to_toml())
         logger.info(f"{build_root.lock_path(name).name}: {len(found)} packages of {root.suite}")
+
+
+def make_roots(settings: Settings, names: Sequence[str]) -> None:
+    """Fetch and make the build roots of toolchains that a recipe needs beside the profile's.
+
+    Raises `UserError` as `fetch` does.
+    """
+    fetch(settings, names)
+    for name in names:
+        if entry.root_needed(name):
+            build_root.ensure(settings.paths.cache, name)
+
+
+def program(settings: Settings, toolchain: str, name: str) -> list[str]:
+    """Return the words that start a program of a toolchain outside its build root, where it has the network.
+
+    The root is fetched and made first.  Raises `UserError` as `fetch` does.
+    """
+    make_roots(settings, [toolchain])
+    return entry.of_toolchain(settings.paths.cache, toolchain).outside(name)

@@ -197,10 +197,13 @@ class Lock:
 
 
 def toml_arrays(comment: str, **arrays: Iterable[Any]) -> str:
-    """Return a comment and arrays of tables as TOML: a table for each instance, a key for each field."""
+    """Return a comment and arrays of tables as TOML: a table for each item.
+
+    An item is a table, or the instance of a dataclass, whose fields become keys.
+    """
     # Table by table, because in a whole array tomli-w writes short tables inline.
     tables = [
-        f"[[{name}]]\n{tomli_w.dumps(dataclasses.asdict(item))}"
+        f"[[{name}]]\n{tomli_w.dumps(item if isinstance(item, dict) else dataclasses.asdict(item))}"
         for name, items in arrays.items()
         for item in items
     ]

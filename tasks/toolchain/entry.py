@@ -86,6 +86,10 @@ class Entry:
         shown = sorted(dict.fromkeys(binds), key=lambda bind: bind.path)
         return [*self.program, *(self._bwrap(shown) if self.way == "bwrap" else self._proot(shown))]
 
+    def outside(self, program: str) -> list[str]:
+        """Return the words that start a program of the toolchain outside its root, with the network."""
+        return [program] if self.way == "host" else list(started_by_loader(self.root, program))
+
     def file(self, path: str) -> Path:
         """Return where this machine has the file that the toolchain has at the absolute `path`."""
         return self.root / path.lstrip("/")
@@ -181,12 +185,13 @@ def _works(candidate: Entry) -> bool:
         return False
 
 
-def _candidates(root: Path, reason: str) -> list[Entry]:
-    def own(program: str) -> tuple[str, ...]:
-        """Return the words that start a program of the root without entering it."""
-        folder = root / LIBRARIES
-        return (f"{folder}/ld-linux-x86-64.so.2", "--library-path", str(folder), f"{root}/usr/bin/{program}")
+def started_by_loader(root: Path, program: str) -> tuple[str, ...]:
+    """Return the words that start a program of a root without entering it, by the root's dynamic loader."""
+    folder = root / LIBRARIES
+    return (f"{folder}/ld-linux-x86-64.so.2", "--library-path", str(folder), f"{root}/usr/bin/{program}")
 
+
+def _candidates(root: Path, reason: str) -> list[Entry]:
     alone = ("--unshare-all", "--proc", "/proc")
     # A container often forbids a /proc of one's own, and with it a process namespace that is of use.
     shared = (
@@ -199,12 +204,12 @@ def _candidates(root: Path, reason: str) -> list[Entry]:
         "/proc",
     )
     found = [
-        Entry("bwrap", reason, root, own("bwrap"), alone),
-        Entry("bwrap", reason, root, own("bwrap"), shared),
+        Entry("bwrap", reason, root, started_by_loader(root, "bwrap"), alone),
+        Entry("bwrap", reason, root, started_by_loader(root, "bwrap"), shared),
     ]
     # AppArmor of Ubuntu lets only programs with a profile make user namespaces, by their paths.
     if Path("/usr/bin/bwrap").is_file():
         found.append(Entry("bwrap", reason, root, ("/usr/bin/bwrap",), alone))
-    proot = (sys.executable, str(PROOT_START), *own("proot"))
+    proot = (sys.executable, str(PROOT_START), *started_by_loader(root, "proot"))
     found.append(Entry("proot", reason, root, proot))
     return found

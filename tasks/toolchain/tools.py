@@ -79,8 +79,16 @@ def of_profile(paths: Paths, profile: Profile) -> Tools:
 
     Raises `UserError` if the toolchain's build root is needed and does not exist.
     """
-    binds = (Bind(paths.output, writable=True),)
-    return Tools(entry.of_toolchain(paths.cache, profile.toolchain), binds)
+    return of_toolchain(paths, profile.toolchain)
+
+
+def of_toolchain(paths: Paths, name: str, *kept: Path) -> Tools:
+    """Return the tools of a toolchain; they may write below the folders `kept`, too.
+
+    Raises `UserError` as `of_profile` does.
+    """
+    binds = [Bind(path, writable=True) for path in (paths.output, *kept)]
+    return Tools(entry.of_toolchain(paths.cache, name), tuple(binds))
 
 
 def ready(cache: Path, name: str) -> ReadyToolchain:

@@ -34,8 +34,12 @@ class Resources:
     cache: the folder of downloads; offline: forbids the network; logs: the folder of logs.
     debs: returns the locked .deb of each apt package, by name; it uses no network.
     recipe: returns the locked origins of another extension's recipe, each with its locked files.
-    box: returns the words to put before a command that runs with the profile's toolchain
+    box: returns the words to put before a command that runs with the origin's toolchain
     (`process.run`).  It may write below the scratch folder of `unpack`, and read the folders given.
+    kept: a folder of the cache that such a command may write, too: what a compiler keeps for later
+    builds with the same toolchain.
+    program: returns the words that start a program of a named toolchain outside its build root, where
+    it has the network.  It makes the root first, if need be.
     """
 
     cache: Path
@@ -44,6 +48,8 @@ class Resources:
     debs: Callable[[tuple[str, ...]], Mapping[str, Path]]
     recipe: Callable[[str], list[tuple[LockedOrigin, tuple[OriginFile, ...]]]]
     box: Callable[[Sequence[Path]], list[str]] = lambda shown: []
+    kept: Path | None = None
+    program: Callable[[str, str], list[str]] = lambda toolchain, program: [program]
 
 
 class PackageName(NamedTuple):
@@ -80,6 +86,8 @@ class Origin(ABC):
 
     list_command: ClassVar[str]
     """A command that lists the content of its files, for hints."""
+    toolchain: ClassVar[str] = ""
+    """The toolchain that `unpack` needs, if it is another one than the profile's."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):

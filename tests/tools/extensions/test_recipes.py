@@ -132,8 +132,8 @@ PROGRAMS = {f"usr/local/bin/{name}": "755" for name in ("buildctl", "buildkit-ru
 @pytest.mark.parametrize(
     ("alternative", "version", "more"),
     [
-        ("0.32", "0.32.2", ("buildkit-cni-bridge", "buildkit-cni-loopback")),
-        ("0.8", "0.8.1", ()),
+        ("release", "0.32.2", ("buildkit-cni-bridge", "buildkit-cni-loopback")),
+        ("0.8-release", "0.8.1", ()),
     ],
 )
 def test_buildkit(upstream: Upstream, alternative: str, version: str, more: tuple[str, ...]) -> None:
@@ -152,6 +152,7 @@ def test_buildkit(upstream: Upstream, alternative: str, version: str, more: tupl
 
 def test_same_archive_same_bytes_from_the_cache_alone(upstream: Upstream, tmp_path: Path) -> None:
     upstream.take("buildkit", "attr containerd coreutils")
+    upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), buildkit_archive(upstream, "bin/buildkit-cni-bridge"))
     upstream.build("buildkit")
     first = sha256_file(upstream.workshop.settings.paths.tcz / "buildkit.tcz")
@@ -273,6 +274,7 @@ def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:
     upstream.take("buildkit", "attr coreutils")
     upstream.workshop.extension("containerd", INFO, {"usr/local/bin/buildctl": "taken"})
     extensions_build.build(upstream.workshop.settings, "containerd")
+    upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), buildkit_archive(upstream, "bin/buildkit-cni-bridge"))
     with pytest.raises(UserError, match=r"containerd\.tcz and buildkit\.tcz both contain usr/local/bin"):
         upstream.build("buildkit")
@@ -280,6 +282,7 @@ def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:
 
 def test_an_archive_of_another_layout(upstream: Upstream) -> None:
     upstream.take("buildkit", "attr containerd coreutils")
+    upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), archive({"buildctl-only": b"x"}))
     with pytest.raises(UserError, match=r"no file of buildkit-v0\.32\.2\.linux-amd64\.tar") as caught:
         upstream.build("buildkit")
@@ -288,6 +291,7 @@ def test_an_archive_of_another_layout(upstream: Upstream) -> None:
 
 def test_an_archive_that_would_leave_its_folder(upstream: Upstream) -> None:
     upstream.take("buildkit", "attr containerd coreutils")
+    upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), archive({"bin/../../outside": b"x"}))
     with pytest.raises(UserError, match=r"leaves the folder by '..'"):
         upstream.build("buildkit")

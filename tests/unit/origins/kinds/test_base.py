@@ -14,6 +14,7 @@ from tasks.origins.kinds import AnyOrigin
 from tasks.origins.kinds.apt import AptOrigin
 from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.kinds.base import LockedOrigin, Origin
+from tasks.origins.kinds.go import GoOrigin
 from tasks.origins.kinds.npm import NpmOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.util import toml_schema
@@ -24,6 +25,7 @@ APT = {"kind": "apt", "packages": ["p"]}
 ARCHIVE = {"kind": "archive", "urls": ["http://h/a-{version}.tgz"], "version": "1.2"}
 WHEEL = {"kind": "wheel", "package": "a.b-C", "version": "1", "tag": "py3-none-any"}
 NPM = {"kind": "npm", "package": "tool", "version": "1.0", "node": "nodejs"}
+GO = {"kind": "go", "module": "example.org/A/tool", "version": "1.2.3-rc1", "packages": ["./cmd/tool"]}
 
 
 def build(table: dict[str, Any], **more: Any) -> Origin:
@@ -34,7 +36,8 @@ def build(table: dict[str, Any], **more: Any) -> Origin:
 
 
 @pytest.mark.parametrize(
-    ("table", "kind"), [(APT, AptOrigin), (ARCHIVE, ArchiveOrigin), (WHEEL, WheelOrigin), (NPM, NpmOrigin)]
+    ("table", "kind"),
+    [(APT, AptOrigin), (ARCHIVE, ArchiveOrigin), (WHEEL, WheelOrigin), (NPM, NpmOrigin), (GO, GoOrigin)],
 )
 def test_the_kind_decides_what_an_origin_is(table: dict[str, Any], kind: type[Origin]) -> None:
     assert type(build(table)) is kind
@@ -56,6 +59,7 @@ def test_every_module_of_a_kind_is_in_the_union() -> None:
         ),
         (WHEEL, "a_b_C-1-py3-none-any.whl"),
         (NPM, "npm:tool@1.0"),
+        (GO, "go:example.org/A/tool@v1.2.3-rc1"),
     ],
 )
 def test_what_an_origin_is_locked_by(table: dict[str, Any], identity: str) -> None:
@@ -86,6 +90,8 @@ def test_an_identity_of_no_kind_here() -> None:
         (WHEEL, "a_b_C-1-py3-none-any.whl", ("pypi", None, "a-b-c", "1")),
         (NPM, "@a+b@1.2.tgz", ("npm", "@a", "b", "1.2")),
         (NPM, "tool@1.0.tgz", ("npm", None, "tool", "1.0")),
+        (GO, "h.org+A+b@v1.0.0+incompatible.zip", ("golang", "h.org/A", "b", "v1.0.0+incompatible")),
+        (GO, "example.org+A+tool@v1.2.3-rc1.mods.tar", None),
     ],
 )
 def test_names_in_registries(table: dict[str, Any], file: str, expected: tuple[str, ...] | None) -> None:
@@ -125,6 +131,17 @@ def test_names_in_registries(table: dict[str, Any], file: str, expected: tuple[s
         (WHEEL, {"tag": "py3-none-any/../x"}, "tag: expected"),
         (WHEEL, {"package": "--index-url"}, "package: expected"),
         (NPM, {"package": "--registry"}, "package: expected"),
+        (GO, {"packages": []}, "packages: needed by kind = 'go'"),
+        (GO, {"module": "-x"}, "module: expected"),
+        (GO, {"module": "h.org/a@v1"}, "module: expected"),
+        (GO, {"module": "h.org/../a"}, "module: expected"),
+        (GO, {"version": "v1.2.3"}, "version: expected one like 1.2.3, without the v"),
+        (GO, {"version": "latest"}, "version: expected one like 1.2.3"),
+        (GO, {"packages": ["cmd/tool"]}, "packages: expected"),
+        (GO, {"packages": ["./../other"]}, "packages: expected"),
+        (GO, {"packages": ["./cmd/..."]}, "packages: expected"),
+        (GO, {"tags": ["a b"]}, "tags: expected"),
+        (GO, {"go": "latest"}, "go: expected"),
         (APT, {"rename": {"a/": "b"}}, "'a/' and 'b' must both end in /"),
         (APT, {"rename": {"a": "/b"}}, "'/b' must be a path below /"),
         (APT, {"rename": {"a": "x/../../b"}}, "must be a path below /"),
@@ -140,7 +157,8 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any], more: dict[str, 
 def test_a_key_of_another_kind_is_told_with_the_kinds_that_have_it() -> None:
     with pytest.raises(UserError) as caught:
         build(APT, into="usr")
-    assert caught.value.hint.startswith("kind = 'archive' or 'wheel' or 'npm' has it; expected one of: ")
+    having = "kind = 'archive' or 'wheel' or 'npm' or 'go' has it"
+    assert caught.value.hint.startswith(f"{having}; expected one of: ")
 
 
 def test_a_misspelt_key_is_told_with_the_near_one() -> None:

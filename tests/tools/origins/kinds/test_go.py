@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Programs of Go modules, compiled by the real Go, from a module proxy made of files."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config import recipe_lock
+from tasks.config.settings import Settings
+from tasks.fetch import toolchain
+from tasks.formats.go_module import Module
+from tasks.origins import go_command, kinds
+from tasks.origins.kinds.base import Resources
+from tasks.origins.kinds.go import GoOrigin
+from tasks.origins.origin_lock import OriginFile
+from tasks.util.checkout import cache_folder
+from tasks.util.errors import UserError
+from tasks.util.process import run
+from tests.support.goproxy import GoProxy
+from tests.support.settings import with_values
+
+MAIN = Module("example.org/Tool", "v1.2.3")
+DEP = Module("example.org/dep", "v1.0.0")
+ORIGIN = GoOrigin(
+    module=MAIN.path, version="1.2.3", packages=("./cmd/tool",), ldflags=("-X main.version=v{version}",)
+)
+DEP_FILES = {
+    "go.mod": f"module {DEP.path}\n",
+    "dep.go": 'package dep\n\nfunc Text() string { return "dep" }\n',
+    "LICENSE": "Permission is hereby granted, free of charge, to any person obtaining a copy ... "
+    "The above copyright notice and this permission notice shall be included in all copies",
+}
+PROGRAM = """package main
+
+import "example.org/dep"
+
+var version = "unset"
+
+func main() { println(version, dep.Text()) }
+"""
+
+
+def main_files(go_sum: str, go: str = "1.16", **more: str) -> dict[str, str]:
+    """Return the main module: its go.mod is older than lazy loading, and replaces a module."""
+    go_mod = f"module {MAIN.path}\n\ngo {go}\n\nrequire {DEP.path} v0.0.1\n\n"
+    go_mod += f"replace {DEP.path} => {DEP.path} {DEP.version}\n"
+    return {"go.mod": go_mod, "go.sum": go_sum, "cmd/tool/main.go": PROGRAM, **more}
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoProxy:
+    """It serves the main module and the one that it needs; no checksum database knows them."""
+    proxy = GoProxy(tmp_path / "proxy")
+    proxy.publish(MAIN, main_files(proxy.publish(DEP, DEP_FILES)))
+    monkeypatch.setenv("GOPROXY", proxy.address)
+    monkeypatch.setenv("GONOSUMDB", "example.org/*")
+    monkeypatch.delenv("GOPRIVATE", raising=False)
+    return proxy
+
+
+@pytest.fixture
+def resources(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Resources:
+    """With the Go toolchain in its cache.  It is fetched and unpacked once for all, in the user's cache."""
+    settings = make_settings()
+    common = with_values(settings, cache=cache_folder())
+    shared = replace(
+        recipe_lock.resources(common, "tool"),
+        program=lambda name, program: toolchain.program(common, name, program),
+    )
+    (shared.cache / "downloads").mkdir(parents=True, exist_ok=True)
+    folder = tmp_path / "toolchain"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.delenv("GOPROXY", raising=False)
+        try:
+            found = ORIGIN._pin_toolchain(shared, folder)
+        except UserError as error:
+            pytest.skip(f"the Go module proxy is not reached: {error.message}")
+    go_command.installed(shared.cache, found.cached_in(shared.cache))
+    made = recipe_lock.resources(settings, "tool")
+    target = found.cached_in(made.cache)
+    target.parent.mkdir(parents=True)
+    os.link(found.cached_in(shared.cache), target)
+    (made.cache / "go").symlink_to(shared.cache / "go")
+    made.logs.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def pinned(resources: Resources, folder: Path, origin: GoOrigin = ORIGIN) -> tuple[OriginFile, ...]:
+    folder.mkdir(parents=True)
+    return origin.pin(resources, folder)
+
+
+def compiled(resources: Resources, files: tuple[OriginFile, ...], folder: Path) -> bytes:
+    """Return the program, compiled with `folder` as scratch."""
+    folder.mkdir(parents=True)
+    ((label, root),) = ORIGIN.unpack(resources, files, folder / "content")
+    assert label == str(MAIN)
+    assert [str(path.relative_to(root)) for path in root.rglob("*")][-1] == "usr/local/bin/tool"
+    assert os.listdir(folder) == ["content"], "the build left something beside its result"
+    return (root / "usr/local/bin/tool").read_bytes()
+
+
+def cached(resources: Resources) -> set[str]:
+    """Return the files of the cache, without the Go toolchain's."""
+    found = (path for path in (resources.cache / "downloads").rglob("*") if path.is_file())
+    return {path.name for path in found if not path.name.startswith("golang.org+toolchain")}
+
+
+def test_a_program_is_locked_then_compiled_offline_to_the_same_bytes(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    files = pinned(resources, tmp_path / "lock")
+    names = ["golang.org+toolchain", "example.org+Tool@v1.2.3.mods.tar", "example.org+Tool@v1.2.3.zip"]
+    assert [file.name for file in files][1:] == [*names[1:], "example.org+dep@v1.0.0.zip"]
+    assert files[0].name.startswith(names[0])
+    assert [bool(file.h1) for file in files] == [True, False, True, True]
+    for module in (MAIN, DEP):
+        proxy.withdraw(module)
+    offline = replace(resources, offline=True)
+    ORIGIN.fetch(offline, files)
+    cold = compiled(offline, files, tmp_path / "a")
+    kept = tmp_path / "kept"
+    first = compiled(replace(offline, kept=kept), files, tmp_path / "another/folder")
+    warm = compiled(replace(offline, kept=kept), files, tmp_path / "warm")
+    assert cold == first == warm
+    assert str(tmp_path).encode() not in cold
+    program = tmp_path / "a/content/usr/local/bin/tool"
+    assert run(["sh", "-c", f"{program} 2>&1"]).stdout == "v1.2.3 dep\n"
+    assert "statically linked" in run(["file", program]).stdout
+    kind = kinds.kind_of(ORIGIN.identity())
+    assert kind is GoOrigin
+    assert [kind.stated_licence(file.cached_in(resources.cache)) for file in files[1:]] == ["", "", "MIT"]
+
+
+def test_lost_files_are_fetched_again_and_other_ones_are_refused(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    files = pinned(resources, tmp_path / "lock")
+    mods, dep = files[1], files[3]
+    for file in (mods, dep):
+        file.cached_in(resources.cache).unlink()
+    with pytest.raises(UserError, match=r"is not in the cache, and offline=1 forbids to fetch it") as caught:
+        ORIGIN.fetch(replace(resources, offline=True), files)
+    assert "\n" not in caught.value.message
+    ORIGIN.fetch(resources, files)
+    assert all(file.is_cached_in(resources.cache) for file in files)
+    # The same content, packed otherwise, is the same module.
+    dep.cached_in(resources.cache).unlink()
+    proxy.publish(DEP, DEP_FILES, zipfile.ZIP_STORED)
+    ORIGIN.fetch(resources, files)
+    assert dep.is_cached_in(resources.cache)
+    dep.cached_in(resources.cache).unlink()
+    proxy.publish(DEP, DEP_FILES | {"dep.go": DEP_FILES["dep.go"].replace('"dep"', '"evil"')})
+    with pytest.raises(UserError, match=rf"{DEP} is h1:\S+, go.sum says {re.escape(dep.h1)}"):
+        ORIGIN.fetch(resources, files)
+    assert not dep.cached_in(resources.cache).exists()
+    # So is a main module whose go.sum was changed to fit.
+    files[2].cached_in(resources.cache).unlink()
+    proxy.publish(MAIN, main_files(proxy.publish(DEP, DEP_FILES | {"more.go": "package dep\n"})))
+    with pytest.raises(UserError, match=r"example.org\+\S+: wrong sha256"):
+        ORIGIN.fetch(resources, files)
+    assert not dep.cached_in(resources.cache).exists()
+
+
+def test_what_cannot_be_locked_is_refused_in_one_line(
+    proxy: GoProxy, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = main_files(proxy.publish(DEP, DEP_FILES))
+
+    def refused(words: str, origin: GoOrigin = ORIGIN) -> None:
+        with pytest.raises(UserError, match=words) as caught:
+            pinned(resources, tmp_path / f"lock{len(list(tmp_path.iterdir()))}", origin)
+        assert "\n" not in caught.value.message
+        assert caught.value.hint
+        assert cached(resources) == set()
+
+    refused("go cannot fetch example.org/Tool@v9.9.9: ", replace(ORIGIN, version="9.9.9"))
+    refused("no required module provides|directory not found", replace(ORIGIN, packages=("./cmd/none",)))
+    proxy.publish(MAIN, right | {"go.mod": right["go.mod"].replace("go 1.16", "go 1.99")})
+    refused(r"requires go >= 1.99 \(running go 1.27.3")
+    proxy.publish(MAIN, right | {"go.sum": ""})
+    refused("its go.sum does not say all that its programs need")
+    proxy.publish(MAIN, right | {"go.sum": right["go.sum"][:-10] + "AAAAAAAAA=\n"})
+    refused("example.org/dep@v1.0.0/go.mod is h1:")
+    monkeypatch.setenv("GOPROXY", "off")
+    refused("go cannot fetch example.org/Tool@v1.2.3: .*module lookup disabled by GOPROXY=off")
+    monkeypatch.setenv("GOPROXY", "http://127.0.0.1:1")
+    refused("go cannot fetch example.org/Tool@v1.2.3: .*connection refused")
+
+
+def test_a_checksum_database_that_is_not_reached_is_named(
+    proxy: GoProxy,
+    resources: Resources,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv("GONOSUMDB")
+    monkeypatch.setenv("GOSUMDB", "sum.golang.org http://127.0.0.1:1")
+    assert pinned(resources, tmp_path / "lock")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{MAIN}: Go's checksum database cannot be reached; what the proxy serves is locked unchecked"
+    ]
