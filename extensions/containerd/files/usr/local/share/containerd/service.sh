@@ -17,6 +17,8 @@ running() {
 	[ "$(cat "/proc/$PID/comm" 2>/dev/null)" = "$DAEMON" ]
 }
 
+. /usr/local/share/containerd/checks.sh
+
 mounted() { grep -q " $1 " /proc/mounts; }
 
 # unified: tell whether the kernel's cgroup v2 is enough for runc.  There, access to
