@@ -172,7 +172,7 @@ def images_are_imported_for_faasd(guest: Guest) -> None:
 def old_containerd(guest: Guest) -> None:
     """Put Debian 11's programs before those of the extension, and start with an empty store."""
     guest.run(f"sudo {SERVICE} stop && sudo sh -c 'rm -rf /var/lib/containerd/*'")
-    guest.run("sudo ln -s /mnt/sr0/debian11/* /usr/local/bin/")
+    guest.run("sudo ln -sf /mnt/sr0/debian11/* /usr/local/bin/")
     guest.run(f"sudo {SERVICE} start 2>&1", 120)
     assert guest.run("sudo ctr version").count("Version:  1.4.") == 2  # client and server
     assert "1.0.0~rc" in guest.run("runc --version")

@@ -218,7 +218,7 @@ def test_upstreams_containerd_in_place_of_apts(upstream: Upstream) -> None:
     programs = {path for path in found if not path.startswith("usr/local/share/")}
     assert programs == {
         *("opt/cni/bin/bridge", "opt/cni/bin/loopback"),
-        *("usr/local/etc/init.d/containerd", "usr/local/bin/import-images"),
+        *("usr/local/etc/init.d/containerd", "usr/local/bin/import-images", "usr/local/lib/containerd/ctr"),
         *(f"usr/local/bin/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr", "runc")),
     }
     # Which apt packages the profile fetches does not depend on what it does not take.

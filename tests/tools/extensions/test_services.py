@@ -95,6 +95,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(root)
     (root / "user").write_text("0\n")
     made.script("usr/local/share/containerd/service.sh")
+    # The checks ask the kernel of a guest: tests/tools/extensions/test_container_checks.py.
+    checks = 'require() { echo "require $*" >> "$ROOT/asked"; }\n'
+    (root / "usr/local/share/containerd/checks.sh").write_text(checks)
     made.tool("ctr", CTR)
     service = root / "usr/local/etc/init.d/containerd"
     service.parent.mkdir(parents=True)
