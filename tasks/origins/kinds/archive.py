@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
@@ -20,6 +20,7 @@ from tasks.origins.origin_lock import FILE_NAME, OriginFile, entry_of, store
 from tasks.origins.redirects import check_hosts
 from tasks.util.errors import UserError
 from tasks.util.log import logger
+from tasks.util.toml_schema import PATTERN
 
 URL = re.compile(r"https?://[^/\s]+/[^\s?#]*[^\s?#/]")
 
@@ -34,6 +35,9 @@ class ArchiveOrigin(LockedOrigin):
     redirects: hosts that these addresses may redirect to, each `HOST`, or `http://HOST` if the
     redirect may leave https.
     strip: the number of leading path components to remove.
+    sha256: the file's, if others than its authors publish it.  `./doit lock:NAME` locks the file by
+    it and downloads nothing.
+    published_by: who publishes that sha256.
     mode: the mode of a single file, as 0o755.  With it, the file is not unpacked; it keeps its
     name in the first of `urls`.
     """
@@ -41,6 +45,8 @@ class ArchiveOrigin(LockedOrigin):
     urls: tuple[str, ...]
     checksums: str = ""
     redirects: tuple[str, ...] = ()
+    sha256: str = field(default="", metadata={PATTERN: SHA256})
+    published_by: tuple[str, ...] = ()
     strip: int = 0
     mode: int = 0
     kind: Literal["archive"] = "archive"
@@ -53,6 +59,8 @@ class ArchiveOrigin(LockedOrigin):
             if not URL.fullmatch(url):
                 raise ValueError(f"urls, checksums: expected http(s)://HOST/PATH/FILE, got {url!r}")
         check_hosts(self.redirects)
+        if bool(self.sha256) != bool(self.published_by):
+            raise ValueError("sha256, published_by: one needs the other")
         if self.mode and self.strip:
             raise ValueError("mode: a file that is not unpacked has no path components to strip")
         if not 0 <= self.mode <= 0o755 or self.strip < 0:
@@ -79,11 +87,15 @@ class ArchiveOrigin(LockedOrigin):
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Download the file into the cache, check it by upstream's checksum file, return its lock entry.
 
-        Raises `UserError` if no url serves a file with the published checksum.
+        A file with a `sha256` is locked by that, and is not downloaded yet.  Raises `UserError` if no url serves a file with the published checksum.
         """
         from tasks.origins.http import download_unverified  # imports requests, which most runs do not need
 
         name = self.file_name()
+        if self.sha256:
+            by = ", ".join(self.published_by)
+            logger.info(f"lock: {name}  not fetched yet  sha256 {self.sha256}, published by {by}")
+            return (OriginFile(self.identity(), name, self.sha256, 0, published_by=self.published_by),)
         urls, target = self.url_list(), scratch / name
         expected = self._published(name)
         wrong: list[str] = []

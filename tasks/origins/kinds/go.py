@@ -5,6 +5,8 @@ The module is built as the main module, so its `replace` lines count.  Its own g
 each module that it needs.  The recipe's lock has the zips of all modules that the programs are made
 of, each with its h1, the go.mod files that say which versions these are, and the Go toolchain.  These
 files lie in the cache as those of other kinds.  A build makes a module proxy of them and has no other.
+It begins with an empty module cache, so go compares each of these modules with go.sum again.  That is
+all that `go mod verify` would do; it would also want the go.mod files of modules that no program needs.
 """
 
 from __future__ import annotations
@@ -205,8 +207,6 @@ class GoOrigin(LockedOrigin):
             env = go_command.LOCKED_ONLY | folders.environment(cgo=self.cgo) | {"GOPROXY": "off"}
             env |= {"GOCACHE": str(resources.kept or folders.top / "compiled")}
             box = resources.box([go.root])
-            verified = f"go finds other modules than {self.identity()} needs"
-            go.run("mod", "verify", what=verified, env=env, cwd=folders.main, box=box, log=log)
             self._compile(go, folders, scratch / self.into, env, box, log)
             self._refuse_changes(folders)
         yield str(self.main), scratch

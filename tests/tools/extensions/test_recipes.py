@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ class Upstream:
         assert GITHUB in text
         for host in (GITHUB, RAW):
             text = text.replace(f"{host}/", f"{self.mirror.url}/")
+        # What is served here is not what others publish.
+        text = re.sub(r"(?m)^(sha256|published_by) = .*\n", "", text)
         (target / "recipe.toml").write_text(text)
         for dep in deps.split():
             self.workshop.extension(dep, INFO, {f"usr/local/share/{dep}/x": "x"})

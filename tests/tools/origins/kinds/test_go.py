@@ -19,7 +19,7 @@ from tasks.formats.go_module import Module
 from tasks.origins import go_command, kinds
 from tasks.origins.kinds.base import Resources
 from tasks.origins.kinds.go import GoOrigin
-from tasks.origins.origin_lock import OriginFile
+from tasks.origins.origin_lock import OriginFile, entry_of, store
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
 from tasks.util.process import run
@@ -170,6 +170,19 @@ def test_lost_files_are_fetched_again_and_other_ones_are_refused(
     with pytest.raises(UserError, match=r"example.org\+\S+: wrong sha256"):
         ORIGIN.fetch(resources, files)
     assert not dep.cached_in(resources.cache).exists()
+
+
+def test_a_lock_that_was_made_to_fit_another_module_does_not_build(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    """go.sum of the main module decides, whatever the lock says."""
+    files = pinned(resources, tmp_path / "lock")
+    proxy.publish(DEP, DEP_FILES | {"dep.go": DEP_FILES["dep.go"].replace('"dep"', '"evil"')})
+    forged = entry_of(files[3].origin, files[3].name, proxy.folder / DEP.at("zip"))
+    store(resources.cache, forged, proxy.folder / DEP.at("zip"))
+    with pytest.raises(UserError, match=rf"{DEP} is h1:\S+, go.sum says {re.escape(files[3].h1)}"):
+        compiled(resources, (*files[:3], forged), tmp_path / "a")
+    assert os.listdir(tmp_path / "a") == []
 
 
 def test_what_cannot_be_locked_is_refused_in_one_line(
