@@ -107,13 +107,13 @@ def commands(paths: Paths, profile: Profile, images: Sequence[str]) -> dict[str,
     left out.
     """
     logs = LOGS | {image: (image,) for image in images}
-    compiled: list[str] = []
+    compiled: dict[str, set[str]] = {}
     for name in materials.extensions(paths, profile):
         logs[f"tcz:{name}"] = (f"tcz-{name}",)
         if recipe.exists(name):
             for origin in plan.recipe_of(profile, name).origin:
-                compiled += origin.log_names()
-    logs["npm"] = tuple(sorted(set(compiled)))
+                compiled.setdefault(origin.kind, set()).update(origin.log_names())
+    logs |= {kind: tuple(sorted(names)) for kind, names in compiled.items()}
     found = {}
     for task, names in logs.items():
         texts = [path.read_text(errors="replace") for path in _log_files(paths, names)]

@@ -87,7 +87,8 @@ class ArchiveOrigin(LockedOrigin):
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         """Download the file into the cache, check it by upstream's checksum file, return its lock entry.
 
-        A file with a `sha256` is locked by that, and is not downloaded yet.  Raises `UserError` if no url serves a file with the published checksum.
+        A file with a `sha256` is locked by that, and is not downloaded yet.
+        Raises `UserError` if no url serves a file with the published checksum.
         """
         from tasks.origins.http import download_unverified  # imports requests, which most runs do not need
 

@@ -128,7 +128,11 @@ def buildkit_archive(upstream: Upstream, *more: str) -> bytes:
     return archive(files | dict.fromkeys(more, plain))
 
 
-OWN_OF_BUILDKIT = {"usr/local/bin/makedockerconfig": "755", "usr/local/etc/init.d/buildkit": "755"}
+OWN_OF_BUILDKIT = {
+    "usr/local/bin/makedockerconfig": "755",
+    "usr/local/etc/init.d/buildkit": "755",
+    "usr/local/share/bash-completion/completions/buildctl": "644",
+}
 PROGRAMS = {f"usr/local/bin/{name}": "755" for name in ("buildctl", "buildkit-runc", "buildkitd")}
 
 
@@ -183,6 +187,7 @@ def test_faasd(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
         "usr/local/bin/faas-cli": "755",
         "usr/local/bin/faasd": "755",
         "usr/local/etc/init.d/faasd": "755",
+        "usr/local/share/bash-completion/completions/faas-cli": "644",
         f"{share}/docker-compose.yaml": "644",
         f"{share}/prometheus.yml": "644",
         f"{share}/resolv.conf": "644",
