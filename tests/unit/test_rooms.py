@@ -36,6 +36,7 @@ TESTED_IN: dict[str, str] = {
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
+    "origins/sources/recipe": "tests/unit/image/test_image_tasks.py",
     "origins/sources/http": "tests/unit/origins/sources/test_base.py",
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
     "remaster/take_over": "tests/tools/remaster/test_disks.py",
@@ -59,6 +60,8 @@ RUN_IN: dict[str, tuple[str, str]] = {
 """Module without one that no test imports -> the file of tests that runs it, and words by which it does."""
 
 OF_DATA = {
+    "tests/tools/extensions/test_completion.py": "extensions/containerd/files",
+    "tests/tools/extensions/test_container_checks.py": "extensions/containerd/files",
     "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_recipes.py": "extensions/buildkit",
     "tests/tools/extensions/test_services.py": "extensions/faasd",

@@ -20,6 +20,9 @@ from tasks.provenance.manifest_schema import Input, Manifest
 from tasks.provenance.purl import of
 from tasks.util.errors import UserError
 
+NAMED_WITH_GROUP = ("golang", "npm")
+"""The types of package URLs whose namespace is a part of what people call the package."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -116,7 +119,7 @@ def _materials(settings: Settings, made: Manifest, users: set[str]) -> dict[str,
             if "kernel" in mine and not settings.profile.kernel.image
             else licences.of(one, _path(settings, one))
         )
-        name = f"{url.namespace}/{url.name}" if url.type == "npm" and url.namespace else url.name
+        name = f"{url.namespace}/{url.name}" if url.type in NAMED_WITH_GROUP and url.namespace else url.name
         material = Material(url, name, url.version or one.version, one.sha256, licence)
         for user in mine:
             found[user].append(material)

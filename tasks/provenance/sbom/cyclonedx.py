@@ -34,7 +34,7 @@ from tasks.config.settings import Settings
 from tasks.formats import iso_layout
 from tasks.provenance import manifest, manifest_schema
 from tasks.provenance.sbom import spdx
-from tasks.provenance.sbom.components import ImagePart, Material, collect
+from tasks.provenance.sbom.components import NAMED_WITH_GROUP, ImagePart, Material, collect
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
@@ -124,7 +124,7 @@ def _part(part: ImagePart) -> Component:
 def _material(part: ImagePart, material: Material) -> Component:
     return Component(
         name=material.purl.name,
-        group=material.purl.namespace if material.purl.type == "npm" else None,
+        group=material.purl.namespace if material.purl.type in NAMED_WITH_GROUP else None,
         version=material.version or None,
         type=ComponentType.LIBRARY,
         bom_ref=f"part:{part.name}/{material.purl.to_string()}#{material.sha256[:16]}",

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.formats import go_module
 from tasks.origins import origin_lock
 from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
@@ -70,3 +73,35 @@ def test_what_is_missing_or_damaged_is_to_be_fetched(tmp_path: Path) -> None:
         origin_lock.missing_files([ABC], tmp_path, offline=True)
     ABC.cached_in(tmp_path).write_bytes(CONTENT)
     assert origin_lock.missing_files([ABC], tmp_path, offline=True) == []
+
+
+def test_a_lock_says_who_publishes_a_hash_and_what_is_in_a_module(tmp_path: Path) -> None:
+    released = OriginFile("https://h/a.tgz", "a.tgz", "a" * 64, 0, published_by=("one", "two"))
+    module = OriginFile("go:h.org/m@v1.0.0", "h.org+m@v1.0.0.zip", "b" * 64, 4, h1=f"h1:{'A' * 43}=")
+    path = tmp_path / "lock.toml"
+    path.write_text(OriginLock((released, module)).to_toml())
+    assert origin_lock.load(path).file == (module, released)
+    assert [path.read_text().count(key) for key in ("h1 = ", "published_by = ")] == [1, 1]
+    path.write_text(path.read_text().replace("h1:A", "h1:-"))
+    with pytest.raises(UserError, match=re.escape("file[0].h1: expected h1:")):
+        origin_lock.load(path)
+
+
+def test_another_zip_with_the_same_content_is_the_locked_module(tmp_path: Path) -> None:
+    found = []
+    for packing, content in (
+        (zipfile.ZIP_STORED, "a"),
+        (zipfile.ZIP_DEFLATED, "a"),
+        (zipfile.ZIP_STORED, "b"),
+    ):
+        found.append(tmp_path / f"{packing}{content}.zip")
+        with zipfile.ZipFile(found[-1], "w", packing) as archive:
+            archive.writestr("h.org/m@v1.0.0/m.go", content * 100)
+    plain = origin_lock.entry_of("go:h.org/m@v1.0.0", "h.org+m@v1.0.0.zip", found[0])
+    module = replace(plain, h1=go_module.h1(found[0]))
+    assert [module.is_in(path) for path in found] == [True, True, False]
+    assert [plain.is_in(path) for path in found] == [True, False, False]
+    origin_lock.store_locked(tmp_path / "cache", module, found[1], "the proxy")
+    assert module.is_cached_in(tmp_path / "cache")
+    module.cached_in(tmp_path / "cache").write_bytes(b"damaged")
+    assert not module.is_cached_in(tmp_path / "cache")

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from tasks.origins.kinds.archive import parse_sha256
+from tasks.origins.kinds.archive import ArchiveOrigin, parse_sha256
+from tasks.origins.kinds.base import Resources
+from tasks.origins.origin_lock import OriginFile
 from tasks.util.errors import UserError
 
 CONTENT = b"what upstream released"
@@ -35,3 +38,20 @@ def test_checksum_files(text: str, found: str) -> None:
     else:
         with pytest.raises(UserError, match="URL has no sha256 of tool"):
             parse_sha256(text, "tool", "URL")
+
+
+def test_a_hash_that_others_publish_locks_the_file_without_a_download(tmp_path: Path) -> None:
+    origin = ArchiveOrigin(
+        version="1.2",
+        urls=("http://127.0.0.1:1/tool-{version}.tgz",),
+        checksums="http://127.0.0.1:1/sums",
+        sha256=SHA256,
+        published_by=("one", "two"),
+    )
+    resources = Resources(
+        cache=tmp_path, offline=False, logs=tmp_path, debs=lambda names: {}, recipe=lambda name: []
+    )
+    assert origin.pin(resources, tmp_path) == (
+        OriginFile(origin.identity(), "tool-1.2.tgz", SHA256, 0, published_by=("one", "two")),
+    )
+    assert list(tmp_path.iterdir()) == []
