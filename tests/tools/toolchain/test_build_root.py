@@ -72,14 +72,16 @@ def test_a_root_compiles_and_packs_the_same_by_every_way(name: str, tmp_path: Pa
     boxes = [found.box([Bind(tmp_path, writable=True)]) for found in entries(root)]
     if not host_match.difference(wanted, locked):
         boxes.append([])
-    program = '#include <gelf.h>\n#include <stdio.h>\nint main(void) { puts("hello"); }\n'
+    library = "elf" if "libelf-dev" in wanted.packages else "seccomp"
+    include = {"elf": "gelf.h", "seccomp": "seccomp.h"}[library]
+    program = f'#include <{include}>\n#include <stdio.h>\nint main(void) {{ puts("hello"); }}\n'
     results = []
     for number, box in enumerate(boxes):
         folder = tmp_path / "same"
         folder.mkdir()
         (folder / "hello.c").write_text(program)
         run([compiler, "-g", "-c", "hello.c"], box=box, cwd=folder)
-        run([compiler, "-o", "hello", "hello.o", "-lelf"], box=box, cwd=folder)
+        run([compiler, "-o", "hello", "hello.o", f"-l{library}"], box=box, cwd=folder)
         assert run([folder / "hello"], box=box).stdout == "hello\n"
         if "squashfs-tools" in wanted.makers:
             words = ["-all-time", "0", "-mkfs-time", "0", "-all-root", "-root-mode", "0755", "-no-progress"]
