@@ -19,8 +19,8 @@ from tasks.config import inputs, plan, recipe, recipe_lock, system
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
-from tasks.image import machine_files
-from tasks.image.targets import image_files, mirror_files
+from tasks.image import image_tasks, machine_files
+from tasks.image.targets import carried_images, image_files, mirror_files
 from tasks.initramfs import consoles
 from tasks.kernel import edited_tree, installed, requests, stock_tasks
 from tasks.kernel import inputs as checkout_inputs
@@ -44,13 +44,16 @@ with report_errors():
     RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)
     BUILDABLE = PLAN.closure([*USED, *(name for name in RECIPES if name not in LEFT_OUT)])
-    PACKAGES = {name: recipe.packages({name: made}) for name, made in RECIPES.items()}
-    USED_PACKAGES = {name: packages for name, packages in PACKAGES.items() if name in USED}
+    CONTAINERS = image_tasks.load(S.profile)
+    EVERY = {**RECIPES, **CONTAINERS.recipes}
+    NEEDED = {*USED, *CONTAINERS.carried}
+    PACKAGES = {name: recipe.packages({name: made}) for name, made in EVERY.items()}
+    USED_PACKAGES = {name: packages for name, packages in PACKAGES.items() if name in NEEDED}
     UPSTREAM = [name for name in PLAN.of_kind("upstream") if name in USED]
     PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
     NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
     TOOLCHAINS = [build_root.digest(name) for name in S.profile.toolchains]  # of the image, of the kernel
-    LOCKABLE = [name for name, made in recipe.readable().items() if recipe_lock.lockable_origins(made)]
+    LOCKABLE = recipe_lock.lockable({**recipe.readable(), **CONTAINERS.recipes})
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
 DEFAULT = ["iso"]
@@ -109,7 +112,7 @@ CORE_MODULES = (
     files(installed.core_modules(S.paths, S.profile) / "modules.sha256") if DIVIDED else KERNEL[2:3]
 )
 # The files of the checkout that the record of the inputs lists, besides the code and the profile.
-CHECKOUT_FILES = files(*checkout_files.of_profile(S.profile, RECIPES.keys() & set(USED), links=False))
+CHECKOUT_FILES = files(*checkout_files.of_profile(S.profile, EVERY.keys() & NEEDED, links=False))
 OUTSIDE = ("onboot", "copy2fs", "ondemand")
 IN_CORE = ("console=", "rdinit=")  # bootcodes that change the core
 # They read the kernel's config: before it is built, but of a kernel that others built, after it was taken.
@@ -158,16 +161,16 @@ def task_fetch() -> Iterator[Task]:
             on_demand=bool(S.network.shared_cache),
         ),
     }
-    for name, made in RECIPES.items():
+    for name, made in EVERY.items():
         origins = recipe_lock.lockable_origins(made)
         # Task `fetch` fetches the packages of the recipes that the profile uses.
-        packages = () if name in USED else PACKAGES[name]
+        packages = () if name in NEEDED else PACKAGES[name]
         if not origins and not packages:
             continue
         lock = recipe_lock.path(name)
         yield {
             "basename": f"fetch:{name}",  # not a sub-task, so that `fetch` does not run it
-            "doc": f"fetch the inputs of extension {name}, as its recipe locks them",
+            "doc": f"fetch the inputs of {recipe.label(name)}, as its recipe locks them",
             "actions": [
                 *([do("fetch.recipe_inputs", "fetch", S, name)] if origins else []),
                 *([do("fetch.inputs", "fetch_packages_of", S, name)] if packages else []),
@@ -197,7 +200,7 @@ def task_lock() -> Iterator[Task]:
     pin = do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
     yield command("lock", doc, *check, pin, meta=ALONE)
     for name in LOCKABLE:
-        doc = f"pin the inputs of extension {name} (or of its ALTERNATIVE) in its lock.toml"
+        doc = f"pin the inputs of {recipe.label(name)} (or of its ALTERNATIVE) in its lock.toml"
         pin = do("fetch.recipe_inputs", "lock", S, name)
         yield command(f"lock:{name}", doc, pin, pos_arg="wanted", meta=ALONE)
 
@@ -490,13 +493,19 @@ def task_core() -> Iterator[Task]:
     )
 
 
+def task_image() -> Iterator[Task]:
+    """make the profile's container images by their recipes in images/"""
+    for one in image_tasks.declared(S, CONTAINERS, TOOLCHAINS[0]):
+        yield shared(CACHE, S, one) if "targets" in one else one
+
+
 def task_images() -> Task:
     """check the profile's container images and list them with their digests"""
     if not S.profile.images:
         return {"actions": None, "uptodate": [True]}
     return {
         "actions": [*IMAGES, do("image.container_images", "build", S.paths, S.profile)],
-        "file_dep": files(*image_files(S.paths, S.profile), CHECKOUT.secrets),
+        "file_dep": files(*carried_images(S.paths, S.profile), CHECKOUT.secrets),
         "targets": files(S.paths.images_list),
         "uptodate": changed(images=S.profile.images),
     }

@@ -25,8 +25,10 @@ from tasks.origins.lock import (
 from tasks.origins.mirrors import Mirrors
 from tasks.origins.published import checked, contradicted
 from tasks.origins.sources.base import Access, Entry, Source
+from tasks.origins.sources.recipe import RecipeSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.files import require_file
 
 
 def sources(profile: Profile) -> list[Source]:
@@ -36,7 +38,7 @@ def sources(profile: Profile) -> list[Source]:
         *_base_config(profile),
         *profile.core.archives,
         # A local image may change at any time, so it is not locked; a profile can declare its digest.
-        *(image.source for image in profile.images if not image.source.is_local),
+        *(image.source for image in profile.images if image.source.is_fetched),
         *([] if isinstance(profile.system.mydata, str) else [profile.system.mydata]),
     ]
 
@@ -91,7 +93,7 @@ def lock_parts(
         "linux": profile.kernel.sources,
         "kconfig": _base_config(profile),
         "archives": profile.core.archives,
-        "images": [image.source for image in profile.images if not image.source.is_local],
+        "images": [image.source for image in profile.images if image.source.is_fetched],
     }
     parts = {}
     for user, wanted in by_user.items():
@@ -213,12 +215,16 @@ def library_packages(paths: Paths, part: Path, user: str) -> dict[str, Path]:
 
 
 def source_file(paths: Paths, source: Source) -> Path:
-    """Return the fetched file of `source` (for kind `apt` the .deb).
+    """Return the fetched file of `source` (for kind `apt` the .deb), or the image that tcbuild made.
 
     Raises `UserError` if it was not fetched or is missing from the cache.
     """
     if source.is_local:
         return source.local_file()
+    if isinstance(source, RecipeSource):
+        path = paths.container_image(source.recipe)
+        require_file(path, f"./doit image:{source.recipe}")
+        return path
     return _in_cache(paths, locked_source(paths, source).cached_in(paths.cache))
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Extension recipes: `extensions/NAME/recipe.toml` and the files beside it."""
+"""Recipes: `extensions/NAME/recipe.toml`, `images/NAME/recipe.toml`, and the files beside them.
+
+A recipe in images/ makes a container image.  Its name among recipes is `images/NAME`, which no
+extension can have.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
+from tasks.config.container import Container
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.origins.lock import CORE
@@ -22,6 +27,7 @@ from tasks.util.files import Stamp, stamp
 from tasks.util.text import ONE_LINE, check_line
 from tasks.util.trees import Tree
 
+IMAGES = "images/"
 LINE = {toml_schema.PATTERN: ONE_LINE}
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = (
@@ -59,7 +65,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The recipe of one extension.  Its own files lie in `extensions/NAME/files/` as below `/`.
+    """The recipe of one extension, or of one container image.  Its own files lie in `files/` beside it.
 
     info: the fields of its .info file.
     origin: where its other files come from.
@@ -72,6 +78,8 @@ class Recipe:
     is as good as y.
     imports_images: the extension holds the program that imports the profile's images at boot
     (tasks/image/container_images.py).
+    image: what makes it the recipe of a container image, in images/.  Such a recipe has none of the
+    keys that speak of the system: deps, bootcodes, setuid, kconfig, imports_images.
     """
 
     info: Info
@@ -81,8 +89,13 @@ class Recipe:
     setuid: tuple[str, ...] = ()
     kconfig: tuple[str, ...] = ()
     imports_images: bool = False
+    image: Container | None = None
 
     def __post_init__(self) -> None:
+        if self.image:
+            for key in ("deps", "bootcodes", "setuid", "kconfig", "imports_images"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: a container image has none")
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
@@ -111,14 +124,29 @@ def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe
     return replace(recipe, origin=tuple(origin for origin in recipe.origin if origin.alternative in taken))
 
 
+def is_image(name: str) -> bool:
+    """Tell whether the recipe `name` makes a container image."""
+    return name.startswith(IMAGES)
+
+
+def label(name: str) -> str:
+    """Return what messages call the recipe `name`."""
+    return f"image {name.removeprefix(IMAGES)}" if is_image(name) else f"extension {name}"
+
+
 def folder(name: str) -> Path:
-    """Return the folder of the extension `name`."""
-    return CHECKOUT.extensions / name
+    """Return the folder of the recipe `name`."""
+    return CHECKOUT.images / name.removeprefix(IMAGES) if is_image(name) else CHECKOUT.extensions / name
 
 
 def names() -> list[str]:
     """Return the names of all extensions that have a recipe, but for those of `misnamed`."""
     return [name for name in _folders() if _is_name(name)]
+
+
+def image_names() -> list[str]:
+    """Return the names of all recipes of container images."""
+    return sorted(f"{IMAGES}{path.parent.name}" for path in CHECKOUT.images.glob("*/recipe.toml"))
 
 
 def misnamed() -> dict[str, str]:
@@ -131,6 +159,8 @@ def _is_name(name: str) -> bool:
 
     `tree.tcz` would be the task of an extension `tree`, and locks call the base root `core`.
     """
+    if is_image(name):
+        return bool(tcz.EXTENSION_NAME.fullmatch(name.removeprefix(IMAGES)))
     return bool(tcz.EXTENSION_NAME.fullmatch(name)) and not name.endswith(".tcz") and name != CORE
 
 
@@ -139,16 +169,26 @@ def _folders() -> list[str]:
 
 
 def load(name: str) -> Recipe:
-    """Return the recipe of `name`.  Raises `UserError` if there is none, or it is malformed or misnamed."""
+    """Return the recipe of `name`.  Raises `UserError` if there is none, or it is malformed or misnamed.
+
+    A recipe in images/ has the table `image`, and one in extensions/ has not.
+    """
     path = folder(name) / "recipe.toml"
     if not _is_name(name) and path.is_file():
         raise UserError(f"the recipe {name!r} cannot be built: {NO_NAME}", "rename its folder in extensions/")
     state = stamp(path)
     if state is None:
+        if is_image(name):
+            there = ", ".join(one.removeprefix(IMAGES) for one in image_names())
+            raise UserError(f"there is no recipe for the {label(name)}", f"images/ holds: {there}")
         raise UserError(
             f"there is no recipe for extension {name!r}", f"extensions/ holds: {', '.join(names())}"
         )
-    return _load(path, state)
+    made = _load(path, state)
+    if (made.image is not None) != is_image(name):
+        hint = "a recipe in images/ has the table [image], and one in extensions/ has not"
+        raise UserError(f"{CHECKOUT.name_of(path)}: {label(name)} is in the wrong folder", hint)
+    return made
 
 
 @functools.cache

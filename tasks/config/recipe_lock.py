@@ -9,6 +9,7 @@ tasks/origins/origin_lock.py defines the entries.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.config import inputs, recipe
@@ -50,6 +51,11 @@ def used_lock(paths: Paths, name: str) -> OriginLock:
 def lockable_origins(made: Recipe) -> list[LockedOrigin]:
     """Return the origins that the recipe's own lock must hold."""
     return [origin for origin in made.origin if isinstance(origin, LockedOrigin)]
+
+
+def lockable(recipes: Mapping[str, Recipe]) -> list[str]:
+    """Return the names of those of `recipes` that have an origin for their own lock."""
+    return [name for name, made in recipes.items() if lockable_origins(made)]
 
 
 def unlocked_origins(name: str, made: Recipe) -> list[LockedOrigin]:

@@ -144,6 +144,10 @@ class Paths:
         """images.lst: the list of the profile's checked container images."""
         return self.output / "images.lst"
 
+    def container_image(self, name: str) -> Path:
+        """Return the path of the container image that the recipe images/`name` makes, an OCI archive."""
+        return self.output / "images" / f"{name}.tar"
+
     @property
     def iso(self) -> Path:
         return self.output / f"tcbuild-{self.name}.iso"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tasks.formats.container_archive import DIGEST
 from tasks.origins.sources import ALL, AnySource
+from tasks.origins.sources.recipe import RecipeSource
 from tasks.util import toml_schema
 
 # A reference as containerd stores it: a host (or localhost), a path, a tag.
@@ -16,6 +17,12 @@ REFERENCE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 )
 NAMESPACE = re.compile(r"[A-Za-z0-9]+([_.-][A-Za-z0-9]+)*")
+
+
+def check_reference(name: str) -> None:
+    """Raise `ValueError` unless `name` is a full reference."""
+    if not REFERENCE.fullmatch(name):
+        raise ValueError(f"name: expected a full reference like localhost/tool:1, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -44,23 +51,25 @@ class Image:
     """A container image that lies on the ISO and the disk image, and is imported at boot.
 
     name: the full reference that the image gets in containerd's store, as localhost/tool:1.
-    source: where the tar comes from: kind `http` (its sha256 is locked) or `file` (not locked).
+    source: where the tar comes from: kind `recipe` (tcbuild makes it), `http` (its sha256 is locked)
+    or `file` (not locked).
     digest: the digest that the image must have: the manifest digest of an OCI layout, or the
     image id of a docker-save archive.  Empty for no check.
     namespace: the namespace in containerd's store.
     """
 
     name: str
-    source: AnySource
+    source: AnySource | RecipeSource
     digest: str = ""
     namespace: str = "default"
 
     def __post_init__(self) -> None:
-        if not REFERENCE.fullmatch(self.name):
-            raise ValueError(f"name: expected a full reference like localhost/tool:1, got {self.name!r}")
+        check_reference(self.name)
         if self.source.is_package:
             kinds = " or ".join(
-                repr(kind) for kind, one in toml_schema.kinds(ALL).items() if not one.is_package
+                repr(kind)
+                for kind, one in toml_schema.kinds((*ALL, RecipeSource)).items()
+                if not one.is_package
             )
             raise ValueError(f"source.kind: expected {kinds}: an image is not a package")
         if self.digest and not DIGEST.fullmatch(self.digest):

@@ -66,13 +66,13 @@ def build(settings: Settings, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as extracted, atomic_dir(root) as top:
         for origin in recipe.origin:
             left_out += collect.collect(settings, name, origin, top)
-        _copy_recipe_files(name, top)
+        copy_recipe_files(name, top)
         there = {
             owner: shared.extract(members, Path(extracted, str(number)))
             for number, (owner, members) in enumerate(below.items())
         }
-        _add_libraries(settings.paths, name, there, top)
-        _check_libraries(settings.paths, settings.profile.architecture, name, recipe, top, there, left_out)
+        add_libraries(settings.paths, name, there, top)
+        check_libraries(settings.paths, settings.profile.architecture, name, recipe, top, there, left_out)
     try:
         listing = sorted(f"{path.relative_to(root)}" for path in root.rglob("*") if not _is_folder(path))
         _check_names(name, listing)
@@ -81,7 +81,7 @@ def build(settings: Settings, name: str) -> None:
         top = recipes.folder(name) / "files"
         own = {str(path.relative_to(top)) for path in recipes.own_files(name)}
         programs.check(name, settings.profile.architecture, root, listing, below, own, left_out)
-        _check_set_id(name, recipe, root)
+        check_set_id(name, recipe, root)
         folder = recipes.folder(name)
         secrets.refuse_in_table(f"extension {name}", {"info": dataclasses.asdict(recipe.info)})
         secrets.refuse_private(f"extension {name}", folder / "files", folder / "recipe.toml")
@@ -95,7 +95,7 @@ def build(settings: Settings, name: str) -> None:
             root,
             base,
             listing,
-            _version(settings.paths, name, recipe),
+            stated_version(settings.paths, name, recipe),
         )
     finally:
         remove_tree(root)
@@ -122,7 +122,7 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _copy_recipe_files(name: str, root: Path) -> None:
+def copy_recipe_files(name: str, root: Path) -> None:
     """Copy extensions/NAME/files/ over the files from the origins."""
     top = recipes.folder(name) / "files"
     for path in recipes.own_files(name):
@@ -145,7 +145,7 @@ def _check_names(name: str, listing: Sequence[str]) -> None:
             raise UserError(f"extension {name}: a file has a name that no list can hold: {path!r}", hint)
 
 
-def _add_libraries(paths: Paths, name: str, below: Mapping[str, Mapping[str, Path]], root: Path) -> None:
+def add_libraries(paths: Paths, name: str, below: Mapping[str, Mapping[str, Path]], root: Path) -> None:
     """Add the libraries that the files in `root` need, from the packages that the lock names for them.
 
     below: the libraries of the base and of the dependencies, which are not added again.
@@ -163,7 +163,7 @@ def _add_libraries(paths: Paths, name: str, below: Mapping[str, Mapping[str, Pat
             os.rename(file, target)
 
 
-def _check_libraries(
+def check_libraries(
     paths: Paths,
     architecture: Architecture,
     name: str,
@@ -181,7 +181,7 @@ def _check_libraries(
     libraries.check(name, architecture, files, below, made_of, left_out)
 
 
-def _check_set_id(name: str, recipe: Recipe, root: Path) -> None:
+def check_set_id(name: str, recipe: Recipe, root: Path) -> None:
     """Raise `UserError` unless the set-id files are exactly those that the recipe declares."""
     found = {
         str(path.relative_to(root))
@@ -273,7 +273,7 @@ def owner_lines(root: Path, base: RootFs) -> list[str]:
     return lines
 
 
-def _version(paths: Paths, name: str, recipe: Recipe) -> str:
+def stated_version(paths: Paths, name: str, recipe: Recipe) -> str:
     """Return the version that the first origin states, else that of the first apt package, else 1."""
     if recipe.origin and recipe.origin[0].stated_version():
         return recipe.origin[0].stated_version()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.config import inputs, plan, rootfs_rules
+from tasks.config import inputs, plan, recipe, rootfs_rules
 from tasks.config.settings import Settings
 from tasks.formats import initramfs_file, libraries
 from tasks.formats.libraries import Files
@@ -50,7 +50,8 @@ class Finder:
         """Return the files of a user with its libraries: those that ld.so looks at."""
         if user not in self._files:
             below: dict[str, Path] = {}
-            if user != CORE:
+            # A container has no base: its image holds all that its programs need.
+            if user != CORE and not recipe.is_image(user):
                 found = plan.plan(self.settings.profile, self.lock, also=[user])
                 for other in [*reversed(found.closure([user])), CORE]:
                     if other != user:

@@ -111,7 +111,7 @@ def fetch_packages(settings: Settings) -> None:
 
 def _fetch_sources(settings: Settings, sources: Iterable[Source]) -> None:
     access = inputs.access(settings)
-    remote = [(one, inputs.locked_source(settings.paths, one)) for one in sources if not one.is_local]
+    remote = [(one, inputs.locked_source(settings.paths, one)) for one in sources if one.is_fetched]
     missing = [(one, entry) for one, entry in remote if not _is_cached(settings.paths, entry)]
     parallel.each(lambda pair: pair[0].fetch(pair[1], access), missing)
 

@@ -9,6 +9,7 @@ from tasks.config import mirror_layout
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import tcz
+from tasks.origins.sources.recipe import RecipeSource
 from tasks.util.checkout import CHECKOUT
 
 
@@ -27,12 +28,24 @@ def mirror_files(paths: Paths, profile: Profile, names: list[str]) -> list[Path]
     return [*(folder / name for name in found), *carried, *tops]
 
 
+def carried_images(paths: Paths, profile: Profile) -> list[Path]:
+    """Return what images.lst is made of: `image_files`, and the images that tcbuild makes itself."""
+    made = [paths.container_image(name) for name in carried_recipes(profile)]
+    return [*image_files(paths, profile), *made]
+
+
+def carried_recipes(profile: Profile) -> list[str]:
+    """Return the folders in images/ of the container images that the profile carries, each once."""
+    sources = [image.source for image in profile.images]
+    return list(dict.fromkeys(source.recipe for source in sources if isinstance(source, RecipeSource)))
+
+
 def image_files(paths: Paths, profile: Profile) -> list[Path]:
-    """Return the inputs of images.lst: the local image tars, and the lock entries of fetched ones.
+    """Return the inputs of images.lst that tcbuild does not make: the local image tars, and the lock entries of fetched ones.
 
     A missing tar is left out, so that the images stage reports it.
     """
     sources = [image.source for image in profile.images]
-    fetched = any(not source.is_local for source in sources)
+    fetched = any(source.is_fetched for source in sources)
     local = [CHECKOUT.root / source.local_name() for source in sources if source.is_local]
     return [*([paths.lock_part("images")] if fetched else []), *(path for path in local if path.is_file())]

@@ -21,9 +21,11 @@ from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
+from tasks.image.targets import carried_recipes
 from tasks.kernel import edited_tree, installed
 from tasks.origins.lock import CORE, LockedPackage, load_lock
 from tasks.origins.origin_lock import OriginFile
+from tasks.origins.sources.recipe import RecipeSource
 from tasks.provenance import checkout_files, redaction
 from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
 from tasks.toolchain import build_root
@@ -65,9 +67,10 @@ def extensions(paths: Paths, profile: Profile) -> list[str]:
 
 
 def recipes(paths: Paths, profile: Profile) -> list[str]:
-    """Return those of `extensions` that are built from a recipe."""
+    """Return those of `extensions` that are built from a recipe, and the recipes of container images."""
     found = plan.plan(profile, load_lock(paths.pinned_lock))
-    return [name for name in extensions(paths, profile) if found.nodes[name].kind == "recipe"]
+    built = [name for name in extensions(paths, profile) if found.nodes[name].kind == "recipe"]
+    return [*built, *(f"{recipe.IMAGES}{name}" for name in carried_recipes(profile))]
 
 
 def collect(paths: Paths, profile: Profile) -> tuple[Input, ...]:
@@ -173,6 +176,8 @@ def _images(paths: Paths, profile: Profile) -> list[Input]:
     lock = inputs.used_lock(paths)
     found = []
     for image in profile.images:
+        if isinstance(image.source, RecipeSource):
+            continue  # what it is made of are inputs
         material = image.source.material(lock, paths.cache)
         if material is None:
             raise UserError(f"{image.source.label()} was not fetched yet", "./doit fetch")

@@ -163,12 +163,12 @@ def _pin(wanted: Manifest, checkout: Path) -> None:
         for name in one.used_by:
             origins.setdefault(name, []).append(one)
     for name, files in origins.items():
-        if name not in recipe.names():
-            raise UserError(f"there is no recipe for extension {name!r} here", "use the manifest's tcbuild")
+        if not recipe.exists(name):
+            raise UserError(f"there is no recipe for {recipe.label(name)} here", "use the manifest's tcbuild")
         known = recipe_lock.committed_lock(name)
         for one in files:
             if (one.name, one.sha256) not in {(file.name, file.sha256) for file in known.file}:
-                message = f"{one.name}, an input of extension {name}, is not the one locked here"
+                message = f"{one.name}, an input of {recipe.label(name)}, is not the one locked here"
                 raise UserError(message, f"its sha256 was {one.sha256}; use the manifest's tcbuild")
 
 

@@ -17,6 +17,7 @@ class Checkout:
         self.root = root
         self.artifacts = root / "artifacts"
         self.extensions = root / "extensions"
+        self.images = root / "images"
         self.kconfig = root / "kconfig"
         self.patches = root / "patches"
         self.profiles = root / "profiles"

@@ -75,6 +75,8 @@ class Source(ABC):
 
     is_local: ClassVar[bool] = False
     """It is a file of this machine, which is not fetched and may change at any time."""
+    is_fetched: ClassVar[bool] = True
+    """It is fetched, and the lock holds it."""
     is_package: ClassVar[bool] = False
     """It is a package that contains the file."""
 

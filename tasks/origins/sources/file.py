@@ -25,6 +25,7 @@ class FileSource(Source):
     kind: Literal["file"] = "file"
 
     is_local: ClassVar[bool] = True
+    is_fetched: ClassVar[bool] = False
 
     def label(self) -> str:
         return self.path

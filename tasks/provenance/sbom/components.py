@@ -9,9 +9,10 @@ from pathlib import Path
 
 from packageurl import PackageURL
 
-from tasks.config import inputs
+from tasks.config import inputs, recipe
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
+from tasks.image.targets import carried_recipes
 from tasks.kernel import installed
 from tasks.kernel.patches import series
 from tasks.origins.lock import cached_path
@@ -19,6 +20,7 @@ from tasks.provenance import licences
 from tasks.provenance.manifest_schema import Input, Manifest
 from tasks.provenance.purl import of
 from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
 
 NAMED_WITH_GROUP = ("golang", "npm")
 """The types of package URLs whose namespace is a part of what people call the package."""
@@ -61,7 +63,8 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
     assert made.outputs is not None
     out = made.outputs
     names = [item.name for item in out.extensions]
-    materials = _materials(settings, made, {"kernel", "core", "iso", *names})
+    containers = [f"{recipe.IMAGES}{name}" for name in carried_recipes(settings.profile)]
+    materials = _materials(settings, made, {"kernel", "core", "iso", *names, *containers})
     applied = tuple((path.name, path.read_text(errors="replace")) for path in series(settings.profile))
     core_name = settings.paths.core.name
     core = next((file.sha256 for file in out.files if file.path.endswith(f"/{core_name}")), "")
@@ -86,9 +89,18 @@ def collect(settings: Settings, made: Manifest) -> list[ImagePart]:
         parts.append(
             ImagePart(item.name, version, item.sha256, description, licence, materials_of, (*needs, "core"))
         )
+    parts += [_container(settings, name, materials[name]) for name in containers]
     if materials["iso"]:
         parts.append(ImagePart("images", "", "", "container images, imported at boot", "", materials["iso"]))
     return parts
+
+
+def _container(settings: Settings, name: str, materials: tuple[Material, ...]) -> ImagePart:
+    """Return the part for a container image that tcbuild makes by the recipe `name`."""
+    info = recipe.load(name).info
+    tar = settings.paths.container_image(name.removeprefix(recipe.IMAGES))
+    sha256 = sha256_file(tar) if tar.is_file() else ""
+    return ImagePart(name, "", sha256, info.description, info.copying_policy, materials)
 
 
 def _deps(paths: Paths, profile: Profile, deps: Iterable[str]) -> list[str]:
