@@ -52,9 +52,7 @@ def build(settings: Settings, name: str) -> None:
     with _name_image_in_errors(name), scratch_folder(settings.paths.output, "image") as scratch:
         root = scratch / "root"
         root.mkdir()
-        left_out = [
-            one for origin in made.origin for one in collect.collect(settings, name, origin, root)
-        ]
+        left_out = [one for origin in made.origin for one in collect.collect(settings, name, origin, root)]
         extensions.copy_recipe_files(name, root)
         extensions.add_libraries(settings.paths, name, {}, root)
         architecture = settings.profile.architecture
@@ -144,7 +142,8 @@ def _refuse(settings: Settings, name: str, made: Recipe, root: Path) -> None:
     assert made.image is not None
     _refuse_missing_program(label, made.image, root)
     folder = recipes.folder(name)
-    secrets.refuse_in_table(label, {"info": dataclasses.asdict(made.info), "image": dataclasses.asdict(made.image)})
+    said = {"info": dataclasses.asdict(made.info), "image": dataclasses.asdict(made.image)}
+    secrets.refuse_in_table(label, said)
     secrets.refuse_private(label, folder / "files", folder / "recipe.toml")
     secrets.refuse_in_files(label, [(path, root / path) for path in listing])
 
@@ -157,7 +156,7 @@ def _refuse_missing_program(label: str, container: Container, root: Path) -> Non
     search = container.env.get("PATH", DEFAULT_PATH).split(":")
     places = [words[0]] if "/" in words[0] else [posixpath.join(folder, words[0]) for folder in search]
     if not any(_is_program(root, place) for place in places):
-        hint = f"correct `entrypoint` or `cmd`, or `keep` and `rename` of its origins; tried: {', '.join(places)}"
+        hint = f"correct `entrypoint` or `cmd`, or `keep` and `rename`; looked for: {', '.join(places)}"
         raise UserError(f"{label}: a container could not start {words[0]!r}: no such program in it", hint)
 
 

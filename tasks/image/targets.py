@@ -41,9 +41,10 @@ def carried_recipes(profile: Profile) -> list[str]:
 
 
 def image_files(paths: Paths, profile: Profile) -> list[Path]:
-    """Return the inputs of images.lst that tcbuild does not make: the local image tars, and the lock entries of fetched ones.
+    """Return the inputs of images.lst that tcbuild does not make.
 
-    A missing tar is left out, so that the images stage reports it.
+    These are the local image tars, and the lock entries of fetched ones.  A missing tar is left out, so
+    that the images stage reports it.
     """
     sources = [image.source for image in profile.images]
     fetched = any(source.is_fetched for source in sources)

@@ -36,6 +36,7 @@ TESTED_IN: dict[str, str] = {
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",
+    "origins/sources/recipe": "tests/unit/image/test_image_tasks.py",
     "origins/sources/http": "tests/unit/origins/sources/test_base.py",
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
     "remaster/take_over": "tests/tools/remaster/test_disks.py",

@@ -23,9 +23,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def completed(folder: Path, extension: str, program: str, *words: str) -> list[str]:
     """Return what bash offers for the last of `words`, those after the name of the program."""
-    source = (
-        CHECKOUT.root / "extensions" / extension / "files" / SHARE / "bash-completion/completions" / program
-    )
+    files = CHECKOUT.root / "extensions" / extension / "files"
+    source = files / SHARE / "bash-completion/completions" / program
     text = source.read_text().replace(f"/{SHARE}/containerd", str(CONTAINERD / SHARE / "containerd"))
     function = text.split(" -F ")[1].split()[0]
     quoted = " ".join(f"'{word}'" for word in (program, *words))
