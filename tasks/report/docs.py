@@ -26,7 +26,7 @@ DIAGRAM, COMMANDS = "pipeline", "commands"
 # The pages with the generated parts.
 DIAGRAM_PAGE, COMMANDS_PAGE = "docs/architecture.md", "docs/reference.md"
 # Tasks with one sub-task an extension -> how the diagram labels the files they make.
-FAMILY_FILES = {"tcz": "*.tcz", "fetch": "origins/*.toml"}
+FAMILY_FILES = {"tcz": "*.tcz", "fetch": "origins/*.toml", "image": "images/*.tar"}
 
 
 def declared() -> list[Any]:

@@ -16,9 +16,10 @@ from typing import Any
 
 from tasks.util.checkout import CHECKOUT
 
-# Tasks with one sub-task an extension -> what the sub-task does.
+# Tasks with one sub-task an extension or an image -> what the sub-task does.
 FAMILIES = {
     "fetch": "fetch the inputs of extension NAME",
+    "image": "make the container image of the recipe images/NAME, an OCI archive",
     "lock": "pin the inputs of extension NAME in its lock.toml",
     "tcz": "build extension NAME and its dependencies",
 }
@@ -149,7 +150,7 @@ class KnownNames:
         # A page that shows a profile also shows the command that makes its lock.
         locks = {file.with_suffix(".lock.toml") for file in files if file.match("profiles/*.toml")}
         self.paths = {str(path) for file in files | locks for path in (file, *file.parents)}
-        recipes = [file.parent.name for file in files if file.match("extensions/*/recipe.toml")]
+        recipes = [file.parent.name for file in files if file.match("*/recipe.toml")]
         self.names = {f"{stage}:{name}" for stage in FAMILIES for name in ["NAME", *recipes]}
 
     def command_mistake(self, words: Sequence[str]) -> str:

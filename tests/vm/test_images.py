@@ -25,14 +25,18 @@ from tasks.formats.initramfs_file import Archive
 from tasks.image import container_images, disk, iso
 from tasks.initramfs import core
 from tasks.origins.sources.file import FileSource
+from tasks.origins.sources.recipe import RecipeSource
+from tasks.util.checkout import CHECKOUT
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support import oci
+from tests.support.built import doit
 from tests.support.settings import with_values
 from tests.vm.contract import LIMIT, booted, machine, make_disk, own_root
 
 OCI, DOCKER, BIG = "localhost/layout:1", "docker.io/library/saved:2", "localhost/big:1"
+MADE = "docker.io/library/busybox:1"
 SERVICE = "/usr/local/etc/init.d/containerd"
 DATA = "/var/lib/containerd"
 # All that a profile has to say; the second line is run whether or not there is such a disk.
@@ -65,12 +69,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             images=(
                 Image(OCI, FileSource(path=str(folder / "layout.tar"))),
                 Image(DOCKER, FileSource(path=str(folder / "saved.tar"))),
+                # Where BuildKit looks for what an image is built FROM.
+                Image(MADE, RecipeSource(recipe="busybox"), namespace="buildkit"),
             ),
             boot=replace(settings.profile.boot, bootcodes=("cde", "noembed")),
         ),
     )
     made.paths.output.mkdir()
-    for name in ("kernel", "tcz"):
+    done = doit(CHECKOUT.root, "image:busybox", f"profile={settings.paths.name}")
+    assert done.status == 0, done.output
+    for name in ("kernel", "tcz", "images"):
         (made.paths.output / name).symlink_to(settings.paths.output / name)
     members = system.members(
         System(bootlocal=BOOTLOCAL), initramfs_file.unpacked(initramfs_file.read_core(settings.paths.core))
@@ -108,6 +116,17 @@ def said(guest: Guest, folder: str = "") -> list[str]:
     return guest.run(f"sudo import-images {folder} 2>&1", 120, check=False).splitlines()
 
 
+def made_by_a_recipe(guest: Guest, digest: str) -> None:
+    """The image of images/busybox has its commands, folders and users; containerd runs it as it says."""
+    assert f"import-images: {MADE}: imported ({digest})" in guest.console
+    ctr = "sudo ctr --namespace buildkit"
+    assert guest.run(f"{ctr} images ls -q") == f"{MADE}\n"
+    command = "sh -c 'id -un; echo $PATH; ls -ld /tmp; vi --help 2>&1 | head -n 1'"
+    user, path, tmp, version = guest.run(f"{ctr} run --rm {MADE} made {command}", 120).splitlines()
+    assert (user, path) == ("root", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert (tmp[:10], version[:9]) == ("drwxrwxrwt", "BusyBox v")
+
+
 def test_imported_once(image: Settings, tmp_path: Path) -> None:
     """From the ISO onto a data disk; the next boot with that disk leaves the store alone."""
     iso.build(image.paths, image.profile)
@@ -116,6 +135,7 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
         entry.name: entry.digest for entry in container_images.parse_list(image.paths.images_list.read_text())
     }
     with started(image, tmp_path / "first", "cde", cd, data) as guest:
+        made_by_a_recipe(guest, expected.pop(MADE))
         store = in_store(guest)
         assert list(store) == [DOCKER, OCI]
         assert (store[OCI], config(guest, store[DOCKER])) == (expected[OCI], expected[DOCKER])
@@ -128,7 +148,7 @@ def test_imported_once(image: Settings, tmp_path: Path) -> None:
         guest.run(f"sudo ctr images label {OCI} seen=first && sudo ctr images rm {DOCKER}")
     with started(image, tmp_path / "second", "cde", cd, data) as guest:
         assert guest.run("cut -d ' ' -f 3- /var/log/import-images.log") == (
-            f"{OCI}: imported before\n{DOCKER}: imported before\n"
+            f"{OCI}: imported before\n{DOCKER}: imported before\n{MADE}: imported before\n"
         )
         assert in_store(guest) == {OCI: expected[OCI]}
         assert "seen=first" in guest.run("sudo ctr images ls")

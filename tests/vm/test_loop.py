@@ -85,7 +85,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A CD with the extensions, a base image, sources to build, and Debian's docker-registry."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
-    carry(image, tree, ("buildah",))
+    carry(image, tree, ("buildah", "registry"))
     docker_archive(folder / "base", tree / "busybox.tar", BASE)
     docker_archive(folder / "bare", tree / "bare.tar", "docker.io/library/bare:latest", history=False)
     (tree / "app").mkdir()
@@ -190,6 +190,7 @@ def test_edit_build_run_push(image: Settings, disc: Disk, tmp_path: Path) -> Non
         committed_by_hand(guest)
         what_fails_is_told(guest)
         assert stored(guest, APP) == digest
+        added_to_a_registry(guest)
         pushed_and_pulled(guest)
 
 
@@ -227,6 +228,23 @@ def what_fails_is_told(guest: Guest) -> None:
     guest.run(f"sudo {SERVICE} stop")
     assert f"containerd does not run: sudo {SERVICE} start" in build(guest, status=1)
     guest.run(f"sudo {SERVICE} start", 120)
+
+
+def added_to_a_registry(guest: Guest) -> None:
+    """What a builder without an image store builds FROM: an image of containerd's, on the loopback."""
+    script = "/usr/local/etc/init.d/registry"
+    answer = guest.run(f"sudo {script} add {BASE} 2>&1", check=False)
+    assert answer == f"registry: does not run: sudo {script} start\n1"
+    assert "registry: started (process" in guest.run(f"sudo {script} start", 120)
+    assert guest.run(f"sudo {script} add {BASE}", 120) == "registry: 127.0.0.1:5000/busybox:1\n"
+    answer = guest.run(f"sudo {script} add localhost/absent:1 2>&1", check=False)
+    assert "registry: localhost/absent:1 could not be added: ctr: " in answer
+    # Only the registry has it under this name.
+    assert not stored(guest, "127.0.0.1:5000/busybox:1")
+    guest.run("sudo ctr images pull --plain-http 127.0.0.1:5000/busybox:1 >/dev/null 2>&1", 120)
+    assert stored(guest, "127.0.0.1:5000/busybox:1")
+    guest.run("sudo ctr images rm --sync 127.0.0.1:5000/busybox:1")
+    assert "registry: stopped" in guest.run(f"sudo {script} stop")
 
 
 def pushed_and_pulled(guest: Guest) -> None:
