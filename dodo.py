@@ -53,13 +53,11 @@ with report_errors():
     PARTS = inputs.lock_parts(Lock(), S.profile, USED_PACKAGES, UPSTREAM)
     NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
     TOOLCHAINS = [build_root.digest(name) for name in S.profile.toolchains]  # of the image, of the kernel
-    LOCKABLE = recipe_lock.lockable({**recipe.readable(), **CONTAINERS.recipes})
 
 CACHE = SharedCache(S.network.shared_cache, S.network.offline)
-DEFAULT = ["iso"]
 ALONE = {"alone": True}  # tasks that write what dodo.py itself has read
 DOIT_CONFIG = {
-    "default_tasks": DEFAULT,
+    "default_tasks": ["iso"],
     # Each output folder has its own database, because tasks are up to date in one folder only.
     "dep_file": str(S.paths.output / ".doit.sqlite"),
     "verbosity": 2,
@@ -199,7 +197,7 @@ def task_lock() -> Iterator[Task]:
     check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
     pin = do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
     yield command("lock", doc, *check, pin, meta=ALONE)
-    for name in LOCKABLE:
+    for name in recipe_lock.lockable({**recipe.readable(), **CONTAINERS.recipes}):
         doc = f"pin the inputs of {recipe.label(name)} (or of its ALTERNATIVE) in its lock.toml"
         pin = do("fetch.recipe_inputs", "lock", S, name)
         yield command(f"lock:{name}", doc, pin, pos_arg="wanted", meta=ALONE)
@@ -495,8 +493,8 @@ def task_core() -> Iterator[Task]:
 
 def task_image() -> Iterator[Task]:
     """make the profile's container images by their recipes in images/"""
-    for one in image_tasks.declared(S, CONTAINERS, TOOLCHAINS[0]):
-        yield shared(CACHE, S, one) if "targets" in one else one
+    declared = image_tasks.declared(S, CONTAINERS, TOOLCHAINS[0])
+    yield from (shared(CACHE, S, one) if "targets" in one else one for one in declared)
 
 
 def task_images() -> Task:

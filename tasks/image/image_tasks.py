@@ -12,6 +12,7 @@ from tasks.config.recipe import Recipe
 from tasks.config.settings import Settings
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.image.targets import carried_recipes
+from tasks.toolchain import build_root
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -68,6 +69,7 @@ def declared(settings: Settings, images: Images, toolchain: str) -> Iterator[Tas
 def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task:
     """Return the task that builds the image of the recipe `name`."""
     made = images.recipes[name]
+    own = recipe.toolchains(made)
     has_packages = bool(recipe.packages({name: made}))
     fetched = [recipe_lock.used_path(settings.paths, name)] if recipe_lock.lockable_origins(made) else []
     locks = [*fetched, *([settings.paths.extension_lock(name)] if has_packages else [])]
@@ -79,6 +81,7 @@ def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task
             *([beside("fetch.recipe_inputs", "fetch_missing", settings, name)] if fetched else []),
             do("fetch.toolchain", "fetch", settings),
             do("toolchain.prepare", "ensure_toolchains", settings),
+            *([beside("fetch.toolchain", "make_roots", settings, own)] if own else []),
             do("image.image_build", "build", settings, name),
         ],
         "file_dep": files(*locks, *recipe.files(name), CHECKOUT.secrets),
@@ -86,7 +89,7 @@ def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task
         "uptodate": changed(
             layout=recipe.own_tree(name),
             origins=made.origin,
-            toolchain=toolchain,
+            toolchain=[toolchain, *map(build_root.digest, own)],
             epoch=settings.profile.source_date_epoch,
         ),
     }
