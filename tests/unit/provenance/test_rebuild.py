@@ -53,7 +53,7 @@ BAD_INPUT = replace(GOOD.inputs[0], sha256="short")
         (
             replace(GOOD, inputs=(replace(GOOD.inputs[3], used_by=("zzz",)),)),
             True,
-            "no recipe for extension 'zzz'",
+            "no recipe for extension zzz here",
         ),
         (
             replace(GOOD, inputs=(replace(GOOD.inputs[3], used_by=("attr",)),)),
