@@ -138,6 +138,7 @@ def test_runs_containers_and_commits_them(image: Settings, disc: Disk, layer: by
         assert "stopped" in guest.run(f"sudo {SERVICE} stop")
         assert guest.run(f"{SERVICE} status", check=False) == "containerd: does not run\n1"
         images_are_imported_for_faasd(guest)
+        what_is_missing_is_told(guest)
         a_broken_setting_is_told(guest)
         other_extensions_work(guest)
 
@@ -177,6 +178,36 @@ def old_containerd(guest: Guest) -> None:
     assert guest.run("sudo ctr version").count("Version:  1.4.") == 2  # client and server
     assert "1.0.0~rc" in guest.run("runc --version")
     guest.run("sudo ctr images import /mnt/sr0/busybox.tar", 120)
+
+
+def what_is_missing_is_told(guest: Guest) -> None:
+    """A store or a kernel on which containers would fail: one line, and no containerd."""
+    store, overlay = "/var/lib/containerd", "lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work"
+    hidden = "grep -v overlay /proc/filesystems > /tmp/hidden"
+    where = f"{store} lies on {{}}, where overlayfs cannot keep layers: mount an ext4 disk there"
+    for prepare, undo, said in (
+        (
+            f"sudo mount -t ramfs none {store}",
+            store,
+            f"{where.format('ramfs')}, or boot with the bootcode noembed",
+        ),
+        (
+            f"mkdir /tmp/upper /tmp/work && sudo mount -t overlay -o {overlay} none {store}",
+            store,
+            where.format("overlay"),
+        ),
+        (
+            f"{hidden} && sudo mount --bind /tmp/hidden /proc/filesystems",
+            "/proc/filesystems",
+            "this kernel has no overlayfs (CONFIG_OVERLAY_FS): build it with the fragment containers",
+        ),
+    ):
+        guest.run(prepare)
+        answer = guest.run(f"sudo {SERVICE} start 2>&1", 120, check=False)
+        assert answer == f"containerd: {said}\n1"
+        guest.run(f"sudo umount {undo}")
+    answer = guest.run("ctr images ls 2>&1", check=False)
+    assert answer == f"ctr: containerd does not run: sudo {SERVICE} start\n1"
 
 
 def a_broken_setting_is_told(guest: Guest) -> None:
