@@ -19,7 +19,7 @@ from pathlib import Path
 from tasks.formats.archive import BAD_ZIP
 
 # golang.org/x/mod/module: no + in a path, so that + can stand for its slashes in a file name.
-PATH = re.compile(r"[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9_~.-]*[A-Za-z0-9_~-])+")
+PATH = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)+(/[A-Za-z0-9_~.-]*[A-Za-z0-9_~-])*")
 VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
 H1 = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
 CHUNK = 1 << 20

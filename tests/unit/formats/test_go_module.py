@@ -17,6 +17,10 @@ MODULES = {
         "github.com/!azure/go/@v/v1.0.0+incompatible.zip",
     ),
     "gopkg.in+yaml.v3@v3.0.1.zip": (Module("gopkg.in/yaml.v3", "v3.0.1"), "gopkg.in/yaml.v3/@v/v3.0.1.zip"),
+    "go.opencensus.io@v0.24.0.zip": (
+        Module("go.opencensus.io", "v0.24.0"),
+        "go.opencensus.io/@v/v0.24.0.zip",
+    ),
     "a.b+c-d_e~f@v0.0.1-RC1.zip": (Module("a.b/c-d_e~f", "v0.0.1-RC1"), "a.b/c-d_e~f/@v/v0.0.1-!r!c1.zip"),
 }
 
