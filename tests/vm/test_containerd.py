@@ -184,6 +184,7 @@ def what_is_missing_is_told(guest: Guest) -> None:
     """A store or a kernel on which containers would fail: one line, and no containerd."""
     store, overlay = "/var/lib/containerd", "lowerdir=/etc,upperdir=/tmp/upper,workdir=/tmp/work"
     hidden = "grep -v overlay /proc/filesystems > /tmp/hidden"
+    release = guest.run("uname -r").strip()
     where = f"{store} lies on {{}}, where overlayfs cannot keep layers: mount an ext4 disk there"
     for prepare, undo, said in (
         (
@@ -199,7 +200,8 @@ def what_is_missing_is_told(guest: Guest) -> None:
         (
             f"{hidden} && sudo mount --bind /tmp/hidden /proc/filesystems",
             "/proc/filesystems",
-            "this kernel has no overlayfs (CONFIG_OVERLAY_FS): build it with the fragment containers",
+            # As where the extension with the kernel's modules is not loaded.
+            f"overlayfs is a module that cannot be loaded: load the extension original-modules-{release}",
         ),
     ):
         guest.run(prepare)
