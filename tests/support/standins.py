@@ -44,10 +44,13 @@ int main(int argc, char **argv) {
 }
 """
 
-# Answers every request on the loopback port that stands in the file `port` of its folder.
-# Ends with an error if there is a file `broken`.
+# faasd: answers every request on the loopback ports that stand in the file `port` of its folder, the
+# second of which is the gateway's own.  `faasd up` tells the gateway's address in `hosts`.
+# Ends with an error if there is a file `broken`, whose text it says; with `mute` it does not listen; with
+# `early`, which it takes away, it listens at the last port alone.
 FAASD = r"""
 #include <arpa/inet.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,20 +60,34 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) printf("argument %s\n", argv[i]);
     printf("secret_mount_path %s\n", getenv("secret_mount_path") ? getenv("secret_mount_path") : "-");
     fflush(stdout);
-    if (!access("broken", F_OK)) return fprintf(stderr, "image not found\n"), 1;
-    FILE *file = fopen("port", "r");
-    int port, yes = 1;
-    if (!file || fscanf(file, "%d", &port) != 1) return perror("port"), 1;
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port)};
-    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int s = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(s, (struct sockaddr *)&name, sizeof name) || listen(s, 5)) return perror("bind"), 1;
+    char text[4096], answer[] = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    FILE *file = fopen("broken", "r");
+    if (file) return fputs(fgets(text, sizeof text, file) ? text : "image not found\n", stderr), 1;
+    if (argc > 1 && !strcmp(argv[1], "up")) {
+        file = fopen("hosts", "w");
+        if (!file || fprintf(file, "127.0.0.1\tgateway\n") < 0 || fclose(file)) return perror("hosts"), 1;
+    }
+    struct pollfd open[2];
+    int port, yes = 1, count = 0, early = !unlink("early");
+    file = fopen("port", "r");
+    if (!file) return perror("port"), 1;
+    while (access("mute", F_OK) && count < 2 && fscanf(file, "%d", &port) == 1) {
+        if (early && early++ == 1) continue;
+        struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port)};
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        if (bind(s, (struct sockaddr *)&name, sizeof name) || listen(s, 5)) return perror("bind"), 1;
+        open[count++] = (struct pollfd){.fd = s, .events = POLLIN};
+    }
     for (;;) {
-        char text[4096], answer[] = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
-        int c = accept(s, 0, 0);
-        if (read(c, text, sizeof text) > 0 && write(c, answer, sizeof answer - 1) < 0) perror("write");
-        close(c);
+        poll(open, count, -1);
+        for (int i = 0; i < count; i++) {
+            if (!(open[i].revents & POLLIN)) continue;
+            int c = accept(open[i].fd, 0, 0);
+            if (read(c, text, sizeof text) > 0 && write(c, answer, sizeof answer - 1) < 0) perror("write");
+            close(c);
+        }
     }
 }
 """

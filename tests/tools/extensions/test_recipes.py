@@ -37,6 +37,7 @@ RAW = "https://raw.githubusercontent.com"
 BUILDKIT = "moby/buildkit/releases/download/v{0}/buildkit-v{0}.linux-amd64.tar.gz"
 FAASD_RELEASE = "openfaas/faasd/releases/download/0.18.8/faasd"
 FAAS_CLI = "openfaas/faas-cli/releases/download/0.16.25/faas-cli"
+WATCHDOG = "openfaas/of-watchdog/releases/download/0.9.15/fwatchdog-amd64"
 FAASD_TREE = "openfaas/faasd/0.18.8"
 CONTAINERD = "containerd/containerd/releases/download/v1.7.27/containerd-1.7.27-linux-amd64.tar.gz"
 RUNC = "opencontainers/runc/releases/download/v1.2.6"
@@ -176,6 +177,7 @@ def faasd(upstream: Upstream, program: bytes) -> None:
     upstream.take("faasd", "ca-certificates containerd iptables")
     upstream.serve(FAASD_RELEASE, program, "sha256")
     upstream.serve(FAAS_CLI, upstream.program("faas-cli"), "sha256")
+    upstream.serve(WATCHDOG, upstream.program("fwatchdog"), "sha256")
     for name in ("docker-compose.yaml", "prometheus.yml", "resolv.conf"):
         upstream.serve(f"{FAASD_TREE}/{name}", f"this is {name}\n".encode())
 
@@ -186,11 +188,16 @@ def test_faasd(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
     assert upstream.build("faasd") == {
         "usr/local/bin/faas-cli": "755",
         "usr/local/bin/faasd": "755",
+        "usr/local/bin/fn-build": "755",
         "usr/local/etc/init.d/faasd": "755",
+        "usr/local/lib/faasd/faasd": "755",
         "usr/local/share/bash-completion/completions/faas-cli": "644",
         f"{share}/docker-compose.yaml": "644",
+        f"{share}/fwatchdog": "755",
         f"{share}/prometheus.yml": "644",
         f"{share}/resolv.conf": "644",
+        f"{share}/template/Dockerfile": "644",
+        f"{share}/template/handler": "755",
     }
     # The profile's modules lie in the core.
     assert upstream.workshop.side("faasd", ".dep").split() == [
@@ -198,7 +205,7 @@ def test_faasd(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert "Version:        0.18.8\n" in upstream.workshop.side("faasd", ".info")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lock: http")]
-    assert [line.split("  ")[2] for line in said] == ["as published"] * 2 + ["no checksum published"] * 3
+    assert [line.split("  ")[2] for line in said] == ["as published"] * 3 + ["no checksum published"] * 3
 
 
 def test_faasd_on_a_kernel_with_split_modules(upstream: Upstream) -> None:
@@ -265,7 +272,7 @@ def test_a_library_that_an_archives_program_lacks(upstream: Upstream) -> None:
     """The error names the package, as dpkg of this machine knows it."""
     flags = ("-Wl,--no-as-needed", "-lcrypto")
     faasd(upstream, upstream.program("faasd-dynamic", PLAIN, *flags))
-    with pytest.raises(UserError, match=r"faasd: usr/local/bin/faasd needs libcrypto\.so\.\d") as caught:
+    with pytest.raises(UserError, match=r"faasd: usr/local/lib/faasd/faasd needs libcrypto\.so\.\d") as caught:
         upstream.build("faasd")
     assert caught.value.hint.startswith("libssl")
     assert "provides it: add it to `packages`, or depend on an extension that has it" in caught.value.hint
@@ -275,7 +282,7 @@ def test_a_library_that_an_archives_program_lacks(upstream: Upstream) -> None:
 def test_a_dynamic_program_whose_libraries_are_there(upstream: Upstream) -> None:
     """libc of the base; the check is of the real program's own needs."""
     faasd(upstream, upstream.program("faasd-dynamic", PLAIN, "-Wl,--as-needed"))
-    assert "usr/local/bin/faasd" in upstream.build("faasd")
+    assert "usr/local/lib/faasd/faasd" in upstream.build("faasd")
 
 
 def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:

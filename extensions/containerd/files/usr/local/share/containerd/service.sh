@@ -59,27 +59,39 @@ check_root() {
 	complain "boot with the bootcode noembed (or run containers by \"ctr run --no-pivot\")"
 }
 
+# What to tell of a daemon that ended, and of one that does not answer; a script may know more.
+ended() {
+	complain "it ended at once; the end of $LOG:"
+	tail -n 5 "$LOG" >&2
+}
+silent() { complain "no answer within $SECONDS_TO_START seconds, see $LOG"; }
+
+# goes_on: tell whether a daemon that does not answer yet has shown a sign of life since the last time.
+goes_on() { false; }
+seconds() { cut -d . -f 1 /proc/uptime; }
+
 # launch COMMAND...: start a daemon in $DIRECTORY (/) and wait until it answers.
 launch() {
-	local left=$SECONDS_TO_START
+	local since tries=0
 	mkdir -p "${PIDFILE%/*}" "${LOG%/*}" || return 1
 	ulimit -n 65536 2>/dev/null
 	(cd "${DIRECTORY:-/}" && exec setsid "$@") >> "$LOG" 2>&1 < /dev/null &
 	echo $! > "$PIDFILE"
+	since=$(seconds)
 	until answers; do
 		# It becomes the daemon an instant after the fork.
-		if [ "$left" -lt "$SECONDS_TO_START" ] && ! running; then
-			complain "it ended at once; the end of $LOG:"
-			tail -n 5 "$LOG" >&2
+		if [ "$tries" -gt 0 ] && ! running; then
+			ended
 			rm -f "$PIDFILE"
 			return 1
 		fi
-		if [ "$left" = 0 ]; then
-			complain "no answer within $SECONDS_TO_START seconds, see $LOG"
+		! goes_on || since=$(seconds)
+		if [ $(($(seconds) - since)) -ge "$SECONDS_TO_START" ]; then
+			silent
 			return 1
 		fi
 		sleep 1
-		left=$((left - 1))
+		tries=$((tries + 1))
 	done
 	say "started (process $(cat "$PIDFILE"))"
 }
