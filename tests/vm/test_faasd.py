@@ -35,6 +35,7 @@ from tests.vm.contract import carry, machine, make_disc, own_root
 VARIABLE = "TCBUILD_FAASD"
 SERVICE = "/usr/local/etc/init.d/faasd"
 GATEWAY = "http://127.0.0.1:8080"
+GATEWAY_IMAGE = "ghcr.io/openfaas/gateway:0.27.5"
 HOSTS = ("https://github.com", "https://raw.githubusercontent.com")
 STORES = ("containerd", "containers", "faasd", "faasd-provider")
 LIMIT = 3000.0
@@ -155,9 +156,9 @@ def test_from_a_folder_to_a_function_that_answers(image: Settings, disc: Disk, t
         assert "faasd: started (process" in guest.run(f"sudo {SERVICE} start 2>&1", 600)
         assert asked(guest, "hello", "again") == "goodbye, again\n"
         guest.run(
-            "sudo rm /var/lib/faasd/images/gateway.tar && sudo ctr -n openfaas images rm ghcr.io/openfaas/gateway:0.27.5"
+            f"sudo rm /var/lib/faasd/images/gateway.tar && sudo ctr -n openfaas images rm {GATEWAY_IMAGE}"
         )
         guest.run(f"sudo {SERVICE} stop 2>&1", 240)
         said = guest.run(f"sudo {SERVICE} start 2>&1", 240, check=False)
-        assert "faasd: no image ghcr.io/openfaas/gateway:0.27.5, and no network to pull from: put" in said
+        assert f"faasd: no image {GATEWAY_IMAGE}, and no network to pull from: put" in said
         assert said.splitlines()[-1] == "1"

@@ -272,7 +272,8 @@ def test_a_library_that_an_archives_program_lacks(upstream: Upstream) -> None:
     """The error names the package, as dpkg of this machine knows it."""
     flags = ("-Wl,--no-as-needed", "-lcrypto")
     faasd(upstream, upstream.program("faasd-dynamic", PLAIN, *flags))
-    with pytest.raises(UserError, match=r"faasd: usr/local/lib/faasd/faasd needs libcrypto\.so\.\d") as caught:
+    error = r"faasd: usr/local/lib/faasd/faasd needs libcrypto\.so\.\d"
+    with pytest.raises(UserError, match=error) as caught:
         upstream.build("faasd")
     assert caught.value.hint.startswith("libssl")
     assert "provides it: add it to `packages`, or depend on an extension that has it" in caught.value.hint
