@@ -9,16 +9,24 @@ import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_image import KernelImage
+from tasks.config.profile import Kernel
 from tasks.config.settings import Settings
+from tasks.config.sources import Core
 from tasks.formats.tcz import file_names
-from tasks.initramfs import embedded
+from tasks.initramfs import core, embedded
+from tasks.kernel import stock
+from tasks.origins.sources.file import FileSource
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.built import built
+from tests.support.settings import both
+from tests.support.tinycore import real
 
 CONSOLE = "loglevel=3 console=tty0 console=ttyS0,115200"
 LIMIT = 300.0
@@ -43,6 +51,21 @@ def own_root() -> Settings:
     if not settings.profile.core.rootfs:
         pytest.skip("this profile boots Tiny Core's own root")
     return settings
+
+
+def on_tiny_cores_root(image: Settings, output: Path) -> Settings:
+    """Return settings of the built kernel, as one that others built, with Tiny Core's own root of 11.0.
+
+    That is remastering: nothing is configured or compiled.  Kernel and core are made in `output`; the
+    test is skipped where this machine has no such root.
+    """
+    root = real("x86_64/rootfs64.gz")
+    kernel = Kernel(source=KernelImage(folder=str(image.paths.kernel)))
+    profile = replace(image.profile, kernel=kernel, core=Core(archives=(FileSource(path=str(root)),)))
+    made = replace(image, paths=replace(image.paths, output=output), profile=profile)
+    stock.take(*both(made))
+    core.build(*both(made))
+    return made
 
 
 def machine(image: Settings, bootcodes: str, *disks: Disk, **changes: object) -> Machine:

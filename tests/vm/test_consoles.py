@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.kernel_image import KernelImage
-from tasks.config.profile import Extension, Kernel
+from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.config.sources import Core
 from tasks.formats import initramfs_file
 from tasks.formats.squashfs import squashfs_members
 from tasks.image import disk, iso
-from tasks.initramfs import core
-from tasks.kernel import stock
-from tasks.origins.sources.file import FileSource
 from tasks.vm import qemu
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Guest
@@ -30,7 +25,7 @@ from tests.support.built import built
 from tests.support.screen import Screen
 from tests.support.settings import both
 from tests.support.tinycore import md5_text, real
-from tests.vm.contract import LIMIT, machine, make_grub, make_stick, own_root
+from tests.vm.contract import LIMIT, machine, make_grub, make_stick, on_tiny_cores_root, own_root
 
 CODES = ("cde", "console=tty0", "console=ttyS0,115200")
 DEPS = {
@@ -56,25 +51,13 @@ def take(name: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_core(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The built kernel as one that others built, Tiny Core's own root, and extensions of its own on the disc.
-
-    That is remastering: nothing is configured or compiled.
-    """
+    """Tiny Core's own root on the built kernel, and extensions of its own on the disc."""
     image = built()
-    root = real("x86_64/rootfs64.gz")
-    made = replace(image, paths=replace(image.paths, output=tmp_path_factory.mktemp("tinycore")))
+    extensions = (Extension("parted"), Extension("dosfstools", "copy2fs"))
+    profile = replace(image.profile, boot=replace(image.profile.boot, bootcodes=CODES), extensions=extensions)
+    made = on_tiny_cores_root(replace(image, profile=profile), tmp_path_factory.mktemp("tinycore"))
     for name in ("parted", "dosfstools"):
         take(name, made.paths.tcz)
-    changed = replace(
-        made.profile,
-        kernel=Kernel(source=KernelImage(folder=str(image.paths.kernel))),
-        core=Core(archives=(FileSource(path=str(root)),)),
-        boot=replace(made.profile.boot, bootcodes=CODES),
-        extensions=(Extension("parted"), Extension("dosfstools", "copy2fs")),
-    )
-    made = replace(made, profile=changed)
-    stock.take(*both(made))
-    core.build(*both(made))
     iso.build(*both(made))
     return made
 

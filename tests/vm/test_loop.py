@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.formats import debian_package
-from tasks.origins import suite
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
+from tests.vm import registry
 from tests.vm.contract import carry, machine, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
@@ -41,14 +40,6 @@ FAILING = f"FROM {BASE}\nRUN echo before; echo broken >&2; exit 7\n"
 FILLING = f"FROM {BASE}\nRUN dd if=/dev/zero of=/big bs=1M count=64\n"
 COPIED = "FROM scratch\nCOPY --from=bare / /\nRUN echo made > /made\nCOPY hello /bin/\nCMD /bin/hello\n"
 HELLO = '#!/bin/sh\necho "hello one, $(cat /made)"\n'
-# User `me`, password `hut` (bcrypt, as htpasswd -B prints it).
-HTPASSWD = "me:$2b$04$abcdefghijklmnopqrstuuZRwVjcH0I0FHDA0/4qL0pbWF60.WryS\n"
-REGISTRY = """\
-version: 0.1
-storage: {filesystem: {rootdirectory: /tmp/registry}}
-http: {addr: "127.0.0.1:5000"}
-auth: {htpasswd: {realm: test, path: /mnt/sr0/htpasswd}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +89,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
         (tree / "app" / name).write_text(content)
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
-    assert image.profile.suite
-    registry = suite.candidates(image.profile.suite, ["docker-registry"], image.paths.cache)[
-        "docker-registry"
-    ]
-    suite.fetch(image.profile.suite, [registry], image.paths.cache)
-    debian_package.unpack_deb(registry.cached_in(image.paths.cache), folder / "registry")
-    shutil.copy(folder / "registry/usr/bin/docker-registry", tree)
-    (tree / "registry.yml").write_text(REGISTRY)
-    (tree / "htpasswd").write_text(HTPASSWD)
+    registry.lay_out(image, tree)
     return make_disc(folder / "disc.iso", tree)
 
 
@@ -249,9 +232,7 @@ def added_to_a_registry(guest: Guest) -> None:
 
 def pushed_and_pulled(guest: Guest) -> None:
     """push=true to a real registry that asks for a password and speaks plain http."""
-    guest.run("setsid /mnt/sr0/docker-registry serve /mnt/sr0/registry.yml > /tmp/registry.log 2>&1 &")
-    ask = "wget -q -O - http://127.0.0.1:5000/v2/ 2>&1 | grep -q 401"
-    guest.run(f"for i in $(seq 60); do {ask} && break; sleep 1; done; {ask}", 120)
+    registry.start(guest)
     name = "localhost:5000/app:1"
     assert "log in by: sudo buildah login localhost:5000" in build(guest, f"-t {name} push=true app", 1)
 

@@ -28,7 +28,7 @@ from tasks.util.checkout import CHECKOUT
 from tests.support.standins import BUILDCTL, BUILDKITD, FAASD, compiled
 
 BUSYBOX = "/bin/busybox"
-MOVED = re.compile(r"(?<![\w$}.])/(usr/local|run|var|proc/sys|sys/fs)/")
+MOVED = re.compile(r"(?<![\w$}.])/((usr/local|run|var|proc/sys|sys/fs)/|proc/mounts)")
 CONTAINERD = '#!/bin/sh\n[ -e "$0.runs" ] || { echo "containerd: no" >&2; exit 1; }\n'
 # BusyBox's shell takes its own tools before anything in PATH, but functions before those.
 INSTEAD = """
@@ -125,6 +125,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         (root / folder).mkdir(parents=True)
     made = Machine(root)
     (root / "user").write_text("0\n")
+    (root / "proc/mounts").write_text("tmpfs / tmpfs rw 0 0\n")
     made.script("usr/local/share/containerd/service.sh")
     # The checks ask the kernel of a guest: tests/tools/extensions/test_container_checks.py.
     checks = 'require() { echo "require $*" >> "$ROOT/asked"; }\n'
@@ -190,6 +191,9 @@ OTHER = ["--oci-worker=false", "--containerd-worker=true", "--containerd-worker-
         (("runc",), "WORKER=containerd", "runc"),
         (("containerd",), "", "containerd"),
         ((), "WORKER=containerd", "containerd"),
+        (("containerd", "openfaas-fn"), "NAMESPACE=other", "containerd openfaas-fn"),
+        (("containerd",), "NAMESPACE=openfaas-fn", "containerd openfaas-fn"),
+        (("runc",), "NAMESPACE=openfaas-fn", "runc"),
     ],
 )
 def test_workers_of_buildkit(buildkit: Machine, words: tuple[str, ...], text: str, worker: str) -> None:
@@ -199,12 +203,52 @@ def test_workers_of_buildkit(buildkit: Machine, words: tuple[str, ...], text: st
     assert status == 0, said
     given = [line.split()[1] for line in buildkit.log("var/log/buildkit.log")]
     socket_ = f"{buildkit.root}/run/containerd/containerd.sock"
-    expected = RUNC if worker == "runc" else [*OTHER, socket_]
+    name, _, namespace = worker.partition(" ")
+    expected = RUNC if name == "runc" else [*OTHER, socket_]
+    expected = [*expected, *(("--containerd-worker-namespace", namespace) if namespace else ())]
     config = ["--config", f"{buildkit.root}/usr/local/etc/buildkit/buildkitd.toml"]
     assert given[2:] == [*expected, *config, "--debug", "--group", "staff"]
-    # runc wants cgroups and overlayfs; containerd's own script sees to that.
+    # containerd's own script sees to what it needs.
     asked = (buildkit.root / "asked").read_text() if (buildkit.root / "asked").exists() else ""
-    assert ("modprobe -a overlay" in asked, "/sys/fs/cgroup" in asked) == ((worker == "runc"),) * 2
+    needs = f"require overlayfs {buildkit.root}/var/lib/buildkit memory seccomp\n"
+    assert (needs in asked, "/sys/fs/cgroup" in asked) == ((worker == "runc"),) * 2
+
+
+def test_buildkit_keeps_its_worker_until_told_otherwise(buildkit: Machine) -> None:
+    def last() -> str:
+        return " ".join(line.split()[1] for line in buildkit.log("var/log/buildkit.log")[-7:])
+
+    assert buildkit.run(BUILDKIT, "start", "containerd", "openfaas-fn")[0] == 0
+    assert buildkit.run(BUILDKIT, "start") == buildkit.run(BUILDKIT, "start", "containerd", "openfaas-fn")
+    for words, wanted in ((("runc",), "runc"), (("containerd", "other"), "containerd other")):
+        assert buildkit.run(BUILDKIT, "start", *words) == (
+            1,
+            "buildkit: runs already, with the worker containerd openfaas-fn; for the other:"
+            f" sudo {buildkit.root}/{BUILDKIT} restart {wanted}\n",
+        )
+    assert buildkit.run(BUILDKIT, "restart")[0] == 0
+    assert last().endswith("--containerd-worker-namespace openfaas-fn")
+    assert buildkit.run(BUILDKIT, "restart", "runc")[0] == 0
+    assert last().endswith(" ".join(RUNC))
+    settings(buildkit, "WORKER=containerd")
+    assert buildkit.run(BUILDKIT, "restart")[0] == 0
+    assert last().endswith(f"{buildkit.root}/run/containerd/containerd.sock")
+
+
+@pytest.mark.parametrize("worker", ["runc", "containerd"])
+def test_buildkit_does_not_start_where_runc_cannot_pivot(buildkit: Machine, worker: str) -> None:
+    (buildkit.root / "proc/mounts").write_text("rootfs / rootfs rw 0 0\n")
+    status, said = buildkit.run(BUILDKIT, "start", worker)
+    assert (status, "boot with the bootcode noembed" in said) == (1, True)
+    assert not (buildkit.root / "run/buildkit").exists()
+
+
+def test_buildkit_does_not_start_where_layers_cannot_be_kept(buildkit: Machine) -> None:
+    checks = buildkit.root / "usr/local/share/containerd/checks.sh"
+    checks.write_text('require() { complain "$2 lies on ramfs"; return 1; }\n')
+    said = f"buildkit: {buildkit.root}/var/lib/buildkit lies on ramfs\n"
+    assert buildkit.run(BUILDKIT, "start", "runc") == (1, said)
+    assert not (buildkit.root / "run/buildkit").exists()
 
 
 def test_buildkit_without_containerd(buildkit: Machine) -> None:
@@ -234,9 +278,16 @@ def test_buildkit_that_never_answers(buildkit: Machine) -> None:
 @pytest.mark.parametrize(
     ("words", "user", "status", "said"),
     [
-        ((), "0", 2, "start|restart [runc|containerd] | stop | status"),
-        (("go",), "0", 2, "start|restart [runc|containerd] | stop | status"),
+        ((), "0", 2, "start|restart [runc | containerd [NAMESPACE]] | stop | status"),
+        (("go",), "0", 2, "start|restart [runc | containerd [NAMESPACE]] | stop | status"),
         (("start", "docker"), "0", 2, "buildkit: unknown worker docker: runc or containerd"),
+        (
+            ("start", "runc", "here"),
+            "0",
+            2,
+            "buildkit: the runc worker has no image store, so no namespace here",
+        ),
+        (("start", "containerd", "a/b"), "0", 2, "buildkit: a/b is no name of a namespace"),
         (("start",), "1001", 1, "buildkit: needs root: sudo "),
         (("stop",), "1001", 1, "buildkit: needs root: sudo "),
         (("status",), "1001", 1, "buildkit: does not run"),

@@ -52,11 +52,13 @@ mount_cgroups() {
 	done < /proc/cgroups
 }
 
+# check_root: complain where runc cannot pivot; who can do without that goes on.
 check_root() {
 	# The last line for / is what covers the others.
 	[ "$(awk '$2 == "/" { type = $3 } END { print type }' /proc/mounts)" = rootfs ] || return 0
 	complain "/ is the initramfs: runc will fail with \"pivot_root: invalid argument\";"
 	complain "boot with the bootcode noembed (or run containers by \"ctr run --no-pivot\")"
+	return 1
 }
 
 # What to tell of a daemon that ended, and of one that does not answer; a script may know more.

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""The chapter that this tool comes from: `buildctl build` puts an image into containerd's store, and
+no registry is asked.
+
+Two versions of BuildKit and both workers, on two kernels that differ in the fragment `ext3-xattr`
+alone; no guest has a network.  logs/buildkit*.txt of the profile keep what the commands said.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tasks.config.settings import Settings
+from tasks.vm.guest import Guest
+from tasks.vm.machine import Disk, Machine
+from tests.support.alternatives import build_alternative
+from tests.vm import registry
+from tests.vm.contract import carry, machine, make_disc, on_tiny_cores_root, own_root
+
+SERVICE = "/usr/local/etc/init.d/buildkit"
+OLD, CURRENT = "0.8", "0.34"
+IMAGE = "docker.io/me/app:1"
+PUSHED = "127.0.0.1:5000/me/app:1"
+BUILD = "buildctl build --frontend dockerfile.v0 --local context=./ --local dockerfile=./"
+DOCKERFILE = """\
+FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+FROM base
+RUN echo made > /made && echo "in a RUN"
+COPY hello /bin/hello
+CMD ["/bin/hello"]
+"""
+HELLO = '#!/bin/sh\necho "hello one, $(cat /made)"\n'
+NO_ATTRIBUTE = "failed to get xattr for {0}/containerd-mount[0-9]+/[^ :]*: operation not supported"
+# What a build comes to on a kernel without the fragment; None: it succeeds.
+WITHOUT = {
+    (CURRENT, "runc"): None,
+    (CURRENT, "containerd"): NO_ATTRIBUTE.format("/var/lib/containerd/tmpmounts"),
+    (OLD, "runc"): NO_ATTRIBUTE.format("/tmp"),
+    (OLD, "containerd"): NO_ATTRIBUTE.format("/var/lib/containerd/tmpmounts"),
+}
+
+
+@pytest.fixture(scope="module")
+def image() -> Settings:
+    return own_root()
+
+
+@pytest.fixture(scope="module")
+def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    """A CD with the extensions, the older BuildKit, sources to build, and a registry."""
+    folder = tmp_path_factory.mktemp("disc")
+    tree = folder / "tree"
+    carry(image, tree, ("buildkit",))
+    old = build_alternative(image, "buildkit", OLD, folder / "old")
+    shutil.copy(old / "buildkit.tcz", tree / "old.tcz")
+    lay_out_app(tree)
+    registry.lay_out(image, tree)
+    return make_disc(folder / "disc.iso", tree)
+
+
+def lay_out_app(tree: Path) -> None:
+    """Put app/ into the tree of a CD: what is built needs no base image, only a static program."""
+    (tree / "app").mkdir()
+    (tree / "app/Dockerfile").write_text(DOCKERFILE)
+    (tree / "app/hello").write_text(HELLO)
+    (tree / "app/hello").chmod(0o755)
+    shutil.copy("/bin/busybox", tree / "app")  # static, by host.toml
+
+
+def ext3(path: Path) -> Disk:
+    with path.open("wb") as stream:
+        stream.truncate(1 << 30)
+    subprocess.run(["mkfs.ext3", "-q", "-F", path], check=True)
+    return Disk(path)
+
+
+@dataclass
+class Chapter:
+    """A guest that keeps the data of containerd and BuildKit on a fresh ext3 disk, and has ~/app to build.
+
+    told: each command and what it said.
+    """
+
+    guest: Guest
+    told: list[str] = field(default_factory=list)
+
+    def run(self, command: str, status: int = 0) -> str:
+        """Run a command, expect its exit status, and return what it said."""
+        # Away from the terminal, where buildctl would draw.
+        aside = f"( {command} ) > /tmp/told 2>&1; s=$?; cat /tmp/told; (exit $s)"
+        said, _, ended = self.guest.run(aside, 300, check=False).rpartition("\n")
+        self.told.append(f"$ {command}\n{said}\n")
+        assert ended == str(status), f"{command}\n{said}\n{ended}"
+        return said
+
+    def start(self, version: str, worker: str) -> None:
+        self.told.append(f"\n# BuildKit {version}, {worker}\n")
+        assert "buildkit: started (process" in self.run(f"sudo {SERVICE} restart {worker}")
+
+    def build(self, output: str = IMAGE, status: int = 0) -> str:
+        return self.run(f"cd ~/app && time sudo {BUILD} --output type=image,name={output}", status)
+
+    def edit(self, word: str) -> None:
+        self.run(f"""sed -i 's/hello [a-z]*,/hello {word},/' ~/app/hello""")
+
+    def run_image(self, name: str = IMAGE, namespace: str = "buildkit") -> str:
+        return self.run(f"sudo ctr --namespace {namespace} run --rm {name} try")
+
+    def take_old(self) -> None:
+        """Put the older BuildKit before that of the extension; it cannot read the newer one's data."""
+        self.run(f"sudo {SERVICE} stop && sudo sh -c 'rm -rf /var/lib/buildkit/*'")
+        self.run("sudo mkdir /mnt/old && sudo mount -t squashfs -o loop /mnt/sr0/old.tcz /mnt/old")
+        self.run("sudo ln -sf /mnt/old/usr/local/bin/build* /usr/local/bin/")
+
+
+@contextmanager
+def chapter(what: Machine, folder: Path, log: Path) -> Iterator[Chapter]:
+    """Start a guest and prepare it; the transcript is written to `log` in any case."""
+    with Guest(what, folder / "log", limit=1800) as guest:
+        guest.login()
+        guest.run("sudo mkdir -p /mnt/vda && sudo mount -t ext3 /dev/vda /mnt/vda")
+        for name in ("containerd", "buildkit"):
+            guest.run(f"sudo mkdir -p /mnt/vda/{name} /var/lib/{name}")
+            guest.run(f"sudo mount --bind /mnt/vda/{name} /var/lib/{name}")
+        guest.run("cp -r /mnt/sr0/app ~/app && chmod -R u+w ~/app")
+        made = Chapter(guest)
+        try:
+            assert made.run("ip route") == ""
+            yield made
+        finally:
+            log.parent.mkdir(exist_ok=True)
+            log.write_text("".join(made.told))
+        guest.power_off()
+
+
+def versions(told: Chapter) -> Iterator[str]:
+    """Yield the current version, which the extension has, and then the old one."""
+    for version, full in ((CURRENT, "v0.34.2"), (OLD, "v0.8.1")):
+        if version == OLD:
+            told.take_old()
+        assert f" {full} " in told.run("buildkitd --version")
+        yield version
+
+
+def edit_build_run(told: Chapter) -> None:
+    """Build, run by containerd, edit, build again: only what has changed is made anew."""
+    told.edit("one")
+    assert "in a RUN" in told.build()
+    assert told.run_image() == "hello one, made"
+    told.edit("two")
+    again = told.build()
+    assert "CACHED" in again and "in a RUN" not in again
+    assert told.run_image() == "hello two, made"
+
+
+def build_push_pull(told: Chapter) -> None:
+    """The runc worker has no image store, so a registry shows what it has built."""
+    told.edit("three")
+    assert "in a RUN" in told.build()
+    assert "401" in told.build(f"{PUSHED},push=true", status=1)
+    # Two lines, as a person would type them; neither is an argument of a program.
+    login = "printf 'me\\nhut\\n' | sudo makedockerconfig 127.0.0.1:5000"
+    assert told.run(login) == "makedockerconfig: wrote /root/.docker/config.json"
+    pushed = told.build(f"{PUSHED},push=true")
+    assert "CACHED" in pushed and "in a RUN" not in pushed
+    told.run("sudo rm /root/.docker/config.json")
+    told.run(f"sudo ctr images pull --plain-http --user me:hut {PUSHED}")
+    assert told.run_image(PUSHED, "default") == "hello three, made"
+    told.run(f"sudo ctr images rm --sync {PUSHED}")
+
+
+def test_both_versions_build_by_both_workers(image: Settings, disc: Disk, tmp_path: Path) -> None:
+    what = machine(image, "nodhcp cde noembed", disc, ext3(tmp_path / "ext3.img"), memory=2048)
+    with chapter(what, tmp_path, image.paths.logs / "buildkit.txt") as told:
+        registry.start(told.guest)
+        for version in versions(told):
+            told.start(version, "containerd")
+            edit_build_run(told)
+            told.start(version, "runc")
+            build_push_pull(told)
+        # Where functions are looked for.
+        told.start(version, "containerd openfaas-fn")
+        told.build()
+        assert told.run_image(namespace="openfaas-fn") == "hello three, made"
+        assert told.run_image() == "hello two, made"
+
+
+def test_without_the_fragment(plain_kernel: Path, image: Settings, disc: Disk, tmp_path: Path) -> None:
+    """The error that led here, in its own words."""
+    disk = ext3(tmp_path / "ext3.img")
+    what = machine(image, "nodhcp cde noembed", disc, disk, memory=2048, kernel=plain_kernel)
+    with chapter(what, tmp_path, image.paths.logs / "buildkit-no-ext3-xattr.txt") as told:
+        for version in versions(told):
+            for worker in ("runc", "containerd"):
+                told.start(version, worker)
+                error = WITHOUT[version, worker]
+                said = told.build(status=1 if error else 0)
+                assert error is None or re.search(error, said), said
+
+
+@pytest.fixture(scope="module")
+def tiny_core(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return on_tiny_cores_root(image, tmp_path_factory.mktemp("tinycore"))
+
+
+def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, tmp_path: Path) -> None:
+    """The story's own system: its root is of 2020, so everything there is static."""
+    tree = tmp_path / "tree"
+    optional = tree / "cde/optional"
+    optional.mkdir(parents=True)
+    for name, alternative in (("containerd", "go"), ("buildkit", OLD)):
+        # What they depend on there is Tiny Core's own.
+        made = build_alternative(image, name, alternative, tmp_path / name)
+        shutil.copy(made / f"{name}.tcz", optional)
+    (tree / "cde/onboot.lst").write_text("containerd.tcz\nbuildkit.tcz\n")
+    lay_out_app(tree)
+    registry.lay_out(image, tree)
+    disks = make_disc(tmp_path / "disc.iso", tree), ext3(tmp_path / "ext3.img")
+    what = machine(tiny_core, "cde noembed nozswap nortc", *disks, memory=2048)
+    with chapter(what, tmp_path, image.paths.logs / "buildkit-tinycore.txt") as told:
+        told.run("grep '^VERSION=11' /etc/os-release")
+        # There is no iptables here, and no container has a network.
+        told.run("sudo mkdir -p /usr/local/etc/containerd")
+        told.run("""echo 'WITHOUT="netfilter"' | sudo tee /usr/local/etc/containerd/settings""")
+        registry.start(told.guest)
+        told.start(OLD, "containerd")
+        edit_build_run(told)
+        told.start(OLD, "runc")
+        build_push_pull(told)
