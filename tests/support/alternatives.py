@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.config import plan, recipe
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
 from tasks.extensions import build
-from tasks.fetch import recipe_inputs
+from tasks.fetch import recipe_inputs, toolchain
 from tests.support.settings import with_values
 
 
@@ -28,5 +29,6 @@ def build_alternative(image: Settings, name: str, alternative: str, folder: Path
         if path.name.partition(".tcz")[0] != name:
             (made.paths.tcz / path.name).symlink_to(path)
     recipe_inputs.fetch(made, name)
+    toolchain.make_roots(made, recipe.toolchains(plan.recipe_of(made.profile, name)))
     build.build(made, name)
     return made.paths.tcz
