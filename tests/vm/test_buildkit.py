@@ -178,7 +178,7 @@ def build_push_pull(told: Chapter) -> None:
     pushed = told.build(f"{PUSHED},push=true")
     assert "CACHED" in pushed and not RAN.search(pushed)
     told.run("sudo rm /root/.docker/config.json")
-    told.run(f"sudo ctr images pull --plain-http --user me:hut {PUSHED}")
+    told.run(f"sudo ctr images pull --plain-http --user me:hut {PUSHED} > /dev/null")
     assert told.run_image(PUSHED, "default") == "hello three, made"
     told.run(f"sudo ctr images rm --sync {PUSHED}")
 
