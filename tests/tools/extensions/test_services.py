@@ -228,6 +228,8 @@ def test_buildkit_keeps_its_worker_until_told_otherwise(buildkit: Machine) -> No
             "buildkit: runs already, with the worker containerd openfaas-fn; for the other:"
             f" sudo {buildkit.root}/{BUILDKIT} restart {wanted}\n",
         )
+    assert buildkit.run(BUILDKIT, "restart", "docker")[0] == 2
+    assert buildkit.run(BUILDKIT, "status")[0] == 0
     assert buildkit.run(BUILDKIT, "restart")[0] == 0
     assert "--containerd-worker-namespace openfaas-fn" in last()
     assert buildkit.run(BUILDKIT, "restart", "runc")[0] == 0
