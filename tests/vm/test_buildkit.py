@@ -131,7 +131,7 @@ class Chapter:
 def chapter(what: Machine, folder: Path, log: Path) -> Iterator[Chapter]:
     """Start a guest and prepare it; the transcript is written to `log` in any case."""
     with Guest(what, folder / "log", limit=2400) as guest:
-        guest.login()
+        guest.login(timeout=600)
         guest.run("sudo mkdir -p /mnt/vda && sudo mount -t ext3 /dev/vda /mnt/vda")
         for name in ("containerd", "buildkit"):
             guest.run(f"sudo mkdir -p /mnt/vda/{name} /var/lib/{name}")
