@@ -184,6 +184,15 @@ def build_push_pull(told: Chapter) -> None:
     told.run(f"sudo ctr images rm --sync {PUSHED}")
 
 
+def build_import(told: Chapter) -> None:
+    """The runc worker writes a file, which containerd takes."""
+    told.edit("three")
+    output = f"type=docker,name={IMAGE},dest=/tmp/app.tar"
+    assert RAN.search(told.run(f"cd ~/app && sudo {BUILD} --output {output}"))
+    told.run("sudo ctr images import /tmp/app.tar")
+    assert told.run_image(namespace="default") == "hello three, made"
+
+
 def test_both_versions_build_by_both_workers(image: Settings, disc: Disk, tmp_path: Path) -> None:
     what = machine(image, "nodhcp cde noembed", disc, ext3(tmp_path / "ext3.img"), memory=2048)
     with chapter(what, tmp_path, image.paths.logs / "buildkit.txt") as told:
@@ -231,7 +240,6 @@ def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, tmp_path: 
         shutil.copy(made / f"{name}.tcz", optional)
     (tree / "cde/onboot.lst").write_text("containerd.tcz\nbuildkit.tcz\n")
     lay_out_app(tree)
-    registry.lay_out(image, tree)
     disks = make_disc(tmp_path / "disc.iso", tree), ext3(tmp_path / "ext3.img")
     what = machine(tiny_core, "", *disks, memory=2048, append=" ".join(TINY_CORE))
     with chapter(what, tmp_path, image.paths.logs / "buildkit-tinycore.txt") as told:
@@ -239,8 +247,8 @@ def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, tmp_path: 
         # There is no iptables here, and no container has a network.
         told.run("sudo mkdir -p /usr/local/etc/containerd")
         told.run("""echo 'WITHOUT="netfilter"' | sudo tee /usr/local/etc/containerd/settings""")
-        registry.start(told.guest)
         told.start(OLD, "containerd")
         edit_build_run(told)
+        # Debian's registry needs a newer C library than this one.
         told.start(OLD, "runc")
-        build_push_pull(told)
+        build_import(told)
