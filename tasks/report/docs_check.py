@@ -8,6 +8,7 @@ docs/contributing.md explains them.  Format: CommonMark, as far as the documents
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ class KnownNames:
         """Return the mistake in the words after `./doit`, "" if there is none."""
         task: Any = None
         chosen = ""
-        for word in words:
+        for word in itertools.takewhile(lambda word: word != "--", words):
             variable = VARIABLE.fullmatch(word)
             if variable:
                 if variable[1] not in self.variables:

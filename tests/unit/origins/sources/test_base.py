@@ -87,7 +87,7 @@ def test_every_module_of_a_kind_is_in_the_union() -> None:
         "base",
     }
     # Only images are made by recipes (tasks/config/sources.py).
-    kinds = {*toml_schema.kinds(sources.ALL), RecipeSource.__dataclass_fields__["kind"].default}
+    kinds = {*toml_schema.kinds(sources.ALL), str(RecipeSource.__dataclass_fields__["kind"].default)}
     assert {kind.replace(".", "_") for kind in kinds} == modules
 
 
