@@ -60,6 +60,7 @@ RUN_IN: dict[str, tuple[str, str]] = {
 """Module without one that no test imports -> the file of tests that runs it, and words by which it does."""
 
 OF_DATA = {
+    "tests/tools/extensions/test_buildkit_service.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_completion.py": "extensions/containerd/files",
     "tests/tools/extensions/test_container_checks.py": "extensions/containerd/files",
     "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files",

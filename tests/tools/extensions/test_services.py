@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The start scripts of BuildKit and faasd, run by BusyBox's ash with BusyBox's own tools.
-
-Every absolute path in the scripts is moved below a folder of the test; the daemons are
-stand-ins that really listen.  What needs root (mount, modprobe) is only written down.
-"""
+"""faasd's start script, and what runs its containers (tests/support/services.py)."""
 
 from __future__ import annotations
 
@@ -11,306 +7,25 @@ import os
 import re
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import CHECKOUT
-from tests.support.standins import BUILDCTL, BUILDKITD, FAASD, compiled
-
-BUSYBOX = "/bin/busybox"
-MOVED = re.compile(r"(?<![\w$}.])/((usr/local|run|var|proc/sys|sys/fs)/|proc/mounts)")
-CONTAINERD = '#!/bin/sh\n[ -e "$0.runs" ] || { echo "containerd: no" >&2; exit 1; }\n'
-# BusyBox's shell takes its own tools before anything in PATH, but functions before those.
-INSTEAD = """
-id() { cat "$ROOT/user"; }
-mount() { echo "mount $*" >> "$ROOT/asked"; }
-modprobe() { echo "modprobe $*" >> "$ROOT/asked"; }
-"""
-# A store of images: a file with a line `NAMESPACE NAME DIGEST` for each.  An archive is a text: its
-# image's name, or `error` and what is said of it.
-CTR = """#!/bin/busybox ash
-store=$0.images namespace=default
-touch "$store"
-case "$1" in -n | --namespace) namespace=$2; shift 2 ;; esac
-for last; do :; done
-case "$1 $2" in
-	"images import")
-		echo "$namespace $last" >> "$0.log"
-		read -r name more < "$last"
-		[ "$name" != error ] || { echo "ctr: $more" >&2; exit 1; }
-		digest=sha256:$(sha256sum < "$last" | cut -c 1-64)
-		for name in "$name" "localhost/import-images@$digest"; do
-			grep -vF "$namespace $name " "$store" > "$store.new"
-			echo "$namespace $name $digest" >> "$store.new"
-			mv "$store.new" "$store"
-		done
-		;;
-	"images ls")
-		if [ "$last" = -q ]; then
-			awk -v n="$namespace" '$1 == n { print $2 }' "$store"
-		else
-			echo "REF TYPE DIGEST"
-			awk -v n="$namespace" '$1 == n { print $2, "type", $3 }' "$store"
-		fi
-		;;
-	"images rm") grep -vF "$namespace $last " "$store" > "$store.new"; mv "$store.new" "$store" ;;
-	"tasks ls") cat "$0.tasks" ;;
-	"snapshots ls") echo "KEY PARENT KIND" ;;
-esac
-"""
-
-
-@dataclass
-class Machine:
-    """A root for scripts: their tools, and what they wrote down."""
-
-    root: Path
-
-    def tool(self, name: str, text: str) -> Path:
-        path = self.root / "usr/local/sbin" / name
-        path.write_text(text)
-        path.chmod(0o755)
-        return path
-
-    def script(self, path: str, **changed: str) -> None:
-        """Take a script of the project; `changed`: variables with other values."""
-        (source,) = (CHECKOUT.root / "extensions").glob(f"*/files/{path}")
-        text = MOVED.sub(lambda found: f"{self.root}{found[0]}", source.read_text())
-        text = text.replace("#!/bin/sh\n", "#!/bin/busybox ash\n", 1)
-        if path.endswith(("service.sh", "import-images")):
-            shebang = "#!/bin/busybox ash\n"
-            text = f"{shebang}ROOT={self.root}\n{INSTEAD}\n{text.removeprefix(shebang)}"
-        # Nothing of this machine but BusyBox.
-        text = text.replace(":/usr/sbin:/usr/bin:/sbin:/bin\n", "\n")
-        for name, value in changed.items():
-            text, count = re.subn(rf"\b{name}=\S*", f"{name}={value}", text)
-            assert count, f"{path} has no {name}"
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-        target.chmod(0o755)
-
-    def run(self, path: str, *words: str) -> tuple[int, str]:
-        """Run a script; return its exit status and all it said."""
-        done = subprocess.run(
-            [BUSYBOX, "ash", self.root / path, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            env={"PATH": "/nonexistent", "http_proxy": "http://127.0.0.1:9"},
-            check=False,
-        )
-        return done.returncode, done.stdout
-
-    def log(self, path: str) -> list[str]:
-        return (self.root / path).read_text().splitlines()
+from tests.support.services import BUSYBOX, Machine, made_in
+from tests.support.sidebyside import soon
+from tests.support.standins import FAASD, compiled
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    root = tmp_path / "root"
-    for folder in ("usr/local/sbin", "usr/local/bin", "proc/sys/net/ipv4/conf/all", "sys/fs/cgroup"):
-        (root / folder).mkdir(parents=True)
-    made = Machine(root)
-    (root / "user").write_text("0\n")
-    (root / "proc/mounts").write_text("tmpfs / tmpfs rw 0 0\n")
-    made.script("usr/local/share/containerd/service.sh")
-    # The checks ask the kernel of a guest: tests/tools/extensions/test_container_checks.py.
-    checks = 'require() { echo "require $*" >> "$ROOT/asked"; }\n'
-    (root / "usr/local/share/containerd/checks.sh").write_text(checks)
-    made.tool("ctr", CTR)
-    service = root / "usr/local/etc/init.d/containerd"
-    service.parent.mkdir(parents=True)
-    service.write_text(CONTAINERD)
-    service.chmod(0o755)
-    service.with_name("containerd.runs").touch()
-    yield made
-    for pidfile in root.rglob("*.pid"):
-        try:
-            os.kill(int(pidfile.read_text()), signal.SIGKILL)
-        except (ValueError, ProcessLookupError):
-            continue
-
-
-BUILDKIT = "usr/local/etc/init.d/buildkit"
-
-
-@pytest.fixture
-def buildkit(machine: Machine) -> Machine:
-    compiled(machine.root / "usr/local/sbin/buildkitd", BUILDKITD)
-    compiled(machine.root / "usr/local/sbin/buildctl", BUILDCTL)
-    machine.script(BUILDKIT)
-    return machine
-
-
-def settings(machine: Machine, text: str) -> None:
-    path = machine.root / "usr/local/etc/buildkit/settings"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_buildkit_starts_answers_and_stops(buildkit: Machine) -> None:
-    assert buildkit.run(BUILDKIT, "status") == (1, "buildkit: does not run\n")
-    status, said = buildkit.run(BUILDKIT, "start")
-    pid = int((buildkit.root / "run/buildkit/buildkitd.pid").read_text())
-    assert (status, said.splitlines()[-1]) == (0, f"buildkit: started (process {pid})")
-    assert buildkit.run(BUILDKIT, "status") == (0, f"buildkit: runs (process {pid})\n")
-    assert buildkit.run(BUILDKIT, "start") == (0, f"buildkit: runs already (process {pid})\n")
-    assert Path(f"/proc/{pid}/comm").read_text() == "buildkitd\n"
-    assert buildkit.run(BUILDKIT, "stop") == (0, "buildkit: stopped\n")
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()
-    assert buildkit.run(BUILDKIT, "stop") == (0, "buildkit: does not run\n")
-    # A socket that was left behind is no answer.
-    assert (buildkit.root / "run/buildkit/buildkitd.sock").exists()
-    assert buildkit.run(BUILDKIT, "status") == (1, "buildkit: does not run\n")
-    status, said = buildkit.run(BUILDKIT, "restart")
-    assert status == 0
-    assert str(pid) not in said.splitlines()[-1]
-
-
-RUNC = ["--oci-worker=true", "--containerd-worker=false"]
-OTHER = ["--oci-worker=false", "--containerd-worker=true", "--containerd-worker-addr"]
-
-
-@pytest.mark.parametrize(
-    ("words", "text", "worker"),
-    [
-        ((), "", "runc"),
-        (("runc",), "WORKER=containerd", "runc"),
-        (("containerd",), "", "containerd"),
-        ((), "WORKER=containerd", "containerd"),
-        (("containerd", "openfaas-fn"), "NAMESPACE=other", "containerd openfaas-fn"),
-        (("containerd",), "NAMESPACE=openfaas-fn", "containerd openfaas-fn"),
-        (("runc",), "NAMESPACE=openfaas-fn", "runc"),
-    ],
-)
-def test_workers_of_buildkit(buildkit: Machine, words: tuple[str, ...], text: str, worker: str) -> None:
-    settings(buildkit, f"{text}\nOPTIONS='--debug --group staff'\n")
-    (buildkit.root / "usr/local/etc/buildkit/buildkitd.toml").touch()
-    status, said = buildkit.run(BUILDKIT, "start", *words)
-    assert status == 0, said
-    given = [line.split()[1] for line in buildkit.log("var/log/buildkit.log")]
-    socket_ = f"{buildkit.root}/run/containerd/containerd.sock"
-    name, _, namespace = worker.partition(" ")
-    expected = RUNC if name == "runc" else [*OTHER, socket_]
-    if namespace:
-        data = f"{buildkit.root}/var/lib/buildkit/{namespace}"
-        expected = [*expected, "--containerd-worker-namespace", namespace, "--root", data]
-    config = ["--config", f"{buildkit.root}/usr/local/etc/buildkit/buildkitd.toml"]
-    assert given[2:] == [*expected, *config, "--debug", "--group", "staff"]
-    # containerd's own script sees to what it needs.
-    asked = (buildkit.root / "asked").read_text() if (buildkit.root / "asked").exists() else ""
-    needs = f"require overlayfs {buildkit.root}/var/lib/buildkit memory seccomp\n"
-    assert (needs in asked, "/sys/fs/cgroup" in asked) == ((worker == "runc"),) * 2
-
-
-def test_buildkit_keeps_its_worker_until_told_otherwise(buildkit: Machine) -> None:
-    def last() -> str:
-        return " ".join(line.split()[1] for line in buildkit.log("var/log/buildkit.log")[-9:])
-
-    assert buildkit.run(BUILDKIT, "start", "containerd", "openfaas-fn")[0] == 0
-    assert buildkit.run(BUILDKIT, "start") == buildkit.run(BUILDKIT, "start", "containerd", "openfaas-fn")
-    for words, wanted in ((("runc",), "runc"), (("containerd", "other"), "containerd other")):
-        assert buildkit.run(BUILDKIT, "start", *words) == (
-            1,
-            "buildkit: runs already, with the worker containerd openfaas-fn; for the other:"
-            f" sudo {buildkit.root}/{BUILDKIT} restart {wanted}\n",
-        )
-    assert buildkit.run(BUILDKIT, "restart", "docker")[0] == 2
-    assert buildkit.run(BUILDKIT, "status")[0] == 0
-    assert buildkit.run(BUILDKIT, "restart")[0] == 0
-    assert "--containerd-worker-namespace openfaas-fn" in last()
-    assert buildkit.run(BUILDKIT, "restart", "runc")[0] == 0
-    assert last().endswith(" ".join(RUNC))
-    settings(buildkit, "WORKER=containerd")
-    assert buildkit.run(BUILDKIT, "restart")[0] == 0
-    assert last().endswith(f"{buildkit.root}/run/containerd/containerd.sock")
-
-
-@pytest.mark.parametrize("worker", ["runc", "containerd"])
-def test_buildkit_does_not_start_where_runc_cannot_pivot(buildkit: Machine, worker: str) -> None:
-    (buildkit.root / "proc/mounts").write_text("rootfs / rootfs rw 0 0\n")
-    status, said = buildkit.run(BUILDKIT, "start", worker)
-    assert (status, "boot with the bootcode noembed" in said) == (1, True)
-    assert not (buildkit.root / "run/buildkit").exists()
-
-
-def test_buildkit_does_not_start_where_layers_cannot_be_kept(buildkit: Machine) -> None:
-    checks = buildkit.root / "usr/local/share/containerd/checks.sh"
-    checks.write_text('require() { complain "$2 lies on ramfs"; return 1; }\n')
-    said = f"buildkit: {buildkit.root}/var/lib/buildkit lies on ramfs\n"
-    assert buildkit.run(BUILDKIT, "start", "runc") == (1, said)
-    assert not (buildkit.root / "run/buildkit").exists()
-
-
-def test_buildkit_without_containerd(buildkit: Machine) -> None:
-    (buildkit.root / "usr/local/etc/init.d/containerd.runs").unlink()
-    assert buildkit.run(BUILDKIT, "start", "containerd") == (1, "containerd: no\n")
-    assert not (buildkit.root / "run/buildkit").exists()
-
-
-def test_buildkit_that_ends_at_once_says_why(buildkit: Machine) -> None:
-    settings(buildkit, "OPTIONS=--broken")
-    status, said = buildkit.run(BUILDKIT, "start")
-    assert status == 1
-    assert "buildkit: it ended at once; the end of" in said
-    assert said.splitlines()[-1] == "no such worker"
-    assert buildkit.run(BUILDKIT, "status") == (1, "buildkit: does not run\n")
-
-
-def test_buildkit_that_never_answers(buildkit: Machine) -> None:
-    buildkit.script(BUILDKIT, SECONDS_TO_START="1")
-    settings(buildkit, "OPTIONS=--mute")
-    status, said = buildkit.run(BUILDKIT, "start")
-    assert status == 1
-    assert "buildkit: no answer within 1 seconds, see" in said
-    assert buildkit.run(BUILDKIT, "stop") == (0, "buildkit: stopped\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "user", "status", "said"),
-    [
-        ((), "0", 2, "start|restart [runc | containerd [NAMESPACE]] | stop | status"),
-        (("go",), "0", 2, "start|restart [runc | containerd [NAMESPACE]] | stop | status"),
-        (("start", "docker"), "0", 2, "buildkit: unknown worker docker: runc or containerd"),
-        (
-            ("start", "runc", "here"),
-            "0",
-            2,
-            "buildkit: the runc worker has no image store, so no namespace here",
-        ),
-        (("start", "containerd", "a/b"), "0", 2, "buildkit: a/b is no name of a namespace"),
-        (("start",), "1001", 1, "buildkit: needs root: sudo "),
-        (("stop",), "1001", 1, "buildkit: needs root: sudo "),
-        (("status",), "1001", 1, "buildkit: does not run"),
-    ],
-)
-def test_wrong_usage_of_buildkit(
-    buildkit: Machine, words: tuple[str, ...], user: str, status: int, said: str
-) -> None:
-    (buildkit.root / "user").write_text(f"{user}\n")
-    found = buildkit.run(BUILDKIT, *words)
-    assert (found[0], said in found[1]) == (status, True), found
-    assert not (buildkit.root / "run/buildkit").exists()
-
-
-def test_a_number_that_another_process_has_is_not_buildkits(buildkit: Machine) -> None:
-    (buildkit.root / "run/buildkit").mkdir(parents=True)
-    (buildkit.root / "run/buildkit/buildkitd.pid").write_text(f"{os.getpid()}\n")
-    assert buildkit.run(BUILDKIT, "stop") == (0, "buildkit: does not run\n")
-    (buildkit.root / "run/buildkit/buildkitd.pid").unlink()
+    yield from made_in(tmp_path / "root")
 
 
 SERVICE = "usr/local/etc/init.d/faasd"
@@ -592,6 +307,7 @@ def test_a_container_is_made_when_nats_answers_and_its_output_is_kept(
     # awk asks /bin/sh, which looks for it in PATH.
     (faasd.root / "usr/local/sbin/mv").symlink_to(BUSYBOX)
     (faasd.root / FOLDER / "hosts").write_text("10.62.0.9\tnats\n127.0.0.1\tnats\n")
+    kept = faasd.root / f"var/log/faasd/{namespace}.{name}.log"
     (out, out_end), (err, err_end), (go_on, ready) = (os.pipe() for _ in range(3))
     script = [BUSYBOX, "ash", str(faasd.root / "usr/local/bin/faasd")]
     command = [sys.executable, "-c", WITH_STREAMS, *map(str, (out, err, ready)), *script]
@@ -606,13 +322,14 @@ def test_a_container_is_made_when_nats_answers_and_its_output_is_kept(
         os.write(out_end, b"one\n")
         os.write(err_end, b"two\n")
         os.close(out_end)
+        # Both streams are read side by side: their lines come in any order.
+        soon(lambda: kept.exists() and len(kept.read_text().splitlines()) == 2)
         os.write(err_end, b"x" * 200 + b"\nlast\n")
         os.close(err_end)
         assert log.wait(30) == 0
     os.close(go_on)
     server.shutdown()
     server.server_close()
-    kept = faasd.root / f"var/log/faasd/{namespace}.{name}.log"
     assert sorted(Path(f"{kept}.old").read_text().splitlines()) == ["one", "two", "x" * 200]
     assert kept.read_text() == "last\n"
 
