@@ -241,7 +241,10 @@ def other_extensions_work(guest: Guest) -> None:
 
 
 # What a kernel without cgroup v2 shows.
-ONLY_V1 = "grep -v cgroup2 /proc/filesystems > /tmp/v1 && sudo mount --bind /tmp/v1 /proc/filesystems"
+ONLY_V1 = (
+    "sudo modprobe overlay && grep -v cgroup2 /proc/filesystems > /tmp/v1 && "
+    "sudo mount --bind /tmp/v1 /proc/filesystems"
+)
 
 
 def test_without_the_fragment_nothing_can_be_committed(
