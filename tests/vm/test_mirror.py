@@ -124,7 +124,7 @@ def look_around(guest: Guest) -> None:
     assert guest.run("provides.sh bin/getfattr; provides.sh /usr/bin/getfattr$") == "attr.tcz\nattr.tcz\n"
     assert guest.run("provides.sh -f bin/get").split() == ["attr.tcz", ":", "usr/bin/getfattr"]
     assert guest.run("provides.sh /bin/getfattr; provides.sh bin/getf$", check=False) == "1"
-    assert guest.run("depends-on.sh attr") == "coreutils.tcz\n"
+    assert guest.run("depends-on.sh attr") == "buildkit.tcz\ncoreutils.tcz\n"
     lines = guest.run("tce-size coreutils").splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["+", "attr.tcz"], ["+", "coreutils.tcz"]]
     assert lines[-1].startswith("+ To be downloaded")
