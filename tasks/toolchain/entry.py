@@ -22,7 +22,7 @@ from typing import Literal
 
 from tasks.toolchain import build_root, host_match
 from tasks.util.errors import UserError
-from tasks.util.process import run
+from tasks.util.process import require_tool, run
 
 Way = Literal["host", "bwrap", "proot"]
 HOST_ROOT = Path("/")
@@ -87,8 +87,11 @@ class Entry:
         return [*self.program, *(self._bwrap(shown) if self.way == "bwrap" else self._proot(shown))]
 
     def outside(self, program: str) -> list[str]:
-        """Return the words that start a program of the toolchain outside its root, with the network."""
-        return [program] if self.way == "host" else list(started_by_loader(self.root, program))
+        """Return the words that start a program of the toolchain outside its root, with the network.
+
+        The last is the program's path.  Raises `ToolMissing` if this machine has not got it.
+        """
+        return [require_tool(program)] if self.way == "host" else list(started_by_loader(self.root, program))
 
     def file(self, path: str) -> Path:
         """Return where this machine has the file that the toolchain has at the absolute `path`."""

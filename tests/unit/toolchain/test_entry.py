@@ -9,7 +9,7 @@ import pytest
 
 from tasks.toolchain import build_root, entry, host_match
 from tasks.toolchain.entry import Bind, Entry
-from tasks.util.errors import UserError
+from tasks.util.errors import ToolMissing, UserError
 
 
 @pytest.fixture
@@ -31,6 +31,14 @@ def test_a_command_of_this_machine_is_left_alone() -> None:
     here = Entry("host", "as asked")
     assert here.box([Bind(Path("/usr/src"))]) == []
     assert here.file("/usr/lib/x") == Path("/usr/lib/x")
+
+
+def test_a_program_outside_the_root_is_named_by_its_path(root: Path) -> None:
+    """Who starts it finds its files by that path, as the go command's GOROOT."""
+    assert Entry("host", "").outside("env") == ["/usr/bin/env"]
+    assert Entry("bwrap", "", root).outside("env")[-1] == f"{root}/usr/bin/env"
+    with pytest.raises(ToolMissing, match="no-such-program is not installed"):
+        Entry("host", "").outside("no-such-program")
 
 
 def test_bwrap_shows_the_roots_programs_and_the_binds_only(root: Path) -> None:
