@@ -89,6 +89,7 @@ def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task
         "uptodate": changed(
             layout=recipe.own_tree(name),
             origins=made.origin,
+            architecture=settings.profile.arch,
             toolchain=[toolchain, *map(build_root.digest, own)],
             epoch=settings.profile.source_date_epoch,
         ),

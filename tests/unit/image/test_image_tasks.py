@@ -18,6 +18,7 @@ from tasks.origins.lock import Lock
 from tasks.origins.sources.recipe import RecipeSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tests.support.settings import with_values
 
 RECIPE = '[info]\ntitle = "t"\ndescription = "{0}"\n[image]\nname = "localhost/{0}:1"\n'
 
@@ -60,6 +61,17 @@ def test_image_makes_what_the_profile_carries(settings: Settings, names: tuple[s
     word = {"basename": "image", "name": "tool"} if names else {"basename": "image:tool"}
     assert word.items() <= tool.items()
     assert tool["targets"] == [str(settings.paths.output / "images/tool.tar")]
+
+
+def test_an_image_is_made_again_for_another_architecture(settings: Settings) -> None:
+    """A Go program's lock is the same for both, but the image's config names it."""
+    other = with_values(settings, profile=replace(settings.profile, arch="x86"))
+    images = image_tasks.load(settings.profile)
+    states = [
+        next(check.values for check in list(image_tasks.declared(one, images, ""))[-1]["uptodate"][:1])
+        for one in (settings, other)
+    ]
+    assert states[0] != states[1]
 
 
 def test_a_made_image_is_no_input_of_the_profile(settings: Settings) -> None:
