@@ -35,7 +35,7 @@ def fetch(settings: Settings, name: str) -> None:
     made = plan.recipe_of(settings.profile, name)
     for origin in recipe_lock.unlocked_origins(name, made):
         which = f" {origin.alternative}" if origin.alternative else ""
-        message = f"no sha256 is locked for {origin.identity()}, which extension {name} needs"
+        message = f"no sha256 is locked for {origin.identity()}, which {recipe.label(name)} needs"
         raise UserError(message, f"./doit lock:{name}{which} fetches it once and pins it")
     known = recipe_lock.committed_lock(name)
     used: list[OriginFile] = []
@@ -111,10 +111,11 @@ def _name_recipe_in_errors(name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        message, hint = f"extension {name}: {error.message}", error.hint
+        message, hint = f"{recipe.label(name)}: {error.message}", error.hint
         if isinstance(error, WrongSha256):
             hint = "upstream serves another file than the locked one; find out why before you lock it again "
             hint += f"(./doit lock:{name} relock=1)"
         elif isinstance(error, WrongAddress):
-            hint = f"check the urls in extensions/{name}/recipe.toml"
+            place = name if recipe.is_image(name) else f"extensions/{name}"
+            hint = f"check the urls in {place}/recipe.toml"
         raise error.reworded(message, hint) from None

@@ -120,6 +120,18 @@ def test_what_is_not_locked_is_refused_before_anything_is_asked(project: Project
     assert not project.settings.paths.output.exists()
 
 
+def test_an_image_is_called_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CHECKOUT, "images", project.folder / "extensions")
+    path = project.folder / "extensions/tool/recipe.toml"
+    path.write_text(path.read_text() + '[image]\nname = "localhost/tool:1"\n')
+    name = "images/tool"
+    with pytest.raises(UserError, match="which image tool needs"):
+        recipe_inputs.fetch(project.settings, name)
+    project.serve(published=OTHER)
+    with pytest.raises(UserError, match=r"^image tool: tool-2 could not be checked"):
+        recipe_inputs.lock(project.settings, name)
+
+
 def test_a_file_that_is_not_as_published_is_not_pinned(project: Project) -> None:
     project.serve(published=OTHER)
     with pytest.raises(UserError, match=f"extension tool: tool-2 could not be checked.*{SHA256}.*{OTHER}"):
