@@ -12,12 +12,14 @@ import functools
 import re
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 from license_expression import ExpressionError, get_spdx_licensing
 
 from tasks.origins import kinds
 from tasks.provenance.manifest_schema import Input
+from tasks.util.errors import UserError
 from tasks.util.process import run
 from tasks.util.toml_schema import read_toml
 
@@ -34,12 +36,20 @@ def _spdx_ids() -> dict[str, str]:
 
 
 def of(one: Input, path: Path) -> str:
-    """Return the SPDX expression of the input at `path`, "" if it declares none."""
+    """Return the SPDX expression of the input at `path`, "" if it declares none.
+
+    Raises `UserError` if it is a damaged zip.
+    """
     if one.kind == "deb":
         found = _of_deb(one.name, path)
         return " AND ".join(f"({word})" if " " in word and len(found) > 1 else word for word in found)
     kind = kinds.kind_of(one.origin) if one.kind == "origin" else None
-    return _valid(kind.stated_licence(path)) if kind else ""
+    try:
+        return _valid(kind.stated_licence(path)) if kind else ""
+    except zipfile.BadZipFile:
+        raise UserError(
+            f"{path.name} in the cache is damaged", f"remove it and fetch it again: {path}"
+        ) from None
 
 
 def of_kernel(tree: Path) -> str:
