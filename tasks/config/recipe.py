@@ -19,6 +19,7 @@ from tasks.config import bootcodes
 from tasks.config.container import Container
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
+from tasks.origins.kinds.base import LockedOrigin
 from tasks.origins.lock import CORE
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
@@ -100,9 +101,20 @@ class Recipe:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
         bootcodes.check(self.bootcodes)
+        self._check_locked()
         for symbol in self.kconfig:
             if not SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
                 raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
+
+    def _check_locked(self) -> None:
+        """Raise `ValueError` for origins that share their entries of the lock, and need different ones."""
+        known: dict[str, LockedOrigin] = {}
+        for origin in self.origin:
+            if isinstance(origin, LockedOrigin):
+                other = known.setdefault(origin.identity(), origin)
+                if other.locked_by() != origin.locked_by():
+                    same = "two origins of it must have the same packages, tags, cgo and go"
+                    raise ValueError(f"origin: {origin.identity()}: {same}")
 
 
 def alternatives(recipe: Recipe) -> list[str]:

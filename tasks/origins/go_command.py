@@ -146,8 +146,11 @@ def reason(detail: str) -> str:
         module, got, by, wanted = mismatch.groups()
         return f"{module} is {got}, {by} says {wanted}"
     printed = [line for line in printed if line and not line.startswith("go: downloading ")]
-    said = [line.removeprefix("go: ") for line in printed if line.startswith("go: ")] or printed
-    return said[-1] if said else "it does not say why"
+    said = [line.removeprefix("go: ") for line in printed if line.startswith("go: ")]
+    if said:
+        return said[-1]
+    # A compiler's first complaint; `# PACKAGE` comes before it, "too many errors" after the last.
+    return next((line for line in printed if not line.startswith("# ")), "it does not say why")
 
 
 def outside(words: Sequence[str]) -> GoCommand:

@@ -174,6 +174,10 @@ class LockedOrigin(Origin):
     def identity(self) -> str:
         """Return the key of its lock entries: upstream's name for it, with the version."""
 
+    def locked_by(self) -> tuple[object, ...]:
+        """Return the other keys that decide which files it is locked with."""
+        return ()
+
     @classmethod
     @abstractmethod
     def owns(cls, identity: str) -> bool:

@@ -40,6 +40,8 @@ PACKAGE = re.compile(r"\.(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*")
 VERSION = "{version}"
 MODS = ".mods.tar"
 RELOCK = "lock it again: ./doit lock:NAME relock=1"
+# What `go list` prints of a package whose module go.mod replaces by a folder.
+LOCAL = "{{with .Module}}{{with .Replace}}{{if not .Version}}{{.Path}}{{end}}{{end}}{{end}}"
 
 
 def default_release() -> str:
@@ -110,6 +112,9 @@ class GoOrigin(LockedOrigin):
     def stated_licence(cls, path: Path) -> str:
         """Return the licences of the licence files at the top of a module's zip."""
         return licence_text.of_zip(path) if path.suffix == ".zip" else ""
+
+    def locked_by(self) -> tuple[object, ...]:
+        return (frozenset(self.packages), frozenset(self.tags), self.cgo, self.go)
 
     def log_names(self) -> tuple[str, ...]:
         return (f"go-{self.main.file_name.removesuffix('.zip')}",)
@@ -203,7 +208,8 @@ class GoOrigin(LockedOrigin):
         with scratch_folder(scratch.parent, "go") as top:
             folders = Folders(top)
             self._make_proxy(resources.cache, files, folders)
-            self._load(go, folders, go_command.LOCKED_ONLY | {"GOPROXY": f"file://{folders.proxy}"})
+            locked = go_command.LOCKED_ONLY | {"GOPROXY": f"file://{folders.proxy}"}
+            self._load(go, folders, locked, f"packages, tags, cgo or go may have changed; {RELOCK}")
             env = go_command.LOCKED_ONLY | folders.environment(cgo=self.cgo) | {"GOPROXY": "off"}
             env |= {"GOCACHE": str(resources.kept or folders.top / "compiled")}
             box = resources.box([go.root])
@@ -228,7 +234,12 @@ class GoOrigin(LockedOrigin):
                 box=box,
                 log=log,
             )
-        sizes = [f"{path.name} {path.stat().st_size:,} bytes" for path in sorted(into.iterdir())]
+        made = sorted(into.iterdir())
+        if len(made) != len(self.packages):
+            message = f"{self.identity()}: of {len(self.packages)} packages only {len(made)} gave a program: "
+            hint = "each of `packages` must be a program, with a folder's name that no other one has"
+            raise UserError(message + ", ".join(path.name for path in made), hint)
+        sizes = [f"{path.name} {path.stat().st_size:,} bytes" for path in made]
         logger.info(f"{self.identity()}: {', '.join(sizes)}")
 
     def _release(self, files: tuple[OriginFile, ...]) -> Module:
@@ -248,20 +259,26 @@ class GoOrigin(LockedOrigin):
         go.download(release, folders, folders.environment(cgo=False) | dict(settings))
         os.replace(folders.downloads / release.at("zip"), path)
 
-    def _load(self, go: GoCommand, folders: Folders, settings: Mapping[str, str]) -> dict[str, Path]:
+    def _load(
+        self, go: GoCommand, folders: Folders, settings: Mapping[str, str], hint: str = go_command.HINT
+    ) -> dict[str, Path]:
         """Fill the module cache with the main module and what its programs need; return all files by name.
 
-        settings: the go command's, which say where modules come from.
+        settings: the go command's, which say where modules come from; hint: what helps if one is missing.
         """
         env = folders.environment(cgo=self.cgo) | dict(settings)
         go.download(self.main, folders, env)
         os.rename(folders.modules / go_module.escaped(str(self.main)), folders.main)
-        go.run(
-            *("list", "-deps", f"-tags={','.join(self.tags)}", *self.packages),
+        local = go.run(
+            *("list", "-deps", f"-f={LOCAL}", f"-tags={','.join(self.tags)}", *self.packages),
             what=f"go cannot load {self.identity()}",
+            hint=hint,
             env=env,
             cwd=folders.main,
-        )
+        ).split()
+        if local:
+            message = f"{self.main}: its go.mod replaces a module by the folder {local[0]}"
+            raise UserError(f"{message}, which no lock can hold", "choose another version")
         self._refuse_changes(folders)
         return self._loaded(folders)
 

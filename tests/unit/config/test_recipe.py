@@ -148,6 +148,22 @@ def test_one_alternative_is_taken_and_what_belongs_to_none(alternative: str, tak
     )
 
 
+GO = '[[origin]]\nkind = "go"\nmodule = "example.org/tool"\nversion = "1.0.0"\npackages = ["./a"]\n'
+
+
+@pytest.mark.parametrize("more", ['packages = ["./b"]', 'tags = ["x"]', "cgo = true", 'go = "1.27.3"'])
+def test_origins_that_share_their_lock_need_the_same_files(more: str, extensions: Path) -> None:
+    """The lock names the files of a module once, and these keys decide which they are."""
+    path = extensions / "c/recipe.toml"
+    info = path.read_text()
+    other = GO.replace('packages = ["./a"]', more) if "packages" in more else GO + more + "\n"
+    path.write_text(f'{info}{GO}{other}alternative = "other"\n')
+    with pytest.raises(UserError, match=r"go:example.org/tool@v1.0.0: two origins of it must have the same"):
+        recipe.load("c")
+    path.write_text(f'{info}{GO}{GO}into = "opt/bin"\n')
+    assert len(recipe.load("c").origin) == 2
+
+
 @pytest.mark.parametrize(
     ("made", "hint"),
     [

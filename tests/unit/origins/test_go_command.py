@@ -28,6 +28,10 @@ MISMATCH = """  command: go list
             "go.mod requires go >= 1.99",
         ),
         ("  command: go build\n  | # a/b\n  | b.go:1: undefined: x", "b.go:1: undefined: x"),
+        (
+            "  command: go build\n  | # a/b\n  | b.go:1: undefined: x\n  | b.go:9: too many errors",
+            "b.go:1: undefined: x",
+        ),
         ("  command: go build", "it does not say why"),
     ],
 )

@@ -185,6 +185,27 @@ def test_a_lock_that_was_made_to_fit_another_module_does_not_build(
     assert os.listdir(tmp_path / "a") == []
 
 
+def test_programs_that_are_not_those_of_the_recipe_are_refused(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    """go itself leaves out what is no program, and of two with one name."""
+    more = {"x/tool/main.go": "package main\n\nfunc main() {}\n", "lib/lib.go": "package lib\n"}
+    proxy.publish(MAIN, main_files(proxy.publish(DEP, DEP_FILES), **more))
+    kept = replace(resources, kept=tmp_path / "kept")
+    files = pinned(resources, tmp_path / "lock")
+    for other in ("./x/tool", "./lib"):
+        origin = replace(ORIGIN, packages=(*ORIGIN.packages, other))
+        with pytest.raises(UserError, match="of 2 packages only 1 gave a program: tool"):
+            list(origin.unpack(kept, files, tmp_path / f"at-{Path(other).name}"))
+    # A lock that was made for other packages says so.
+    (tmp_path / "less").mkdir()
+    origin = replace(ORIGIN, packages=("./x/tool",))
+    less = pinned(resources, tmp_path / "lock2", origin)
+    with pytest.raises(UserError, match=r"go cannot load .*example.org/dep") as caught:
+        list(ORIGIN.unpack(kept, less, tmp_path / "less/content"))
+    assert "packages, tags, cgo or go may have changed; lock it again" in caught.value.hint
+
+
 def test_what_cannot_be_locked_is_refused_in_one_line(
     proxy: GoProxy, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +222,12 @@ def test_what_cannot_be_locked_is_refused_in_one_line(
     refused("no required module provides|directory not found", replace(ORIGIN, packages=("./cmd/none",)))
     proxy.publish(MAIN, right | {"go.mod": right["go.mod"].replace("go 1.16", "go 1.99")})
     refused(r"requires go >= 1.99 \(running go 1.27.3")
+    for name, content in DEP_FILES.items():
+        (tmp_path / "local").mkdir(exist_ok=True)
+        (tmp_path / "local" / name).write_text(content)
+    local = right["go.mod"].replace(f"=> {DEP.path} {DEP.version}", f"=> {tmp_path}/local")
+    proxy.publish(MAIN, right | {"go.mod": local})
+    refused(f"replaces a module by the folder {tmp_path}/local, which no lock can hold")
     proxy.publish(MAIN, right | {"go.sum": ""})
     refused("its go.sum does not say all that its programs need")
     proxy.publish(MAIN, right | {"go.sum": right["go.sum"][:-10] + "AAAAAAAAA=\n"})
