@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.config import inputs, plan, recipe
+from tasks.config import inputs, plan
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import iso_layout, tcz
@@ -110,9 +110,9 @@ def commands(paths: Paths, profile: Profile, images: Sequence[str]) -> dict[str,
     compiled: dict[str, set[str]] = {}
     for name in materials.extensions(paths, profile):
         logs[f"tcz:{name}"] = (f"tcz-{name}",)
-        if recipe.exists(name):
-            for origin in plan.recipe_of(profile, name).origin:
-                compiled.setdefault(origin.kind, set()).update(origin.log_names())
+    for name in materials.recipes(paths, profile):
+        for origin in plan.recipe_of(profile, name).origin:
+            compiled.setdefault(origin.kind, set()).update(origin.log_names())
     logs |= {kind: tuple(sorted(names)) for kind, names in compiled.items()}
     found = {}
     for task, names in logs.items():
