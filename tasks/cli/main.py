@@ -11,6 +11,7 @@ from doit.cmd_base import DodoTaskLoader
 
 from tasks.cli import commands, variables
 from tasks.engine import main as engine
+from tasks.engine import words
 
 
 class Main(engine.Main):
@@ -25,10 +26,10 @@ class Main(engine.Main):
     def process_args(self, cmd_args: Sequence[str]) -> list[str]:
         """Store `name=value` words for `doit.get_var`, and return the others.
 
-        What stands after `--` is no variable.  Raises `UserError` for an unknown name.
+        What stands after `--` is no variable.  Raises `UsageError` for an unknown name.
         """
-        end = cmd_args.index("--") if "--" in cmd_args else len(cmd_args)
-        own, rest = cmd_args[:end], cmd_args[end:]
+        own = words.own(cmd_args)
+        rest = cmd_args[len(own) :]
         others: list[str] = super().process_args(own)
         variables.check(word.partition("=")[0] for word in own if word not in others)
         return [*others, *rest]

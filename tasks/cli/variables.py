@@ -17,6 +17,7 @@ from tasks.config import compiler as config_compiler
 from tasks.config import profile
 from tasks.config.profile import FALLBACK, load, names
 from tasks.config.settings import SHARED_VARIABLE, Network, Paths, Settings
+from tasks.engine.words import UsageError
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.errors import UserError
@@ -248,14 +249,14 @@ REBUILD = (
 
 
 def check(names: Iterable[str]) -> None:
-    """Raise `UserError` for a name that is no variable.
+    """Raise `UsageError` for a name that is no variable.
 
     If it were ignored, something else than asked for would be built.
     """
     for name in names:
         if name not in VARIABLES:
             near = difflib.get_close_matches(name, VARIABLES, n=1)
-            raise UserError(
+            raise UsageError(
                 f"unknown variable {name}=",
                 f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
             )

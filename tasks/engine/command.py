@@ -44,7 +44,7 @@ class BaseCommand(Command):  # type: ignore[misc]
     def parse_execute(self, in_args: Sequence[str]) -> Any:
         """Run the command with the words after its name.  Returns an exit code."""
         with report_errors():
-            if any(word in words.HELP for word in in_args):
+            if any(word in words.HELP for word in words.own(in_args)):
                 return self.show_help(in_args)
             try:
                 return super().parse_execute(self.options_first(in_args))

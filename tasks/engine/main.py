@@ -11,7 +11,7 @@ from doit.cmd_base import DodoTaskLoader
 from doit.doit_cmd import DoitMain
 from doit.plugin import PluginDict
 
-from tasks.engine import code, command
+from tasks.engine import code, command, words
 from tasks.engine.command import report_errors
 from tasks.engine.run import Run
 from tasks.engine.standard_files import closed_stdout, open_standard_files
@@ -69,7 +69,7 @@ class Main(DoitMain):  # type: ignore[misc]
         if given[:1] and given[0] in HELP:
             given[0] = "help"
         with report_errors():
-            if "" in given:
+            if "" in words.own(given):
                 raise UsageError("an empty word is neither a task nor a command")
             return super().run(given)
 

@@ -21,6 +21,11 @@ class UsageError(UserError):
     """A mistake on the command line: exit code 2."""
 
 
+def own(given: Sequence[str]) -> Sequence[str]:
+    """Return the words before `--`.  What follows it is data, and may be another program's options."""
+    return given[: given.index("--")] if "--" in given else given
+
+
 def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> UsageError:
     """Return the error for a name that is no task."""
     if name in commands:

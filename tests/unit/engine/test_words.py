@@ -20,6 +20,11 @@ def test_options_without_a_word_are_left_out() -> None:
     assert [option.name for option in OPTIONS] == ["memory", "kvm"]
 
 
+def test_what_follows_two_dashes_is_no_own_word() -> None:
+    assert words.own(["a", "-h"]) == ["a", "-h"]
+    assert words.own(["a", "--", "-h", "--", ""]) == ["a"]
+
+
 def test_options_stand_before_and_after_names() -> None:
     found, names = words.split(OPTIONS, ["a", "--memory", "2", "b", "--kvm"], "qemu", interleaved=True)
     assert names == ["a", "b"]
