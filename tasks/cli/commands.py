@@ -25,7 +25,7 @@ from tasks.engine.run import Run as EngineRun
 from tasks.origins.lock import load_lock
 from tasks.toolchain import prepare
 from tasks.util.checkout import cache_folder
-from tasks.util.errors import EXIT_INTERRUPTED, UserError
+from tasks.util.errors import EXIT_INTERRUPTED, UserError, from_os_error
 from tasks.util.process import CREDENTIALS
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
@@ -251,19 +251,24 @@ class QemuRun(BaseCommand, Command):  # type: ignore[misc]
         """Build what is not up to date, and run the commands.  Returns their status, or a code of run.py."""
         from tasks.vm import run
 
-        variables.check_qemu([(f"--{name}", str(opt_values[name])) for name in ("firmware", "memory")])
         with standard_files.stdout_apart() as stdout:
             sinks = [partial(standard_files.write_whole, number) for number in (stdout, 2)]
             try:
+                variables.check_qemu(
+                    [(f"--{name}", str(opt_values[name])) for name in ("firmware", "memory")]
+                )
                 given = run.programs(pos_args, [caller_folder() / path for path in opt_values["scripts"]])
                 wanted = run.Wanted.of(opt_values)
                 if self._build("disk" if wanted.medium == "disk" else "iso"):
                     return run.EXIT_FAILED
                 one = variables.settings()
                 return run.run(one.paths, one.profile, given, wanted, *sinks)
-            except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return run.exit_code(error)
+            except BrokenPipeError:
+                raise  # the reader of stdout has closed it
+            except (UserError, OSError) as error:
+                told = from_os_error(error) if isinstance(error, OSError) else error
+                print(f"error: {told}", file=sys.stderr)
+                return run.exit_code(told)
 
     def _build(self, task: str) -> bool:
         """Build the image by `task`.  Returns whether that failed; the reason is then on stderr."""

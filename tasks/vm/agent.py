@@ -14,9 +14,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import IO
 
-from tasks.vm.guest import Guest, TimedOut
+from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
 from tasks.vm.machine import port_socket
 
 BLOCK = 1 << 16
@@ -33,17 +34,18 @@ class Agent:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
-        self._control = _connected(guest, "control")
-        self._output = _connected(guest, "output")
-        self._errors = _connected(guest, "errors")
+        with ExitStack() as opened:
+            self._control, self._output, self._errors = (
+                opened.enter_context(_connected(guest, name)) for name in ("control", "output", "errors")
+            )
+            self._opened = opened.pop_all()
         self._line = b""
 
     def __enter__(self) -> Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in (self._control, self._output, self._errors):
-            one.close()
+        self._opened.close()
 
     def wait(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> bool:
         """Wait until the agent answers.  Returns False if it does not within `seconds`, or is `enough`.
@@ -76,8 +78,7 @@ class Agent:
         signal's number.  Raises `TimedOut` after `seconds`, and `GuestError` if the guest panics or ends.
         """
         token = secrets.token_hex(16)
-        self._control.settimeout(seconds)  # a guest that hangs reads nothing
-        self._control.sendall(f"{user} {token} {len(program)}\n".encode() + program)
+        self._ask(f"{user} {token} {len(program)}\n".encode() + program, seconds)
         feeder = _Feeder(_connected(self._guest, "input"), token, given)
         streams = {
             self._output: _Stream(token, output),
@@ -97,12 +98,24 @@ class Agent:
                         if key.fileobj is self._control:
                             status = self._status(token, status)
                         else:
-                            block = key.fileobj.recv(BLOCK)  # type: ignore[union-attr]
+                            block = _received(key.fileobj)  # type: ignore[arg-type]
                             streams[key.fileobj].feed(block)  # type: ignore[index]
                     self._guest.check()
         finally:
             feeder.end()
         return status
+
+    def _ask(self, request: bytes, seconds: float) -> None:
+        """Send a request.  Raises `TimedOut` if the guest hangs and takes none, and `Ended` without QEMU."""
+        try:
+            self._control.settimeout(seconds)
+            self._control.sendall(request)
+        except TimeoutError:
+            self._guest.check()
+            raise TimedOut(f"the guest took no command within {seconds:.0f} s") from None
+        except ConnectionError:
+            self._guest.check()
+            raise Ended("the guest has ended") from None
 
     def _status(self, token: str, status: int | None) -> int | None:
         for line in self._lines():
@@ -113,7 +126,7 @@ class Agent:
 
     def _lines(self) -> list[str]:
         """Return the whole lines that have come on the control port."""
-        *lines, self._line = (self._line + self._control.recv(BLOCK)).split(b"\n")
+        *lines, self._line = (self._line + _received(self._control)).split(b"\n")
         return [line.decode("ascii", "replace") for line in lines]
 
 
@@ -151,22 +164,30 @@ class _Feeder:
 
     def __init__(self, port: socket.socket, token: str, given: IO[bytes] | None) -> None:
         self._port = port
-        port.sendall(f"{token}\n".encode())
-        self._thread = threading.Thread(target=self._send, args=(given,), daemon=True)
+        self._thread = threading.Thread(target=self._send, args=(token, given), daemon=True)
         self._thread.start()
 
-    def _send(self, given: IO[bytes] | None) -> None:
+    def _send(self, token: str, given: IO[bytes] | None) -> None:
         try:
+            self._port.sendall(f"{token}\n".encode())
             while given is not None and (block := os.read(given.fileno(), BLOCK)):
                 self._port.sendall(block)
             # QEMU would lose what it has not read yet, if the socket were closed here.
             self._port.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the program has ended, or the guest
+        except (OSError, ValueError):
+            pass  # the program has ended, or the guest; ValueError: and its input is closed
 
     def end(self) -> None:
         """End the connection, so that the next program gets nothing of this input."""
         self._port.close()
+
+
+def _received(port: socket.socket) -> bytes:
+    """Return what has come on a port; b"" if QEMU has closed it, whose end `Guest.check` tells."""
+    try:
+        return port.recv(BLOCK)
+    except ConnectionError:
+        return b""
 
 
 def _connected(guest: Guest, name: str) -> socket.socket:
@@ -180,7 +201,7 @@ def _connected(guest: Guest, name: str) -> socket.socket:
             made.close()
             guest.check()
             if time.monotonic() > until:
-                raise
+                raise GuestError(f"QEMU does not offer the agent's port {name}") from None
             time.sleep(0.05)
         else:
             return made

@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""The host's side of the guest's agent: marks in a stream, in whatever pieces they come."""
+"""The host's side of the guest's agent: marks in a stream, in whatever pieces they come, and its ends."""
 
 from __future__ import annotations
 
+import io
+import os
 import random
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tasks.vm.agent import _Stream
+from tasks.vm import agent as agent_module
+from tasks.vm.agent import Agent, _Stream
+from tasks.vm.guest import Ended, GuestError, TimedOut
+from tasks.vm.machine import PORTS, port_socket
 
 TOKEN = "0123456789abcdef"
 BEGIN, END = f"{TOKEN}<".encode(), f"{TOKEN}>".encode()
@@ -53,3 +64,73 @@ def test_pieces_of_any_size_give_the_same() -> None:
         cuts = sorted(chance.sample(range(len(whole)), 40))
         blocks = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
         assert passed(blocks) == (inside, True)
+
+
+class Machine:
+    """In place of a guest: it has the ports, and takes nothing."""
+
+    def __init__(self, scratch: Path, ports: dict[str, socket.socket]) -> None:
+        self.scratch = scratch
+        self._ports = ports
+        self.ended = False
+
+    def end(self) -> None:
+        """End as QEMU does when it is killed: what lies in its sockets is lost, and they are reset."""
+        with self._ports["control"].accept()[0] as accepted:
+            accepted.recv(10)
+        self.ended = True
+
+    def check(self) -> None:
+        if self.ended:
+            raise Ended("the guest has ended")
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:  # a socket's path is short
+        ports = {name: opened.enter_context(socket.socket(socket.AF_UNIX)) for name in PORTS}
+        for name, port in ports.items():
+            port.bind(str(port_socket(Path(folder), name)))
+            port.listen()
+        yield Machine(Path(folder), ports)
+
+
+def run_much(machine: Machine, seconds: float) -> None:
+    """Run a program that no socket's buffer takes."""
+    with Agent(machine) as agent:  # type: ignore[arg-type]
+        agent.run(b"x" * 10_000_000, "tc", bytes, bytes, seconds=seconds)
+
+
+def test_the_end_of_qemu_is_no_error_of_a_socket(machine: Machine) -> None:
+    """A broken pipe would be taken for a closed standard output."""
+    thread = threading.Thread(target=machine.end)
+    thread.start()
+    with pytest.raises(Ended):
+        run_much(machine, 20.0)
+    thread.join()
+
+
+def test_a_guest_that_takes_no_command_is_given_up(machine: Machine) -> None:
+    with pytest.raises(TimedOut, match="the guest took no command within 0 s"):
+        run_much(machine, 0.2)
+
+
+def test_a_port_that_qemu_does_not_offer_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "CONNECT_SECONDS", 0.1)
+    port_socket(machine.scratch, "output").unlink()
+    with pytest.raises(GuestError, match="QEMU does not offer the agent's port output"):
+        run_much(machine, 1.0)
+
+
+def test_input_that_is_closed_with_the_end_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that sends it may be at any place then."""
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    stream = io.FileIO(os.devnull)
+    stream.close()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        feeder = agent_module._Feeder(ours, TOKEN, stream)  # type: ignore[arg-type]
+        feeder._thread.join(10)
+        feeder.end()
+    assert told == []

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tasks.cli.commands import QemuRun
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.vm import run
@@ -72,14 +74,42 @@ def test_each_end_has_a_code_of_its_own(error: UserError, code: int) -> None:
     assert row in (CHECKOUT.root / "docs/qemu.md").read_text()
 
 
-def test_what_follows_two_dashes_is_no_variable_and_builds_nothing() -> None:
-    """`A=1` there is the guest's; without a command, nothing is built or booted."""
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        # What follows `--` is the guest's: no variable, no empty word and no question for help.
+        (["--timeout", "0", "--", "env", "A=1", "", "--help"], 125, "error: 0 seconds: expected at least 1"),
+        (["--memory", "3", "--", "ls"], 125, "error: --memory 3: expected at least 64 (MiB)"),
+        (["profil=apt", "--", "ls"], 2, "error: unknown variable profil="),
+    ],
+)
+def test_mistakes_have_no_code_of_a_command_and_build_nothing(words: list[str], code: int, said: str) -> None:
     done = subprocess.run(
-        ["./doit", "qemu:run", "--timeout", "0", "--", "env", "offline=maybe", "A=1"],
-        cwd=CHECKOUT.root,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["./doit", "qemu:run", *words], cwd=CHECKOUT.root, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.splitlines()[-1] == "error: 0 seconds: expected at least 1"
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError(errno.ENOSPC, "No space left on device"), 125), (Ended("x"), 122)]
+)
+def test_an_error_of_this_machine_is_tcbuilds(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(run, "run", fail)
+    monkeypatch.setattr(QemuRun, "_build", lambda *_: False)
+    assert QemuRun().execute(options(scripts=[]), ["ls"]) == code
+
+
+def test_a_closed_standard_output_is_told_as_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(run, "run", fail)
+    monkeypatch.setattr(QemuRun, "_build", lambda *_: False)
+    with pytest.raises(BrokenPipeError):  # report_errors makes 141 of it
+        QemuRun().execute(options(scripts=[]), ["ls"])
