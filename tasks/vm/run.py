@@ -156,6 +156,7 @@ def _wait(guest: Guest, agent: Agent, seconds: float) -> bool:
 def _run_on_console(guest: Guest, program: bytes, wanted: Wanted, output: Sink, errors: Sink) -> int:
     """Run a program in the shell of the serial console; its output comes when it has ended."""
     sudo = "sudo " if wanted.user == "root" else ""
+    guest.run("sudo dmesg -n 1", check=False)  # the kernel's messages would come between the bytes
     folder = guest.run("mktemp -d").strip()
     for start in range(0, len(program), CONSOLE_BYTES):
         octal = "".join(f"\\{byte:03o}" for byte in program[start : start + CONSOLE_BYTES])
