@@ -130,7 +130,7 @@ def test_input_that_is_closed_with_the_end_is_no_traceback(monkeypatch: pytest.M
     stream.close()
     ours, theirs = socket.socketpair()
     with theirs:
-        feeder = agent_module._Feeder(ours, TOKEN, stream)  # type: ignore[arg-type]
+        feeder = agent_module._Feeder(ours, TOKEN, stream)
         feeder._thread.join(10)
         feeder.end()
     assert told == []

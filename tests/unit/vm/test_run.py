@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import subprocess
 from pathlib import Path
 
@@ -113,3 +114,28 @@ def test_a_closed_standard_output_is_told_as_everywhere(monkeypatch: pytest.Monk
     monkeypatch.setattr(QemuRun, "_build", lambda *_: False)
     with pytest.raises(BrokenPipeError):  # report_errors makes 141 of it
         QemuRun().execute(options(scripts=[]), ["ls"])
+
+
+class Shell:
+    """In place of a guest without the agent: this machine's shell, whose kernel is left alone."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, command: str, timeout: float = 60.0, *, check: bool = True) -> str:
+        self.asked.append(command)
+        line = command.replace("sudo dmesg", "true").replace("hexdump", "busybox hexdump")
+        done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=check)
+        return done.stdout if check else f"{done.stdout}{done.returncode}"
+
+
+def test_a_serial_console_carries_every_byte(tmp_path: Path) -> None:
+    """The kernel's own messages, which would come between, are turned off first."""
+    shell, output, errors = Shell(), io.BytesIO(), io.BytesIO()
+    told = bytes(range(256)) * 3
+    (tmp_path / "told").write_bytes(told)
+    program = f"#!/bin/sh\n# {'x' * 300}\ncat {tmp_path}/told; echo e >&2; exit 9\n".encode()
+    wanted = run.Wanted()
+    status = run._run_on_console(shell, program, wanted, output.write, errors.write)  # type: ignore[arg-type]
+    assert (status, output.getvalue(), errors.getvalue()) == (9, told, b"e\n")
+    assert shell.asked[0] == "sudo dmesg -n 1"
