@@ -180,6 +180,19 @@ def test_an_image_that_cannot_be_imported_is_one_line(faasd: Machine) -> None:
     assert faasd.run(SERVICE, "status")[0] == 1
 
 
+def test_import_without_its_programs_names_the_extension(machine: Machine) -> None:
+    """The BusyBox of Tiny Core 11.0 has neither stat nor sha256sum."""
+    (machine.root / "var/log").mkdir(parents=True)
+    machine.script("usr/local/bin/import-images")
+    script = machine.root / "usr/local/bin/import-images"
+    lacks = 'command() { [ "$2" != stat ]; }\nPATH='
+    script.write_text(script.read_text().replace("PATH=", lacks, 1))
+    assert machine.run("usr/local/bin/import-images", "-n", "default", "a.tar") == (
+        1,
+        "import-images: no image imported: there is no stat: load the extension coreutils\n",
+    )
+
+
 def test_import_of_named_files(faasd: Machine) -> None:
     first, second = (image(faasd, f"var/{name}.tar", f"localhost/{name[0]}:1") for name in ("a b", "c"))
     assert faasd.run(SERVICE, "import", str(first), str(second))[0] == 0
