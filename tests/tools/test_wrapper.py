@@ -56,7 +56,10 @@ def test_the_list_of_tasks_has_a_line_of_help_each(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["iso", "profil=apt"], ["unknown variable profil=", "did you mean profile=?"]),
-        (["iso", "profile=tc12"], ["unknown profile 'tc12'", "apt, apt32, functions, ide, quick, quick32, tc11"]),
+        (
+            ["iso", "profile=tc12"],
+            ["unknown profile 'tc12'", "apt, apt32, functions, ide, quick, quick32, tc11"],
+        ),
         (["iso", "profile=apt", "offline=yes"], ["offline=yes", "0 or 1"]),
         (["is", "profile=apt"], ["is"]),
         (["check"], ["FILE"]),

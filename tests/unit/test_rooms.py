@@ -63,6 +63,7 @@ OF_DATA = {
     "tests/tools/extensions/test_buildkit_service.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_completion.py": "extensions/containerd/files",
     "tests/tools/extensions/test_container_checks.py": "extensions/containerd/files",
+    "tests/tools/extensions/test_fn_build.py": "extensions/faasd/files",
     "tests/tools/extensions/test_makedockerconfig.py": "extensions/buildkit/files",
     "tests/tools/extensions/test_recipes.py": "extensions/buildkit",
     "tests/tools/extensions/test_services.py": "extensions/faasd",
