@@ -128,7 +128,7 @@ def test_every_command_and_task_has_help(checkout: Path) -> None:
         (["zzz*"], "error: unknown task 'zzz*'; ./doit list --all shows them"),
         (
             ["images", "-r", "nix"],
-            "error: -r nix: expected console, executed-only, json, zero or error-only",
+            "error: -r nix: expected console, quiet, executed-only, json, zero or error-only",
         ),
         (["ignore"], "error: ignore needs a task; ./doit list shows them"),
         (["verify", "--kee", "x"], "error: verify: option --kee not recognized; did you mean --key?"),
