@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import zipfile
@@ -246,7 +248,10 @@ def test_a_checksum_database_that_is_not_reached_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.delenv("GONOSUMDB")
-    monkeypatch.setenv("GOSUMDB", "sum.golang.org http://127.0.0.1:1")
+    name, key = "sums.example.org", b"\x01" + bytes(32)
+    digest = hashlib.sha256(f"{name}\n".encode() + key).hexdigest()[:8]
+    known = f"{name}+{digest}+{base64.b64encode(key).decode()}"  # as `go help module-auth` has it
+    monkeypatch.setenv("GOSUMDB", f"{known} http://127.0.0.1:1")
     assert pinned(resources, tmp_path / "lock")
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         f"{MAIN}: Go's checksum database cannot be reached; what the proxy serves is locked unchecked"
