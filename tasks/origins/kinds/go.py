@@ -127,9 +127,10 @@ class GoOrigin(LockedOrigin):
         """
         toolchain = self._pin_toolchain(resources, scratch)
         go = go_command.installed(resources.cache, toolchain.cached_in(resources.cache))
-        found = self._load(go, Folders(scratch / "work"), go_command.user_settings())
+        folders = Folders(scratch / "work")
+        self._load(go, folders, go_command.user_settings())
         entries = [toolchain]
-        for name, file in sorted(found.items()):
+        for name, file in sorted(self._loaded(folders).items()):
             entry = self._entry(name, file)
             entries.append(entry)
             store(resources.cache, entry, file)
@@ -187,7 +188,8 @@ class GoOrigin(LockedOrigin):
             self._make_proxy(resources.cache, kept, folders)
             asked = go.run("env", "GOPROXY", what="go has no settings", env=settings, cwd=scratch).strip()
             settings["GOPROXY"] = f"file://{folders.proxy},{asked}"
-            loaded = self._load(go, folders, settings)
+            self._load(go, folders, settings)
+            loaded = self._loaded(folders)
             for file in missing:
                 if file.name not in loaded:
                     message = f"{self.identity()} is locked with {file.name}, which its programs do not need"
@@ -261,8 +263,8 @@ class GoOrigin(LockedOrigin):
 
     def _load(
         self, go: GoCommand, folders: Folders, settings: Mapping[str, str], hint: str = go_command.HINT
-    ) -> dict[str, Path]:
-        """Fill the module cache with the main module and what its programs need; return all files by name.
+    ) -> None:
+        """Fill the module cache with the main module and what its programs need.
 
         settings: the go command's, which say where modules come from; hint: what helps if one is missing.
         """
@@ -280,7 +282,6 @@ class GoOrigin(LockedOrigin):
             message = f"{self.main}: its go.mod replaces a module by the folder {local[0]}"
             raise UserError(f"{message}, which no lock can hold", "choose another version")
         self._refuse_changes(folders)
-        return self._loaded(folders)
 
     def _refuse_changes(self, folders: Folders) -> None:
         """Raise `UserError` if go has changed go.mod or go.sum of the main module."""
