@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.config.sources import check_reference
+from tasks.util.links import is_below
 from tasks.util.toml_schema import PATTERN
 
 PORT = re.compile(r"[0-9]{1,5}(/(tcp|udp))?")
@@ -33,7 +34,7 @@ class Folder:
     gid: int = 0
 
     def __post_init__(self) -> None:
-        if not _is_below(self.path):
+        if not is_below(self.path):
             raise ValueError(f"path: expected a path below /, without a leading slash, got {self.path!r}")
         if not 0 <= self.mode <= 0o7777:
             raise ValueError(f"mode: expected at most 0o7777, got {self.mode:#o}")
@@ -78,7 +79,7 @@ class Container:
                 raise ValueError(f"env: {variable!r} is no name of a variable")
         if self.workdir and not self.workdir.startswith("/"):
             raise ValueError(f"workdir: expected a path that begins with /, got {self.workdir!r}")
-        if self.applets and not _is_below(self.applets):
+        if self.applets and not is_below(self.applets):
             raise ValueError(f"applets: expected a path without a leading slash, got {self.applets!r}")
 
     def config(self, labels: dict[str, str]) -> dict[str, Any]:
@@ -94,7 +95,3 @@ class Container:
             "Labels": {**labels, **self.labels},
         }
         return {key: value for key, value in whole.items() if value}
-
-
-def _is_below(path: str) -> bool:
-    return bool(path.strip("/")) and not path.startswith("/") and ".." not in path.split("/")

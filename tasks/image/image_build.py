@@ -29,7 +29,7 @@ from tasks.formats.elf import is_elf
 from tasks.initramfs import rootfs
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path, scratch_folder
-from tasks.util.links import MAX_SYMLINKS
+from tasks.util.links import follow_links
 from tasks.util.log import logger
 from tasks.util.text import NO_LINE
 
@@ -162,9 +162,10 @@ def _refuse_missing_program(label: str, container: Container, root: Path) -> Non
 
 def _is_program(root: Path, path: str) -> bool:
     """Tell whether `path` leads to an executable file, by the links of the image."""
-    for _ in range(MAX_SYMLINKS):
-        file = root / path.lstrip("/")
-        if not file.is_symlink():
-            return file.is_file() and bool(file.stat().st_mode & stat.S_IXUSR)
-        path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), os.readlink(file)))
-    return False
+
+    def link(step: str) -> str:
+        file = root / step.lstrip("/")
+        return os.readlink(file) if file.is_symlink() else ""
+
+    file = root / follow_links(path, link).lstrip("/")
+    return file.is_file() and bool(file.stat().st_mode & stat.S_IXUSR)

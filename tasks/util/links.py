@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Follow symbolic links inside a root file system that is not this machine's."""
+"""Paths and symbolic links inside a root file system that is not this machine's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import posixpath
 from collections.abc import Callable
 
 MAX_SYMLINKS = 40  # MAXSYMLINKS of the kernel
+
+
+def is_below(path: str) -> bool:
+    """Tell whether `path` names something below `/`, without a leading slash and without `..`."""
+    return bool(path.strip("/")) and not path.startswith("/") and ".." not in path.split("/")
 
 
 def follow_links(path: str, link: Callable[[str], str]) -> str:

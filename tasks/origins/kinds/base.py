@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from tasks.origins.origin_lock import OriginFile
+from tasks.util.links import is_below
 from tasks.util.toml_schema import PATTERN
 
 # Parts of file names and command lines.
@@ -101,7 +102,7 @@ class Origin(ABC):
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")
         for path in self._target_paths():
-            if path.startswith("/") or not path.strip("/") or ".." in Path(path).parts:
+            if not is_below(path):
                 message = f"rename, join, into: {path!r} must be a path below /, without a leading slash"
                 raise ValueError(message)
 
