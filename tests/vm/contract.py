@@ -147,6 +147,14 @@ def make_disk(image: Path, content: Path, label: str = "") -> Disk:
     return Disk(image)
 
 
+def empty_disk(image: Path, mib: int) -> Disk:
+    """Make an empty ext3 disk of `mib` MiB, which the file system has from the first byte on."""
+    with image.open("wb") as stream:
+        stream.truncate(mib << 20)
+    subprocess.run(["mkfs.ext3", "-q", "-F", image], check=True)
+    return Disk(image)
+
+
 def add_partition(image: Path, number: int, content: Path) -> None:
     """Put a file system behind what is in an image, as partition `number` of its MBR.
 

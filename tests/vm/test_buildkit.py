@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.alternatives import build_alternative
 from tests.vm import registry
-from tests.vm.contract import carry, machine, make_disc, on_tiny_cores_root, own_root
+from tests.vm.contract import carry, empty_disk, machine, make_disc, on_tiny_cores_root, own_root
 
 SERVICE = "/usr/local/etc/init.d/buildkit"
 OLD, CURRENT = "0.8", "0.34"
@@ -79,13 +78,6 @@ def lay_out_app(tree: Path) -> None:
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
     shutil.copy("/bin/busybox", tree / "app")  # static, by host.toml
-
-
-def ext3(path: Path) -> Disk:
-    with path.open("wb") as stream:
-        stream.truncate(1 << 30)
-    subprocess.run(["mkfs.ext3", "-q", "-F", path], check=True)
-    return Disk(path)
 
 
 @dataclass
@@ -194,7 +186,7 @@ def build_import(told: Chapter) -> None:
 
 
 def test_both_versions_build_by_both_workers(image: Settings, disc: Disk, tmp_path: Path) -> None:
-    what = machine(image, "nodhcp cde noembed", disc, ext3(tmp_path / "ext3.img"), memory=2048)
+    what = machine(image, "nodhcp cde noembed", disc, empty_disk(tmp_path / "ext3.img", 1024), memory=2048)
     with chapter(what, tmp_path, image.paths.logs / "buildkit.txt") as told:
         registry.start(told.guest)
         for version in versions(told):
@@ -211,7 +203,7 @@ def test_both_versions_build_by_both_workers(image: Settings, disc: Disk, tmp_pa
 
 def test_without_the_fragment(plain_kernel: Path, image: Settings, disc: Disk, tmp_path: Path) -> None:
     """The error that led here, in its own words."""
-    disk = ext3(tmp_path / "ext3.img")
+    disk = empty_disk(tmp_path / "ext3.img", 1024)
     what = machine(image, "nodhcp cde noembed", disc, disk, memory=2048, kernel=plain_kernel)
     with chapter(what, tmp_path, image.paths.logs / "buildkit-no-ext3-xattr.txt") as told:
         for version in versions(told):
@@ -240,7 +232,7 @@ def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, tmp_path: 
         shutil.copy(made / f"{name}.tcz", optional)
     (tree / "cde/onboot.lst").write_text("containerd.tcz\nbuildkit.tcz\n")
     lay_out_app(tree)
-    disks = make_disc(tmp_path / "disc.iso", tree), ext3(tmp_path / "ext3.img")
+    disks = make_disc(tmp_path / "disc.iso", tree), empty_disk(tmp_path / "ext3.img", 1024)
     what = machine(tiny_core, "", *disks, memory=2048, append=" ".join(TINY_CORE))
     with chapter(what, tmp_path, image.paths.logs / "buildkit-tinycore.txt") as told:
         told.run("grep -x 'VERSION=.11.0.' /etc/os-release")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from tasks.util.files import sha256_file
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support import debian11, oci
-from tests.vm.contract import booted, carry, make_disc, own_root
+from tests.vm.contract import booted, carry, empty_disk, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
 FAASD = "usr/local/etc/init.d/faasd"
@@ -90,12 +89,9 @@ def with_containerd(
 
     before: a command the guest runs before that.
     """
-    disk = folder / "ext3.img"
-    with disk.open("wb") as stream:
-        stream.truncate(256 << 20)
-    subprocess.run(["mkfs.ext3", "-q", "-F", disk], check=True)
+    disk = empty_disk(folder / "ext3.img", 256)
     codes = f"nodhcp cde {bootcodes}"
-    with booted(image, folder / "log", codes, disc, Disk(disk), memory=1500, **changes) as guest:
+    with booted(image, folder / "log", codes, disc, disk, memory=1500, **changes) as guest:
         guest.run("sudo mkdir -p /var/lib/containerd && sudo mount -t ext3 /dev/vda /var/lib/containerd")
         guest.run(before)
         said = guest.run(f"sudo {SERVICE} start 2>&1", 120)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from tasks.util.checkout import CHECKOUT
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support.mirror import Mirror, Page
-from tests.vm.contract import carry, machine, make_disc, own_root
+from tests.vm.contract import carry, empty_disk, machine, make_disc, own_root
 
 VARIABLE = "TCBUILD_FAASD"
 SERVICE = "/usr/local/etc/init.d/faasd"
@@ -96,13 +95,6 @@ def disc(image: Settings, releases: Path, tmp_path_factory: pytest.TempPathFacto
     return make_disc(folder / "disc.iso", tree)
 
 
-def fresh_disk(path: Path) -> Disk:
-    with path.open("wb") as stream:
-        stream.truncate(2 << 30)
-    subprocess.run(["mkfs.ext3", "-q", "-F", path], check=True)
-    return Disk(path)
-
-
 @contextmanager
 def functions(image: Settings, disc: Disk, disk: Disk, log: Path) -> Iterator[Guest]:
     """A guest without network that has all of containerd's and faasd's on its disk; it is not powered off."""
@@ -124,7 +116,7 @@ def asked(guest: Guest, name: str, text: str) -> str:
 
 
 def test_from_a_folder_to_a_function_that_answers(image: Settings, disc: Disk, tmp_path: Path) -> None:
-    disk = fresh_disk(tmp_path / "disk.img")
+    disk = empty_disk(tmp_path / "disk.img", 2048)
     with functions(image, disc, disk, tmp_path / "first.log") as guest:
         said = guest.run(f"sudo {SERVICE} start 2>&1", 600)
         assert "faasd: started (process" in said

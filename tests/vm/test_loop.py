@@ -21,7 +21,7 @@ from tasks.config.settings import Settings
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.vm import registry
-from tests.vm.contract import carry, machine, make_disc, own_root
+from tests.vm.contract import carry, empty_disk, machine, make_disc, own_root
 
 SERVICE = "/usr/local/etc/init.d/containerd"
 BASE = "localhost/busybox:1"
@@ -96,11 +96,8 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
 @contextmanager
 def builder(image: Settings, disc: Disk, folder: Path, bootcodes: str, **changes: object) -> Iterator[Guest]:
     """A guest without network: both stores on one fresh ext3 disk, containerd started, ~/app to build."""
-    disk = folder / "ext3.img"
-    with disk.open("wb") as stream:
-        stream.truncate(512 << 20)
-    subprocess.run(["mkfs.ext3", "-q", "-F", disk], check=True)
-    what = machine(image, f"nodhcp cde {bootcodes}", disc, Disk(disk), memory=1500, **changes)
+    disk = empty_disk(folder / "ext3.img", 512)
+    what = machine(image, f"nodhcp cde {bootcodes}", disc, disk, memory=1500, **changes)
     with Guest(what, folder / "log", limit=900) as guest:
         guest.login()
         guest.run("sudo mkdir -p /mnt/vda && sudo mount -t ext3 /dev/vda /mnt/vda")

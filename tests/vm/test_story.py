@@ -19,6 +19,7 @@ from tasks.vm import qemu
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support.built import built
+from tests.vm.contract import empty_disk
 
 # struct vfs_cap_data, revision 2, cap_net_raw (linux/capability.h)
 CAPABILITY = "0x0000000200200000000000000000000000000000"
@@ -27,11 +28,7 @@ CAPABILITY = "0x0000000200200000000000000000000000000000"
 @pytest.fixture
 def ext3(tmp_path: Path) -> Path:
     """An ext3 disk of 64 MiB."""
-    image = tmp_path / "ext3.img"
-    with image.open("wb") as stream:
-        stream.truncate(64 << 20)
-    subprocess.run(["mkfs.ext3", "-q", "-F", image], check=True)
-    return image
+    return empty_disk(tmp_path / "ext3.img", 64).path
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tasks.vm.machine import Disk, Machine
 from tests.support.built import copy_checkout, doit
 from tests.support.mirror import Mirror
 from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, squashfs
-from tests.vm.contract import LIMIT, own_root
+from tests.vm.contract import LIMIT, empty_disk, own_root
 
 CUT = CHECKOUT.root / "tests/data/tinycore-cut.config"
 LINUX_54 = os.environ.get("TCBUILD_LINUX_54", "")
@@ -135,11 +136,8 @@ def test_the_difference_to_the_base_config_is_the_fragments(made: Checkout) -> N
 
 def test_it_boots_and_finds_its_modules_where_tiny_core_keeps_them(made: Checkout, tmp_path: Path) -> None:
     release = (made.out / "kernel/release").read_text().strip()
-    disk = tmp_path / "ext3.img"
-    with disk.open("wb") as stream:
-        stream.truncate(64 << 20)
-    subprocess.run(["mkfs.ext3", "-q", "-F", disk], check=True)
-    disks = (Disk(made.out / "tcbuild-double.iso", "cdrom"), Disk(disk, "ahci"))
+    disk = replace(empty_disk(tmp_path / "ext3.img", 64), bus="ahci")
+    disks = (Disk(made.out / "tcbuild-double.iso", "cdrom"), disk)
     with Guest(Machine("bios", disks=disks), tmp_path / "log", limit=LIMIT) as guest:
         guest.login()
         assert guest.run("uname -r") == f"{release}\n"
