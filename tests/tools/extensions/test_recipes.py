@@ -12,6 +12,7 @@ import io
 import re
 import shutil
 import tarfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,9 +53,9 @@ class Upstream:
     mirror: Mirror
     folder: Path
 
-    def take(self, name: str, deps: str) -> None:
-        """Take the project's recipe, its urls on the mirror; what it depends on is made up, but for
-        containerd's own service.sh."""
+    def take(self, name: str) -> None:
+        """Take the project's recipe, its urls on the mirror; each extension that it depends on is
+        made up."""
         target = self.workshop.folder / "extensions" / name
         shutil.copytree(CHECKOUT.root / "extensions" / name, target, symlinks=True)
         (target / "lock.toml").unlink(missing_ok=True)
@@ -65,7 +66,9 @@ class Upstream:
         # What is served here is not what others publish.
         text = re.sub(r"(?m)^(sha256|published_by) = .*\n", "", text)
         (target / "recipe.toml").write_text(text)
-        for dep in deps.split():
+        for dep in tomllib.loads(text)["deps"]:
+            if dep.endswith("-KERNEL"):
+                continue
             self.workshop.extension(dep, INFO, {f"usr/local/share/{dep}/x": "x"})
             extensions_build.build(self.workshop.settings, dep)
 
@@ -145,7 +148,7 @@ PROGRAMS = {f"usr/local/bin/{name}": "755" for name in ("buildctl", "buildkit-ru
     ],
 )
 def test_buildkit(upstream: Upstream, alternative: str, version: str, more: tuple[str, ...]) -> None:
-    upstream.take("buildkit", "attr containerd coreutils")
+    upstream.take("buildkit")
     upstream.serve(BUILDKIT.format(version), buildkit_archive(upstream, *(f"bin/{name}" for name in more)))
     upstream.choose("buildkit", alternative)
     found = upstream.build("buildkit")
@@ -159,7 +162,7 @@ def test_buildkit(upstream: Upstream, alternative: str, version: str, more: tupl
 
 
 def test_same_archive_same_bytes_from_the_cache_alone(upstream: Upstream, tmp_path: Path) -> None:
-    upstream.take("buildkit", "attr containerd coreutils")
+    upstream.take("buildkit")
     upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), buildkit_archive(upstream, "bin/buildkit-cni-bridge"))
     upstream.build("buildkit")
@@ -174,7 +177,7 @@ def test_same_archive_same_bytes_from_the_cache_alone(upstream: Upstream, tmp_pa
 
 
 def faasd(upstream: Upstream, program: bytes) -> None:
-    upstream.take("faasd", "ca-certificates containerd iptables")
+    upstream.take("faasd")
     upstream.serve(FAASD_RELEASE, program, "sha256")
     upstream.serve(FAAS_CLI, upstream.program("faas-cli"), "sha256")
     upstream.serve(WATCHDOG, upstream.program("fwatchdog"), "sha256")
@@ -201,7 +204,7 @@ def test_faasd(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
     }
     # The profile's modules lie in the core.
     assert upstream.workshop.side("faasd", ".dep").split() == [
-        *("containerd.tcz", "iptables.tcz", "ca-certificates.tcz"),
+        *("coreutils.tcz", "containerd.tcz", "iptables.tcz", "ca-certificates.tcz"),
     ]
     assert "Version:        0.18.8\n" in upstream.workshop.side("faasd", ".info")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("lock: http")]
@@ -219,7 +222,7 @@ def test_faasd_on_a_kernel_with_split_modules(upstream: Upstream) -> None:
 
 
 def test_upstreams_containerd_in_place_of_apts(upstream: Upstream) -> None:
-    upstream.take("containerd", "ca-certificates iptables")
+    upstream.take("containerd")
     plain = upstream.program("plain")
     names = ("containerd", "containerd-shim-runc-v1", "containerd-shim-runc-v2", "containerd-stress", "ctr")
     upstream.serve(CONTAINERD, archive({f"bin/{name}": plain for name in names}), "sha256sum")
@@ -256,7 +259,7 @@ def test_another_file_than_the_locked_one(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("name", ["buildkit", "faasd"])
 def test_unlocked_recipes_are_refused_before_anything_is_asked(upstream: Upstream, name: str) -> None:
-    upstream.take(name, "attr ca-certificates containerd coreutils iptables")
+    upstream.take(name)
     with pytest.raises(
         UserError, match=rf"no sha256 is locked for .*, which extension {name} needs"
     ) as caught:
@@ -287,7 +290,7 @@ def test_a_dynamic_program_whose_libraries_are_there(upstream: Upstream) -> None
 
 
 def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:
-    upstream.take("buildkit", "attr coreutils")
+    upstream.take("buildkit")
     upstream.workshop.extension("containerd", INFO, {"usr/local/bin/buildctl": "taken"})
     extensions_build.build(upstream.workshop.settings, "containerd")
     upstream.choose("buildkit", "release")
@@ -297,7 +300,7 @@ def test_a_clash_with_what_it_depends_on(upstream: Upstream) -> None:
 
 
 def test_an_archive_of_another_layout(upstream: Upstream) -> None:
-    upstream.take("buildkit", "attr containerd coreutils")
+    upstream.take("buildkit")
     upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), archive({"buildctl-only": b"x"}))
     with pytest.raises(UserError, match=r"no file of buildkit-v0\.32\.2\.linux-amd64\.tar") as caught:
@@ -306,7 +309,7 @@ def test_an_archive_of_another_layout(upstream: Upstream) -> None:
 
 
 def test_an_archive_that_would_leave_its_folder(upstream: Upstream) -> None:
-    upstream.take("buildkit", "attr containerd coreutils")
+    upstream.take("buildkit")
     upstream.choose("buildkit", "release")
     upstream.serve(BUILDKIT.format("0.32.2"), archive({"bin/../../outside": b"x"}))
     with pytest.raises(UserError, match=r"leaves the folder by '..'"):
