@@ -23,7 +23,6 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.extensions import build as extensions_build
 from tasks.fetch import recipe_inputs
-from tasks.formats.tcz import file_names
 from tasks.origins import http
 from tasks.util.checkout import CHECKOUT
 from tasks.vm.guest import Guest
@@ -70,8 +69,9 @@ def build_faasd(image: Settings, releases: Path, folder: Path, monkeypatch: pyte
         monkeypatch.setenv("NO_PROXY", "*")
         paths = replace(image.paths, output=folder / "out")
         shutil.copytree(image.paths.tcz, paths.tcz)
-        for name in ("rootfs64.gz", "corepure64.gz"):
-            shutil.copy(image.paths.output / name, paths.output)
+        paths.kernel.mkdir()
+        for name in ("rootfs64.gz", "corepure64.gz", "kernel/release"):
+            shutil.copy(image.paths.output / name, paths.output / name)
         settings = replace(image, paths=paths)
         recipe_inputs.lock(settings, "faasd")
         recipe_inputs.fetch(settings, "faasd")
@@ -84,13 +84,9 @@ def disc(image: Settings, releases: Path, tmp_path_factory: pytest.TempPathFacto
     """A CD with faasd, a builder, and the images of faasd's services."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
-    carry(image, tree, ("buildah", "containerd"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         made = build_faasd(image, releases, folder, monkeypatch)
-    for name in file_names("faasd"):
-        shutil.copy(made.paths.tcz / name, tree / "cde/optional")
-    with (tree / "cde/onboot.lst").open("a") as onboot:
-        onboot.write("faasd.tcz\n")
+    carry(made, tree, ("buildah", "faasd"))
     shutil.copytree(releases / "images", tree / "images")
     return make_disc(folder / "disc.iso", tree)
 
