@@ -118,7 +118,7 @@ FAULTS = [
         "default": "",
         "help": "repeat the faults of the run that printed this seed",
     },
-    {"name": "kind", "long": "kind", "default": "", "help": "cause only this kind of fault, as edit"},
+    {"name": "kind", "long": "kind", "default": "", "help": "cause only this kind of fault, as edit or code"},
 ]
 HOSTS = [
     {

@@ -16,7 +16,7 @@ MADE = ("kernel/vmlinuz64", "kernel/modules.sha256", "corepure64.gz", "tcbuild-s
 HANGS = 600  # seconds after which a build with a wrong number counts as failed
 
 
-def edited_code(world: World, rng: random.Random) -> str:
+def code(world: World, rng: random.Random) -> str:
     """A number in tcbuild's code is another one for two runs and a build from nothing."""
     file, line, text = edit(world.checkout / "tasks", rng)
     with world.edited(file, text):

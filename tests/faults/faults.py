@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from tasks.util.files import remove_tree
-from tests.faults.code import edited_code
+from tests.faults.code import code
 from tests.faults.world import Run, World
 from tests.support.stopped import descendants
 
@@ -205,5 +205,5 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-FAULTS: tuple[Fault, ...] = (kill_all, kill_one, stop, second_run, flipped_byte, network, edited_code)
+FAULTS: tuple[Fault, ...] = (kill_all, kill_one, stop, second_run, flipped_byte, network, code)
 NEED_MOUNT: tuple[Fault, ...] = (missing_tool, full_disk)

@@ -27,6 +27,9 @@ COUNT = int(os.environ.get("TCBUILD_FAULTS", "20"))
 SEED = os.environ.get("TCBUILD_SEED") or str(random.SystemRandom().randrange(1 << 32))
 KIND = os.environ.get("TCBUILD_FAULT_KIND", "")
 DISK_MIB = 3072
+NAMES = sorted(kind.__name__ for kind in (*FAULTS, edit, *NEED_MOUNT))
+if KIND not in ("", *NAMES):
+    pytest.exit(f"--kind {KIND}: unknown; one of: {', '.join(NAMES)}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def test_one_plain_run_makes_everything_good(world: World, mounted: tuple[Path, 
     kinds = [
         kind for kind in (*FAULTS, edit, *(NEED_MOUNT if mounted[1] else ())) if KIND in ("", kind.__name__)
     ]
-    assert kinds, f"there is no kind {KIND}"
+    assert kinds, f"faults of kind {KIND} need a file system that this machine cannot mount"
     rounds = random.Random(f"{SEED} order")
     order = [kind for _ in range(COUNT // len(kinds) + 1) for kind in rounds.sample(kinds, len(kinds))]
     survived: Counter[str] = Counter()
