@@ -4,13 +4,15 @@
 The kernel tree is what this machine can reach: the one in $TCBUILD_LINUX_54, or that of the
 built image.  Its config is Tiny Core's cut down (tests/data/tinycore-cut.config), so loop and
 squashfs are modules, compressed, in the core, and bridges an extension.  The root is ours
-with BusyBox's modprobe, as Tiny Core's has: that one reads .ko.gz.
+with BusyBox's modprobe, as Tiny Core's has: that one reads .ko.gz.  With kernel 5.4, and where Tiny
+Core's own files are, its own root with its own extensions follows, and the story's error on it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +21,18 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
+from tasks.formats.initramfs_file import read_core, unpacked
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.built import copy_checkout, doit
 from tests.support.mirror import Mirror
-from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, squashfs
-from tests.vm.contract import LIMIT, empty_disk, own_root
+from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, real, squashfs
+from tests.vm.contract import CONSOLE, LIMIT, empty_disk, own_root
+from tests.vm.test_consoles import DEPS
+from tests.vm.test_import import PLACES
+from tests.vm.test_story import CAPABILITY
 
 CUT = CHECKOUT.root / "tests/data/tinycore-cut.config"
 LINUX_54 = os.environ.get("TCBUILD_LINUX_54", "")
@@ -160,5 +166,104 @@ def test_it_boots_and_finds_its_modules_where_tiny_core_keeps_them(made: Checkou
         guest.run("sudo setfattr -n security.test -v kept /mnt/x/f")
         guest.run("sudo umount /mnt/x && sudo mount -t ext3 /dev/sda /mnt/x")
         assert "kept" in guest.run("getfattr --only-values -n security.test /mnt/x/f")
+        guest.run("sudo umount /mnt/x")
+        guest.power_off()
+
+
+@pytest.fixture(scope="module")
+def real_root(made: Checkout, image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Kernel 5.4 with Tiny Core's own root, and its extensions in all four places."""
+    if not LINUX_54:
+        pytest.skip(
+            "TCBUILD_LINUX_54 names no tree of kernel 5.4; test_consoles has this root on the built one"
+        )
+    folder = tmp_path_factory.mktemp("real")
+    made.tiny.distribution(real("x86_64/rootfs64.gz").read_bytes())
+    for name in (*PLACES, "readline", "udev-lib"):
+        deps = "".join(f"{dep}.tcz\n" for dep in DEPS.get(name, ()))
+        made.tiny.extension(name, deps or None, real(f"x86_64/tcz/{name}.tcz").read_bytes())
+    made.tiny.extension("xattr", None, xattr_programs(image, folder))
+    profile = made.folder / "profiles/double.toml"
+    text = profile.read_text()
+    before, _, after = text.partition("[core]\n")
+    places = PLACES | {"xattr": "onboot"}
+    listed = "".join(
+        f'\n[[extensions]]\nname = "{name}"\norigin = "upstream"\nplace = "{place}"\n'
+        for name, place in places.items()
+    )
+    profile.write_text(f"{before}{after[after.index('[boot]') : after.index('[[extensions]]')]}{listed}")
+    done = made.doit("lock", "relock=1")
+    assert done.status == 0, done.output
+    done = made.doit("iso")
+    assert done.status == 0, done.output
+    assert "kernel" not in done.ran, "the kernel is the same"
+    return made
+
+
+def xattr_programs(image: Settings, folder: Path) -> bytes:
+    """Return an extension with Debian's getfattr and setfattr, and Debian's C library: 11.0's is older."""
+    tree = folder / "xattr-tree"
+    subprocess.run(
+        ["unsquashfs", "-q", "-n", "-d", tree, image.paths.tcz / "attr.tcz"], check=True, capture_output=True
+    )
+    root = unpacked(read_core(image.paths.output / "rootfs64.gz"))
+    for path in ("lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"):
+        node = root.find(path, follow=True)
+        assert node is not None
+        (tree / "own").mkdir(exist_ok=True)
+        (tree / "own" / Path(path).name).write_bytes(node.data)
+        (tree / "own" / Path(path).name).chmod(0o755)
+    for program in ("getfattr", "setfattr"):
+        (found,) = tree.rglob(program)
+        found.rename(tree / "own" / program)
+        start = f"/own/ld-linux-x86-64.so.2 --library-path /own:/usr/local/lib:/usr/lib /own/{program}"
+        script = tree / "usr/local/bin" / program
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+        script.chmod(0o755)
+    for library in list(tree.rglob("libattr.so.1*")):
+        shutil.move(library, tree / "own" / library.name)
+    packed = folder / "xattr.tcz"
+    run(["mksquashfs", tree, packed, "-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-no-progress"])
+    return packed.read_bytes()
+
+
+def test_tiny_cores_own_root_boots_with_no_odd_bootcode(real_root: Checkout) -> None:
+    """By BIOS and UEFI, by the command a person uses."""
+    done = real_root.doit("qemu:test", "--media", "cd")
+    assert done.status == 0, done.output
+    for firmware in ("bios", "uefi"):
+        assert f"{firmware}-cd: 4 checks passed" in done.output
+        said = (real_root.out / f"logs/qemu-{firmware}-cd.log").read_text(errors="replace")
+        assert "Booting Core 11.0" in said
+
+
+@pytest.mark.parametrize("with_fragment", [False, True])
+def test_the_storys_error_on_tiny_cores_own_root(
+    real_root: Checkout, tmp_path: Path, with_fragment: bool
+) -> None:
+    """An ext3 disk answers for security.capability only with the fragment ext3-xattr."""
+    kernel = real_root.out / "kernel/vmlinuz64"
+    if not with_fragment:
+        out = tmp_path / "without"
+        done = real_root.doit("kernel", "fragments=devtmpfs", f"out={out}")
+        assert done.status == 0, done.output
+        kernel = out / "kernel/vmlinuz64"
+    disk = replace(empty_disk(tmp_path / "ext3.img", 64), bus="ahci")
+    disks = (Disk(real_root.out / "tcbuild-double.iso", "cdrom"), disk)
+    core = real_root.out / "corepure64.gz"
+    what = Machine("direct", disks=disks, kernel=kernel, initrd=core, append=f"{CONSOLE} cde")
+    with Guest(what, tmp_path / "log", limit=LIMIT) as guest:
+        guest.login()
+        guest.run("sudo mkdir /mnt/x && sudo mount -t ext3 /dev/sda /mnt/x && sudo touch /mnt/x/f")
+        answer = guest.run("getfattr -n security.capability /mnt/x/f", check=False)
+        attributes = f"sudo setfattr -n security.capability -v {CAPABILITY} /mnt/x/f"
+        if with_fragment:
+            assert "security.capability: No such attribute" in answer
+            guest.run(attributes)
+            assert CAPABILITY in guest.run("getfattr -e hex -n security.capability /mnt/x/f")
+        else:
+            assert "security.capability: Operation not supported" in answer
+            assert "Operation not supported" in guest.run(attributes, check=False)
         guest.run("sudo umount /mnt/x")
         guest.power_off()
