@@ -206,7 +206,7 @@ def task_lock() -> Iterator[Task]:
 def task_toolchain() -> Iterator[Task]:
     """make the profile's toolchain ready, and tell what runs its programs here, and why"""
     doc = "make the profile's toolchain ready, and tell what runs its programs here, and why"
-    yield command("toolchain", doc, FETCH_TOOLCHAIN, do("toolchain.prepare", "tell", S))
+    yield command("toolchain", doc, do("fetch.toolchain", "refetch", S), do("toolchain.prepare", "tell", S))
     doc = "pin the newest packages of the build root of toolchain NAME (default: of all)"
     yield command("toolchain:lock", doc, do("fetch.toolchain", "lock", S), pos_arg="names", meta=ALONE)
 

@@ -175,6 +175,21 @@ class CachePrune(CheckoutCommand):
         admin.prune(self.settings().network, **options)
 
 
+class ToolchainPrune(CheckoutCommand):
+    """`./doit toolchain:prune`."""
+
+    name = "toolchain:prune"
+    doc_purpose = (
+        "remove build roots that no toolchain of this checkout describes, and what their compilers kept"
+    )
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Remove build roots."""
+        from tasks.toolchain import build_root
+
+        build_root.prune(cache_folder())
+
+
 class Verify(CheckoutCommand):
     """`./doit verify`."""
 
@@ -376,6 +391,7 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         Releases,
         CacheList,
         CachePrune,
+        ToolchainPrune,
         Verify,
         Rebuild,
         Reproduce,

@@ -24,11 +24,12 @@ from pathlib import Path
 from tasks.cli import machine_inputs
 from tasks.cli.verdict import Check, State, Verdict
 from tasks.config.settings import Settings
-from tasks.toolchain import build_root, prepare
+from tasks.toolchain import build_root, entry, prepare
 from tasks.util import files, host, toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import EXIT_FAILED, UserError
 from tasks.util.process import clean_env, run
+from tasks.util.text import shortened
 
 VERSIONS = Path(__file__).with_name("doctor.toml")
 STALE_SECONDS = 24 * 3600
@@ -74,6 +75,27 @@ def leftovers(settings: Settings) -> Iterator[Verdict]:
         yield Verdict("leftovers", "ok", said)
     else:
         yield Verdict("leftovers", "ok", "none of killed runs")
+
+
+def build_roots(settings: Settings) -> Iterator[Verdict]:
+    """Compare each file of the build roots that are used here with its sha256, and name old roots."""
+    folder = settings.paths.cache
+    made = [name for name in build_root.names() if entry.root_needed(name)]
+    made = [name for name in made if build_root.is_made(folder, name)]
+    whole = []
+    for name in made:
+        found = build_root.faults(build_root.root_folder(folder, name), read_all=True)
+        said = f"{shortened(found, 3)} in it changed or are gone since they were unpacked"
+        said = "it is not recorded what it was when it was unpacked" if found == ["."] else said
+        if found:
+            yield Verdict(f"build root {name}", "fail", said, f"./doit toolchain toolchain={name}")
+        else:
+            whole.append(name)
+    if whole == made:
+        yield Verdict("build roots", "ok", f"whole: {' '.join(whole)}" if whole else "none is made")
+    if old := build_root.old_folders(folder):
+        said = f"no toolchain of this checkout has {shortened([CHECKOUT.name_of(path) for path in old], 3)}"
+        yield Verdict("old build roots", "ok", said, "./doit toolchain:prune removes them")
 
 
 def mirrors(settings: Settings) -> Iterator[Verdict]:
@@ -379,5 +401,5 @@ def _user_namespaces(settings: Settings) -> Iterator[Verdict]:
 CHECKS: Sequence[Check] = (
     *(machine_inputs.system, machine_inputs.suite, machine_inputs.toolchain, machine_inputs.image),
     *(_python, _machine, _tools, _versions, _kvm, _disk_space, _file_systems, _clock, _user_namespaces),
-    *(apt, pip, mirrors, cache, leftovers),
+    *(apt, pip, mirrors, cache, build_roots, leftovers),
 )

@@ -47,8 +47,7 @@ def _resources(settings: Settings, name: str, origin: Origin) -> Resources:
     found, paths = recipe_lock.resources(settings, name), settings.paths
     if not origin.toolchain:
         return replace(found, box=tools.of_profile(paths, settings.profile).box)
-    kept = paths.cache / "compiled" / build_root.digest(origin.toolchain)
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = build_root.kept_folder(paths.cache, origin.toolchain)
     return replace(found, box=tools.of_toolchain(paths, origin.toolchain, kept).box, kept=kept)
 
 

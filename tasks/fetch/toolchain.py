@@ -14,15 +14,18 @@ from tasks.util.files import write_atomic
 from tasks.util.log import logger
 
 
-def fetch(settings: Settings, names: Sequence[str] = ()) -> None:
+def fetch(settings: Settings, names: Sequence[str] = (), *, read_all: bool = False) -> None:
     """Fetch the packages of the build roots that are needed on this machine: the profile's, or `names`.
 
+    A root that is whole needs none.  read_all: as in `build_root.faults`.
     Raises `UserError` if one is not in the cache while `offline` is set, or is gone.
     """
     cache = settings.paths.cache
     for name in names or settings.profile.toolchains:
         root = build_root.load(name).root
-        if root is None or not entry.root_needed(name) or build_root.is_made(cache, name):
+        if root is None or not entry.root_needed(name):
+            continue
+        if build_root.is_whole(cache, name, read_all=read_all):
             continue
         locked = build_root.lock(name)
         try:
@@ -36,6 +39,11 @@ def fetch(settings: Settings, names: Sequence[str] = ()) -> None:
         except UserError as error:
             hint = f"{error.hint}, or use this machine's programs: toolchain=host"
             raise error.reworded(f"toolchain {name}: {error.message}", hint) from None
+
+
+def refetch(settings: Settings) -> None:
+    """Fetch as `fetch` does, after a look at each file of the build roots."""
+    fetch(settings, read_all=True)
 
 
 def lock(settings: Settings, names: list[str]) -> None:

@@ -7,6 +7,9 @@ The packages are unpacked only: no maintainer script runs, and no root is needed
 update-alternatives(1) would link stands in the description.
 
 `tasks/fetch/toolchain.py` fetches the packages, `tasks/toolchain/entry.py` runs commands in a root.
+
+A process that uses a root holds a shared lock on the root's list of packages (flock(2)), so that
+`prune` removes no root in use.  A root with damaged files is mended while others use it.
 """
 
 from __future__ import annotations
@@ -18,17 +21,19 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.formats.debian_package import unpack_packages
 from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedPackage, load_lock
+from tasks.toolchain import root_files
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir
+from tasks.util.files import atomic_dir, scratch_folder
 from tasks.util.log import logger
+from tasks.util.text import shortened
 
 FOLDER = Path(__file__).with_name("toolchains")
 HOST = "host"
@@ -37,6 +42,10 @@ FORMAT = 1
 """Part of a root's digest.  Raise it when a root is made otherwise from the same packages."""
 PACKAGES = "packages"
 """In a root's folder: the list of its packages.  It is written last, so it marks a complete root."""
+KEPT = "compiled"
+"""In the cache: what compilers keep for later, a folder for each toolchain's digest."""
+ROOT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{16}")
+SHOWN = 3
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 # A system whose /bin, /sbin and /lib are links below /usr; Debian 12's packages expect one.
 MERGED = ("bin", "sbin", "lib", "lib64")
@@ -44,6 +53,10 @@ MERGED = ("bin", "sbin", "lib", "lib64")
 LEFT_OUT = ("./usr/share/man", "./usr/share/locale", "./usr/share/doc", "./usr/share/info", "./dev")
 # The packages whose versions a fingerprint names: compiler, linker, C library.
 NAMED = re.compile(r"gcc-\d+|binutils|libc6")
+_whole: set[tuple[Path, bool]] = set()
+"""The roots that this process has looked at, and whether it has read them."""
+_held: dict[Path, int] = {}
+"""What this process has a shared lock on, and the file descriptor of each."""
 
 
 @dataclass(frozen=True)
@@ -165,36 +178,101 @@ def is_made(cache: Path, name: str) -> bool:
     return load(name).root is None or ((folder / PACKAGES).is_file() and (folder / "root").is_dir())
 
 
-def ensure(cache: Path, name: str) -> Path:
-    """Return the build root's folder of toolchain `name`, and make it from cached packages if need be.
+def is_whole(cache: Path, name: str, *, read_all: bool = False) -> bool:
+    """Tell whether the build root of toolchain `name` is made and has the files that it had then.
 
-    Raises `UserError` if a package is not in the cache, or is damaged.
+    A root is looked at once in a process.  read_all: as in `faults`.
     """
     folder = root_folder(cache, name)
-    if not is_made(cache, name):
-        with _locked(folder):
+    if load(name).root is None or (folder, True) in _whole or (folder, read_all) in _whole:
+        return True
+    if not is_made(cache, name) or faults(folder, read_all=read_all):
+        return False
+    _whole.add((folder, read_all))
+    return True
+
+
+def faults(folder: Path, *, read_all: bool = False) -> list[str]:
+    """Return the paths in the build root `folder` that are damaged, missing or too many.
+
+    ["."] if nothing is recorded of it.  read_all: whether each file is read, and not only those whose
+    size or times have changed.
+    """
+    recorded = root_files.read(folder)
+    if recorded is None:
+        return ["."]
+    bad, now = root_files.differing(folder / "root", recorded, read_all=read_all)
+    if not bad and now != recorded:  # a copy of the cache
+        with suppress(OSError):  # which may be another user's
+            root_files.write(folder, now)
+    return bad
+
+
+def ensure(cache: Path, name: str, *, read_all: bool = False) -> Path:
+    """Return the build root of toolchain `name`: make it from cached packages, or mend it, if need be.
+
+    No other run removes it before the end of this process.  read_all: as in `faults`.  Raises
+    `UserError` if a package is not in the cache, or is damaged.
+    """
+    folder = root_folder(cache, name)
+    while not (is_whole(cache, name, read_all=read_all) and hold(cache, name)):
+        with _locked(folder.parent):
             # Another build may have made it meanwhile.
             if not is_made(cache, name):
                 _make(cache, folder, name)
+            elif bad := faults(folder, read_all=read_all):
+                _mend(cache, folder, name, bad)
     return folder / "root"
 
 
 def _make(cache: Path, folder: Path, name: str) -> None:
-    locked, wanted = lock(name).package, load(name).root
+    packages, wanted = _cached_packages(cache, name), load(name).root
     assert wanted is not None
-    absent = [package.name for package in locked if not package.cached_in(cache).is_file()]
-    if absent:
-        message = f"the build root of toolchain {name} is not in the cache, nor are {len(absent)} packages"
-        raise UserError(message, "./doit toolchain fetches and makes it")
-    logger.info(f"toolchain {name}: unpacking {len(locked)} packages of {wanted.suite} (once)")
+    logger.info(f"toolchain {name}: unpacking {len(packages)} packages of {wanted.suite} (once)")
     started = time.monotonic()
+    with atomic_dir(folder) as partial:
+        _fill(partial, name, packages)
+    logger.info(f"toolchain {name}: ready after {time.monotonic() - started:.0f} s")
+
+
+def _mend(cache: Path, folder: Path, name: str, bad: list[str]) -> None:
+    packages, root = _cached_packages(cache, name), folder / "root"
+    damage = f"{shortened(bad, SHOWN)} of its build root changed or are gone since they were unpacked"
+    said = damage if bad != ["."] else "it is not recorded what its build root was when it was unpacked"
+    logger.warning(f"toolchain {name}: {said}; unpacking {len(packages)} packages again")
+    with scratch_folder(folder.parent, folder.name) as scratch:
+        _fill(scratch, name, packages)
+        wanted = root_files.read(scratch)
+        assert wanted is not None
+        bad, _ = root_files.differing(root, wanted, read_all=True)
+        root_files.replace(root, bad, scratch / "root", wanted)
+        bad, now = root_files.differing(root, wanted)
+    if bad:
+        raise UserError(f"{shortened(bad, SHOWN)} in {root} cannot be put right", f"rm -r {folder}")
+    root_files.write(folder, now)
+
+
+def _cached_packages(cache: Path, name: str) -> list[Path]:
+    """Return the packages of a toolchain.  Raises `UserError` if the cache lacks some."""
+    packages = [package.cached_in(cache) for package in lock(name).package]
+    absent = [path for path in packages if not path.is_file()]
+    if absent:
+        fault = "damaged in the cache" if is_made(cache, name) else "not in the cache"
+        message = f"the build root of toolchain {name} is {fault}, nor are {len(absent)} packages"
+        raise UserError(message, "./doit toolchain fetches and makes it")
+    return packages
+
+
+def _fill(folder: Path, name: str, packages: Sequence[Path]) -> None:
+    """Unpack the packages of toolchain `name` as a build root in the new folder `folder`."""
+    wanted = load(name).root
+    assert wanted is not None
     log = folder.parent / f"{name}.log"
     log.unlink(missing_ok=True)
-    with atomic_dir(folder) as partial:
-        unpack(partial / "root", [package.cached_in(cache) for package in locked], log)
-        _link(partial / "root", wanted.links)
-        (partial / PACKAGES).write_text(listing(locked))
-    logger.info(f"toolchain {name}: ready after {time.monotonic() - started:.0f} s")
+    unpack(folder / "root", packages, log)
+    _link(folder / "root", wanted.links)
+    root_files.write(folder, root_files.found(folder / "root"))
+    (folder / PACKAGES).write_text(listing(lock(name).package))
 
 
 def unpack(root: Path, debs: Sequence[Path], log: Path) -> None:
@@ -225,7 +303,91 @@ def listing(packages: tuple[LockedPackage, ...]) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     # Of two builds that need the same root, the second waits until the first has made it.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+# --- roots in use, and old ones ----------------------------------------------
+
+
+def hold(cache: Path, name: str) -> bool:
+    """Keep the build root of toolchain `name` from `prune` until this process ends.
+
+    Returns whether there is one.
+    """
+    return is_made(cache, name) and _hold(root_folder(cache, name) / PACKAGES)
+
+
+def kept_folder(cache: Path, name: str) -> Path:
+    """Return the folder of what compilers of toolchain `name` keep for later.
+
+    It is made if need be, and kept from `prune` until this process ends.
+    """
+    folder = cache / KEPT / digest(name)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if _hold(folder):
+            return folder
+
+
+def _hold(path: Path) -> bool:
+    """Take a shared lock on a file or folder.  Returns False if there is none."""
+    while True:
+        try:
+            if path not in _held:
+                _held[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fcntl.flock(_held[path], fcntl.LOCK_SH)  # it waits for the end of `prune`
+            if os.path.samestat(os.fstat(_held[path]), path.stat()):
+                return True
+        except FileNotFoundError:
+            return False
+        os.close(_held.pop(path))  # it was removed, or made again
+
+
+def old_folders(cache: Path) -> list[Path]:
+    """Return the build roots in the cache that no toolchain of this checkout describes, sorted.
+
+    Behind them are the folders of what their compilers kept.
+    """
+    current = {digest(name) for name in names()}
+    places = [*sorted((cache / "toolchains").glob("*/")), *sorted((cache / KEPT).glob("*/"))]
+    return [
+        folder
+        for folder in places
+        if ROOT_NAME.fullmatch(folder.name)
+        and folder.name not in current
+        and not folder.is_symlink()
+        and (folder.parent.name == KEPT or (folder / PACKAGES).is_file())
+    ]
+
+
+def prune(cache: Path) -> None:
+    """Remove the `old_folders` that no run uses, and say which."""
+    removed = 0
+    for folder in old_folders(cache):
+        if _remove(folder):
+            removed += 1
+            logger.info(f"removed {folder}")
+        else:
+            logger.info(f"{folder} stays: another run uses it")
+    if not removed:
+        logger.info(f"no old build root was removed from {cache / 'toolchains'}")
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder of `old_folders`, unless a run uses it.  Returns whether it is gone."""
+    if folder.parent.name == KEPT:
+        handle = os.open(folder, os.O_RDONLY)
+    else:
+        handle = os.open(folder / PACKAGES, os.O_RDWR)  # a lock on NFS needs the right to write
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with scratch_folder(folder.parent, folder.name) as away:
+            os.rename(folder, away / "old")
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True

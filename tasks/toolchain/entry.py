@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.toolchain import build_root, host_match
+from tasks.toolchain.root_files import SYSTEM
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool, run
 
@@ -32,9 +32,6 @@ VARIABLE = "TCBUILD_TOOLCHAIN"
 ASKED = ("", "root", "bwrap", "proot")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 PROOT_START = Path(__file__).with_name("proot_start.py")
-# The folders of a root that hold programs and their data.  /home, /srv, /var and
-# the like are left out: bound folders often lie below folders of these names.
-SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # bwrap makes these itself; nothing can be bound below them.
 VIRTUAL = ("dev", "proc")
 # proot emulates brk(2).  A child that shares memory and starts a program (posix_spawn(3), where a
@@ -100,6 +97,7 @@ class Entry:
     def _bwrap(self, binds: Sequence[Bind]) -> list[str]:
         box = ["--die-with-parent", "--hostname", "tcbuild", *self.options]
         box += ["--dev", "/dev", "--tmpfs", "/tmp", "--setenv", "HOME", "/tmp"]
+        # /home, /srv, /var and the like are left out: bound folders often lie below folders of these names.
         for folder in SYSTEM:
             inside = self.root / folder
             if inside.is_symlink():  # /bin -> usr/bin on a merged-/usr system
@@ -114,7 +112,8 @@ class Entry:
         box = ["-r", str(self.root), "-b", "/dev", "-b", "/proc", "-b", "/tmp"]
         for bind in binds:
             box += ["-b", str(bind.path)]
-        return [*box, "env", "HOME=/root", f"GLIBC_TUNABLES={ONE_HEAP}"]
+        # By proot a command could write into the root, as Python does.
+        return [*box, "env", "HOME=/root", "PYTHONDONTWRITEBYTECODE=1", f"GLIBC_TUNABLES={ONE_HEAP}"]
 
 
 def _require_outside(path: Path) -> None:
@@ -129,12 +128,13 @@ def _require_outside(path: Path) -> None:
 def of_toolchain(cache: Path, name: str) -> Entry:
     """Return how the commands of toolchain `name` run on this machine.
 
-    Raises `UserError` if its build root is needed and not in the cache, or cannot be entered.
+    No other run removes its build root before the end of this process.  Raises `UserError` if that is
+    needed and not in the cache, or cannot be entered.
     """
     reason = root_needed(name)
     if not reason:
         return Entry("host", _host_serves(name))
-    if not build_root.is_made(cache, name):
+    if not build_root.hold(cache, name):
         message = f"the build root of toolchain {name} is not in the cache"
         raise UserError(message, "./doit toolchain makes it")
     return _entered(build_root.root_folder(cache, name) / "root", reason, asked())
@@ -178,7 +178,7 @@ def _entered(root: Path, reason: str, wanted: str) -> Entry:
             return candidate
         failures.append(candidate.way)
     message = f"the build root {root} cannot be entered (tried {', '.join(dict.fromkeys(failures))})"
-    raise UserError(message, f"{NO_WAY}. If files of it are gone: rm -r {shlex.quote(str(root.parent))}")
+    raise UserError(message, f"{NO_WAY}. If files of it are gone: ./doit toolchain")
 
 
 def _works(candidate: Entry) -> bool:

@@ -63,16 +63,16 @@ def host_groups(profile: Profile) -> list[str]:
     return [BUILD] if profile.kernel.image else [BUILD, COMPILE]
 
 
-def ensure_toolchains(settings: Settings) -> None:
+def ensure_toolchains(settings: Settings, *, read_all: bool = False) -> None:
     """Make the build roots that the profile needs here, and say and record what runs the toolchains.
 
-    It is said when it is new in this output folder.  Raises `UserError` if a root cannot be made
-    or entered.
+    It is said when it is new in this output folder.  read_all: as in `build_root.faults`.
+    Raises `UserError` if a root cannot be made or entered.
     """
     said = []
     for name in settings.profile.toolchains:
         if entry.root_needed(name):
-            build_root.ensure(settings.paths.cache, name)
+            build_root.ensure(settings.paths.cache, name, read_all=read_all)
         said.append(describe(name, entry.of_toolchain(settings.paths.cache, name)))
     if write_if_changed(settings.paths.toolchain_record, "".join(f"{line}\n" for line in said)):
         for line in said:
@@ -80,9 +80,12 @@ def ensure_toolchains(settings: Settings) -> None:
 
 
 def tell(settings: Settings) -> None:
-    """Prepare the toolchains as `ensure_toolchains` does, and say what runs them in any case."""
+    """Prepare the toolchains as `ensure_toolchains` does, and say what runs them in any case.
+
+    Each file of a build root is read, and a damaged one is unpacked again.
+    """
     settings.paths.toolchain_record.unlink(missing_ok=True)
-    ensure_toolchains(settings)
+    ensure_toolchains(settings, read_all=True)
 
 
 def describe(name: str, found: entry.Entry) -> str:

@@ -85,6 +85,8 @@ def lines(folder: Path, *words: str, **env: str) -> list[str]:
         (["cache=s3a://bucket/x"], "build s3"),
         (["cache:list", "cache=s3://bucket/x"], "python s3"),
         (["iso", "cache=/mnt/cache"], "build"),
+        (["toolchain"], "build"),
+        (["toolchain:prune"], "python"),
     ],
 )
 def test_words_tell_what_is_needed(wrapper: Path, words: list[str], needs: str) -> None:

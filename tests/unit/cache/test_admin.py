@@ -94,3 +94,4 @@ def test_without_a_shared_cache(
     with pytest.raises(UserError, match="there is no shared cache") as error:
         command(make_settings())
     assert "TCBUILD_SHARED_CACHE" in error.value.hint
+    assert "./doit toolchain:prune" in error.value.hint

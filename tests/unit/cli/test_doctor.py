@@ -16,6 +16,7 @@ import pytest
 from tasks.cli import doctor
 from tasks.cli.verdict import Check, Verdict
 from tasks.config.settings import Settings
+from tasks.toolchain import build_root, entry, root_files
 from tasks.util import host
 from tasks.util.errors import UserError
 from tasks.util.log import logger
@@ -267,3 +268,33 @@ def test_every_real_check_of_this_machine_answers(settings: Settings) -> None:
         for verdict in found_by(check, with_values(settings, offline=True)):
             assert verdict.state in ("ok", "warn", "fail")
             assert bool(verdict.fix) == (verdict.state != "ok")
+
+
+def test_build_roots_are_read_and_old_ones_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_root, "names", lambda: ["host", "debian12"])
+    monkeypatch.setenv(entry.VARIABLE, "root")
+    (verdict,) = found_by(doctor.build_roots, settings)
+    assert (verdict.state, verdict.finding) == ("ok", "none is made")
+    folder = build_root.root_folder(settings.paths.cache, "debian12")
+    (folder / "root/usr/bin").mkdir(parents=True)
+    program = folder / "root/usr/bin/gcc"
+    program.write_text("gcc")
+    (folder / build_root.PACKAGES).write_text("gcc=1\n")
+    (verdict,) = found_by(doctor.build_roots, settings)
+    assert (verdict.state, verdict.fix) == ("fail", "./doit toolchain toolchain=debian12")
+    recorded = root_files.found(folder / "root")
+    root_files.write(folder, recorded)
+    old = folder.with_name("debian12-0123456789abcdef")
+    old.mkdir()
+    (old / build_root.PACKAGES).write_text("gcc=0\n")
+    good, named = found_by(doctor.build_roots, settings)
+    assert (good.state, good.finding) == ("ok", "whole: debian12")
+    assert (named.state, named.fix) == ("ok", "./doit toolchain:prune removes them")
+    assert old.name in named.finding
+    # The disk has lost what the record tells, and no time has changed.
+    root_files.write(folder, {**recorded, "usr/bin/gcc": recorded["usr/bin/gcc"]._replace(content="0" * 64)})
+    bad, _ = found_by(doctor.build_roots, settings)
+    assert (bad.name, bad.state) == ("build root debian12", "fail")
+    assert "usr/bin/gcc in it changed or are gone" in bad.finding

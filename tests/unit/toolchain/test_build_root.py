@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.origins.lock import Lock, LockedPackage
-from tasks.toolchain import build_root
+from tasks.toolchain import build_root, root_files
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, sha256_file
 from tests.support import debs
@@ -129,12 +131,13 @@ def test_a_fingerprint_is_one_readable_line(folder: Path) -> None:
     assert build_root.fingerprint("t") == f"t, binutils binutils-1, gcc-9 1, libc6 libc6-1, root {end}"
 
 
-def test_a_root_is_made_of_cached_packages_alone(folder: Path, tmp_path: Path) -> None:
-    cache, made = tmp_path / "cache", []
+def with_packages(folder: Path, cache: Path) -> list[LockedPackage]:
+    """Describe toolchain `t`, lock it, and put its packages into the cache."""
+    made = []
     contents = {"gcc-9": "usr/bin/gcc-9", "make": "bin/make", "proot": "lib/proot"}
     for name, path in contents.items():
         deb = debs.write(
-            tmp_path / f"{name}.deb", {path: b"#!/bin/sh\n", f"usr/share/doc/{name}/copyright": b"c"}
+            folder.parent / f"{name}.deb", {path: b"#!/bin/sh\n", f"usr/share/doc/{name}/copyright": b"c"}
         )
         package = LockedPackage(name, "1", sha256_file(deb))
         package.cached_in(cache).parent.mkdir(parents=True)
@@ -142,6 +145,20 @@ def test_a_root_is_made_of_cached_packages_alone(folder: Path, tmp_path: Path) -
         made.append(package)
     write(folder, "t", ROOT_TOML)
     write_lock(folder, "t", *made)
+    return made
+
+
+def forget() -> None:
+    """Forget what this process knows of build roots, and release its locks, as if it were a new one."""
+    for handle in build_root._held.values():
+        os.close(handle)
+    build_root._held.clear()
+    build_root._whole.clear()
+
+
+def test_a_root_is_made_of_cached_packages_alone(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    made = with_packages(folder, cache)
     root = build_root.ensure(cache, "t")
     assert (root / "lib").readlink() == Path("usr/lib"), "a merged /usr stays merged"
     assert (root / "usr/bin/make").is_file()
@@ -164,3 +181,109 @@ def test_a_root_without_its_packages_says_what_fetches_them(folder: Path, tmp_pa
         build_root.ensure(tmp_path / "cache", "t")
     assert "./doit toolchain" in caught.value.hint
     assert not build_root.is_made(tmp_path / "cache", "t")
+
+
+def test_a_damaged_root_is_mended_while_others_use_it(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    packages = with_packages(folder, cache)
+    root = build_root.ensure(cache, "t")
+    state = root.stat().st_ino
+    (root / "usr/bin/gcc-9").write_bytes(b"#!/bin/false\n")
+    (root / "usr/bin/make").unlink()
+    assert build_root.is_whole(cache, "t"), "a process looks at a root once"
+    forget()
+    assert not build_root.is_whole(cache, "t"), "its packages are fetched"
+    assert build_root.ensure(cache, "t") == root
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line == (
+        "toolchain t: usr/bin/gcc-9, usr/bin/make of its build root changed or are gone since they were "
+        "unpacked; unpacking 3 packages again"
+    )
+    assert (root / "usr/bin/gcc-9").read_bytes() == b"#!/bin/sh\n"
+    assert (root / "usr/bin/make").is_file()
+    assert root.stat().st_ino == state
+    assert build_root.faults(root.parent, read_all=True) == []
+    (root / "usr/bin/make").unlink()
+    for package in packages:
+        package.cached_in(cache).unlink()
+    forget()
+    with pytest.raises(UserError, match="toolchain t is damaged in the cache, nor are 3 packages") as caught:
+        build_root.ensure(cache, "t")
+    assert "./doit toolchain" in caught.value.hint
+
+
+def test_a_root_of_which_nothing_is_recorded_is_compared_with_its_packages(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    with_packages(folder, cache)
+    root = build_root.ensure(cache, "t")
+    whole = (root / "usr/bin/make").stat()
+    (root.parent / root_files.NAME).unlink()
+    (root / "usr/bin/gcc-9").write_bytes(b"#!/bin/false\n")
+    forget()
+    build_root.ensure(cache, "t")
+    assert "it is not recorded what its build root was" in caplog.text
+    assert (root / "usr/bin/gcc-9").read_bytes() == b"#!/bin/sh\n"
+    assert (root / "usr/bin/make").stat().st_ino == whole.st_ino, "what is right stays"
+    assert build_root.faults(root.parent, read_all=True) == []
+
+
+def test_old_folders_are_removed_unless_a_run_uses_them(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    cache = tmp_path / "cache"
+    with_packages(folder, cache)
+    old = build_root.ensure(cache, "t").parent
+    (cache / "toolchains" / "mine").mkdir()
+    (cache / "toolchains" / "mine-0123456789abcdef").mkdir()  # it has no list of packages
+    assert build_root.old_folders(cache) == []
+    build_root.prune(cache)
+    assert "no old build root" in caplog.text
+    write(folder, "t", ROOT_TOML + "# another\n")
+    assert build_root.old_folders(cache) == [old]
+    with (old / build_root.PACKAGES).open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)  # another run
+        forget()
+        build_root.prune(cache)
+        assert f"{old} stays: another run uses it" in caplog.text
+        assert (old / "root/usr/bin/make").is_file()
+    build_root.prune(cache)
+    assert f"removed {old}\n" in caplog.text
+    names = sorted(path.name for path in (cache / "toolchains").iterdir() if path.is_dir())
+    assert names == ["mine", "mine-0123456789abcdef"]
+
+
+def test_what_old_compilers_kept_goes_too_unless_a_run_uses_it(folder: Path, tmp_path: Path) -> None:
+    """This machine's programs may be the toolchain, and then there is no root."""
+    write(folder, "t", ROOT_TOML)
+    write_lock(folder, "t", *PACKAGES)
+    kept = build_root.kept_folder(tmp_path, "t")
+    assert kept == tmp_path / "compiled" / build_root.digest("t")
+    (kept / "ab").mkdir()
+    write(folder, "t", ROOT_TOML + "# another\n")
+    now = build_root.kept_folder(tmp_path, "t")
+    assert build_root.old_folders(tmp_path) == [kept]
+    build_root.prune(tmp_path)
+    assert (kept / "ab").is_dir()
+    forget()
+    build_root.prune(tmp_path)
+    assert [path.name for path in kept.parent.iterdir()] == [now.name]
+
+
+def test_a_run_that_uses_a_root_keeps_it(folder: Path, tmp_path: Path) -> None:
+    """Also in a process that did not make it."""
+    cache = tmp_path / "cache"
+    with_packages(folder, cache)
+    assert not build_root.hold(cache, "t")
+    root = build_root.ensure(cache, "t")
+    assert build_root.hold(cache, "t")
+    assert not build_root._remove(root.parent)
+    remove_tree(root.parent)  # a person may
+    assert not build_root.hold(cache, "t")
+    assert build_root.ensure(cache, "t") == root
+    assert (root / "usr/bin/make").is_file()
+    assert not build_root._remove(root.parent)

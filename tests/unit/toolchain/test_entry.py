@@ -128,13 +128,13 @@ def test_a_root_that_cannot_be_entered_names_both_ways(root: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be entered \(tried bwrap, proot\)") as caught:
         entry._entered(root, "why", "root")
     assert "toolchain=host" in caught.value.hint
-    assert f"rm -r {root.parent}" in caught.value.hint
+    assert "If files of it are gone: ./doit toolchain" in caught.value.hint
 
 
 def test_a_root_that_has_lost_its_loader_names_the_folder_to_remove(root: Path) -> None:
     with pytest.raises(UserError, match="cannot be entered") as caught:
         entry._entered(root, "why", "bwrap")
-    assert f"rm -r {root.parent}" in caught.value.hint
+    assert "If files of it are gone: ./doit toolchain" in caught.value.hint
 
 
 @pytest.mark.parametrize(
