@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import test_tasks, variables
-from tasks.config import inputs, plan, recipe, recipe_lock, system
+from tasks.config import inputs, plan, recipe, recipe_lock, system, taken
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
@@ -153,7 +153,7 @@ def task_fetch() -> Iterator[Task]:
         "uptodate": changed(
             **variables.fetch_keys(S.profile),
             toolchains=TOOLCHAINS,
-            **{f"packages.{name}": packages for name, packages in USED_PACKAGES.items()},
+            **taken.keys(S.profile, USED_PACKAGES),
             frozen=S.network.frozen,
             relock=S.network.relock,
             on_demand=bool(S.network.shared_cache),

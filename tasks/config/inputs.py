@@ -121,12 +121,13 @@ def needed_packages(lock: Lock, user: str) -> tuple[str, ...]:
 def part_of(lock: Lock, user: str, names: Iterable[str]) -> Lock:
     """Return the packages `names` that `user` names and those that they need, as a part of the lock.
 
-    The dates of archives are left out: a task depends on its part, and they change no package.
+    The dates of archives are left out: a task depends on its part, and they change no package.  So is
+    what is taken, which the task depends on by the recipe.
     """
     needs = lock.needs_of(user)
     wanted = {*names, *needed_packages(lock, user)}
     packages = tuple(package for package in lock.package if package.name in wanted)
-    return Lock(packages, needs=(needs,) if needs else ())
+    return Lock(packages, needs=(replace(needs, takes=""),) if needs else ())
 
 
 def used_lock(paths: Paths) -> Lock:

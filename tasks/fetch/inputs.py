@@ -205,7 +205,9 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: Packages) -> Lo
     named = _named(settings, extra)
     if any(source.is_package and source.locked_in(pinned) is None for source in wanted):
         return None
-    if plan.plan(settings.profile, pinned).of_kind("upstream") or packages.unlocked(pinned, named):
+    if plan.plan(settings.profile, pinned).of_kind("upstream"):
+        return None
+    if packages.unlocked(pinned, named) or packages.outdated(settings.profile, pinned, named):
         return None
     entries = [source.pinned_in(pinned, access) for source in wanted]
     known = {entry.path: entry for entry in entries if isinstance(entry, LockedFile)}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.config import inputs, plan, recipe, rootfs_rules
+from tasks.config import inputs, plan, recipe, rootfs_rules, taken
 from tasks.config.settings import Settings
 from tasks.formats import initramfs_file, libraries
 from tasks.formats.libraries import Files
@@ -72,7 +72,8 @@ class Finder:
         if user == CORE:
             below = self._archives()
         known = self.needs.get(user)
-        search = _Search(self, named, known)
+        before = inputs.needed_packages(self.lock, user)
+        search = _Search(self, named, known, [name for name in before if name in self.packages])
         own = dict(self._own(user, named, rules))
         wanted = rules.libraries if user == CORE and self.settings.profile.core.rootfs else ()
         search.owners |= {path: package for path, (package, _) in own.items()}
@@ -80,7 +81,8 @@ class Finder:
         if files:
             files |= libraries.complete(files, below, search.find, wanted)
         if known is None:
-            self.needs[user] = LockedNeeds(user, tuple(sorted(named)), tuple(sorted(search.used)))
+            takes = taken.digest(self.settings.profile, user)
+            self.needs[user] = LockedNeeds(user, tuple(sorted(named)), tuple(sorted(search.used)), takes)
         return {**below, **files} if user == CORE else files
 
     def _own(
@@ -125,11 +127,15 @@ class Finder:
 class _Search:
     """The search for the libraries of one user: among the packages of `known`, else among all it depends on.
 
+    before: the packages of an outdated lock, which are looked at first, because that asks nobody.
     owners: the package of each file, by path; used: the packages that files were taken from.
     """
 
-    def __init__(self, finder: Finder, named: tuple[str, ...], known: LockedNeeds | None) -> None:
+    def __init__(
+        self, finder: Finder, named: tuple[str, ...], known: LockedNeeds | None, before: list[str]
+    ) -> None:
         self.finder = finder
+        self.before = before
         self.named = named
         self.known = known
         self.owners: dict[str, str] = {}
@@ -145,7 +151,8 @@ class _Search:
             # What a library uses beside what it links may lie in its own package.
             own = [owner] if owner and "/" in name else []
             others = self._depended_on(owner, name)
-            candidates = itertools.chain(own, sorted(self.used), self._of_one_source(owner, name), others)
+            first = [*own, *sorted(self.used), *self.before]
+            candidates = itertools.chain(first, self._of_one_source(owner, name), others)
         for package in candidates:
             found = libraries.provided(self.finder.tree(package), name)
             if found:

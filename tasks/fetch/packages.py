@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from tasks.config import inputs
+from tasks.config import inputs, taken
+from tasks.config.profile import Profile
 from tasks.config.settings import Settings
 from tasks.fetch.needs import Finder
 from tasks.formats import debian_control
@@ -28,19 +29,25 @@ def choose(settings: Settings, pinned: Lock, named: Mapping[str, tuple[str, ...]
     access = inputs.access(settings)
     if pinned.archive:
         _refuse_other_suite(access.packages_suite(), pinned, settings.paths.name)
-    fresh = unlocked(pinned, named)
+    fresh, edited = unlocked(pinned, named), outdated(settings.profile, pinned, named)
     if fresh and access.frozen:
         locked = {package.name for package in pinned.package}
         lacking = sorted({name for user in fresh for name in named[user]} - locked)
         what = f"no version is locked for {', '.join(lacking)}" if lacking else "libraries are not locked"
         raise UserError(f"frozen=1, but {what}", "./doit lock")
+    if edited:
+        said = f"the files that {', '.join(edited)} takes of packages are not those of the lock"
+        if access.frozen:
+            raise UserError(f"frozen=1, but {said}", "./doit lock")
+        logger.info(f"{said}: the packages of libraries are searched again, and ./doit lock keeps them")
+        fresh += edited
     sources = [item for one in inputs.sources(settings.profile) for item in one.packages(pinned, access)]
     pins = {package.name: package for package in pinned.package}
     needs = {entry.of: entry for entry in pinned.needs if entry.of in named and entry.of not in fresh}
     if fresh:
         whole = access.packages_suite()
         wanted = sorted({name for user in fresh for name in named[user]} - pins.keys())
-        offered = suite.candidates(whole, wanted, access.cache, offline=access.offline)
+        offered = suite.candidates(whole, wanted, access.cache, offline=access.offline) if wanted else {}
         for name in wanted:
             if name not in offered:
                 raise suite.not_offered(whole, name)
@@ -88,6 +95,13 @@ def unlocked(pinned: Lock, named: Mapping[str, tuple[str, ...]]) -> list[str]:
         ):
             found.append(user)
     return found
+
+
+def outdated(profile: Profile, pinned: Lock, named: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the users that are locked, but take other files of their packages, or depend on others, now."""
+    fresh = unlocked(pinned, named)
+    locked = [needs for user in named if user not in fresh and (needs := pinned.needs_of(user))]
+    return [needs.of for needs in locked if needs.takes not in ("", taken.digest(profile, needs.of))]
 
 
 def refuse_older(name: str, locked: str, version: str) -> None:

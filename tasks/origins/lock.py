@@ -90,11 +90,13 @@ class LockedNeeds:
 
     of: `core`, or the name of an extension; named: the packages that the profile or the recipe names;
     packages: those with the shared libraries that the named ones need.
+    takes: a digest of which of their files are taken (tasks/config/taken.py), "" if that was not recorded.
     """
 
     of: str
     named: tuple[str, ...]
     packages: tuple[str, ...]
+    takes: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.config import taken
+from tasks.config.inputs import needed_packages
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.fetch import needs, packages
@@ -79,7 +82,8 @@ def chosen(settings: Settings, pinned: Lock, **named: tuple[str, ...]) -> dict[s
 def test_the_root_gets_the_libraries_of_its_programs_and_what_these_use(settings: Settings) -> None:
     """libm is among the libraries that the root has for extensions; libgcc_s is loaded by libc."""
     found = packages.choose(settings, Lock(), {"core": ("shell",)})
-    assert found.needs == (LockedNeeds("core", ("shell",), ("libc6", "libgcc-s1")),)
+    takes = taken.digest(settings.profile, "core")
+    assert found.needs == (LockedNeeds("core", ("shell",), ("libc6", "libgcc-s1"), takes),)
     assert {package.name for package in found.package} == {"shell", "libc6", "libgcc-s1"}
     assert all(package.path for package in found.package)
     assert {(entry.name, entry.suite) for entry in found.archive} == {
@@ -126,6 +130,47 @@ def test_what_is_locked_stays_and_asks_nobody(
         packages.choose(frozen, first, {"core": ("shell",), "tool": ("tool",)})
     with pytest.raises(UserError, match="frozen=1, but libraries are not locked"):
         packages.choose(frozen, replace(first, needs=()), {"core": ("shell",)})
+
+
+def test_where_other_files_are_taken_the_libraries_are_searched_again(
+    settings: Settings,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def rewrite(keep: str, deps: str = "") -> None:
+        shutil.rmtree(CHECKOUT.extensions / "tool")
+        write_recipe("tool", f'packages = ["tool"]\nkeep = ["{keep}"]', deps)
+
+    write_recipe("more", 'packages = ["tool"]\nkeep = ["usr/bin/other"]')
+    write_recipe("tool", 'packages = ["tool"]\nkeep = ["usr/bin/*"]')
+    named = {"core": ("shell",), "tool": ("tool",)}
+    locked = packages.choose(settings, Lock(), named)
+    assert needed_packages(locked, "tool") == ("libx1", "liby2t64", "libz1")
+    assert packages.choose(settings, locked, named) == locked
+    assert "are not those of the lock" not in capsys.readouterr().out
+    # Less is taken, or a dependency has it: what is locked tells all, and nobody is asked.
+    with monkeypatch.context() as patch:
+        patch.setattr(suite, "run", lambda argv, **_: pytest.fail(f"{argv} was run"))
+        rewrite("usr/bin/tool")
+        assert packages.outdated(settings.profile, locked, named) == ["tool"]
+        assert needed_packages(packages.choose(settings, locked, named), "tool") == ("libx1", "liby2t64")
+        assert "the files that tool takes of packages are not those of the lock" in capsys.readouterr().out
+        with pytest.raises(UserError, match="frozen=1, but the files that tool takes") as caught:
+            packages.choose(with_values(settings, frozen=True), locked, named)
+        assert caught.value.hint == "./doit lock"
+    with_more = {**named, "more": ("tool",)}
+    rewrite("usr/bin/*", '"more"')
+    assert needed_packages(packages.choose(settings, locked, with_more), "tool") == ("libx1", "liby2t64")
+    # More is taken: the suite is asked.
+    rewrite("usr/bin/tool")
+    less = packages.choose(settings, Lock(), named)
+    rewrite("usr/bin/*")
+    found = packages.choose(settings, less, named)
+    assert (found.needs, {*found.package}) == (locked.needs, {*locked.package})
+    # A lock of an earlier version does not say what was taken.
+    earlier = replace(less, needs=tuple(replace(entry, takes="") for entry in less.needs))
+    assert packages.choose(settings, earlier, named) == earlier
 
 
 @pytest.mark.parametrize("kept", [True, False])
