@@ -22,6 +22,8 @@ from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 
+pytestmark = pytest.mark.usefixtures("own_programs")
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

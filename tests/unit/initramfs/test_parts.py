@@ -28,6 +28,8 @@ from tests.support.settings import both
 from tests.support.trees import trees
 from tests.unit.initramfs.test_core import BASE, RELEASE, make_stage, write_base
 
+pytestmark = pytest.mark.usefixtures("own_programs")
+
 FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 SIZES = st.sampled_from([1, 150, 400, 1 << 20])
 

@@ -13,6 +13,8 @@ from tasks.kernel import kbuild
 from tasks.util.errors import UserError
 from tests.support.settings import with_values
 
+pytestmark = pytest.mark.usefixtures("own_programs")
+
 
 def test_make_gets_fixed_values(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()

@@ -24,6 +24,8 @@ from tasks.util.errors import UserError
 from tests.support.images import RELEASE, bzimage, elf, module, vmlinux
 from tests.support.settings import both
 
+pytestmark = pytest.mark.usefixtures("own_programs")
+
 CONFIG = (
     "CONFIG_64BIT=y\nCONFIG_X86_64=y\nCONFIG_RD_GZIP=y\nCONFIG_SQUASHFS=m\nCONFIG_SQUASHFS_ZLIB=y\n"
     "CONFIG_BLK_DEV_LOOP=m\n# CONFIG_EXT4_FS_SECURITY is not set\n"

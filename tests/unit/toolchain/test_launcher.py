@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tasks.config.compiler import Compiler
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
 from tasks.toolchain import launcher
 from tasks.util.checkout import CHECKOUT
+
+pytestmark = pytest.mark.usefixtures("own_programs")
 
 
 def test_the_launcher_is_the_first_word(

@@ -31,6 +31,7 @@ def test_what_is_missing_is_named_when_nothing_may_be_fetched(monkeypatch: pytes
     prepare.install_programs("none", offline=True)
 
 
+@pytest.mark.usefixtures("own_programs")
 def test_only_this_step_installs(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
