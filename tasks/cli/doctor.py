@@ -25,7 +25,7 @@ from tasks.cli import machine_inputs
 from tasks.cli.verdict import Check, State, Verdict
 from tasks.config.settings import Settings
 from tasks.toolchain import build_root, entry, prepare
-from tasks.util import files, host, toml_schema
+from tasks.util import file_record, files, host, toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import EXIT_FAILED, UserError
 from tasks.util.process import clean_env, run
@@ -85,10 +85,9 @@ def build_roots(settings: Settings) -> Iterator[Verdict]:
     whole = []
     for name in made:
         found = build_root.faults(build_root.root_folder(folder, name), read_all=True)
-        said = f"{shortened(found, 3)} in it changed or are gone since they were unpacked"
-        said = "it is not recorded what it was when it was unpacked" if found == ["."] else said
         if found:
-            yield Verdict(f"build root {name}", "fail", said, f"./doit toolchain toolchain={name}")
+            fix = f"./doit toolchain toolchain={name}"
+            yield Verdict(f"build root {name}", "fail", file_record.told(found), fix)
         else:
             whole.append(name)
     if whole == made:

@@ -20,8 +20,9 @@ from pathlib import Path
 from tasks.formats import go_module
 from tasks.formats.archive import unpack_zip
 from tasks.formats.go_module import Module
+from tasks.util import file_record
 from tasks.util.errors import DiskFull, UserError
-from tasks.util.files import atomic_dir, sha256_file
+from tasks.util.files import atomic_dir, locked, scratch_folder, sha256_file
 from tasks.util.log import logger
 from tasks.util.process import run
 
@@ -164,19 +165,34 @@ def outside(words: Sequence[str]) -> GoCommand:
 def installed(cache: Path, archive: Path) -> GoCommand:
     """Return the go command of a Go toolchain's zip, which is unpacked in the cache once.
 
-    A module's zip holds no modes, so the programs get their executable bits here.  Raises `UserError`
-    if the zip is damaged.
+    A module's zip holds no modes, so the programs get their executable bits here.  If a file of it has
+    changed since, it is unpacked again.  Raises `UserError` if the zip is damaged.
     """
     module = go_module.of_file_name(archive.name)
     assert module is not None
     folder = cache / "go" / f"{module.version}-{sha256_file(archive)[:16]}"
-    if not folder.is_dir():
-        with atomic_dir(folder) as partial:
-            unpack_zip(archive, partial / "all", label=archive.name)
-            os.rename(partial / "all" / str(module), partial / "root")
-            shutil.rmtree(partial / "all")
-            for pattern in ("bin/*", "pkg/tool/*/*"):
-                for program in (partial / "root").glob(pattern):
-                    program.chmod(0o755)
-    root = folder / "root"
+    if file_record.faults(folder):
+        with locked(folder.with_name(".lock")):
+            bad = file_record.faults(folder)  # another build may have made it meanwhile
+            if not folder.is_dir():
+                with atomic_dir(folder) as partial:
+                    _fill(partial, archive, module)
+            elif bad:
+                logger.warning(f"{folder}: {file_record.told(bad)}; it is unpacked again")
+                with scratch_folder(folder.parent, folder.name) as fresh:
+                    _fill(fresh, archive, module)
+                    file_record.mend(folder, fresh)
+    root = folder / file_record.ROOT
     return GoCommand((str(root / "bin/go"),), root)
+
+
+def _fill(folder: Path, archive: Path, module: Module) -> None:
+    """Unpack a Go toolchain's zip below the new folder `folder`, and record its files."""
+    unpack_zip(archive, folder / "all", label=archive.name)
+    root = folder / file_record.ROOT
+    os.rename(folder / "all" / str(module), root)
+    shutil.rmtree(folder / "all")
+    for pattern in ("bin/*", "pkg/tool/*/*"):
+        for program in root.glob(pattern):
+            program.chmod(0o755)
+    file_record.write(folder, file_record.found(root))

@@ -20,20 +20,17 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.formats.debian_package import unpack_packages
 from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedPackage, load_lock
-from tasks.toolchain import root_files
-from tasks.util import toml_schema
+from tasks.util import file_record, toml_schema
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir, scratch_folder
+from tasks.util.files import atomic_dir, locked, scratch_folder
 from tasks.util.log import logger
-from tasks.util.text import shortened
 
 FOLDER = Path(__file__).with_name("toolchains")
 HOST = "host"
@@ -45,8 +42,9 @@ PACKAGES = "packages"
 KEPT = "compiled"
 """In the cache: what compilers keep for later, a folder for each toolchain's digest."""
 ROOT_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{16}")
-SHOWN = 3
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+# The folders of a root that hold programs and their data.  proot(1) makes empty folders in others.
+SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # A system whose /bin, /sbin and /lib are links below /usr; Debian 12's packages expect one.
 MERGED = ("bin", "sbin", "lib", "lib64")
 # Documentation is a third of the files.  The licences stay in the packages, which the cache keeps.
@@ -131,8 +129,8 @@ def lock(name: str) -> Lock:
     Raises `UserError` if the toolchain has a root and nothing is locked, or a package has no entry.
     """
     found, root = load_lock(lock_path(name)), load(name).root
-    locked = {package.name for package in found.package}
-    lacking = sorted(set(root.packages) - locked) if root else []
+    known = {package.name for package in found.package}
+    lacking = sorted(set(root.packages) - known) if root else []
     if lacking:
         message = f"{lock_path(name).name} has no version of {', '.join(lacking)}"
         raise UserError(message, f"./doit toolchain:lock {name}")
@@ -195,17 +193,10 @@ def is_whole(cache: Path, name: str, *, read_all: bool = False) -> bool:
 def faults(folder: Path, *, read_all: bool = False) -> list[str]:
     """Return the paths in the build root `folder` that are damaged, missing or too many.
 
-    ["."] if nothing is recorded of it.  read_all: whether each file is read, and not only those whose
-    size or times have changed.
+    read_all: whether each file is read, and not only those whose size or times have changed.  See
+    `file_record.faults`.
     """
-    recorded = root_files.read(folder)
-    if recorded is None:
-        return ["."]
-    bad, now = root_files.differing(folder / "root", recorded, read_all=read_all)
-    if not bad and now != recorded:  # a copy of the cache
-        with suppress(OSError):  # which may be another user's
-            root_files.write(folder, now)
-    return bad
+    return file_record.faults(folder, alone_in=SYSTEM, read_all=read_all)
 
 
 def ensure(cache: Path, name: str, *, read_all: bool = False) -> Path:
@@ -216,7 +207,7 @@ def ensure(cache: Path, name: str, *, read_all: bool = False) -> Path:
     """
     folder = root_folder(cache, name)
     while not (is_whole(cache, name, read_all=read_all) and hold(cache, name)):
-        with _locked(folder.parent):
+        with locked(folder.with_name(".lock")):
             # Another build may have made it meanwhile.
             if not is_made(cache, name):
                 _make(cache, folder, name)
@@ -236,20 +227,12 @@ def _make(cache: Path, folder: Path, name: str) -> None:
 
 
 def _mend(cache: Path, folder: Path, name: str, bad: list[str]) -> None:
-    packages, root = _cached_packages(cache, name), folder / "root"
-    damage = f"{shortened(bad, SHOWN)} of its build root changed or are gone since they were unpacked"
-    said = damage if bad != ["."] else "it is not recorded what its build root was when it was unpacked"
-    logger.warning(f"toolchain {name}: {said}; unpacking {len(packages)} packages again")
+    packages = _cached_packages(cache, name)
+    said = f"the build root of toolchain {name}: {file_record.told(bad)}"
+    logger.warning(f"{said}; unpacking {len(packages)} packages again")
     with scratch_folder(folder.parent, folder.name) as scratch:
         _fill(scratch, name, packages)
-        wanted = root_files.read(scratch)
-        assert wanted is not None
-        bad, _ = root_files.differing(root, wanted, read_all=True)
-        root_files.replace(root, bad, scratch / "root", wanted)
-        bad, now = root_files.differing(root, wanted)
-    if bad:
-        raise UserError(f"{shortened(bad, SHOWN)} in {root} cannot be put right", f"rm -r {folder}")
-    root_files.write(folder, now)
+        file_record.mend(folder, scratch, alone_in=SYSTEM)
 
 
 def _cached_packages(cache: Path, name: str) -> list[Path]:
@@ -271,7 +254,7 @@ def _fill(folder: Path, name: str, packages: Sequence[Path]) -> None:
     log.unlink(missing_ok=True)
     unpack(folder / "root", packages, log)
     _link(folder / "root", wanted.links)
-    root_files.write(folder, root_files.found(folder / "root"))
+    file_record.write(folder, file_record.found(folder / "root"))
     (folder / PACKAGES).write_text(listing(lock(name).package))
 
 
@@ -298,15 +281,6 @@ def _link(root: Path, links: dict[str, str]) -> None:
 def listing(packages: tuple[LockedPackage, ...]) -> str:
     """Return packages as text, one `NAME=VERSION` a line."""
     return "".join(f"{package.name}={package.version}\n" for package in packages)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # Of two builds that need the same root, the second waits until the first has made it.
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 # --- roots in use, and old ones ----------------------------------------------

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.toolchain import build_root, host_match
-from tasks.toolchain.root_files import SYSTEM
+from tasks.toolchain.build_root import SYSTEM
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool, run
 

@@ -10,6 +10,7 @@ system's temporary folder as `tcbuild-*`, and the system removes them.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -188,6 +189,15 @@ def remove_leftovers(top: Path) -> None:
     """Remove the `leftovers` of `top`.  The caller makes sure that no other run uses `top`."""
     for path in leftovers(top):
         remove_tree(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is made: of two processes the second waits (flock(2))."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def require_file(path: Path, hint: str = "") -> None:

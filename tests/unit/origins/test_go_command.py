@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.formats.archive import unpack_zip
 from tasks.origins import go_command
 
 MISMATCH = """  command: go list
@@ -68,3 +74,47 @@ def test_the_go_of_a_package_is_told_its_root(tmp_path: Path) -> None:
     found = go_command.outside(["ld.so", "--library-path", "lib", str(tmp_path / "bin/go")])
     assert found.root == tmp_path / "lib/go-1.19"
     assert found.words[-1] == str(tmp_path / "bin/go")
+
+
+def toolchain_zip(folder: Path) -> Path:
+    """Write the zip of a Go toolchain with a program, a tool and a source."""
+    module = go_command.toolchain("9.9.9")
+    path = folder / module.file_name
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in ("bin/go", "pkg/tool/linux_amd64/compile", "src/cmp.go"):
+            packed.writestr(f"{module}/{name}", name)
+    return path
+
+
+def test_a_damaged_toolchain_is_unpacked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    archive = toolchain_zip(tmp_path)
+    root = go_command.installed(tmp_path / "cache", archive).root
+    compiler = root / "pkg/tool/linux_amd64/compile"
+    assert os.access(compiler, os.X_OK)
+    state = compiler.stat().st_ino
+    assert go_command.installed(tmp_path / "cache", archive).root == root
+    assert compiler.stat().st_ino == state
+    (root / "src/cmp.go").write_text("src/cmp.gO")
+    (root / "src/more.go").touch()
+    assert go_command.installed(tmp_path / "cache", archive).root == root
+    assert (
+        "src/cmp.go, src/more.go changed or are gone since they were unpacked; it is unpacked" in caplog.text
+    )
+    assert (root / "src/cmp.go").read_text() == "src/cmp.go"
+    assert not (root / "src/more.go").exists()
+    assert compiler.stat().st_ino == state, "what is right stays, for a build that runs"
+
+
+def test_two_builds_unpack_a_toolchain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, calls = toolchain_zip(tmp_path), []
+
+    def slow(*args: Any, **options: Any) -> None:
+        calls.append(args)
+        time.sleep(0.2)  # the other build looks for the toolchain meanwhile
+        unpack_zip(*args, **options)
+
+    monkeypatch.setattr("tasks.origins.go_command.unpack_zip", slow)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: go_command.installed(tmp_path / "cache", archive), range(3)))
+    assert len(calls) == 1
+    assert len({one.root for one in found}) == 1

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.origins.lock import Lock, LockedPackage
-from tasks.toolchain import build_root, root_files
+from tasks.toolchain import build_root
+from tasks.util import file_record
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, sha256_file
 from tests.support import debs
@@ -198,7 +199,7 @@ def test_a_damaged_root_is_mended_while_others_use_it(
     assert build_root.ensure(cache, "t") == root
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert line == (
-        "toolchain t: usr/bin/gcc-9, usr/bin/make of its build root changed or are gone since they were "
+        "the build root of toolchain t: usr/bin/gcc-9, usr/bin/make changed or are gone since they were "
         "unpacked; unpacking 3 packages again"
     )
     assert (root / "usr/bin/gcc-9").read_bytes() == b"#!/bin/sh\n"
@@ -221,11 +222,11 @@ def test_a_root_of_which_nothing_is_recorded_is_compared_with_its_packages(
     with_packages(folder, cache)
     root = build_root.ensure(cache, "t")
     whole = (root / "usr/bin/make").stat()
-    (root.parent / root_files.NAME).unlink()
+    (root.parent / file_record.NAME).unlink()
     (root / "usr/bin/gcc-9").write_bytes(b"#!/bin/false\n")
     forget()
     build_root.ensure(cache, "t")
-    assert "it is not recorded what its build root was" in caplog.text
+    assert "toolchain t: it is not recorded what was unpacked" in caplog.text
     assert (root / "usr/bin/gcc-9").read_bytes() == b"#!/bin/sh\n"
     assert (root / "usr/bin/make").stat().st_ino == whole.st_ino, "what is right stays"
     assert build_root.faults(root.parent, read_all=True) == []

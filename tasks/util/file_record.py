@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the files of a build root were when it was made, and which of them differ now.
+"""What the files of a folder with programs were when it was unpacked, and which of them differ now.
 
-The record is JSON: a path below the root -> mode, content and stamp.  The content of a file is its sha256,
-that of a link its target.  A file whose stamp is the recorded one is not read, as git does it; so a
-look at a root costs a stat(2) for each file.  A root that was copied has other stamps and the same content.
+The record is JSON: a path below the folder -> mode, content and stamp.  The content of a file is its
+sha256, that of a link its target.  A file whose stamp is the recorded one is not read, as git does it; so
+a look costs a stat(2) for each file.  A copy of the folder has other stamps and the same content.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.util.errors import UserError
 from tasks.util.files import Stamp, remove_tree, sha256_file, write_atomic
+from tasks.util.text import shortened
 
+ROOT = "root"
 NAME = "files.json"
-"""In a root's folder, beside the root: the record."""
-# The folders of a root that hold programs and their data.  proot(1) makes empty folders in others.
-SYSTEM = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+"""Beside the recorded folder, which is `ROOT`: the record."""
+SHOWN = 3
 
 
 class Entry(NamedTuple):
@@ -31,7 +35,7 @@ class Entry(NamedTuple):
 
 
 Files = dict[str, Entry]
-"""Path below the root -> what is there."""
+"""Path below the folder -> what is there."""
 
 
 def found(root: Path) -> Files:
@@ -43,12 +47,12 @@ def found(root: Path) -> Files:
 
 
 def write(folder: Path, files: Files) -> None:
-    """Write the record of the root in `folder`."""
+    """Write the record into `folder`, in which the recorded one is."""
     write_atomic(folder / NAME, json.dumps(files, separators=(",", ":")))
 
 
 def read(folder: Path) -> Files | None:
-    """Return the record of the root in `folder`, None if there is none or it is damaged."""
+    """Return the record in `folder`, None if there is none or it is damaged."""
     try:
         rows = json.loads((folder / NAME).read_bytes())
         return {path: Entry(mode, content, Stamp(*times)) for path, (mode, content, times) in rows.items()}
@@ -56,18 +60,20 @@ def read(folder: Path) -> Files | None:
         return None
 
 
-def differing(root: Path, recorded: Files, *, read_all: bool = False) -> tuple[list[str], Files]:
+def differing(
+    root: Path, recorded: Files, *, alone_in: Container[str] | None = None, read_all: bool = False
+) -> tuple[list[str], Files]:
     """Return the paths that are not what `recorded` says, sorted, and the record with the present stamps.
 
-    A path that is in a folder of `SYSTEM` and not recorded is one of them.  read_all: whether files
-    with the recorded stamp are read, too, which finds damage of the disk.
+    A path that is not recorded is one of them, with `alone_in` only in folders of these names.
+    read_all: whether files with the recorded stamp are read, too, which finds damage of the disk.
     """
     (there, hidden), now = _statuses(root), dict(recorded)
     bad = {path for path in recorded.keys() - there.keys() if not path.startswith(hidden)}
     for path, status in there.items():
         known = recorded.get(path)
         if known is None:
-            if path.partition("/")[0] in SYSTEM:
+            if alone_in is None or path.partition("/")[0] in alone_in:
                 bad.add(path)
         elif known.mode != status.st_mode:
             bad.add(path)
@@ -80,7 +86,7 @@ def differing(root: Path, recorded: Files, *, read_all: bool = False) -> tuple[l
 
 
 def replace(root: Path, paths: list[str], fresh: Path, wanted: Files) -> None:
-    """Put the files of the root `fresh` in the place of `paths` below `root`, one after the other.
+    """Put the files of the folder `fresh` in the place of `paths` below `root`, one after the other.
 
     wanted: what `fresh` has; all else is removed.  A program of `root` that runs meanwhile goes on.
     """
@@ -94,6 +100,42 @@ def replace(root: Path, paths: list[str], fresh: Path, wanted: Files) -> None:
             if _is_folder(old) or _is_folder(new):
                 remove_tree(old)
             os.replace(new, old)
+
+
+def faults(folder: Path, *, alone_in: Container[str] | None = None, read_all: bool = False) -> list[str]:
+    """Return the paths in `folder`/root that differ from the record in `folder`, as `differing` does.
+
+    ["."] if there is no record.
+    """
+    recorded = read(folder)
+    if recorded is None:
+        return ["."]
+    bad, now = differing(folder / ROOT, recorded, alone_in=alone_in, read_all=read_all)
+    if not bad and now != recorded:  # a copy of the cache
+        with suppress(OSError):  # which may be another user's
+            write(folder, now)
+    return bad
+
+
+def told(bad: Sequence[str]) -> str:
+    """Return what `faults` has found, in words."""
+    if bad == ["."]:
+        return "it is not recorded what was unpacked"
+    return f"{shortened(bad, SHOWN)} changed or are gone since they were unpacked"
+
+
+def mend(folder: Path, fresh: Path, *, alone_in: Container[str] | None = None) -> None:
+    """Make `folder`/root what `fresh`/root is, by its files, and record it.
+
+    A program in it that runs meanwhile goes on.  Raises `UserError` if a file cannot be put right.
+    """
+    root, wanted = folder / ROOT, found(fresh / ROOT)
+    bad, _ = differing(root, wanted, alone_in=alone_in, read_all=True)
+    replace(root, bad, fresh / ROOT, wanted)
+    bad, now = differing(root, wanted, alone_in=alone_in)
+    if bad:
+        raise UserError(f"{shortened(bad, SHOWN)} in {root} cannot be put right", f"rm -r {folder}")
+    write(folder, now)
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The record of a build root's files: what it finds, and what it does not read."""
+"""The record of a folder's files: what it finds, and what it does not read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.toolchain import root_files
+from tasks.util import file_record
 from tasks.util.files import remove_tree
 
 
@@ -25,14 +25,14 @@ def root(tmp_path: Path) -> Path:
     (top / "usr/lib/specs").write_bytes(b"abc")
     (top / "lib").symlink_to("usr/lib")
     Path(os.fsdecode(os.fsencode(top) + b"/usr/lib/\xff")).write_bytes(b"")
-    root_files.write(top.parent, root_files.found(top))
+    file_record.write(top.parent, file_record.found(top))
     return top
 
 
 def differing(root: Path, *, read_all: bool = False) -> list[str]:
-    recorded = root_files.read(root.parent)
+    recorded = file_record.read(root.parent)
     assert recorded is not None
-    return root_files.differing(root, recorded, read_all=read_all)[0]
+    return file_record.differing(root, recorded, read_all=read_all)[0]
 
 
 def cut(root: Path) -> str:
@@ -86,40 +86,44 @@ def test_a_root_is_what_it_was(root: Path) -> None:
 @pytest.mark.parametrize("damage", FAULTS)
 def test_a_fault_is_found_and_put_right(damage: Callable[[Path], str], root: Path) -> None:
     fresh = shutil.copytree(root, root.parent / "fresh", symlinks=True)
-    wanted = root_files.found(fresh)
-    before = root_files.found(root)
+    wanted = file_record.found(fresh)
+    before = file_record.found(root)
     path = damage(root)
     bad = differing(root)
     assert path in bad
-    root_files.replace(root, bad, fresh, wanted)
-    after = root_files.found(root)
+    file_record.replace(root, bad, fresh, wanted)
+    after = file_record.found(root)
     assert {path: entry[:2] for path, entry in after.items()} == {p: entry[:2] for p, entry in before.items()}
 
 
 def test_a_file_with_the_recorded_stamp_is_read_only_if_all_are(root: Path) -> None:
     """The disk may lose bytes without a write."""
-    recorded = root_files.found(root)
+    recorded = file_record.found(root)
     path = "usr/lib/specs"
     recorded[path] = recorded[path]._replace(content="0" * 64)
-    root_files.write(root.parent, recorded)
+    file_record.write(root.parent, recorded)
     assert differing(root) == []
     assert differing(root, read_all=True) == [path]
 
 
 def test_a_copy_of_the_cache_is_the_same_root_with_other_stamps(root: Path) -> None:
-    recorded = root_files.read(root.parent)
+    recorded = file_record.read(root.parent)
     assert recorded is not None
     copy = shutil.copytree(root, root.parent / "copy", symlinks=True)
-    bad, now = root_files.differing(copy, recorded)
+    bad, now = file_record.differing(copy, recorded)
     assert bad == []
     assert now != recorded
-    assert root_files.differing(copy, now) == ([], now)
+    assert file_record.differing(copy, now) == ([], now)
 
 
-def test_what_proot_makes_beside_the_programs_does_not_count(root: Path) -> None:
+def test_a_further_file_may_count_in_some_folders_alone(root: Path) -> None:
     (root / "tmp").mkdir()
     (root / "home/user").mkdir(parents=True)
-    assert differing(root) == []
+    (root / "usr/new").touch()
+    recorded = file_record.read(root.parent)
+    assert recorded is not None
+    assert file_record.differing(root, recorded, alone_in=["usr"])[0] == ["usr/new"]
+    assert differing(root) == ["home", "home/user", "tmp", "usr/new"]
 
 
 def test_a_folder_that_only_its_owner_may_look_into_is_no_fault(
@@ -139,6 +143,28 @@ def test_a_folder_that_only_its_owner_may_look_into_is_no_fault(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": [1, "", [1]]}'])
 def test_a_damaged_record_is_none(text: str, tmp_path: Path) -> None:
-    assert root_files.read(tmp_path) is None
-    (tmp_path / root_files.NAME).write_text(text)
-    assert root_files.read(tmp_path) is None
+    assert file_record.read(tmp_path) is None
+    (tmp_path / file_record.NAME).write_text(text)
+    assert file_record.read(tmp_path) is None
+
+
+def test_a_mended_folder_is_recorded_anew(root: Path) -> None:
+    fresh = root.parent / "fresh"
+    shutil.copytree(root, fresh / "root", symlinks=True)
+    (root.parent / file_record.NAME).unlink()
+    assert file_record.faults(root.parent) == ["."]
+    assert "not recorded" in file_record.told(["."])
+    path = cut(root)
+    file_record.mend(root.parent, fresh)
+    assert file_record.faults(root.parent, read_all=True) == []
+    cut(root)
+    add(root)
+    assert file_record.faults(root.parent) == ["usr/bin/ld", path]
+    assert file_record.faults(root.parent, alone_in=["etc"]) == [path]
+
+
+def test_the_record_of_a_copy_is_renewed_where_that_is_allowed(root: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(root.parent, tmp_path / "copy", symlinks=True)
+    before = file_record.read(copy)
+    assert file_record.faults(copy) == []
+    assert file_record.read(copy) != before
