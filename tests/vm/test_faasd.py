@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config import recipe
 from tasks.config.settings import Settings
 from tasks.extensions import build as extensions_build
 from tasks.fetch import recipe_inputs
@@ -104,6 +105,14 @@ def functions(image: Settings, disc: Disk, disk: Disk, log: Path) -> Iterator[Gu
         guest.run("sudo mkdir -p /var/lib/faasd/images")
         guest.run("sudo sh -c 'cp -n /mnt/sr0/images/*.tar /var/lib/faasd/images/'", 120)
         yield guest
+
+
+def test_the_images_made_here_are_those_that_faasd_starts(releases: Path) -> None:
+    compose = (releases / "openfaas/faasd/0.18.8/docker-compose.yaml").read_text()
+    for name in ("nats-streaming", "prometheus"):
+        made = recipe.load(f"images/{name}").image
+        assert made
+        assert f"    image: {made.name}\n" in compose
 
 
 def asked(guest: Guest, name: str, text: str) -> str:

@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks.config import recipe
 from tasks.config.container import Container
+from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
 INFO = '[info]\ntitle = "t"\ndescription = "d"\n'
 NAME = 'name = "docker.io/library/tool:1"\n'
+FAASD = "0.18.8"
+# What the docker-compose.yaml of that release says of the services that are made here: the image, and
+# the `command`, or None for the image's own.  All run as user 65534, and lie in volumes at /SERVICE.
+SERVICES = {
+    "nats-streaming": ("docker.io/library/nats-streaming:0.25.6", "/nats-streaming-server"),
+    "prometheus": ("docker.io/prom/prometheus:v2.49.1", None),
+}
 
 
 @pytest.mark.parametrize(
@@ -79,3 +88,42 @@ def test_the_config_of_an_image() -> None:
         "Labels": {"z": "1", "x": "y"},
     }
     assert Container("localhost/tool:1", env={"PATH": "/x"}).config({}) == {"Env": ["PATH=/x"]}
+
+
+@pytest.mark.parametrize("name", recipe.image_names())
+def test_every_image_of_the_project_is_sound(name: str) -> None:
+    """Whoever it names as a user or an owner has a name in it."""
+    made = recipe.load(name)
+    assert made.image is not None
+    assert made.info.copying_policy
+    owners = {str(owner) for folder in made.image.folder for owner in (folder.uid, folder.gid)}
+    listed = [recipe.folder(name) / "files/etc" / file for file in ("passwd", "group")]
+    ids = {line.split(":")[2] for file in listed for line in file.read_text().splitlines()}
+    assert {word for word in made.image.user.split(":") if word} | owners <= ids
+
+
+@pytest.mark.parametrize(("name", "image", "command"), [(name, *said) for name, said in SERVICES.items()])
+def test_images_of_faasds_services(name: str, image: str, command: str | None) -> None:
+    """faasd starts them as its compose file says, or as they say themselves."""
+    assert any(f"faasd/releases/download/{FAASD}/faasd" in url for url in faasd_urls())
+    made = recipe.load(f"images/{name}").image
+    assert made is not None
+    assert (made.name, made.user) == (image, "65534:65534")
+    if command:
+        assert made.entrypoint == (command,)
+
+
+def faasd_urls() -> Iterator[str]:
+    """Yield the addresses of what the recipe of faasd takes."""
+    for origin in recipe.load("faasd").origin:
+        assert isinstance(origin, ArchiveOrigin)
+        yield from (url.replace("{version}", origin.version) for url in origin.urls)
+
+
+def test_prometheus_starts_by_what_faasd_mounts() -> None:
+    """The compose file mounts its settings and a folder for its data, and gives no arguments."""
+    made = recipe.load("images/prometheus").image
+    assert made is not None
+    assert made.cmd == ("--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus")
+    assert [(folder.path, folder.uid, folder.gid) for folder in made.folder] == [("prometheus", 65534, 65534)]
+    assert made.ports == ("9090",)

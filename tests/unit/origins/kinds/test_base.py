@@ -69,7 +69,7 @@ def test_what_an_origin_is_locked_by(table: dict[str, Any], identity: str) -> No
     assert kinds.kind_of(identity) is type(origin)
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", [*recipe.names(), *recipe.image_names()])
 def test_every_identity_in_the_projects_locks_is_of_one_kind(name: str) -> None:
     identities = {file.origin for file in recipe_lock.committed_lock(name).file}
     identities |= {origin.identity() for origin in recipe_lock.lockable_origins(recipe.load(name))}
