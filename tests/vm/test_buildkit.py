@@ -18,16 +18,22 @@ from pathlib import Path
 import pytest
 
 from tasks.config.settings import Settings
+from tasks.util.checkout import CHECKOUT
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.alternatives import build_alternative
+from tests.support.built import doit
 from tests.vm import registry
 from tests.vm.contract import carry, empty_disk, machine, make_disc, on_tiny_cores_root, own_root
 
 SERVICE = "/usr/local/etc/init.d/buildkit"
+CONTAINERD = "/usr/local/etc/init.d/containerd"
 OLD, CURRENT = "0.8", "0.34"
+CONFIG = "/usr/local/etc/buildkit"
 IMAGE = "docker.io/me/app:1"
-PUSHED = "127.0.0.1:5000/me/app:1"
+BASE = "docker.io/library/busybox:1"
+PASSWORD_PORT = 5001
+PUSHED = f"127.0.0.1:{PASSWORD_PORT}/me/app:1"
 BUILD = "buildctl build --frontend dockerfile.v0 --local context=./ --local dockerfile=./"
 DOCKERFILE = """\
 FROM scratch AS base
@@ -37,6 +43,16 @@ FROM base
 RUN echo made > /made && echo "in a RUN"
 COPY hello /bin/hello
 CMD ["/bin/hello"]
+"""
+# The short name, as people write it.
+FROM_BASE = 'FROM busybox:1\nRUN echo "on $(readlink /bin/sh)"\n'
+ON_BASE = re.compile("^#[0-9]+ [0-9.]+ on /bin/busybox$", re.MULTILINE)
+# The extension's registry, which has no password, in place of Docker's (docs/recipes.md).
+MIRROR = """\
+[registry."docker.io"]
+mirrors = ["127.0.0.1:5000"]
+[registry."127.0.0.1:5000"]
+http = true
 """
 # Its kernel need not have what that root waits for.
 TINY_CORE = ("loglevel=3", "cde", "noembed", "nozswap", "nortc", "console=tty0", "console=ttyS0,115200")
@@ -60,14 +76,20 @@ def image() -> Settings:
 
 @pytest.fixture(scope="module")
 def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
-    """A CD with the extensions, the older BuildKit, sources to build, and a registry."""
+    """A CD with the extensions, the older BuildKit, a base image, and sources to build."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
-    carry(image, tree, ("buildkit",))
+    carry(image, tree, ("buildkit", "registry"))
     old = build_alternative(image, "buildkit", OLD, folder / "old")
     shutil.copy(old / "buildkit.tcz", tree / "old.tcz")
     lay_out_app(tree)
-    registry.lay_out(image, tree)
+    done = doit(CHECKOUT.root, "image:busybox", f"profile={image.paths.name}")
+    assert done.status == 0, done.output
+    shutil.copy(image.paths.container_image("busybox"), tree)
+    (tree / "from").mkdir()
+    (tree / "from/Dockerfile").write_text(FROM_BASE)
+    (tree / "buildkitd.toml").write_text(MIRROR)
+    registry.lay_out(tree, PASSWORD_PORT)
     return make_disc(folder / "disc.iso", tree)
 
 
@@ -165,7 +187,7 @@ def build_push_pull(told: Chapter) -> None:
     assert RAN.search(told.build())
     assert "401" in told.build(f"{PUSHED},push=true", status=1)
     # Two lines, as a person would type them; neither is an argument of a program.
-    login = "printf 'me\\nhut\\n' | sudo makedockerconfig 127.0.0.1:5000"
+    login = f"printf 'me\\nhut\\n' | sudo makedockerconfig 127.0.0.1:{PASSWORD_PORT}"
     home = told.run("sudo sh -c 'echo $HOME'")  # whose it is depends on sudo
     assert told.run(login) == f"makedockerconfig: wrote {home}/.docker/config.json"
     pushed = told.build(f"{PUSHED},push=true")
@@ -174,6 +196,21 @@ def build_push_pull(told: Chapter) -> None:
     told.run(f"sudo ctr images pull --plain-http --user me:hut {PUSHED} > /dev/null")
     assert told.run_image(PUSHED, "default") == "hello three, made"
     told.run(f"sudo ctr images rm --sync {PUSHED}")
+
+
+def build_from_base(told: Chapter) -> None:
+    """Build FROM an image that no network brings."""
+    assert ON_BASE.search(told.run(f"cd /mnt/sr0/from && time sudo {BUILD}"))
+
+
+def lay_in_base(told: Chapter) -> None:
+    """Take an archive into the store of the containerd worker, and from there into the registry that the
+    runc worker asks."""
+    service = "/usr/local/etc/init.d/registry"
+    told.run("sudo ctr --namespace buildkit images import /mnt/sr0/busybox.tar")
+    assert "registry: started (process" in told.run(f"sudo {service} start")
+    said = told.run(f"sudo NAMESPACE=buildkit {service} add {BASE}")
+    assert said == "registry: 127.0.0.1:5000/library/busybox:1"
 
 
 def build_import(told: Chapter) -> None:
@@ -188,12 +225,18 @@ def build_import(told: Chapter) -> None:
 def test_both_versions_build_by_both_workers(image: Settings, disc: Disk, tmp_path: Path) -> None:
     what = machine(image, "nodhcp cde noembed", disc, empty_disk(tmp_path / "ext3.img", 1024), memory=2048)
     with chapter(what, tmp_path, image.paths.logs / "buildkit.txt") as told:
-        registry.start(told.guest)
+        told.run(f"sudo {CONTAINERD} start")
+        lay_in_base(told)
+        registry.start(told.guest, PASSWORD_PORT)
         for version in versions(told):
             told.start(version, "containerd")
             edit_build_run(told)
+            build_from_base(told)
+            told.run(f"sudo mkdir -p {CONFIG} && sudo cp /mnt/sr0/buildkitd.toml {CONFIG}")
             told.start(version, "runc")
             build_push_pull(told)
+            build_from_base(told)
+            told.run(f"sudo rm {CONFIG}/buildkitd.toml")  # only one of them has to ask
         # Where functions are looked for.
         told.start(version, "containerd openfaas-fn")
         told.build()

@@ -73,7 +73,7 @@ def docker_archive(folder: Path, target: Path, name: str, history: bool = True) 
 
 @pytest.fixture(scope="module")
 def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
-    """A CD with the extensions, a base image, sources to build, and Debian's docker-registry."""
+    """A CD with the extensions, a base image, sources to build, and a registry's settings."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
     carry(image, tree, ("buildah", "registry"))
@@ -89,7 +89,7 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
         (tree / "app" / name).write_text(content)
     (tree / "app/hello").write_text(HELLO)
     (tree / "app/hello").chmod(0o755)
-    registry.lay_out(image, tree)
+    registry.lay_out(tree)
     return make_disc(folder / "disc.iso", tree)
 
 
