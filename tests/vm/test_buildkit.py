@@ -48,12 +48,7 @@ CMD ["/bin/hello"]
 FROM_BASE = 'FROM busybox:1\nRUN echo "on $(readlink /bin/sh)"\n'
 ON_BASE = re.compile("^#[0-9]+ [0-9.]+ on /bin/busybox$", re.MULTILINE)
 # The extension's registry, which has no password, in place of Docker's (docs/recipes.md).
-MIRROR = """\
-[registry."docker.io"]
-mirrors = ["127.0.0.1:5000"]
-[registry."127.0.0.1:5000"]
-http = true
-"""
+MIRROR = '[registry."docker.io"]\nmirrors = ["127.0.0.1:5000"]\n'
 # Its kernel need not have what that root waits for.
 TINY_CORE = ("loglevel=3", "cde", "noembed", "nozswap", "nortc", "console=tty0", "console=ttyS0,115200")
 # What the first RUN of its second stage says; the number is seconds.
