@@ -23,6 +23,8 @@ from tasks.vm.machine import port_socket
 BLOCK = 1 << 16
 CONNECT_SECONDS = 20.0
 CHECK_SECONDS = 0.5  # how often the guest is looked at while nothing comes
+FULL = "full"  # in place of a status
+FULL_HINT = "free some there by an earlier command, or give the guest more memory: --memory"
 Sink = Callable[[bytes], object]
 
 
@@ -75,7 +77,8 @@ class Agent:
 
         user: tc or root.  output, errors: take each block of bytes that it writes.  given: what it
         reads as its input, nothing if None.  A program that a signal ends has the status 128 and the
-        signal's number.  Raises `TimedOut` after `seconds`, and `GuestError` if the guest panics or ends.
+        signal's number.  Raises `TimedOut` after `seconds`, and `GuestError` if the guest panics or ends, or
+        has no room for the program.
         """
         token = secrets.token_hex(16)
         self._ask(f"{user} {token} {len(program)}\n".encode() + program, seconds)
@@ -119,9 +122,13 @@ class Agent:
 
     def _status(self, token: str, status: int | None) -> int | None:
         for line in self._lines():
-            name, _, number = line.partition(" ")
+            name, _, said = line.partition(" ")
             if name == token:
-                status = int(number)
+                if said == FULL:
+                    raise GuestError(
+                        "the guest's /tmp has no room for the command: it was not run", FULL_HINT
+                    )
+                status = int(said)
         return status
 
     def _lines(self) -> list[str]:

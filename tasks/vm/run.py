@@ -32,6 +32,7 @@ EXIT_ENDED = 122
 EXIT_NO_PROMPT = 123
 EXIT_TIMED_OUT = 124  # as timeout(1)
 EXIT_FAILED = 125  # tcbuild itself, as Docker's `run`
+LONGEST = 1_000_000  # seconds; clocks and selectors of this machine take no much longer wait
 SEPARATOR = "--"
 CONSOLE_BYTES = 200  # of a program in one line: a serial console takes no long one
 
@@ -57,10 +58,13 @@ class Wanted:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wanted:
-        """Return what the options of `./doit qemu:run` ask for.  Raises `UserError` for a time below 1 s."""
+        """Return what the options of `./doit qemu:run` ask for.
+
+        Raises `UserError` for a time below 1 s, or above `LONGEST`.
+        """
         for name in ("timeout", "boot"):
-            if options[name] < 1:
-                raise UserError(f"{options[name]} seconds: expected at least 1")
+            if not 1 <= options[name] <= LONGEST:
+                raise UserError(f"{options[name]} seconds: expected at least 1, and at most {LONGEST}")
         user = "root" if options["root"] else "tc"
         more = {name: options[name] for name in ("firmware", "medium", "memory", "boot")}
         return cls(user=user, each=options["timeout"], **more)

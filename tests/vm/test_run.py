@@ -16,7 +16,7 @@ import pytest
 
 from tasks.util.checkout import CHECKOUT
 from tasks.vm.agent import Agent
-from tasks.vm.guest import Ended, Guest, Panicked, TimedOut
+from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tests.support.built import built
 from tests.vm.contract import LIMIT, machine
 
@@ -97,6 +97,36 @@ def test_input_that_nobody_reads_is_not_the_next_commands(ask: Asked) -> None:
     assert ask("head -c 2", given=b"x" * 300_000) == (0, b"xx", b"")
     assert ask("true", given=BYTES)[0] == 0
     assert ask("cat", given=b"mine") == (0, b"mine", b"")
+
+
+@pytest.mark.parametrize("user", ["tc", "root"])
+def test_the_streams_can_be_opened_by_name(ask: Asked, user: str) -> None:
+    line = "sleep 1; cat /dev/stdin; echo o > /dev/stdout; echo e > /dev/stderr"
+    assert ask(line, given=b"given\n", user=user) == (0, b"given\no\n", b"e\n")
+
+
+def test_what_still_runs_writes_into_no_later_command(ask: Asked) -> None:
+    """It goes on without harm: a server that is started so serves the next commands."""
+    noise = "while :; do echo noise; echo noise >&2; echo on > /tmp/on; usleep 1000; done"
+    assert ask(f"sh -c '{noise}' & echo $! > /tmp/pid")[0] == 0
+    for _ in range(3):
+        assert ask("echo own; sleep 1; echo own >&2") == (0, b"own\n", b"own\n")
+    assert ask("rm /tmp/on; sleep 2; kill $(cat /tmp/pid); cat /tmp/on") == (0, b"on\n", b"")
+
+
+def test_input_that_a_background_program_keeps_is_not_in_the_way(ask: Asked) -> None:
+    assert ask("exec 9<&0; sleep 100 <&9 & exit 4", given=b"x" * 300_000)[0] == 4
+    assert ask("cat", given=b"mine") == (0, b"mine", b"")
+
+
+def test_a_guest_without_room_for_a_command_runs_no_half_of_it(ask: Asked) -> None:
+    """Its /tmp/guest-agent.PID is where the agent keeps the command."""
+    assert ask("mount -t tmpfs -o size=64k,mode=711 tmpfs /tmp/guest-agent.*", user="root")[0] == 0
+    with pytest.raises(GuestError, match="no room for the command"):
+        ask(f"echo half > /tmp/half\n# {'x' * 200_000}")
+    assert ask("umount -l /tmp/guest-agent.*; ls /tmp/half", user="root")[0] == 1
+    assert ask("rm -rf /tmp/guest-agent.*; echo on", user="root") == (0, b"on\n", b"")
+    assert ask("echo on") == (0, b"on\n", b"")
 
 
 def test_what_runs_on_in_the_background_is_not_waited_for(ask: Asked) -> None:

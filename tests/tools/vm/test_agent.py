@@ -1,17 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""How /sbin/guest-agent finds its ports, by BusyBox's shell; tests/vm/test_run.py lets it work."""
+"""/sbin/guest-agent by BusyBox's shell, on pipes in place of ports; tests/vm/test_run.py has real ones."""
 
 from __future__ import annotations
 
 import os
+import resource
+import select
+import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tasks.initramfs import consoles
+from tasks.vm.agent import _Stream
 from tasks.vm.machine import PORTS
+
+SECONDS = 60.0
+LARGEST = 1 << 16  # bytes of a file that the agent may write
+
+
+def replaced(text: str, folder: Path, **more: str) -> str:
+    """Return the script with its ports in `folder`, as pipes."""
+    changes = {**more, "/sys/": f"{folder}/sys/", "/dev/$": f"{folder}/dev/$", "[ -c ": "[ -p "}
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
 
 
 @pytest.fixture
@@ -20,9 +38,7 @@ def script(tmp_path: Path) -> Path:
     text = consoles.scripts()[consoles.AGENT].read_text()
     found, mark, _ = text.partition("folder=")
     assert mark
-    for old, new in (("/sys/", f"{tmp_path}/sys/"), ("/dev/$", f"{tmp_path}/dev/$"), ("-c ", "-p ")):
-        assert old in found
-        found = found.replace(old, new)
+    found = replaced(found, tmp_path)
     path = tmp_path / "agent"
     path.write_text(f"{found.replace('modprobe', ': modprobe')}echo $control $input $output $errors\n")
     return path
@@ -63,3 +79,112 @@ def test_ports_that_come_after_the_module_are_waited_for(script: Path, tmp_path:
     said = " ".join(f"{tmp_path}/dev/vport0p{number}" for number in range(len(PORTS)))
     assert run(script) == (0, f"{said}\n", "")
     timer.join()
+
+
+def _read(port: int, size: int) -> bytes:
+    ready, _, _ = select.select([port], [], [], SECONDS)
+    assert ready, "nothing comes any more"
+    return os.read(port, size)
+
+
+class Host:
+    """The host's side of the whole agent, which runs programs as root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.answers, self.control, self.output, self.errors = (
+            os.open(folder / name, os.O_RDWR) for name in ("answers", *(f"dev/vport0p{n}" for n in (0, 2, 3)))
+        )
+
+    def answer(self) -> str:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += _read(self.answers, 1)
+        return line.decode().strip()
+
+    def ask(self, line: str, given: bytes = b"") -> tuple[str, bytes, bytes]:
+        """Return the status, the output and the errors of a line for the shell; the output is short."""
+        self.count += 1
+        token, program = f"token{self.count}", f"#!/bin/sh\n{line}\n".encode()
+        requested = f"root {token} {len(program)}\n".encode() + program
+        for port, content in (("dev/vport0p0", requested), ("dev/vport0p1", f"{token}\n".encode() + given)):
+            threading.Thread(target=self._send, args=(port, content), daemon=True).start()
+        name, _, status = self.answer().partition(" ")
+        assert name == token
+        return status, *(
+            self._received(token, port) if status != "full" else b"" for port in (self.output, self.errors)
+        )  # type: ignore[return-value]
+
+    def _send(self, port: str, content: bytes) -> None:
+        with suppress(BrokenPipeError), (self.folder / port).open("wb", buffering=0) as stream:
+            while content:
+                content = content[stream.write(content) :]
+
+    def _received(self, token: str, port: int) -> bytes:
+        blocks: list[bytes] = []
+        stream = _Stream(token, blocks.append)
+        while not stream.ended:
+            stream.feed(_read(port, LARGEST))
+        return b"".join(blocks)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    if os.geteuid():
+        pytest.skip("only root starts programs as another user")
+    for number, name in enumerate(PORTS):
+        add_port(tmp_path, number, f"tcbuild.{name}")
+    os.mkfifo(tmp_path / "answers")
+    (tmp_path / "bin").mkdir()
+    subprocess.run(["/bin/busybox", "--install", "-s", tmp_path / "bin"], check=True)
+    text = consoles.scripts()[consoles.AGENT].read_text()
+    more = {"/tmp/": f"{tmp_path}/", ">&3\n": f"> {tmp_path}/answers\n"}
+    text = replaced(text, tmp_path, **more)
+    (tmp_path / "agent").write_text(text)
+    agent = subprocess.Popen(
+        ["/bin/busybox", "sh", tmp_path / "agent"],
+        env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST)),
+        start_new_session=True,
+    )
+    host = Host(tmp_path)
+    assert host.answer() == "ready"
+    yield host
+    os.killpg(agent.pid, signal.SIGKILL)
+    agent.wait()
+
+
+def test_a_program_opens_its_streams_by_name(host: Host) -> None:
+    assert host.ask("cat /dev/stdin; echo o > /dev/stdout; echo e > /dev/stderr", b"in\n") == (
+        "0",
+        b"in\no\n",
+        b"e\n",
+    )
+    assert host.ask("sleep 0.5; cat /dev/stdin; exit 3", b"all of it came before") == (
+        "3",
+        b"all of it came before",
+        b"",
+    )
+    assert host.ask("head -c 1", b"x" * 300_000) == ("0", b"x", b"")
+    assert host.ask("cat") == ("0", b"", b"")
+
+
+def test_what_a_program_leaves_running_writes_into_no_other(host: Host) -> None:
+    noise = "while :; do echo noise; echo noise >&2; usleep 1000; done"
+    status, _, _ = host.ask(f"exec 9<&0; ({noise}) <&9 & echo $!", b"x" * 300_000)
+    assert status == "0"
+    for _ in range(3):
+        assert host.ask("cat; sleep 0.1; echo own >&2", b"own") == ("0", b"own", b"own\n")
+    assert host.ask("pkill -f 'echo [n]oise'; true")[1] == b""
+
+
+def test_a_program_that_does_not_fit_is_not_run(host: Host) -> None:
+    assert host.ask(f"touch {host.folder}/half\n# {'x' * LARGEST}")[0] == "full"
+    assert not (host.folder / "half").exists()
+    assert host.ask("echo whole") == ("0", b"whole\n", b"")
+
+
+def test_a_program_may_remove_the_agents_folder(host: Host) -> None:
+    assert host.ask(f"rm -r {host.folder}/guest-agent.*; echo done") == ("0", b"done\n", b"")
+    assert host.ask("cat", b"again") == ("0", b"again", b"")

@@ -80,6 +80,12 @@ class Machine:
             accepted.recv(10)
         self.ended = True
 
+    def answer(self, said: str) -> None:
+        """Take a request, and answer it by `said` on the control port."""
+        with self._ports["control"].accept()[0] as accepted:
+            token = accepted.recv(1000).split()[1]
+            accepted.sendall(token + f" {said}\n".encode())
+
     def check(self) -> None:
         if self.ended:
             raise Ended("the guest has ended")
@@ -113,6 +119,20 @@ def test_the_end_of_qemu_is_no_error_of_a_socket(machine: Machine) -> None:
 def test_a_guest_that_takes_no_command_is_given_up(machine: Machine) -> None:
     with pytest.raises(TimedOut, match="the guest took no command within 0 s"):
         run_much(machine, 0.2)
+
+
+def test_a_guest_without_room_for_the_command_has_an_error_of_its_own(machine: Machine) -> None:
+    thread = threading.Thread(target=machine.answer, args=("full",))
+    thread.start()
+    with (
+        pytest.raises(
+            GuestError, match="the guest's /tmp has no room for the command: it was not run"
+        ) as caught,
+        Agent(machine) as agent,  # type: ignore[arg-type]
+    ):
+        agent.run(b"#!/bin/sh\n", "tc", bytes, bytes)
+    assert "--memory" in caught.value.hint
+    thread.join()
 
 
 def test_a_port_that_qemu_does_not_offer_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import errno
 import io
+import selectors
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.vm import run
 from tasks.vm.guest import Ended, GuestError, Panicked, TimedOut
+
+TOO_SHORT = "error: 0 seconds: expected at least 1, and at most 1000000"
 
 
 @pytest.mark.parametrize(
@@ -51,11 +56,26 @@ def options(**changes: object) -> dict[str, object]:
     return usual | changes
 
 
-def test_a_time_below_a_second_is_refused() -> None:
+def test_a_time_that_no_clock_takes_is_refused() -> None:
     assert run.Wanted.of(options(root=True)).user == "root"
     for name in ("timeout", "boot"):
-        with pytest.raises(UserError, match="0 seconds: expected at least 1"):
-            run.Wanted.of(options(**{name: 0}))
+        for seconds in (-1, 0, 1_000_001, 10**30):
+            said = f"{seconds} seconds: expected at least 1, and at most 1000000"
+            with pytest.raises(UserError, match=said):
+                run.Wanted.of(options(**{name: seconds}))
+
+
+def test_the_longest_time_is_one_that_sockets_and_threads_take() -> None:
+    wanted = run.Wanted.of(options(timeout=1_000_000, boot=1_000_000))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, selectors.DefaultSelector() as selector:
+        ours.settimeout(wanted.each)
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+        theirs.sendall(b"x")
+        selector.register(ours, selectors.EVENT_READ)
+        assert selector.select(wanted.boot)
+    assert wanted.boot + wanted.each * 1000 < threading.TIMEOUT_MAX
 
 
 @pytest.mark.parametrize(
@@ -79,7 +99,7 @@ def test_each_end_has_a_code_of_its_own(error: UserError, code: int) -> None:
     ("words", "code", "said"),
     [
         # What follows `--` is the guest's: no variable, no empty word and no question for help.
-        (["--timeout", "0", "--", "env", "A=1", "", "--help"], 125, "error: 0 seconds: expected at least 1"),
+        (["--timeout", "0", "--", "env", "A=1", "", "--help"], 125, TOO_SHORT),
         (["--memory", "3", "--", "ls"], 125, "error: --memory 3: expected at least 64 (MiB)"),
         (["profil=apt", "--", "ls"], 2, "error: unknown variable profil="),
     ],
