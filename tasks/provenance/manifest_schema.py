@@ -83,12 +83,15 @@ class Tools:
 
     debian: of a pinned toolchain, its locked packages; otherwise those of the machine.
     served: what ran the toolchains' programs on this machine, and why.
+    pinned: a line for each pinned toolchain that made bytes of the image: the profile's, the kernel's,
+    those that programs of recipes are compiled with.
     """
 
     debian: dict[str, str]
     python: dict[str, str]
     toolchain: str
     served: str = ""
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

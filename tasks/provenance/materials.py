@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import shlex
 from collections.abc import Mapping
@@ -255,15 +256,23 @@ def git_state() -> tuple[str, bool, str]:
 
 
 def tools(paths: Paths, profile: Profile) -> Tools:
-    """Return the versions of the tools: those that the toolchain's lock names, or the machine's."""
+    """Return the versions of the tools: those that the toolchains' locks name, or the machine's."""
     python = {pin.name: _python_package(pin.name) for pin in python_packages.pins(CHECKOUT.root)}
     record = paths.toolchain_record
     served = " ".join(record.read_text().splitlines()) if record.is_file() else ""
     chosen, of_kernel = profile.toolchain, profile.kernel_toolchain
     debian = _machine_tools() if chosen == build_root.HOST else _locked_tools(chosen)
+    pinned = tuple(map(build_root.fingerprint, _pinned_toolchains(paths, profile)))
     if of_kernel == build_root.HOST:
-        return Tools(debian, python, ready(paths.cache, of_kernel).fingerprint, served)
-    return Tools(debian, python, build_root.fingerprint(of_kernel), served)
+        return Tools(debian, python, ready(paths.cache, of_kernel).fingerprint, served, pinned)
+    return Tools(debian, python, build_root.fingerprint(of_kernel), served, pinned)
+
+
+def _pinned_toolchains(paths: Paths, profile: Profile) -> list[str]:
+    """Return the names of the toolchains with a lock that make bytes of the image, each once."""
+    of_recipes = (recipe.toolchains(plan.recipe_of(profile, name)) for name in recipes(paths, profile))
+    found = [*profile.toolchains, *itertools.chain(*of_recipes)]
+    return [name for name in dict.fromkeys(found) if build_root.load(name).root]
 
 
 def _locked_tools(toolchain: str) -> dict[str, str]:

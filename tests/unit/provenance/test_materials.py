@@ -6,13 +6,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tasks.config.compiler import Compiler
+from tasks.config.profile import Extension
 from tasks.config.settings import Settings
+from tasks.config.sources import Image
 from tasks.config.system import System, User
+from tasks.origins.sources.recipe import RecipeSource
 from tasks.provenance import manifest_schema, materials
+from tasks.toolchain import build_root
 from tasks.util.errors import UserError
 from tests.support.secrets import token
 from tests.support.settings import both
@@ -59,3 +64,30 @@ def test_the_compile_farm_is_not_published(make_settings: Callable[..., Settings
     used = materials.profile(*both(replace(settings, profile=replace(settings.profile, compiler=farm))))
     assert used == materials.profile(*both(settings))
     assert "compiler" not in used.resolved
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({}, ["debian12"]),
+        ({"extensions": (Extension("containerd", alternative="go"),)}, ["debian12", "debian12-go"]),
+        ({"extensions": (Extension("containerd", alternative="apt"),)}, ["debian12"]),
+        ({"extensions": (Extension("cni-plugins", "ondemand"),)}, ["debian12", "debian12-go"]),
+        (
+            {"images": (Image("localhost/nats:1", RecipeSource(recipe="nats-streaming")),)},
+            ["debian12", "debian12-go"],
+        ),
+    ],
+)
+def test_every_pinned_toolchain_that_makes_bytes_of_the_image_is_named(
+    make_settings: Callable[..., Settings], values: dict[str, Any], names: list[str]
+) -> None:
+    settings = make_settings()
+    chosen = {"toolchain": "debian12", "extensions": (), **values}
+    profile = replace(settings.profile, **chosen)
+    said = materials.tools(settings.paths, profile).pinned
+    assert [line.partition(",")[0] for line in said] == names
+    assert [line.rpartition("root ")[2] for line in said] == [
+        build_root.digest(name).rpartition("-")[2] for name in names
+    ]
+    assert all("gcc-12 12." in line for line in said)
