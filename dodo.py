@@ -24,7 +24,7 @@ from tasks.image.targets import carried_images, image_files, mirror_files
 from tasks.initramfs import consoles
 from tasks.kernel import edited_tree, installed, requests, stock_tasks
 from tasks.kernel import inputs as checkout_inputs
-from tasks.origins.lock import Lock, load_lock
+from tasks.origins.lock import Lock, readable_lock
 from tasks.provenance import checkout_files
 from tasks.toolchain import build_root, identity
 from tasks.util import jobserver
@@ -37,7 +37,7 @@ with report_errors():
     requests.check(S.paths, S.profile)
     inputs.check_local(S.profile)
     PLAN = plan.plan(
-        S.profile, load_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
+        S.profile, readable_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
     plan.require_importer(S.profile, PLAN)
     USED = plan.used(S.profile, PLAN)
@@ -86,7 +86,7 @@ ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
 SERIES = S.paths.linux / ".tcbuild" / "series"
-PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.exists() else []
+PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.is_file() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 # What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
 KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tree else SOURCE
@@ -175,7 +175,7 @@ def task_fetch() -> Iterator[Task]:
             ],
             "file_dep": files(
                 recipe.folder(name) / "recipe.toml",
-                *([lock] if lock.exists() else []),
+                *([lock] if lock.is_file() else []),
                 *(PINNED if packages else []),
             ),
             "targets": files(

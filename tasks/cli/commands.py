@@ -22,7 +22,6 @@ from tasks.config.settings import Settings
 from tasks.engine import command, standard_files
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
-from tasks.origins.lock import load_lock
 from tasks.toolchain import prepare
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import EXIT_INTERRUPTED, UserError, from_os_error
@@ -98,7 +97,7 @@ def tell_release() -> None:
     print(f"  uname -r: {profile.kernel.release or 'not set'}", file=sys.stderr)
     mirrors = CREDENTIALS.sub("://***@", " ".join(profile.mirrors))
     print(f"  mirrors: {mirrors}; extensions: {profile.tcz}", file=sys.stderr)
-    for line in inputs.told(profile, load_lock(settings.paths.pinned_lock)):
+    for line in inputs.told(profile, inputs.pinned_lock(settings.paths)):
         print(f"  {line}", file=sys.stderr)
 
 

@@ -11,8 +11,8 @@ import platform
 from collections.abc import Iterator
 
 from tasks.cli.verdict import Verdict
+from tasks.config import inputs
 from tasks.config.settings import Settings
-from tasks.origins.lock import load_lock
 from tasks.toolchain import build_root, entry, prepare
 from tasks.util import host
 from tasks.util.errors import UserError
@@ -41,7 +41,7 @@ def suite(settings: Settings) -> Iterator[Verdict]:
     if chosen is None:
         yield Verdict("suite", "ok", "the profile names none, so it can take no packages")
         return
-    lock = load_lock(settings.paths.pinned_lock)
+    lock = inputs.pinned_lock(settings.paths)
     said = [str(chosen), f"{len(lock.package)} packages locked"]
     said += sorted(f"{archive.suite} of {archive.date}" for archive in lock.archive)
     yield Verdict("suite", "ok", ", ".join(said))

@@ -21,6 +21,7 @@ from tasks.origins.lock import (
     LockedFile,
     LockedPackage,
     load_lock,
+    readable_lock,
 )
 from tasks.origins.mirrors import Mirrors
 from tasks.origins.published import checked, contradicted
@@ -130,11 +131,20 @@ def part_of(lock: Lock, user: str, names: Iterable[str]) -> Lock:
     return Lock(packages, needs=(replace(needs, takes=""),) if needs else ())
 
 
+def pinned_lock(paths: Paths) -> Lock:
+    """Return the profile's committed lock.
+
+    Raises `UserError`, which says what writes it, if it is malformed.
+    """
+    name = paths.pinned_lock.name.removesuffix(".lock.toml")
+    return load_lock(paths.pinned_lock, f"restore it, or write it anew: ./doit lock profile={name} relock=1")
+
+
 def used_lock(paths: Paths) -> Lock:
-    """Return the lock that the last fetch wrote.  Raises `UserError` if there is none."""
+    """Return the lock that the last fetch wrote.  Raises `UserError` if there is none, or it is malformed."""
     if not paths.used_lock.exists():
         raise UserError(f"nothing was fetched yet for profile {paths.name}", "./doit fetch")
-    return load_lock(paths.used_lock)
+    return load_lock(paths.used_lock, "./doit fetch writes it again")
 
 
 def locked_packages(part: Path, names: Iterable[str]) -> list[LockedPackage]:
@@ -192,7 +202,7 @@ def access(settings: Settings) -> Access:
 
 def _dates(paths: Paths) -> tuple[LockedArchive, ...]:
     """Return the dates of the suite's archives, of the last fetch and of the pinned lock."""
-    locks = [load_lock(path) for path in (paths.used_lock, paths.pinned_lock)]
+    locks = [readable_lock(path) for path in (paths.used_lock, paths.pinned_lock)]
     return tuple(dict.fromkeys(entry for lock in locks for entry in lock.archive))
 
 

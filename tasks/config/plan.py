@@ -186,7 +186,6 @@ class _Walk:
         deps: Sequence[str] = ()
         if kind == "recipe":
             deps = recipe.load(name).deps
-            recipe_lock.committed_lock(name)  # a malformed lock breaks its recipe
         elif kind == "upstream":
             deps = self.locked[name].deps
         needed = [resolve_name(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
@@ -248,8 +247,7 @@ def plan(
     unused: further recipes.  An error in one of them, or in what it needs, is no error of the plan.
     files: the files of the profile, for messages.
 
-    Raises `UserError` for an unknown name, for a circle of recipes only, and for a malformed recipe
-    or lock of a recipe.
+    Raises `UserError` for an unknown name, for a circle of recipes only, and for a malformed recipe.
     """
     walk = _Walk(profile, lock, absent, files)
     for item in profile.extensions:
@@ -296,9 +294,13 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     for node in found.nodes.values():
         if node.kind != "recipe" or node.name in named:
             continue
-        missing = recipe_lock.unlocked_origins(node.name, recipe_of(profile, node.name))
         needed = [dep for dep in node.deps if dep in out]
         unlocked = [dep for dep in node.deps if dep in found.missing]
+        try:
+            missing = recipe_lock.unlocked_origins(node.name, recipe_of(profile, node.name))
+        except UserError as error:  # a malformed lock
+            out[node.name] = error.message
+            continue
         if missing:
             what = missing[0].identity()
             out[node.name] = f"no sha256 is locked for {what} (./doit lock:{node.name})"

@@ -33,8 +33,15 @@ def used_path(paths: Paths, name: str) -> Path:
 
 
 def committed_lock(name: str) -> OriginLock:
-    """Return the committed lock of the recipe `name`.  Raises `UserError` if it is malformed."""
-    return _load(path(name), stamp(path(name)))
+    """Return the committed lock of the recipe `name`.
+
+    Raises `UserError`, which says what writes it, if it is malformed.
+    """
+    try:
+        return _load(path(name), stamp(path(name)))
+    except UserError as error:
+        hint = f"restore it, or write it anew: ./doit lock:{name} relock=1"
+        raise error.reworded(error.message, hint) from None
 
 
 @functools.cache

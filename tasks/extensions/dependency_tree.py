@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tasks.config import plan, recipe
+from tasks.config import inputs, plan, recipe
 from tasks.config.plan import Plan
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import tcz
-from tasks.origins.lock import load_lock
 from tasks.util.errors import UserError
 
 PLACES = ("onboot", "copy2fs", "ondemand", "initrd")
@@ -21,7 +20,7 @@ def print_tree(paths: Paths, profile: Profile, names: Sequence[str]) -> None:
 
     Raises `UserError` for a name that neither the profile nor a recipe has.
     """
-    lock = load_lock(paths.pinned_lock)
+    lock = inputs.pinned_lock(paths)
     top = [plan.resolve_name(profile, name.removesuffix(".tcz")) for name in names]
     recipes = recipe.names()
     found = plan.plan(profile, lock, also=[name for name in top if name in recipes])

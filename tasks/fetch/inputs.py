@@ -22,7 +22,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import packages, stage_inputs
 from tasks.origins import suite
-from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedPackage, load_lock
+from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedPackage, readable_lock
 from tasks.origins.published import contradicted
 from tasks.util import parallel
 from tasks.util.checkout import CHECKOUT
@@ -46,7 +46,7 @@ def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     settings.paths.require_plain_output()
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
-    pinned = load_lock(settings.paths.pinned_lock)
+    pinned = inputs.pinned_lock(settings.paths)
     # With `newest`, only the download tells what has left the mirrors.
     put_off = settings.network.shared_cache and not settings.network.newest
     locked = _lock_without_fetch(settings, pinned, named) if put_off else None
@@ -79,7 +79,7 @@ def fetch_packages_of(settings: Settings, name: str) -> None:
     """
     named = {name: recipe.packages({name: plan.recipe_of(settings.profile, name)})}
     part = settings.paths.extension_lock(name)
-    pinned = _available(settings, load_lock(settings.paths.pinned_lock), part)
+    pinned = _available(settings, inputs.pinned_lock(settings.paths), part)
     used = inputs.part_of(_with_packages(settings, pinned, named), name, named[name])
     write_if_changed(part, used.to_toml())
     logger.info(f"fetched: {len(used.package)} packages of {name} ({part})")
@@ -96,11 +96,13 @@ def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
     from tasks.fetch import pin
 
-    old = load_lock(settings.paths.pinned_lock)
+    # A malformed lock is replaced only by `relock`: nobody knows which of its entries were to stay.
+    relock = settings.network.relock
+    old = readable_lock(settings.paths.pinned_lock) if relock else inputs.pinned_lock(settings.paths)
     pinned = pin.pin_inputs(settings, old)
     newest = dataclasses.replace(settings, network=dataclasses.replace(settings.network, frozen=False))
     new = _fetch_all(newest, pinned, named)
-    if not settings.network.relock:
+    if not relock:
         _refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
@@ -232,7 +234,7 @@ def _available(settings: Settings, pinned: Lock, last: Path) -> Lock:
     """
     if not settings.network.offline or settings.network.frozen:
         return pinned
-    used, cache = load_lock(last), settings.paths.cache
+    used, cache = readable_lock(last), settings.paths.cache
     held = {package.name: package for package in used.package if suite.is_cached(package, cache)}
     kept = {package.name: package for package in pinned.package if suite.is_cached(package, cache)}
     return dataclasses.replace(pinned, package=tuple((held | kept).values()))

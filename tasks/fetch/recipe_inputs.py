@@ -73,7 +73,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     whole = recipe.load(name)
     taken = [recipe.with_alternative(name, whole, word) for word in wanted]
     taken = taken or [plan.recipe_of(settings.profile, name)]
-    old = recipe_lock.committed_lock(name)
+    old = _old_lock(settings, name)
     there = {origin.identity() for origin in recipe_lock.lockable_origins(whole)}
     kept = {identity: old.of(identity) for identity in there}
     chosen = [origin for made in taken for origin in recipe_lock.lockable_origins(made)]
@@ -91,6 +91,16 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     new = OriginLock(tuple(file for files in kept.values() for file in files))
     if write_if_changed(recipe_lock.path(name), new.to_toml()):
         logger.info(f"lock: written: {recipe_lock.path(name)}; check it, then commit it")
+
+
+def _old_lock(settings: Settings, name: str) -> OriginLock:
+    """Return the committed lock of `name`; with `relock`, an empty one for a malformed one."""
+    try:
+        return recipe_lock.committed_lock(name)
+    except UserError:
+        if not settings.network.relock:
+            raise
+        return OriginLock()
 
 
 def _resources(settings: Settings, name: str) -> Resources:

@@ -37,11 +37,9 @@ def load(profile: Profile) -> Images:
     for name in dict.fromkeys([*carried, *recipe.image_names()]):
         try:
             found[name] = plan.recipe_of(profile, name)
-            recipe_lock.committed_lock(name)
         except UserError as error:
             if name in carried:
                 raise
-            found.pop(name, None)
             broken[name] = error
     return Images(found, broken, carried)
 

@@ -19,6 +19,7 @@ import tomli_w
 
 from tasks.formats.tcz import EXTENSION_NAME
 from tasks.util import toml_schema
+from tasks.util.errors import UserError
 
 CORE = "core"
 """The user of packages whose entries are those of the base root."""
@@ -212,6 +213,23 @@ def toml_arrays(comment: str, **arrays: Iterable[Any]) -> str:
     return "\n".join([f"{comment}\n", *tables])
 
 
-def load_lock(path: Path) -> Lock:
-    """Return the lock at `path`, an empty one if the file does not exist."""
-    return toml_schema.load(path, Lock) if path.exists() else Lock()
+def load_lock(path: Path, remedy: str = "") -> Lock:
+    """Return the lock at `path`, an empty one if the file does not exist.
+
+    remedy: the hint for a malformed one, which a `UserError` names.
+    """
+    try:
+        return toml_schema.load(path, Lock) if path.exists() else Lock()
+    except UserError as error:
+        raise error.reworded(error.message, remedy or error.hint) from None
+
+
+def readable_lock(path: Path) -> Lock:
+    """Return the lock at `path`, an empty one also if it is malformed.
+
+    This is for what must work then: the tasks that write a lock.  Task `fetch` refuses a malformed one.
+    """
+    try:
+        return load_lock(path)
+    except UserError:
+        return Lock()

@@ -24,7 +24,7 @@ from tasks.config.settings import Paths
 from tasks.formats import debian_control
 from tasks.image.targets import carried_recipes
 from tasks.kernel import edited_tree, installed
-from tasks.origins.lock import CORE, LockedPackage, load_lock
+from tasks.origins.lock import CORE, LockedPackage
 from tasks.origins.origin_lock import OriginFile
 from tasks.origins.sources.recipe import RecipeSource
 from tasks.provenance import checkout_files, redaction
@@ -63,13 +63,13 @@ def profile(paths: Paths, profile: Profile) -> ProfileUsed:
 
 def extensions(paths: Paths, profile: Profile) -> list[str]:
     """Return the extensions on the image or in its core with their dependencies, in the plan's order."""
-    found = plan.plan(profile, load_lock(paths.pinned_lock))
+    found = plan.plan(profile, inputs.pinned_lock(paths))
     return found.closure(plan.extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
 
 def recipes(paths: Paths, profile: Profile) -> list[str]:
     """Return those of `extensions` that are built from a recipe, and the recipes of container images."""
-    found = plan.plan(profile, load_lock(paths.pinned_lock))
+    found = plan.plan(profile, inputs.pinned_lock(paths))
     built = [name for name in extensions(paths, profile) if found.nodes[name].kind == "recipe"]
     return [*built, *(f"{recipe.IMAGES}{name}" for name in carried_recipes(profile))]
 

@@ -128,12 +128,13 @@ def lock(name: str) -> Lock:
 
     Raises `UserError` if the toolchain has a root and nothing is locked, or a package has no entry.
     """
-    found, root = load_lock(lock_path(name)), load(name).root
+    remedy = f"./doit toolchain:lock {name}"
+    found, root = load_lock(lock_path(name), f"restore it, or write it anew: {remedy}"), load(name).root
     known = {package.name for package in found.package}
     lacking = sorted(set(root.packages) - known) if root else []
     if lacking:
         message = f"{lock_path(name).name} has no version of {', '.join(lacking)}"
-        raise UserError(message, f"./doit toolchain:lock {name}")
+        raise UserError(message, remedy)
     return found
 
 

@@ -32,6 +32,31 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LOCKS = {
+    "lock": "profiles/apt.lock.toml",
+    "lock:containerd": "extensions/containerd/lock.toml",
+    "lock:images/nats-streaming": "images/nats-streaming/lock.toml",
+    "toolchain:lock": "tasks/toolchain/toolchains/debian12-go.lock.toml",
+}
+
+
+def test_a_broken_lock_takes_no_task_away(checkout: Path) -> None:
+    """The profile uses the first two."""
+    kept = {name: (checkout / name).read_bytes() for name in LOCKS.values()}
+    for name in kept:
+        (checkout / name).write_text("<<<<<<< HEAD\n")
+    try:
+        done = doit(checkout, "list", "--all", "profile=functions")
+        fetched = doit(checkout, "fetch:images/nats-streaming", "offline=1", "profile=functions")
+    finally:
+        for name, content in kept.items():
+            (checkout / name).write_bytes(content)
+    assert done.status == 0
+    assert LOCKS.keys() <= {line.partition(" ")[0] for line in done.output.splitlines()}
+    assert fetched.status == 1
+    assert "./doit lock:images/nats-streaming relock=1" in fetched.output
+
+
 def shell(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], cwd=checkout, capture_output=True, text=True, check=False)
 

@@ -95,12 +95,9 @@ def make_odd(path: Path, kind: str) -> str:
     return f"{path}: not a regular file"
 
 
-@pytest.mark.parametrize("file", ["recipe.toml", "lock.toml"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "no TOML"])
-def test_a_recipe_or_lock_that_cannot_be_read_stops_only_those_who_use_it(
-    project: Profile, file: str, kind: str
-) -> None:
-    says = make_odd(CHECKOUT.extensions / "plain" / file, kind)
+def test_a_recipe_that_cannot_be_read_stops_only_those_who_use_it(project: Profile, kind: str) -> None:
+    says = make_odd(CHECKOUT.extensions / "plain/recipe.toml", kind)
     found = plan.plan(project, Lock(), unused=recipe.names())
     assert found.of_kind("recipe") == ["new", "above", "both"]
     assert {name: error.message for name, error in found.broken.items()} == {"plain": says, "top": says}
@@ -110,6 +107,24 @@ def test_a_recipe_or_lock_that_cannot_be_read_stops_only_those_who_use_it(
     with pytest.raises(UserError) as caught:
         plan.plan(replace(project, extensions=(Extension("plain"),)), Lock())
     assert caught.value.message == says
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "no TOML"])
+def test_a_lock_that_cannot_be_read_stops_the_fetch_and_not_the_task_that_writes_it(
+    project: Profile, kind: str
+) -> None:
+    """The plan of a profile that uses the extension must not need the lock: dodo.py makes it at each start."""
+    says = make_odd(CHECKOUT.extensions / "plain/lock.toml", kind)
+    found = plan.plan(project, Lock(), unused=recipe.names())
+    assert found.broken == {}
+    assert plan.left_out(project, found)["plain"] == says
+    assert plan.left_out(project, found)["top"] == "it needs above, which is left out"
+    using = replace(project, extensions=(Extension("plain"),))
+    assert plan.plan(using, Lock()).of_kind("recipe") == ["plain"]
+    with pytest.raises(UserError) as caught:
+        recipe_lock.unlocked_origins("plain", recipe.load("plain"))  # what a fetch begins with
+    assert caught.value.message == says
+    assert caught.value.hint == "restore it, or write it anew: ./doit lock:plain relock=1"
 
 
 def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Profile) -> None:

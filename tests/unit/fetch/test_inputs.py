@@ -348,6 +348,26 @@ class TestLocalFiles:
         inputs.fetch(with_values(settings, frozen=True))
         assert lock.load_lock(settings.paths.pinned_lock) == used_lock(settings.paths)
 
+    def test_a_pinned_lock_that_cannot_be_read_is_written_anew_by_relock_alone(
+        self, settings: Settings
+    ) -> None:
+        path = settings.paths.pinned_lock
+        path.write_text("<<<<<<< HEAD\n")
+        for refused in (inputs.fetch, inputs.lock):
+            with pytest.raises(UserError, match=r"mine\.lock\.toml: ") as caught:
+                refused(settings)
+            assert caught.value.hint == "restore it, or write it anew: ./doit lock profile=mine relock=1"
+        assert path.read_text() == "<<<<<<< HEAD\n"
+        inputs.lock(with_values(settings, relock=True))
+        assert [file.path for file in lock.load_lock(path).file] == ["linux.tgz"]
+
+    def test_a_used_lock_that_cannot_be_read_is_written_again(self, settings: Settings) -> None:
+        for offline in (False, True):
+            settings.paths.used_lock.parent.mkdir(parents=True, exist_ok=True)
+            settings.paths.used_lock.write_text("[[file\n")
+            inputs.fetch(with_values(settings, offline=offline))
+            assert [file.path for file in used_lock(settings.paths).file] == ["linux.tgz"]
+
     def test_same_archive_is_not_unpacked_again(self, settings: Settings, tmp_path: Path) -> None:
         """Patches and the mtimes that make goes by stay; another archive replaces the tree."""
         source_tree.unpack_linux(settings)

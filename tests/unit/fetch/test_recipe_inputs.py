@@ -188,6 +188,20 @@ def test_a_locked_hash_stays_until_relock_says_otherwise(
     assert project.fetch().read_bytes() == b"another"
 
 
+def test_a_lock_that_cannot_be_read_is_written_anew_by_relock_alone(project: Project) -> None:
+    """It may have to be restored: it had hashes that are not to change."""
+    project.serve()
+    path = recipe_lock.path("tool")
+    path.write_text("<<<<<<< HEAD\n")
+    for refused in (project.fetch, project.lock):
+        with pytest.raises(UserError, match=r"lock\.toml: ") as caught:
+            refused()
+        assert caught.value.hint == "restore it, or write it anew: ./doit lock:tool relock=1"
+    assert path.read_text() == "<<<<<<< HEAD\n"
+    project.lock(relock=True)
+    assert project.locked == {project.identity(): SHA256}
+
+
 def test_fetch_never_relocks(project: Project) -> None:
     project.lock()
     with pytest.raises(UserError, match="fetch never does") as caught:

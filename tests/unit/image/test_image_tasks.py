@@ -53,6 +53,12 @@ def test_a_broken_recipe_stops_only_who_needs_it(settings: Settings) -> None:
         image_tasks.load(carrying(settings.profile, "absent"))
 
 
+def test_a_broken_lock_takes_no_task_away(settings: Settings) -> None:
+    (CHECKOUT.images / "tool/lock.toml").write_text("<<<<<<< HEAD\n")
+    for profile in (settings.profile, carrying(settings.profile, "tool")):
+        assert [*image_tasks.load(profile).recipes] == ["images/tool"]
+
+
 @pytest.mark.parametrize("names", [(), ("tool", "tool")])
 def test_image_makes_what_the_profile_carries(settings: Settings, names: tuple[str, ...]) -> None:
     images = image_tasks.load(carrying(settings.profile, *names))

@@ -105,6 +105,13 @@ def test_a_package_without_a_lock_entry_is_named(folder: Path) -> None:
     assert caught.value.hint == "./doit toolchain:lock t"
 
 
+def test_a_lock_that_cannot_be_read_says_what_writes_it(folder: Path) -> None:
+    build_root.lock_path("mine").write_text("<<<<<<< HEAD\n")
+    with pytest.raises(UserError, match=r"mine\.lock\.toml: ") as caught:
+        build_root.lock("mine")
+    assert caught.value.hint == "restore it, or write it anew: ./doit toolchain:lock mine"
+
+
 def test_a_root_is_another_folder_when_description_or_lock_changes(folder: Path, tmp_path: Path) -> None:
     write(folder, "t", ROOT_TOML)
     write_lock(folder, "t", *PACKAGES)
