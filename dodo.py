@@ -39,7 +39,7 @@ with report_errors():
     PLAN = plan.plan(
         S.profile, readable_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
-    plan.require_importer(S.profile, PLAN)
+    plan.require_fitting(S.profile, PLAN)
     USED = plan.used(S.profile, PLAN)
     RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)

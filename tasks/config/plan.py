@@ -279,13 +279,28 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
     return recipe.with_alternative(name, recipe.load(name), wanted)
 
 
+def recipe_to_build(profile: Profile, name: str) -> Recipe:
+    """Return the recipe of `name` as `recipe_of` does.
+
+    Raises `UserError` also if it makes programs for other architectures than the profile's.
+    """
+    made = recipe_of(profile, name)
+    for origin in made.origin:
+        if origin.architectures and profile.arch not in origin.architectures:
+            made_for = " and ".join(origin.architectures)
+            message = f"{recipe.label(name)}: {origin.label()} is compiled for {made_for} alone"
+            hint = f"a profile for {profile.arch} takes another alternative of the recipe, or goes without it"
+            raise UserError(message, hint)
+    return made
+
+
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
     """Return the recipes that `./doit tcz --all` does not build, each with the reason.
 
-    These are recipes that are broken or have a broken lock, recipes with an origin that is not
-    locked, and recipes that need one of those.  Recipes take files from a suite's packages, which
-    fit only a root made of the same packages: on another root, all that the profile does not need are
-    left out.
+    These are recipes that are broken or have a broken lock, recipes for another architecture, recipes
+    with an origin that is not locked, and recipes that need one of those.  Recipes take files from a
+    suite's packages, which fit only a root made of the same packages: on another root, all that the
+    profile does not need are left out.
     A recipe whose folder has no name of an extension is never built.
     A recipe that the profile itself needs is never left out.
     """
@@ -297,8 +312,8 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
         needed = [dep for dep in node.deps if dep in out]
         unlocked = [dep for dep in node.deps if dep in found.missing]
         try:
-            missing = recipe_lock.unlocked_origins(node.name, recipe_of(profile, node.name))
-        except UserError as error:  # a malformed lock
+            missing = recipe_lock.unlocked_origins(node.name, recipe_to_build(profile, node.name))
+        except UserError as error:  # a malformed lock, another architecture
             out[node.name] = error.message
             continue
         if missing:
@@ -322,6 +337,17 @@ def log_left_out(out: Mapping[str, str]) -> None:
     """Log one line for each recipe that `left_out` returned."""
     for name, reason in out.items():
         logger.info(f"left out: {name}.tcz: {reason}")
+
+
+def require_fitting(profile: Profile, found: Plan) -> None:
+    """Raise `UserError` for an extension of the profile that fits another architecture alone.
+
+    Raises it also as `require_importer` does.
+    """
+    for name in used(profile, found):
+        if found.nodes[name].kind == "recipe":
+            recipe_to_build(profile, name)
+    require_importer(profile, found)
 
 
 def require_importer(profile: Profile, found: Plan) -> None:

@@ -55,7 +55,7 @@ def build(settings: Settings, name: str) -> None:
     there is no file at all.
     """
     recipes.refuse_special_files(name)
-    recipe = plan.recipe_of(settings.profile, name)
+    recipe = plan.recipe_to_build(settings.profile, name)
     deps = plan.needed_by(settings.paths, settings.profile, name)
     base = base_root(settings.paths, settings.profile)
     listings = {dep: conflicts.listing(settings.paths, dep) for dep in deps}

@@ -32,7 +32,7 @@ def fetch(settings: Settings, name: str) -> None:
         raise UserError(
             "relock=1 changes what is locked, and fetch never does", f"./doit lock:{name} relock=1"
         )
-    made = plan.recipe_of(settings.profile, name)
+    made = plan.recipe_to_build(settings.profile, name)
     for origin in recipe_lock.unlocked_origins(name, made):
         which = f" {origin.alternative}" if origin.alternative else ""
         message = f"no sha256 is locked for {origin.identity()}, which {recipe.label(name)} needs"

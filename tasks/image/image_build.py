@@ -44,7 +44,7 @@ def build(settings: Settings, name: str) -> None:
     is no file at all.
     """
     recipes.refuse_special_files(name)
-    made = plan.recipe_of(settings.profile, name)
+    made = plan.recipe_to_build(settings.profile, name)
     container = made.image
     assert container is not None
     short = name.removeprefix(recipes.IMAGES)

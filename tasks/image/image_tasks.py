@@ -31,12 +31,16 @@ class Images:
 
 
 def load(profile: Profile) -> Images:
-    """Return all recipes of images.  Raises `UserError` for one that the profile carries and is broken."""
+    """Return all recipes of images.
+
+    Raises `UserError` for one that the profile carries, if it is broken or for another architecture.
+    """
     carried = tuple(f"{recipe.IMAGES}{name}" for name in carried_recipes(profile))
     found, broken = {}, {}
     for name in dict.fromkeys([*carried, *recipe.image_names()]):
         try:
-            found[name] = plan.recipe_of(profile, name)
+            load_one = plan.recipe_to_build if name in carried else plan.recipe_of
+            found[name] = load_one(profile, name)
         except UserError as error:
             if name in carried:
                 raise

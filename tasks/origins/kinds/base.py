@@ -89,6 +89,8 @@ class Origin(ABC):
     """A command that lists the content of its files, for hints."""
     toolchain: ClassVar[str] = ""
     """The toolchain that `unpack` needs, if it is another one than the profile's."""
+    architectures: ClassVar[tuple[str, ...]] = ()
+    """The architectures of profiles that `unpack` makes programs for; empty if its files say that."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):

@@ -78,6 +78,7 @@ class GoOrigin(LockedOrigin):
 
     list_command: ClassVar[str] = "go list ./..."
     toolchain: ClassVar[str] = "debian12-go"
+    architectures: ClassVar[tuple[str, ...]] = ("x86_64",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -113,7 +113,7 @@ def test_a_recipe_that_cannot_be_read_stops_only_those_who_use_it(project: Profi
 def test_a_lock_that_cannot_be_read_stops_the_fetch_and_not_the_task_that_writes_it(
     project: Profile, kind: str
 ) -> None:
-    """The plan of a profile that uses the extension must not need the lock: dodo.py makes it at each start."""
+    """The plan of a profile that uses the extension does not need the lock: each start makes it."""
     says = make_odd(CHECKOUT.extensions / "plain/lock.toml", kind)
     found = plan.plan(project, Lock(), unused=recipe.names())
     assert found.broken == {}
@@ -125,6 +125,40 @@ def test_a_lock_that_cannot_be_read_stops_the_fetch_and_not_the_task_that_writes
         recipe_lock.unlocked_origins("plain", recipe.load("plain"))  # what a fetch begins with
     assert caught.value.message == says
     assert caught.value.hint == "restore it, or write it anew: ./doit lock:plain relock=1"
+
+
+GO = """
+[[origin]]
+kind = "go"
+alternative = "go"
+module = "example.org/tool"
+version = "1.2.3"
+packages = ["./cmd/tool"]
+[[origin]]
+kind = "apt"
+alternative = "apt"
+packages = ["tool"]
+"""
+
+
+def test_a_program_for_another_architecture_is_refused_before_anything_is_fetched(project: Profile) -> None:
+    path = CHECKOUT.extensions / "plain/recipe.toml"
+    path.write_text(path.read_text() + GO)
+    pin("plain", "go:example.org/tool@v1.2.3")
+    assert "plain" not in left_out(project)
+    small = replace(project, arch="x86")
+    says = "extension plain: tool@v1.2.3 is compiled for x86_64 alone"
+    assert left_out(small)["plain"] == says
+    taking = replace(small, extensions=(Extension("plain"),))
+    with pytest.raises(UserError) as caught:
+        plan.require_fitting(taking, plan.plan(taking, Lock()))
+    assert (caught.value.message, caught.value.hint) == (
+        says,
+        "a profile for x86 takes another alternative of the recipe, or goes without it",
+    )
+    other = replace(small, extensions=(Extension("plain", alternative="apt"),))
+    for fitting in (replace(taking, arch="x86_64"), other):
+        plan.require_fitting(fitting, plan.plan(fitting, Lock()))
 
 
 def test_another_root_gets_what_its_profile_needs_and_nothing_else(project: Profile) -> None:

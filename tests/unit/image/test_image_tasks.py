@@ -53,6 +53,17 @@ def test_a_broken_recipe_stops_only_who_needs_it(settings: Settings) -> None:
         image_tasks.load(carrying(settings.profile, "absent"))
 
 
+def test_an_image_of_programs_for_another_architecture_stops_only_who_carries_it(settings: Settings) -> None:
+    path = CHECKOUT.images / "tool/recipe.toml"
+    program = 'kind = "go"\nmodule = "example.org/tool"\nversion = "1.2.3"\npackages = ["."]\n'
+    path.write_text(f"{path.read_text()}[[origin]]\n{program}")
+    assert image_tasks.load(carrying(settings.profile, "tool")).carried == ("images/tool",)
+    small = replace(settings.profile, arch="x86")
+    assert [*image_tasks.load(small).recipes] == ["images/tool"]
+    with pytest.raises(UserError, match=r"image tool: tool@v1\.2\.3 is compiled for x86_64 alone"):
+        image_tasks.load(carrying(small, "tool"))
+
+
 def test_a_broken_lock_takes_no_task_away(settings: Settings) -> None:
     (CHECKOUT.images / "tool/lock.toml").write_text("<<<<<<< HEAD\n")
     for profile in (settings.profile, carrying(settings.profile, "tool")):
