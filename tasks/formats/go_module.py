@@ -82,9 +82,3 @@ def h1(archive: Path) -> str:
     except BAD_ZIP:
         return ""
     return "h1:" + base64.b64encode(hashlib.sha256("".join(lines).encode()).digest()).decode()
-
-
-def read(archive: Path, name: str) -> bytes | None:
-    """Return the content of one file of a module's zip, None if it has no such file."""
-    with zipfile.ZipFile(archive) as packed:
-        return packed.read(name) if name in packed.namelist() else None

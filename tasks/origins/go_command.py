@@ -30,7 +30,17 @@ TOOLCHAIN = "golang.org/toolchain"
 PLATFORM = {"GOOS": "linux", "GOARCH": "amd64", "GOAMD64": "v1"}
 # How to reach a module proxy, or the repositories behind it (go help environment).
 SETTINGS = re.compile(r"GO(PROXY|PRIVATE|NOPROXY|SUMDB|NOSUMDB|INSECURE|AUTH|VCS|ENV)|NETRC|SSH_AUTH_SOCK")
-NO_DATABASE = re.compile(r"/lookup/\S+: (?!.*(SECURITY|mismatch))|/(tile|latest)\b")
+# A request to the checksum database that got no answer.  By 404 and 410 it answers that it does not
+# know the module (go.dev/ref/mod#checksum-database).
+NO_DATABASE = re.compile(r'verifying (?:module|go\.mod): .*(?:reading |Get ")https?://\S+: (?!404 |410 )')
+# go.mod replaces a module by a folder, which has no go.mod: a module's zip never holds another module.
+REPLACED = re.compile(r"\(replaced by (\.{1,2}|\.{0,2}/[^)]*)\)")
+# What -mod=readonly refuses to add to the two files, each with a word of go's message.
+UNTIDY = {
+    "go.sum": re.compile(r"missing go\.sum entry"),
+    "go.mod": re.compile(r"updates to go\.mod needed|import lookup disabled by -mod=readonly"),
+}
+ADDRESS = re.compile(r"\bhttps?://|\bGOPROXY\b")
 MISMATCH = re.compile(r"(\S+): checksum mismatch\s+downloaded:\s*(\S+)\s+(\S+):\s*(\S+)")
 # Modules come from the proxy that is named, and from nowhere else.
 LOCKED_ONLY = {"GOENV": "off", "GONOPROXY": "none", "GOSUMDB": "off", "GOVCS": "*:off"}
@@ -77,7 +87,7 @@ class Folders:
             "GOCACHE": str(self.top / "compiled"),
             "GOPATH": str(self.top / "gopath"),
             "GOTOOLCHAIN": "local",
-            "GOFLAGS": "-mod=mod -modcacherw",
+            "GOFLAGS": "-mod=readonly -modcacherw",
             "GO111MODULE": "on",
             "GOWORK": "off",
             "GOTELEMETRY": "off",
@@ -120,28 +130,33 @@ class GoCommand:
             detail = error.detail
             raise UserError(f"{what}: {reason(detail)}", hint, detail) from None
 
-    def download(self, module: Module, folders: Folders, env: Mapping[str, str]) -> None:
+    def download(self, module: Module, folders: Folders, env: Mapping[str, str], hint: str = HINT) -> None:
         """Fetch a module into the module cache; the checksum database is asked by the user's settings.
 
-        Where the database cannot be reached, say so and go on without.  Raises `UserError` if no
-        proxy has the module, or the database knows another one.
+        hint: as of `run`.  Where the database cannot be reached, say so and go on without.  Raises
+        `UserError` if no proxy has the module, or the database knows another one, or none.
         """
         what = f"go cannot fetch {module}"
         folders.top.mkdir(parents=True, exist_ok=True)
         try:
-            self.run("mod", "download", str(module), what=what, env=env, cwd=folders.top)
+            self.run("mod", "download", str(module), what=what, env=env, cwd=folders.top, hint=hint)
         except UserError as error:
             if not NO_DATABASE.search(error.detail):
                 raise
             said = "Go's checksum database cannot be reached; what the proxy serves is locked unchecked"
             logger.warning(f"{module}: {said}")
             unasked = {**env, "GOSUMDB": "off"}
-            self.run("mod", "download", str(module), what=what, env=unasked, cwd=folders.top)
+            self.run("mod", "download", str(module), what=what, env=unasked, cwd=folders.top, hint=hint)
+
+
+def _printed(detail: str) -> list[str]:
+    """Return the lines that a command printed on its end, from an error's detail."""
+    return [line.removeprefix(OUTPUT).strip() for line in detail.splitlines() if line.startswith(OUTPUT)]
 
 
 def reason(detail: str) -> str:
     """Return one line of what the go command printed on its end, from an error's detail."""
-    printed = [line.removeprefix(OUTPUT).strip() for line in detail.splitlines() if line.startswith(OUTPUT)]
+    printed = _printed(detail)
     mismatch = MISMATCH.search("\n".join(printed))
     if mismatch:
         module, got, by, wanted = mismatch.groups()
@@ -152,6 +167,30 @@ def reason(detail: str) -> str:
         return said[-1]
     # A compiler's first complaint; `# PACKAGE` comes before it, "too many errors" after the last.
     return next((line for line in printed if not line.startswith("# ")), "it does not say why")
+
+
+def explained(module: Module, error: UserError) -> UserError:
+    """Return the error for a main module that go cannot load, from the one that `GoCommand.run` raised.
+
+    The module's own go.mod or go.sum may be at fault, or the network.
+    """
+    if isinstance(error, DiskFull):
+        return error
+    printed = "\n".join(_printed(error.detail))
+    replaced = REPLACED.search(printed)
+    if replaced:
+        return replaced_by_folder(module, replaced[1])
+    for name, said in UNTIDY.items():
+        if said.search(printed):
+            message = f"{module}: its {name} does not say all that its programs need"
+            return UserError(message, "its authors did not run go mod tidy; choose another version")
+    return error.reworded(error.message, HINT) if ADDRESS.search(printed) else error
+
+
+def replaced_by_folder(module: Module, folder: str) -> UserError:
+    """Return the error for a main module that needs the folder `folder` of its authors' machine."""
+    message = f"{module}: its go.mod replaces a module by the folder {folder}, which no lock can hold"
+    return UserError(message, "choose another version")
 
 
 def outside(words: Sequence[str]) -> GoCommand:

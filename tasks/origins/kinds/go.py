@@ -40,6 +40,7 @@ PACKAGE = re.compile(r"\.(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*")
 VERSION = "{version}"
 MODS = ".mods.tar"
 RELOCK = "lock it again: ./doit lock:NAME relock=1"
+HINT = "correct `packages`, `tags`, `cgo` or `go` in the recipe, or choose another version"
 # What `go list` prints of a package whose module go.mod replaces by a folder.
 LOCAL = "{{with .Module}}{{with .Replace}}{{if not .Version}}{{.Path}}{{end}}{{end}}{{end}}"
 
@@ -217,7 +218,6 @@ class GoOrigin(LockedOrigin):
             env |= {"GOCACHE": str(resources.kept or folders.top / "compiled")}
             box = resources.box([go.root])
             self._compile(go, folders, scratch / self.into, env, box, log)
-            self._refuse_changes(folders)
         yield str(self.main), scratch
 
     def _compile(
@@ -262,36 +262,31 @@ class GoOrigin(LockedOrigin):
         go.download(release, folders, folders.environment(cgo=False) | dict(settings))
         os.replace(folders.downloads / release.at("zip"), path)
 
-    def _load(
-        self, go: GoCommand, folders: Folders, settings: Mapping[str, str], hint: str = go_command.HINT
-    ) -> None:
+    def _load(self, go: GoCommand, folders: Folders, settings: Mapping[str, str], hint: str = HINT) -> None:
         """Fill the module cache with the main module and what its programs need.
 
-        settings: the go command's, which say where modules come from; hint: what helps if one is missing.
+        settings: the go command's, which say where modules come from; hint: what helps if that is not at
+        fault.
         """
         env = folders.environment(cgo=self.cgo) | dict(settings)
-        go.download(self.main, folders, env)
-        os.rename(folders.modules / go_module.escaped(str(self.main)), folders.main)
-        local = go.run(
-            *("list", "-deps", f"-f={LOCAL}", f"-tags={','.join(self.tags)}", *self.packages),
-            what=f"go cannot load {self.identity()}",
-            hint=hint,
-            env=env,
-            cwd=folders.main,
-        ).split()
-        if local:
-            message = f"{self.main}: its go.mod replaces a module by the folder {local[0]}"
-            raise UserError(f"{message}, which no lock can hold", "choose another version")
-        self._refuse_changes(folders)
-
-    def _refuse_changes(self, folders: Folders) -> None:
-        """Raise `UserError` if go has changed go.mod or go.sum of the main module."""
-        zipped = folders.downloads / self.main.at("zip")
-        for name in ("go.mod", "go.sum"):
-            path = folders.main / name
-            if path.is_file() and path.read_bytes() != go_module.read(zipped, f"{self.main}/{name}"):
-                message = f"{self.main}: its {name} does not say all that its programs need"
-                raise UserError(message, "its authors did not run go mod tidy; choose another version")
+        try:
+            go.download(self.main, folders, env, hint)
+            os.rename(folders.modules / go_module.escaped(str(self.main)), folders.main)
+            if not (folders.main / "go.mod").is_file():
+                message = f"{self.main} has no go.mod, so nothing says what it needs"
+                raise UserError(message, "choose a newer version")
+            local = go.run(
+                *("list", "-deps", f"-f={LOCAL}", f"-tags={','.join(self.tags)}", *self.packages),
+                what=f"go cannot load {self.identity()}",
+                hint=hint,
+                env=env,
+                cwd=folders.main,
+            ).splitlines()
+        except UserError as error:
+            raise go_command.explained(self.main, error) from None
+        folder = next(filter(None, local), "")
+        if folder:
+            raise go_command.replaced_by_folder(self.main, folder)
 
     def _loaded(self, folders: Folders) -> dict[str, Path]:
         """Return the zips of the module cache, and one archive of its go.mod files, by their names."""

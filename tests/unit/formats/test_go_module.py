@@ -58,10 +58,3 @@ def test_the_hash_of_a_zip_is_that_of_its_files(tmp_path: Path) -> None:
     assert go_module.h1(path) == ""
     path.write_bytes(b"")
     assert go_module.h1(path) == ""
-
-
-def test_a_file_of_a_zip(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
-        archive.writestr("a.b/c@v1.0.0/go.mod", "module a.b/c\n")
-    assert go_module.read(tmp_path / "m.zip", "a.b/c@v1.0.0/go.mod") == b"module a.b/c\n"
-    assert go_module.read(tmp_path / "m.zip", "a.b/c@v1.0.0/go.sum") is None

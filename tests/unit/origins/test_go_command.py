@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from tasks.formats.archive import unpack_zip
+from tasks.formats.go_module import Module
 from tasks.origins import go_command
+from tasks.util.errors import UserError
 
 MISMATCH = """  command: go list
   | go: downloading example.org/dep v1.0.0
@@ -45,17 +47,89 @@ def test_the_reason_is_one_line_of_what_go_said(detail: str, said: str) -> None:
     assert go_command.reason(detail) == said
 
 
+MODULE = "example.org/lookup/tile/latest@v1.0.0"  # a path with the words of the database's addresses
+VERIFYING = f"  | go: {MODULE}: verifying go.mod: {MODULE}/go.mod: "
+LOOKUP = f"/lookup/{MODULE}"
+
+
 @pytest.mark.parametrize(
-    ("detail", "unreached"),
+    "said",
     [
-        ('verifying m@v1: m@v1: Get "https://h/lookup/m@v1": dial tcp: connection refused', True),
-        ("verifying m@v1: reading https://h/lookup/m@v1: 403 Forbidden", True),
-        (MISMATCH, False),
-        ("m@v1: module lookup disabled by GOPROXY=off", False),
+        f"reading https://h{LOOKUP}: 403 Forbidden\n\tserver response: blocked",
+        f"reading https://h{LOOKUP}: 429 Too Many Requests",
+        f"reading https://h{LOOKUP}: 500 Internal Server Error",
+        f"reading https://proxy/sumdb/h{LOOKUP}: 503 Service Unavailable",
+        "reading http://proxy:8080/sumdb/sums.example.org/supported: 502 Bad Gateway",
+        "reading https://h/tile/8/0/000: 403 Forbidden",
+        "initializing sumdb.Client: checking tree#9: reading https://h/tile/8/0/000: 500 Server Error",
+        'Get "https://proxy/sumdb/sums.example.org/supported": net/http: TLS handshake timeout',
+        f'Get "https://h{LOOKUP}": EOF',
+        f'Get "https://h{LOOKUP}": context deadline exceeded (Client.Timeout exceeded)',
+        f'Get "https://h{LOOKUP}": dial tcp 192.0.2.1:443: i/o timeout',
+        f'Get "https://h{LOOKUP}": dial tcp: lookup h on 192.0.2.53:53: no such host',
+        f'Get "https://h{LOOKUP}": proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused',
+        f'Get "https://h{LOOKUP}": tls: failed to verify certificate: x509: certificate has expired',
+        f'Get "https://h{LOOKUP}": Forbidden',
     ],
 )
-def test_a_database_that_is_not_reached(detail: str, *, unreached: bool) -> None:
-    assert bool(go_command.NO_DATABASE.search(detail)) is unreached
+def test_a_database_that_is_not_reached(said: str) -> None:
+    assert go_command.NO_DATABASE.search(VERIFYING + said)
+    assert go_command.NO_DATABASE.search((VERIFYING + said).replace("verifying go.mod", "verifying module"))
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        MISMATCH,
+        MISMATCH.replace("example.org/dep@v1.0.0", MODULE),
+        f"  | go: {MODULE}: module lookup disabled by GOPROXY=off",
+        f"  | go: {MODULE}: reading https://proxy/example.org/lookup/tile/@v/v1.0.0.info: 403 Forbidden",
+        f'  | go: {MODULE}: Get "https://proxy/example.org/lookup/x/@v/v1.0.0.info": dial tcp: i/o timeout',
+        # It answers, and does not know the module, or is none.
+        f"{VERIFYING}reading https://h{LOOKUP}: 404 Not Found\n\tserver response: not found: x",
+        f"{VERIFYING}reading https://h{LOOKUP}: 410 Gone",
+        f"{VERIFYING}malformed record data",
+        f"  | go: {MODULE}: verifying go.mod: invalid GOSUMDB: malformed verifier id",
+    ],
+)
+def test_what_the_database_says_or_what_is_not_of_it(detail: str) -> None:
+    assert not go_command.NO_DATABASE.search(detail)
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        (
+            "example.org/dep@v1.0.0 (replaced by ../my dep): reading ../my dep/go.mod: open /x: no such file",
+            "m@v1: its go.mod replaces a module by the folder ../my dep, which no lock can hold",
+            "choose another version",
+        ),
+        (
+            "updates to go.mod needed, disabled by -mod=readonly; to update it:\n  | \tgo mod tidy",
+            "m@v1: its go.mod does not say all that its programs need",
+            "its authors did not run go mod tidy; choose another version",
+        ),
+        (
+            "a@v1 requires\n  | \tb@v1: missing go.sum entry for go.mod file; to add it:",
+            "m@v1: its go.sum does not say all that its programs need",
+            "its authors did not run go mod tidy; choose another version",
+        ),
+        (
+            "a@v1 (replaced by b.org/a@v1): stat /x: directory not found",
+            "what go said",
+            "correct `packages`",
+        ),
+        ('a@v1: Get "https://h/a/@v/v1.zip": dial tcp: i/o timeout', "what go said", go_command.HINT),
+        ("a@v1: module lookup disabled by GOPROXY=off", "what go said", go_command.HINT),
+    ],
+)
+def test_a_module_that_go_cannot_load_is_told_from_a_network_without_one(
+    said: str, message: str, hint: str
+) -> None:
+    detail = f"  command: env GOPROXY=https://h go list\n  | go: {said}"
+    error = UserError("what go said", "correct `packages`", detail)
+    found = go_command.explained(Module("m", "v1"), error)
+    assert (found.message, found.hint) == (message, hint)
 
 
 def test_only_the_settings_of_proxies_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:

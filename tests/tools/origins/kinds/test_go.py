@@ -213,31 +213,51 @@ def test_what_cannot_be_locked_is_refused_in_one_line(
 ) -> None:
     right = main_files(proxy.publish(DEP, DEP_FILES))
 
-    def refused(words: str, origin: GoOrigin = ORIGIN) -> None:
+    def refused(words: str, origin: GoOrigin = ORIGIN, hint: str = "choose another version") -> None:
         with pytest.raises(UserError, match=words) as caught:
             pinned(resources, tmp_path / f"lock{len(list(tmp_path.iterdir()))}", origin)
         assert "\n" not in caught.value.message
-        assert caught.value.hint
+        assert hint in caught.value.hint
         assert cached(resources) == set()
 
+    network = "check the network"
     refused("go cannot fetch example.org/Tool@v9.9.9: ", replace(ORIGIN, version="9.9.9"))
-    refused("no required module provides|directory not found", replace(ORIGIN, packages=("./cmd/none",)))
+    none = replace(ORIGIN, packages=("./cmd/none",))
+    refused("no required module provides|directory not found", none, "correct `packages`")
     proxy.publish(MAIN, right | {"go.mod": right["go.mod"].replace("go 1.16", "go 1.99")})
-    refused(r"requires go >= 1.99 \(running go 1.27.3")
+    refused(r"requires go >= 1.99 \(running go 1.27.3", hint="or `go` in the recipe")
     for name, content in DEP_FILES.items():
         (tmp_path / "local").mkdir(exist_ok=True)
         (tmp_path / "local" / name).write_text(content)
-    local = right["go.mod"].replace(f"=> {DEP.path} {DEP.version}", f"=> {tmp_path}/local")
-    proxy.publish(MAIN, right | {"go.mod": local})
-    refused(f"replaces a module by the folder {tmp_path}/local, which no lock can hold")
+    for folder in (f"{tmp_path}/local", "../dep", "./dep", "..", "/no such folder"):
+        local = right["go.mod"].replace(f"=> {DEP.path} {DEP.version}", f'=> "{folder}"')
+        proxy.publish(MAIN, right | {"go.mod": local})
+        refused(f"its go.mod replaces a module by the folder {folder}, which no lock can hold")
     proxy.publish(MAIN, right | {"go.sum": ""})
     refused("its go.sum does not say all that its programs need")
+    proxy.publish(MAIN, right | {"go.mod": f"module {MAIN.path}\n\ngo 1.16\n"})
+    refused("its go.mod does not say all that its programs need")
     proxy.publish(MAIN, right | {"go.sum": right["go.sum"][:-10] + "AAAAAAAAA=\n"})
     refused("example.org/dep@v1.0.0/go.mod is h1:")
+    proxy.publish(MAIN, right)
+    with zipfile.ZipFile(proxy.folder / MAIN.at("zip"), "w") as packed:  # as of a time before modules
+        packed.writestr(f"{MAIN}/cmd/tool/main.go", PROGRAM)
+    refused("example.org/Tool@v1.2.3 has no go.mod", hint="choose a newer version")
     monkeypatch.setenv("GOPROXY", "off")
-    refused("go cannot fetch example.org/Tool@v1.2.3: .*module lookup disabled by GOPROXY=off")
+    refused("go cannot fetch example.org/Tool@v1.2.3: .*module lookup disabled by GOPROXY=off", hint=network)
     monkeypatch.setenv("GOPROXY", "http://127.0.0.1:1")
-    refused("go cannot fetch example.org/Tool@v1.2.3: .*connection refused")
+    refused("go cannot fetch example.org/Tool@v1.2.3: .*connection refused", hint=network)
+
+
+def test_a_module_that_names_no_go_is_one_of_go_1_16(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    """go.dev/ref/mod#go-mod-file-go; with -mod=mod, go would write its own version there."""
+    files = main_files(proxy.publish(DEP, DEP_FILES))
+    proxy.publish(MAIN, files | {"go.mod": files["go.mod"].replace("go 1.16\n", "")})
+    locked = pinned(resources, tmp_path / "lock")
+    assert [file.name for file in locked][2:] == ["example.org+Tool@v1.2.3.zip", "example.org+dep@v1.0.0.zip"]
+    ORIGIN.fetch(replace(resources, offline=True), locked)
 
 
 def test_a_checksum_database_that_is_not_reached_is_named(
