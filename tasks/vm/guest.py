@@ -20,6 +20,7 @@ from types import TracebackType
 
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, spawn
+from tasks.vm import monitor
 from tasks.vm.machine import Machine, argv
 
 PROMPT = r"(tc|root)@\w+:[^\r\n]*[$#] "
@@ -67,7 +68,7 @@ class Guest:
     def __enter__(self) -> Guest:
         self._scratch = tempfile.TemporaryDirectory(prefix="tcbuild-qemu-")
         command = argv(self.machine, Path(self._scratch.name))
-        command += ["-display", "none", "-serial", "stdio", "-monitor", "none"]
+        command += ["-display", "none", "-serial", "stdio", *monitor.options(self.scratch)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text(f"+ {shlex.join(command)}\n")
         self._process = spawn(command)
@@ -201,6 +202,16 @@ class Guest:
         if status != 0:
             raise self._error(f"in the guest, {command!r} exited with status {status}: {output.strip()}")
         return output
+
+    def screenshot(self, path: Path) -> None:
+        """Write what the guest's screen shows as a PNG.  Raises `GuestError` if QEMU makes none."""
+        until = time.monotonic() + monitor.SECONDS
+        while not (self.scratch / monitor.SOCKET).exists() and time.monotonic() < until and not self._ended:
+            time.sleep(0.05)  # QEMU has just been started
+        try:
+            monitor.screenshot(self.scratch, path)
+        except UserError as error:
+            raise GuestError(f"no screenshot: {error.message}", error.hint) from None
 
     def power_off(self, timeout: float = 60.0) -> None:
         """Shut the guest down with `sudo poweroff` and wait until QEMU has ended.

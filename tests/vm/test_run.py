@@ -26,7 +26,8 @@ BYTES = bytes(range(256))
 class Asked:
     """A guest with its agent."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, guest: Guest, agent: Agent) -> None:
+        self.guest = guest
         self.agent = agent
 
     def __call__(
@@ -50,7 +51,7 @@ def start(tmp_path: Path) -> Iterator[Asked]:
         Agent(guest) as agent,
     ):
         assert agent.wait(LIMIT)
-        yield Asked(agent)
+        yield Asked(guest, agent)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     log = tmp_path_factory.mktemp("run") / "log"
     with Guest(machine(built(), "", agent=True), log, limit=3 * LIMIT) as guest, Agent(guest) as agent:
         assert agent.wait(LIMIT)
-        yield Asked(agent)
+        yield Asked(guest, agent)
 
 
 def test_who_and_where(ask: Asked) -> None:
@@ -152,6 +153,16 @@ def test_a_full_disk_is_the_commands_own_fault(ask: Asked) -> None:
 
 def test_a_flood_on_the_console_does_no_harm(ask: Asked) -> None:
     assert ask("yes flood | head -c 3000000 > /dev/ttyS0; echo done", user="root") == (0, b"done\n", b"")
+
+
+def test_a_screenshot_shows_what_is_on_the_screen(ask: Asked, tmp_path: Path) -> None:
+    """The image changes when the screen does, and not otherwise."""
+    for name, line in (("one", "true"), ("two", "true"), ("three", "yes | head -n 99 > /dev/tty1")):
+        assert ask(f"{line}; printf '\\033[?25l' > /dev/tty1", user="root")[0] == 0  # no cursor that blinks
+        ask.guest.screenshot(tmp_path / f"{name}.png")
+    one, two, three = ((tmp_path / f"{name}.png").read_bytes() for name in ("one", "two", "three"))
+    assert one[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (one == two, two == three) == (True, False)
 
 
 def test_a_command_that_hangs_is_given_up(ask: Asked) -> None:
