@@ -574,7 +574,7 @@ def task_qemu() -> Iterator[Task]:
         "boot the ISO in QEMU, its serial console on this terminal",
         do("vm.qemu", "interactive", S.paths, S.profile),
         reads=needs,
-        params=[variables.FIRMWARE, variables.MEMORY, variables.FORWARD],
+        params=variables.QEMU,
         meta={"check": variables.check_qemu},
         io={"capture": False},
     )

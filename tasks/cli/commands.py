@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import Command
@@ -23,17 +22,12 @@ from tasks.engine import command, standard_files
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 from tasks.toolchain import prepare
-from tasks.util.checkout import cache_folder
+from tasks.util.checkout import cache_folder, caller_folder
 from tasks.util.errors import EXIT_INTERRUPTED, UserError, from_os_error
 from tasks.util.process import CREDENTIALS
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
 """Environment variable that the wrapper sets for words that build something."""
-
-
-def caller_folder() -> Path:
-    """Return the folder in which the command was typed; the wrapper changes the folder."""
-    return Path(os.environ.get("TCBUILD_CWD") or ".")
 
 
 class CheckoutCommand(BaseCommand, Command):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from tasks.config.profile import FALLBACK, load, names
 from tasks.config.settings import SHARED_VARIABLE, Network, Paths, Settings
 from tasks.engine.words import UsageError
 from tasks.util import jobserver
-from tasks.util.checkout import CHECKOUT, cache_folder
+from tasks.util.checkout import CHECKOUT, cache_folder, caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
 
@@ -74,6 +74,15 @@ FORWARD = {
     "default": [],
     "help": "a port HOSTPORT:GUESTPORT, as 5000:5000; may be given several times",
 }
+SHARE = {
+    "name": "share",
+    "long": "share",
+    "type": list,
+    "default": [],
+    "help": "a folder DIR[:PATH][:ro] that the guest gets, at /mnt/NAME or PATH; may be given several times",
+}
+# Options of `./doit qemu`.
+QEMU = [FIRMWARE, MEMORY, FORWARD, SHARE]
 # Options of `./doit qemu:run`.
 QEMU_RUN = (
     FIRMWARE,
@@ -85,6 +94,7 @@ QEMU_RUN = (
         "help": "what bios and uefi boot from",
     },
     MEMORY,
+    SHARE,
     {
         "name": "scripts",
         "long": "script",
@@ -264,9 +274,10 @@ def check(names: Iterable[str]) -> None:
 
 def check_qemu(options: Sequence[tuple[str, str]]) -> None:
     """Raise `UserError` if no machine can be started with these (option, value) pairs of `./doit qemu`."""
-    from tasks.vm import machine
+    from tasks.vm import machine, share
 
     machine.parse_forwards([value for name, value in options if name == "--forward"])
+    share.parse([value for name, value in options if name == "--share"], caller_folder())
     if dict(options).get("--firmware") == "uefi":
         machine.require_uefi(settings().profile.architecture.emulator)
     memory = dict(options).get("--memory", str(MEMORY["default"]))

@@ -8,7 +8,6 @@ statement is a file of its own, with a detached signature beside it (tasks/prove
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tasks.config.settings import Paths
 from tasks.provenance import manifest, manifest_schema, signature
 from tasks.provenance.manifest_schema import Input, Manifest, Outputs
 from tasks.provenance.purl import purl
+from tasks.util.checkout import caller_folder
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
 
@@ -45,7 +45,7 @@ def build(paths: Paths, key: str) -> None:
     if not key:
         return
     for path in (where, final):
-        signed = signature.sign(path, Path(os.environ.get("TCBUILD_CWD") or ".") / Path(key).expanduser())
+        signed = signature.sign(path, caller_folder() / Path(key).expanduser())
         logger.info(f"signed: {signed.name}")
 
 

@@ -30,6 +30,7 @@ from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
+from tasks.vm import share
 from tasks.vm.qemu import Checks
 
 FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
@@ -87,6 +88,7 @@ SCHEMAS = (
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
     TomlKind("guest-checks", Checks, "tasks/vm/checks.toml"),
+    TomlKind("guest-shares", share.Rules, "tasks/vm/shares.toml"),
 )
 
 

@@ -32,6 +32,11 @@ class Checkout:
 CHECKOUT = Checkout(Path(__file__).resolve().parents[2])
 
 
+def caller_folder() -> Path:
+    """Return the folder in which the command was typed; the wrapper changes the folder."""
+    return Path(os.environ.get("TCBUILD_CWD") or ".")
+
+
 def cache_folder() -> Path:
     """Return the user cache folder: $TCBUILD_CACHE, or tcbuild below $XDG_CACHE_HOME or ~/.cache.
 

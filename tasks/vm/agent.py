@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import IO
+from pathlib import Path
+from typing import IO, Protocol
 
-from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
+from tasks.vm.guest import Ended, GuestError, TimedOut
 from tasks.vm.machine import port_socket
 
 BLOCK = 1 << 16
@@ -28,13 +29,24 @@ FULL_HINT = "free some there by an earlier command, or give the guest more memor
 Sink = Callable[[bytes], object]
 
 
+class Started(Protocol):
+    """A QEMU that runs: `Guest`, or one with its console on the terminal (tasks/vm/qemu.py)."""
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of its sockets."""
+
+    def check(self) -> None:
+        """Raise `GuestError` if it has ended."""
+
+
 class Agent:
     """The host's side of the agent of a started guest whose machine has `agent`.
 
     Use it as a context manager: leaving it closes the connections, and the agent ends.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Started) -> None:
         self._guest = guest
         with ExitStack() as opened:
             self._control, self._output, self._errors = (
@@ -197,7 +209,7 @@ def _received(port: socket.socket) -> bytes:
         return b""
 
 
-def _connected(guest: Guest, name: str) -> socket.socket:
+def _connected(guest: Started, name: str) -> socket.socket:
     """Return a connection to a port.  Raises `GuestError` if QEMU does not offer it."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:

@@ -14,14 +14,14 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, spawn
-from tasks.vm import monitor
-from tasks.vm.machine import Machine, argv
+from tasks.vm import monitor, virtiofsd
+from tasks.vm.machine import Machine, argv, listens
 
 PROMPT = r"(tc|root)@\w+:[^\r\n]*[$#] "
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|Attempted to kill init|end Kernel panic")
@@ -70,8 +70,12 @@ class Guest:
         command = argv(self.machine, Path(self._scratch.name))
         command += ["-display", "none", "-serial", "stdio", *monitor.options(self.scratch)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_text(f"+ {shlex.join(command)}\n")
-        self._process = spawn(command)
+        self.log.write_text(f"+ {shlex.join(command)}\n", errors="surrogateescape")
+        with ExitStack() as started:
+            started.callback(self._scratch.cleanup)
+            started.enter_context(virtiofsd.serving(self.machine.shares, self.scratch))
+            self._process = spawn(command)
+            self._started = started.pop_all()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self
@@ -84,7 +88,7 @@ class Guest:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._scratch.cleanup()
+        self._started.close()
 
     @property
     def scratch(self) -> Path:
@@ -206,7 +210,7 @@ class Guest:
     def screenshot(self, path: Path) -> None:
         """Write what the guest's screen shows as a PNG.  Raises `GuestError` if QEMU makes none."""
         until = time.monotonic() + monitor.SECONDS
-        while not (self.scratch / monitor.SOCKET).exists() and time.monotonic() < until and not self._ended:
+        while not listens(self.scratch / monitor.SOCKET) and time.monotonic() < until and not self._ended:
             time.sleep(0.05)  # QEMU has just been started
         try:
             monitor.screenshot(self.scratch, path)

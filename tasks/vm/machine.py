@@ -42,6 +42,20 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A folder of this machine that the guest mounts at `path` (tasks/vm/share.py)."""
+
+    folder: Path
+    path: str
+    read_only: bool = False
+    transport: Literal["virtiofs", "9p"] = "9p"
+
+    def tag(self, number: int) -> str:
+        """Return the name by which the guest mounts it; number: its place in `Machine.shares`."""
+        return f"share{number}"
+
+
+@dataclass(frozen=True)
 class Machine:
     """A virtual PC.
 
@@ -66,6 +80,7 @@ class Machine:
     network: bool = False
     forward: dict[int, int] = field(default_factory=dict)
     agent: bool = False
+    shares: tuple[Share, ...] = ()
 
 
 def argv(machine: Machine, scratch: Path) -> list[str]:
@@ -75,8 +90,11 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     Raises `UserError` if OVMF is not installed or a file of the machine is missing.
     """
     emulator = architecture.load(machine.arch).emulator
+    board = f"{emulator.board},accel={machine.accel}"
+    if any(share.transport == "virtiofs" for share in machine.shares):
+        board += ",memory-backend=memory"  # which virtiofsd writes, too
     words = [
-        *(emulator.program, "-machine", f"{emulator.board},accel={machine.accel}", "-m", str(machine.memory)),
+        *(emulator.program, "-machine", board, "-m", str(machine.memory)),
         *("-smp", str(machine.cpus), "-no-reboot", "-nodefaults", "-vga", "std"),
         *("-device", "virtio-rng-pci"),
     ]
@@ -105,12 +123,28 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
             path = _escaped(port_socket(scratch, name))
             words += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
             words += ["-device", f"virtserialport,chardev={name},name=tcbuild.{name}"]
+    for number, share in enumerate(machine.shares):
+        words += _share(share, number, scratch)
+    if "memory-backend" in board:
+        words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory}M,share=on"]
     return words
 
 
 def port_socket(scratch: Path, name: str) -> Path:
     """Return the socket of a port of the guest's agent."""
     return scratch / f"{name}.socket"
+
+
+def share_socket(scratch: Path, number: int) -> Path:
+    """Return the socket by which virtiofsd serves folder `number` of `Machine.shares`."""
+    return scratch / f"share{number}.socket"
+
+
+def listens(where: Path) -> bool:
+    """Return whether a program listens at a socket, which it makes an instant before (proc(5), net/unix)."""
+    lines = Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()
+    listening = "00010000"  # __SO_ACCEPTCON
+    return any(line.endswith(f" {where}") and line.split()[3] == listening for line in lines)
 
 
 def parse_forwards(words: Sequence[str]) -> dict[int, int]:
@@ -171,6 +205,19 @@ def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
         "usb": ("usb-storage", ",bus=usb.0"),
     }[disk.bus]
     return ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
+
+
+def _share(share: Share, number: int, scratch: Path) -> list[str]:
+    tag = share.tag(number)
+    if share.transport == "virtiofs":
+        where = _escaped(share_socket(scratch, number))
+        device = f"vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"
+        return ["-chardev", f"socket,id={tag},path={where}", "-device", device]
+    # security_model=none: files are those of the user that runs QEMU, and links are links.
+    options = f"local,id={tag},path={_escaped(share.folder)},security_model=none,multidevs=remap"
+    if share.read_only:
+        options += ",readonly=on"
+    return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 
 
 def _require_file(path: Path) -> str:

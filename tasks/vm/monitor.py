@@ -7,8 +7,9 @@ import errno
 import json
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path
@@ -62,7 +63,7 @@ def screenshot(scratch: Path, path: Path) -> None:
         shutil.copyfile(shot, part)
 
 
-def _answer(stream: IO[bytes]) -> dict[str, Any]:
+def _answer(stream: Iterable[bytes]) -> dict[str, Any]:
     """Return the next answer; the greeting is none, nor are events, which may come at any time."""
     for line in stream:
         answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}

@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +20,26 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.kernel.fragments import parse_config
 from tasks.util import toml_schema
+from tasks.util.checkout import caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
-from tasks.vm.guest import Guest, GuestError
-from tasks.vm.machine import LOOPBACK, Accelerator, Disk, Firmware, Machine, argv, kvm_usable, parse_forwards
+from tasks.vm import share as shared_folders
+from tasks.vm import virtiofsd
+from tasks.vm.agent import Agent
+from tasks.vm.guest import Ended, Guest, GuestError
+from tasks.vm.machine import (
+    LOOPBACK,
+    Accelerator,
+    Disk,
+    Firmware,
+    Machine,
+    Share,
+    argv,
+    kvm_usable,
+    parse_forwards,
+)
 from tasks.vm.media import drive
 
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
@@ -129,27 +146,68 @@ def _boots_under_kvm(paths: Paths, profile: Profile) -> bool:
 
 
 def interactive(
-    paths: Paths, profile: Profile, firmware: str, memory: int, forward: Sequence[str] = ()
+    paths: Paths,
+    profile: Profile,
+    firmware: str,
+    memory: int,
+    forward: Sequence[str] = (),
+    share: Sequence[str] = (),
 ) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
     memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
+    share: words DIR[:PATH][:ro].
     Raises `UserError` for an unknown firmware, a bad word, or if QEMU fails.
     """
     if firmware not in FIRMWARES:
         raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
     ports = parse_forwards(forward)
+    shares = shared_folders.choose(paths, profile, shared_folders.parse(share, caller_folder()))
     changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
+    changes |= {"shares": shares, "agent": bool(shares)}
     chosen = machine(paths, profile, firmware, accelerator(paths, profile), **changes)
     for host, guest in ports.items():
         logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
     logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
-    scratch = paths.output / "qemu"
-    scratch.mkdir(parents=True, exist_ok=True)
-    command = [*argv(chosen, scratch), "-display", "none", "-serial", "mon:stdio"]
-    status = spawn(command, pipes=False).wait()
+    with tempfile.TemporaryDirectory(prefix="tcbuild-qemu-") as name, virtiofsd.serving(shares, Path(name)):
+        command = [*argv(chosen, Path(name)), "-display", "none", "-serial", "mon:stdio"]
+        process = spawn(command, pipes=False)
+        if shares:
+            started = OnTerminal(process, Path(name))
+            threading.Thread(target=_mount, args=(started, shares), daemon=True).start()
+        status = process.wait()
     if status != 0:
         raise UserError(f"qemu ended with exit status {status}")
+
+
+@dataclass(frozen=True)
+class OnTerminal:
+    """A QEMU with the guest's console on this terminal; the agent asks it as it asks a `Guest`."""
+
+    process: subprocess.Popen[bytes]
+    scratch: Path
+
+    def check(self) -> None:
+        """Raise `Ended` if QEMU has ended."""
+        if self.process.poll() is not None:
+            raise Ended("the guest has ended")
+
+
+def _mount(started: OnTerminal, shares: Sequence[Share]) -> None:
+    """Mount the folders as soon as the guest's agent answers; say it if none does."""
+    try:
+        with Agent(started) as agent:
+            if agent.wait(BOOT_SECONDS):
+                shared_folders.mount(agent, shares)
+                return
+        logger.warning("share: the guest's agent does not answer, so mount it there yourself:")
+        program = shared_folders.mount_program(shares).decode()
+        lines = [line for line in program.splitlines() if line.startswith("mkdir")]
+        logger.warning("\n".join(f"  sudo sh -c {shlex.quote(line)}" for line in lines))
+    except Ended:
+        pass
+    except UserError as error:
+        logger.warning(str(error))
 
 
 def test(

@@ -7,23 +7,25 @@ virtio_console, runs them in the shell of its serial console.
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.util.checkout import caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
-from tasks.vm import qemu
+from tasks.vm import qemu, share
 from tasks.vm.agent import Agent, Sink
 from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
-from tasks.vm.machine import Firmware
+from tasks.vm.machine import Firmware, Share
 from tasks.vm.media import drive
 
 AGENT_SECONDS = 15.0  # from the first shell's prompt
@@ -47,6 +49,7 @@ class Wanted:
 
     firmware, medium, memory: of the machine; memory in MiB.  user: tc or root.
     boot, each: seconds for the boot, and for each command.
+    shares: folders of this machine that the guest mounts before the first command.
     """
 
     firmware: Firmware = "bios"
@@ -55,19 +58,22 @@ class Wanted:
     user: str = "tc"
     boot: float = qemu.BOOT_SECONDS
     each: float = 300.0
+    shares: tuple[Share, ...] = ()
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wanted:
         """Return what the options of `./doit qemu:run` ask for.
 
-        Raises `UserError` for a time below 1 s, or above `LONGEST`.
+        Raises `UserError` for a time below 1 s, or above `LONGEST`, and for a folder that cannot be shared.
         """
         for name in ("timeout", "boot"):
             if not 1 <= options[name] <= LONGEST:
                 raise UserError(f"{options[name]} seconds: expected at least 1, and at most {LONGEST}")
         user = "root" if options["root"] else "tc"
         more = {name: options[name] for name in ("firmware", "medium", "memory", "boot")}
-        return cls(user=user, each=options["timeout"], **more)
+        return cls(
+            user=user, each=options["timeout"], shares=share.parse(options["share"], caller_folder()), **more
+        )
 
 
 def programs(words: Sequence[str], scripts: Sequence[Path]) -> list[bytes]:
@@ -106,13 +112,19 @@ def run(
     """
     accel = qemu.accelerator(paths, profile)
     limit = wanted.boot + wanted.each * len(given)
+    wanted = replace(wanted, shares=share.choose(paths, profile, wanted.shares))
     with scratch_folder(paths.output, "media") as folder:
         changes: dict[str, object] = {"memory": wanted.memory, "network": True, "agent": True}
+        changes["shares"] = wanted.shares
         if wanted.firmware != "direct":
             changes["disks"] = (drive(paths, profile, wanted.medium, folder),)
         machine = qemu.machine(paths, profile, wanted.firmware, accel, **changes)
         with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
             answers = _wait(guest, agent, wanted.boot)
+            if wanted.shares and answers:
+                share.mount(agent, wanted.shares)
+            elif wanted.shares:
+                _mount_on_console(guest, wanted)
             with _standard_input() as stream:
                 for number, program in enumerate(given):
                     if answers:
@@ -155,6 +167,13 @@ def _wait(guest: Guest, agent: Agent, seconds: float) -> bool:
         "/sbin/guest-agent): the commands run on its serial console, without input"
     )
     return False
+
+
+def _mount_on_console(guest: Guest, wanted: Wanted) -> None:
+    output, errors = io.BytesIO(), io.BytesIO()
+    program = share.mount_program(wanted.shares)
+    status = _run_on_console(guest, program, replace(wanted, user="root"), output.write, errors.write)
+    share.check_mounted(wanted.shares, status, output.getvalue(), errors.getvalue())
 
 
 def _run_on_console(guest: Guest, program: bytes, wanted: Wanted, output: Sink, errors: Sink) -> int:

@@ -16,6 +16,7 @@ import pytest
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, spawn
 from tasks.vm import monitor
+from tasks.vm.machine import listens
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def scratch() -> Iterator[Path]:
         folder = Path(name)
         words = ["qemu-system-x86_64", "-S", "-nodefaults", "-vga", "std", "-display", "none"]
         process = spawn([*words, *monitor.options(folder), "-pidfile", folder / "pid"])
-        while not (folder / monitor.SOCKET).exists():
+        while not listens(folder / monitor.SOCKET):
             time.sleep(0.05)
         try:
             yield folder

@@ -103,7 +103,7 @@ def machine() -> Iterator[Machine]:
 
 def run_much(machine: Machine, seconds: float) -> None:
     """Run a program that no socket's buffer takes."""
-    with Agent(machine) as agent:  # type: ignore[arg-type]
+    with Agent(machine) as agent:
         agent.run(b"x" * 10_000_000, "tc", bytes, bytes, seconds=seconds)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tasks.config import architecture
 from tasks.util.errors import UserError
 from tasks.vm import machine
-from tasks.vm.machine import Disk, Machine
+from tasks.vm.machine import Disk, Machine, Share
 
 
 @pytest.fixture
@@ -117,3 +117,22 @@ def test_no_network_unless_asked(tmp_path: Path) -> None:
     words = machine.argv(Machine("bios"), tmp_path)
     assert "-nodefaults" in words
     assert "-netdev" not in words
+
+
+def test_a_shared_folder_by_9p_keeps_its_name_and_may_be_read_only(tmp_path: Path) -> None:
+    shares = (Share(Path("/a,b"), "/mnt/a"), Share(Path("/c:d"), "/mnt/c", read_only=True))
+    words = machine.argv(Machine("bios", shares=shares), tmp_path)
+    first, second = (words[n + 1] for n, word in enumerate(words) if word == "-fsdev")
+    assert first == "local,id=share0,path=/a,,b,security_model=none,multidevs=remap"
+    assert second == "local,id=share1,path=/c:d,security_model=none,multidevs=remap,readonly=on"
+    assert "virtio-9p-pci,fsdev=share1,mount_tag=share1" in words
+    assert not any("memory-backend" in word for word in words)
+
+
+def test_virtiofsd_shares_the_memory_of_the_guest(tmp_path: Path) -> None:
+    shares = (Share(Path("/a"), "/mnt/a"), Share(Path("/b"), "/mnt/b", transport="virtiofs"))
+    words = machine.argv(Machine("bios", memory=300, shares=shares), tmp_path)
+    assert words[words.index("-machine") + 1].endswith(",memory-backend=memory")
+    assert words[words.index("-object") + 1] == "memory-backend-memfd,id=memory,size=300M,share=on"
+    assert f"socket,id=share1,path={machine.share_socket(tmp_path, 1)}" in words
+    assert "vhost-user-fs-pci,chardev=share1,tag=share1,queue-size=1024" in words

@@ -53,7 +53,7 @@ def test_nothing_to_run_is_refused(scripts: list[str], said: str) -> None:
 
 def options(**changes: object) -> dict[str, object]:
     usual = {"firmware": "bios", "medium": "cd", "memory": 512, "root": False, "timeout": 9, "boot": 9}
-    return usual | changes
+    return usual | {"share": []} | changes
 
 
 def test_a_time_that_no_clock_takes_is_refused() -> None:
@@ -101,6 +101,11 @@ def test_each_end_has_a_code_of_its_own(error: UserError, code: int) -> None:
         # What follows `--` is the guest's: no variable, no empty word and no question for help.
         (["--timeout", "0", "--", "env", "A=1", "", "--help"], 125, TOO_SHORT),
         (["--memory", "3", "--", "ls"], 125, "error: --memory 3: expected at least 64 (MiB)"),
+        (
+            ["--share", "/:/proc", "--", "ls"],
+            125,
+            "error: --share /:/proc: nothing may be mounted at /proc: the system is there",
+        ),
         (["profil=apt", "--", "ls"], 2, "error: unknown variable profil="),
     ],
 )
