@@ -23,7 +23,7 @@ from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 from tasks.toolchain import prepare
 from tasks.util.checkout import cache_folder, caller_folder
-from tasks.util.errors import EXIT_INTERRUPTED, UserError, from_os_error
+from tasks.util.errors import EXIT_FAILED, EXIT_INTERRUPTED, UserError, from_os_error
 from tasks.util.process import CREDENTIALS
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
@@ -244,7 +244,49 @@ class Bench(CheckoutCommand):
         testing.bench(caller_folder(), list(names), **options)
 
 
-class QemuRun(BaseCommand, Command):  # type: ignore[misc]
+class QemuCommand(BaseCommand, Command):  # type: ignore[misc]
+    """A command that builds the image, and then boots it."""
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Raise `UserError` if no machine can be started with these options."""
+        variables.check_qemu([(f"--{name}", str(options[name])) for name in ("firmware", "memory")])
+
+    def build(self, medium: str) -> bool:
+        """Build the image for a medium.  Returns whether that failed; the reason is then on stderr."""
+        builder = self.cmds.get_plugin("run")(**self.init_arguments)
+        try:
+            return bool(builder.parse_execute(["--reporter", "quiet", "disk" if medium == "disk" else "iso"]))
+        except SystemExit as left:
+            if left.code == EXIT_INTERRUPTED:
+                raise
+            return True
+
+
+class QemuScreenshot(QemuCommand):
+    """`./doit qemu:screenshot`."""
+
+    name = "qemu:screenshot"
+    doc_purpose = "boot the image in QEMU, and write what its screen shows as a PNG"
+    doc_usage = "FILE.png"
+    cmd_options = variables.QEMU_SCREENSHOT
+
+    def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
+        """Build what is not up to date, and make the picture."""
+        from tasks.vm import screenshot
+
+        self.check(opt_values)
+        file = screenshot.file_of(pos_args, caller_folder())
+        moment = screenshot.Moment(opt_values["after"], opt_values["when"], opt_values["boot"])
+        medium = opt_values["medium"]
+        if self.build(medium):
+            return EXIT_FAILED
+        one = variables.settings()
+        rest = (file, moment, opt_values["firmware"], medium, opt_values["memory"])
+        screenshot.take(one.paths, one.profile, *rest)
+        return 0
+
+
+class QemuRun(QemuCommand):
     """`./doit qemu:run`.
 
     It is no task, because its standard output and its exit code are those of the guest's commands.
@@ -262,12 +304,10 @@ class QemuRun(BaseCommand, Command):  # type: ignore[misc]
         with standard_files.stdout_apart() as stdout:
             sinks = [partial(standard_files.write_whole, number) for number in (stdout, 2)]
             try:
-                variables.check_qemu(
-                    [(f"--{name}", str(opt_values[name])) for name in ("firmware", "memory")]
-                )
+                self.check(opt_values)
                 given = run.programs(pos_args, [caller_folder() / path for path in opt_values["scripts"]])
                 wanted = run.Wanted.of(opt_values)
-                if self._build("disk" if wanted.medium == "disk" else "iso"):
+                if self.build(wanted.medium):
                     return run.EXIT_FAILED
                 one = variables.settings()
                 return run.run(one.paths, one.profile, given, wanted, *sinks)
@@ -277,16 +317,6 @@ class QemuRun(BaseCommand, Command):  # type: ignore[misc]
                 told = from_os_error(error) if isinstance(error, OSError) else error
                 print(f"error: {told}", file=sys.stderr)
                 return run.exit_code(told)
-
-    def _build(self, task: str) -> bool:
-        """Build the image by `task`.  Returns whether that failed; the reason is then on stderr."""
-        builder = self.cmds.get_plugin("run")(**self.init_arguments)
-        try:
-            return bool(builder.parse_execute(["--reporter", "quiet", task]))
-        except SystemExit as left:
-            if left.code == EXIT_INTERRUPTED:
-                raise
-            return True
 
 
 class Docs(CheckoutCommand):
@@ -391,6 +421,7 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         Import,
         Bench,
         QemuRun,
+        QemuScreenshot,
         Docs,
     ),
     *(Sizes, Report, Graph, Completion),

@@ -83,16 +83,18 @@ SHARE = {
 }
 # Options of `./doit qemu`.
 QEMU = [FIRMWARE, MEMORY, FORWARD, SHARE]
+MEDIUM = {
+    "name": "medium",
+    "long": "media",
+    "default": "cd",
+    "choices": [("cd", ""), ("stick", ""), ("fat", ""), ("disk", "")],
+    "help": "what bios and uefi boot from",
+}
+BOOT = {"name": "boot", "long": "boot-timeout", "type": int, "default": 240, "help": "seconds for the boot"}
 # Options of `./doit qemu:run`.
 QEMU_RUN = (
     FIRMWARE,
-    {
-        "name": "medium",
-        "long": "media",
-        "default": "cd",
-        "choices": [("cd", ""), ("stick", ""), ("fat", ""), ("disk", "")],
-        "help": "what bios and uefi boot from",
-    },
+    MEDIUM,
     MEMORY,
     SHARE,
     {
@@ -110,7 +112,27 @@ QEMU_RUN = (
         "default": 300,
         "help": "seconds for each command",
     },
-    {"name": "boot", "long": "boot-timeout", "type": int, "default": 240, "help": "seconds for the boot"},
+    BOOT,
+)
+# Options of `./doit qemu:screenshot`.
+QEMU_SCREENSHOT = (
+    FIRMWARE,
+    MEDIUM,
+    MEMORY,
+    {
+        "name": "after",
+        "long": "after",
+        "type": int,
+        "default": 0,
+        "help": "seconds from the start of QEMU to the picture",
+    },
+    {
+        "name": "when",
+        "long": "when",
+        "default": "",
+        "help": "the text on the serial console that the picture waits for (default: a prompt)",
+    },
+    BOOT,
 )
 ALL = {
     "name": "all",

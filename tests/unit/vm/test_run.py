@@ -127,7 +127,7 @@ def test_an_error_of_this_machine_is_tcbuilds(
         raise error
 
     monkeypatch.setattr(run, "run", fail)
-    monkeypatch.setattr(QemuRun, "_build", lambda *_: False)
+    monkeypatch.setattr(QemuRun, "build", lambda *_: False)
     assert QemuRun().execute(options(scripts=[]), ["ls"]) == code
 
 
@@ -136,7 +136,7 @@ def test_a_closed_standard_output_is_told_as_everywhere(monkeypatch: pytest.Monk
         raise BrokenPipeError
 
     monkeypatch.setattr(run, "run", fail)
-    monkeypatch.setattr(QemuRun, "_build", lambda *_: False)
+    monkeypatch.setattr(QemuRun, "build", lambda *_: False)
     with pytest.raises(BrokenPipeError):  # report_errors makes 141 of it
         QemuRun().execute(options(scripts=[]), ["ls"])
 
