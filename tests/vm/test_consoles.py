@@ -17,7 +17,7 @@ from tasks.config.settings import Settings
 from tasks.formats import initramfs_file
 from tasks.formats.squashfs import squashfs_members
 from tasks.image import disk, iso
-from tasks.vm import qemu
+from tasks.vm import qemu, share
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Firmware, Machine
@@ -100,15 +100,19 @@ def test_tiny_cores_own_root_finds_its_iso_as_a_file(tiny_core: Settings, tmp_pa
 
 
 def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: Path) -> None:
-    """As on tty1; and both terminals have theirs.  The agent answers there, too."""
-    asked = qemu.machine(*both(tiny_core), "direct", "tcg", agent=True)
+    """As on tty1; and both terminals have theirs.  The agent answers there, too, and mounts a folder."""
+    (tmp_path / "file").write_text("from here\n")
+    shares = share.choose(*both(tiny_core), share.parse([f"{tmp_path}:/mnt/here"], tmp_path))
+    asked = qemu.machine(*both(tiny_core), "direct", "tcg", agent=True, shares=shares)
     with Guest(asked, tmp_path / "log", limit=LIMIT) as guest, Agent(guest) as agent:
         assert agent.wait(LIMIT)
         said: list[bytes] = []
         program = b"#!/bin/sh\nid -un\nprintf '\\0\\r\\n' >&2\nexit 7\n"
         assert agent.run(program, "tc", said.append, said.append) == 7
         assert b"".join(sorted(said)) == b"\0\r\ntc\n"
+        share.mount(agent, shares)
         guest.login()
+        assert guest.run("cat /mnt/here/file") == "from here\n"
         assert guest.run("id -un; tty <&1; [ -e /usr/local/tce.installed/parted ] || echo none") == (
             "tc\n/dev/ttyS0\nnone\n"  # a direct boot has no disc
         )

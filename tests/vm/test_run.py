@@ -6,17 +6,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.util.checkout import CHECKOUT
+from tasks.vm import share, virtiofsd
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
+from tasks.vm.machine import Share
 from tests.support.built import built
 from tests.vm.contract import LIMIT, machine
 
@@ -55,10 +59,25 @@ def start(tmp_path: Path) -> Iterator[Asked]:
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+def shares(tmp_path_factory: pytest.TempPathFactory) -> list[Share]:
+    """A folder for each transport that this machine has, and one that is read-only."""
+    folder = tmp_path_factory.mktemp("shares")
+    (folder / "a,b c").mkdir()
+    (folder / "fixed").mkdir()
+    (folder / "fixed/file").write_text("fixed\n")
+    given = share.parse([f"{folder}/a,b c:/mnt/by/9p", f"{folder}/fixed:ro"], folder)
+    if not virtiofsd.missing():
+        given += share.parse([f"{folder}/a,b c:/home/tc/virtiofs"], folder)
+        given = (*given[:2], replace(given[2], transport="virtiofs"))
+    return list(given)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory, shares: list[Share]) -> Iterator[Asked]:
     """One guest for many questions."""
     log = tmp_path_factory.mktemp("run") / "log"
-    with Guest(machine(built(), "", agent=True), log, limit=3 * LIMIT) as guest, Agent(guest) as agent:
+    asked = machine(built(), "", agent=True, shares=tuple(shares))
+    with Guest(asked, log, limit=3 * LIMIT) as guest, Agent(guest) as agent:
         assert agent.wait(LIMIT)
         yield Asked(guest, agent)
 
@@ -165,6 +184,51 @@ def test_a_screenshot_shows_what_is_on_the_screen(ask: Asked, tmp_path: Path) ->
     assert (one == two, two == three) == (True, False)
 
 
+def test_a_folder_of_this_machine_is_in_the_guest(
+    ask: Asked, shares: list[Share], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By each transport: bytes, modes, owners and links, both ways; and nothing into what is read-only."""
+    share.mount(ask.agent, shares)
+    said = capsys.readouterr().out
+    for one in shares:
+        assert f"the guest has mounted {one.path} by {one.transport}, read" in said
+    root = os.geteuid() == 0
+    for one in (each for each in shares if not each.read_only):
+        folder = one.folder / one.transport
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        much = os.urandom(1_000_000)
+        (folder / "in").write_bytes(much)
+        (folder / "in").chmod(0o640)
+        (folder / "run").write_text("#!/bin/sh\necho ran\n")
+        (folder / "run").chmod(0o755)
+        (folder / "caf\xe9 a").symlink_to("in")
+        if root:
+            os.chown(folder / "in", 1001, 50)
+        owner = "1001:50" if root else f"{os.geteuid()}:{os.getegid()}"
+        place = f"{one.path}/{one.transport}"
+        asked = f"cd {place}; stat -c %u:%g:%a in; readlink caf*; ./run; md5sum < in"
+        told = f"{owner}:640\nin\nran\n{hashlib.md5(much).hexdigest()}  -\n".encode()
+        assert ask(asked, user="root") == (0, told, b"")
+        made = (
+            "cp in out; chmod 750 out; ln out hard; ln -s ../x soft; mkdir d; mv hard d/hard; printf x >> out"
+        )
+        assert ask(f"cd {place}; umask 022; {made}", user="root") == (0, b"", b"")
+        assert ask(f"echo mine > {place}/of-tc") == (0, b"", b"")
+        assert (folder / "out").read_bytes() == much + b"x"
+        assert stat.filemode((folder / "out").stat().st_mode) == "-rwxr-x---"
+        assert (folder / "d/hard").samefile(folder / "out")
+        assert (folder / "soft").readlink() == Path("../x")
+        for name, number in (("out", 0), ("of-tc", 1001)):
+            assert (folder / name).stat().st_uid == (number if root else os.geteuid())
+    fixed = next(one for one in shares if one.read_only)
+    tried = f"cd {fixed.path}; cat file; mount -o remount,rw . ; echo x > file; echo x > new; rm file; ls"
+    status, output, errors = ask(tried, user="root")
+    assert (status, output) == (0, b"fixed\nfile\n")
+    assert errors.count(b"Read-only file system") >= 3
+    assert [(path.name, path.read_text()) for path in fixed.folder.iterdir()] == [("file", "fixed\n")]
+
+
 def test_a_command_that_hangs_is_given_up(ask: Asked) -> None:
     """The last question to this guest: its agent waits on."""
     started = time.monotonic()
@@ -184,13 +248,17 @@ def test_a_power_off_ends_it(start: Asked) -> None:
 
 
 def test_by_the_command_that_a_person_uses() -> None:
-    """Two commands and a script in one boot of the ISO; the first that fails gives the status."""
+    """Commands and a script in one boot of the ISO, with a folder; the first that fails gives the status."""
     with tempfile.NamedTemporaryFile("w", suffix=".awk") as script:
         script.write('#!/usr/bin/awk -f\n{ print "awk", $1 }\n')
         script.flush()
         words = [
             "--script",
             script.name,
+            "--share",
+            f"{CHECKOUT.root / 'docs'}:ro",
+            "--",
+            "cmp /mnt/docs/qemu.md - < /mnt/docs/qemu.md && echo same",
             "--",
             "echo A=1 $USER",
             "--",
@@ -207,5 +275,6 @@ def test_by_the_command_that_a_person_uses() -> None:
             capture_output=True,
             check=False,
         )
-    assert (done.returncode, done.stdout) == (7, b"awk given\nA=1 tc\n"), done.stderr.decode()
+    assert (done.returncode, done.stdout) == (7, b"awk given\nsame\nA=1 tc\n"), done.stderr.decode()
+    assert b"share: the guest has mounted /mnt/docs by " in done.stderr
     assert done.stderr.endswith(b"to\n")
