@@ -54,12 +54,15 @@ def _store(network: Network) -> Store:
     return open_store(network.shared_cache)
 
 
-def parse_size(text: str) -> int:
-    """Return a size like `500MB`, `1.5 GiB`, `10G` or `4096` in bytes.  Raises `UserError` for other text."""
+def parse_size(text: str, option: str = "--max-size=") -> int:
+    """Return a size like `500MB`, `1.5 GiB`, `10G` or `4096` in bytes.
+
+    Raises `UserError`, which names the option, for other text.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = match[2].upper() if match else ""
     if match is None or unit not in UNITS:
-        raise UserError(f"--max-size={text}: expected a size like 500MB or 10GiB")
+        raise UserError(f"{option}{text}: expected a size like 500MB or 10GiB")
     return int(float(match[1]) * UNITS[unit])
 
 

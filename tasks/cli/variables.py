@@ -82,7 +82,33 @@ SHARE = {
     "help": "a folder DIR[:PATH][:ro] that the guest gets, at /mnt/NAME or PATH; may be given several times",
 }
 # Options of `./doit qemu`.
-QEMU = [FIRMWARE, MEMORY, FORWARD, SHARE]
+QEMU = [
+    FIRMWARE,
+    MEMORY,
+    FORWARD,
+    SHARE,
+    {
+        "name": "disk",
+        "long": "disk",
+        "type": list,
+        "default": [],
+        "help": "a disk FILE[:SIZE], made if absent, and qcow2 if its name says so; may be repeated",
+    },
+    {
+        "name": "snapshot",
+        "long": "snapshot",
+        "type": bool,
+        "default": False,
+        "help": "what the guest writes to its disks is lost",
+    },
+    {
+        "name": "screen",
+        "long": "display",
+        "default": "none",
+        "choices": [("none", ""), ("gtk", ""), ("spice", ""), ("vnc", "")],
+        "help": "where the guest's screen is: in a window, or at a port of this machine",
+    },
+]
 MEDIUM = {
     "name": "medium",
     "long": "media",
@@ -296,10 +322,15 @@ def check(names: Iterable[str]) -> None:
 
 def check_qemu(options: Sequence[tuple[str, str]]) -> None:
     """Raise `UserError` if no machine can be started with these (option, value) pairs of `./doit qemu`."""
-    from tasks.vm import machine, share
+    from tasks.vm import data_disk, display, machine, share
 
     machine.parse_forwards([value for name, value in options if name == "--forward"])
     share.parse([value for name, value in options if name == "--share"], caller_folder())
+    disks = data_disk.parse([value for name, value in options if name == "--disk"], caller_folder())
+    if "--snapshot" in dict(options) and not disks:
+        raise UserError("--snapshot is about disks", "name one: --disk FILE")
+    if "--display" in dict(options):
+        display.check(dict(options)["--display"], settings().profile.architecture.emulator.program)
     if dict(options).get("--firmware") == "uefi":
         machine.require_uefi(settings().profile.architecture.emulator)
     memory = dict(options).get("--memory", str(MEMORY["default"]))

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
@@ -25,8 +25,8 @@ from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
+from tasks.vm import data_disk, display, virtiofsd
 from tasks.vm import share as shared_folders
-from tasks.vm import virtiofsd
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Ended, Guest, GuestError
 from tasks.vm.machine import (
@@ -152,11 +152,16 @@ def interactive(
     memory: int,
     forward: Sequence[str] = (),
     share: Sequence[str] = (),
+    disk: Sequence[str] = (),
+    *,
+    snapshot: bool = False,
+    screen: str = "none",
 ) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
     memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
-    share: words DIR[:PATH][:ro].
+    share: words DIR[:PATH][:ro].  disk: words FILE[:SIZE]; snapshot: the guest writes none of them.
+    screen: how the guest's screen is seen here (tasks/vm/display.py).
     Raises `UserError` for an unknown firmware, a bad word, or if QEMU fails.
     """
     if firmware not in FIRMWARES:
@@ -166,12 +171,17 @@ def interactive(
     changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
     changes |= {"shares": shares, "agent": bool(shares)}
     chosen = machine(paths, profile, firmware, accelerator(paths, profile), **changes)
+    own = data_disk.prepare(data_disk.parse(disk, caller_folder()), snapshot=snapshot)
+    chosen = replace(chosen, disks=(*chosen.disks, *own))
+    shown, told = display.options(screen)
     for host, guest in ports.items():
         logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
+    if told:
+        logger.info(told)
     logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
     with tempfile.TemporaryDirectory(prefix="tcbuild-qemu-") as name, virtiofsd.serving(shares, Path(name)):
-        command = [*argv(chosen, Path(name)), "-display", "none", "-serial", "mon:stdio"]
-        process = spawn(command, pipes=False)
+        command = [*argv(chosen, Path(name)), *shown, "-serial", "mon:stdio"]
+        process = spawn(command, pipes=False, env=display.environment(screen))
         if shares:
             started = OnTerminal(process, Path(name))
             threading.Thread(target=_mount, args=(started, shares), daemon=True).start()

@@ -8,6 +8,7 @@ needs.  With both, the guest sees owners and modes as this machine has them.
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 import re
 import shlex
@@ -94,7 +95,7 @@ def _parse(word: str, caller: Path) -> Share:
     given, colon, path = rest.rpartition(":") if ":" in rest else (rest, "", "")
     if not given:
         raise _error(word, "no folder is named", "expected DIR[:PATH][:ro]")
-    folder = (caller / given).resolve()
+    folder = Path(os.path.realpath(caller / given))
     if colon and not path.startswith("/"):
         hint = "of a folder with a colon in its name, say where it is to be: DIR:/mnt/NAME"
         raise _error(word, f"{path!r} is no absolute path of the guest", hint)
