@@ -18,8 +18,10 @@ from pathlib import Path
 
 from tasks.formats import cpio, initramfs_file
 from tasks.image import iso
+from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree
-from tests.bench.measure import Case, Row, Target, missing
+from tasks.vm import virtiofsd
+from tests.bench.measure import OURS, Case, Row, Target, missing
 from tests.bench.workplace import Workplace, edit, script
 from tests.support import manyextensions
 
@@ -45,6 +47,7 @@ class Rows:
             "iso no-op": self.noop,
             "boot to prompt": self.boot,
             "boot with 200 extensions": self.boot_many,
+            "share": self.share,
         }
 
     def _built(self) -> Path:
@@ -213,3 +216,24 @@ class Rows:
         words: list[str | Path] = [sys.executable, "-m", "tests.bench.boot", "bios", iso]
         ours = Case("tcbuild", words, self.place.checkout, self.place.env)
         return Row("boot with 200 extensions", [ours], note="one file each; QEMU emulates (TCG)")
+
+    def share(self) -> Row:
+        """A folder in a guest, by each way: 1 GB read and written, and 10,000 small files."""
+        self._built()
+        settings = self.place.settings
+        config = parse_config((settings.paths.kernel / "config").read_text())
+        codes = " ".join(settings.profile.boot.bootcodes)
+        here = virtiofsd.missing()
+        lacks = "needs --config profile" if config.get("VIRTIO_CONSOLE", "n") == "n" else ""
+
+        def case(who: str, way: str, absent: str) -> Case:
+            kernel, core = settings.paths.kernel / "vmlinuz64", settings.paths.core
+            words = [sys.executable, "-m", "tests.bench.share", way, str(kernel), str(core), codes]
+            return Case(who, words, self.place.checkout, self.place.env, absent=absent)
+
+        ways = [("9p", "9p", lacks), ("disk", "disk", lacks)]
+        if not here:
+            ways.insert(0, ("virtiofs", "virtiofs", lacks))
+        cases = [case(OURS, ways[0][1], lacks), *(case(*way) for way in ways[1:])]
+        note = f"tcbuild by {ways[0][1]}; the boot is in all of them; QEMU emulates (TCG)"
+        return Row("share", cases, note=note)
