@@ -218,9 +218,9 @@ def mount_program(shares: Sequence[Share]) -> bytes:
             command = command.replace(key, value)
         lines += [f"modprobe {module} 2> /dev/null" for module in transport.symbols.values()]
         lines += [
-            f'grep " {share.path} " /proc/mounts >&2 && exit 1  # something else is mounted there',
+            f'grep -F " {share.path} " /proc/mounts >&2 && echo "{share.path} is in use" >&2 && exit 1',
             f"mkdir -p {path} && {command} || exit 1",
-            f'grep "^{share.tag(number)} {share.path} " /proc/mounts || exit 1',
+            f'grep -F "{share.tag(number)} {share.path} " /proc/mounts || exit 1',
         ]
     return "\n".join([*lines, ""]).encode()
 
