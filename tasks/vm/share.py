@@ -36,6 +36,7 @@ DATA = Path(__file__).with_name("shares.toml")
 READ_ONLY = ":ro"
 PLACE = re.compile(r"/[A-Za-z0-9._+/-]*")
 NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
+SECONDS = 240.0  # an emulated guest on a busy machine loads modules slowly
 AT_BOOT = ("initrd", "onboot", "copy2fs")
 
 
@@ -148,8 +149,7 @@ def choose(paths: Paths, profile: Profile, shares: Sequence[Share]) -> tuple[Sha
     made = []
     for share in shares:
         why = here or lacks["virtiofs"]
-        if not why and share.read_only and not virtiofsd.can_read_only():
-            why = "this virtiofsd cannot keep the guest from writing"
+        why = why or virtiofsd.refuses(share)
         if why and lacks["9p"]:
             hint = _hint(profile, [*known["9p"].symbols])
             text = f"--share: the guest can mount neither by 9p ({lacks['9p']}) nor by virtiofs ({why})"
@@ -196,7 +196,7 @@ def _modules(paths: Paths, profile: Profile) -> frozenset[str]:
 def mount(agent: Agent, shares: Sequence[Share]) -> None:
     """Mount the folders by the guest's agent, and say how.  Raises `UserError` if one is not mounted."""
     output, errors = io.BytesIO(), io.BytesIO()
-    status = agent.run(mount_program(shares), "root", output.write, errors.write)
+    status = agent.run(mount_program(shares), "root", output.write, errors.write, seconds=SECONDS)
     check_mounted(shares, status, output.getvalue(), errors.getvalue())
 
 

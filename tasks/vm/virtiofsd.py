@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, run, spawn
+from tasks.util.text import UNPRINTABLE
 from tasks.vm.machine import Share, listens, share_socket
 
 IN_RUST = Path("/usr/libexec/virtiofsd")
@@ -48,10 +49,14 @@ def missing() -> str:
     return ""
 
 
-def can_read_only() -> bool:
-    """Return whether virtiofsd itself can keep the guest from writing."""
-    program = _program()
-    return program == IN_RUST and "--readonly" in run([IN_RUST, "--help"]).stdout
+def refuses(share: Share) -> str:
+    """Return why virtiofsd cannot serve a folder as it is wanted, in words; "" if it can."""
+    in_rust = _program() == IN_RUST
+    if share.read_only and not (in_rust and "--readonly" in run([IN_RUST, "--help"]).stdout):
+        return "this virtiofsd cannot keep the guest from writing"
+    if in_rust and UNPRINTABLE.search(str(share.folder)):  # its command line must be UTF-8
+        return "virtiofsd takes no such name"
+    return ""
 
 
 @contextmanager

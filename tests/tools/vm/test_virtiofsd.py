@@ -49,7 +49,6 @@ def test_a_machine_without_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for name in ("IN_RUST", "IN_C"):
         monkeypatch.setattr(virtiofsd, name, tmp_path / "absent")
     assert virtiofsd.missing() == "no virtiofsd is installed"
-    assert not virtiofsd.can_read_only()
 
 
 def test_one_that_answers_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,3 +67,30 @@ def test_one_that_answers_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(virtiofsd, "IN_RUST", tmp_path / "absent")
     monkeypatch.setattr(virtiofsd, "IN_C", fake)
     assert virtiofsd.missing() == "virtiofsd does not work here"
+
+
+@pytest.mark.parametrize(
+    ("name", "help_text", "folder", "read_only", "why"),
+    [
+        ("IN_C", "--readonly", "/a\udce9", False, ""),
+        ("IN_C", "--readonly", "/a", True, "this virtiofsd cannot keep the guest from writing"),
+        ("IN_RUST", "", "/a", True, "this virtiofsd cannot keep the guest from writing"),
+        ("IN_RUST", "--readonly", "/a", True, ""),
+        ("IN_RUST", "--readonly", "/a\udce9", False, "virtiofsd takes no such name"),
+    ],
+)
+def test_what_each_program_can_serve(
+    name: str,
+    help_text: str,
+    folder: str,
+    read_only: bool,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "virtiofsd"
+    program.write_text(f"#!/bin/sh\necho '{help_text}'\n")
+    program.chmod(0o755)
+    for each in ("IN_RUST", "IN_C"):
+        monkeypatch.setattr(virtiofsd, each, program if each == name else tmp_path / "absent")
+    assert virtiofsd.refuses(Share(Path(folder), "/mnt/a", read_only)) == why

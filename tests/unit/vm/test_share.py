@@ -142,6 +142,7 @@ def chosen(settings: Settings, *, read_only: bool = False) -> str:
 def test_the_kernel_decides(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A symbol that is a module is worth nothing without the module at boot."""
     monkeypatch.setattr(virtiofsd, "missing", lambda: "")
+    monkeypatch.setattr(virtiofsd, "refuses", lambda _: "")
     config = settings.paths.kernel / "config"
     config.write_text(NINE_P + VIRTIOFS)
     assert chosen(settings) == "9p"
@@ -176,9 +177,9 @@ def test_the_machine_decides(settings: Settings, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(virtiofsd, "missing", lambda: "no virtiofsd is installed")
     assert chosen(settings) == "9p"
     monkeypatch.setattr(virtiofsd, "missing", lambda: "")
-    monkeypatch.setattr(virtiofsd, "can_read_only", lambda: False)
+    monkeypatch.setattr(virtiofsd, "refuses", lambda share: "no" if share.read_only else "")
     assert (chosen(settings), chosen(settings, read_only=True)) == ("virtiofs", "9p")
-    monkeypatch.setattr(virtiofsd, "can_read_only", lambda: True)
+    monkeypatch.setattr(virtiofsd, "refuses", lambda _: "")
     assert chosen(settings, read_only=True) == "virtiofs"
 
 
