@@ -185,7 +185,11 @@ def interactive(
         if shares:
             started = OnTerminal(process, Path(name))
             threading.Thread(target=_mount, args=(started, shares), daemon=True).start()
-        status = process.wait()
+        try:
+            status = process.wait()
+        finally:
+            process.terminate()  # if this process is to end before it
+            process.wait()
     if status != 0:
         raise UserError(f"qemu ended with exit status {status}")
 
