@@ -19,6 +19,7 @@ from tasks.vm import qemu
 from tasks.vm.guest import PROMPT, Guest, Panicked
 from tasks.vm.machine import Firmware
 from tasks.vm.media import drive
+from tasks.vm.run import LONGEST
 
 LOOK_SECONDS = 0.5
 
@@ -38,8 +39,9 @@ class Moment:
     def __post_init__(self) -> None:
         if self.after and self.when:
             raise UserError("--after and --when exclude each other")
-        if self.after < 0 or self.within < 1:
-            raise UserError(f"{min(self.after, self.within)} seconds: expected at least 1")
+        for seconds in (self.after or 1, self.within):
+            if not 1 <= seconds <= LONGEST:
+                raise UserError(f"{seconds} seconds: expected at least 1, and at most {LONGEST}")
 
 
 def file_of(names: Sequence[str], caller: Path) -> Path:

@@ -55,7 +55,9 @@ def test_a_file_that_cannot_be_meant_is_refused(names: list[str], said: str, tmp
     assert screenshot.file_of(["a.png"], tmp_path) == tmp_path / "a.png"
 
 
-@pytest.mark.parametrize("given", [{"after": -1}, {"within": 0}, {"after": 3, "when": "x"}])
+@pytest.mark.parametrize(
+    "given", [{"after": -1}, {"after": 1_000_001}, {"within": 0}, {"after": 3, "when": "x"}]
+)
 def test_a_moment_that_cannot_be_meant_is_refused(given: dict[str, int | str]) -> None:
     with pytest.raises(UserError):
         Moment(**given)  # type: ignore[arg-type]

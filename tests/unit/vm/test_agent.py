@@ -128,7 +128,7 @@ def test_a_guest_without_room_for_the_command_has_an_error_of_its_own(machine: M
         pytest.raises(
             GuestError, match="the guest's /tmp has no room for the command: it was not run"
         ) as caught,
-        Agent(machine) as agent,  # type: ignore[arg-type]
+        Agent(machine) as agent,
     ):
         agent.run(b"#!/bin/sh\n", "tc", bytes, bytes)
     assert "--memory" in caught.value.hint
