@@ -110,6 +110,9 @@ def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: 
         program = b"#!/bin/sh\nid -un\nprintf '\\0\\r\\n' >&2\nexit 7\n"
         assert agent.run(program, "tc", said.append, said.append) == 7
         assert b"".join(sorted(said)) == b"\0\r\ntc\n"
+        said.clear()
+        assert agent.run(b"#!/bin/sh\nid -un; pwd; exit 3\n", "root", said.append, said.append) == 3
+        assert b"".join(said) == b"root\n/root\n"
         share.mount(agent, shares)
         guest.login()
         assert guest.run("cat /mnt/here/file") == "from here\n"
