@@ -21,6 +21,7 @@ from tasks.provenance.manifest_schema import (
     Outputs,
     ProfileUsed,
 )
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.smallimage import manifest_of
 from tests.unit.provenance.test_manifest_schema import outputs
@@ -156,3 +157,8 @@ def test_every_property_of_a_member_counts(field: str, value: object) -> None:
     assert list(rebuild.differences(made, wanted)) == [
         f"core: archive 1: 'p': {field} is {value!r}, expected {getattr(part, field)!r}"
     ]
+
+
+def test_the_copy_has_each_folder_that_a_build_reads() -> None:
+    read = {path.name for path in vars(CHECKOUT).values() if path != CHECKOUT.root}
+    assert read - {"artifacts"} <= set(rebuild.COPIED)
