@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """At random moments something goes wrong; one plain `./doit iso` afterwards gives the same ISO.
 
-$TCBUILD_FAULTS says how many (20), $TCBUILD_SEED which, $TCBUILD_FAULT_KIND of which kind;
+$TCBUILD_FAULTS says how many (10, one of each kind), $TCBUILD_SEED which, $TCBUILD_FAULT_KIND of which kind;
 `./doit faults` sets them.
 """
 
@@ -23,7 +23,7 @@ from tests.faults.world import World
 from tests.support.built import built
 from tests.support.mirror import Mirror
 
-COUNT = int(os.environ.get("TCBUILD_FAULTS", "20"))
+COUNT = int(os.environ.get("TCBUILD_FAULTS", "10"))
 SEED = os.environ.get("TCBUILD_SEED") or str(random.SystemRandom().randrange(1 << 32))
 KIND = os.environ.get("TCBUILD_FAULT_KIND", "")
 DISK_MIB = 3072
