@@ -101,8 +101,11 @@ def test_tiny_cores_own_root_finds_its_iso_as_a_file(tiny_core: Settings, tmp_pa
 
 def test_one_login_alone_needs_no_password_there(tiny_core: Settings, tmp_path: Path) -> None:
     """As on tty1; and both terminals have theirs.  The agent answers there, too, and mounts a folder."""
-    (tmp_path / "file").write_text("from here\n")
-    shares = share.choose(*both(tiny_core), share.parse([f"{tmp_path}:/mnt/here"], tmp_path))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    folder.chmod(0o755)  # tc is another user than the one who runs the tests
+    (folder / "file").write_text("from here\n")
+    shares = share.choose(*both(tiny_core), share.parse([f"{folder}"], tmp_path))
     asked = qemu.machine(*both(tiny_core), "direct", "tcg", agent=True, shares=shares)
     with Guest(asked, tmp_path / "log", limit=LIMIT) as guest, Agent(guest) as agent:
         assert agent.wait(LIMIT)
