@@ -81,6 +81,9 @@ def test_ports_that_come_after_the_module_are_waited_for(script: Path, tmp_path:
     timer.join()
 
 
+INPUT = "dev/vport0p1"
+
+
 def _read(port: int, size: int) -> bytes:
     ready, _, _ = select.select([port], [], [], SECONDS)
     assert ready, "nothing comes any more"
@@ -108,10 +111,16 @@ class Host:
         self.count += 1
         token, program = f"token{self.count}", f"#!/bin/sh\n{line}\n".encode()
         requested = f"root {token} {len(program)}\n".encode() + program
-        for port, content in (("dev/vport0p0", requested), ("dev/vport0p1", f"{token}\n".encode() + given)):
-            threading.Thread(target=self._send, args=(port, content), daemon=True).start()
+        sent = {"dev/vport0p0": requested, INPUT: f"{token}\n".encode() + given}
+        senders = {
+            port: threading.Thread(target=self._send, args=(port, content), daemon=True)
+            for port, content in sent.items()
+        }
+        for sender in senders.values():
+            sender.start()
         name, _, status = self.answer().partition(" ")
         assert name == token
+        self._discard(senders[INPUT])
         return status, *(
             self._received(token, port) if status != "full" else b"" for port in (self.output, self.errors)
         )  # type: ignore[return-value]
@@ -120,6 +129,15 @@ class Host:
         with suppress(BrokenPipeError), (self.folder / port).open("wb", buffering=0) as stream:
             while content:
                 content = content[stream.write(content) :]
+
+    def _discard(self, sender: threading.Thread) -> None:
+        """Drop the input that was not read, as the guest's kernel does when a port is closed."""
+        port = os.open(self.folder / INPUT, os.O_RDONLY | os.O_NONBLOCK)
+        while sender.is_alive():
+            with suppress(BlockingIOError):
+                os.read(port, LARGEST)
+            sender.join(0.001)
+        os.close(port)
 
     def _received(self, token: str, port: int) -> bytes:
         blocks: list[bytes] = []
