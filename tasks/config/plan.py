@@ -29,6 +29,7 @@ from tasks.util.log import logger
 KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
 READY_MADE = ("upstream", "imported")  # origins of extensions that nothing builds
+AT_BOOT = ("initrd", "onboot", "copy2fs")  # places of extensions that are loaded at boot
 Kind = Literal["recipe", "upstream", "modules"]
 
 

@@ -138,7 +138,7 @@ def copy_extensions(paths: Paths, profile: Profile, folder: Path) -> None:
         for source in (squashfs, *beside):
             if source.is_file():  # upstream extensions have no .info
                 shutil.copyfile(source, optional / source.name)
-    loaded = plan.extensions_at(profile, "initrd", "onboot", "copy2fs")
+    loaded = plan.extensions_at(profile, *plan.AT_BOOT)
     conflicts.check(paths, profile, with_dependencies(paths.tcz, loaded, release))
     onboot = plan.extensions_at(profile, "onboot", "copy2fs")
     write_atomic(folder / "onboot.lst", "".join(f"{name}.tcz\n" for name in onboot))

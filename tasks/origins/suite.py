@@ -10,7 +10,6 @@ address and sha256, without apt.  Formats: apt-cache(8), apt-get(8), deb-control
 from __future__ import annotations
 
 import email.utils
-import fcntl
 import fnmatch
 import functools
 import hashlib
@@ -28,7 +27,7 @@ from tasks.origins.distribution import Suite
 from tasks.origins.lock import DATE, LockedArchive, LockedPackage
 from tasks.util import parallel
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file, write_if_changed
+from tasks.util.files import locked, sha256_file, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import CREDENTIALS, CommandFailed, run
 
@@ -354,9 +353,7 @@ def _apt(suite: Suite, cache: Path, *, offline: bool) -> Iterator[dict[str, str]
     Raises `UserError` if there are none or the mirror is not reached.
     """
     folder = _folder(suite, cache)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder.parent / f".{folder.name}.lock"):
         _write_state(suite, folder)
         env = {"APT_CONFIG": str(folder / "apt.conf")}
         _update(suite, folder, env, offline=offline)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tasks.checks import secrets
 from tasks.config import inputs, plan, recipe, recipe_lock
+from tasks.config.plan import Plan
 from tasks.config.profile import Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
@@ -63,15 +64,18 @@ def profile(paths: Paths, profile: Profile) -> ProfileUsed:
 
 def extensions(paths: Paths, profile: Profile) -> list[str]:
     """Return the extensions on the image or in its core with their dependencies, in the plan's order."""
-    found = plan.plan(profile, inputs.pinned_lock(paths))
-    return found.closure(plan.extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
+    return _on_image(profile, plan.plan(profile, inputs.pinned_lock(paths)))
 
 
 def recipes(paths: Paths, profile: Profile) -> list[str]:
     """Return those of `extensions` that are built from a recipe, and the recipes of container images."""
     found = plan.plan(profile, inputs.pinned_lock(paths))
-    built = [name for name in extensions(paths, profile) if found.nodes[name].kind == "recipe"]
+    built = [name for name in _on_image(profile, found) if found.nodes[name].kind == "recipe"]
     return [*built, *(f"{recipe.IMAGES}{name}" for name in carried_recipes(profile))]
+
+
+def _on_image(profile: Profile, found: Plan) -> list[str]:
+    return found.closure(plan.extensions_at(profile, "onboot", "copy2fs", "ondemand", "initrd"))
 
 
 def collect(paths: Paths, profile: Profile) -> tuple[Input, ...]:

@@ -7,7 +7,6 @@ The packages of a build root are fetched before (tasks/fetch/toolchain.py).
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from tasks.config.profile import Profile
@@ -16,7 +15,7 @@ from tasks.toolchain import build_root, entry, launcher
 from tasks.util import host, host_packages
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.files import write_if_changed
+from tasks.util.files import locked, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import search_path
 
@@ -107,9 +106,7 @@ def install_programs(*groups: str, offline: bool) -> None:
     tools = {tool: package for group in groups for tool, package in known.get(group, {}).items()}
     if not host.missing_packages(tools, search_path()):
         return
-    CHECKOUT.artifacts.mkdir(exist_ok=True)
-    with (CHECKOUT.artifacts / ".setup.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two tasks may need them at once
+    with locked(CHECKOUT.artifacts / ".setup.lock"):  # two tasks may need them at once
         lacking = host.missing_packages(tools, search_path())
         if not lacking:
             return

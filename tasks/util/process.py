@@ -279,6 +279,13 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Close this end of the pipes of a process."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
 def _failure(
     name: str, status: int, commands: tuple[str, str], output: str, log: Path | None, hint: str
 ) -> UserError:

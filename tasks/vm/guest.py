@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tasks.util.errors import UserError
-from tasks.util.process import end_group, spawn
+from tasks.util.process import close_pipes, end_group, spawn
 from tasks.vm import monitor, virtiofsd
 from tasks.vm.machine import Machine, argv, listens
 
@@ -85,9 +85,7 @@ class Guest:
     ) -> None:
         end_group(self._process)
         self._reader.join(timeout=5)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        close_pipes(self._process)
         self._started.close()
 
     @property

@@ -120,7 +120,7 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     if machine.agent:
         words += ["-device", "virtio-serial-pci"]
         for name in PORTS:
-            path = _escaped(port_socket(scratch, name))
+            path = escaped(port_socket(scratch, name))
             words += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
             words += ["-device", f"virtserialport,chardev={name},name=tcbuild.{name}"]
     for number, share in enumerate(machine.shares):
@@ -188,12 +188,12 @@ def _uefi(emulator: Emulator, scratch: Path) -> list[str]:
     return [
         *emulator.uefi_options,
         *("-drive", f"if=pflash,format=raw,readonly=on,file={emulator.uefi_code}"),
-        *("-drive", f"if=pflash,format=raw,file={_escaped(variables)}"),
+        *("-drive", f"if=pflash,format=raw,file={escaped(variables)}"),
     ]
 
 
 def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
-    options = f"file={_escaped(Path(_require_file(disk.path)))},format={disk.format},if=none,id=disk{number}"
+    options = f"file={escaped(Path(_require_file(disk.path)))},format={disk.format},if=none,id=disk{number}"
     if disk.read_only or disk.bus == "cdrom":
         options += ",readonly=on"
     if disk.snapshot:
@@ -210,11 +210,11 @@ def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
 def _share(share: Share, number: int, scratch: Path) -> list[str]:
     tag = share.tag(number)
     if share.transport == "virtiofs":
-        where = _escaped(share_socket(scratch, number))
+        where = escaped(share_socket(scratch, number))
         device = f"vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"
         return ["-chardev", f"socket,id={tag},path={where}", "-device", device]
     # security_model=none: files are those of the user that runs QEMU, and links are links.
-    options = f"local,id={tag},path={_escaped(share.folder)},security_model=none,multidevs=remap"
+    options = f"local,id={tag},path={escaped(share.folder)},security_model=none,multidevs=remap"
     if share.read_only:
         options += ",readonly=on"
     return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
@@ -226,8 +226,9 @@ def _require_file(path: Path) -> str:
     return str(path)
 
 
-def _escaped(path: Path) -> str:
-    return str(path).replace(",", ",,")  # QEMU's escape for a comma in an option
+def escaped(path: Path) -> str:
+    """Return a path as an option of QEMU takes it: a comma is written twice."""
+    return str(path).replace(",", ",,")
 
 
 def kvm_usable() -> bool:

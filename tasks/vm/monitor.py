@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path
+from tasks.vm.machine import escaped
 
 SOCKET = "monitor.socket"
 SECONDS = 30.0
@@ -21,8 +22,7 @@ NO_PNG = "Parameter 'format' is unexpected"
 
 def options(scratch: Path) -> list[str]:
     """Return the words of QEMU's command line that open the monitor in the folder `scratch`."""
-    path = str(scratch / SOCKET).replace(",", ",,")
-    where = f"socket,id=monitor,path={path},server=on,wait=off"
+    where = f"socket,id=monitor,path={escaped(scratch / SOCKET)},server=on,wait=off"
     return ["-chardev", where, "-mon", "chardev=monitor,mode=control"]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
-from tasks.config.plan import extensions_at
+from tasks.config.plan import AT_BOOT, extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.kernel.fragments import parse_config
@@ -46,7 +46,6 @@ FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
 CHECKS = Path(__file__).with_name("checks.toml")
-AT_BOOT = ("initrd", "onboot", "copy2fs")
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,23 @@ def machine(
     else:
         base = {"disks": (Disk(paths.iso, "cdrom"),)}
     return Machine(firmware=firmware, accel=accel, arch=profile.arch, **(base | changes))  # type: ignore[arg-type]
+
+
+def machine_of_medium(
+    paths: Paths,
+    profile: Profile,
+    firmware: Firmware,
+    medium: str,
+    folder: Path,
+    accel: Accelerator,
+    **changes: object,
+) -> Machine:
+    """Return the machine that boots this profile's image from a medium, which is made in `folder`.
+
+    `direct` has no medium.  changes: further fields of `Machine`.
+    """
+    disks = () if firmware == "direct" else (drive(paths, profile, medium, folder),)
+    return machine(paths, profile, firmware, accel, disks=disks, **changes)
 
 
 def accelerator(paths: Paths, profile: Profile) -> Accelerator:
@@ -243,13 +259,11 @@ def test(
     accel = accelerator(paths, profile)
     with scratch_folder(paths.output, "media") as folder:
         for firmware, medium in boots:
-            disks = (drive(paths, profile, medium, folder),) if medium else ()
             name = "-".join(filter(None, (firmware, medium)))
             log = paths.logs / f"qemu-{name}.log"
             started = time.monotonic()
-            with Guest(
-                machine(paths, profile, firmware, accel, disks=disks), log, limit=BOOT_SECONDS
-            ) as guest:
+            booting = machine_of_medium(paths, profile, firmware, medium, folder, accel)
+            with Guest(booting, log, limit=BOOT_SECONDS) as guest:
                 guest.login(BOOT_SECONDS)
                 booted = time.monotonic() - started
                 chosen_checks = [check for check in checks if firmware in check.on]

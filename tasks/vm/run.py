@@ -26,7 +26,6 @@ from tasks.vm import qemu, share
 from tasks.vm.agent import Agent, Sink
 from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tasks.vm.machine import Firmware, Share
-from tasks.vm.media import drive
 
 AGENT_SECONDS = 15.0  # from the first shell's prompt
 EXIT_PANICKED = 121
@@ -67,13 +66,18 @@ class Wanted:
         Raises `UserError` for a time below 1 s, or above `LONGEST`, and for a folder that cannot be shared.
         """
         for name in ("timeout", "boot"):
-            if not 1 <= options[name] <= LONGEST:
-                raise UserError(f"{options[name]} seconds: expected at least 1, and at most {LONGEST}")
+            check_seconds(options[name])
         user = "root" if options["root"] else "tc"
         more = {name: options[name] for name in ("firmware", "medium", "memory", "boot")}
         return cls(
             user=user, each=options["timeout"], shares=share.parse(options["share"], caller_folder()), **more
         )
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise `UserError` for a time below 1 s, or above `LONGEST`."""
+    if not 1 <= seconds <= LONGEST:
+        raise UserError(f"{seconds} seconds: expected at least 1, and at most {LONGEST}")
 
 
 def programs(words: Sequence[str], scripts: Sequence[Path]) -> list[bytes]:
@@ -114,11 +118,10 @@ def run(
     limit = wanted.boot + wanted.each * len(given)
     wanted = replace(wanted, shares=share.choose(paths, profile, wanted.shares))
     with scratch_folder(paths.output, "media") as folder:
-        changes: dict[str, object] = {"memory": wanted.memory, "network": True, "agent": True}
-        changes["shares"] = wanted.shares
-        if wanted.firmware != "direct":
-            changes["disks"] = (drive(paths, profile, wanted.medium, folder),)
-        machine = qemu.machine(paths, profile, wanted.firmware, accel, **changes)
+        image = (paths, profile, wanted.firmware, wanted.medium, folder, accel)
+        machine = qemu.machine_of_medium(
+            *image, memory=wanted.memory, network=True, agent=True, shares=wanted.shares
+        )
         with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
             answers = _wait(guest, agent, wanted.boot)
             if wanted.shares and answers:

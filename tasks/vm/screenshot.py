@@ -18,8 +18,7 @@ from tasks.util.log import logger
 from tasks.vm import qemu
 from tasks.vm.guest import PROMPT, Guest, Panicked
 from tasks.vm.machine import Firmware
-from tasks.vm.media import drive
-from tasks.vm.run import LONGEST
+from tasks.vm.run import check_seconds
 
 LOOK_SECONDS = 0.5
 
@@ -40,8 +39,7 @@ class Moment:
         if self.after and self.when:
             raise UserError("--after and --when exclude each other")
         for seconds in (self.after or 1, self.within):
-            if not 1 <= seconds <= LONGEST:
-                raise UserError(f"{seconds} seconds: expected at least 1, and at most {LONGEST}")
+            check_seconds(seconds)
 
 
 def file_of(names: Sequence[str], caller: Path) -> Path:
@@ -61,10 +59,8 @@ def take(
     """Boot the image, and write the picture.  Raises `GuestError` if the moment does not come."""
     accel = qemu.accelerator(paths, profile)
     with scratch_folder(paths.output, "media") as folder:
-        changes: dict[str, object] = {"memory": memory, "network": True}
-        if firmware != "direct":
-            changes["disks"] = (drive(paths, profile, medium, folder),)
-        machine = qemu.machine(paths, profile, firmware, accel, **changes)
+        image = (paths, profile, firmware, medium, folder, accel)
+        machine = qemu.machine_of_medium(*image, memory=memory, network=True)
         limit = moment.after + moment.within
         with Guest(machine, paths.logs / "qemu-screenshot.log", limit=limit) as guest:
             shoot(guest, file, moment)

@@ -7,6 +7,7 @@ needs.  With both, the guest sees owners and modes as this machine has them.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import posixpath
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tasks.config.plan import extensions_at
+from tasks.config.plan import AT_BOOT, extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.initramfs import embedded
@@ -37,7 +38,6 @@ READ_ONLY = ":ro"
 PLACE = re.compile(r"/[A-Za-z0-9._+/-]*")
 NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
 SECONDS = 240.0  # an emulated guest on a busy machine loads modules slowly
-AT_BOOT = ("initrd", "onboot", "copy2fs")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,15 @@ class Rules:
 
     transport: tuple[Transport, ...]
     refused: tuple[Refused, ...]
+
+
+@functools.cache
+def _rules() -> Rules:
+    return toml_schema.load(DATA, Rules)
+
+
+def _transports() -> dict[str, Transport]:
+    return {one.name: one for one in _rules().transport}
 
 
 def parse(words: Sequence[str], caller: Path) -> tuple[Share, ...]:
@@ -117,7 +126,7 @@ def _checked(word: str, path: str) -> str:
     if not PLACE.fullmatch(path) or ".." in path.split("/") or plain.startswith("//"):
         raise _error(word, f"{path!r}: expected letters, digits and . _ + - between slashes, and no ..")
     above = [plain, *(str(one) for one in Path(plain).parents)]
-    for rule in toml_schema.load(DATA, Rules).refused:
+    for rule in _rules().refused:
         for one in above if rule.below else above[:1]:
             if any(re.fullmatch(pattern, one) for pattern in rule.paths):
                 hint = "say where it is to be: DIR:/mnt/NAME"
@@ -141,7 +150,7 @@ def choose(paths: Paths, profile: Profile, shares: Sequence[Share]) -> tuple[Sha
     """
     if not shares:
         return ()
-    known = {one.name: one for one in toml_schema.load(DATA, Rules).transport}
+    known = _transports()
     config = parse_config((paths.kernel / "config").read_text())
     modules = _modules(paths, profile)
     lacks = {name: _lacking(one, config, modules) for name, one in known.items()}
@@ -205,7 +214,7 @@ def mount_program(shares: Sequence[Share]) -> bytes:
 
     It prints the lines of /proc/mounts that are theirs; what fails is on its stderr.
     """
-    known = {one.name: one for one in toml_schema.load(DATA, Rules).transport}
+    known = _transports()
     lines = ["#!/bin/sh"]
     for number, share in enumerate(shares):
         transport, path = known[share.transport], shlex.quote(share.path)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.util.errors import UserError
-from tasks.util.process import end_group, run, spawn
+from tasks.util.process import close_pipes, end_group, run, spawn
 from tasks.util.text import UNPRINTABLE
 from tasks.vm.machine import Share, listens, share_socket
 
@@ -114,6 +114,4 @@ def _ask(where: Path) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     end_group(process)
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    close_pipes(process)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tasks.util.process import end_group, spawn
+from tasks.util.process import close_pipes, end_group, spawn
 from tasks.vm.machine import Machine, argv
 
 MEMORY, SIZE, COLUMNS = 0xB8000, 32 << 10, 80
@@ -54,9 +54,7 @@ class Screen:
     ) -> None:
         self._monitor.close()
         end_group(self._process)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        close_pipes(self._process)
         self._scratch.cleanup()
 
     def _answer(self) -> None:

@@ -50,7 +50,12 @@ def squashfs(folder: Path, files: dict[str, str], *, executable: tuple[str, ...]
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
         (tree / path).chmod(0o755 if path in executable else 0o644)
-    packed = folder / "packed.tcz"
+    return squashfs_of(tree)
+
+
+def squashfs_of(tree: Path) -> bytes:
+    """Return a real squashfs of the folder `tree`, made by mksquashfs beside it."""
+    packed = tree.with_suffix(".tcz")
     run(["mksquashfs", tree, packed, "-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-no-progress"])
     return packed.read_bytes()
 

@@ -28,7 +28,7 @@ from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
 from tests.support.built import copy_checkout, doit
 from tests.support.mirror import Mirror
-from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, real, squashfs
+from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, real, squashfs, squashfs_of
 from tests.vm.contract import CONSOLE, LIMIT, empty_disk, own_root
 from tests.vm.test_consoles import DEPS
 from tests.vm.test_import import PLACES
@@ -223,9 +223,7 @@ def xattr_programs(image: Settings, folder: Path) -> bytes:
         script.chmod(0o755)
     for library in list(tree.rglob("libattr.so.1*")):
         shutil.move(library, tree / "own" / library.name)
-    packed = folder / "xattr.tcz"
-    run(["mksquashfs", tree, packed, "-b", "4096", "-no-xattrs", "-all-root", "-noappend", "-no-progress"])
-    return packed.read_bytes()
+    return squashfs_of(tree)
 
 
 def test_tiny_cores_own_root_boots_with_no_odd_bootcode(real_root: Checkout) -> None:
