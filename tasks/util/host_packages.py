@@ -19,6 +19,8 @@ ROOTLESS_VARIABLE = "TCBUILD_ROOTLESS"
 PROGRAM_FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin")
 LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib")
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+# How long another apt may take, such as unattended-upgrades on a machine that has just started.
+LOCK_SECONDS = 600
 # Starts a program of the folder with its libraries.  Only that program sees them.
 STARTER = """#!/bin/sh
 root=${{0%/*}}/..
@@ -34,6 +36,7 @@ def is_rootless() -> bool:
 def install_packages(packages: Sequence[str]) -> None:
     """Install packages by apt; with TCBUILD_ROOTLESS=1, unpack them in the cache folder instead.
 
+    Waits for another apt up to `LOCK_SECONDS`.
     Raises `UserError`, which lists all of them, if apt is missing, or if the user is not root and does
     not ask for the cache folder.
     """
@@ -53,7 +56,8 @@ def install_packages(packages: Sequence[str]) -> None:
     logger.info(f"installing: {listed}")
     log = CHECKOUT.artifacts / "logs" / "setup.log"
     run(["apt-get", "update"], log=log, hint="apt's sources cannot be reached")
-    run(["apt-get", "install", "-y", "--no-install-recommends", *packages], log=log, hint=hint)
+    options = [f"-oDPkg::Lock::Timeout={LOCK_SECONDS}", "-y", "--no-install-recommends"]
+    run(["apt-get", "install", *options, *packages], log=log, hint=hint)
 
 
 def unpack_packages(packages: Sequence[str], folder: Path) -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks.util import host, host_packages
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.process import require_tool, run
 from tests.support.repository import Repository, serving
@@ -74,3 +77,26 @@ def test_without_root_both_ways_are_named(monkeypatch: pytest.MonkeyPatch) -> No
         host_packages.install_packages(["make", "patch"])
     assert "TCBUILD_ROOTLESS=1 ./doit" in caught.value.hint
     assert caught.value.hint.endswith("apt-get install --no-install-recommends make patch")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root takes the lock of dpkg")
+def test_another_apt_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt has no sources here, and installs what the machine has."""
+    (tmp_path / "lists/partial").mkdir(parents=True)
+    (tmp_path / "apt.conf").write_text(f"""
+Dir::State::Lists "{tmp_path}/lists";
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "/dev/null";
+""")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path)
+    version = run(["dpkg-query", "--show", "--showformat=${Version}", "dpkg"]).stdout
+    with Path("/var/lib/dpkg/lock-frontend").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        other = threading.Timer(3, fcntl.lockf, (lock, fcntl.LOCK_UN))
+        other.start()
+        try:
+            host_packages.install_packages([f"dpkg={version}"])
+        finally:
+            other.join()
+    assert "Waiting for cache lock" in (tmp_path / "logs/setup.log").read_text()
