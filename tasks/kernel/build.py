@@ -8,7 +8,7 @@ import re
 
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import kbuild, killed_build, source_tree
+from tasks.kernel import kbuild, killed_build, nearest_build, source_tree
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.progress import Progress
@@ -16,8 +16,8 @@ from tasks.util.progress import Progress
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 
 
-def fresh_build_folder(paths: Paths, toolchain: str) -> None:
-    """Empty the build folder if its objects are of another source or toolchain.
+def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
+    """Empty the build folder if its objects are of another source or toolchain; tell whether it is empty.
 
     `toolchain` is the toolchain's fingerprint.  `make` compares mtimes, and the files of a newer
     kernel release may be older than the objects: `make` would keep objects of the old release.
@@ -27,22 +27,26 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> None:
     source = (paths.linux / STAMP).read_text().partition("\n")[0] + "\n"
     made_by = json.dumps({"source": source, "toolchain": toolchain}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
-        return
+        return False
     if paths.build.exists():
         logger.info("kernel: source or toolchain changed, starting from an empty build folder")
     remove_tree(paths.build)
     paths.build.mkdir(parents=True)
     write_atomic(stamp, made_by)
+    return True
 
 
 def build(settings: Settings) -> None:
     """Compile bzImage and modules out of tree.
 
     The kernel tree must be unpacked and the toolchain prepared.  An interrupted build continues
-    from its objects.
+    from its objects, and an empty build folder starts from those of the nearest build.
     """
     make = kbuild.of_profile(settings)
-    fresh_build_folder(settings.paths, make.toolchain.fingerprint)
+    made = nearest_build.made_from(settings, make.toolchain.fingerprint)
+    if fresh_build_folder(settings.paths, make.toolchain.fingerprint):
+        nearest_build.start_from(settings.paths, made)
+    nearest_build.begin(settings.paths.build)
     write_if_changed(settings.paths.build / ".config", settings.paths.config.read_bytes())
     log = settings.paths.logs / "kernel.log"
     log.unlink(missing_ok=True)
@@ -65,3 +69,4 @@ def build(settings: Settings) -> None:
             hint="the same command continues where this one stopped",
             jobs=0 if session.jobs else kbuild.jobs(),
         )
+    nearest_build.finish(settings.paths.build, made)

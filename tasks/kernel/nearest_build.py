@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Start an empty build folder from the nearest finished build of the checkout.
+
+Another profile, or another `out=`, often differs from a finished build in a few lines of the
+configuration.  kbuild compares command lines and the symbols that each object depends on
+(scripts/basic/fixdep.c), and so it compiles what differs: as in a build folder whose configuration is
+edited.  What it cannot see is a file of the kernel tree that is older than the objects, and not the one
+that they were made from.  So only builds of the same tree count: of one archive, with the same patches.
+Command lines hold the paths of tree and build folder: in the copy, they are those of its own place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY, is_tree
+from tasks.config.settings import Paths, Settings
+from tasks.kernel import source_tree
+from tasks.util.checkout import CHECKOUT
+from tasks.util.files import atomic_dir, write_atomic
+from tasks.util.log import logger
+from tasks.util.process import run
+
+FINISHED = ".tcbuild.finished"
+"""In the build folder, while no make runs there and none has failed: what its objects were made from."""
+
+
+def made_from(settings: Settings, toolchain: str) -> str:
+    """Return what objects of the profile's kernel are made from, beside the configuration.
+
+    "" if that cannot be known: for a tree that somebody edits.
+    """
+    linux = settings.paths.linux
+    if is_tree(settings.profile.kernel.own_source) or (linux / DEFERRED).exists():
+        return ""
+    tree = {name: (linux / name).read_text() for name in (STAMP, UNPACKED_BY, source_tree.SERIES)}
+    arch = settings.profile.architecture.kbuild
+    return json.dumps({"tree": tree, "toolchain": toolchain, "arch": arch}, indent=2) + "\n"
+
+
+def begin(build: Path) -> None:
+    """Say that the build folder is no finished build: make begins to change it."""
+    (build / FINISHED).unlink(missing_ok=True)
+
+
+def finish(build: Path, made: str) -> None:
+    """Say that make has ended well in the build folder; made: what `made_from` says."""
+    if made:
+        write_atomic(build / FINISHED, made)
+
+
+def start_from(paths: Paths, made: str) -> None:
+    """Replace the empty build folder by a copy of the checkout's nearest finished build, if there is one.
+
+    The nearest is the one whose configuration differs in the fewest lines.  made: what `made_from` says.
+    """
+    wanted = set(paths.config.read_text().splitlines())
+    lines = {build: len(wanted ^ set(_text(build / ".config").splitlines())) for build in _finished(made)}
+    for build in sorted(lines, key=lambda build: (lines[build], build)):
+        if build != paths.build and _copy(build, paths, made):
+            differing = f"{lines[build]} lines of the configuration differ"
+            logger.info(f"kernel: starts from the objects of {build}: {differing}")
+            return
+
+
+def _finished(made: str) -> list[Path]:
+    """Return the build folders of the checkout whose objects were made from the same."""
+    marks = CHECKOUT.artifacts.glob(f"*/build/{FINISHED}") if made else []
+    return [mark.parent for mark in marks if _text(mark) == made]
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, "" if a run beside this one has removed it."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+class _Changed(Exception):
+    """A run beside this one has changed the build folder that was being copied."""
+
+
+def _copy(build: Path, paths: Paths, made: str) -> bool:
+    """Copy a build folder to the profile's; tell whether it stayed as it was meanwhile.
+
+    If it did not, the profile's folder is as before.
+    """
+    try:
+        with atomic_dir(paths.build) as folder:
+            before = (build / FINISHED).stat().st_mtime_ns
+            # cp shares the blocks where the file system can.
+            copied = run(["cp", "--archive", "--reflink=auto", f"{build}/.", folder], check=False)
+            after = (build / FINISHED).stat().st_mtime_ns
+            if copied.status or after != before or _text(build / FINISHED) != made:
+                raise _Changed
+            begin(folder)
+            # A key that make has written for the signatures of modules is that build's own.
+            (folder / "certs/signing_key.pem").unlink(missing_ok=True)
+            _move_paths(folder, f"{build.parent}/", f"{paths.output}/")
+    except (_Changed, FileNotFoundError):
+        return False
+    return True
+
+
+def _move_paths(build: Path, old: str, new: str) -> None:
+    """Write `new` for `old` where kbuild keeps command lines and dependencies: in files `.NAME.cmd`."""
+    for folder, _, names in os.walk(build):
+        for name in names:
+            if name.endswith(".cmd"):
+                path = Path(folder, name)
+                path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
