@@ -39,7 +39,7 @@ with report_errors():
     PLAN = plan.plan(
         S.profile, readable_lock(S.paths.pinned_lock), unused=recipe.names(), files=S.paths.profile_files
     )
-    plan.require_fitting(S.profile, PLAN)
+    plan.require_fitting(S.profile, PLAN, S.paths.profile_files)
     USED = plan.used(S.profile, PLAN)
     RECIPES = {name: plan.recipe_of(S.profile, name) for name in PLAN.of_kind("recipe")}
     LEFT_OUT = plan.left_out(S.profile, PLAN)
@@ -579,7 +579,7 @@ def task_qemu() -> Iterator[Task]:
         io={"capture": False},
     )
     doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
-    tests = do("vm.qemu", "test", S.paths, S.profile)
+    tests = do("vm.boots", "test", S.paths, S.profile)
     yield command("qemu:test", doc, tests, reads=needs, params=[variables.MEDIA])
 
 

@@ -394,8 +394,8 @@ def fetch_keys(whole: profile.Profile) -> dict[str, object]:
 
 
 def published_keys(whole: profile.Profile) -> dict[str, object]:
-    """Return the keys of a profile that a manifest holds: all but [compiler], which changes no result."""
-    keys = (field.name for field in fields(whole) if field.name != "compiler")
+    """Return the keys of a profile that a manifest holds: all but those that change no result."""
+    keys = (field.name for field in fields(whole) if field.name not in profile.NO_RESULT)
     return {name: getattr(whole, name) for name in keys}
 
 

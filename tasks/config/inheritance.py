@@ -2,8 +2,8 @@
 """Inheritance of profiles: `inherit = "NAME"` at the top of a profile.
 
 Tables are merged key by key, but a table that says its `kind` replaces the inherited one.  A value
-of the profile replaces the inherited value.  `extensions` is the exception: its entries are added
-to the inherited ones, and an entry with the name of an inherited one replaces it in its place.
+of the profile replaces the inherited value.  `extensions` and `check` are the exceptions: their entries
+are added to the inherited ones, and an entry with the name of an inherited one replaces it in its place.
 Below them all lies what the profile's `release` gives (tasks/config/release.py).
 """
 
@@ -19,7 +19,9 @@ from tasks.util.toml_schema import KIND, build, read_toml
 
 T = TypeVar("T")
 KEY = "inherit"
-ADDED = "extensions"
+EXTENSIONS, CHECKS = "extensions", "check"
+ADDED = (EXTENSIONS, CHECKS)
+OFF = "off"
 
 
 def lineage(folder: Path, name: str) -> list[Path]:
@@ -63,8 +65,21 @@ def layers(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """
     result: dict[str, Any] = {}
     for path in reversed(lineage(folder, name)):
-        result = merged(result, read_toml(path))
+        own = read_toml(path)
+        _refuse_twins(own, path)
+        result = merged(result, own)
         yield path, result
+
+
+def _refuse_twins(table: Mapping[str, Any], path: Path) -> None:
+    """Raise `UserError` if a profile names an extension or a check twice: one of them would be lost."""
+    for key in ADDED:
+        items = table.get(key, [])
+        seen: set[str] = set()
+        for number, name in enumerate(map(_name, items) if isinstance(items, list) else ()):
+            if name in seen:
+                raise UserError(f"{path}: {key}[{number}]: {name!r} is named twice", "remove one of them")
+            seen.add(name)
 
 
 def completed(table: Mapping[str, Any], file: str) -> dict[str, Any]:
@@ -81,18 +96,29 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any], *, join_kinds: bo
     join_kinds: tables of the same kind are merged, too.
     """
     result = _tables(below, above, join_kinds)
-    old, new = below.get(ADDED, []), above.get(ADDED, [])
-    if isinstance(old, list) and isinstance(new, list):  # else the schema reports it
-        again = {_name(item): item for item in new}
-        kept = [again.pop(_name(item), item) for item in old]
-        result[ADDED] = kept + [item for item in new if _name(item) in again]
+    for key in ADDED:
+        old, new = below.get(key, []), above.get(key, [])
+        if isinstance(old, list) and isinstance(new, list) and (old or new):  # else the schema reports it
+            again = {_name(item): item for item in new}
+            kept = [_replaced(item, again.pop(_name(item), item)) for item in old]
+            result[key] = kept + [item for item in new if _name(item) in again]
     return result
 
 
-def file_with_extension(files: Sequence[Path], name: str) -> Path:
-    """Return the first of the `files` of a profile, nearest first, that lists the extension `name`."""
+def _replaced(old: Any, new: Any) -> Any:
+    """Return the entry that replaces `old`; one that is off keeps what `old` says, or it could not be told
+    from one that switches off what is not there."""
+    off = isinstance(old, Mapping) and isinstance(new, Mapping) and new.get(OFF) is True
+    return {**old, **new} if off else new
+
+
+def file_with(files: Sequence[Path], key: str, name: str) -> Path:
+    """Return the first of the `files` of a profile, nearest first, that has the entry `name` in `key`.
+
+    key: one of `ADDED`.
+    """
     for path in files:
-        items = read_toml(path).get(ADDED, [])
+        items = read_toml(path).get(key, [])
         if isinstance(items, list) and any(_name(item) == name for item in items):
             return path
     return files[0] if files else Path("profiles")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks.config import inheritance, recipe, recipe_lock
+from tasks.config import checks, inheritance, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.config.settings import Paths
@@ -116,6 +116,14 @@ def dep_text(profile: Profile, deps: Iterable[str]) -> str:
 def sorting() -> Sorting:
     """Return kconfig/modules.toml.  Raises `UserError` if it is malformed."""
     return toml_schema.load(CHECKOUT.kconfig / "modules.toml", Sorting)
+
+
+def made_by_recipe(profile: Profile, lock: Lock, name: str) -> bool:
+    """Tell whether the extension `name`, which is built, came from a recipe."""
+    if name in module_extensions(profile) or not recipe.exists(name):
+        return False
+    origin = next((item.origin for item in profile.extensions if item.name == name), "")
+    return origin == "recipe" or (not origin and all(item.name != name for item in lock.extension))
 
 
 def module_groups() -> list[str]:
@@ -219,7 +227,7 @@ class _Walk:
         if wanted_by:
             where = CHECKOUT.name_of(recipe.folder(wanted_by) / "recipe.toml")
         else:
-            where = CHECKOUT.name_of(inheritance.file_with_extension(self.files, name))
+            where = CHECKOUT.name_of(inheritance.file_with(self.files, inheritance.EXTENSIONS, name))
         known = recipe.names()
         near = difflib.get_close_matches(name, [*known, *sorted(self.modules)], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -340,15 +348,16 @@ def log_left_out(out: Mapping[str, str]) -> None:
         logger.info(f"left out: {name}.tcz: {reason}")
 
 
-def require_fitting(profile: Profile, found: Plan) -> None:
+def require_fitting(profile: Profile, found: Plan, files: Sequence[Path] = ()) -> None:
     """Raise `UserError` for an extension of the profile that fits another architecture alone.
 
-    Raises it also as `require_importer` does.
+    Raises it also as `require_importer` and `checks.require` do.  files: the files of the profile.
     """
-    for name in used(profile, found):
-        if found.nodes[name].kind == "recipe":
-            recipe_to_build(profile, name)
+    recipes = [name for name in used(profile, found) if found.nodes[name].kind == "recipe"]
+    for name in recipes:
+        recipe_to_build(profile, name)
     require_importer(profile, found)
+    checks.require(profile, recipes, found.nodes, files)
 
 
 def require_importer(profile: Profile, found: Plan) -> None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from tasks.config import architecture, bootcodes, inheritance
 from tasks.config.architecture import Architecture
+from tasks.config.check import Check
 from tasks.config.compiler import Compiler
 from tasks.config.kernel_image import KernelImage
 from tasks.config.sources import Core, Image, check_images
@@ -28,6 +29,8 @@ from tasks.util.errors import UserError
 from tasks.util.text import ONE_LINE, check_line
 from tasks.util.toml_schema import PATTERN
 
+NO_RESULT = ("compiler", "check")
+"""The keys of a profile that change no result."""
 FALLBACK = "apt"
 """The profile that every machine with apt's mirrors can build: `auto`, where no other one can be."""
 VOLUME_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
@@ -173,7 +176,7 @@ class Profile:
     source_date_epoch: the time that all files of the image get, in seconds since 1970 (UTC).
     imported: the name of the medium that `./doit import` made this profile from.
     inherit: the profile that this one changes.  Its own values replace the inherited ones; its
-    `extensions` are added to the inherited ones.
+    `extensions` and its checks are added to the inherited ones.
     arch: the architecture of the image, the name of a file in tasks/config/architectures/.
     release: the release of Tiny Core, the name of a file in tasks/config/releases/.  It gives `mirrors`,
     `tcz`, `probe`, the kernel's source, config and patches, and the core's archive, as far as the
@@ -186,6 +189,7 @@ class Profile:
     redirect may leave https.
     extensions: the extensions of the image.
     images: the container images of the image, which are imported at boot.
+    check: checks of the booted image, which `./doit qemu:test` makes; or, by name, which it leaves out.
     tcz: the path below a mirror of the folder with the upstream extensions.
     probe: a path below a mirror.  `profile=auto` asks for it to find out if the mirror answers.
     """
@@ -208,6 +212,7 @@ class Profile:
     redirects: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
     images: tuple[Image, ...] = ()
+    check: tuple[Check, ...] = ()
     tcz: str = ""
     probe: str = ""
 

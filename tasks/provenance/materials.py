@@ -19,7 +19,7 @@ from pathlib import Path
 from tasks.checks import secrets
 from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.config.plan import Plan
-from tasks.config.profile import Profile
+from tasks.config.profile import NO_RESULT, Profile
 from tasks.config.profile import load as load_profile
 from tasks.config.settings import Paths
 from tasks.formats import debian_control
@@ -48,7 +48,7 @@ CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
 
 def profile(paths: Paths, profile: Profile) -> ProfileUsed:
-    """Return the resolved profile, without passwords and without [compiler], which changes no result.
+    """Return the resolved profile, without passwords and without the keys that change no result.
 
     Raises `UserError`, which names the key, if a value is a secret.
     """
@@ -56,7 +56,8 @@ def profile(paths: Paths, profile: Profile) -> ProfileUsed:
     if profile.kernel.fragments != load_profile(paths.name).kernel.fragments:
         given["fragments"] = ",".join(profile.kernel.fragments)
     whole = dataclasses.asdict(profile)
-    del whole["compiler"]
+    for key in NO_RESULT:
+        del whole[key]
     # Not what is redacted: the boot menu, for one, holds a bootcode `token=...` as it is.
     secrets.refuse_in_table(f"profile {paths.name}", redaction.table(whole, redaction.without_credentials))
     return ProfileUsed(paths.name, given, redaction.table(whole))

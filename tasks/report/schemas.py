@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.checks import secrets
-from tasks.config import architecture, inheritance, plan, release, rootfs_rules
+from tasks.config import architecture, check, inheritance, plan, release, rootfs_rules
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.config.release import Release
@@ -30,8 +30,7 @@ from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
-from tasks.vm import share
-from tasks.vm.qemu import Checks
+from tasks.vm import boots, share
 
 FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
 
@@ -87,7 +86,9 @@ SCHEMAS = (
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),
     TomlKind("bootcodes", Bootcodes, "tasks/image/bootcodes.toml"),
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
-    TomlKind("guest-checks", Checks, "tasks/vm/checks.toml"),
+    TomlKind("checks", check.CheckFile, "tasks/config/checks.toml"),
+    TomlKind("recipe-checks", check.CheckFile, "extensions/*/checks/*.toml"),
+    TomlKind("guest-media", boots.Media, "tasks/vm/media.toml"),
     TomlKind("guest-shares", share.Rules, "tasks/vm/shares.toml"),
 )
 

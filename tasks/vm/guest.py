@@ -221,6 +221,13 @@ class Guest:
         Raises `GuestError` after `timeout` seconds.
         """
         self.send("sudo poweroff")
+        self.wait_for_end(timeout)
+
+    def wait_for_end(self, timeout: float = 60.0) -> None:
+        """Wait until QEMU has ended, because the guest has powered off.
+
+        Raises `GuestError` after `timeout` seconds.
+        """
         until = time.monotonic() + timeout
         with self._changed:
             while not self._ended:
@@ -234,6 +241,12 @@ class Guest:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    @property
+    def tail(self) -> str:
+        """The last lines of the console."""
+        with self._changed:
+            return "\n".join(self._text.splitlines()[-TAIL_LINES:])
 
     def _error(self, text: str, kind: type[GuestError] = GuestError) -> GuestError:
         tail = "\n".join(f"  | {line}" for line in self._text.splitlines()[-TAIL_LINES:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boot the built image: interactively (`./doit qemu`), or as a test (`./doit qemu:test`)."""
+"""Boot the built image: the machines of it, and one with its console on this terminal (`./doit qemu`)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ import shlex
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config import bootcodes
-from tasks.config.plan import AT_BOOT, extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.kernel.fragments import parse_config
-from tasks.util import toml_schema
 from tasks.util.checkout import caller_folder
 from tasks.util.errors import UserError
-from tasks.util.files import scratch_folder, write_atomic
+from tasks.util.files import write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
 from tasks.vm import data_disk, display, virtiofsd
@@ -45,48 +41,6 @@ from tasks.vm.media import drive
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
-CHECKS = Path(__file__).with_name("checks.toml")
-
-
-@dataclass(frozen=True)
-class Check:
-    """A shell command to run in a guest; its exit status is the result.
-
-    on: the firmwares with which the check runs.
-    extension: only if the profile loads this extension at boot.
-    kconfig: only if the kernel has these symbols (without CONFIG_), as modules or built in.
-    own_root: only in a root that tcbuild made; others may lack the programs that it uses.
-    """
-
-    name: str
-    command: str
-    on: tuple[str, ...] = FIRMWARES
-    extension: str = ""
-    kconfig: tuple[str, ...] = ()
-    own_root: bool = False
-
-
-@dataclass(frozen=True)
-class Medium:
-    """What the image is on (tasks/vm/media.py).
-
-    on: the firmwares that boot from it.
-    kconfig: the symbols, built in or as modules, without which a kernel cannot read it.
-    asked: only if it is named by `--media`.
-    """
-
-    name: str
-    on: tuple[Firmware, ...]
-    kconfig: tuple[str, ...] = ()
-    asked: bool = False
-
-
-@dataclass(frozen=True)
-class Checks:
-    """The content of tasks/vm/checks.toml."""
-
-    medium: tuple[Medium, ...]
-    check: tuple[Check, ...]
 
 
 def machine(
@@ -238,93 +192,3 @@ def _mount(started: OnTerminal, shares: Sequence[Share]) -> None:
         pass
     except UserError as error:
         logger.warning(str(error))
-
-
-def test(
-    paths: Paths,
-    profile: Profile,
-    firmwares: tuple[Firmware, ...] = FIRMWARES,
-    media: Sequence[str] = (),
-) -> None:
-    """Boot by each firmware from each medium, run the checks of tasks/vm/checks.toml, and power off.
-
-    media: names of media in checks.toml, and `direct` for the boot without one; all if empty.
-    Raises `UserError` with the last lines of the console at the first failed check, panic or
-    time-out, or for an unknown medium.
-    """
-    config = parse_config((paths.kernel / "config").read_text())
-    known = toml_schema.load(CHECKS, Checks)
-    boots = chosen_boots(known.medium, firmwares, media, config)
-    checks = fitting(known.check, profile, config)
-    accel = accelerator(paths, profile)
-    with scratch_folder(paths.output, "media") as folder:
-        for firmware, medium in boots:
-            name = "-".join(filter(None, (firmware, medium)))
-            log = paths.logs / f"qemu-{name}.log"
-            started = time.monotonic()
-            booting = machine_of_medium(paths, profile, firmware, medium, folder, accel)
-            with Guest(booting, log, limit=BOOT_SECONDS) as guest:
-                guest.login(BOOT_SECONDS)
-                booted = time.monotonic() - started
-                chosen_checks = [check for check in checks if firmware in check.on]
-                for check in chosen_checks:
-                    _run_check(guest, check, paths, profile)
-                guest.power_off()
-            total = time.monotonic() - started
-            times = f"shell after {booted:.1f} s, off after {total:.1f} s ({accel})"
-            logger.info(f"{name}: {len(chosen_checks)} checks passed, {times}")
-
-
-def chosen_boots(
-    known: Sequence[Medium],
-    firmwares: Sequence[Firmware],
-    names: Sequence[str],
-    config: Mapping[str, str],
-) -> list[tuple[Firmware, str]]:
-    """Return (firmware, name of the medium) of each boot; the medium of `direct` is "".
-
-    A medium that the kernel cannot read is left out, with a line.  Raises `UserError` if it is named,
-    and for an unknown name.
-    """
-    possible = [*(medium.name for medium in known), "direct"]
-    for name in names:
-        if name not in possible:
-            raise UserError(f"--media {name}: unknown", f"one of: {', '.join(possible)}")
-    wanted = [medium for medium in known if (medium.name in names if names else not medium.asked)]
-    boots: list[tuple[Firmware, str]] = []
-    for medium in wanted:
-        lacks = [symbol for symbol in medium.kconfig if config.get(symbol, "n") == "n"]
-        if lacks:
-            text = f"{medium.name}: this kernel has no {', '.join(lacks)}"
-            if names:
-                raise UserError(text, "add the fragment qemu to the profile")
-            logger.info(f"{text}; not booted")
-            continue
-        boots += [(firmware, medium.name) for firmware in firmwares if firmware in medium.on]
-    if "direct" in firmwares and (not names or "direct" in names):
-        boots.append(("direct", ""))
-    return boots
-
-
-def fitting(checks: Sequence[Check], profile: Profile, config: Mapping[str, str]) -> list[Check]:
-    """Return the checks that are about what the profile has; config: symbol without CONFIG_ -> value."""
-    loaded = extensions_at(profile, *AT_BOOT)
-    return [
-        check
-        for check in checks
-        if (not check.extension or check.extension in loaded)
-        and all(config.get(symbol, "n") != "n" for symbol in check.kconfig)
-        and (profile.core.rootfs or not check.own_root)
-    ]
-
-
-def _run_check(guest: Guest, check: Check, paths: Paths, profile: Profile) -> None:
-    release = (paths.kernel / "release").read_text().strip()
-    values = {"@RELEASE@": release, "@EXTENSIONS@": shlex.join(extensions_at(profile, *AT_BOOT))}
-    command = check.command
-    for key, value in values.items():
-        command = command.replace(key, value)
-    try:
-        guest.run(command)
-    except GuestError as error:
-        raise GuestError(f"check failed: {check.name}: {error.message}", error.hint, error.detail) from None

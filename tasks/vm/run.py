@@ -123,7 +123,7 @@ def run(
             *image, memory=wanted.memory, network=True, agent=True, shares=wanted.shares
         )
         with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
-            answers = _wait(guest, agent, wanted.boot)
+            answers = wait(guest, agent, wanted.boot)
             if wanted.shares and answers:
                 share.mount(agent, wanted.shares)
             elif wanted.shares:
@@ -134,7 +134,7 @@ def run(
                         read = stream if number == 0 else None
                         status = agent.run(program, wanted.user, output, errors, read, wanted.each)
                     else:
-                        status = _run_on_console(guest, program, wanted, output, errors)
+                        status = run_on_console(guest, program, wanted.user, output, errors, wanted.each)
                     if status:
                         return status
     return 0
@@ -151,7 +151,7 @@ def exit_code(error: UserError) -> int:
     return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
 
 
-def _wait(guest: Guest, agent: Agent, seconds: float) -> bool:
+def wait(guest: Guest, agent: Agent, seconds: float) -> bool:
     """Wait until the guest is up.  Returns whether its agent answers; if not, its shell does.
 
     Raises `NoPrompt` if neither does.
@@ -175,13 +175,18 @@ def _wait(guest: Guest, agent: Agent, seconds: float) -> bool:
 def _mount_on_console(guest: Guest, wanted: Wanted) -> None:
     output, errors = io.BytesIO(), io.BytesIO()
     program = share.mount_program(wanted.shares)
-    status = _run_on_console(guest, program, replace(wanted, user="root"), output.write, errors.write)
+    status = run_on_console(guest, program, "root", output.write, errors.write, wanted.each)
     share.check_mounted(wanted.shares, status, output.getvalue(), errors.getvalue())
 
 
-def _run_on_console(guest: Guest, program: bytes, wanted: Wanted, output: Sink, errors: Sink) -> int:
-    """Run a program in the shell of the serial console; its output comes when it has ended."""
-    sudo = "sudo " if wanted.user == "root" else ""
+def run_on_console(
+    guest: Guest, program: bytes, user: str, output: Sink, errors: Sink, seconds: float
+) -> int:
+    """Run a program in the shell of the serial console; its output comes when it has ended.
+
+    The arguments and what is raised are those of `Agent.run`.
+    """
+    sudo = "sudo " if user == "root" else ""
     guest.run("sudo dmesg -n 1", check=False)  # the kernel's messages would come between the bytes
     folder = guest.run("mktemp -d").strip()
     for start in range(0, len(program), CONSOLE_BYTES):
@@ -189,9 +194,9 @@ def _run_on_console(guest: Guest, program: bytes, wanted: Wanted, output: Sink, 
         guest.run(f"printf '{octal}' >> {folder}/program")
     guest.run(f"chmod 755 {folder} {folder}/program")
     ran = f"{sudo}{folder}/program > {folder}/output 2> {folder}/errors"
-    status = guest.run(ran, wanted.each, check=False).splitlines()[-1]
+    status = guest.run(ran, seconds, check=False).splitlines()[-1]
     for name, sink in (("output", output), ("errors", errors)):
-        sink(bytes.fromhex(guest.run(f'hexdump -v -e \'32/1 "%02x" "\\n"\' {folder}/{name}', wanted.each)))
+        sink(bytes.fromhex(guest.run(f'hexdump -v -e \'32/1 "%02x" "\\n"\' {folder}/{name}', seconds)))
     guest.run(f"rm -r {folder}")
     return int(status)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.cli import identify
 from tasks.config import plan, profile, rootfs_rules
+from tasks.config.check import CheckFile
 from tasks.config.recipe import Recipe
 from tasks.formats import (
     archive,
@@ -41,7 +42,7 @@ from tasks.remaster.medium import Budget
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
-from tasks.vm.qemu import Checks
+from tasks.vm.boots import Media
 from tests.support import images, media, oci, smallimage
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
@@ -236,7 +237,8 @@ TARGETS = [
         lambda data, _: manifest_schema.parse(data, "x.manifest.json"),
     ),
     Target("bootcodes.toml", *toml(Bootcodes, "tasks/image/bootcodes.toml")),
-    Target("checks.toml", *toml(Checks, "tasks/vm/checks.toml")),
+    Target("checks.toml", *toml(CheckFile, "tasks/config/checks.toml", "extensions/*/checks/*.toml")),
+    Target("media.toml", *toml(Media, "tasks/vm/media.toml")),
     Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
     Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),
     Target("rootfs.toml", *toml(rootfs_rules.Rules, "rootfs/rootfs.toml")),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.vm import qemu
+from tasks.vm import boots, qemu
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import Disk, Firmware, Machine
 from tests.support.built import built
@@ -26,7 +26,7 @@ def test_boots_and_answers(firmware: Firmware, medium: str, capsys: pytest.Captu
     """On sticks `cde` is found without a CD drive; a FAT copy has neither our label nor a boot sector."""
     iso = built().paths.iso
     before = iso.stat().st_mtime_ns
-    qemu.test(*both(built()), (firmware,), (medium,))
+    boots.test(*both(built()), (firmware,), (medium,))
     name = "direct" if medium == "direct" else f"{firmware}-{medium}"
     assert f"{name}: " in capsys.readouterr().out
     assert iso.stat().st_mtime_ns == before

@@ -17,7 +17,7 @@ from tasks.config.settings import Settings
 from tasks.formats import initramfs_file
 from tasks.formats.squashfs import squashfs_members
 from tasks.image import disk, iso
-from tasks.vm import qemu, share
+from tasks.vm import boots, qemu, share
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Firmware, Machine
@@ -80,8 +80,8 @@ def test_tiny_cores_own_root_logs_in_on_the_serial_line(
     """With its own extensions, by the command a person uses; test_import.py boots the CD by BIOS."""
     if medium == "disk":
         disk.build(*both(tiny_core))
-    qemu.test(*both(tiny_core), (firmware,), (medium,))
-    assert f"{firmware}-{medium}: 4 checks passed" in capsys.readouterr().out
+    boots.test(*both(tiny_core), (firmware,), (medium,))
+    assert f"{firmware}-{medium}: 5 checks passed" in capsys.readouterr().out
     said = COLOUR.sub(
         "", (tiny_core.paths.logs / f"qemu-{firmware}-{medium}.log").read_text(errors="replace")
     )

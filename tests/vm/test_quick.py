@@ -10,7 +10,7 @@ from tasks.config.settings import Settings
 from tasks.extensions.modules import read_dep
 from tasks.kernel.installed import core_modules, kernel_release
 from tasks.util.checkout import CHECKOUT
-from tasks.vm import qemu
+from tasks.vm import boots
 from tests.support.built import doit
 from tests.support.settings import both
 
@@ -41,5 +41,5 @@ def test_it_boots_from_the_disc_without_a_driver_built_in(
     """Its drivers of discs, loop devices and squashfs are modules that the root has to load."""
     config = (quick.paths.kernel / "config").read_text()
     assert all(f"CONFIG_{name}=m\n" in config for name in ("ISO9660_FS", "BLK_DEV_SR", "BLK_DEV_LOOP"))
-    qemu.test(*both(quick), ("uefi",), ("cd",))
-    assert "uefi-cd: 6 checks passed" in capsys.readouterr().out
+    boots.test(*both(quick), ("uefi",), ("cd",))
+    assert "uefi-cd: 7 checks passed" in capsys.readouterr().out

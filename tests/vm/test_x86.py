@@ -20,7 +20,7 @@ from tasks.image import iso
 from tasks.initramfs import core
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import CHECKOUT
-from tasks.vm import qemu
+from tasks.vm import boots
 from tasks.vm.machine import Firmware
 from tests.support.built import doit
 from tests.support.settings import both
@@ -49,9 +49,9 @@ def test_the_kernel_is_a_valid_one_for_32_bits(small: Settings) -> None:
 def test_the_iso_boots_by_bios_and_by_32_bit_uefi(
     small: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    qemu.test(*both(small), FIRMWARE, ("cd",))
+    boots.test(*both(small), FIRMWARE, ("cd",))
     said = capsys.readouterr().out
-    assert all(f"{firmware}-cd: 6 checks passed" in said for firmware in FIRMWARE), said
+    assert all(f"{firmware}-cd: 7 checks passed" in said for firmware in FIRMWARE), said
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_tiny_cores_own_root_boots(
     firmware: Firmware, tiny_core: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command a person uses, with no bootcode for what the kernel lacks: it lacks nothing."""
-    qemu.test(*both(tiny_core), (firmware,), ("cd",))
-    assert f"{firmware}-cd: 4 checks passed" in capsys.readouterr().out
+    boots.test(*both(tiny_core), (firmware,), ("cd",))
+    assert f"{firmware}-cd: 5 checks passed" in capsys.readouterr().out
     said = COLOUR.sub("", (tiny_core.paths.logs / f"qemu-{firmware}-cd.log").read_text(errors="replace"))
     assert "Booting Core 11.0" in said
     assert "tc@box:" in said

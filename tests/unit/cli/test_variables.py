@@ -13,6 +13,7 @@ import pytest
 from tasks.cli import variables
 from tasks.cli.variables import check_qemu, resolve
 from tasks.config import architecture, compiler
+from tasks.config.check import Check
 from tasks.config.profile import Profile
 from tasks.fetch import mirror_probe
 from tasks.util.errors import UserError
@@ -112,9 +113,10 @@ def test_every_variable_has_a_description() -> None:
     assert all(variables.VARIABLES.values())
 
 
-def test_the_whole_profile_but_the_compiler_is_a_key_of_what_writes_manifests(checkout: Path) -> None:
+def test_the_profile_but_what_changes_no_result_is_a_key_of_what_writes_manifests(checkout: Path) -> None:
     whole = resolve({"profile": "mine"}, checkout / "artifacts").profile
     every = {field.name for field in dataclasses.fields(Profile)}
-    assert variables.published_keys(whole).keys() == every - {"compiler"}
-    farm = replace(whole, compiler=replace(whole.compiler, launcher="none"))
+    assert variables.published_keys(whole).keys() == every - {"compiler", "check"}
+    checked = (Check("c", command="true"),)
+    farm = replace(whole, compiler=replace(whole.compiler, launcher="none"), check=checked)
     assert variables.published_keys(farm) == variables.published_keys(whole)

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.cli import variables
 from tasks.config import inheritance, profile
+from tasks.config.check import Check
 from tasks.config.settings import Paths
 from tasks.origins.lock import Lock, LockedPackage
 from tasks.util.errors import UserError
@@ -54,6 +55,31 @@ def test_tables_are_merged_and_extensions_added(profiles: Path) -> None:
     assert made.system.hostname == "hut"
     assert made.boot == below.boot
     assert [item.name for item in below.extensions] == ["a", "b"]
+
+
+CHECK = '[[check]]\nname = "c"\ncommand = "x"\ntimeout = 5\n'
+
+
+def test_checks_are_added_replaced_and_switched_off_by_name(profiles: Path) -> None:
+    """One that is off keeps what was inherited; one that comes again is the new one alone."""
+    write(profiles, "below", 'inherit = "mine"\n' + CHECK + '[[check]]\nname = "d"\ncommand = "y"\n')
+    top = '[[check]]\nname = "d"\ncommand = "z"\n[[check]]\nname = "e"\nscript = "s"\n'
+    write(profiles, "top", 'inherit = "below"\n[[check]]\nname = "c"\noff = true\n' + top)
+    assert profile.load("top").check == (
+        Check("c", off=True, command="x", timeout=5),
+        Check("d", command="z"),
+        Check("e", script="s"),
+    )
+    assert [check.name for check in profile.load("below").check] == ["c", "d"]
+
+
+@pytest.mark.parametrize("key", ["extensions", "check"])
+def test_a_name_that_comes_twice_is_refused(profiles: Path, key: str) -> None:
+    """Also if it is inherited: the second would replace the first without a word."""
+    twice = f'[[{key}]]\nname = "a"\ncommand = "x"\n' * 2
+    write(profiles, "top", 'inherit = "mine"\n' + twice)
+    with pytest.raises(UserError, match=rf"top.toml: {key}\[1\]: 'a' is named twice"):
+        profile.load("top")
 
 
 def test_a_profile_may_inherit_from_one_that_inherits(profiles: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tasks.checks import secrets
 from tasks.cli import variables
 from tasks.cli.commands import documented
-from tasks.config import compiler, inheritance, profile, recipe, sources, system
+from tasks.config import check, compiler, inheritance, profile, recipe, sources, system
 from tasks.origins import kinds
 from tasks.report import docs, docs_check
 from tasks.report.docs_check import Block
@@ -73,6 +73,8 @@ def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
     data, place = tomllib.loads(block.text), named(pair)
     if block.about == "recipe":
         toml_schema.build(data, recipe.Recipe, place, "")
+    elif block.about == "checks":
+        toml_schema.build(data, check.CheckFile, place, "")
     elif block.about == "secrets":
         assert data.keys() == {"allow"}
         for entry in data["allow"]:
@@ -113,17 +115,20 @@ def test_the_marks_say_what_a_test_can_do() -> None:
 
 def test_the_pages_list_every_key_kind_and_variable() -> None:
     profiles, recipes = ((CHECKOUT.root / f"docs/{name}.md").read_text() for name in ("profiles", "recipes"))
-    caches, reference = ((CHECKOUT.root / f"docs/{name}.md").read_text() for name in ("caches", "reference"))
+    caches, reference, qemu = (
+        (CHECKOUT.root / f"docs/{name}.md").read_text() for name in ("caches", "reference", "qemu")
+    )
 
     def lacking(text: str, *schemas: type) -> list[str]:
         names = [field.name for schema in schemas for field in dataclasses.fields(schema)]
         return [name for name in names if not re.search(rf"`(\w+\.)?{name}\b", text)]
 
     tables = (profile.Profile, profile.Kernel, sources.Core, profile.Extension, profile.Boot)
-    ours = {"kernel", "core", "boot", "system", "disk", "compiler", "extensions", "images"}
+    ours = {"kernel", "core", "boot", "system", "disk", "compiler", "extensions", "images", "check"}
     assert set(lacking(profiles, *tables, profile.Disk, system.System)) <= ours
     assert all(re.search(rf"\[+{name}\]+", profiles) for name in ours)
     assert lacking(caches, compiler.Compiler) == []
+    assert lacking(qemu, check.Check) == []
     assert set(lacking(recipes, recipe.Recipe, recipe.Info, *kinds.ALL)) <= {"kind"}
     used = [tomllib.loads(block.text) for _, block in blocks_with("check", "recipe")]
     told = {origin["kind"] for made in used for origin in made["origin"]}

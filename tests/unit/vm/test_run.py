@@ -160,7 +160,6 @@ def test_a_serial_console_carries_every_byte(tmp_path: Path) -> None:
     told = bytes(range(256)) * 3
     (tmp_path / "told").write_bytes(told)
     program = f"#!/bin/sh\n# {'x' * 300}\ncat {tmp_path}/told; echo e >&2; exit 9\n".encode()
-    wanted = run.Wanted()
-    status = run._run_on_console(shell, program, wanted, output.write, errors.write)  # type: ignore[arg-type]
+    status = run.run_on_console(shell, program, "tc", output.write, errors.write, 60.0)  # type: ignore[arg-type]
     assert (status, output.getvalue(), errors.getvalue()) == (9, told, b"e\n")
     assert shell.asked[0] == "sudo dmesg -n 1"
