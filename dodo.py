@@ -579,8 +579,8 @@ def task_qemu() -> Iterator[Task]:
         io={"capture": False},
     )
     doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
-    tests = do("vm.boots", "test", S.paths, S.profile)
-    yield command("qemu:test", doc, tests, reads=needs, params=[variables.MEDIA])
+    tests, meta = do("vm.boots", "asked", S.paths, S.profile), {"check": variables.check_qemu_test}
+    yield command("qemu:test", doc, tests, reads=needs, params=variables.QEMU_TEST, meta=meta)
 
 
 def task_test() -> Iterator[Task]:

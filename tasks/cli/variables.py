@@ -59,6 +59,19 @@ MEDIA = {
     "default": [],
     "help": "what to boot from: cd, stick, fat, disk or direct; may be given several times (all but disk)",
 }
+# Options of `./doit qemu:test`.
+QEMU_TEST = [
+    MEDIA,
+    {"name": "junit", "long": "junit", "default": "", "help": "the file for the results as JUnit's XML"},
+    {"name": "tap", "long": "tap", "default": "", "help": "the file for the results as TAP"},
+    {
+        "name": "allow_warnings",
+        "long": "allow-warnings",
+        "type": bool,
+        "default": False,
+        "help": "warnings and oopses in the kernel's log are no failures",
+    },
+]
 MIN_MEMORY = 64  # MiB; the kernel and its core alone need more than half of it
 MEMORY = {
     "name": "memory",
@@ -336,6 +349,20 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
     memory = dict(options).get("--memory", str(MEMORY["default"]))
     if int(memory) < MIN_MEMORY:
         raise UserError(f"--memory {memory}: expected at least {MIN_MEMORY} (MiB)")
+
+
+def check_qemu_test(options: Sequence[tuple[str, str]]) -> None:
+    """Raise `UserError` if no file can be written where these options of `./doit qemu:test` say.
+
+    options: pairs of an option and its value.
+    """
+    for option in ("--junit", "--tap"):
+        value = dict(options).get(option)
+        file = caller_folder() / (value or "")
+        if value is not None and file.is_dir():
+            raise UserError(f"{option} {value!r}: expected the name of a file, and there is a folder")
+        if value is not None and not file.parent.is_dir():
+            raise UserError(f"{option} {value!r}: there is no folder {file.parent}")
 
 
 def given() -> dict[str, str]:

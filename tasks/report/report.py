@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`./doit report`: one HTML page about the build: times, reasons, sizes, configuration, tasks.
+"""`./doit report`: one HTML page about the build: times, reasons, sizes, configuration, tasks, tests.
 
-Its sources are the records of runs (tasks/engine/run_history.py), the files in the output folder
-and the tasks.  The same records and files give the same page.
+Its sources are the records of runs (tasks/engine/run_history.py) and of tests in guests
+(tasks/vm/results.py), the files in the output folder, and the tasks.  The same records and files give
+the same page.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tasks.config.settings import Paths
 from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
-from tasks.report import chart, graph, sizes
+from tasks.report import chart, graph, guest_tests, sizes
 from tasks.report.chart import Cell
 from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import CHECKOUT
@@ -30,6 +31,8 @@ from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.html import render, size_text
 from tasks.util.log import logger
+from tasks.vm import results
+from tasks.vm.results import Record
 
 TEMPLATE = Path(__file__).with_name("report.html")
 # The kinds of reasons that another task of the same run may have caused when it wrote the file.
@@ -52,14 +55,15 @@ def build(paths: Paths, profile: Profile, tasks: Sequence[Any]) -> None:
     """
     secrets.refuse_in_table(f"profile {paths.name}", {"description": profile.description})
     runs, faults = run_history.load(paths.output)
-    for fault in faults:
+    records, damaged = results.load(paths.output)
+    for fault in (*faults, *damaged):
         logger.warning(f"record {fault}")
     found = sizes.collect(paths, runs)
     if not runs and not found:
         raise UserError("there is nothing to report: nothing is built yet", "./doit iso")
     parts = sizes.objects(paths) if sizes.has_objects(paths) else []
     path = paths.output / "report.html"
-    text = page(paths, profile, runs, found, parts, tasks)
+    text = page(paths, profile, runs, found, parts, tasks, records)
     secrets.refuse_in_text("the report", {path.name: text})
     write_atomic(path, text)
     logger.info(str(path))
@@ -72,8 +76,12 @@ def page(
     found: Sequence[Size],
     parts: Sequence[CodeSize],
     tasks: Sequence[Any],
+    records: Sequence[Record] = (),
 ) -> bytes:
-    """Return the page as HTML.  runs: oldest first; parts: the kernel's objects, if known."""
+    """Return the page as HTML.
+
+    runs: oldest first; parts: the kernel's objects, if known; records: of tests in guests, oldest first.
+    """
     last = runs[-1] if runs else None
     diff = paths.config.with_name("diff.txt")
     release = paths.kernel / "release"
@@ -92,6 +100,7 @@ def page(
         modules=_modules(found),
         kernel=_kernel(parts),
         changes=_changes(diff.read_text() if diff.is_file() else ""),
+        tests=guest_tests.of(paths.output, records),
         graph=_graph(tasks, {task.name.partition(":")[0] for task in last.tasks} if last else set()),
     )
 

@@ -30,7 +30,7 @@ from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
-from tasks.vm import boots, share
+from tasks.vm import boots, kernel_log, share
 
 FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
 
@@ -88,6 +88,7 @@ SCHEMAS = (
     TomlKind("boot-loaders", Loaders, "tasks/image/boot/boot.toml"),
     TomlKind("checks", check.CheckFile, "tasks/config/checks.toml"),
     TomlKind("recipe-checks", check.CheckFile, "extensions/*/checks/*.toml"),
+    TomlKind("kernel-log", kernel_log.Rules, "tasks/vm/kernel_log.toml"),
     TomlKind("guest-media", boots.Media, "tasks/vm/media.toml"),
     TomlKind("guest-shares", share.Rules, "tasks/vm/shares.toml"),
 )

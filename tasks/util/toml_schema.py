@@ -34,7 +34,14 @@ SECRET = "secret"
 KIND = "kind"
 """The field that distinguishes the dataclasses of a union."""
 
-NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", tuple: "an array"}
+NAMES = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "an array",
+    tuple: "an array",
+}
 
 
 read_stamps: dict[str, Stamp | None] = {}

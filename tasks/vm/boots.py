@@ -7,28 +7,32 @@ Every boot and every check is made, whatever failed before it, so that one run t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tasks.config.checks import PlacedCheck
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.util import toml_schema
+from tasks.util.checkout import CHECKOUT, caller_folder
 from tasks.util.errors import UserError
-from tasks.util.files import scratch_folder
+from tasks.util.files import remove_tree, scratch_folder, write_atomic
 from tasks.util.log import logger
-from tasks.vm import checks, qemu, run
+from tasks.vm import checks, junit, kernel_log, qemu, run, tap
 from tasks.vm.agent import Agent
 from tasks.vm.checks import Asker, Built
 from tasks.vm.guest import Ended, Guest, GuestError
 from tasks.vm.machine import Accelerator, Firmware, Machine
-from tasks.vm.results import Result, leaves, whole
+from tasks.vm.results import FOLDER, RECORDS, Record, Result, leaves, save, whole
 
 MEDIA = Path(__file__).with_name("media.toml")
 COMES_UP = "the system comes up"
 POWERS_OFF = "the system powers off"
-OFF_SECONDS = 60.0
+LOG_SECONDS = OFF_SECONDS = 60.0
+DMESG = b"#!/bin/sh\nexec dmesg\n"
 
 
 @dataclass(frozen=True)
@@ -53,30 +57,75 @@ class Media:
     medium: tuple[Medium, ...]
 
 
+@dataclass(frozen=True)
+class Reports:
+    """Where the results go besides their record, and whether faults in the kernel's log are failures."""
+
+    junit: Path | None = None
+    tap: Path | None = None
+    allow_warnings: bool = False
+
+    def write(self, record: Record, name: str) -> None:
+        """Write the files that are asked for; name: of the profile."""
+        if self.junit:
+            write_atomic(self.junit, junit.text(record, name))
+        if self.tap:
+            write_atomic(self.tap, tap.text(record))
+
+
+NO_REPORTS = Reports()
+
+
+def asked(
+    paths: Paths,
+    profile: Profile,
+    media: Sequence[str] = (),
+    junit: str = "",
+    tap: str = "",
+    allow_warnings: bool = False,
+) -> None:
+    """Do what the options of `./doit qemu:test` ask for; junit, tap: names of files, "" for none."""
+    here = caller_folder()
+    reports = Reports(here / junit if junit else None, here / tap if tap else None, allow_warnings)
+    test(paths, profile, media=media, reports=reports)
+
+
 def test(
     paths: Paths,
     profile: Profile,
     firmwares: tuple[Firmware, ...] = qemu.FIRMWARES,
     media: Sequence[str] = (),
+    reports: Reports = NO_REPORTS,
 ) -> None:
-    """Boot by each firmware from each medium, make the checks that fit, and power off.
+    """Boot by each firmware from each medium, make the checks that fit, power off, and write the results.
 
     media: names of media in media.toml, and `direct` for the boot without one; all if empty.
-    Raises `UserError` for an unknown medium, and for checks that failed: `detail` says why, with the
+    Raises `UserError` for an unknown medium, and for tests that failed: `detail` says why, with the
     end of the console.
     """
     built = Built.of(paths, profile)
     known = toml_schema.load(MEDIA, Media).medium
     boots = chosen_boots(known, firmwares, media, built.config)
     accel = qemu.accelerator(paths, profile)
-    results = []
+    clear(paths.output)
+    started, clock, results = time.time(), time.monotonic(), []
     with scratch_folder(paths.output, "media") as folder:
         for firmware, medium in boots:
-            machine = qemu.machine_of_medium(paths, profile, firmware, medium, folder, accel, agent=True)
-            boot = Boot(firmware, medium, machine, paths.logs, built)
-            results.append(boot.test())
+            boot = Boot(firmware, medium, paths.output / FOLDER, built, reports.allow_warnings)
+            image = (paths, profile, firmware, medium, folder, accel)
+            results.append(boot.test(partial(qemu.machine_of_medium, *image, agent=True)))
             logger.info(summary(results[-1], accel))
+    record = Record(started, time.monotonic() - clock, tuple(results))
+    save(paths.output, record)
+    reports.write(record, paths.name)
     refuse_failures(results)
+
+
+def clear(output: Path) -> None:
+    """Remove the files of the last run's boots: those of one that is not made now would look new."""
+    for folder in (output / FOLDER).glob("*/"):
+        if folder.name != RECORDS:
+            remove_tree(folder)
 
 
 def chosen_boots(
@@ -112,58 +161,105 @@ def chosen_boots(
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot of the image; logs: the folder of the console's log."""
+    """One boot of the image; folder: where its folder of files is made."""
 
     firmware: Firmware
     medium: str
-    machine: Machine
-    logs: Path
+    folder: Path
     built: Built
+    allow_warnings: bool = False
 
     @property
     def name(self) -> str:
         """The firmware and the medium."""
         return "-".join(filter(None, (self.firmware, self.medium)))
 
-    def test(self) -> Result:
-        """Boot, make the checks, and power off.  Returns a result with one for each of these."""
+    @property
+    def files(self) -> Path:
+        """The folder of this boot's files."""
+        return self.folder / self.name
+
+    def test(self, machine: Callable[[], Machine]) -> Result:
+        """Boot the machine that is made, make the checks, and power off.
+
+        Returns a result with one for each of these, and for each fault in the kernel's log.
+        """
         started = time.monotonic()
         fitting = self.built.fitting(self.firmware, self.medium)
-        limit = qemu.BOOT_SECONDS + sum(one.check.timeout + checks.GRACE for one in fitting) + OFF_SECONDS
-        log = self.logs / f"qemu-{self.name}.log"
+        limit = qemu.BOOT_SECONDS + sum(one.check.timeout + checks.GRACE for one in fitting)
+        limit += LOG_SECONDS + OFF_SECONDS
         parts: list[Result] = []
-        with Guest(self.machine, log, limit=limit) as guest, Agent(guest) as agent:
-            with _part(parts, COMES_UP):
-                answers = run.wait(guest, agent, qemu.BOOT_SECONDS)
-            lost = parts[-1].message
-            asker = None if lost else Asker(guest, agent if answers else None)
-            for placed in fitting:
-                name = placed.check.name
-                if asker is None:
-                    parts.append(Result(name, "skipped", message=f"not made: {lost}"))
-                    continue
-                try:
-                    parts.append(checks.make(asker, placed.check, self.built.program(placed, self.firmware)))
-                except GuestError as error:
-                    parts.append(Result(name, "failed", message=error.message, detail=error.detail))
-                    asker, lost = None, f"the check {name!r} took the guest away"
-            if asker:
-                with _part(parts, POWERS_OFF):
-                    power_off(asker)
+        try:
+            with Guest(machine(), self.files / "console.log", limit=limit) as guest, Agent(guest) as agent:
+                self.ask(guest, agent, fitting, parts)
+        except UserError as error:  # no QEMU, no medium, or QEMU failed
+            parts.append(_failure(COMES_UP, started, error, error.detail or error.hint))
+        there = {part.name for part in parts}
+        parts += [
+            Result(placed.check.name, "skipped", message="not made: the guest is lost")
+            for placed in fitting
+            if placed.check.name not in there
+        ]
         return whole(self.name, parts, time.monotonic() - started)
+
+    def ask(self, guest: Guest, agent: Agent, fitting: Sequence[PlacedCheck], parts: list[Result]) -> None:
+        """Add the results of a guest that boots to `parts`, up to where it is lost."""
+        with _part(guest, parts, COMES_UP) as up:
+            asker = Asker(guest, agent if run.wait(guest, agent, qemu.BOOT_SECONDS) else None)
+        if up.whole:
+            for placed in fitting:
+                with _part(guest, parts, placed.check.name) as made:
+                    program = self.built.program(placed, self.firmware)
+                    made.result = checks.make(asker, placed.check, program)
+                if not made.whole:
+                    break
+            else:
+                return self._end(asker, parts)
+        parts.append(self._log(guest.console))
+        return None
+
+    def _end(self, asker: Asker, parts: list[Result]) -> None:
+        """Keep and look at the kernel's log, and power off."""
+        with _part(asker.guest, parts, kernel_log.NAME) as looked:
+            _, log, _ = asker.run(DMESG, "root", LOG_SECONDS)
+            text = log.decode("utf-8", "replace")
+            write_atomic(self.files / "dmesg.txt", text)
+            looked.result = self._log(text)
+        with _part(asker.guest, parts, POWERS_OFF):
+            power_off(asker)
+
+    def _log(self, log: str) -> Result:
+        return kernel_log.result(log, allowed=self.allow_warnings)
+
+
+@dataclass
+class Part:
+    """What becomes of a part of a boot.
+
+    whole: whether the guest is still there; result: the one to add, if more is known than that.
+    """
+
+    whole: bool = True
+    result: Result | None = None
 
 
 @contextmanager
-def _part(parts: list[Result], name: str) -> Iterator[None]:
-    """Add the result of what is done meanwhile to `parts`; a `GuestError` is a failure."""
-    started = time.monotonic()
+def _part(guest: Guest, parts: list[Result], name: str) -> Iterator[Part]:
+    """Add the result of what is done meanwhile to `parts`; a `GuestError` is a failure, and stops here."""
+    started, part = time.monotonic(), Part()
     try:
-        yield
+        yield part
     except GuestError as error:
-        took = time.monotonic() - started
-        parts.append(Result(name, "failed", took, error.message, error.detail))
+        part.whole = False
+        parts.append(_failure(name, started, error, checks.detail({"console": guest.tail})))
     else:
-        parts.append(Result(name, "passed", time.monotonic() - started))
+        parts.append(part.result or Result(name, "passed", time.monotonic() - started))
+
+
+def _failure(name: str, started: float, error: UserError, detail: str) -> Result:
+    """Return the result of what an error has ended; a report names no folder of this machine."""
+    message, shown = (text.replace(f"{CHECKOUT.root}/", "") for text in (error.message, detail))
+    return Result(name, "failed", time.monotonic() - started, message, shown)
 
 
 def power_off(asker: Asker) -> None:
@@ -178,7 +274,8 @@ def power_off(asker: Asker) -> None:
 
 def summary(boot: Result, accel: Accelerator) -> str:
     """Return what is said of a boot in one line."""
-    made = [part for part in boot.results if part.name not in (COMES_UP, POWERS_OFF)]
+    others = (COMES_UP, POWERS_OFF, kernel_log.NAME)
+    made = [part for part in boot.results if part.name not in others]
     passed = sum(part.outcome == "passed" for part in made)
     count = f"{passed} checks passed" if passed == len(made) else f"{passed} of {len(made)} checks passed"
     up = next(part for part in boot.results if part.name == COMES_UP)

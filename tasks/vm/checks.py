@@ -25,15 +25,19 @@ from tasks.vm.guest import Guest, TimedOut
 from tasks.vm.machine import Firmware
 from tasks.vm.results import Result
 
-GRACE = 15.0  # seconds that a guest gets to end a program whose time is over
+GRACE = 60.0  # seconds that a guest gets besides to begin a program and to end it: this machine may be busy
 KILLED = (124, 137)  # the status of timeout(1), and that of a program that it has killed
 SHOWN = 2000  # characters of an answer that a message shows
-# The lines behind this one are the check's own program, which timeout(1) ends, where there is one.
-WRAPPER = """\
+LINE = 200  # characters of a line that it shows
+# timeout(1) ends the check's own program, where there is one.
+LIMITED = """\
 #!/bin/sh
+with=$(command -v timeout > /dev/null && echo timeout -s KILL SECONDS)
+"""
+# A script stands behind these lines.
+SCRIPT = """\
 own=$(mktemp) || exit 125
 tail -n +8 "$0" > $own && chmod 700 $own || exit 125
-with=$(command -v timeout > /dev/null && echo timeout -s KILL SECONDS)
 $with $own; status=$?
 rm -f $own
 exit $status
@@ -92,16 +96,15 @@ class Built:
 
     def program(self, placed: PlacedCheck, firmware: Firmware) -> bytes:
         """Return the file that a guest runs for a check."""
+        limited = LIMITED.replace("SECONDS", str(placed.check.timeout))
         if placed.script:
-            own = placed.script.read_bytes()
-        else:
-            names = self.named_in_core if firmware == "direct" else self.named
-            values = {"@RELEASE@": self.release, "@EXTENSIONS@": shlex.join(names)}
-            command = placed.check.command
-            for key, value in values.items():
-                command = command.replace(key, value)
-            own = f"#!/bin/sh\n{command}\n".encode()
-        return WRAPPER.replace("SECONDS", str(placed.check.timeout)).encode() + own
+            return f"{limited}{SCRIPT}".encode() + placed.script.read_bytes()
+        names = self.named_in_core if firmware == "direct" else self.named
+        values = {"@RELEASE@": self.release, "@EXTENSIONS@": shlex.join(names)}
+        command = placed.check.command
+        for key, value in values.items():
+            command = command.replace(key, value)
+        return f"{limited}exec $with /bin/sh -c {shlex.quote(command)}\n".encode()
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def verdict(check: Check, status: int, output: str, seconds: float) -> str:
 def detail(texts: Mapping[str, str]) -> str:
     """Return the ends of named texts, each line behind a bar; those that are empty are left out."""
     return "\n".join(
-        f"{name}:\n" + "\n".join(f"  | {line}" for line in printable(text[-SHOWN:]).splitlines())
+        f"{name}:\n" + "\n".join(f"  | {line[-LINE:]}" for line in printable(text[-SHOWN:]).splitlines())
         for name, text in texts.items()
         if text.strip()
     )

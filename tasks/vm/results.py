@@ -6,11 +6,25 @@ A result may have results below it, at any depth: a boot has its checks, and a c
 
 from __future__ import annotations
 
+import json
+import re
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
+from tasks.util import toml_schema
+from tasks.util.errors import UserError
+from tasks.util.files import write_atomic
+
 Outcome = Literal["passed", "failed", "skipped"]
+FOLDER = "tests"
+"""The folder of results in the output folder, which holds a folder for each boot of the last run."""
+RECORDS = "records"
+MAX_RECORDS = 20
+NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.json")
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,9 @@ class Result:
     message: str = ""
     detail: str = ""
     results: tuple[Result, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_seconds(self.seconds)
 
     def leaves(self, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Result]]:
         """Yield each test without parts, with the names of what it is a part of, outermost first."""
@@ -45,3 +62,61 @@ def whole(name: str, parts: Sequence[Result], seconds: float) -> Result:
 def leaves(results: Sequence[Result]) -> list[tuple[tuple[str, ...], Result]]:
     """Return the tests of all `results` that have no parts, as `Result.leaves` does."""
     return [leaf for result in results for leaf in result.leaves()]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run of tests.  started: seconds since the epoch; seconds: how long it took."""
+
+    started: float
+    seconds: float
+    results: tuple[Result, ...]
+
+    def __post_init__(self) -> None:
+        _check_seconds(self.started)
+        _check_seconds(self.seconds)
+
+    def counts(self) -> Counter[Outcome]:
+        """Return how many tests without parts had each outcome."""
+        return Counter(result.outcome for _, result in leaves(self.results))
+
+
+def save(output: Path, record: Record) -> None:
+    """Write the record of a run into an output folder, and remove the oldest beyond `MAX_RECORDS`."""
+    folder = output / FOLDER / RECORDS
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(record.started))
+    name = f"{stamp}.{int(record.started * 1000) % 1000:03d}Z.json"
+    write_atomic(folder / name, json.dumps(asdict(record), indent=1) + "\n")
+    for old in _paths(folder)[:-MAX_RECORDS]:
+        old.unlink(missing_ok=True)
+
+
+def load(output: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of an output folder, oldest first, and a message for each damaged one."""
+    records, faults = [], []
+    for path in _paths(output / FOLDER / RECORDS):
+        try:
+            records.append(read(path))
+        except UserError as error:
+            faults.append(f"{path.name} is damaged and left out: {error.message}")
+    return records, faults
+
+
+def read(path: Path) -> Record:
+    """Return the record in a file.  Raises `UserError` for a damaged one."""
+    try:
+        made: Record = toml_schema.build(json.loads(path.read_text()), Record, path.name, "")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path.name}: {type(error).__name__}: {error}") from None
+    return made
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.json") if NAME.fullmatch(path.name))
+
+
+def _check_seconds(value: float) -> None:
+    # A page cannot show infinity, or dates beyond the calendar.
+    if not 0 <= value < 1e11:
+        raise ValueError(f"no number of seconds: {value!r}")

@@ -42,8 +42,10 @@ from tasks.remaster.medium import Budget
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
+from tasks.vm import kernel_log, results
 from tasks.vm.boots import Media
 from tests.support import images, media, oci, smallimage
+from tests.unit.vm.test_kernel_log import OOPS
 
 SUM = "sha512-" + base64.b64encode(bytes(range(64))).decode()
 DIGEST = "d41d8cd98f00b204e9800998ecf8427e"
@@ -238,6 +240,13 @@ TARGETS = [
     ),
     Target("bootcodes.toml", *toml(Bootcodes, "tasks/image/bootcodes.toml")),
     Target("checks.toml", *toml(CheckFile, "tasks/config/checks.toml", "extensions/*/checks/*.toml")),
+    Target("kernel_log.toml", *toml(kernel_log.Rules, "tasks/vm/kernel_log.toml")),
+    Target(
+        "record of tests",
+        [b'{"started": 1.0, "seconds": 2.0, "results": [{"name": "a", "outcome": "passed"}]}'],
+        on_file(results.read),
+    ),
+    Target("kernel's log", [OOPS.encode()], on_text(kernel_log.result), refuses=False),
     Target("media.toml", *toml(Media, "tasks/vm/media.toml")),
     Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
     Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),

@@ -4,11 +4,23 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from tasks.vm import boots, qemu
+from tasks.config import checks
+from tasks.config.check import Check, CheckFile
+from tasks.config.checks import PlacedCheck, built_in
+from tasks.report import docs_check
+from tasks.util import toml_schema
+from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
+from tasks.vm import boots, qemu, results
+from tasks.vm.boots import Reports
+from tasks.vm.checks import Asker, Built, make
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import Disk, Firmware, Machine
 from tests.support.built import built
@@ -18,7 +30,7 @@ from tests.support.settings import both
 @pytest.mark.parametrize(
     ("firmware", "medium"),
     [
-        *(("bios", "cd"), ("bios", "stick"), ("uefi", "cd"), ("uefi", "stick"), ("uefi", "fat")),
+        *(("bios", "stick"), ("uefi", "cd"), ("uefi", "stick"), ("uefi", "fat")),
         ("direct", "direct"),
     ],
 )
@@ -30,6 +42,80 @@ def test_boots_and_answers(firmware: Firmware, medium: str, capsys: pytest.Captu
     name = "direct" if medium == "direct" else f"{firmware}-{medium}"
     assert f"{name}: " in capsys.readouterr().out
     assert iso.stat().st_mtime_ns == before
+
+
+MINE = r"""
+[[check]]
+name = "as root, by a script"
+script = "tests/data/check.awk"
+user = "root"
+output = '^root \d+$'
+
+[[check]]
+name = "fails"
+command = "echo said; echo complained >&2; exit 3"
+
+[[check]]
+name = "says something else"
+command = "echo one"
+output = "two"
+
+[[check]]
+name = "hangs"
+command = "trap '' TERM INT HUP; while :; do sleep 1; done"
+timeout = 5
+
+[[check]]
+name = "warns"
+command = "echo 'WARNING: made up' > /dev/kmsg; echo 'tcbuild: all is well' > /dev/kmsg"
+user = "root"
+
+[[check]]
+name = "never made"
+command = "false"
+media = ["stick"]
+"""
+
+
+def test_a_users_own_checks_are_made_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of docs/qemu.md, as a reader would write them, and some that fail in each way."""
+    blocks = docs_check.blocks((CHECKOUT.root / "docs/qemu.md").read_text())
+    told = "".join(block.text for block in blocks if block.about == "profile")
+    of_recipe = next(block.text for block in blocks if block.about == "checks")
+    data = {"check": [*tomllib.loads(told)["check"], *tomllib.loads(MINE)["check"]]}
+    own = toml_schema.build({"check": data["check"]}, CheckFile, "here", "").check
+    own += toml_schema.build(tomllib.loads(of_recipe), CheckFile, "there", "").check
+    settings = built()
+    profile = replace(settings.profile, check=own)
+    checks.require(profile, ["attr"], ["attr"])
+    reports = Reports(tmp_path / "results.xml", tmp_path / "results.tap")
+    with pytest.raises(UserError, match=r"^4 of \d+ tests failed\n") as caught:
+        boots.test(settings.paths, profile, ("bios",), ("cd",), reports)
+    records, _ = results.load(settings.paths.output)
+    (boot,) = records[-1].results
+    outcomes = {part.name: part.outcome for _, part in boot.leaves()}
+    ours = {check.name for check in built_in()} - {"every serial console of the bootcodes has a login"}
+    good = {
+        *ours,
+        *("attr works", "attr lists an attribute that was set", "as root, by a script", "warns"),
+        *("the answer is 42", "sshd does not run", boots.COMES_UP, boots.POWERS_OFF),
+    }
+    bad = {"fails", "says something else", "hangs", "WARNING: made up"}
+    assert outcomes == dict.fromkeys(good, "passed") | dict.fromkeys(bad, "failed")
+    for words in (
+        "bios-cd: fails: exited with status 3, expected 0: said\noutput:\n  | said\nerrors:\n  | complained",
+        "bios-cd: says something else: its output does not match 'two'",
+        "bios-cd: hangs: did not end within 5 s",
+        "console:\n  | ",
+    ):
+        assert words in caught.value.detail
+    assert f"bios-cd: {len(good) - 2} of {len(good) + 1} checks passed, up after " in capsys.readouterr().out
+    folder = settings.paths.output / "tests/bios-cd"
+    assert "tcbuild: all is well" in (folder / "dmesg.txt").read_text()
+    assert "reboot: Power down" in (folder / "console.log").read_text(errors="replace")
+    root = ElementTree.parse(tmp_path / "results.xml").getroot()
+    assert {case.get("name") for case in root.iter("testcase") if case.find("failure") is not None} == bad
+    assert "not ok 1 - bios-cd" in (tmp_path / "results.tap").read_text()
 
 
 def test_32_bit_firmware_of_a_64_bit_pc_starts_the_iso(tmp_path: Path) -> None:
@@ -93,4 +179,12 @@ def test_a_wrong_answer_is_told_with_the_question(tmp_path: Path) -> None:
         assert guest.run("sh -c 'echo out; exit 3'", check=False) == "out\n3"
         with pytest.raises(GuestError, match="exited with status 3: out"):
             guest.run("sh -c 'echo out; exit 3'")
+        # Checks without the agent, whose guest has none of its ports.
+        asker, checked = Asker(guest, None), Built.of(settings.paths, settings.profile)
+        for check, message in (
+            (Check("a", command="id -un; printf '\\377\\n'", user="root", output="^root$"), ""),
+            (Check("b", command="sleep 100", timeout=5), "did not end within 5 s"),
+        ):
+            program = checked.program(PlacedCheck(check), "direct")
+            assert make(asker, check, program).message == message
         guest.power_off()

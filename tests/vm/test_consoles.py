@@ -83,7 +83,7 @@ def test_tiny_cores_own_root_logs_in_on_the_serial_line(
     boots.test(*both(tiny_core), (firmware,), (medium,))
     assert f"{firmware}-{medium}: 5 checks passed" in capsys.readouterr().out
     said = COLOUR.sub(
-        "", (tiny_core.paths.logs / f"qemu-{firmware}-{medium}.log").read_text(errors="replace")
+        "", (tiny_core.paths.output / f"tests/{firmware}-{medium}/console.log").read_text(errors="replace")
     )
     for words in ("Booting Core 11.0", "Checking boot options... Done.", "tc@box:~$ "):
         assert words in said

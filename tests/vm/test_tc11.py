@@ -232,7 +232,7 @@ def test_tiny_cores_own_root_boots_with_no_odd_bootcode(real_root: Checkout) -> 
     assert done.status == 0, done.output
     for firmware in ("bios", "uefi"):
         assert f"{firmware}-cd: 4 checks passed" in done.output
-        said = (real_root.out / f"logs/qemu-{firmware}-cd.log").read_text(errors="replace")
+        said = (real_root.out / f"tests/{firmware}-cd/console.log").read_text(errors="replace")
         assert "Booting Core 11.0" in said
 
 

@@ -81,6 +81,8 @@ def test_tiny_cores_own_root_boots(
     """By the command a person uses, with no bootcode for what the kernel lacks: it lacks nothing."""
     boots.test(*both(tiny_core), (firmware,), ("cd",))
     assert f"{firmware}-cd: 5 checks passed" in capsys.readouterr().out
-    said = COLOUR.sub("", (tiny_core.paths.logs / f"qemu-{firmware}-cd.log").read_text(errors="replace"))
+    said = COLOUR.sub(
+        "", (tiny_core.paths.output / f"tests/{firmware}-cd/console.log").read_text(errors="replace")
+    )
     assert "Booting Core 11.0" in said
     assert "tc@box:" in said

@@ -22,6 +22,7 @@ from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
 from tasks.report import docs, graph, report, sizes
 from tasks.util.checkout import CHECKOUT
+from tasks.vm.results import Record, Result, whole
 from tests.support.built import built, doit
 from tests.support.chromium import chromium, complaints, loaded
 
@@ -129,12 +130,18 @@ def test_hostile_names_overlap_and_sorting_in_a_browser(
     page = tmp_path / "report.html"
     parts = sizes.objects(settings.paths) if sizes.has_objects(settings.paths) else []
     found = sizes.collect(settings.paths, [one])
-    page.write_bytes(report.page(settings.paths, settings.profile, [one], found, parts, [*tasks, hostile]))
+    failed = Result(EVIL, "failed", 1.0, f"{LONG}{LONG}", LONG * 20)
+    records = [Record(1767323045.0, 1.0, (whole("bios-cd", [failed, Result("fine", "passed")], 1.0),))]
+    built_of = (settings.paths, settings.profile, [one], found, parts, [*tasks, hostile], records)
+    page.write_bytes(report.page(*built_of))
     browser.set_window_size(1280, 1600)
     browser.get(page.as_uri())
     assert browser.title == f"tcbuild {settings.paths.name}: report"
     assert browser.find_elements(By.CSS_SELECTOR, "img, iframe, script:not(:last-of-type)") == []
     assert EVIL in cells(browser, "#why tbody th")
+    assert EVIL in cells(browser, "#tests tbody td")
+    browser.find_element(By.CSS_SELECTOR, "#tests td summary").click()
+    assert LONG in browser.find_element(By.CSS_SELECTOR, "#tests td pre").text
     # Bars: as many as tasks; those that ran side by side overlap.
     boxes = [bar.rect for bar in browser.find_elements(By.CSS_SELECTOR, ".waterfall rect.bar")]
     assert len(boxes) == len(one.tasks)

@@ -113,6 +113,24 @@ def test_every_variable_has_a_description() -> None:
     assert all(variables.VARIABLES.values())
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--junit", "", "--junit '': expected the name of a file, and there is a folder"),
+        ("--tap", "here", "--tap 'here': expected the name of a file, and there is a folder"),
+        ("--junit", "nowhere/x.xml", "--junit 'nowhere/x.xml': there is no folder .*/nowhere"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, words: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("TCBUILD_CWD", str(tmp_path))
+    variables.check_qemu_test([("--media", "cd"), ("--junit", "here/x.xml"), ("--tap", "x.tap")])
+    with pytest.raises(UserError, match=words):
+        variables.check_qemu_test([(option, value)])
+
+
 def test_the_profile_but_what_changes_no_result_is_a_key_of_what_writes_manifests(checkout: Path) -> None:
     whole = resolve({"profile": "mine"}, checkout / "artifacts").profile
     every = {field.name for field in dataclasses.fields(Profile)}

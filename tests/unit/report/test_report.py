@@ -18,6 +18,8 @@ from tasks.report import report
 from tasks.report.sizes import CodeSize, Size
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.vm import results
+from tasks.vm.results import Record, Result, whole
 from tests.support.secrets import token
 from tests.support.settings import with_values
 from tests.support.tasknodes import node
@@ -127,6 +129,7 @@ def test_names_of_all_kinds_are_shown_as_text(make_settings: Callable[..., Setti
             ],
             [CodeSize(f"{word}/{word}.o", 1, 2, 3)],
             [node(word, ("/o/f",)), node("two", ("/o/g",), ("/o/f",))],
+            [Record(1000.0, 1.0, (whole(word, [Result(word, "failed", 1.0, word, word)], 1.0),))],
         ).decode()
         found: list[tuple[str, tuple[str, ...]]] = []
 
@@ -155,5 +158,9 @@ def test_a_secret_on_the_page_is_refused(make_settings: Callable[..., Settings])
         report.build(settings.paths, settings.profile, [])
     assert not (settings.paths.output / "report.html").exists()
     diff.unlink()
+    results.save(settings.paths.output, Record(1000.0, 1.0, (Result("one", "failed", 1.0, "", secret),)))
+    with pytest.raises(UserError, match=r"the report holds .*report\.html: a GitHub token"):
+        report.build(settings.paths, settings.profile, [])
+    results.save(settings.paths.output, Record(1000.0, 1.0, (Result("one", "failed"),)))
     report.build(settings.paths, settings.profile, [])
     assert (settings.paths.output / "report.html").exists()

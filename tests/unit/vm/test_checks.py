@@ -156,6 +156,10 @@ def ask(paths: Paths, check: Check, file: Path | None = None) -> Result:
         (Check("c", command="[ @RELEASE@ = 1.2 ]\n[ '@EXTENSIONS@' = attr ]"), ""),
         (Check("c", command="sleep 30", timeout=1), "did not end within 1 s"),
         (Check("c", command="exit 137"), "exited with status 137, expected 0"),
+        (
+            Check("c", command="echo \"it's\" 'two' \\\\x; exit 1"),
+            "exited with status 1, expected 0: it's two \\x",
+        ),
     ],
 )
 def test_an_answer_is_right_or_it_is_said_what_is_wrong(paths: Paths, check: Check, message: str) -> None:
@@ -173,6 +177,14 @@ def test_a_failure_shows_what_the_check_wrote(paths: Paths) -> None:
     assert detail == "output:\n  | out\nerrors:\n  | err\nconsole:\n  | tc@box:~$"
 
 
+def test_a_long_line_and_a_long_answer_show_their_ends(paths: Paths) -> None:
+    detail = checks.detail({"output": "x" * 300 + "end\n", "errors": "y\n" * 5000 + "last"})
+    first, second = detail.split("errors:\n")
+    assert first == f"output:\n  | {'x' * 197}end\n"
+    assert second.endswith("  | y\n  | last")
+    assert len(second) < 3 * checks.SHOWN
+
+
 def test_a_script_is_run_by_the_program_that_it_names(paths: Paths) -> None:
     (paths.output / "ask.awk").write_text("#!/usr/bin/awk -f\nBEGIN { print 1 + 1 }\n")
     check = Check("c", script="ask.awk", output="^2$")
@@ -183,7 +195,8 @@ def test_the_program_leaves_nothing_behind(paths: Paths, monkeypatch: pytest.Mon
     folder = paths.output / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    assert ask(paths, Check("c", command='case $0 in "$TMPDIR"/*) ;; *) exit 1 ;; esac')).outcome == "passed"
+    (paths.output / "ask").write_text('#!/bin/sh\ncase $0 in "$TMPDIR"/*) ;; *) exit 1 ;; esac\n')
+    assert ask(paths, Check("c", script="ask"), paths.output / "checks.toml").outcome == "passed"
     assert list(folder.iterdir()) == []
 
 
