@@ -26,11 +26,12 @@ id() { cat "$ROOT/user"; }
 mount() { echo "mount $*" >> "$ROOT/asked"; }
 modprobe() { echo "modprobe $*" >> "$ROOT/asked"; }
 """
-# A store of images: a file with a line `NAMESPACE NAME DIGEST` for each.  An archive is a text: its
+# A store of images: a file with a line `NAMESPACE NAME DIGEST` for each, and one of containers with
+# `NAMESPACE NAME IMAGE`.  An archive is a text: its
 # image's name, or `error` and what is said of it.
 CTR = """#!/bin/busybox ash
 store=$0.images namespace=default
-touch "$store"
+touch "$store" "$0.namespaces" "$0.containers"
 case "$1" in -n | --namespace) namespace=$2; shift 2 ;; esac
 for last; do :; done
 case "$1 $2" in
@@ -55,6 +56,11 @@ case "$1 $2" in
 		;;
 	"images rm") grep -vF "$namespace $last " "$store" > "$store.new"; mv "$store.new" "$store" ;;
 	"tasks ls") cat "$0.tasks" ;;
+	"namespaces ls") echo "NAME LABELS"; cat "$0.namespaces" ;;
+	"containers ls")
+		echo "CONTAINER IMAGE RUNTIME"
+		awk -v n="$namespace" '$1 == n { print $2, $3, "io.containerd.runc.v2" }' "$0.containers"
+		;;
 	"snapshots ls") echo "KEY PARENT KIND" ;;
 esac
 """

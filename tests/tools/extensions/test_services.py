@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -275,6 +275,93 @@ def test_a_proxy_that_was_asked_too_early_is_started_again(faasd: Machine) -> No
     assert status == 0, said
     assert "was asked too early; starting it again" in said
     assert faasd.run(SERVICE, "status")[0] == 0
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """What it answers to requests for functions, one status after the other and the last for good."""
+
+    answers: dict[str, list[int]]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        name = self.path.removesuffix("/_/health").removeprefix("/function/")
+        self.asked.append(name)
+        statuses = self.answers[name]
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gateway(faasd: Machine) -> Iterator[type[Gateway]]:
+    """What answers for functions, in the store of which stand these."""
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/function"
+    faasd.script(SERVICE, FUNCTION_URL=address, SECONDS_TO_ANSWER="3", **faasd_values(faasd))
+    Gateway.asked = []
+    yield Gateway
+    server.shutdown()
+    server.server_close()
+
+
+def deployed(machine: Machine, functions: Mapping[str, str], namespaces: str = "") -> None:
+    """Put functions into the store, with their images: NAMESPACE/NAME by the status of their tasks."""
+    ctr = machine.root / "usr/local/sbin/ctr"
+    names = [function.split("/") for function in functions]
+    with Path(f"{ctr}.images").open("a") as store:
+        store.writelines(f"{namespace} localhost/{name}:latest sha256:0\n" for namespace, name in names)
+    lines = "".join(f"{namespace} {name} localhost/{name}:latest\n" for namespace, name in names)
+    Path(f"{ctr}.containers").write_text(lines)
+    tasks = "".join(f"{function.split('/')[1]} 7 {state}\n" for function, state in functions.items() if state)
+    Path(f"{ctr}.tasks").write_text(f"TASK PID STATUS\n{tasks}")
+    Path(f"{ctr}.namespaces").write_text(namespaces)
+
+
+def test_functions_deployed_before_answer_after_a_start(faasd: Machine, gateway: type[Gateway]) -> None:
+    """The gateway starts one that is asked for, and may say 500 then.  What is scaled to zero stays so."""
+    functions = {
+        "openfaas-fn/hello": "",
+        "openfaas-fn/zero": "PAUSED",
+        "team/api": "RUNNING",
+        "default/other": "RUNNING",
+    }
+    deployed(faasd, functions, "default \nopenfaas-fn openfaas=true\nteam a=b,openfaas=1\n")
+    with (faasd.root / "usr/local/sbin/ctr.containers").open("a") as store:
+        store.write("openfaas-fn builders -\n")
+    gateway.answers = {"hello.openfaas-fn": [500, 503, 200], "api.team": [404]}
+    status, said = faasd.run(SERVICE, "start")
+    assert status == 0, said
+    assert said.splitlines()[-2] == "faasd: functions that answer: 2"
+    assert sorted(gateway.asked) == ["api.team", *["hello.openfaas-fn"] * 3]
+
+
+def test_a_function_that_does_not_come_up_is_one_line(faasd: Machine, gateway: type[Gateway]) -> None:
+    """The start goes on, and says why."""
+    functions = {"ended": "STOPPED", "gone": "RUNNING", "refused": "", "mute": "RUNNING"}
+    deployed(faasd, {f"openfaas-fn/{name}": state for name, state in functions.items()})
+    store = faasd.root / "usr/local/sbin/ctr.images"
+    store.write_text(store.read_text().replace("openfaas-fn localhost/gone:latest sha256:0\n", ""))
+    gateway.answers = {f"{name}.openfaas-fn": [500] for name in ("ended", "refused", "mute")}
+    # The gateway's own answer that there is no such function.
+    gateway.answers["gone.openfaas-fn"] = [404]
+    logs = faasd.root / "var/log/faasd"
+    logs.mkdir(parents=True)
+    for name in ("ended", "mute"):
+        (logs / f"openfaas-fn.{name}.log").write_text(f"first\n{name}: no handler\n")
+    error = "2026/01/01 00:00:00 [Scale] error deploying refused, error: no snapshot"
+    (faasd.root / "var/log/faasd-provider.log").write_text(f"{error}\n")
+    status, said = faasd.run(SERVICE, "start")
+    assert status == 0, said
+    silent = "faasd: the function {} does not answer; "
+    assert said.splitlines()[-5:-1] == [
+        f"{silent.format('ended')}the end of {logs}/openfaas-fn.ended.log: ended: no handler",
+        f"{silent.format('gone')}its image localhost/gone:latest is gone",
+        f"{silent.format('refused')}no snapshot",
+        f"{silent.format('mute')}the end of {logs}/openfaas-fn.mute.log: mute: no handler",
+    ]
 
 
 class Nats(BaseHTTPRequestHandler):
