@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.util.errors import UserError, from_os_error
-from tasks.util.files import Stamp, stamp
+from tasks.util.files import Stamp, is_settled, stamp
 
 T = TypeVar("T")
 
@@ -49,8 +49,27 @@ read_stamps: dict[str, Stamp | None] = {}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's content.  Raises `UserError` if it is absent, unreadable or not TOML."""
+    """Return a TOML file's content.  Raises `UserError` if it is absent, unreadable or not TOML.
+
+    A file that has not changed since is not read again: the caller must not change what it gets.
+    """
+    found = _settled(path)
     read_stamps.setdefault(str(path), stamp(path))
+    return _parsed(path, found) if found else _parse(path)
+
+
+def _settled(path: Path) -> Stamp | None:
+    """Return the stamp of a file if a later edit must change it, else None."""
+    found = stamp(path)
+    return found if found and is_settled(found.ctime) else None
+
+
+@functools.cache
+def _parsed(path: Path, state: Stamp) -> dict[str, Any]:
+    return _parse(path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # the reading of a pipe would wait for ever
             raise UserError(f"{path}: not a regular file", "a TOML file must stand there")
@@ -72,12 +91,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, schema: type[T]) -> T:
-    """Read `path` and return it as an instance of the dataclass `schema`.
+    """Read `path` and return it as an instance of the dataclass `schema`, as `read_toml` does.
 
     Raises `UserError` naming the file, the key and what was expected.
     """
-    loaded: T = build(read_toml(path), schema, str(path), "")
+    found = _settled(path)
+    loaded: T = _loaded(path, schema, found) if found else build(read_toml(path), schema, str(path), "")  # type: ignore[arg-type]  # classes are hashable
     return loaded
+
+
+@functools.cache
+def _loaded(path: Path, schema: Hashable, state: Stamp) -> Any:
+    return build(read_toml(path), schema, str(path), "")
 
 
 def build(data: Any, schema: Any, file: str, key: str) -> Any:
@@ -127,8 +152,9 @@ def _tagged(data: Mapping[str, Any], schemas: Sequence[type[Any]], file: str, ke
     kind = data[KIND]
     if not isinstance(kind, str) or kind not in known:
         raise _wrong(file, where, expected, kind)
-    fields = _fields(known[kind])
-    having = {name: [other for other, schema in known.items() if name in _fields(schema)] for name in data}
+    fields_of = {other: _fields(schema) for other, schema in known.items()}  # type: ignore[arg-type]
+    fields = fields_of[kind]
+    having = {name: [other for other in known if name in fields_of[other]] for name in data}
     _refuse_unknown([name for name in data if not having[name]], fields, file, key)
     for name, field in fields.items():
         if name not in data and _is_required(field):
@@ -152,9 +178,10 @@ def _refuse_unknown(names: Iterable[str], fields: Mapping[str, Any], file: str, 
             raise UserError(f"{file}: unknown key {_join(key, name)!r}", hint)
 
 
-def _fields(schema: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+@functools.cache
+def _fields(schema: Hashable) -> dict[str, dataclasses.Field[Any]]:
     """Return the fields of a dataclass by their keys in TOML."""
-    return {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}
+    return {field.name.rstrip("_"): field for field in dataclasses.fields(schema)}  # type: ignore[arg-type]
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -165,7 +192,7 @@ def _table(data: Any, schema: type[Any], file: str, key: str) -> Any:
     if not isinstance(data, Mapping):
         raise _wrong(file, key, "a table", data)
     hints = _hints(schema)  # type: ignore[arg-type]  # classes are hashable
-    fields = _fields(schema)
+    fields = _fields(schema)  # type: ignore[arg-type]
     _refuse_unknown(data, fields, file, key)
     values = {}
     for name, field in fields.items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tasks.formats import debian_control
 from tasks.util.errors import UserError
+from tests.support import debs
 
 TEXT = """\
 Package: a
@@ -30,6 +32,27 @@ def test_stanzas_are_read() -> None:
     assert "Section" not in two
     assert debian_control.stanzas("") == []
     assert debian_control.stanzas("\n\n") == []
+
+
+@pytest.mark.parametrize("packer", ["xz", "gzip", "zstd", "none"])
+def test_the_control_file_of_a_package_is_read_as_dpkg_reads_it(tmp_path: Path, packer: str) -> None:
+    deb = debs.write(tmp_path / "some.deb", {"usr/bin/some": b"x"})
+    unpacked = tmp_path / "unpacked"
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, unpacked], check=True)
+    options = [f"-Z{packer}", "--uniform-compression", "--root-owner-group", "--build"]
+    subprocess.run(["dpkg-deb", *options, unpacked, deb], check=True, capture_output=True)
+    said = subprocess.run(["dpkg-deb", "--field", deb], check=True, capture_output=True, text=True).stdout
+    found = debian_control.of_package(deb)
+    assert dict(found) == dict(debian_control.stanzas(said)[0])
+    assert found["Package"] == "some"
+
+
+@pytest.mark.parametrize("keep", [0, 7, 60, 100, 200])
+def test_a_package_that_is_cut_short_is_named(tmp_path: Path, keep: int) -> None:
+    deb = debs.write(tmp_path / "some.deb", {"usr/bin/some": b"x"})
+    deb.write_bytes(deb.read_bytes()[:keep])
+    with pytest.raises(UserError, match=f"^{deb}: the package is damaged or cut short"):
+        debian_control.of_package(deb)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.util import toml_schema
+from tasks.util import files, toml_schema
 from tasks.util.errors import UserError
 
 
@@ -40,6 +41,11 @@ class Outer:
     table: dict[str, int] | None = None
     named: dict[str, Inner] | None = None
     class_: str = ""
+
+
+@dataclass(frozen=True)
+class JustText:
+    text: str
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,27 @@ def test_text_that_is_no_toml(tmp_path: Path, content: bytes, expected: str) -> 
         toml_schema.load(path, Outer)
     assert caught.value.message.startswith(f"{path}: ")
     assert expected in caught.value.message
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
+    """Many parts of a run ask for the same lock.  An edit that keeps size and mtime is one, too."""
+    path = write(tmp_path, 'text = "one"')
+    status = path.stat()
+    time.sleep(2 * files.FINE_STEP / 1e9)
+    first = toml_schema.load(path, Outer)
+    assert toml_schema.load(path, Outer) is first
+    assert toml_schema.load(path, JustText) == JustText("one")
+    write(tmp_path, 'text = "two"')
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert toml_schema.load(path, Outer) == Outer("two")
+    path.unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        toml_schema.load(path, Outer)
+
+
+def test_edits_within_a_tick_of_the_clock_are_read(tmp_path: Path) -> None:
+    for number in range(200):
+        assert toml_schema.load(write(tmp_path, f'text = "{number:03}"'), Outer).text == f"{number:03}"
 
 
 def test_absent_file(tmp_path: Path) -> None:
