@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -22,28 +22,28 @@ from tasks.config.settings import Paths
 from tasks.kernel import edited_tree, patches
 from tasks.kernel.edited_tree import (
     CONFIGURATION,
+    PENDING,
+    STATES,
     Summary,
     content_digest,
     is_built_in_place,
     leads_out,
+    read_texts,
     seen_or_scan,
-    state_digest,
     unusable,
+    write_texts,
 )
 from tasks.util.errors import ToolMissing, UserError
 from tasks.util.files import atomic_dir, remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.process import run
 
-FILES = ".tcbuild/files"
-"""In the copy, JSON: path -> [state of the original (`edited_tree.scan`), content]."""
-PENDING = ".tcbuild/pending"
-"""In the copy, JSON: the files that a run is copying; a killed run leaves it."""
+CONTENTS = ".tcbuild/contents"
+"""In the copy: the content of each file as `_content` returns it, as `write_texts` writes it."""
 # Kconfig language (Kernel documentation, kbuild/kconfig-language.rst and kconfig-macro-language.rst).
 NAMED_BY_KCONFIG = re.compile(r'^\s*[or]*source\s+"?([^"\s]+)|\$\(srctree\)/([^\s"\'),;]+)', re.MULTILINE)
 
-Record = dict[str, tuple[str, str]]
-UNKNOWN = ("", "")
+UNKNOWN = ""
 
 
 def sync(paths: Paths, origin: Path) -> None:
@@ -56,13 +56,13 @@ def sync(paths: Paths, origin: Path) -> None:
     require_usable(paths, origin)
     products = edited_tree.left_out(paths.linux, origin)
     now = seen_or_scan(origin, products)
-    record = _recorded(paths.linux)
-    if record is not None:
-        _update(paths, origin, record, now, products)
+    known = _recorded(paths.linux)
+    if known is not None:
+        _update(paths, origin, known, now, products)
         return
     with atomic_dir(paths.linux) as folder:
-        record = {path: (state, _copy(origin, folder, path)) for path, state in now.items()}
-        digest = _finish(paths, origin, folder, record, now)
+        contents = {path: _copy(origin, folder, path) for path in now}
+        digest = _finish(paths, origin, folder, now, contents, now)
         write_atomic(folder / STAMP, f"{origin.name} {digest}\n{digest}\n")
 
 
@@ -79,32 +79,35 @@ def require_usable(paths: Paths, origin: Path) -> None:
 
 
 def _update(
-    paths: Paths, origin: Path, record: Record, now: Mapping[str, str], products: Iterable[str]
+    paths: Paths, origin: Path, contents: dict[str, str], now: dict[str, str], products: Iterable[str]
 ) -> None:
-    """Copy what changed since `record` was made; `now` is the state of the original."""
+    """Copy what changed since `contents` was recorded; `now` is the state of the original."""
     tree = paths.linux
-    gone = record.keys() - now.keys()
-    looked_at = [path for path, state in now.items() if not state or record.get(path, ("",))[0] != state]
-    new = {path for path in looked_at if path not in record}
-    edited = {path for path in looked_at if path not in new and record[path][1] != _content(origin, path)[0]}
+    before = read_texts(tree / STATES)
+    gone = contents.keys() - now.keys()
+    new = {path for path in now if contents.get(path, UNKNOWN) == UNKNOWN}
+    looked_at = {path for path, state in now.items() if not state or before.get(path) != state} - new
+    edited = {path for path in looked_at if contents[path] != _content(origin, path)[0]}
     changed = gone | new | edited
     head = (tree / STAMP).read_text().partition("\n")[0]
-    known, read = edited_tree.summary(tree), None
+    known = edited_tree.summary(tree)
+    only_edits = known.digest != "" and not new and not gone
+    size_before = _size(contents[path] for path in edited)
     if changed:
         # Unknown until they are copied: this run may be killed, and the edit undone later.
         write_atomic(tree / PENDING, json.dumps(sorted(changed)))
-        edited_tree.write_summary(tree, replace(known, state="", digest=""))
+        edited_tree.write_summary(tree, replace(known, digest=""))
         write_atomic(tree / STAMP, f"{head}\n\n")
         if changed & patches.touched_files(tree):
             patches.sync(tree, [], paths.logs / "patches.log")
     for path in gone:
         _remove(tree, path)
-    record = {path: (state, record.get(path, UNKNOWN)[1]) for path, state in now.items()}
+        del contents[path]
     for path in new | edited:
-        record[path] = (now[path], _copy(origin, tree, path))
-    if not new and changed.isdisjoint(known.configuration):
-        read = known.configuration
-    digest = _finish(paths, origin, tree, record, new, products, read)
+        contents[path] = _copy(origin, tree, path)
+    read = known.configuration if only_edits and edited.isdisjoint(known.configuration) else None
+    size = known.size - size_before + _size(contents[path] for path in edited) if only_edits else None
+    digest = _finish(paths, origin, tree, now, contents, new, products, read, size)
     if changed:
         write_atomic(tree / STAMP, f"{head}\n{digest}\n")
         logger.info(f"linux: took over {len(changed)} changed file(s) of {origin}")
@@ -114,35 +117,42 @@ def _finish(
     paths: Paths,
     origin: Path,
     copy: Path,
-    record: Record,
+    states: dict[str, str],
+    contents: dict[str, str],
     new: Collection[str],
     products: Iterable[str] = (),
     read: list[str] | None = None,
+    size: int | None = None,
 ) -> str:
     """Remove products from the copy, and record what it holds; return the digest of its content.
 
     new: the files that were not there before; products: those known from before; read: the files that
-    the configuration reads, None if they are to be found.
+    the configuration reads, and size: of all files; both are found if they are None.
     """
     if new and is_built_in_place(origin):
         _make_mrproper(paths, origin, copy)
         found = {path for path in new if not os.path.lexists(copy / path)}
         for path in found:
-            del record[path]
+            del states[path], contents[path]
         products = {*products, *found}
         logger.info(f"linux: {origin} was built in place; its products are not copied")
-    contents = {path: known for path, (_, known) in record.items()}
     if read is None:
         read = _read_by_configuration(copy, contents, paths.architecture.source)
-    size = sum(int(known.split(" ")[1]) for known in contents.values() if not known.startswith("->"))
-    state = state_digest({path: known for path, (known, _) in record.items()})
+    if size is None:
+        size = _size(contents.values())
     digest = content_digest(contents)
     stamp = content_digest({path: contents[path] for path in read})
     write_if_changed(copy / CONFIGURATION, f"{stamp}\n")
-    write_atomic(copy / FILES, json.dumps(record))
-    edited_tree.write_summary(copy, Summary(state, digest, size, sorted(products), read))
+    write_texts(copy / STATES, states)
+    write_texts(copy / CONTENTS, contents)
+    edited_tree.write_summary(copy, Summary(digest, size, sorted(products), read))
     (copy / PENDING).unlink(missing_ok=True)
     return digest
+
+
+def _size(contents: Iterable[str]) -> int:
+    """Return the bytes of files by their contents as `_content` returns them."""
+    return sum(int(known.split(" ")[1]) for known in contents if not known.startswith("->"))
 
 
 def _make_mrproper(paths: Paths, origin: Path, copy: Path) -> None:
@@ -182,13 +192,13 @@ def _read_by_configuration(copy: Path, contents: Collection[str], arch: str) -> 
     return sorted(read)
 
 
-def _recorded(tree: Path) -> Record | None:
-    """Return the record of the last copy; None if there was none or it is damaged."""
+def _recorded(tree: Path) -> dict[str, str] | None:
+    """Return the contents of the last copy; None if there was none or its record is damaged."""
+    if not (tree / STAMP).is_file() or not (tree / CONTENTS).is_file():
+        return None
     try:
-        (tree / STAMP).read_text()
-        found: Record = json.loads((tree / FILES).read_text())
         pending = json.loads((tree / PENDING).read_text()) if (tree / PENDING).exists() else []
-        return found | dict.fromkeys(pending, UNKNOWN)
+        return read_texts(tree / CONTENTS) | dict.fromkeys(pending, UNKNOWN)
     except (OSError, ValueError, TypeError):
         return None
 

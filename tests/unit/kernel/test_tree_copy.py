@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -132,6 +131,48 @@ def test_a_cut_run_is_made_up_for(origin: Path, settings: Settings, monkeypatch:
     assert (settings.paths.linux / "fs/dir.c").read_text() == "fs/dir.c\n"
 
 
+def test_a_new_file_of_a_cut_run_counts_for_the_configuration(
+    origin: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run has it among the files that were being copied, and it is new all the same."""
+
+    def cut(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    stamp = settings.paths.linux / edited_tree.CONFIGURATION
+    before = stamp.read_text()
+    (origin / "fs/Kconfig").write_text("config NEW\n")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tree_copy, "_copy", cut)
+        copy(settings)
+    copy(settings)
+    assert (settings.paths.linux / "fs/Kconfig").read_text() == "config NEW\n"
+    assert stamp.read_text() != before
+
+
+def test_a_run_cut_while_it_records_is_made_up_for(
+    origin: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = edited_tree.write_texts
+
+    def cut(path: Path, texts: dict[str, str]) -> None:
+        if path.name == "contents":
+            raise KeyboardInterrupt
+        real(path, texts)
+
+    edit(origin / "fs/dir.c")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tree_copy, "write_texts", cut)
+        copy(settings)
+    assert not edited_tree.is_current(settings.paths, settings.profile)
+    copy(settings)
+    assert edited_tree.is_current(settings.paths, settings.profile)
+    contents = edited_tree.read_texts(settings.paths.linux / tree_copy.CONTENTS)
+    material = edited_tree.material(settings.paths, origin)
+    assert material is not None and material.sha256 == edited_tree.content_digest(contents)
+    assert (settings.paths.linux / "fs/dir.c").read_text() == "edited\n"
+
+
 def test_objects_are_kept_over_edits_but_not_over_another_copy(origin: Path, settings: Settings) -> None:
     build.fresh_build_folder(settings.paths, "gcc")
     made = settings.paths.build / "dir.o"
@@ -140,7 +181,7 @@ def test_objects_are_kept_over_edits_but_not_over_another_copy(origin: Path, set
     copy(settings)
     build.fresh_build_folder(settings.paths, "gcc")
     assert made.exists()
-    (settings.paths.linux / ".tcbuild/files").unlink()  # copied as a whole: the mtimes are old ones
+    (settings.paths.linux / ".tcbuild/contents").unlink()  # copied as a whole: the mtimes are old ones
     copy(settings)
     build.fresh_build_folder(settings.paths, "gcc")
     assert not made.exists()
@@ -202,7 +243,7 @@ def test_the_configuration_reads_no_c_file(origin: Path, settings: Settings) -> 
 def test_the_manifest_says_what_was_copied_and_reads_no_file_again(origin: Path, settings: Settings) -> None:
     first = edited_tree.material(settings.paths, origin)
     assert first is not None
-    contents = {path: known for path, (_, known) in recorded(settings).items()}
+    contents = edited_tree.read_texts(settings.paths.linux / tree_copy.CONTENTS)
     assert first.sha256 == edited_tree.content_digest(contents)
     assert first.size == sum((origin / path).stat().st_size for path in contents)
     edit(origin / "fs/dir.c")
@@ -211,11 +252,7 @@ def test_the_manifest_says_what_was_copied_and_reads_no_file_again(origin: Path,
     second = edited_tree.material(settings.paths, origin)
     assert second is not None
     assert second.sha256 != first.sha256
-
-
-def recorded(settings: Settings) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = json.loads((settings.paths.linux / tree_copy.FILES).read_text())
-    return found
+    assert second.size == sum((origin / path).stat().st_size for path in contents)
 
 
 def test_an_edit_during_the_copy_is_found_by_the_next_run(
