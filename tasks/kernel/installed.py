@@ -88,12 +88,13 @@ def write_record(folder: Path, release: str, config: str) -> None:
     """
     write_atomic(folder / "release", release + "\n")
     write_atomic(folder / "config", config)
-    write_atomic(folder / "modules.sha256", _digests(folder / "modules"))
+    write_atomic(folder / "modules.sha256", digests(folder / "modules"))
     for name, known in (("initramfs.formats", compression), ("squashfs.formats", squashfs_superblock)):
         formats = known.kernel_formats(config) if config else sorted(known.KERNEL_OPTIONS)
         write_atomic(folder / name, "".join(f"{method}\n" for method in formats))
 
 
-def _digests(root: Path) -> str:
+def digests(root: Path) -> str:
+    """Return the sha256 of all files in the folder `root`, in the form of sha256sum(1)."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     return "".join(f"{sha256_file(path)}  {path.relative_to(root)}\n" for path in files)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import make_errors
+from tasks.kernel import edited_tree, make_errors
 from tasks.toolchain import launcher, tools
 from tasks.toolchain.entry import Bind
 from tasks.toolchain.launcher import Launcher
@@ -22,6 +23,7 @@ from tasks.toolchain.tools import ReadyToolchain
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT
 from tasks.util.process import CommandFailed, Result, run
+from tasks.util.verified_digests import digest
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Kbuild:
             return run(argv, env=environment, log=log, on_line=on_line, hint=hint, jobs=jobs, box=self.box)
         except CommandFailed as error:
             raise make_errors.explained(error) from None
+
+    @property
+    def state(self) -> str:
+        """A digest of the tree's path, of its Makefiles, scripts and Kconfig files, and of the toolchain."""
+        read = self.tree / edited_tree.CONFIGURATION  # of a tree that is edited
+        stamps = [read if read.is_file() else self.tree / STAMP, self.tree / ".tcbuild/series"]
+        # A tree put there by hand has none.
+        known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]
+        return digest(str(self.tree).encode(), *known, self.toolchain.fingerprint.encode())
 
     @property
     def box(self) -> list[str]:

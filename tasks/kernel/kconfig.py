@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.config import release
-from tasks.config.kernel_source import STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import edited_tree, installed, kbuild, kconfig_explain
+from tasks.kernel import installed, kbuild, kconfig_explain
 from tasks.kernel.fragments import (
     Request,
     apply_requests,
@@ -39,7 +38,6 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
-from tasks.util.verified_digests import digest
 
 DEFINITION = re.compile(r"^\s*(?:menu)?config\s+(\w+)", re.ASCII | re.MULTILINE)
 
@@ -208,21 +206,13 @@ def _workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
     remove_tree(workspace.work)
     workspace.work.mkdir(parents=True)
     workspace.log.unlink(missing_ok=True)
-    state = _tree_state(workspace.kbuild)
+    state = workspace.kbuild.state
     stamp = _prepare_build_folder(workspace.build, state)
     try:
         yield workspace
     finally:
         remove_tree(workspace.work)
     write_atomic(stamp, state)
-
-
-def _tree_state(make: Kbuild) -> str:
-    """Return a digest of the kernel tree's path, of what Kconfig reads of it, and of the toolchain."""
-    read = make.tree / edited_tree.CONFIGURATION  # of a tree that is edited
-    stamps = [read if read.is_file() else make.tree / STAMP, make.tree / ".tcbuild/series"]
-    known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]  # a tree put there by hand has none
-    return digest(str(make.tree).encode(), *known, make.toolchain.fingerprint.encode())
 
 
 def _prepare_build_folder(build: Path, state: str) -> Path:

@@ -31,7 +31,7 @@ LOGS = {
     "linux": ("patches",),
     "kconfig:base": ("kconfig-base",),
     "kconfig": ("kconfig",),
-    "kernel": ("kernel", "kernel-install"),
+    "kernel": ("kernel", "kernel-install", "kernel-modules"),
 }
 
 

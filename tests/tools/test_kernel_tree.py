@@ -17,6 +17,7 @@ import pytest
 from tasks.formats.cpio import regular
 from tasks.formats.initramfs_file import Archive
 from tasks.initramfs.core import write_core
+from tasks.util.files import sha256_file
 from tests.support.built import Outcome, copy_checkout, outcome
 from tests.support.images import RELEASE, bzimage, elf
 
@@ -33,6 +34,7 @@ archives = [{ kind = "file", path = "../core.gz" }]
 [boot]
 bootcodes = []
 """
+MODULE = f'const char vermagic[] __attribute__((section(".modinfo"))) = "vermagic={RELEASE} SMP";\n'
 TREE = {
     "Makefile": f"""\
 VERSION = 5
@@ -41,12 +43,14 @@ SUBLEVEL = 3
 allnoconfig: ; @cp $(KCONFIG_ALLCONFIG) $(KCONFIG_CONFIG)
 olddefconfig: ; @true
 bzImage: $(O)/fs/dir.o ; @mkdir -p $(O)/include/config; echo {RELEASE} >$(O)/include/config/kernel.release
-modules: ; @true
+modules: $(O)/drivers/one.ko ; @echo drivers/one.o >$(O)/modules.order
 $(O)/fs/%.o: fs/%.c
 	@echo "  CC      fs/$*.o"; mkdir -p $(O)/fs; gcc -Wall -c -o $@ $<
+$(O)/drivers/%.ko: drivers/%.c
+	@mkdir -p $(O)/drivers; gcc -Wall -c -o $@ $<
 install: ; @$(HOME)/bin/$(INSTALLKERNEL) {RELEASE} image image $(INSTALL_PATH)
 MODULES = $(INSTALL_MOD_PATH)/lib/modules/{RELEASE}
-modules_install: ; @mkdir -p $(MODULES); touch $(MODULES)/modules.dep
+modules_install: ; @mkdir -p $(MODULES); cp $(O)/drivers/one.ko $(MODULES); touch $(MODULES)/modules.dep
 mrproper: ; @rm -f $(PRODUCTS) .config
 PRODUCTS = fs/table.h
 .NOTPARALLEL:
@@ -56,6 +60,7 @@ PRODUCTS = fs/table.h
     "fs/Kconfig": "# nothing\n",
     "fs/dir.c": "int dir(void) { return 0; }\n",
     "fs/other.c": "int other(void) { return 0; }\n",
+    "drivers/one.c": MODULE,
 }
 CHAIN = ["linux", "kconfig:base", "kconfig", "kernel"]
 BASE_CONFIG = "".join(f"CONFIG_{name}=y\n" for name in ("64BIT", "X86_64", "BINFMT_ELF", "BLK_DEV_INITRD"))
@@ -140,6 +145,36 @@ def test_an_edit_runs_its_own_chain_and_nothing_else(
     if objects is not None:
         assert compiled(checkout) == objects
     assert (digest(checkout) != before) == ("kernel" in tasks), "the manifest says what was built"
+
+
+def test_modules_are_installed_again_only_if_one_changed(checkout: Path) -> None:
+    """make would strip all of them again for each edited C file."""
+    linux, kernel = checkout.with_name("linux"), checkout / "artifacts/mine/kernel"
+    module = kernel / f"modules/lib/modules/{RELEASE}/one.ko"
+    log = checkout / "artifacts/mine/logs/kernel-modules.log"
+
+    def runs_make() -> bool:
+        before = log.stat().st_mtime_ns
+        done = build(checkout)
+        assert (done.status, "kernel" in done.ran) == (0, True), done.output
+        listed = f"{sha256_file(module)}  {module.relative_to(kernel / 'modules')}"
+        assert listed in (kernel / "modules.sha256").read_text().splitlines()
+        return log.stat().st_mtime_ns != before
+
+    append("fs/dir.c")(linux)
+    assert not runs_make()
+    assert "modules_install" in log.read_text(), "the manifest has the command that made them"
+    append("drivers/one.c", "int more;\n")(linux)
+    assert runs_make()
+    assert b"more" in module.read_bytes()
+    good = module.read_bytes()
+    module.write_bytes(b"damaged")
+    assert runs_make()
+    assert module.read_bytes() == good
+    append("Makefile")(linux)
+    assert runs_make()
+    append("fs/dir.c")(linux)
+    assert not runs_make()
 
 
 def test_products_are_no_edits(checkout: Path) -> None:
