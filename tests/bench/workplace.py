@@ -42,8 +42,12 @@ class Workplace:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of `./doit`: the caller's, and our cache."""
-        return {**os.environ, "TCBUILD_CACHE": str(self.cache)}
+        """The environment of `./doit`: the caller's, and our cache.
+
+        Python compiles tcbuild once, as on a user's machine, whatever the caller's Python does.
+        """
+        caller = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**caller, "TCBUILD_CACHE": str(self.cache)}
 
     def doit(self, *words: str) -> list[str]:
         """Return the command a person would type."""
