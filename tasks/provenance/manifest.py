@@ -17,7 +17,6 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.formats import iso_layout, tcz
 from tasks.formats.iso_layout import File
-from tasks.image import disk
 from tasks.initramfs import embedded
 from tasks.kernel import installed
 from tasks.provenance import archive_members, materials, redaction
@@ -70,6 +69,8 @@ def of_iso(paths: Paths, profile: Profile) -> Manifest:
 
 def write_disk(paths: Paths, profile: Profile) -> None:
     """Write the manifest of the disk image, for both its formats."""
+    from tasks.image import disk  # with all that makes images, which the early manifest does not need
+
     images = (disk.raw(paths), disk.qcow2(paths))
     _write_and_log(path_of(images[0]), _manifest(paths, profile, ("disk",), _outputs(paths, profile, images)))
 

@@ -43,7 +43,7 @@ def difference(root: BuildRoot, locked: Iterable[LockedPackage]) -> str:
             return f"{name} is {there[name].version} here, {versions[name]} in the toolchain"
     if absent := sorted(versions.keys() & set(root.helpers) - there.keys()):
         return f"{absent[0]} is not installed here"
-    if other := replaced(_files(tuple(sorted(one.query for one in there.values())))):
+    if other := _replaced(tuple(sorted(one.query for one in there.values()))):
         return f"{other[0]} is not the program of its package"
     path = clean_env()["PATH"]
     for program in root.unwanted:
@@ -120,6 +120,11 @@ def _installed(names: tuple[str, ...]) -> dict[str, Installed]:
 
 
 @functools.cache
+def _replaced(packages: tuple[str, ...]) -> list[str]:
+    """Return the `replaced` programs of installed packages.  A run asks several times."""
+    return replaced(_files(packages))
+
+
 def _files(packages: tuple[str, ...]) -> frozenset[str]:
     """Return the paths of all files of installed packages."""
     said = run(["dpkg-query", "--listfiles", *packages]).stdout

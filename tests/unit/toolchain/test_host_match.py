@@ -41,6 +41,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(host_match, "LOCAL", (str(tmp_path),))
     monkeypatch.setattr(host_match, "LOCAL_LIBRARIES", (str(tmp_path),))
     monkeypatch.setattr(host_match, "_files", lambda packages: frozenset())
+    host_match._replaced.cache_clear()
     which = shutil.which
     monkeypatch.setattr(
         "shutil.which", lambda name, path: None if name == "pahole" else which(name, path=path)
@@ -101,6 +102,7 @@ def test_a_link_to_another_program_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     link.unlink()
     assert host_match.replaced(files) == [str(link)]  # it is gone
     link.symlink_to("gcc-11")
+    host_match._replaced.cache_clear()  # as another run
     assert host_match.difference(ROOT, LOCKED) == f"{link} is not the program of its package"
 
 
