@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.config.settings import Paths
+from tasks.util import secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import with_final_names
 from tasks.util.process import CREDENTIALS
-from tasks.util.secret_patterns import SECRET_WORDS
 
 LOCKED_PASSWORDS = ("", "*", "!")  # values of a password field that are no password hash
 # The number of jobs depends on the machine; the results do not depend on it.
@@ -27,7 +27,7 @@ JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
 
 def text(value: str) -> str:
     """Return `value` without users and passwords in addresses and without values that look secret."""
-    return SECRET_WORDS.sub(r"\1***", without_credentials(value))
+    return secret_patterns.redacted(value)
 
 
 def without_credentials(value: str) -> str:

@@ -36,11 +36,12 @@ SECRET_VARIABLE = re.compile(
 )
 # Words before a secret on a command line, in a header or in a setting.
 SECRET_WORDS = re.compile(
-    r"(?i)((?:[a-z_-]*(?:password|passwd|secret|token|api[_-]?key)|authorization)[\"']?\s*[:=]\s*[\"']?"
+    r"(?i)((?:password|passwd|secret|token|api[_-]?key|authorization)[\"']?\s*[:=]\s*[\"']?"
     r"(?:bearer\s+|basic\s+)?|--(?:password|secret|token|api-key)\s+)[^\s'\",;]+"
 )
 # crypt(5): the beginning of a password's hash.
 PASSWORD_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|md5|sha1)\$[./0-9A-Za-z,=$]{4}")
+HIDDEN = "***"
 HEAD = 512  # bytes that tell whether a text is UTF-16
 # Byte order marks.  That of UTF-32 begins with that of UTF-16.
 MARKS = (
@@ -278,7 +279,23 @@ def is_secret(text: str, *, values: bool = True) -> bool:
     That is: what `Scanner` finds, a password's hash, user and password in an address, and what
     follows a word such as `password=`.  values: whether to look for values of variables, too.
     """
-    if CREDENTIALS.search(text) or PASSWORD_HASH.search(text) or SECRET_WORDS.search(text):
+    if CREDENTIALS.search(text) or SECRET_WORDS.search(text):
         return True
-    searcher = scanner() if values else _without_values()
+    return _has_secret(text, scanner() if values else _without_values())
+
+
+def _has_secret(text: str, searcher: Scanner) -> bool:
+    if PASSWORD_HASH.search(text):
+        return True
     return next(searcher.search("", text.encode(errors="surrogatepass")), None) is not None
+
+
+def redacted(text: str) -> str:
+    """Return `text` without users and passwords in addresses and without values after secret words."""
+    return SECRET_WORDS.sub(r"\1***", CREDENTIALS.sub("://***@", text))
+
+
+def publishable(text: str) -> str:
+    """Return a message for others' eyes: `redacted`, and `***` alone if there is another secret in it."""
+    text = redacted(text)
+    return HIDDEN if _has_secret(text, scanner()) else text

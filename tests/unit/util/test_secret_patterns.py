@@ -7,6 +7,7 @@ import base64
 import os
 import re
 import string
+import time
 
 import pytest
 
@@ -280,6 +281,30 @@ def test_values_of_variables_are_told_only_where_asked(monkeypatch: pytest.Monke
     monkeypatch.setenv("DEPLOY_TOKEN", "correct-horse")
     assert secret_patterns.is_secret("'correct-horse'")
     assert not secret_patterns.is_secret("'correct-horse'", values=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("kernel: 2041 objects", "kernel: 2041 objects"),
+        ("no answer of https://me:pw@deb.example/debian", "no answer of https://***@deb.example/debian"),
+        ("curl --header 'X-Token: hunter22'", "curl --header 'X-Token: ***'"),
+        ("MY_API_KEY=hunter22 ./doit", "MY_API_KEY=*** ./doit"),
+        ("the hash $6$salt$" + "a" * 86, "***"),
+        ("it got correct-horse", "***"),
+    ],
+)
+def test_a_message_for_others_has_no_secret(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
+    monkeypatch.setenv("DEPLOY_TOKEN", "correct-horse")
+    assert secret_patterns.publishable(text) == shown
+    assert secret_patterns.publishable(f"it got {token()}") == "***"
+
+
+def test_a_long_word_is_searched_in_one_go() -> None:
+    """Encoded files are such words; the time of a search must grow with their length, not with its square."""
+    begun = time.process_time()
+    assert secret_patterns.redacted("x" * 1_000_000) == "x" * 1_000_000
+    assert time.process_time() - begun < 5
 
 
 def test_every_pattern_has_its_test() -> None:
