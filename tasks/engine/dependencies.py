@@ -22,8 +22,8 @@ from tasks.util.files import Stamp, stamp
 class Dependencies(Dependency):  # type: ignore[misc]
     """The records of finished tasks, for one run.
 
-    reasons: name of a task that makes files -> why it is not up to date.  wait: called before such a
-    task is to run; it returns whether another run has made files meanwhile.
+    reasons: name of a task -> why it is not up to date.  wait: called before a task that makes files
+    is to run; it returns whether another run has made files meanwhile.
     """
 
     wait: Callable[[], bool] = staticmethod(lambda: False)
@@ -45,7 +45,7 @@ class Dependencies(Dependency):  # type: ignore[misc]
         if status.status == "run" and task.targets and self.wait():
             self.backend.read_again()
             status = super().get_status(task, tasks_dict, get_log=True)
-        if status.status == "run" and task.targets:
+        if status.status == "run":
             self.reasons[task.name] = explain.status_reasons(self, task, status)
         return status
 

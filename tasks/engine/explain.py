@@ -66,6 +66,12 @@ def dependency_order(
         yield from visit(name)
 
 
+def needed(tasks: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return the tasks with actions among `names` and all that they need, each after those it needs."""
+    writers = {target: task.name for task in tasks.values() for target in task.targets}
+    return [task.name for task in dependency_order(tasks, writers, names) if task.actions]
+
+
 def needs(task: Any, writers: Mapping[str, str]) -> list[str]:
     """Return the tasks that run before `task`: its `task_dep`, and the writers of the files it reads.
 

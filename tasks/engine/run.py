@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from doit.task import Stream
 from tasks.engine import words
 from tasks.engine.command import TaskCommand
 from tasks.engine.dependencies import Dependencies
+from tasks.engine.events import opened
 from tasks.engine.reporter import QuietReporter, Reporter
 from tasks.engine.runner import Runner
 
@@ -31,6 +32,13 @@ REPORTERS: dict[str, type[Any]] = {
     "error-only": reporter.ErrorOnlyReporter,
 }
 REPORTER_OPTION = {**cmd_run.opt_reporter, "choices": tuple((name, "") for name in REPORTERS)}
+EVENTS_OPTION = {
+    "name": "events",
+    "long": "events",
+    "type": str,
+    "default": "",
+    "help": "write the events of the run to this file, as JSON Lines for programs; - is stdout",
+}
 HIDDEN_OPTIONS = (cmd_run.opt_parallel_type, cmd_run.opt_auto_delayed_regex)  # our runner and tasks have none
 
 
@@ -39,10 +47,13 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
 
     doc_purpose = "run tasks, and all they need"
     doc_usage = "[TASK [OPTIONS] ...]"
-    cmd_options = tuple(
-        REPORTER_OPTION if option is cmd_run.opt_reporter else option
-        for option in cmd_run.Run.cmd_options
-        if option not in HIDDEN_OPTIONS
+    cmd_options = (
+        *(
+            REPORTER_OPTION if option is cmd_run.opt_reporter else option
+            for option in cmd_run.Run.cmd_options
+            if option not in HIDDEN_OPTIONS
+        ),
+        EVENTS_OPTION,
     )
 
     def get_reporters(self) -> dict[str, type[Any]]:
@@ -78,6 +89,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         force_verbosity: bool = False,
         failure_verbosity: int = 0,
         pdb: bool = False,
+        events: str = "",
     ) -> Any:
         PythonAction.pm_pdb = pdb
         self.control = TaskControl(self.task_list)
@@ -92,7 +104,11 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         reporter = run_options.get("reporter", reporter)
         made = self.reporters[reporter] if isinstance(reporter, str) else reporter
         outfile = run_options.get("outfile", outfile)
-        with Path(outfile).open("w") if isinstance(outfile, str) else nullcontext(outfile) as self.outstream:
+        with ExitStack() as stack:
+            stream = stack.enter_context(opened(run_options.get("events", events)))
+            self.outstream = outfile
+            if isinstance(outfile, str):
+                self.outstream = stack.enter_context(Path(outfile).open("w"))
             failure_verbosity = run_options.get("failure_verbosity", failure_verbosity)
             runner = Runner(
                 self.dep_manager,
@@ -103,6 +119,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
                     run_options.get("verbosity", verbosity), force_verbosity or "verbosity" in run_options
                 ),
                 run_options.get("num_process", num_process),
+                stream,
             )
             return runner.run_all(self.control.task_dispatcher())
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Records of runs, task by task: `runs/TIME.jsonl` beside doit's database.
 
-A record is JSON Lines: one line when the run starts its first task, one when a task begins,
-one when it ends, one when the run ends.  Each line is appended in one write, so that the record
-of a killed run has all its finished tasks.  A run that has nothing to do writes no record, and
-neither do commands (tasks without targets).
+A record has the events (tasks.engine.events) of the tasks that make files: one line when the run
+starts its first task, one when a task begins, one when it ends, one when the run ends.  Each line is
+appended in one write, so that the record of a killed run has all its finished tasks.  A run that has
+nothing to do writes no record, and neither do commands (tasks without targets).
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.engine import reason
+from tasks.engine import events, reason
+from tasks.engine.events import VERSION, Listener, Outcome, Stream
 from tasks.engine.reason import Reason
+from tasks.util.checkout import CHECKOUT
+from tasks.util.secret_patterns import publishable
 
-VERSION = 1
 MAX_RECORDS = 20
 NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.jsonl")
-OK, FAILED, FROM_CACHE, CUT = "ok", "failed", "from cache", "cut"
+OK: Outcome = "ok"
+FAILED: Outcome = "failed"
+FROM_CACHE: Outcome = "from cache"
+CUT: Outcome = "cut"
+NOT_RUN: Outcome = "not run"
 
 
 @dataclass(frozen=True)
@@ -73,18 +79,29 @@ class Run:
 
 @dataclass
 class _RunningTask:
-    """A running task.  cpu: processor seconds of this process at its begin, None if other tasks ran, too."""
+    """A running task.
 
+    start: seconds since the epoch; cpu: processor seconds of this process at its begin, None if other
+    tasks ran, too.
+    """
+
+    start: float
     cpu: float | None
 
 
 class Recorder:
-    """Writes the record of this run.  If that fails, it prints a warning and the build goes on."""
+    """Writes the record of this run.  If that fails, it prints a warning and the build goes on.
 
-    def __init__(self, output: Path, asked: Sequence[str]) -> None:
-        """output: the folder to keep records in; asked: the tasks of the command line."""
+    A stream, if there is one, gets the same events, and those that a record does not keep.
+    """
+
+    def __init__(
+        self, output: Path, asked: Sequence[str], needed: Sequence[str] = (), stream: Stream | None = None
+    ) -> None:
+        """output: the folder to keep records in; asked, needed: as in `events.RunBegins`."""
         self._output = output.absolute()
-        self._asked = list(asked)
+        self._asked = tuple(asked)
+        self._stream = stream
         self._file: int | None = None
         self._disabled = False
         self._running: dict[str, _RunningTask] = {}
@@ -94,49 +111,63 @@ class Recorder:
         self._clock = (
             time.time() - time.monotonic()
         )  # so that setting the clock during a run does not change durations
+        self._started = self._now()
+        folder = CHECKOUT.name_of(self._output)
+        self._tell(events.RunBegins(self._started, self._asked, tuple(needed), folder))
 
-    def skip(self, task: Any) -> None:
-        """Note that a task is up to date."""
-        if task.targets:
+    def skip(self, task: Any, *, ignored: bool = False) -> None:
+        """Note that a task is up to date, or that it is ignored."""
+        if task.targets and not ignored:
             self._up_to_date.append(task.name)
+        if task.actions:
+            self._tell(events.TaskSkipped(self._now(), task.name, "ignored" if ignored else "up to date"))
 
     def begin(self, task: Any, reasons: Sequence[Reason] = ()) -> None:
         """Note that a task begins, and why."""
-        if not task.targets or self._disabled:
-            return
         with self._lock:
             alone = not self._running and not multiprocessing.active_children()
             if not alone:
                 self._drop_cpu_times()
-            self._running[task.name] = _RunningTask(_cpu() if alone else None)
-            self._append("begin", task=task.name, reasons=list(reasons))
+            begun = _RunningTask(self._now(), _cpu() if alone else None)
+            self._running[task.name] = begun
+            self._keep(task, events.TaskBegins(begun.start, task.name, tuple(reasons)))
 
-    def end(self, task: Any, outcome: str) -> None:
-        """Note how a task ended.
+    def listener(self, task: Any) -> Listener | None:
+        """Return what takes the progress of a task; None if there is no stream."""
+        return Listener(self._stream, self._now, task.name) if self._stream else None
+
+    def end(self, task: Any, outcome: Outcome, error: str = "") -> None:
+        """Note how a task ended.  error: the message of a failure.
 
         An action that takes all targets of its task from a cache returns `{"from_cache": True}`.
         """
         self._failed |= outcome == FAILED
         with self._lock:
+            now, error = self._now(), publishable(error) if error else ""
             begun = self._running.pop(task.name, None)
             if begun is None:
+                if task.actions:
+                    self._tell(events.TaskEnds(now, task.name, outcome, error=error))
                 return
             if outcome == OK and task.values.get("from_cache") is True:
                 outcome = FROM_CACHE
-            facts: dict[str, Any] = {"task": task.name, "outcome": outcome}
-            if begun.cpu is not None:
-                facts["cpu"] = round(_cpu() - begun.cpu, 3)
-            if outcome != FAILED:
-                more = (task.meta or {}).get("sizes", [])
-                facts["sizes"] = dict(sizes_of([*task.targets, *more], self._output))
-            self._append("end", **facts)
+            cpu = None if begun.cpu is None else round(_cpu() - begun.cpu, 3)
+            more = [*task.targets, *(task.meta or {}).get("sizes", [])] if outcome != FAILED else []
+            sizes = dict(sizes_of(more, self._output))
+            seconds = round(now - begun.start, 3)
+            self._keep(task, events.TaskEnds(now, task.name, outcome, seconds, cpu, sizes, error))
 
-    def finish(self) -> None:
-        """Note that the run has ended, if it started a task."""
+    def finish(self, *, interrupted: bool = False) -> None:
+        """Note that the run has ended."""
+        now = self._now()
+        for name in self._running:
+            self._tell(events.TaskEnds(now, name, CUT, round(now - self._running[name].start, 3)))
+        outcome = FAILED if self._failed else CUT if self._running or interrupted else OK
+        ends = events.RunEnds(now, outcome, round(now - self._started, 3), tuple(self._up_to_date))
+        self._tell(ends)
         if self._file is None:
             return
-        outcome = FAILED if self._failed else CUT if self._running else OK
-        self._append("finish", outcome=outcome, up_to_date=self._up_to_date)
+        self._record(ends)
         os.close(self._file)
         self._file, self._disabled = None, True
 
@@ -145,23 +176,30 @@ class Recorder:
         for begun in self._running.values():
             begun.cpu = None
 
-    def _append(self, event: str, **facts: Any) -> None:
+    def _now(self) -> float:
+        return round(self._clock + time.monotonic(), 3)
+
+    def _keep(self, task: Any, event: events.Event) -> None:
+        """Write an event of a task that began: to the stream, and to the record if the task makes files."""
+        self._tell(event)
+        if task.targets:
+            self._record(event)
+
+    def _tell(self, event: events.Event) -> None:
+        if self._stream:
+            self._stream.write(event)
+
+    def _record(self, event: events.Event) -> None:
         if self._disabled:
             return
-        now = round(self._clock + time.monotonic(), 3)
         try:
             if self._file is None:
-                self._file = _create(self._output / "runs", now)
-                head = {"event": "run", "version": VERSION, "at": now, "asked": self._asked}
-                os.write(self._file, _line(head))
-            os.write(self._file, _line({"event": event, "at": now, **facts}))
+                self._file = _create(self._output / "runs", event.at)
+                os.write(self._file, events.line(events.RunBegins(event.at, self._asked)))
+            os.write(self._file, events.line(event))
         except OSError as error:
             self._disabled = True
             print(f"warning: no record of this run: {error.strerror}: {error.filename}", file=sys.stderr)
-
-
-def _line(facts: Mapping[str, Any]) -> bytes:
-    return json.dumps(facts, separators=(",", ":"), default=Reason.record).encode() + b"\n"
 
 
 def _create(folder: Path, now: float) -> int:
@@ -220,13 +258,13 @@ def read(path: Path) -> Run:
     Raises `OSError`, or `ValueError`, `KeyError`, `TypeError`, `AttributeError` for a damaged record.
     """
     whole, _, _ = path.read_bytes().rpartition(b"\n")  # a kill may have cut the last line
-    events = [json.loads(line) for line in whole.split(b"\n")]
-    head = events[0]
+    head, *others = [json.loads(line) for line in whole.split(b"\n")]
     if head["event"] != "run" or head["version"] != VERSION:
         raise ValueError("not a record of this version")
     tasks: dict[str, TaskRun] = {}
-    outcome, up_to_date, last = CUT, tuple[str, ...](), _seconds(head["at"])
-    for event in events[1:]:
+    outcome: str = CUT
+    up_to_date, last = tuple[str, ...](), _seconds(head["at"])
+    for event in others:
         last = max(last, _seconds(event["at"]))
         if event["event"] == "begin":
             name = _text(event["task"])

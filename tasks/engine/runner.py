@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit import runner
-from doit.exceptions import TaskFailed
+from doit.exceptions import TaskFailed, UnmetDependency
 
-from tasks.engine import code, run_history
+from tasks.engine import code, events, explain, run_history
 from tasks.engine.dependencies import Dependencies
 from tasks.engine.run_history import Recorder
 from tasks.engine.run_lock import RunLock
@@ -51,9 +51,15 @@ class Runner(runner.Runner):  # type: ignore[misc]
         always: bool,
         stream: Any,
         count: int,
+        event_stream: events.Stream | None = None,
     ) -> None:
-        """count: how many tasks run in parallel; the other parameters are those of doit's runner."""
+        """count: how many tasks run in parallel; event_stream: what gets the events of the run.
+
+        The other parameters are those of doit's runner.
+        """
         super().__init__(dependencies, reporter, continue_, always, stream)
+        self._event_stream = event_stream
+        self._interrupted = False
         self.num_process = max(1, count)
         self._folder = Path(dependencies.name).absolute().parent
         self._lock = RunLock(self._folder / ".doit.lock")
@@ -76,7 +82,7 @@ class Runner(runner.Runner):  # type: ignore[misc]
             while self._step():
                 pass
         except BaseException:
-            self.reporter.interrupted = True
+            self._interrupted = self.reporter.interrupted = True
             self._end_workers()
             raise
         finally:
@@ -85,12 +91,14 @@ class Runner(runner.Runner):  # type: ignore[misc]
 
     def run_all(self, task_dispatcher: Any) -> Any:
         """Run the tasks of `task_dispatcher`, and write the run's record.  Returns doit's exit code."""
-        self._history = Recorder(self._folder, task_dispatcher.selected_tasks)
+        asked = task_dispatcher.selected_tasks
+        needed = explain.needed(task_dispatcher.tasks, asked) if self._event_stream else []
+        self._history = Recorder(self._folder, asked, needed, self._event_stream)
         return super().run_all(task_dispatcher)
 
     def finish(self) -> Any:
         """End the run's record, close the database, and report how the run ended."""
-        self._history.finish()
+        self._history.finish(interrupted=self._interrupted)
         code.here().keep()
         return super().finish()
 
@@ -100,7 +108,8 @@ class Runner(runner.Runner):  # type: ignore[misc]
             self.teardown_list.append(task)
         failure = self._begin(task) if task.actions else None  # it may wait for another run
         self.reporter.execute_task(task)
-        return failure or task.execute(self.stream)
+        with events.listening(self._history.listener(task)):
+            return failure or task.execute(self.stream)
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
         """Record how a task has ended.  It fails if one of its inputs has changed meanwhile."""
@@ -113,7 +122,8 @@ class Runner(runner.Runner):  # type: ignore[misc]
                 self._end(node.task, run_history.OK)
 
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
-        self._end(node.task, run_history.FAILED)
+        outcome = run_history.NOT_RUN if isinstance(base_fail, UnmetDependency) else run_history.FAILED
+        self._end(node.task, outcome, base_fail.get_msg().strip())
         super()._handle_task_error(node, base_fail)
 
     def _begin(self, task: Any) -> TaskFailed | None:
@@ -132,9 +142,9 @@ class Runner(runner.Runner):  # type: ignore[misc]
         self._history.begin(task, self.dep_manager.reasons.get(task.name, ()))
         return _changed(late, "changed since this run began") if late else None
 
-    def _end(self, task: Any, outcome: str) -> None:
+    def _end(self, task: Any, outcome: events.Outcome, error: str = "") -> None:
         self._writing.discard(task.name)
-        self._history.end(task, outcome)
+        self._history.end(task, outcome, error)
 
     def _step(self) -> bool:
         """Start the tasks that can start, and wait until one ends.  Returns False if none is left."""
@@ -165,8 +175,8 @@ class Runner(runner.Runner):  # type: ignore[misc]
                     continue
                 return
             if not self.select_task(node, self.tasks):
-                if node.run_status == "up-to-date":
-                    self._history.skip(node.task)
+                if node.run_status in ("up-to-date", "ignore"):
+                    self._history.skip(node.task, ignored=node.run_status == "ignore")
                 self._ended.append(node)
             elif not node.task.actions:
                 self._run_in_process(node)
@@ -201,7 +211,8 @@ class Runner(runner.Runner):  # type: ignore[misc]
             # Data that many tasks read is read once here, so that each fork has it.
             for function, arguments in (node.task.meta or {}).get("before_fork", ()):
                 function(*arguments)
-            self._running[Worker(node.task, self.stream)] = node
+            listener = self._history.listener(node.task)
+            self._running[Worker(node.task, self.stream, listener)] = node
 
     def _return_tokens(self, count: int) -> None:
         for _ in range(count):

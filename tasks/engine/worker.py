@@ -56,8 +56,10 @@ class Outcome:
 class Worker:
     """A running task.  A selector accepts it; it is readable when the task has ended."""
 
-    def __init__(self, task: Any, stream: Any) -> None:
+    def __init__(self, task: Any, stream: Any, listener: progress.Listener | None = None) -> None:
+        """stream: doit's verbosity; listener: what gets the progress of the task."""
         self.task = task
+        self._listener = listener
         self.started = time.monotonic()
         self.output = ""
         """The stdout and stderr of the task, once it has ended."""
@@ -131,7 +133,7 @@ class Worker:
             for number in (1, 2):
                 os.dup2(self._spool.fileno(), number)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            progress.note = self._set_note
+            progress.note, progress.listener = self._set_note, self._listener
             failure = self.task.execute(stream)
             sys.stdout.flush()
             task = self.task

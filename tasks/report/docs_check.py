@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.engine.run import Run
 from tasks.util.checkout import CHECKOUT
 
 # Tasks with one sub-task an extension or an image -> what the sub-task does.
@@ -48,6 +49,11 @@ def pages() -> list[Path]:
 def options(task: Any) -> dict[str, str]:
     """Return the long options of a doit task, each with its help text."""
     return {option["long"]: option["help"] for option in task.params if option.get("long")}
+
+
+def _run_options(task: Any) -> list[str]:
+    """Return the long options that every run takes; a command, which has no actions, is no run."""
+    return [str(option["long"]) for option in Run.cmd_options if task.actions]
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,10 @@ class KnownNames:
                 if variable[1] not in self.variables:
                     return f"there is no variable {variable[1]}="
             elif word.startswith("--"):
-                if task is not None and word[2:].partition("=")[0] not in options(task):
+                if task is not None and word[2:].partition("=")[0] not in {
+                    *options(task),
+                    *_run_options(task),
+                }:
                     return f"{task.name} has no option {word}"
             elif not chosen and re.match(r"[a-z]", word):
                 chosen, task = word, self.tasks.get(word)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The JSON Schemas of the TOML files that people edit.
+"""The JSON Schemas of the TOML files that people edit, and of what programs read.
 
 `./doit docs` writes them to tasks/config/schemas/.  A TOML file names its schema in its first
 line, by Taplo's directive `#:schema PATH`; the path is relative to the file.  Locks have no
-schema: `./doit lock` writes them.
+schema: `./doit lock` writes them.  What programs read is the events of a run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tasks.config import architecture, check, inheritance, plan, release, rootfs
 from tasks.config.profile import Profile
 from tasks.config.recipe import Recipe
 from tasks.config.release import Release
+from tasks.engine import events
 from tasks.formats import libraries
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
@@ -33,6 +34,7 @@ from tasks.util.log import logger
 from tasks.vm import boots, kernel_log, share
 
 FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
+EVENTS = FOLDER / "events.schema.json"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class TomlKind:
 
     def text(self) -> str:
         """Return the content of the schema's file."""
-        return json.dumps(self.schema(), indent=2, ensure_ascii=False) + "\n"
+        return _text(self.schema())
 
 
 SCHEMAS = (
@@ -99,10 +101,20 @@ def directive(kind: TomlKind, path: Path) -> str:
     return f"#:schema {Path(os.path.relpath(kind.path, path.parent)).as_posix()}"
 
 
+def events_text() -> str:
+    """Return the schema of a line that `--events FILE` writes."""
+    return _text(json_schema.document(events.Event, "a line of --events FILE"))
+
+
+def _text(schema: json_schema.Schema) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_schemas() -> None:
     """Update the schemas in tasks/config/schemas/."""
     FOLDER.mkdir(exist_ok=True)
-    changed = [one.name for one in SCHEMAS if write_if_changed(one.path, one.text())]
+    texts = {**{one.path: one.text() for one in SCHEMAS}, EVENTS: events_text()}
+    changed = [path.name.partition(".")[0] for path, text in texts.items() if write_if_changed(path, text)]
     folder = FOLDER.relative_to(CHECKOUT.root)
     text = f"{folder}: {', '.join(changed)} updated" if changed else f"{folder} is up to date"
     logger.info(text)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import enum
 import functools
 import inspect
 import re
@@ -37,9 +38,9 @@ Schema = dict[str, Any]
 
 
 def document(
-    schema: type[Any], title: str, inherits: str = "", giver: str = "", given: tuple[str, ...] = ()
+    schema: Any, title: str, inherits: str = "", giver: str = "", given: tuple[str, ...] = ()
 ) -> Schema:
-    """Return the JSON Schema of a TOML file that is checked against the dataclass `schema`.
+    """Return the JSON Schema of a file that is checked against the dataclass `schema`, or a union of some.
 
     inherits: the key, if there is one, that names another file whose tables this file is merged
     into, key by key.  A file with that key may leave out any key of its tables; the items of
@@ -94,6 +95,8 @@ def of(schema: Any, partial: bool = False) -> Schema:
         return _union([arg for arg in args if arg is not type(None)], partial)
     if schema in TYPES:
         return {"type": TYPES[schema]}
+    if isinstance(schema, type) and issubclass(schema, enum.StrEnum):
+        return {"type": "string", "enum": [str(one) for one in schema]}
     raise TypeError(f"no JSON Schema is known for {schema!r}")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -15,9 +15,21 @@ from tasks.util.process import in_ci
 
 PLAIN_SECONDS = 30.0
 NOTE_SECONDS = 0.5
+LISTENER_SECONDS = 1.0
 
 note: Callable[[str], None] | None = None
 """Receives progress while the output of a task is kept until its end (tasks.engine.worker)."""
+
+
+class Listener(Protocol):
+    """Receives progress for a program: what is done, and `done` of `total` units of it (0: unknown)."""
+
+    def __call__(self, text: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+        """Take the progress."""
+
+
+listener: Listener | None = None
+"""The listener of what this process does (tasks.engine.events)."""
 
 
 def announce(text: str) -> None:
@@ -25,6 +37,8 @@ def announce(text: str) -> None:
     logger.info(text)
     if note:
         note(text)
+    if listener:
+        listener(text)
 
 
 class Progress:
@@ -39,7 +53,7 @@ class Progress:
         self.total = total
         self.scale = scale
         self.done = 0
-        self._started = self._last = time.monotonic()
+        self._started = self._last = self._told = time.monotonic()
         self._bar: Any = None
         if not in_ci():
             self._bar = tqdm(
@@ -57,10 +71,13 @@ class Progress:
         if kind is None:
             text = f"{self.label}: {self._amount(self.done)} in {time.monotonic() - self._started:.0f} s"
             logger.info(text)
+            self._tell()
 
     def advance(self, count: int = 1) -> None:
         """Count `count` more units as done."""
         self.done += count
+        if listener and time.monotonic() - self._told >= LISTENER_SECONDS:
+            self._tell()
         if self._bar is not None:
             self._bar.update(count)
         elif time.monotonic() - self._last >= (NOTE_SECONDS if note else PLAIN_SECONDS):
@@ -71,6 +88,11 @@ class Progress:
                 note(text)
             else:
                 logger.info(f"{text} after {self._last - self._started:.0f} s")
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if listener:
+            listener(self.label, self.done, self.total, self.unit)
 
     def _amount(self, count: int) -> str:
         """Return `count` with its unit: `1.53GB` where it is scaled, `2041 objects` otherwise."""

@@ -182,6 +182,8 @@ def wrong(text: str) -> list[str]:
         ("`./doit isso`", "there is no task isso"),
         ("`./doit tcz:nothing`", "there is no task tcz:nothing"),
         ("`./doit qemu --memry 5`", "qemu has no option --memry"),
+        ("`./doit iso --evnts f`", "iso has no option --evnts"),
+        ("`./doit check --events f`", "check has no option --events"),
         ("`./doit iso profle=apt`", "there is no variable profle="),
         ("`profle=apt`", "there is no variable profle="),
         ("`kconfig/nothing.config`", "there is no kconfig/nothing.config"),
@@ -204,6 +206,7 @@ def test_mistakes_are_found(text: str, mistake: str) -> None:
     "text",
     [
         "# One two\n\n[x](#one-two) [y](contributing.md#tests) [z](../README.md) <https://x.org>",
+        "`./doit iso --events f`",
         "`./doit iso -n 2 profile=apt cache=/x`, `./doit tcz:NAME`, `./doit help qemu`, `./doit lock`",
         '`kconfig/qemu.config`, `patches/SERIES/`, `profiles/*.lock.toml`, `place = "onboot"`',
         "```text\n./doit isso\n```",

@@ -50,7 +50,12 @@ def test_the_committed_schemas_are_up_to_date(kind: TomlKind) -> None:
 
 
 def test_no_other_schema_is_committed() -> None:
-    assert set(schemas.FOLDER.iterdir()) == {kind.path for kind in SCHEMAS}
+    assert set(schemas.FOLDER.iterdir()) == {schemas.EVENTS, *(kind.path for kind in SCHEMAS)}
+
+
+def test_the_committed_schema_of_events_is_up_to_date() -> None:
+    assert schemas.EVENTS.read_text() == schemas.events_text(), "run ./doit docs"
+    Draft7Validator.check_schema(json.loads(schemas.events_text()))
 
 
 @pytest.mark.parametrize(

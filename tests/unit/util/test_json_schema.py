@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -223,3 +224,12 @@ def test_defaults_are_shown() -> None:
     assert properties["words"]["default"] == ["x"]
     assert properties["boxes"]["default"] == {}
     assert "default" not in properties["source"]
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+    GREEN = "green"
+
+
+def test_an_enumeration_is_its_values() -> None:
+    assert json_schema.of(Colour) == {"type": "string", "enum": ["red", "green"]}
