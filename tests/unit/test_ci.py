@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The CI files of docs/ci/: each by its own linter or schema, and every command of theirs exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.cli import variables
+from tasks.cli.commands import documented
+from tasks.report import docs, docs_check
+from tests.support import ci
+
+SCHEMAS = {
+    ci.ACTION: "vendor.github-actions",
+    ci.GITHUB: "vendor.github-workflows",
+    ci.GITLAB: "vendor.gitlab-ci",
+}
+"""File -> the schema that check-jsonschema ships for files of its kind."""
+SCRIPTS = {
+    "github": ci.github("apt"),
+    "gitlab": ci.gitlab("apt"),
+    "container": ci.container(),
+}
+
+
+def check_schema(path: Path, schema: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def lint(path: Path) -> subprocess.CompletedProcess[str]:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    return subprocess.run([hadolint, "--no-color", path], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
+def test_each_file_fits_the_schema_of_its_kind(path: Path, tmp_path: Path) -> None:
+    done = check_schema(path, SCHEMAS[path])
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / path.name
+    wrong.write_text(
+        path.read_text().replace("  steps:", "  stesp:").replace("    paths:", "    pahts: 5\n#")
+    )
+    assert check_schema(wrong, SCHEMAS[path]).returncode == 1, "a mistake is found"
+
+
+def test_the_containerfile_is_clean(tmp_path: Path) -> None:
+    done = lint(ci.CONTAINER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "Containerfile"
+    wrong.write_text(
+        ci.CONTAINER.read_text().replace("/srv/tcbuild\nRUN", "srv\nRUN").replace("WORKDIR /", "WORKDIR ")
+    )
+    assert "DL3000" in lint(wrong).stdout, "a mistake is found"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_names_tasks_options_and_variables_that_exist(name: str) -> None:
+    known = docs_check.KnownNames([*docs.declared(), *documented()], variables.VARIABLES, set())
+    commands = [words for script in SCRIPTS[name] for words in docs_check.DOIT.findall(script)]
+    assert len(commands) == (0 if name == "container" else 3)
+    assert [known.command_mistake(words.split()) for words in commands] == [""] * len(commands)
+
+
+def test_github_and_gitlab_run_the_same() -> None:
+    """What is true of one of them is true of the other, and the tests need to run only one."""
+
+    def commands(name: str) -> list[str]:
+        text = "\n".join(SCRIPTS[name]).replace('"$SIZE"', "2GiB")
+        lines = [line.strip() for line in text.splitlines()]
+        return sorted({line for line in lines if line and not line.startswith(("PROFILE=", "SIZE="))})
+
+    assert commands("github") == commands("gitlab")
+
+
+def test_a_job_keeps_what_its_commands_write() -> None:
+    job = ci.load(ci.GITLAB)["iso"]
+    steps = [step for step in ci.load(ci.ACTION)["runs"]["steps"] if "uses" in step]
+    cache, upload = (step["with"]["path"].splitlines() for step in steps)
+    assert [path.rstrip("/") for path in cache] == [path.rstrip("/") for path in job["cache"]["paths"]]
+    kept = [path.replace("${{ inputs.profile }}", "$PROFILE") for path in upload]
+    assert kept == job["artifacts"]["paths"]
+    # GitHub's upload leaves out files and folders whose names begin with a dot.
+    assert not [path for path in kept if "/." in path]
+    written = job["artifacts"]["reports"]["junit"]
+    assert f"--junit {written}" in "".join(SCRIPTS["gitlab"])
+    assert f"{Path(written).parent}/" in kept
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_of_any_posix_shell(name: str) -> None:
+    for script in SCRIPTS[name]:
+        done = subprocess.run(["dash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{script}\n{done.stderr}"
