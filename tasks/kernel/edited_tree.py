@@ -25,7 +25,7 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.origins.sources.base import Material
 from tasks.util.errors import UserError
-from tasks.util.files import is_settled, write_atomic
+from tasks.util.files import COARSE_STEP, is_settled, write_atomic
 
 SUMMARY = ".tcbuild/summary"
 """In the copy: `Summary` as JSON."""
@@ -38,6 +38,8 @@ CONFIGURATION = ".tcbuild/configuration"
 
 SEEN: dict[Path, dict[str, str]] = {}
 """Tree -> its state, as `is_current` saw it for the action of the same task."""
+RECORDED: dict[Path, dict[str, str]] = {}
+"""Copy -> its `STATES`, as `is_current` read them for that action."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def is_current(paths: Paths, profile: Profile) -> bool:
         return False  # the task's action meets it again, and fails with it
     if (paths.linux / PENDING).exists() or "" in seen.values():
         return False
-    return seen == read_texts(paths.linux / STATES)
+    RECORDED[paths.linux] = read_texts(paths.linux / STATES)
+    return seen == RECORDED[paths.linux]
 
 
 def seen_or_scan(tree: Path, products: Iterable[str]) -> dict[str, str]:
@@ -151,6 +154,7 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
     """
     named, left_out = rules().products.match, rules().product_paths | {*products}
     began = time.time_ns()
+    surely = began - COARSE_STEP
     found: dict[str, str] = {}
     todo = [""]
     while todo:
@@ -164,18 +168,19 @@ def scan(tree: Path, products: Iterable[str] = ()) -> dict[str, str]:
                 path = below + entry.name
                 if path in left_out:
                     continue
-                # Whether an entry is a link is known without a look at it: a kernel has 80,000 files.
-                followed = entry.is_symlink() and leads_out(tree, path)
-                if entry.is_dir(follow_symlinks=followed):
+                # What an entry is, is known without a look at it: a kernel has 80,000 files.
+                plain = entry.is_file(follow_symlinks=False)
+                followed = not plain and entry.is_symlink() and leads_out(tree, path)
+                if not plain and entry.is_dir(follow_symlinks=followed):
                     if followed:
                         _refuse_circle(tree, path)
                     todo.append(f"{path}/")
                     continue
                 try:
                     status = entry.stat(follow_symlinks=followed)
-                    if not entry.is_file(follow_symlinks=followed):
+                    if not plain and not entry.is_file(follow_symlinks=followed):
                         found[path] = _target(tree, path, entry, followed)
-                    elif is_settled(ctime := status.st_ctime_ns, began):
+                    elif (ctime := status.st_ctime_ns) < surely or is_settled(ctime, began):
                         found[path] = f"{status.st_size} {status.st_mtime_ns} {ctime}"
                     else:
                         found[path] = ""

@@ -83,9 +83,10 @@ def _update(
 ) -> None:
     """Copy what changed since `contents` was recorded; `now` is the state of the original."""
     tree = paths.linux
-    before = read_texts(tree / STATES)
+    before = edited_tree.RECORDED.pop(tree, None) or read_texts(tree / STATES)
     gone = contents.keys() - now.keys()
-    new = {path for path in now if contents.get(path, UNKNOWN) == UNKNOWN}
+    copied = {path for path, known in contents.items() if known != UNKNOWN}
+    new = now.keys() - copied
     looked_at = {path for path, state in now.items() if not state or before.get(path) != state} - new
     edited = {path for path in looked_at if contents[path] != _content(origin, path)[0]}
     changed = gone | new | edited
