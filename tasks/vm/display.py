@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from tasks.util.errors import UserError
 from tasks.util.process import run
-from tasks.vm.machine import LOOPBACK
+from tasks.vm.machine import LOOPBACK, free_port
 
 WINDOW = ("DISPLAY", "XAUTHORITY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR")
 """The variables by which a program finds the screen of this machine."""
 VNC_PORT = 5900  # of display 0
 SPICE_PORT = 5930
-PORTS = 100
 PACKAGES = {"gtk": "qemu-system-gui", "spice": "qemu-system-modules-spice"}
 
 
@@ -36,13 +34,13 @@ def options(kind: str) -> tuple[list[str], str]:
     if kind == "gtk":
         return ["-display", "gtk"], ""
     if kind == "vnc":
-        port = _free_port(VNC_PORT)
+        port = free_port(VNC_PORT)
         return [
             "-display",
             f"vnc={LOOPBACK}:{port - VNC_PORT}",
         ], f"screen of the guest: vnc://{LOOPBACK}:{port}"
     if kind == "spice":
-        port = _free_port(SPICE_PORT)
+        port = free_port(SPICE_PORT)
         spice = f"addr={LOOPBACK},port={port},disable-ticketing=on"
         return ["-display", "none", "-spice", spice], f"screen of the guest: spice://{LOOPBACK}:{port}"
     return ["-display", "none"], ""
@@ -51,15 +49,3 @@ def options(kind: str) -> tuple[list[str], str]:
 def environment(kind: str) -> dict[str, str]:
     """Return the variables that QEMU needs to open a window."""
     return {name: os.environ[name] for name in WINDOW if name in os.environ} if kind == "gtk" else {}
-
-
-def _free_port(first: int) -> int:
-    for port in range(first, first + PORTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return port
-    raise UserError(f"ports {first} to {first + PORTS - 1} of this machine are all in use")

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ TIMER = "no_timer_check"
 """For a kernel that QEMU loads itself: on a busy machine, TCG's timer may come too late for the check
 that the kernel makes of it, which then panics (kernel-parameters.txt)."""
 LOOPBACK = "127.0.0.1"
+FREE_PORTS = 100  # how many are tried
 PORTS = ("control", "input", "output", "errors")
 """The ports of the guest's agent: tcbuild.NAME in the guest."""
 
@@ -172,6 +173,23 @@ def parse_forwards(words: Sequence[str]) -> dict[int, int]:
             ) from None
         found[host] = guest
     return found
+
+
+def free_port(first: int, taken: Collection[int] = ()) -> int:
+    """Return the first port of the loopback address from `first` on that no program uses, and is not `taken`.
+
+    Raises `UserError` if it finds none.
+    """
+    for port in range(first, first + FREE_PORTS):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            if port not in taken:
+                return port
+    raise UserError(f"ports {first} to {first + FREE_PORTS - 1} of this machine are all in use")
 
 
 def require_uefi(emulator: Emulator) -> None:

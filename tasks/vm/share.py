@@ -13,24 +13,20 @@ import os
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tasks.config.plan import AT_BOOT, extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.initramfs import embedded
-from tasks.kernel import needs
-from tasks.kernel.fragments import parse_config
-from tasks.kernel.installed import core_modules
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.text import printable
 from tasks.vm import virtiofsd
 from tasks.vm.agent import Agent
+from tasks.vm.guest_kernel import GuestKernel, hint_for
 from tasks.vm.machine import Share
 
 DATA = Path(__file__).with_name("shares.toml")
@@ -151,16 +147,15 @@ def choose(paths: Paths, profile: Profile, shares: Sequence[Share]) -> tuple[Sha
     if not shares:
         return ()
     known = _transports()
-    config = parse_config((paths.kernel / "config").read_text())
-    modules = _modules(paths, profile)
-    lacks = {name: _lacking(one, config, modules) for name, one in known.items()}
+    kernel = GuestKernel.of(paths, profile)
+    lacks = {name: kernel.lacking(one.symbols) for name, one in known.items()}
     here = "" if lacks["virtiofs"] else virtiofsd.missing()
     made = []
     for share in shares:
         why = here or lacks["virtiofs"]
         why = why or virtiofsd.refuses(share)
         if why and lacks["9p"]:
-            hint = _hint(profile, [*known["9p"].symbols])
+            hint = hint_for(profile, known["9p"].symbols)
             text = f"--share: the guest can mount neither by 9p ({lacks['9p']}) nor by virtiofs ({why})"
             raise UserError(text, hint)
         made.append(replace(share, transport="9p" if why else "virtiofs"))
@@ -168,38 +163,6 @@ def choose(paths: Paths, profile: Profile, shares: Sequence[Share]) -> tuple[Sha
         only = ", read-only" if share.read_only else ""
         logger.info(_line(f"share: {share.folder} will be the guest's {share.path}{only} (by {how})"))
     return tuple(made)
-
-
-def _lacking(transport: Transport, config: Mapping[str, str], modules: frozenset[str]) -> str:
-    """Return what the guest lacks, in words; config: empty if nobody knows it."""
-    for symbol, module in transport.symbols.items():
-        value = config.get(symbol, "n") if config else "m"
-        if value == "n":
-            missing = [f"CONFIG_{one}" for one in transport.symbols if config.get(one, "n") == "n"]
-            return f"the kernel has no {', '.join(missing)}"
-        if value == "m" and module not in modules:
-            return f"nothing that is loaded at boot has the module {module}"
-    return ""
-
-
-def _hint(profile: Profile, symbols: Sequence[str]) -> str:
-    if profile.kernel.image is not None:
-        return needs.STOCK
-    by_symbol = needs.fragments_by_symbol(profile)
-    fragments = {by_symbol[symbol] for symbol in symbols if symbol in by_symbol}
-    return f"add the fragment {', '.join(sorted(fragments))}" if fragments else "build them into the kernel"
-
-
-def _modules(paths: Paths, profile: Profile) -> frozenset[str]:
-    """Return the names of the modules in the core and in the extensions that are loaded at boot."""
-    release = (paths.kernel / "release").read_text().strip()
-    names = [path.name for path in core_modules(paths, profile).rglob("*.ko*")]
-    loaded = embedded.with_dependencies(paths.tcz, extensions_at(profile, *AT_BOOT), release)
-    for name in loaded:
-        listed = paths.tcz / f"{name}.tcz.list"
-        if listed.is_file():
-            names += [line.rpartition("/")[2] for line in listed.read_text().splitlines() if ".ko" in line]
-    return frozenset(name.partition(".ko")[0] for name in names)
 
 
 def mount(agent: Agent, shares: Sequence[Share]) -> None:

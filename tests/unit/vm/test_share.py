@@ -12,7 +12,7 @@ import pytest
 from tasks.cli import variables
 from tasks.config.settings import Settings
 from tasks.util.errors import UserError
-from tasks.vm import share, virtiofsd
+from tasks.vm import guest_kernel, share, virtiofsd
 from tasks.vm.machine import Share
 from tests.support.settings import both, with_values
 
@@ -160,7 +160,7 @@ def test_modules_of_an_extension_count_if_it_is_loaded_at_boot(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (settings.paths.kernel / "config").write_text(NINE_P.replace("=y", "=m"))
-    monkeypatch.setattr(share, "extensions_at", lambda *_: ["top"])
+    monkeypatch.setattr(guest_kernel, "extensions_at", lambda *_: ["top"])
     settings.paths.tcz.mkdir(parents=True)
     (settings.paths.tcz / "top.tcz.dep").write_text("filesystems-KERNEL.tcz\n")
     listed = settings.paths.tcz / "filesystems-6.1.0.tcz.list"
