@@ -569,15 +569,10 @@ def task_mirror() -> Task:
 def task_qemu() -> Iterator[Task]:
     """boot the ISO in QEMU, its serial console on this terminal"""
     needs = files(S.paths.iso, S.paths.core, S.paths.vmlinuz)
-    yield command(
-        "qemu",
-        "boot the ISO in QEMU, its serial console on this terminal",
-        do("vm.qemu", "interactive", S.paths, S.profile),
-        reads=needs,
-        params=variables.QEMU,
-        meta={"check": variables.check_qemu},
-        io={"capture": False},
-    )
+    doc = "boot the ISO in QEMU, its serial console on this terminal"
+    boot = [do("fetch.guest_root", "fetch", S), do("vm.qemu", "interactive", S.paths, S.profile)]
+    more = {"params": variables.QEMU, "meta": {"check": variables.check_qemu}, "io": {"capture": False}}
+    yield command("qemu", doc, *boot, reads=needs, **more)
     doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
     tests, meta = do("vm.boots", "asked", S.paths, S.profile), {"check": variables.check_qemu_test}
     yield command("qemu:test", doc, tests, reads=needs, params=variables.QEMU_TEST, meta=meta)

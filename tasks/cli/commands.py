@@ -299,6 +299,7 @@ class QemuRun(QemuCommand):
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Build what is not up to date, and run the commands.  Returns their status, or a code of run.py."""
+        from tasks.fetch import guest_root
         from tasks.vm import run
 
         with standard_files.stdout_apart() as stdout:
@@ -310,6 +311,7 @@ class QemuRun(QemuCommand):
                 if self.build(wanted.medium):
                     return run.EXIT_FAILED
                 one = variables.settings()
+                guest_root.fetch(one, ssh=wanted.ssh)
                 return run.run(one.paths, one.profile, given, wanted, *sinks)
             except BrokenPipeError:
                 raise  # the reader of stdout has closed it

@@ -94,12 +94,20 @@ SHARE = {
     "default": [],
     "help": "a folder DIR[:PATH][:ro] that the guest gets, at /mnt/NAME or PATH; may be given several times",
 }
+SSH = {
+    "name": "ssh",
+    "long": "ssh",
+    "type": bool,
+    "default": False,
+    "help": "the guest can be reached by ssh, scp, sftp and rsync; a line says how",
+}
 # Options of `./doit qemu`.
 QEMU = [
     FIRMWARE,
     MEMORY,
     FORWARD,
     SHARE,
+    SSH,
     {
         "name": "disk",
         "long": "disk",
@@ -136,6 +144,7 @@ QEMU_RUN = (
     MEDIUM,
     MEMORY,
     SHARE,
+    SSH,
     {
         "name": "scripts",
         "long": "script",

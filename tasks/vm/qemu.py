@@ -9,7 +9,8 @@ import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tasks.util.log import logger
 from tasks.util.process import run, spawn
 from tasks.vm import data_disk, display, virtiofsd
 from tasks.vm import share as shared_folders
+from tasks.vm import ssh as remote_shell
 from tasks.vm.agent import Agent
 from tasks.vm.guest import Ended, Guest, GuestError
 from tasks.vm.machine import (
@@ -37,6 +39,7 @@ from tasks.vm.machine import (
     parse_forwards,
 )
 from tasks.vm.media import drive
+from tasks.vm.ssh import Remote
 
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
@@ -126,35 +129,48 @@ def interactive(
     *,
     snapshot: bool = False,
     screen: str = "none",
+    ssh: bool = False,
 ) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
     memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
     share: words DIR[:PATH][:ro].  disk: words FILE[:SIZE]; snapshot: the guest writes none of them.
-    screen: how the guest's screen is seen here (tasks/vm/display.py).
+    screen: how the guest's screen is seen here (tasks/vm/display.py).  ssh: reach it by SSH, too.
     Raises `UserError` for an unknown firmware, a bad word, or if QEMU fails.
     """
     if firmware not in FIRMWARES:
         raise UserError(f"unknown firmware {firmware!r}", f"one of: {', '.join(FIRMWARES)}")
     ports = parse_forwards(forward)
     shares = shared_folders.choose(paths, profile, shared_folders.parse(share, caller_folder()))
-    changes = {"memory": memory, "cpus": len(os.sched_getaffinity(0)), "network": True, "forward": ports}
-    changes |= {"shares": shares, "agent": bool(shares)}
-    chosen = machine(paths, profile, firmware, accelerator(paths, profile), **changes)
-    own = data_disk.prepare(data_disk.parse(disk, caller_folder()), snapshot=snapshot)
-    chosen = replace(chosen, disks=(*chosen.disks, *own))
-    shown, told = display.options(screen)
-    for host, guest in ports.items():
-        logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
-    if told:
-        logger.info(told)
-    logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
-    with tempfile.TemporaryDirectory(prefix="tcbuild-qemu-") as name, virtiofsd.serving(shares, Path(name)):
-        command = [*argv(chosen, Path(name)), *shown, "-serial", "mon:stdio"]
+    with ExitStack() as stack:
+        remote = stack.enter_context(remote_shell.opened(paths, profile, ports)) if ssh else None
+        chosen = machine(
+            paths,
+            profile,
+            firmware,
+            accelerator(paths, profile),
+            memory=memory,
+            cpus=len(os.sched_getaffinity(0)),
+            network=True,
+            forward=ports | (remote.forward if remote else {}),
+            shares=shares,
+            agent=bool(shares) or ssh,
+        )
+        own = data_disk.prepare(data_disk.parse(disk, caller_folder()), snapshot=snapshot)
+        chosen = replace(chosen, disks=(*chosen.disks, *own))
+        shown, told = display.options(screen)
+        for host, guest in ports.items():
+            logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
+        if told:
+            logger.info(told)
+        logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tcbuild-qemu-")))
+        stack.enter_context(virtiofsd.serving(shares, scratch))
+        command = [*argv(chosen, scratch), *shown, "-serial", "mon:stdio"]
         process = spawn(command, pipes=False, env=display.environment(screen))
-        if shares:
-            started = OnTerminal(process, Path(name))
-            threading.Thread(target=_mount, args=(started, shares), daemon=True).start()
+        if chosen.agent:
+            started = OnTerminal(process, scratch)
+            threading.Thread(target=_when_up, args=(started, shares, remote), daemon=True).start()
         try:
             status = process.wait()
         finally:
@@ -177,18 +193,33 @@ class OnTerminal:
             raise Ended("the guest has ended")
 
 
-def _mount(started: OnTerminal, shares: Sequence[Share]) -> None:
-    """Mount the folders as soon as the guest's agent answers; say it if none does."""
+def _when_up(started: OnTerminal, shares: Sequence[Share], remote: Remote | None) -> None:
+    """Mount the folders and start the SSH server once the guest's agent answers; say it if none does."""
     try:
         with Agent(started) as agent:
             if agent.wait(BOOT_SECONDS):
-                shared_folders.mount(agent, shares)
+                if shares:
+                    _warn_of_failure(lambda: shared_folders.mount(agent, shares))
+                if remote:
+                    _warn_of_failure(lambda: remote.start(agent, started.check))
                 return
-        logger.warning("share: the guest's agent does not answer, so mount it there yourself:")
-        program = shared_folders.mount_program(shares).decode()
-        lines = [line for line in program.splitlines() if line.startswith("mkdir")]
-        logger.warning("\n".join(f"  sudo sh -c {shlex.quote(line)}" for line in lines))
+        if remote:
+            logger.warning("ssh: the guest's agent does not answer, so there is no server")
+        if shares:
+            logger.warning("share: the guest's agent does not answer, so mount it there yourself:")
+            program = shared_folders.mount_program(shares).decode()
+            lines = [line for line in program.splitlines() if line.startswith("mkdir")]
+            logger.warning("\n".join(f"  sudo sh -c {shlex.quote(line)}" for line in lines))
     except Ended:
         pass
+    except UserError as error:
+        logger.warning(str(error))
+
+
+def _warn_of_failure(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except Ended:
+        raise
     except UserError as error:
         logger.warning(str(error))

@@ -11,7 +11,7 @@ import io
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from tasks.util.checkout import caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
-from tasks.vm import qemu, share
+from tasks.vm import qemu, share, ssh
 from tasks.vm.agent import Agent, Sink
 from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tasks.vm.machine import Firmware, Share
@@ -49,6 +49,7 @@ class Wanted:
     firmware, medium, memory: of the machine; memory in MiB.  user: tc or root.
     boot, each: seconds for the boot, and for each command.
     shares: folders of this machine that the guest mounts before the first command.
+    ssh: whether the guest can be reached by SSH before that.
     """
 
     firmware: Firmware = "bios"
@@ -58,6 +59,7 @@ class Wanted:
     boot: float = qemu.BOOT_SECONDS
     each: float = 300.0
     shares: tuple[Share, ...] = ()
+    ssh: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wanted:
@@ -68,7 +70,7 @@ class Wanted:
         for name in ("timeout", "boot"):
             check_seconds(options[name])
         user = "root" if options["root"] else "tc"
-        more = {name: options[name] for name in ("firmware", "medium", "memory", "boot")}
+        more = {name: options[name] for name in ("firmware", "medium", "memory", "boot", "ssh")}
         return cls(
             user=user, each=options["timeout"], shares=share.parse(options["share"], caller_folder()), **more
         )
@@ -117,10 +119,16 @@ def run(
     accel = qemu.accelerator(paths, profile)
     limit = wanted.boot + wanted.each * len(given)
     wanted = replace(wanted, shares=share.choose(paths, profile, wanted.shares))
-    with scratch_folder(paths.output, "media") as folder:
+    reached = ssh.opened(paths, profile) if wanted.ssh else nullcontext()
+    with scratch_folder(paths.output, "media") as folder, reached as remote:
         image = (paths, profile, wanted.firmware, wanted.medium, folder, accel)
         machine = qemu.machine_of_medium(
-            *image, memory=wanted.memory, network=True, agent=True, shares=wanted.shares
+            *image,
+            memory=wanted.memory,
+            network=True,
+            forward=remote.forward if remote else {},
+            agent=True,
+            shares=wanted.shares,
         )
         with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
             answers = wait(guest, agent, wanted.boot)
@@ -128,6 +136,10 @@ def run(
                 share.mount(agent, wanted.shares)
             elif wanted.shares:
                 _mount_on_console(guest, wanted)
+            if remote and not answers:
+                raise GuestError("--ssh: the guest's agent does not answer")
+            if remote:
+                remote.start(agent, guest.check)
             with _standard_input() as stream:
                 for number, program in enumerate(given):
                     if answers:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import stat
 import subprocess
 import tempfile
@@ -18,14 +19,16 @@ import pytest
 
 from tasks.config.check import Check
 from tasks.config.checks import PlacedCheck
+from tasks.fetch import guest_root
 from tasks.util.checkout import CHECKOUT
-from tasks.vm import share, virtiofsd
+from tasks.vm import share, ssh, virtiofsd
 from tasks.vm.agent import Agent
 from tasks.vm.boots import Boot
 from tasks.vm.checks import Built
 from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
 from tasks.vm.machine import Share
 from tasks.vm.results import Result
+from tasks.vm.ssh import Remote
 from tests.support.built import built
 from tests.support.settings import both
 from tests.vm.contract import LIMIT, machine
@@ -79,10 +82,23 @@ def shares(tmp_path_factory: pytest.TempPathFactory) -> list[Share]:
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory, shares: list[Share]) -> Iterator[Asked]:
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    """The keys of a guest that is reached by SSH, and its port here."""
+    image = built()
+    guest_root.fetch(image, ssh=True)
+    output = tmp_path_factory.mktemp("remote")
+    for name in ("kernel", "tcz"):
+        (output / name).symlink_to(image.paths.output / name)
+    with ssh.opened(replace(image.paths, output=output), image.profile) as opened:
+        yield opened
+    assert not opened.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory, shares: list[Share], remote: Remote) -> Iterator[Asked]:
     """One guest for many questions."""
     log = tmp_path_factory.mktemp("run") / "log"
-    asked = machine(built(), "", agent=True, shares=tuple(shares))
+    asked = machine(built(), "", agent=True, shares=tuple(shares), forward=remote.forward)
     with Guest(asked, log, limit=3 * LIMIT) as guest, Agent(guest) as agent:
         assert agent.wait(LIMIT)
         yield Asked(guest, agent)
@@ -235,6 +251,108 @@ def test_a_folder_of_this_machine_is_in_the_guest(
     assert [(path.name, path.read_text()) for path in fixed.folder.iterdir()] == [("file", "fixed\n")]
 
 
+class Outside:
+    """A person on this machine, who has no other keys and knows no other hosts than those of the run."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.config = str(remote.folder / "config")
+
+    def run(self, *words: str, given: bytes = b"") -> tuple[int, bytes, str]:
+        done = subprocess.run(words, input=given, capture_output=True, check=False)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    def ssh(self, *words: str, given: bytes = b"") -> tuple[int, bytes, str]:
+        return self.run("ssh", "-F", self.config, *words, given=given)
+
+
+@pytest.fixture(scope="module")
+def outside(ask: Asked, remote: Remote) -> Outside:
+    """The guest answers from here on."""
+    remote.start(ask.agent, ask.guest.check)
+    return Outside(remote)
+
+
+def test_ssh_gives_a_commands_status_and_bytes(outside: Outside) -> None:
+    line = "id -un; pwd; cat; echo e >&2; exit 7"
+    assert outside.ssh("guest", line, given=BYTES) == (7, b"tc\n/home/tc\n" + BYTES, "e\n")
+    assert outside.ssh("root@guest", "id -un") == (0, b"root\n", "")
+    typed = f"(echo 'tty; exit 9'; sleep 5) | ssh -tt -F {shlex.quote(outside.config)} guest"
+    status, output, _ = outside.run("sh", "-c", typed)
+    assert (status, b"/dev/pts/" in output) == (9, True)
+
+
+def test_nobody_else_gets_in_and_no_other_host_is_taken_for_the_guest(
+    outside: Outside, remote: Remote, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    config = tmp_path / "config"
+    config.write_text(Path(outside.config).read_text().replace(f"{remote.folder}/key", str(other)))
+    status, _, said = outside.run("ssh", "-F", str(config), "guest", "true")
+    assert (status, "Permission denied (publickey)" in said) == (255, True)
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"guest {other.with_suffix('.pub').read_text()}")
+    status, _, said = outside.ssh("-o", f"UserKnownHostsFile={hosts}", "guest", "true")
+    assert (status, "Host key verification failed" in said) == (255, True)
+    assert remote.folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("protocol", [(), ("-O",)], ids=["sftp", "scp"])
+def test_scp_copies_both_ways(outside: Outside, protocol: tuple[str, ...], tmp_path: Path) -> None:
+    """By the protocol of today, and by that of older clients."""
+    much = os.urandom(300_000)
+    (tmp_path / "in").write_bytes(much)
+    words = ("scp", *protocol, "-q", "-p", "-F", outside.config)
+    assert outside.run(*words, f"{tmp_path}/in", "guest:in") == (0, b"", "")
+    assert outside.run(*words, "guest:in", f"{tmp_path}/out") == (0, b"", "")
+    assert (tmp_path / "out").read_bytes() == much
+    assert outside.ssh("guest", "rm in") == (0, b"", "")
+
+
+def test_rsync_keeps_two_folders_alike(outside: Outside, tmp_path: Path) -> None:
+    for name in ("a", "deep/b"):
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).write_text(name)
+    (tmp_path / "here/link").symlink_to("deep/b")
+    words = ("rsync", "-a", "--delete", "-e", f"ssh -F {outside.config}")
+    assert outside.run(*words, f"{tmp_path}/here/", "guest:there/") == (0, b"", "")
+    assert outside.ssh("guest", "cd there && readlink link && rm a && echo c > c")[:2] == (0, b"deep/b\n")
+    assert outside.run(*words, "guest:there/", f"{tmp_path}/here/") == (0, b"", "")
+    files = {path.name: path.read_text() for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert files == {"b": "deep/b", "link": "deep/b", "c": "c\n"}
+
+
+def test_the_guests_own_files_get_no_key(outside: Outside) -> None:
+    """What a backup would keep."""
+    assert outside.ssh("root@guest", "ls -A /root/.ssh /home/tc/.ssh /opt/.ssh 2>/dev/null")[1] == b""
+
+
+def test_the_extension_dropbear_serves_the_keys_that_the_guest_has(outside: Outside, ask: Asked) -> None:
+    """Beside the server of `--ssh`, which has a port of its own."""
+    tcz = (built().paths.tcz / "dropbear.tcz").read_bytes()
+    load = "cat > /tmp/dropbear.tcz && tce-load -il /tmp/dropbear.tcz >&2 && command -v dropbear"
+    status, output, errors = ask(load, given=tcz)
+    assert (status, output) == (0, b"/usr/sbin/dropbear\n"), errors
+    service = "/usr/local/etc/init.d/dropbear"
+    assert ask(f"{service} start")[::2] == (1, f"dropbear: needs root: sudo {service} start\n".encode())
+    assert ask(f"{service} status") == (3, b"dropbear: does not run\n", b"")
+    status, output, errors = ask(f"{service} start", user="root")
+    assert (status, b"dropbear: listens at port 22 (process" in output) == (0, True), (output, errors)
+    key = "stat -c %a /usr/local/etc/dropbear/dropbear_ed25519_host_key; md5sum /usr/local/etc/dropbear/*"
+    _, made, _ = ask(key, user="root")
+    assert made.startswith(b"600\n")
+    pair = "mkdir -m 700 ~/.ssh; dropbearkey -t ed25519 -f ~/.ssh/id > ~/.ssh/said"
+    allow = "grep ^ssh- ~/.ssh/said > ~/.ssh/authorized_keys"
+    there = "dbclient -y -i ~/.ssh/id tc@127.0.0.1 'id -un; exit 5' < /dev/null 2> /dev/null"
+    assert ask(f"{pair}; {allow}; {there}")[:2] == (5, b"tc\n")
+    assert ask(f"rm ~/.ssh/authorized_keys; {there}")[:2] == (1, b"")
+    status, output, _ = ask(f"{service} restart; PORT=22022 {service} restart", user="root")
+    assert (status, output.count(b"listens at")) == (1, 1), "the other server has that port"
+    assert ask(key, user="root")[1] == made
+    assert ask(f"{service} stop; {service} status", user="root")[0] == 3
+    assert outside.ssh("guest", "rm -r .ssh; echo on") == (0, b"on\n", "")
+
+
 def test_a_command_that_hangs_is_given_up(ask: Asked) -> None:
     """The last question to this guest: its agent waits on."""
     started = time.monotonic()
@@ -273,6 +391,7 @@ def test_by_the_command_that_a_person_uses() -> None:
             script.name,
             "--share",
             f"{CHECKOUT.root / 'docs'}:ro",
+            "--ssh",
             "--",
             "cmp /mnt/docs/qemu.md - < /mnt/docs/qemu.md && echo same",
             "--",
@@ -293,4 +412,7 @@ def test_by_the_command_that_a_person_uses() -> None:
         )
     assert (done.returncode, done.stdout) == (7, b"awk given\nsame\nA=1 tc\n"), done.stderr.decode()
     assert b"share: the guest has mounted /mnt/docs by " in done.stderr
+    folder = built().paths.output / "ssh"
+    assert f"ssh: the guest answers: ssh -F {folder}/config guest\n".encode() in done.stderr
+    assert not folder.exists()
     assert done.stderr.endswith(b"to\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How `./doit qemu` has folders mounted, while the guest's console is on the terminal."""
+"""What `./doit qemu` has the guest's agent do, while the guest's console is on the terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tasks.vm import agent as agent_module
-from tasks.vm import qemu
-from tasks.vm.machine import PORTS, Share, port_socket
+from tasks.vm import qemu, ssh
+from tasks.vm.machine import PORTS, Share, free_port, port_socket
 from tasks.vm.qemu import OnTerminal
+from tasks.vm.ssh import FIRST_PORT, Remote
 
 SHARES = (Share(Path("/a"), "/mnt/a"),)
 MOUNTED = b"share0 /mnt/a 9p rw,sync,trans=virtio 0 0\n"
@@ -73,7 +74,7 @@ def test_the_agent_mounts_it(
     asked: list[bytes] = []
     guest = threading.Thread(target=answer, args=(ports[1], output, b"no such device\n", asked))
     guest.start()
-    qemu._mount(OnTerminal(running, ports[0]), SHARES)
+    qemu._when_up(OnTerminal(running, ports[0]), SHARES, None)
     guest.join()
     told = capsys.readouterr()
     assert said in told.out + told.err
@@ -89,7 +90,7 @@ def test_without_an_agent_the_commands_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(qemu, "BOOT_SECONDS", 0.1)
-    qemu._mount(OnTerminal(running, ports[0]), SHARES)
+    qemu._when_up(OnTerminal(running, ports[0]), SHARES, None)
     told = capsys.readouterr()
     assert "sudo sh -c 'mkdir -p /mnt/a && mount -t 9p -o trans=virtio" in told.out + told.err
 
@@ -102,6 +103,47 @@ def test_the_end_of_qemu_is_no_fault(
     monkeypatch.setattr(agent_module, "CHECK_SECONDS", 0.01)
     with subprocess.Popen(["true"]) as process:
         process.wait()
-        qemu._mount(OnTerminal(process, ports[0]), SHARES)
+        qemu._when_up(OnTerminal(process, ports[0]), SHARES, None)
     told = capsys.readouterr()
     assert told.out + told.err == ""
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    """A guest whose programs are this machine's, and whose port nobody has."""
+    (tmp_path / "key.pub").write_text("ssh-ed25519 A\n")
+    return Remote(tmp_path, free_port(FIRST_PORT), Path("/"))
+
+
+def test_a_server_that_does_not_start_is_told_and_the_guest_runs_on(
+    running: subprocess.Popen[bytes],
+    ports: tuple[Path, dict[str, socket.socket]],
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ssh, "_brought", lambda: ssh.Brought({}, {"awk": "usr/bin/mawk"}))
+    asked: list[bytes] = []
+    guest = threading.Thread(target=answer, args=(ports[1], b"user tc\n", b"no room\n", asked))
+    guest.start()
+    qemu._when_up(OnTerminal(running, ports[0]), (), remote)
+    guest.join()
+    told = capsys.readouterr()
+    assert "--ssh: the server does not start in the guest" in told.out + told.err
+    assert "no room" in told.out + told.err
+    assert asked[0] == b"root"
+    assert f"exec {ssh.IN_GUEST}/start {ssh.GUEST_PORT}".encode() in asked[1]
+    assert not (remote.folder / "config").exists()
+
+
+def test_without_an_agent_there_is_no_server(
+    running: subprocess.Popen[bytes],
+    ports: tuple[Path, dict[str, socket.socket]],
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(qemu, "BOOT_SECONDS", 0.1)
+    qemu._when_up(OnTerminal(running, ports[0]), (), remote)
+    told = capsys.readouterr()
+    assert told.out + told.err == "warning: ssh: the guest's agent does not answer, so there is no server\n"

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The packages whose programs are brought into a running guest, whatever image it has booted.
+
+They are locked and unpacked as the build root `guest-ARCH` is.  Nothing of it gets into a result, and
+no command is run in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.config.settings import Settings
+from tasks.origins import suite
+from tasks.toolchain import build_root
+from tasks.util.errors import UserError
+
+
+def name(arch: str) -> str:
+    """Return the root's name.  Raises `UserError` if guests of that architecture have none."""
+    found = f"guest-{arch}"
+    if found not in build_root.names():
+        raise UserError(f"there are no programs to bring into a guest of {arch}")
+    return found
+
+
+def fetch(settings: Settings, *, ssh: bool, **_: object) -> None:
+    """Fetch the packages for the profile's guest, if they are needed: `--ssh` is the one use of them.
+
+    ssh, _: the options of a command.  Raises `UserError` if a package is not in the cache while `offline`
+    is set, or is gone.
+    """
+    if not ssh or build_root.is_whole(settings.paths.cache, name(settings.profile.arch)):
+        return
+    wanted = name(settings.profile.arch)
+    root, locked = build_root.load(wanted).root, build_root.lock(wanted)
+    assert root is not None
+    offline, cache = settings.network.offline, settings.paths.cache
+    try:
+        suite.fetch(root.suite, locked.package, cache, offline=offline, dates=locked.archive)
+    except suite.Gone as error:
+        raise error.reworded(f"--ssh: {error.message}", f"./doit toolchain:lock {wanted}") from None
+
+
+def unpacked(cache: Path, arch: str) -> Path:
+    """Return the root's folder, unpacked from the fetched packages if need be."""
+    return build_root.ensure(cache, name(arch))
