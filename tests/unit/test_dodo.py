@@ -23,7 +23,7 @@ PARTS = {"S": "settings", "S.paths": "paths", "S.profile": "profile", "S.network
 """What dodo.py hands on -> the name of the parameter that it is for."""
 
 TASK_OPTIONS: tuple[Any, ...] = (
-    *(variables.FIRMWARE, variables.MEMORY, variables.FORWARD, variables.INPUTS),
+    *(variables.FIRMWARE, variables.MEMORY, variables.FORWARD, variables.INPUTS, variables.SSH),
     *variables.FAULTS,
     *variables.HOSTS,
 )
@@ -64,5 +64,9 @@ def test_an_action_fits_its_function(action: ast.Call) -> None:
         assert is_star == isinstance(given, ast.Starred)
         if text in PARTS or (parameter.name in PARTS.values() and not is_star):
             assert PARTS.get(text) == parameter.name, f"{text} is no {parameter.name}"
-    required = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+    required = {
+        one.name
+        for one in parameters
+        if one.default is inspect.Parameter.empty and one.kind is not inspect.Parameter.VAR_KEYWORD
+    }
     assert required <= OPTIONS

@@ -61,5 +61,6 @@ def test_what_the_projects_recipes_need_is_no_more_than_a_fragment_and_the_base_
     assert rest == {
         "code-server needs CONFIG_INOTIFY_USER, CONFIG_UNIX98_PTYS: request it by =y or =m in a fragment",
         "containerd needs CONFIG_POSIX_MQUEUE: request it by =y or =m in a fragment",
+        "dropbear needs CONFIG_INET, CONFIG_UNIX98_PTYS: request it by =y or =m in a fragment",
         "nodejs needs CONFIG_EPOLL, CONFIG_EVENTFD, CONFIG_FUTEX: request it by =y or =m in a fragment",
     }
