@@ -24,7 +24,8 @@ from tasks.vm import monitor, virtiofsd
 from tasks.vm.machine import Machine, argv, listens
 
 PROMPT = r"(tc|root)@\w+:[^\r\n]*[$#] "
-PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|Attempted to kill init|end Kernel panic")
+# The whole line, which may come in pieces.
+PANIC = re.compile(r"(?:Kernel panic - not syncing|Attempted to kill init|end Kernel panic)[^\n]*(?=\n)")
 CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r")
 INCOMPLETE_END = re.compile(rb"(\x1b(\[[0-9;?]*)?|[\xc2-\xf4][\x80-\xbf]{0,2})?\Z")
 TAIL_LINES = 25
@@ -159,7 +160,7 @@ class Guest:
             if len(self._text) > 2 * KEPT:
                 cut = len(self._text) - KEPT
                 self._text, self._seen = self._text[cut:], max(0, self._seen - cut)
-            # The words of a panic may come in two pieces.
+            # The line of a panic may come in pieces.
             self._looked = max(0, self._text.rfind("\n"))
 
     def _refuse_panic(self, start: int) -> None:

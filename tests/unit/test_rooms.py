@@ -41,7 +41,6 @@ TESTED_IN: dict[str, str] = {
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
     "remaster/take_over": "tests/tools/remaster/test_disks.py",
     "util/progress": "tests/unit/origins/test_http.py",
-    "vm/guest": "tests/vm/test_boot.py",
 }
 """Module without a test file of its name -> a file of tests that imports it."""
 
