@@ -18,6 +18,8 @@ from tasks.util.process import search_path, spawn
 
 # A worker of pytest may have a guest of 2 GiB and a kernel build of its own.
 MOST_WORKERS = 4
+# The tests that take longest are told at the end, if they take half a minute.
+SLOWEST = ("--durations=40", "--durations-min=30")
 
 
 def pytest(*paths: str) -> None:
@@ -29,7 +31,7 @@ def pytest(*paths: str) -> None:
     workers = min(jobserver.slots(), MOST_WORKERS)
     if workers > 1:
         paths = (f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder", *paths)
-    _run(paths, {})
+    _run([*SLOWEST, *paths], {})
 
 
 def fuzz(inputs: int) -> None:
