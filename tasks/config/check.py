@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
-from tasks.util.text import ONE_LINE, check_line
+from tasks.util.text import ONE_LINE, check_line, check_pattern
 from tasks.util.toml_schema import PATTERN
 
 SYMBOL = re.compile(
@@ -79,9 +79,9 @@ class Check:
             if not SYMBOL.fullmatch(symbol):
                 raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
         try:
-            re.compile(self.output)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"output: no regular expression: {error}: {self.output!r}") from None
+            check_pattern(self.output)
+        except ValueError as error:
+            raise ValueError(f"output: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import resource
 import sys
 import threading
@@ -25,11 +24,11 @@ from typing import Any
 from tasks.engine import events, reason
 from tasks.engine.events import VERSION, Listener, Outcome, Stream
 from tasks.engine.reason import Reason
+from tasks.util import dated_records
 from tasks.util.checkout import CHECKOUT
 from tasks.util.secret_patterns import publishable
 
-MAX_RECORDS = 20
-NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.jsonl")
+ENDING = "jsonl"
 OK: Outcome = "ok"
 FAILED: Outcome = "failed"
 FROM_CACHE: Outcome = "from cache"
@@ -203,18 +202,16 @@ class Recorder:
 
 
 def _create(folder: Path, now: float) -> int:
-    """Create a new record, and remove the oldest records beyond `MAX_RECORDS`."""
+    """Create a new record, and remove the oldest records (dated_records)."""
     folder.mkdir(parents=True, exist_ok=True)
     while True:
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            handle = os.open(folder / f"{stamp}.{int(now * 1000) % 1000:03d}Z.jsonl", flags, 0o644)
+            handle = os.open(folder / dated_records.name(now, ENDING), flags, 0o644)
             break
         except FileExistsError:
             now += 0.001
-    for old in _records(folder)[:-MAX_RECORDS]:
-        old.unlink(missing_ok=True)
+    dated_records.remove_oldest(folder, ENDING)
     return handle
 
 
@@ -237,14 +234,10 @@ def sizes_of(paths: Collection[str], output: Path) -> Iterator[tuple[str, int]]:
 # --- reading ---------------------------------------------------------------
 
 
-def _records(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.jsonl") if NAME.fullmatch(path.name))
-
-
 def load(output: Path) -> tuple[list[Run], list[str]]:
     """Return the runs of an output folder, oldest first, and a message for each damaged record."""
     runs, faults = [], []
-    for path in _records(output / "runs"):
+    for path in dated_records.paths(output / "runs", ENDING):
         try:
             runs.append(read(path))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

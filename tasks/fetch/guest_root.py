@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.config.settings import Settings
-from tasks.origins import suite
+from tasks.fetch import toolchain
 from tasks.toolchain import build_root
 from tasks.util.errors import UserError
 
@@ -32,13 +32,9 @@ def fetch(settings: Settings, *, ssh: bool, **_: object) -> None:
     if not ssh or build_root.is_whole(settings.paths.cache, name(settings.profile.arch)):
         return
     wanted = name(settings.profile.arch)
-    root, locked = build_root.load(wanted).root, build_root.lock(wanted)
+    root = build_root.load(wanted).root
     assert root is not None
-    offline, cache = settings.network.offline, settings.paths.cache
-    try:
-        suite.fetch(root.suite, locked.package, cache, offline=offline, dates=locked.archive)
-    except suite.Gone as error:
-        raise error.reworded(f"--ssh: {error.message}", f"./doit toolchain:lock {wanted}") from None
+    toolchain.fetch_root(settings, wanted, root, "--ssh")
 
 
 def unpacked(cache: Path, arch: str) -> Path:

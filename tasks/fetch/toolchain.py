@@ -9,6 +9,7 @@ from tasks.config.settings import Settings
 from tasks.origins import suite
 from tasks.origins.lock import Lock
 from tasks.toolchain import build_root, entry
+from tasks.toolchain.build_root import BuildRoot
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
@@ -27,18 +28,27 @@ def fetch(settings: Settings, names: Sequence[str] = (), *, read_all: bool = Fal
             continue
         if build_root.is_whole(cache, name, read_all=read_all):
             continue
-        locked = build_root.lock(name)
         try:
-            suite.fetch(
-                root.suite, locked.package, cache, offline=settings.network.offline, dates=locked.archive
-            )
-        except suite.Gone as error:
-            raise error.reworded(
-                f"toolchain {name}: {error.message}", f"./doit toolchain:lock {name}"
-            ) from None
+            fetch_root(settings, name, root, f"toolchain {name}")
+        except suite.Gone:
+            raise
         except UserError as error:
             hint = f"{error.hint}, or use this machine's programs: toolchain=host"
             raise error.reworded(f"toolchain {name}: {error.message}", hint) from None
+
+
+def fetch_root(settings: Settings, name: str, root: BuildRoot, label: str) -> None:
+    """Fetch the locked packages of the build root `name`.
+
+    label: what a message begins with if a package is gone (`suite.Gone`).  Raises `UserError` as
+    `suite.fetch` does.
+    """
+    locked = build_root.lock(name)
+    offline, cache = settings.network.offline, settings.paths.cache
+    try:
+        suite.fetch(root.suite, locked.package, cache, offline=offline, dates=locked.archive)
+    except suite.Gone as error:
+        raise error.reworded(f"{label}: {error.message}", f"./doit toolchain:lock {name}") from None
 
 
 def refetch(settings: Settings) -> None:

@@ -7,6 +7,7 @@ policy forbids those.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,18 @@ def seconds_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def time_tag(at: float) -> Markup:
+    """Return a time, in seconds since the epoch, as an element that people and programs can read."""
+    when = time.gmtime(at)
+    exact, shown = (time.strftime(form, when) for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S UTC"))
+    return Markup('<time datetime="{}">{}</time>').format(exact, shown)
+
+
+def outcome(said: str) -> Markup:
+    """Return how a task or a test ended, with a class for its colour."""
+    return Markup('<span class="{}">{}</span>').format(css_class(said), said)
 
 
 @dataclass(frozen=True)

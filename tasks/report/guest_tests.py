@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ def of(output: Path, records: Sequence[Record]) -> GuestTests | None:
     rows = [_row((boot.name, *names[1:]), leaf) for boot in last.results for names, leaf in boot.leaves()]
     heads = ("Boot", "Test", "Outcome", "Took", "Why")
     return GuestTests(
-        _when(last),
+        chart.time_tag(last.started),
         _said(last),
         _links(output, last),
         chart.table("Tests of the last run", heads, rows),
@@ -55,7 +54,7 @@ def _row(names: Sequence[str], test: Result) -> list[Cell]:
     return [
         Cell(names[0]),
         Cell(": ".join((*names[1:], test.name))),
-        Cell(_outcome(test.outcome)),
+        Cell(chart.outcome(test.outcome)),
         chart.number(test.seconds, chart.seconds_text(test.seconds)),
         Cell(why, test.message),
     ]
@@ -80,11 +79,11 @@ def _history(records: Sequence[Record]) -> Markup:
         failed = [boot.name for boot in record.results if boot.outcome == "failed"]
         rows.append(
             [
-                Cell(_when(record), record.started),
+                Cell(chart.time_tag(record.started), record.started),
                 Cell(", ".join(boot.name for boot in record.results)),
                 *(chart.number(counts[one], str(counts[one])) for one in ("passed", "failed", "skipped")),
                 chart.number(record.seconds, chart.seconds_text(record.seconds)),
-                Cell(_outcome("failed") if failed else _outcome("passed")),
+                Cell(chart.outcome("failed") if failed else chart.outcome("passed")),
             ]
         )
     return chart.table("Runs", ("Run", "Boots", "Passed", "Failed", "Skipped", "Took", "Outcome"), rows)
@@ -93,14 +92,3 @@ def _history(records: Sequence[Record]) -> Markup:
 def _said(record: Record) -> str:
     counts = record.counts()
     return ", ".join(f"{counts[one]} {one}" for one in ("passed", "failed", "skipped") if counts[one])
-
-
-def _outcome(outcome: str) -> Markup:
-    return Markup('<span class="{0}">{0}</span>').format(outcome)
-
-
-def _when(record: Record) -> Markup:
-    at = time.gmtime(record.started)
-    return Markup('<time datetime="{}">{}</time>').format(
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", at), time.strftime("%Y-%m-%d %H:%M:%S UTC", at)
-    )

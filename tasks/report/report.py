@@ -9,7 +9,6 @@ the same page.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ def page(
         description=profile.description,
         facts=_facts(paths, release.read_text().strip() if release.is_file() else "", last, found),
         last=last,
-        when=_when(last) if last else "",
+        when=chart.time_tag(last.started) if last else "",
         waterfall=chart.waterfall(last.tasks, last.started, last.seconds) if last else "",
         cause=_cause(paths, last) if last else "",
         task_table=_task_table(paths, last) if last else "",
@@ -154,7 +153,7 @@ def _facts(paths: Paths, release: str, last: Run | None, found: Sequence[Size]) 
             "" if cpu is None else Markup(" <small>{} of processor</small>").format(chart.seconds_text(cpu))
         )
         facts.append(("Last build", Markup("{}{}").format(chart.seconds_text(last.seconds), used)))
-        facts.append(("Outcome", _outcome(last.outcome)))
+        facts.append(("Outcome", chart.outcome(last.outcome)))
     return facts
 
 
@@ -162,19 +161,6 @@ def total_cpu(one: Run) -> float | None:
     """Return the processor seconds of a run's tasks, None if those of any task are unknown."""
     used = [task.cpu for task in one.tasks]
     return None if None in used else sum(value for value in used if value is not None)
-
-
-def _outcome(outcome: str) -> Markup:
-    return Markup('<span class="{}">{}</span>').format(chart.css_class(outcome), outcome)
-
-
-def _when(one: Run) -> Markup:
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.started))
-    return Markup('<time datetime="{}">{}</time>').format(at, _day(one))
-
-
-def _day(one: Run) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(one.started))
 
 
 def _task_table(paths: Paths, last: Run) -> Markup:
@@ -200,19 +186,19 @@ def _task_row(task: TaskRun, one: Run, makers: Mapping[str, str]) -> list[Cell]:
         chart.number(task.start - one.started, f"+{chart.seconds_text(max(0.0, task.start - one.started))}"),
         chart.number(task.seconds, took),
         chart.number(task.cpu, cpu),
-        Cell(_outcome(task.outcome)),
+        Cell(chart.outcome(task.outcome)),
     ]
 
 
 def _run_table(paths: Paths, runs: Sequence[Run]) -> Markup:
     rows = [
         [
-            Cell(_when(one), one.name),
+            Cell(chart.time_tag(one.started), one.name),
             Cell(_cause(paths, one)),
             chart.number(len(one.tasks), str(len(one.tasks))),
             chart.number(one.seconds, chart.seconds_text(one.seconds)),
             chart.number(cpu := total_cpu(one), "" if cpu is None else chart.seconds_text(cpu)),
-            Cell(_outcome(one.outcome)),
+            Cell(chart.outcome(one.outcome)),
         ]
         for one in reversed(runs)
     ]

@@ -30,6 +30,14 @@ def check_line(key: str, value: str) -> None:
         raise ValueError(f"{key}: expected one line of text, got {value!a}")
 
 
+def check_pattern(value: str) -> None:
+    """Raise `ValueError` if a value is no regular expression of Python."""
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"no regular expression: {error}: {value!r}") from None
+
+
 def shortened(names: Sequence[str], shown: int) -> str:
     """Return the first `shown` names and the number of the others, as one text: `a, b and 3 more`."""
     more = len(names) - shown

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.util import toml_schema
-from tasks.util.text import printable
+from tasks.util.text import check_pattern, printable
 from tasks.vm.results import Result, whole
 
 RULES = Path(__file__).with_name("kernel_log.toml")
@@ -51,10 +51,7 @@ class Rules:
     def __post_init__(self) -> None:
         patterns = [one.pattern for one in self.fault] + [one.pattern for one in self.allowed]
         for pattern in (self.end, *patterns):
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"no regular expression: {error}: {pattern!r}") from None
+            check_pattern(pattern)
 
     @functools.cached_property
     def begins(self) -> re.Pattern[str]:

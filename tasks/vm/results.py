@@ -7,15 +7,13 @@ A result may have results below it, at any depth: a boot has its checks, and a c
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from tasks.util import toml_schema
+from tasks.util import dated_records, toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 
@@ -23,8 +21,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 FOLDER = "tests"
 """The folder of results in the output folder, which holds a folder for each boot of the last run."""
 RECORDS = "records"
-MAX_RECORDS = 20
-NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.json")
+ENDING = "json"
 
 
 @dataclass(frozen=True)
@@ -82,20 +79,18 @@ class Record:
 
 
 def save(output: Path, record: Record) -> None:
-    """Write the record of a run into an output folder, and remove the oldest beyond `MAX_RECORDS`."""
+    """Write the record of a run into an output folder, and remove the oldest (dated_records)."""
     folder = output / FOLDER / RECORDS
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(record.started))
-    name = f"{stamp}.{int(record.started * 1000) % 1000:03d}Z.json"
+    name = dated_records.name(record.started, ENDING)
     write_atomic(folder / name, json.dumps(asdict(record), indent=1) + "\n")
-    for old in _paths(folder)[:-MAX_RECORDS]:
-        old.unlink(missing_ok=True)
+    dated_records.remove_oldest(folder, ENDING)
 
 
 def load(output: Path) -> tuple[list[Record], list[str]]:
     """Return the records of an output folder, oldest first, and a message for each damaged one."""
     records, faults = [], []
-    for path in _paths(output / FOLDER / RECORDS):
+    for path in dated_records.paths(output / FOLDER / RECORDS, ENDING):
         try:
             records.append(read(path))
         except UserError as error:
@@ -110,10 +105,6 @@ def read(path: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path.name}: {type(error).__name__}: {error}") from None
     return made
-
-
-def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.json") if NAME.fullmatch(path.name))
 
 
 def _check_seconds(value: float) -> None:

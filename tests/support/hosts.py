@@ -14,17 +14,21 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 from tasks.origins import http
+from tasks.util import checkout
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path, scratch_folder
 from tasks.util.log import logger
 from tasks.util.process import run
-from tests.support.built import Outcome
+from tests.support.built import Outcome, copy_checkout
 from tests.support.seccomp import container_filter
 
 HERE = Path(__file__).parent
@@ -170,6 +174,27 @@ class System:
                 check=False,
             )
         return Outcome(done.returncode, done.stdout)
+
+
+@contextmanager
+def debian13(visitor: Visitor) -> Iterator[System]:
+    """A fresh Debian 13 with a copy of this checkout; it has this machine's downloads, and nothing else.
+
+    The test is skipped where this machine can make or run none.
+    """
+    if reason := probe():
+        pytest.skip(reason)
+    own_cache = checkout.cache_folder()
+    try:
+        tarball = archive("debian13", own_cache)
+    except UserError as error:
+        pytest.skip(f"no Debian 13 can be made here: {error}")
+    with scratch_folder(checkout.CHECKOUT.artifacts / "hosts", "debian13") as scratch:
+        folders = {CACHE / name: own_cache / name for name in ("downloads", "toolchains")}
+        for path in (*folders.values(), *(scratch / "cache" / inside.name for inside in folders)):
+            path.mkdir(parents=True, exist_ok=True)
+        copy = copy_checkout(scratch / "checkout")
+        yield System(unpack(tarball, scratch / "root"), copy, scratch / "cache", visitor, folders)
 
 
 def unpack(tarball: Path, folder: Path) -> Path:

@@ -18,8 +18,6 @@ import pytest
 from jsonschema import Draft7Validator
 
 from tasks.util.checkout import CHECKOUT, cache_folder
-from tasks.util.errors import UserError
-from tasks.util.files import scratch_folder
 from tests.support import ci, hosts
 from tests.support.built import copy_checkout, outcome
 from tests.support.hosts import System
@@ -33,18 +31,8 @@ def debian13() -> Iterator[System]:
     """A fresh Debian 13, whose root is that of a container; it has this machine's downloads."""
     if os.geteuid() != 0:
         pytest.skip("apt in a fresh system needs root")
-    if reason := hosts.probe():
-        pytest.skip(reason)
-    try:
-        tarball = hosts.archive("debian13", cache_folder())
-    except UserError as error:
-        pytest.skip(f"no Debian 13 can be made here: {error}")
-    with scratch_folder(CHECKOUT.artifacts / "hosts", "ci") as scratch:
-        folders = {hosts.CACHE / name: cache_folder() / name for name in ("downloads", "toolchains")}
-        for path in (*folders.values(), *(scratch / "cache" / inside.name for inside in folders)):
-            path.mkdir(parents=True, exist_ok=True)
-        checkout = copy_checkout(scratch / "checkout")
-        yield System(hosts.unpack(tarball, scratch / "root"), checkout, scratch / "cache", "root", folders)
+    with hosts.debian13("root") as system:
+        yield system
 
 
 def run(system: System, scripts: Sequence[str]) -> None:

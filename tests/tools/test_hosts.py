@@ -10,11 +10,8 @@ import pytest
 
 from tasks.config.settings import Settings
 from tasks.provenance.reproduce import compare
-from tasks.util.checkout import CHECKOUT, cache_folder
-from tasks.util.errors import UserError
-from tasks.util.files import scratch_folder
 from tests.support import hosts
-from tests.support.built import built, copy_checkout
+from tests.support.built import built
 from tests.support.hosts import System
 
 
@@ -26,18 +23,8 @@ def here() -> Settings:
 @pytest.fixture(scope="module")
 def debian13() -> Iterator[System]:
     """A fresh Debian 13 with a copy of this checkout; it has this machine's downloads, and nothing else."""
-    if reason := hosts.probe():
-        pytest.skip(reason)
-    try:
-        tarball = hosts.archive("debian13", cache_folder())
-    except UserError as error:
-        pytest.skip(f"no Debian 13 can be made here: {error}")
-    with scratch_folder(CHECKOUT.artifacts / "hosts", "debian13") as scratch:
-        folders = {hosts.CACHE / name: cache_folder() / name for name in ("downloads", "toolchains")}
-        for path in (*folders.values(), *(scratch / "cache" / inside.name for inside in folders)):
-            path.mkdir(parents=True, exist_ok=True)
-        checkout = copy_checkout(scratch / "checkout")
-        yield System(hosts.unpack(tarball, scratch / "root"), checkout, scratch / "cache", "user", folders)
+    with hosts.debian13("user") as system:
+        yield system
 
 
 def test_debian_13_is_another_system(debian13: System) -> None:

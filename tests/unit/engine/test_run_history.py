@@ -17,6 +17,7 @@ from tasks.engine import run_history
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Recorder, Run
 from tasks.util.checkout import CHECKOUT
+from tasks.util.dated_records import MAX_RECORDS
 from tests.unit.engine.test_database import Project
 
 
@@ -116,8 +117,8 @@ def test_the_oldest_records_go(project: Project) -> None:
         path.touch()
     project.doit()
     left = sorted(path.name for path in folder.glob("*.jsonl"))
-    assert len(left) == run_history.MAX_RECORDS
-    assert left[:-1] == [path.name for path in old[-(run_history.MAX_RECORDS - 1) :]]
+    assert len(left) == MAX_RECORDS
+    assert left[:-1] == [path.name for path in old[-(MAX_RECORDS - 1) :]]
     assert (folder / "notes.txt").exists(), "nothing but records is removed"
 
 

@@ -12,12 +12,10 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.fetch import guest_root
 from tasks.origins import suite
-from tasks.origins.lock import Lock, LockedPackage
-from tasks.toolchain import build_root, host_match
+from tasks.toolchain import host_match
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file
-from tests.support import debs
-from tests.support.mirror import Mirror, Page
+from tests.support import buildroots
+from tests.support.mirror import Mirror
 
 TOML = """
 description = "d"
@@ -38,15 +36,7 @@ def settings(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: Mirror
 ) -> Settings:
     """A profile for whose guests a mirror on loopback has one package."""
-    folder = tmp_path / "toolchains"
-    folder.mkdir()
-    monkeypatch.setattr(build_root, "FOLDER", folder)
-    monkeypatch.setenv("TCBUILD_DEBIAN_MIRROR", mirror.url.rstrip("/"))
-    deb = debs.write(tmp_path / "server.deb", {"usr/sbin/server": b"#!/bin/sh\n"})
-    locked = LockedPackage("server", "1", sha256_file(deb), "debian", "pool/main/s/server_1_all.deb")
-    (folder / "guest-x86_64.toml").write_text(TOML)
-    (folder / "guest-x86_64.lock.toml").write_text(Lock(package=(locked,)).to_toml())
-    mirror.pages[locked.path] = Page(deb.read_bytes())
+    buildroots.serve(tmp_path, mirror, monkeypatch, "guest-x86_64", TOML, "usr/sbin/server")
     return make_settings()
 
 

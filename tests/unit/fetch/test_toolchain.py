@@ -12,12 +12,10 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.fetch import toolchain
 from tasks.origins import distribution
-from tasks.origins.lock import Lock, LockedPackage
 from tasks.toolchain import build_root, entry, host_match
 from tasks.util.errors import UserError
-from tasks.util.files import sha256_file
-from tests.support import debs
-from tests.support.mirror import Mirror, Page
+from tests.support import buildroots
+from tests.support.mirror import Mirror
 
 TOML = """
 description = "d"
@@ -39,17 +37,9 @@ def settings(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: Mirror
 ) -> Settings:
     """A profile with a toolchain of one package, which a mirror on loopback has and this machine lacks."""
-    folder = tmp_path / "toolchains"
-    folder.mkdir()
-    monkeypatch.setattr(build_root, "FOLDER", folder)
-    monkeypatch.setenv("TCBUILD_DEBIAN_MIRROR", mirror.url.rstrip("/"))
+    buildroots.serve(tmp_path, mirror, monkeypatch, "t", TOML, "bin/made-up")
     monkeypatch.delenv(entry.VARIABLE, raising=False)
     monkeypatch.setattr(host_match, "_installed", lambda names: {})
-    deb = debs.write(tmp_path / "made-up.deb", {"bin/made-up": b"#!/bin/sh\n"})
-    locked = LockedPackage("made-up", "1", sha256_file(deb), "debian", "pool/main/m/made-up_1_all.deb")
-    (folder / "t.toml").write_text(TOML)
-    (folder / "t.lock.toml").write_text(Lock(package=(locked,)).to_toml())
-    mirror.pages[locked.path] = Page(deb.read_bytes())
     made = make_settings()
     return replace(made, profile=replace(made.profile, toolchain="t"))
 

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.util.errors import UserError
 from tasks.util.log import logger
-from tasks.util.text import printable, shortened
+from tasks.util.text import check_pattern, printable, shortened
 
 HOSTILE = "a\x1b[2Jb\ud800c\udc80\r\x9b\u202e"
 ESCAPED = "a\\x1b[2Jb\\ud800c\\udc80\\r\\x9b\\u202e"
@@ -29,3 +29,11 @@ def test_errors_and_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> 
 def test_of_many_names_the_first_are_shown() -> None:
     assert shortened("abcdefg", 5) == "a, b, c, d, e and 2 more"
     assert shortened(("a", "b"), 2) == "a, b"
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "[z-a]"])
+def test_what_is_no_regular_expression_is_shown(pattern: str) -> None:
+    check_pattern("a|b")
+    with pytest.raises(ValueError, match="no regular expression: ") as caught:
+        check_pattern(pattern)
+    assert str(caught.value).endswith(repr(pattern))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.util.dated_records import MAX_RECORDS
 from tasks.vm import results
-from tasks.vm.results import MAX_RECORDS, Record, Result, leaves, whole
+from tasks.vm.results import Record, Result, leaves, whole
 
 DEEP = whole("check", [Result("a", "passed"), whole("b", [Result("c", "failed", 1.0, "why")], 1.0)], 2.0)
 
