@@ -44,13 +44,22 @@ def _rank(tier: str) -> int:
     return LONGEST_FIRST.index(tier) if tier in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
+WRAPPER = ("TCBUILD_CWD", "TCBUILD_BUILDS")
+"""What ./doit tells the run that it starts: the one of these tests, and none that a test starts."""
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller may change what a test sees."""
     for name in list(os.environ):
         own = name.startswith("TCBUILD_") and name.removeprefix("TCBUILD_").lower() in compiler.VARIABLES
         shared = name.startswith(("TCBUILD_SHARED", "TCBUILD_CACHE_"))
-        if own or shared or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG")):
+        if (
+            own
+            or shared
+            or name in WRAPPER
+            or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG"))
+        ):
             monkeypatch.delenv(name)
 
 

@@ -198,7 +198,6 @@ def _build(checkout: Path, words: Sequence[str], paths: Paths, log: Path) -> Non
     """Run `./doit iso`.  Raises `UserError` with the build's own message if it fails."""
     # No shared cache: the same bytes from there would prove nothing.
     environment = {"TCBUILD_CACHE": str(paths.cache), "TCBUILD_SHARED_CACHE": ""}
-    environment["TCBUILD_CWD"] = str(checkout)
     lines: list[str] = []
 
     def on_line(line: str) -> None:

@@ -238,3 +238,10 @@ def test_pip_of_a_wheel_finds_the_distutils_that_were_unpacked_beside_it(tmp_pat
     words = [sys.executable, "-S", "-c", bootstrap.PIP_OF_WHEEL, str(wheel), "certificates"]
     done = subprocess.run(words, check=False)
     assert done.returncode == 7
+
+
+def test_doit_is_told_the_folder_of_this_caller_and_not_of_one_further_out(wrapper: Path) -> None:
+    """A `./doit` may run another one: a build of the same image elsewhere, a test, a check."""
+    lines(wrapper, "list")
+    (wrapper / "artifacts/.venv/bin/doit").write_text("#!/bin/sh\necho $TCBUILD_CWD\n")
+    assert lines(wrapper, "list", TCBUILD_CWD="/outer") == ["/"]

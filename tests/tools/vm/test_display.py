@@ -14,7 +14,7 @@ import pytest
 from tasks.cli import variables
 from tasks.util.errors import UserError
 from tasks.util.process import end_group, spawn
-from tasks.vm import display
+from tasks.vm import display, machine
 from tasks.vm.machine import LOOPBACK
 
 QEMU = "qemu-system-x86_64"
@@ -87,7 +87,7 @@ def test_ports_that_are_all_in_use_are_said(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()
-        monkeypatch.setattr(display, "PORTS", 1)
+        monkeypatch.setattr(machine, "FREE_PORTS", 1)
         monkeypatch.setattr(display, "VNC_PORT", taken.getsockname()[1])
         with pytest.raises(UserError, match="of this machine are all in use"):
             display.options("vnc")
