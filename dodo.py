@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import test_tasks, variables
-from tasks.config import inputs, plan, recipe, recipe_lock, system, taken
+from tasks.config import inputs, kernel_source, plan, recipe, recipe_lock, system, taken
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
@@ -54,7 +54,7 @@ with report_errors():
     NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
     TOOLCHAINS = [build_root.digest(name) for name in S.profile.toolchains]  # of the image, of the kernel
 
-CACHE = SharedCache(S.network.shared_cache, S.network.offline)
+CACHE = SharedCache.of(S.network)
 ALONE = {"alone": True}  # tasks that write what dodo.py itself has read
 DOIT_CONFIG = {
     "default_tasks": ["iso"],
@@ -156,7 +156,7 @@ def task_fetch() -> Iterator[Task]:
             **taken.keys(S.profile, USED_PACKAGES),
             frozen=S.network.frozen,
             relock=S.network.relock,
-            on_demand=bool(S.network.shared_cache),
+            on_demand=S.network.fetch_on_demand,
         ),
     }
     for name, made in EVERY.items():
@@ -229,11 +229,12 @@ def task_linux() -> Task:
     """unpack the kernel source and apply the patch series"""
     if S.profile.kernel.image:
         return {"actions": None, "uptodate": [True]}
+    # With a shared cache, the source is unpacked only when a stage needs it, or somebody asks for it.
+    whole = not S.network.shared_cache or variables.asks_for("linux")
     return {
         "actions": [
-            # With a shared cache, the source is unpacked only when a stage needs it.
-            *([] if S.network.shared_cache else [beside("fetch.stage_inputs", "fetch_kernel_source", S)]),
-            do("kernel.source_tree", "prepare", S),
+            *([beside("fetch.stage_inputs", "fetch_kernel_source", S)] if whole else []),
+            do("kernel.source_tree", "prepare", S, whole),
         ],
         "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
         "task_dep": ["users"],  # before hours of compiling
@@ -241,6 +242,7 @@ def task_linux() -> Task:
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
             (edited_tree.is_current, [S.paths, S.profile]),
+            *([(kernel_source.is_whole, [S.paths])] if whole else []),
         ],
     }
 

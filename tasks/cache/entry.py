@@ -381,6 +381,15 @@ def _load(store: Store, key: str) -> Manifest | None:
             return None
 
 
+def keep_below(store: Store, limit: int) -> None:
+    """Prune to four fifths of `limit` bytes if the cache has more, so that this is seldom done.
+
+    Raises `UserError` as `prune` does.
+    """
+    if sum(item.size for folder in (ENTRIES, ARCHIVES) for item in store.items(folder)) > limit:
+        prune(store, limit * 4 // 5)
+
+
 def prune(store: Store, max_size: int, now: float | None = None) -> None:
     """Remove damaged and unfinished files, then the least recently used entries, down to `max_size` bytes.
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.profile import Profile
-from tasks.config.settings import Paths, Settings
+from tasks.config.settings import Network, Paths, Settings
 from tasks.engine import code
 from tasks.engine.database import SavedValues, flatten, folder_stamps, saved_values
 from tasks.engine.task import Task, action
@@ -37,6 +37,8 @@ from tasks.util.process import PASSED_VARIABLES, PATH, clean_env, run
 
 # Part of every key.  Raise it when older entries must not be used any more.
 FORMAT = 1
+# Bytes of this user's own cache, which nobody else prunes.
+OWN_LIMIT = 2 << 30
 # Values that identify compilers by path and time on one machine; keys have versions instead.
 LOCAL_KEYS = ("tools",)
 KERNEL_TREE_TASKS = ("kconfig:base", "kconfig", "kernel")
@@ -48,15 +50,21 @@ QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 class SharedCache:
     """The shared cache of one run.
 
-    address: "" for none; offline: whether only a folder may be used; unusable: why the rest of
-    this run does not use the cache; read_only: why the rest of this run stores nothing in it
-    ("" if it does).
+    address: "" for none; offline: whether only a folder may be used; limit: the size in bytes which
+    the cache is kept below, None for any; unusable: why the rest of this run does not use the cache;
+    read_only: why the rest of this run stores nothing in it ("" if it does).
     """
 
     address: str
     offline: bool
+    limit: int | None = None
     unusable: str = ""
     read_only: str = ""
+
+    @classmethod
+    def of(cls, network: Network) -> SharedCache:
+        """Return the shared cache that the command line chose."""
+        return cls(network.shared_cache, network.offline, OWN_LIMIT if network.own_cache else None)
 
     def store(self) -> Store | None:
         """Return the store of the entries, None if it cannot be used."""
@@ -194,15 +202,26 @@ def upload(
         return
     try:
         size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
-    except Refused as error:
-        cache.read_only = str(error)
+    except (Refused, OSError) as error:  # OSError: of the output folder, as a full disk
+        cache.read_only = (error.strerror if isinstance(error, OSError) else None) or str(error)
         logger.warning(
-            f"shared cache {store.display_name} cannot be written to ({error}); tcbuild only reads it"
+            f"shared cache {store.display_name} cannot be written to ({cache.read_only}); tcbuild only reads it"
         )
     except Unreachable as error:
         cache.disable(store, str(error))
     else:
         logger.info(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
+        if cache.limit is not None:
+            _keep_below(store, cache.limit)
+
+
+def _keep_below(store: Store, limit: int) -> None:
+    from tasks.cache import entry
+
+    try:
+        entry.keep_below(store, limit)
+    except UserError as error:
+        logger.warning(error.message)
 
 
 def has_entry(cache: SharedCache, task_key: Callable[[], str]) -> bool:

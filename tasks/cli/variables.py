@@ -16,8 +16,8 @@ from doit import get_var
 from tasks.config import compiler as config_compiler
 from tasks.config import profile
 from tasks.config.profile import FALLBACK, load, names
-from tasks.config.settings import SHARED_VARIABLE, Network, Paths, Settings
-from tasks.engine.words import UsageError
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
+from tasks.engine.words import UsageError, own
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT, cache_folder, caller_folder
 from tasks.util.errors import UserError
@@ -34,7 +34,7 @@ VARIABLES = {
     "newest": "1: take the newest of packages whose locked version has left the mirrors",
     "relock": "1: with lock: take what the mirrors serve now",
     "jobs": "how many jobs may run at once in all",
-    "cache": "a shared cache: a folder or an address",
+    "cache": "a shared cache: a folder, an address, or none",
     "sign": "the key file that provenance signs with",
     "launcher": "the program that starts the compiler: ccache, sccache, distcc, icecc or none",
     "hosts": "the hosts of a compile farm: HOST/SLOTS, separated by commas",
@@ -43,6 +43,7 @@ VARIABLES = {
 }
 FLAGS = ("frozen", "offline", "newest", "relock")
 MAX_JOBS = 1024
+RESULTS = "results"  # in the cache folder: the shared cache of this user, if no other is named
 PROFILE_RECORD = "profile.json"  # in artifacts/: the profile that profile=auto chose
 # Options of tasks and commands, in the form that doit reads.
 FIRMWARE = {
@@ -380,6 +381,11 @@ def given() -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
+def asks_for(task: str) -> bool:
+    """Tell whether the command line names `task`."""
+    return task in own(sys.argv[1:])
+
+
 def sign_key() -> str:
     """Return the file of the secret key to sign with: `sign=` or $TCBUILD_SIGN; "" for none."""
     return given().get("sign") or os.environ.get("TCBUILD_SIGN", "")
@@ -450,7 +456,6 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
         frozen=_flag(variables, "frozen"),
         newest=_flag(variables, "newest"),
         relock=_flag(variables, "relock"),
-        shared_cache=variables.get("cache", os.environ.get(SHARED_VARIABLE, "")),
     )
     name = resolve_name(variables.get("profile", "auto"), artifacts, network.offline)
     output = Path(variables["out"]).absolute() if variables.get("out") else artifacts / name
@@ -463,7 +468,19 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
     toolchain = variables.get("toolchain", profile.toolchain)
     if "toolchain" in variables:
         kernel = replace(kernel, toolchain="")
-    return Settings(paths, replace(profile, compiler=compiler, kernel=kernel, toolchain=toolchain), network)
+    profile = replace(profile, compiler=compiler, kernel=kernel, toolchain=toolchain)
+    return Settings(paths, profile, _with_cache(network, variables, profile))
+
+
+def _with_cache(network: Network, variables: dict[str, str], chosen: profile.Profile) -> Network:
+    """Return `network` with the shared cache that the caller names, or with that of this user."""
+    address = variables.get("cache") or os.environ.get(SHARED_VARIABLE)
+    if address:
+        return replace(network, shared_cache="" if address == NO_CACHE else address)
+    # What was made of a kernel tree between two edits is hardly ever made again.
+    if chosen.kernel.tree:
+        return network
+    return replace(network, shared_cache=str(cache_folder() / RESULTS), own_cache=True)
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

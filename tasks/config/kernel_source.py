@@ -47,13 +47,18 @@ def identity(paths: Paths, profile: Profile) -> str:
     return f"{entry.cached_in(paths.cache).name} {entry.sha256}\n"
 
 
+def is_whole(paths: Paths) -> bool:
+    """Tell whether nothing of the kernel tree is deferred."""
+    return not os.path.lexists(paths.linux / DEFERRED)
+
+
 def is_unpacked(paths: Paths, profile: Profile) -> bool:
     """Tell whether the tree is completely unpacked from the profile's archive, by the code as it is."""
     try:
         stamp = (paths.linux / STAMP).read_text()
     except OSError:
         return False
-    if stamp != identity(paths, profile) or os.path.lexists(paths.linux / DEFERRED):
+    if stamp != identity(paths, profile) or not is_whole(paths):
         return False
     made_by = paths.linux / UNPACKED_BY
     return made_by.is_file() and made_by.read_text() == unpacking_code()

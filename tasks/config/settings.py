@@ -19,6 +19,8 @@ from tasks.util.errors import UserError
 from tasks.util.toml_schema import read_toml
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
+NO_CACHE = "none"
+"""The address that stands for no shared cache."""
 # What kbuild leaves alone in a path.  Others have a meaning to make (`:` `%` `$` `#`, white space), to
 # the shell of its recipes, or to gcc's -Wp (`,`) and -fdebug-prefix-map (`=`).
 PLAIN_CHARACTERS = re.compile(r"[\w/.+@^~!-]")
@@ -181,6 +183,13 @@ class Network:
     """`lock` takes what the mirrors serve now, though something else is locked."""
     shared_cache: str = ""
     """Address of the shared cache (tasks/cache/task.py), "" for none."""
+    own_cache: bool = False
+    """The shared cache is the folder of this user's own, which nobody asked for."""
+
+    @property
+    def fetch_on_demand(self) -> bool:
+        """Whether an input is fetched when a stage needs it, as a cache that others fill may have the result."""
+        return bool(self.shared_cache) and not self.own_cache
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,16 @@ def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     """Fetch every input of the profile, and the packages that its recipes name, into the cache.
 
     Writes the used lock and its parts.  If the cache holds all files of the pinned lock, nothing is
-    asked of the network, and a complete lock is fetched without apt.  With a shared cache, locked
-    files are fetched only when a stage needs them.  Raises `UserError` if an input is not available or
-    is not the locked one, or if the kernel cannot be built in the output folder.
+    asked of the network, and a complete lock is fetched without apt.  With a shared cache that
+    the caller named, locked files are fetched only when a stage needs them.  Raises `UserError` if an
+    input is not available or is not the locked one, or if the kernel cannot be built in the output folder.
     """
     settings.paths.require_plain_output()
     if settings.network.relock:
         raise UserError("relock=1 changes what is locked, and fetch never does", "./doit lock relock=1")
     pinned = inputs.pinned_lock(settings.paths)
     # With `newest`, only the download tells what has left the mirrors.
-    put_off = settings.network.shared_cache and not settings.network.newest
+    put_off = settings.network.fetch_on_demand and not settings.network.newest
     locked = _lock_without_fetch(settings, pinned, named) if put_off else None
     used = locked or _fetch_all(settings, _available(settings, pinned, settings.paths.used_lock), named)
     upstream = [item.name for item in used.extension]

@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY, is_tree
+from tasks.config.kernel_source import STAMP, UNPACKED_BY, is_tree, is_whole
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import source_tree
 from tasks.util.checkout import CHECKOUT
@@ -33,7 +33,7 @@ def made_from(settings: Settings, toolchain: str) -> str:
     "" if that cannot be known: for a tree that somebody edits.
     """
     linux = settings.paths.linux
-    if is_tree(settings.profile.kernel.own_source) or (linux / DEFERRED).exists():
+    if is_tree(settings.profile.kernel.own_source) or not is_whole(settings.paths):
         return ""
     tree = {name: (linux / name).read_text() for name in (STAMP, UNPACKED_BY, source_tree.SERIES)}
     arch = settings.profile.architecture.kbuild

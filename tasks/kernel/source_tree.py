@@ -22,6 +22,7 @@ from tasks.config.kernel_source import (
     identity,
     is_tree,
     is_unpacked,
+    is_whole,
     unpacking_code,
 )
 from tasks.config.settings import Settings
@@ -38,12 +39,17 @@ BUILD_STAMP = ".tcbuild.json"
 """In the build folder: the source and the toolchain that its objects were made from."""
 
 
-def prepare(settings: Settings) -> None:
-    """Unpack and patch the kernel tree; with a shared cache, write only its stamps and defer the rest."""
+def prepare(settings: Settings, whole: bool = False) -> None:
+    """Unpack and patch the kernel tree.
+
+    With a shared cache, write only its stamps and defer the rest, unless the tree is wanted `whole`.
+    """
     deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.own_source)
-    if deferred and not is_unpacked(settings.paths, settings.profile):
+    # A tree that other code unpacked keeps its times, so that make compiles only what differs.
+    stamp = identity(settings.paths, settings.profile) if deferred and not whole else ""
+    if stamp and not _is_of(settings.paths.linux, stamp):
         with atomic_dir(settings.paths.linux) as folder:
-            write_atomic(folder / STAMP, identity(settings.paths, settings.profile))
+            write_atomic(folder / STAMP, stamp)
             write_atomic(folder / SERIES, patches.listing(patches.series(settings.profile)))
             write_atomic(folder / DEFERRED, "")
         logger.info(
@@ -55,13 +61,13 @@ def prepare(settings: Settings) -> None:
 
 def ensure(settings: Settings) -> None:
     """Unpack and patch the kernel tree if that was deferred."""
-    if (settings.paths.linux / DEFERRED).exists():
+    if not is_whole(settings.paths):
         logger.info("linux: unpacking the source now, as a stage needs it")
         _unpack_and_patch(settings)
 
 
 def _unpack_and_patch(settings: Settings) -> None:
-    if (settings.paths.linux / DEFERRED).exists():
+    if not is_whole(settings.paths):
         # Without the stamp, the run after a killed one repeats this task from its start.
         (settings.paths.linux / STAMP).unlink(missing_ok=True)
         # The unpacked files are older than all objects: make would keep objects of another patch series.

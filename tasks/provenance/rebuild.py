@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tasks.config import inputs, profile, recipe, recipe_lock
 from tasks.config.profile import Profile
-from tasks.config.settings import Paths, Settings
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Paths, Settings
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
@@ -197,7 +197,7 @@ def _inputs_of_kind(wanted: Manifest, kind: str) -> list[manifest_schema.Input]:
 def _build(checkout: Path, words: Sequence[str], paths: Paths, log: Path) -> None:
     """Run `./doit iso`.  Raises `UserError` with the build's own message if it fails."""
     # No shared cache: the same bytes from there would prove nothing.
-    environment = {"TCBUILD_CACHE": str(paths.cache), "TCBUILD_SHARED_CACHE": ""}
+    environment = {"TCBUILD_CACHE": str(paths.cache), SHARED_VARIABLE: NO_CACHE}
     lines: list[str] = []
 
     def on_line(line: str) -> None:

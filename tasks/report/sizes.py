@@ -212,7 +212,7 @@ def objects(paths: Paths) -> list[CodeSize]:
     if not archives:
         raise UserError(
             f"{paths.build} holds no objects of a kernel",
-            "a kernel from the shared cache has none; ./doit kernel without that cache makes them",
+            "a kernel from the shared cache has none; ./doit forget kernel, then ./doit kernel cache=none",
         )
     said = run(["size", *archives], cwd=paths.build).stdout
     matches = [match for line in said.splitlines() if (match := OBJECT.match(line))]

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.config.profile import Profile
-from tasks.config.settings import Network, Paths, Settings
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
 from tasks.provenance.reproduce import compare, variations
 from tasks.provenance.reproduce.variations import Start
 from tasks.util.checkout import CHECKOUT
@@ -149,6 +149,7 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
             name: os.environ[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY") if name in os.environ
         },
         "CI": "1",
+        SHARED_VARIABLE: NO_CACHE,  # the second build would take the results of the first from there
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "PYTHONPATH": str(_packages(start)),

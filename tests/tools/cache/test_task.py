@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The shared cache at real places (a folder, a WebDAV server, an S3 server), under a real doit.
+"""The shared cache at real places (the user's own folder, another, WebDAV, S3), under a real doit.
 
 What passes through it is an extension made by mksquashfs, and a file made of that.
 """
@@ -21,6 +21,7 @@ import pytest
 import requests
 
 from tasks import bootstrap
+from tasks.config.settings import SHARED_VARIABLE
 from tasks.engine import run_history
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.files import sha256_file
@@ -41,7 +42,7 @@ from tasks.util.process import run
 HERE = Path(__file__).parent
 with report_errors():
     S = commandline.settings(HERE / "artifacts")
-CACHE = SharedCache(S.network.shared_cache, S.network.offline)
+CACHE = SharedCache.of(S.network)
 DOIT_CONFIG = {"dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
 TCZ, SUM = S.paths.tcz / "x.tcz", S.paths.output / "sum"
 
@@ -161,10 +162,14 @@ def s3() -> Iterator[Place]:
         yield Place("s3://bucket/ci", overwrite, names, venv / "bin/python", env)
 
 
-@pytest.fixture(params=["folder", "http", "s3"])
+@pytest.fixture(params=["own", "folder", "http", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     top = tmp_path / "store"
-    if request.param == "folder":
+    if request.param == "own":  # nobody names one
+        found = in_folder(tmp_path / "cache/results", "")
+        found.env = {"TCBUILD_CACHE": str(tmp_path / "cache"), SHARED_VARIABLE: ""}
+        yield found
+    elif request.param == "folder":
         yield in_folder(top, str(top))
     elif request.param == "http":
         with webdav(top) as address:

@@ -120,7 +120,7 @@ def test_code_that_unpacks_otherwise_makes_the_tree_again_and_make_compiles_what
     assert (linux / "Makefile").read_text() == "as the former code unpacked it\n"
     for module in (source_tree, kernel_source):
         monkeypatch.setattr(module, "unpacking_code", lambda: "other code\n")
-    source_tree.prepare(plain)
+    source_tree.prepare(settings)  # a shared cache puts off no tree that is there
     assert (linux / "Makefile").read_text() == "Makefile of one\n"
     assert (linux / "Makefile").stat().st_mtime > 1
     assert (linux / "a.c").read_text() == CHANGED
@@ -133,6 +133,14 @@ def test_code_that_unpacks_otherwise_makes_the_tree_again_and_make_compiles_what
 def test_a_cache_that_is_given_up_unpacks_what_was_put_off(settings: Settings) -> None:
     source_tree.prepare(settings)
     source_tree.prepare(with_values(settings, shared_cache=""))
+    assert (settings.paths.linux / "a.c").read_text() == CHANGED
+
+
+def test_somebody_who_asks_for_the_tree_gets_it_whole(settings: Settings) -> None:
+    source_tree.prepare(settings)
+    assert not kernel_source.is_whole(settings.paths)
+    source_tree.prepare(settings, whole=True)
+    assert kernel_source.is_whole(settings.paths)
     assert (settings.paths.linux / "a.c").read_text() == CHANGED
 
 

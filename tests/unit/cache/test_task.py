@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -71,7 +73,7 @@ class Bench:
         return self.settings.paths.output / "tcz/attr.tcz"
 
     def cache(self) -> SharedCache:
-        return SharedCache(self.settings.network.shared_cache, self.settings.network.offline)
+        return SharedCache.of(self.settings.network)
 
     def plain(self) -> Task:
         work = action(self.work)
@@ -131,6 +133,33 @@ def test_what_comes_from_the_cache_needs_no_input(bench: Bench) -> None:
     assert run() == {"from_cache": True}
     assert (done, bench.runs) == (["bring", "prepare"], 1)
     assert bench.made.read_text() == "made of CONFIG_X=y\n"
+
+
+def test_what_a_user_has_of_his_own_is_kept_small(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.settings = with_values(bench.settings, own_cache=True)
+    monkeypatch.setattr(cache_task, "OWN_LIMIT", 2000)
+    store = Folder(Path(bench.settings.network.shared_cache))
+    sizes = []
+    for number in range(20):
+        bench.input.write_text(f"{number}")
+        assert bench.run() is None
+        sizes.append(sum(found.size for found in entry.entries(store)[0]))
+    assert 0 < max(sizes) <= 2000
+    assert "entries kept" in capsys.readouterr().out
+    assert bench.run() == {"from_cache": True}, "the newest stays"
+
+
+def test_a_disk_that_is_full_ends_no_build(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(entry, "put", full)
+    assert bench.run() is None
+    assert "cannot be written to (No space left on device); tcbuild only reads it" in capsys.readouterr().out
 
 
 def test_without_a_cache_the_task_is_what_it_was(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from tasks.cli.variables import check_qemu, resolve
 from tasks.config import architecture, compiler
 from tasks.config.check import Check
 from tasks.config.profile import Profile
+from tasks.config.settings import SHARED_VARIABLE, Network
 from tasks.fetch import mirror_probe
 from tasks.util.errors import UserError
 from tasks.vm import machine
@@ -138,3 +139,32 @@ def test_the_profile_but_what_changes_no_result_is_a_key_of_what_writes_manifest
     checked = (Check("c", command="true"),)
     farm = replace(whole, compiler=replace(whole.compiler, launcher="none"), check=checked)
     assert variables.published_keys(farm) == variables.published_keys(whole)
+
+
+def test_the_shared_cache_is_this_users_own_unless_another_or_none_is_named(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(**given: str) -> tuple[str, bool]:
+        network = resolve({"profile": "mine", **given}, checkout / "artifacts").network
+        return network.shared_cache, network.own_cache
+
+    monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "user"))
+    monkeypatch.delenv(SHARED_VARIABLE)
+    own = str(tmp_path / "user/results")
+    assert chosen() == (own, True)
+    assert chosen(cache="none") == ("", False)
+    assert chosen(cache=own) == (own, False)
+    assert chosen(cache="http://cache.lan/x") == ("http://cache.lan/x", False)
+    monkeypatch.setenv(SHARED_VARIABLE, "/mnt/cache")
+    assert chosen() == ("/mnt/cache", False)
+    assert chosen(cache="none") == ("", False)
+
+
+def test_what_an_edited_kernel_tree_gives_is_kept_nowhere(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SHARED_VARIABLE)
+    file = checkout / "profiles/mine.toml"
+    source = f"""source = {{ kind = "file", path = "{tmp_path}" }}"""
+    file.write_text(file.read_text().replace('source = { kind = "apt", package = "linux-source-*" }', source))
+    assert resolve({"profile": "mine"}, checkout / "artifacts").network == Network()
