@@ -276,7 +276,7 @@ def built_kconfig() -> Iterator[Task]:
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(kernel=S.profile.kernel, tools=COMPILER),
     }
-    yield shared(CACHE, S, merge, also={"profile": S.paths.name})  # diff.txt names the profile's file
+    yield shared(CACHE, S, merge)
     doc = "print what the fragments change against the base config"
     yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
     doc = "print for each requested config line its final value, and what set it"

@@ -25,7 +25,7 @@ from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.profile import Profile
 from tasks.config.settings import Network, Paths, Settings
 from tasks.engine import code
-from tasks.engine.database import SavedValues, flatten, folder_stamps, saved_values
+from tasks.engine.database import SavedValues, folder_stamps, saved_values
 from tasks.engine.task import Task, action
 from tasks.toolchain import build_root
 from tasks.util import host
@@ -95,19 +95,16 @@ def shared(
     task: Task,
     *,
     made: Sequence[Path] = (),
-    also: Mapping[str, Any] | None = None,
 ) -> Task:
     """Return `task` so that its actions run only if the shared cache does not hold their results.
 
-    made: all files and folders that the task makes, by default its targets; also: further
-    values that it depends on, besides its `file_dep` and `changed` keys.  Returns `task`
+    made: all files and folders that the task makes, by default its targets.  Returns `task`
     unchanged without a shared cache, and if the kernel's source has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
     if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings.profile)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
-    values = dict(also or {})
     actions = task["actions"]
     checks = saved_values(task.get("uptodate", ()))
     modules = code.modules_of(actions, task.get("uptodate", ()), task.get("meta", {}).get("before_fork", ()))
@@ -115,14 +112,14 @@ def shared(
     @functools.cache
     def task_key() -> str:
         saved = {key: value for check in checks for key, value in check.values.items()}
-        return key(settings, name, task["file_dep"], saved, values, code.here().digests(modules, name))
+        return key(settings, name, task["file_dep"], saved, code.here().digests(modules, name))
 
     def key_now() -> str:
         # They may have changed while the task ran.
         machine.cache_clear()
         tools.cache_clear()
         saved = {key: value for check in checks for key, value in check.now().items()}
-        return key(settings, name, task["file_dep"], saved, values, code.read_again().digests(modules, name))
+        return key(settings, name, task["file_dep"], saved, code.read_again().digests(modules, name))
 
     def run_or_restore() -> Any:
         before = _stamps(settings.paths, task["file_dep"], checks)
@@ -203,9 +200,10 @@ def upload(
     try:
         size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
     except (Refused, OSError) as error:  # OSError: of the output folder, as a full disk
-        cache.read_only = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        cache.read_only = why
         logger.warning(
-            f"shared cache {store.display_name} cannot be written to ({cache.read_only}); tcbuild only reads it"
+            f"shared cache {store.display_name} cannot be written to ({why}); tcbuild only reads it"
         )
     except Unreachable as error:
         cache.disable(store, str(error))
@@ -246,10 +244,9 @@ def key(
     name: str,
     inputs: Iterable[str],
     values: Mapping[str, str],
-    also: Mapping[str, Any],
     digests: Mapping[str, str],
 ) -> str:
-    """Return the cache key of task `name` with the files `inputs` and the values `values` and `also`.
+    """Return the cache key of task `name` with the files `inputs` and the values `values`.
 
     values: those of its `SavedValues`; digests: of its code.  Raises `OSError` if an input cannot be read.
     """
@@ -259,7 +256,6 @@ def key(
         "task": name,
         "files": sorted(_file(settings.paths, Path(path)) for path in inputs),
         "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
-        "also": flatten(also),
         "release": kernel.release,
         "toolchains": [build_root.digest(name) for name in settings.profile.toolchains],
         "machine": machine(tools_count=build_root.HOST in settings.profile.toolchains),

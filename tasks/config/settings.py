@@ -188,7 +188,7 @@ class Network:
 
     @property
     def fetch_on_demand(self) -> bool:
-        """Whether an input is fetched when a stage needs it, as a cache that others fill may have the result."""
+        """Whether an input is fetched when a stage needs it, as a cache of others may have the result."""
         return bool(self.shared_cache) and not self.own_cache
 
 

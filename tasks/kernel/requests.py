@@ -47,15 +47,16 @@ def implied_requests(paths: Paths, profile: Profile) -> list[Request]:
 
     Raises `UserError` for a localversion that cannot be part of a release.
     """
-    local, where = profile.kernel.localversion, display_path(paths.profile_file)
+    local = profile.kernel.localversion
     requests = [Request("LOCALVERSION_AUTO", "n", "tcbuild, no git state in the release")]
     if not re.fullmatch(r"[A-Za-z0-9._+~-]*", local):
         raise UserError(
-            f"{where}: kernel.localversion {local!r} cannot be part of a release",
+            f"{display_path(paths.profile_file)}: kernel.localversion {local!r} cannot be part of a release",
             "a release is part of a folder's name: use letters, digits and . _ + ~ -",
         )
     if local:
-        requests.append(Request("LOCALVERSION", f'"{local}"', f"{where}, kernel.localversion"))
+        # Without its name, so that profiles with the same kernel share the configuration.
+        requests.append(Request("LOCALVERSION", f'"{local}"', "kernel.localversion of the profile"))
     return requests
 
 

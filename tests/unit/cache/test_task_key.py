@@ -46,7 +46,6 @@ def key(settings: Settings, top: Path, **more: Any) -> str:
         more.pop("name", "kernel"),
         inputs,
         SavedValues(values).values,
-        more.pop("also", {}),
         code.here().digests(["tasks.one"]),
     )
 
@@ -107,10 +106,9 @@ def test_packages_that_building_does_not_need_change_no_key(settings: Settings, 
         {"name": "kconfig"},
         {"values": {"epoch": 18}},
         {"values": {}},
-        {"also": {"profile": "ide"}},
         {"inputs": []},
     ],
-    ids=["task", "value", "no-values", "also", "inputs"],
+    ids=["task", "value", "no-values", "inputs"],
 )
 def test_every_word_that_counts_changes_the_key(
     settings: Settings, a_checkout: Path, more: dict[str, Any]

@@ -30,6 +30,8 @@ def test_the_profile_asks_for_its_localversion(make_settings: Callable[..., Sett
         found.symbol: found.value for found in requests.implied_requests(settings.paths, settings.profile)
     }
     assert asked == {"LOCALVERSION": '"-mine"', "LOCALVERSION_AUTO": "n"}
+    renamed = dataclasses.replace(settings.paths, name="other")
+    assert requests.implied_requests(renamed, settings.profile) == requests.implied_requests(*both(settings))
     silent = requests.implied_requests(*both(with_kernel(settings, localversion="")))
     assert [found.symbol for found in silent] == ["LOCALVERSION_AUTO"]
 

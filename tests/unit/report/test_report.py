@@ -79,7 +79,7 @@ def test_the_difference_is_grouped_by_the_fragment_that_asked() -> None:
     requests = [
         Request("A", "y", "kconfig/one.config:3"),
         Request("B", '"x (y)"', "kconfig/two.config:4"),
-        Request("LOCALVERSION", '"-t"', "profiles/apt.toml, kernel.localversion"),
+        Request("LOCALVERSION", '"-t"', "kernel.localversion of the profile"),
     ]
     final = 'CONFIG_A=y\nCONFIG_B="x (y)"\nCONFIG_C=m\nCONFIG_LOCALVERSION="-t"\n'
     content = kconfig.format_diff("", "CONFIG_B=1\nCONFIG_D=y\n", final, requests)
@@ -91,7 +91,7 @@ def test_the_difference_is_grouped_by_the_fragment_that_asked() -> None:
     assert shown == {
         "kconfig/one.config": [("+", "A", "y")],
         "kconfig/two.config": [("~", "B", '1 -> "x (y)"')],
-        "profiles/apt.toml": [("+", "LOCALVERSION", '"-t"')],
+        "kernel.localversion of the profile": [("+", "LOCALVERSION", '"-t"')],
         "followed by itself (select or default)": [("+", "C", "m"), ("-", "D", "y")],
     }
 
