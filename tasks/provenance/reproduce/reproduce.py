@@ -19,8 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.config.profile import Profile
-from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
+from tasks.config import profile
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Paths, Settings
 from tasks.provenance.reproduce import compare, variations
 from tasks.provenance.reproduce.variations import Start
 from tasks.util.checkout import CHECKOUT
@@ -167,7 +167,7 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
             *program,
             *goals,
             f"profile={settings.paths.name}",
-            *_variables(settings.profile, settings.network),
+            *command_variables(settings),
         ]
         # The first build fetches missing inputs; the second must find all of them.
         words += ["offline=1"] if cache else []
@@ -183,11 +183,14 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
     return output
 
 
-def _variables(profile: Profile, network: Network) -> list[str]:
+def command_variables(settings: Settings) -> list[str]:
     """Return the variables of the command line that decide what is built."""
-    found = ["frozen=1"] if network.frozen else []
-    if profile.kernel.fragments != profile.kernel.fragments:
-        found.append(f"fragments={','.join(profile.kernel.fragments)}")
+    chosen, written = settings.profile, profile.load(settings.paths.name)
+    found = ["frozen=1"] if settings.network.frozen else []
+    if chosen.kernel.fragments != written.kernel.fragments:
+        found.append(f"fragments={','.join(chosen.kernel.fragments)}")
+    if (chosen.toolchain, chosen.kernel.toolchain) != (written.toolchain, written.kernel.toolchain):
+        found.append(f"toolchain={chosen.toolchain}")
     return found
 
 

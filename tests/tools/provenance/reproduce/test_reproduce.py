@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cli import variables
 from tasks.config.settings import Settings
 from tasks.provenance.reproduce import reproduce as reproduce_reproduce
 from tasks.provenance.reproduce import variations
@@ -221,3 +222,14 @@ def test_a_view_left_by_a_killed_run_is_taken_away(checkout: Checkout) -> None:
         assert os.path.ismount(view)
         checkout.reproduce(only="folder")
         assert not os.path.ismount(view)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"frozen": "1"}, {"fragments": "qemu,containers"}, {"fragments": ""}, {"toolchain": "host"}]
+)
+def test_both_builds_are_asked_for_what_this_command_was(given: dict[str, str], tmp_path: Path) -> None:
+    settings = variables.resolve({"profile": "apt", **given}, tmp_path)
+    asked = reproduce_reproduce.command_variables(settings)
+    assert asked == [f"{name}={value}" for name, value in given.items()]
+    again = variables.resolve({"profile": "apt", **dict(word.split("=") for word in asked)}, tmp_path)
+    assert again.profile == settings.profile
