@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.cli.variables import RESULTS
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
 from tasks.util.errors import UserError
@@ -150,6 +151,7 @@ class Rows:
         return {
             "kernel clean": self.clean,
             "kernel warm cache": self.warm,
+            "kernel second profile": self.second_profile,
             "kernel no-op": self.noop,
             "kernel one symbol": self.symbol,
             "kernel one C file": self.c_file,
@@ -202,6 +204,22 @@ class Rows:
             ),
         ]
         return Row("kernel warm cache", cases, note="results removed, caches kept")
+
+    def second_profile(self) -> Row:
+        """A kernel that another profile or checkout has made; make has only its ccache for that."""
+        self._built()
+        results = f"cache={self.place.cache / RESULTS}"
+
+        def forget() -> None:
+            self._fresh_ours(keep_cache=True)
+
+        forget()
+        self.place.run("kernel", results)
+        cases = [
+            self.place.ours("kernel", results, prepare=forget),
+            *self._peers(self.make.case(lambda: self.make.fresh(keep_cache=True), install=True)),
+        ]
+        return Row("kernel second profile", cases, note="the same kernel was made elsewhere")
 
     def noop(self) -> Row:
         """Nothing has changed."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.config import inheritance
 from tasks.config.profile import Profile
-from tasks.config.settings import Paths, Settings
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Paths, Settings
 from tasks.util.checkout import cache_folder
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
@@ -47,7 +47,8 @@ class Workplace:
         Python compiles tcbuild once, as on a user's machine, whatever the caller's Python does.
         """
         caller = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return {**caller, "TCBUILD_CACHE": str(self.cache)}
+        # What an earlier row made must be made again.
+        return {**caller, "TCBUILD_CACHE": str(self.cache), SHARED_VARIABLE: NO_CACHE}
 
     def doit(self, *words: str) -> list[str]:
         """Return the command a person would type."""
