@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
 from tasks.cli import test_tasks, variables
-from tasks.config import inputs, kernel_source, plan, recipe, recipe_lock, system, taken
+from tasks.config import inputs, kernel_source, plan, recipe, recipe_lock, rootfs_rules, system, taken
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
 from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
@@ -136,7 +136,7 @@ def image_inputs() -> list[str]:
         *files(S.paths.used_lock, S.paths.config),  # the manifest lists the lock's entries
         *EDITED,
         KERNEL[4],
-        *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot"), CHECKOUT.secrets),
+        *files(S.paths.core, *variables.tree(CHECKOUT.root / "tasks/image/boot"), *CHECKOUT.secrets),
         *tcz,
         *LISTED,
     ]
@@ -217,7 +217,7 @@ def task_inputs() -> Task:
         "actions": [do("provenance.manifest", "write_early", S.paths, S.profile)],
         "file_dep": [
             *EDITED,
-            *files(*{S.paths.used_lock, *image_files(S.paths, S.profile), CHECKOUT.secrets}),
+            *files(*{S.paths.used_lock, *image_files(S.paths, S.profile), *CHECKOUT.secrets}),
             *CHECKOUT_FILES,
         ],
         "targets": files(S.paths.output / "inputs.manifest.json"),
@@ -271,7 +271,7 @@ def built_kconfig() -> Iterator[Task]:
             BASE_CONFIG,
             *BASE_CONFIG_LOCK,
             *checkout_inputs.config_files(S.profile),
-            CHECKOUT.kconfig / "notes.toml",
+            CHECKOUT.find("kconfig", "notes.toml"),
         ),
         "targets": files(S.paths.config, DIFF),
         "uptodate": changed(kernel=S.profile.kernel, tools=COMPILER),
@@ -333,12 +333,12 @@ def task_rootfs() -> Task:
             *PACKER,
             do("initramfs.rootfs", "build", S),
         ],
-        "file_dep": files(S.paths.lock_part("rootfs"), *variables.tree(CHECKOUT.rootfs), CHECKOUT.secrets),
+        "file_dep": files(S.paths.lock_part("rootfs"), *rootfs_rules.inputs(), *CHECKOUT.secrets),
         "targets": files(ROOT, INDEX),
         "uptodate": changed(
             core=S.profile.core,
             epoch=S.profile.source_date_epoch,
-            layout=Tree(CHECKOUT.rootfs),
+            layout=rootfs_rules.layout(),
             toolchain=TOOLCHAINS[0] if PACKER else "",
         ),
     }
@@ -369,7 +369,7 @@ def task_modules() -> Task:
             *TOOLCHAIN,
             do("extensions.modules", "split", S.paths, S.profile),
         ],
-        "file_dep": [*KERNEL[1:3], *BASE, str(CHECKOUT.kconfig / "modules.toml")],
+        "file_dep": [*KERNEL[1:3], *BASE, str(CHECKOUT.find("kconfig", "modules.toml"))],
         "targets": [*MODULES, *CORE_MODULES],
         "uptodate": changed(
             toolchain=TOOLCHAINS[0],
@@ -405,7 +405,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
         # The root and the dependencies are read to check that no library is missing.
         "file_dep": [
-            *files(*locks, *recipe.files(name), CHECKOUT.secrets),
+            *files(*locks, *recipe.files(name), *CHECKOUT.secrets),
             *BASE_INDEX,
             *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
         ],
@@ -472,7 +472,7 @@ def task_core() -> Iterator[Task]:
             KERNEL[3],
             *CORE_MODULES,
             *tcz_files(placed("initrd")),
-            *files(CHECKOUT.secrets, *consoles.scripts().values()),
+            *files(*CHECKOUT.secrets, *consoles.scripts().values()),
         ],
         "task_dep": CHECKED if S.profile.kernel.image else [],
         "targets": files(S.paths.core),
@@ -505,7 +505,7 @@ def task_images() -> Task:
         return {"actions": None, "uptodate": [True]}
     return {
         "actions": [*IMAGES, do("image.container_images", "build", S.paths, S.profile)],
-        "file_dep": files(*carried_images(S.paths, S.profile), CHECKOUT.secrets),
+        "file_dep": files(*carried_images(S.paths, S.profile), *CHECKOUT.secrets),
         "targets": files(S.paths.images_list),
         "uptodate": changed(images=S.profile.images),
     }
@@ -562,7 +562,7 @@ def task_mirror() -> Task:
     names = sorted(BUILDABLE)
     return {
         "actions": [*IMAGES, *ARCHIVES, do("image.mirror", "build", S.paths, S.profile, names)],
-        "file_dep": [*tcz_files(names), *BASE, *LISTED, *files(CHECKOUT.secrets)],
+        "file_dep": [*tcz_files(names), *BASE, *LISTED, *files(*CHECKOUT.secrets)],
         "targets": files(*mirror_files(S.paths, S.profile, names)),
         "uptodate": changed(description=S.profile.description, epoch=S.profile.source_date_epoch),
     }

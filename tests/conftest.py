@@ -44,8 +44,8 @@ def _rank(tier: str) -> int:
     return LONGEST_FIRST.index(tier) if tier in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
-WRAPPER = ("TCBUILD_CWD", "TCBUILD_BUILDS")
-"""What ./doit tells the run that it starts: the one of these tests, and none that a test starts."""
+WRAPPER = ("TCBUILD_CWD", "TCBUILD_BUILDS", "TCBUILD_TREE")
+"""What ./doit tells the run that it starts, and trees: for these tests, and none that a test starts."""
 
 
 @pytest.fixture(autouse=True)

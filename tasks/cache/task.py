@@ -268,8 +268,8 @@ def _file(paths: Paths, path: Path) -> tuple[str, bool, str]:
     """Return what a key contains of an input: a path without machine folders, executable bit, sha256."""
     if path.is_relative_to(paths.output):
         label = f"output/{path.relative_to(paths.output)}"
-    elif path.is_relative_to(CHECKOUT.root):
-        label = f"checkout/{path.relative_to(CHECKOUT.root)}"
+    elif CHECKOUT.root_of(path):
+        label = f"checkout/{CHECKOUT.label_of(path)}"  # of a tree, too: no result names the tree
     else:
         label = str(path)  # diff.txt names a fragment outside the checkout by this path
     return label, bool(path.stat().st_mode & stat.S_IXUSR), sha256_file(path)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Scan images, logs and what tcbuild publishes for secrets (tasks/util/secret_patterns.py).
 
-The checkout's secrets.toml holds the allowed findings with their reasons.  Content is scanned
-before it is packed, a text before it is written, so a secret is never in a result.  Files that
-are private on this machine but would be readable by all in the image count as secrets, too.
+secrets.toml of the checkout, and that of each tree, holds the allowed findings with their reasons.
+Content is scanned before it is packed, a text before it is written, so a secret is never in a result.
+Files that are private on this machine but would be readable by all in the image count as secrets, too.
 Compressed content within a file is not scanned, and neither are files that upstream publishes.
 """
 
@@ -49,16 +49,15 @@ class Allow:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The content of the checkout's secrets.toml."""
+    """The content of secrets.toml, of the checkout or of a tree."""
 
     allow: tuple[Allow, ...] = ()
 
 
 @functools.cache
 def allowed() -> tuple[Allow, ...]:
-    """Return the allowed findings.  Raises `UserError` if secrets.toml is malformed."""
-    found: Allowed = toml_schema.load(CHECKOUT.secrets, Allowed)
-    return found.allow
+    """Return the allowed findings, those of trees, too.  Raises `UserError` if secrets.toml is malformed."""
+    return tuple(one for path in CHECKOUT.secrets for one in toml_schema.load(path, Allowed).allow)
 
 
 def refuse_in_table(where: str, values: Any) -> None:
@@ -122,7 +121,8 @@ def refuse_in_members(where: str, members: Iterable[Member], clean: Path) -> Non
     searcher = scanner()
     # Values of variables are searched in all members, because no digest of them may be stored.
     values_only = dataclasses.replace(searcher, rules=dataclasses.replace(searcher.rules, pattern=()))
-    known = VerifiedDigests(clean, digest(code.digest(__name__).encode(), CHECKOUT.secrets.read_bytes()))
+    allowing = [path.read_bytes() for path in CHECKOUT.secrets]
+    known = VerifiedDigests(clean, digest(code.digest(__name__).encode(), *allowing))
     found: list[Finding] = []
     keys = []
     for member in members:

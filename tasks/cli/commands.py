@@ -15,7 +15,7 @@ from typing import Any
 from doit.cmd_base import Command
 from doit.task import Task
 
-from tasks.cli import variables
+from tasks.cli import trees, variables
 from tasks.config import inputs, release
 from tasks.config.settings import Settings
 from tasks.engine import command, standard_files
@@ -58,16 +58,18 @@ class Run(EngineRun):
     def execute(self, params: Any, args: list[str]) -> Any:
         """Decide on the profile, load the tasks, run them."""
         variables.decide_profile()
+        trees.warn()
         if os.environ.get(BUILDS_VARIABLE):
             prepare.install_host_toolchain(variables.settings())
         return super().execute(params, args)
 
 
 class ReleaseTold(BaseCommand):
-    """A command that first says on stderr what the profile's release means."""
+    """A command that first says on stderr which trees are used, and what the profile's release means."""
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        """Tell of the release, and do the command's own work."""
+        """Tell of trees and the release, and do the command's own work."""
+        trees.tell()
         tell_release()
         return super().execute(params, args)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.cli import variables
 from tasks.config import profile
-from tasks.util.checkout import CHECKOUT
+from tasks.kernel import fragments
 from tasks.util.errors import UserError
 
 SHELLS = ("bash", "zsh")
@@ -48,9 +48,8 @@ def lines(tasks: Mapping[str, Any], commands: Mapping[str, Any]) -> Iterator[tup
         yield "value", "profile", name
     for name in variables.FLAGS:
         yield "value", name, "1"
-    for path in sorted(CHECKOUT.kconfig.glob("*.config")):
-        if not path.name.startswith("base-"):
-            yield "values", "fragments", path.stem
+    for name in fragments.known_fragments():
+        yield "values", "fragments", name
 
 
 def _of_one(name: str, about: str, options: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:

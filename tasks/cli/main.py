@@ -9,7 +9,7 @@ from typing import Any
 
 from doit.cmd_base import DodoTaskLoader
 
-from tasks.cli import commands, variables
+from tasks.cli import commands, trees, variables
 from tasks.engine import main as engine
 from tasks.engine import words
 
@@ -32,6 +32,7 @@ class Main(engine.Main):
         rest = cmd_args[len(own) :]
         others: list[str] = super().process_args(own)
         variables.check(word.partition("=")[0] for word in own if word not in others)
+        trees.use(word.partition("=")[2] for word in own if word.startswith("tree="))
         return [*others, *rest]
 
 

@@ -28,6 +28,7 @@ VARIABLES = {
     "profile": "the profile to build",
     "toolchain": "the programs that write the results: host for this machine's, or a pinned toolchain",
     "fragments": "use these fragments instead of the profile's",
+    "tree": "a folder with profiles/, extensions/ ... of your own; may be repeated, later ones win",
     "out": "the folder for results, instead of artifacts/PROFILE",
     "frozen": "1: fail if an input is not the locked one",
     "offline": "1: open no connection",
@@ -391,13 +392,16 @@ def sign_key() -> str:
     return given().get("sign") or os.environ.get("TCBUILD_SIGN", "")
 
 
-def settings(artifacts: Path = CHECKOUT.artifacts) -> Settings:
+def settings(artifacts: Path | None = None) -> Settings:
     """Return the settings that the variables of the command line ask for.
+
+    artifacts: the folder for the results of profiles (default: that of the checkout or the last tree).
 
     It makes no file and opens no connection.  Until `decide_profile` has decided `profile=auto`,
     `fallback_profile` is used.
     Raises `UserError` for an unknown value or profile.
     """
+    artifacts = artifacts or CHECKOUT.results
     variables = given()
     jobs = variables.pop("jobs", None)
     if jobs is not None:
@@ -410,10 +414,10 @@ def settings(artifacts: Path = CHECKOUT.artifacts) -> Settings:
     return resolve(variables, artifacts)
 
 
-def decide_profile(artifacts: Path = CHECKOUT.artifacts) -> None:
+def decide_profile() -> None:
     """If the command line asks for `profile=auto`, choose a profile and record the choice."""
     variables = given()
-    resolve_name(variables.get("profile", "auto"), artifacts, _flag(variables, "offline"))
+    resolve_name(variables.get("profile", "auto"), CHECKOUT.results, _flag(variables, "offline"))
 
 
 def fallback_profile() -> str:

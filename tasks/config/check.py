@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Checks: questions to a booted guest, which `./doit qemu:test` asks.
 
-`[[check]]` tables hold them: in tasks/config/checks.toml, in the files `checks/*.toml` of a recipe, and
-in a profile.  tasks/config/checks.py puts them together.
+`[[check]]` tables hold them: in tasks/config/checks.toml, in the files `checks/*.toml` of a recipe or of a
+tree, and in a profile.  tasks/config/checks.py puts them together.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Check:
     """A program to run in a booted guest, and what it must answer.
 
     name: one line, which no other check of the profile has.  A check of a profile replaces one of the
-    same name that it inherits, that a recipe has, or that tcbuild itself has.
+    same name that it inherits, that a recipe or a tree has, or that tcbuild itself has.
     off: the check is not made; nothing but its name is needed.
     command: lines for the guest's /bin/sh.  @RELEASE@ in them stands for the kernel's release, and
     @EXTENSIONS@ for the extensions that are loaded, as words.
     script: a file to run by the program that its #! line names, instead of a command: its path in the
-    checkout, or, in a recipe's `checks/`, its path there.
+    checkout or a tree, or, in a folder `checks/`, its path there.
     status: the exit status that is expected; 128 and its number for a signal.
     output: a regular expression of Python that is searched in the standard output; ^ and $ are the begin
     and the end of a line.
@@ -86,7 +86,7 @@ class Check:
 
 @dataclass(frozen=True)
 class CheckFile:
-    """A file of checks: tasks/config/checks.toml, or one in the folder `checks/` of a recipe.
+    """A file of checks: tasks/config/checks.toml, or one in the folder `checks/` of a recipe or a tree.
 
     check: the checks; those of a recipe are made in systems that load its extension.
     """

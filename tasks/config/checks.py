@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""All checks of a profile: tcbuild's own, those of its recipes, and those of the profile itself."""
+"""All checks of a profile: tcbuild's own, those of its recipes, of trees, and of the profile itself."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class PlacedCheck:
     @property
     def script(self) -> Path | None:
         """The file of its script; None if it has a command."""
-        folder = self.file.parent if self.file and self.recipe else CHECKOUT.root
-        return folder / self.check.script if self.check.script else None
+        named = self.check.script
+        if not named:
+            return None
+        return self.file.parent / named if self.file else CHECKOUT.path(named)
 
 
 @functools.cache
@@ -47,29 +49,46 @@ def built_in() -> tuple[Check, ...]:
 def of_recipe(name: str) -> Iterator[PlacedCheck]:
     """Yield the checks in the folder `checks/` of a recipe.  Raises `UserError` for a malformed file."""
     folder = recipe.folder(name) / "checks"
-    for path in sorted(folder.glob("*.toml")):
+    yield from _of_files(sorted(folder.glob("*.toml")), name)
+
+
+def of_trees() -> Iterator[PlacedCheck]:
+    """Yield the checks in the folders `checks/` of the trees and of the checkout, as `of_recipe` does."""
+    yield from _of_files(CHECKOUT.found("checks", "*.toml").values(), "")
+
+
+def _of_files(paths: Iterable[Path], of: str) -> Iterator[PlacedCheck]:
+    for path in paths:
         for check in toml_schema.load(path, CheckFile).check:
             if check.off:
                 where = CHECKOUT.name_of(path)
-                raise UserError(f"{where}: {check.name!r}: a recipe switches no check off", "a profile may")
-            yield PlacedCheck(check, path, name)
+                raise UserError(
+                    f"{where}: {check.name!r}: a {'recipe' if of else 'tree'} switches no check off",
+                    "a profile may",
+                )
+            yield PlacedCheck(check, path, of)
 
 
 def of_profile(profile: Profile, recipes: Iterable[str]) -> list[PlacedCheck]:
-    """Return the checks of `profile`, with those of `recipes`, but for those that are off.
+    """Return the checks of `profile`, with those of `recipes` and trees, but for those that are off.
 
-    Raises `UserError` for a malformed file, and for two recipes with a check of the same name.
+    Raises `UserError` for a malformed file, and for two of these files with a check of the same name.
     """
     found = {check.name: PlacedCheck(check, BUILT_IN) for check in built_in()}
-    for name in recipes:
-        for placed in of_recipe(name):
-            other = found.setdefault(placed.check.name, placed)
-            if other is not placed:
-                first, second = (CHECKOUT.name_of(one.file) for one in (other, placed) if one.file)
-                message = f"{second}: {first} has a check {placed.check.name!r}, too"
-                raise UserError(message, "give it another name")
+    for placed in _beside(recipes):
+        other = found.setdefault(placed.check.name, placed)
+        if other is not placed:
+            first, second = (CHECKOUT.name_of(one.file) for one in (other, placed) if one.file)
+            message = f"{second}: {first} has a check {placed.check.name!r}, too"
+            raise UserError(message, "give it another name")
     found |= {check.name: PlacedCheck(check) for check in profile.check}
     return [placed for placed in found.values() if not placed.check.off]
+
+
+def _beside(recipes: Iterable[str]) -> Iterator[PlacedCheck]:
+    for name in recipes:
+        yield from of_recipe(name)
+    yield from of_trees()
 
 
 def require(
@@ -92,7 +111,7 @@ def require(
     # What is off and was there before has a command, or a script.
     for check in (one for one in profile.check if one.off and not (one.command or one.script)):
         others = [other.name for other in built_in()]
-        others += [placed.check.name for name in recipes for placed in of_recipe(name)]
+        others += [placed.check.name for placed in _beside(recipes)]
         if check.name not in others:
             message = f"{_where(files, PlacedCheck(check))}: check: there is no {check.name!r} to switch off"
             raise UserError(message, similar(check.name, sorted(others)))

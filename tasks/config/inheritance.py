@@ -24,19 +24,30 @@ ADDED = (EXTENSIONS, CHECKS)
 OFF = "off"
 
 
-def lineage(folder: Path, name: str) -> list[Path]:
-    """Return the file of the profile `name` in `folder` and the files it inherits from, nearest first.
+def file_of(folders: Sequence[Path], name: str) -> Path:
+    """Return the file of the profile `name` in the first of `folders` that has it; it may not exist."""
+    there = (folder / f"{name}.toml" for folder in folders)
+    return next((path for path in there if path.is_file()), folders[-1] / f"{name}.toml")
 
+
+def lineage(folders: Sequence[Path], name: str) -> list[Path]:
+    """Return the file of the profile `name` and the files it inherits from, nearest first.
+
+    folders: where profiles are looked up, in this order.  A profile that inherits its own name inherits
+    that of a later folder.
     Raises `UserError` if a file does not exist or is not TOML, and for a circle of profiles.
     """
     files: list[Path] = []
     while True:
-        path = folder / f"{name}.toml"
+        hides = bool(files) and files[-1].stem == name
+        below = folders[folders.index(files[-1].parent) + 1 :] if hides else []
+        path = file_of(below or folders, name)
         if path in files:
             circle = " -> ".join(file.stem for file in [*files[files.index(path) :], path])
             raise UserError(f"{files[-1]}: inherit: profiles inherit from each other in a circle: {circle}")
         if files and not path.is_file():
-            there = sorted(file.stem for file in folder.glob("*.toml") if ".lock" not in file.suffixes)
+            every = (file for folder in folders for file in folder.glob("*.toml"))
+            there = sorted({file.stem for file in every if ".lock" not in file.suffixes})
             message = f"{files[-1]}: inherit: there is no profile {name!r}"
             raise UserError(message, f"profiles: {', '.join(there)}")
         files.append(path)
@@ -48,23 +59,23 @@ def lineage(folder: Path, name: str) -> list[Path]:
         name = above
 
 
-def load(folder: Path, name: str, schema: type[T]) -> T:
+def load(folders: Sequence[Path], name: str, schema: type[T]) -> T:
     """Return the profile `name`, merged with what it inherits, as an instance of the dataclass `schema`.
 
     Raises `UserError` as `lineage` does, and for a malformed file, which the message names.
     """
-    for path, table in layers(folder, name):
+    for path, table in layers(folders, name):
         loaded: T = build(completed(table, str(path)), schema, str(path), "")
     return loaded
 
 
-def layers(folder: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def layers(folders: Sequence[Path], name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each file of the profile `name`, its own last, with the tables of it and those below it merged.
 
     Raises `UserError` as `lineage` does.
     """
     result: dict[str, Any] = {}
-    for path in reversed(lineage(folder, name)):
+    for path in reversed(lineage(folders, name)):
         own = read_toml(path)
         _refuse_twins(own, path)
         result = merged(result, own)
@@ -139,18 +150,24 @@ def _name(item: Any) -> str:
     return str(item.get("name", item)) if isinstance(item, Mapping) else str(item)
 
 
-def pinned_lock(folder: Path, name: str) -> Path:
+def pinned_lock(folders: Sequence[Path], name: str) -> Path:
     """Return the lock of the profile `name`: its own if it exists, else the nearest inherited one.
 
-    A profile of another architecture has other packages, so its lock is not inherited.
+    A lock lies beside its profile.  A profile of another architecture has other packages, so its lock is
+    not inherited.
     """
-    own = folder / f"{name}.lock.toml"
-    if own.exists() or not (folder / f"{name}.toml").is_file():
+    file = file_of(folders, name)
+    own = lock_of(file)
+    if own.exists() or not file.is_file():
         return own
-    files = lineage(folder, name)
+    files = lineage(folders, name)
     same = [file for number, file in enumerate(files) if _arch(files[number:]) == _arch(files)]
-    locks = [file.with_suffix(".lock.toml") for file in same]
-    return next((lock for lock in locks if lock.exists()), own)
+    return next((lock for lock in map(lock_of, same) if lock.exists()), own)
+
+
+def lock_of(file: Path) -> Path:
+    """Return the lock beside the file of a profile."""
+    return file.with_suffix(".lock.toml")
 
 
 def _arch(files: Sequence[Path]) -> Any:

@@ -64,7 +64,7 @@ def told(profile: Profile, lock: Lock) -> Iterator[str]:
 
 def local_archives(profile: Profile) -> list[Path]:
     """Return the archives of this machine that `sources` names, without trees and missing files."""
-    paths = [CHECKOUT.root / source.local_name() for source in sources(profile) if source.is_local]
+    paths = [CHECKOUT.path(source.local_name()) for source in sources(profile) if source.is_local]
     return [path for path in paths if path.is_file()]
 
 
@@ -75,7 +75,9 @@ def check_local(profile: Profile) -> None:
             source.local_file()
     folder = system.mydata_folder(profile.system)
     if folder and not folder.is_dir():
-        raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
+        raise UserError(
+            f"{folder} is not a folder", "system.mydata names a folder of the checkout, or of a tree"
+        )
 
 
 # --- lock entries ----------------------------------------------------------
@@ -129,6 +131,16 @@ def part_of(lock: Lock, user: str, names: Iterable[str]) -> Lock:
     wanted = {*names, *needed_packages(lock, user)}
     packages = tuple(package for package in lock.package if package.name in wanted)
     return Lock(packages, needs=(replace(needs, takes=""),) if needs else ())
+
+
+def refuse_foreign(lock: Path, what: str) -> None:
+    """Raise `UserError` if trees are used, and a lock that is to be written does not lie in one of them.
+
+    what: whose lock it is.  With trees, the checkout may be another's, and stays as it is.
+    """
+    if CHECKOUT.trees and not CHECKOUT.root_of(lock).startswith("TREE"):
+        hint = "lock it without tree=, or give the tree one of its own: a profile may inherit this one"
+        raise UserError(f"{what} is no tree's, and its lock is not written while trees are used", hint)
 
 
 def pinned_lock(paths: Paths) -> Lock:

@@ -24,7 +24,7 @@ def mirror_folder(profile: Profile) -> str:
     """
     if profile.tcz:
         return profile.tcz.strip("/")
-    path = CHECKOUT.rootfs / "files/etc/os-release"
+    path = CHECKOUT.find("rootfs", "files/etc/os-release")
     text = path.read_text() if path.is_file() else ""
     found = re.search(r'^VERSION_ID="?(\d+)', text, re.MULTILINE)
     return f"{found[1] if found else 'unknown'}.x/{profile.architecture.mirror}/tcz"

@@ -115,7 +115,7 @@ def dep_text(profile: Profile, deps: Iterable[str]) -> str:
 @functools.cache
 def sorting() -> Sorting:
     """Return kconfig/modules.toml.  Raises `UserError` if it is malformed."""
-    return toml_schema.load(CHECKOUT.kconfig / "modules.toml", Sorting)
+    return toml_schema.load(CHECKOUT.find("kconfig", "modules.toml"), Sorting)
 
 
 def made_by_recipe(profile: Profile, lock: Lock, name: str) -> bool:

@@ -29,12 +29,14 @@ from tasks.util.errors import UserError
 from tasks.util.text import ONE_LINE, check_line
 from tasks.util.toml_schema import PATTERN
 
-NO_RESULT = ("compiler", "check")
+NO_RESULT = ("compiler", "check", "tcbuild")
 """The keys of a profile that change no result."""
 FALLBACK = "apt"
 """The profile that every machine with apt's mirrors can build: `auto`, where no other one can be."""
 VOLUME_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 """32 bytes are the field's size (ECMA-119, 8.4.7).  GRUB's menu searches for it by this name."""
+REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
+"""A commit or a tag of git (gitrevisions(7)); none begins with `-`, which would be an option."""
 MAX_TIMEOUT = 3599
 """isolinux takes up to 35,996 tenths of a second."""
 
@@ -192,6 +194,7 @@ class Profile:
     check: checks of the booted image, which `./doit qemu:test` makes; or, by name, which it leaves out.
     tcz: the path below a mirror of the folder with the upstream extensions.
     probe: a path below a mirror.  `profile=auto` asks for it to find out if the mirror answers.
+    tcbuild: the commit or the tag of tcbuild that the profile is written for; a run with another one says so.
     """
 
     description: str = field(metadata={PATTERN: ONE_LINE})
@@ -215,8 +218,11 @@ class Profile:
     check: tuple[Check, ...] = ()
     tcz: str = ""
     probe: str = ""
+    tcbuild: str = field(default="", metadata={PATTERN: REVISION})
 
     def __post_init__(self) -> None:
+        if self.tcbuild and not REVISION.fullmatch(self.tcbuild):
+            raise ValueError(f"tcbuild: expected a commit or a tag of git, got {self.tcbuild!r}")
         upstream = [extension.name for extension in self.extensions if extension.origin == "upstream"]
         if upstream and not self.tcz:
             raise ValueError(f"tcz: needed by extension {upstream[0]!r} with origin = 'upstream'")
@@ -266,12 +272,15 @@ class Profile:
 
 def names() -> list[str]:
     """Return the names of all profiles."""
-    files = CHECKOUT.profiles.glob("*.toml")
+    files = CHECKOUT.found("profiles", "*.toml").values()
     return sorted(file.stem for file in files if not file.name.endswith(".lock.toml"))
 
 
 def load(name: str) -> Profile:
     """Return the profile `name`.  Raises `UserError` if there is none or it is malformed."""
     if name not in names():
-        raise UserError(f"unknown profile {name!r}", f"profiles: {', '.join(names())} (or auto)")
-    return inheritance.load(CHECKOUT.profiles, name, Profile)
+        hint = f"profiles: {', '.join(names())} (or auto)"
+        if "/" in name:
+            hint = "a profile has a name; one of your own lies in profiles/ of a tree: tree=DIR profile=NAME"
+        raise UserError(f"unknown profile {name!r}", hint)
+    return inheritance.load(CHECKOUT.folders("profiles"), name, Profile)

@@ -22,7 +22,7 @@ from tasks.origins.kinds import AnyOrigin
 from tasks.origins.kinds.base import LockedOrigin
 from tasks.origins.lock import CORE
 from tasks.util import toml_schema
-from tasks.util.checkout import CHECKOUT
+from tasks.util.checkout import CHECKOUT, Kind
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, stamp
 from tasks.util.text import ONE_LINE, check_line
@@ -148,7 +148,8 @@ def label(name: str) -> str:
 
 def folder(name: str) -> Path:
     """Return the folder of the recipe `name`."""
-    return CHECKOUT.images / name.removeprefix(IMAGES) if is_image(name) else CHECKOUT.extensions / name
+    kind: Kind = "images" if is_image(name) else "extensions"
+    return CHECKOUT.find(kind, f"{name.removeprefix(IMAGES)}/recipe.toml").parent
 
 
 def names() -> list[str]:
@@ -158,7 +159,7 @@ def names() -> list[str]:
 
 def image_names() -> list[str]:
     """Return the names of all recipes of container images."""
-    return sorted(f"{IMAGES}{path.parent.name}" for path in CHECKOUT.images.glob("*/recipe.toml"))
+    return sorted(f"{IMAGES}{Path(name).parent}" for name in CHECKOUT.found("images", "*/recipe.toml"))
 
 
 def misnamed() -> dict[str, str]:
@@ -177,7 +178,7 @@ def _is_name(name: str) -> bool:
 
 
 def _folders() -> list[str]:
-    return sorted(path.parent.name for path in CHECKOUT.extensions.glob("*/recipe.toml"))
+    return sorted(Path(name).parent.name for name in CHECKOUT.found("extensions", "*/recipe.toml"))
 
 
 def load(name: str) -> Recipe:

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""rootfs/rootfs.toml: what the base root of a profile is made of, beside packages and rootfs/files/."""
+"""rootfs/rootfs.toml: what the base root of a profile is made of, beside packages and rootfs/files/.
+
+A tree's rootfs.toml is merged onto that of the checkout as a profile onto the one that it inherits.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from tasks.config import inheritance
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
+from tasks.util.trees import Tree
 
 RULES = CHECKOUT.rootfs / "rootfs.toml"
 
@@ -76,6 +83,30 @@ def is_included(rules: Rules, package: str, name: str) -> bool:
     return matches(name, keep) if keep is not None else not matches(name, rules.drop)
 
 
+def files() -> list[Path]:
+    """Return rootfs.toml of the checkout, and of each tree that has one, the last of which wins."""
+    return [RULES, *CHECKOUT.in_trees("rootfs", RULES.name)]
+
+
+def inputs() -> list[Path]:
+    """Return all files in rootfs/ that count, without links: doit cannot follow them by content."""
+    every = [*CHECKOUT.found("rootfs", "**/*").values(), *files()]
+    return sorted({path for path in every if path.is_file() and not path.is_symlink()})
+
+
+def layout() -> Tree:
+    """Return the folders rootfs/, which tell what each file is besides its content."""
+    *under, top = [CHECKOUT.rootfs, *CHECKOUT.in_trees("rootfs", "")]
+    return Tree(top, under=tuple(under))
+
+
 def load() -> Rules:
-    """Return the rules.  Raises `UserError` if the file is malformed."""
-    return toml_schema.load(RULES, Rules)
+    """Return the rules.  Raises `UserError` if a file is malformed."""
+    first, *others = files()
+    if not others:
+        return toml_schema.load(first, Rules)
+    values = functools.reduce(
+        inheritance.merged, map(toml_schema.read_toml, others), toml_schema.read_toml(first)
+    )
+    loaded: Rules = toml_schema.build(values, Rules, str(others[-1]), "")
+    return loaded

@@ -33,7 +33,7 @@ class Paths:
     name: str
     """The profile's name."""
     output: Path
-    """Folder of this profile's results, `artifacts/NAME` unless `out=` says otherwise."""
+    """Folder of this profile's results: `artifacts/NAME`, of the last tree if there is one, or `out=`."""
     cache: Path
     """Downloads and ccache, shared by all checkouts of one user."""
     arch: str = architecture.DEFAULT
@@ -45,12 +45,12 @@ class Paths:
 
     @property
     def profile_file(self) -> Path:
-        return CHECKOUT.profiles / f"{self.name}.toml"
+        return inheritance.file_of(CHECKOUT.folders("profiles"), self.name)
 
     @property
     def profile_files(self) -> list[Path]:
         """The profile's file and the files it inherits from."""
-        return inheritance.lineage(CHECKOUT.profiles, self.name)
+        return inheritance.lineage(CHECKOUT.folders("profiles"), self.name)
 
     @property
     def imported_name(self) -> str:
@@ -60,11 +60,12 @@ class Paths:
 
     @property
     def own_lock(self) -> Path:
-        return CHECKOUT.profiles / f"{self.name}.lock.toml"
+        """The lock of the profile itself, beside it."""
+        return inheritance.lock_of(self.profile_file)
 
     @property
     def pinned_lock(self) -> Path:
-        return inheritance.pinned_lock(CHECKOUT.profiles, self.name)
+        return inheritance.pinned_lock(CHECKOUT.folders("profiles"), self.name)
 
     @property
     def used_lock(self) -> Path:

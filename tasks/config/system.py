@@ -169,9 +169,9 @@ def _home(user: User, root: RootFs) -> list[Member]:
 
 
 def mydata_folder(system: System) -> Path | None:
-    """Return the folder of the checkout that becomes mydata.tgz; None if there is none."""
+    """Return the folder of the checkout or of a tree that becomes mydata.tgz; None if there is none."""
     named = system.mydata
-    return CHECKOUT.root / named if isinstance(named, str) and named else None
+    return CHECKOUT.path(named) if isinstance(named, str) and named else None
 
 
 def mydata(folder: Path, epoch: int) -> bytes:
@@ -180,7 +180,9 @@ def mydata(folder: Path, epoch: int) -> bytes:
     Files below home/tc belong to tc.  Raises `UserError` if `folder` does not exist.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder", "system.mydata names a folder of the checkout")
+        raise UserError(
+            f"{folder} is not a folder", "system.mydata names a folder of the checkout, or of a tree"
+        )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):

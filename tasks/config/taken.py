@@ -51,7 +51,9 @@ def keys(profile: Profile, packages: Mapping[str, tuple[str, ...]]) -> dict[str,
         for name, names in packages.items()
     }
     # The file's digest: to read all its rules takes ten milliseconds, in each run.
-    return found | ({"packages.core": sha256_file(rootfs_rules.RULES)} if profile.core.packages else {})
+    return found | (
+        {"packages.core": " ".join(map(sha256_file, rootfs_rules.files()))} if profile.core.packages else {}
+    )
 
 
 def _digest(facts: Any) -> str:

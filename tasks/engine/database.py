@@ -5,7 +5,8 @@ doit writes its database when a run ends.  A killed run (out of memory, a CI job
 would lose the records of its finished tasks.  With `flush`, the record of a task is written to
 the disk as soon as the task is done, and removed as soon as it begins again (tasks/engine/dependencies.py).
 
-The database holds paths below the checkout as ${CHECKOUT}/PATH, so that a moved checkout is up to date.
+The database holds paths below the checkout as ${CHECKOUT}/PATH, and those below a tree as ${TREE1}/PATH,
+so that a moved checkout or tree is up to date.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ MISSING = "nothing"
 HIDDEN = "secret:"  # begins what is kept of a secret value; the repr of a value never begins so
 # The format of the records, in SQLite's user_version.  1 has no path of the checkout.
 FORMAT = 1
-HERE = "${CHECKOUT}/"
 DEPS = "deps:"  # doit's key of the list of a task's file_dep
 # Bytes: SQLite's MAX_PATHNAME is 512, with the ending `-journal` of its journal and a zero byte.
 MAX_PATH = 504
@@ -136,16 +136,25 @@ def _drop_other_format(connection: Any) -> None:
     connection.commit()
 
 
+def _prefixes() -> list[tuple[str, str]]:
+    """Return (folder, what records hold for it) of the checkout and the trees, both with a slash."""
+    return [(f"{root}/", f"${{{name}}}/") for name, root in CHECKOUT.roots().items()]
+
+
 def stored_path(path: str) -> str:
-    """Return a path as records hold it: `${CHECKOUT}/PATH` if it lies in the checkout."""
-    inside = path.removeprefix(f"{CHECKOUT.root}/")
-    return path if inside == path else f"{HERE}{inside}"
+    """Return a path as records hold it: `${CHECKOUT}/PATH` if it lies in the checkout, `${TREE1}/PATH` ..."""
+    for folder, stored in _prefixes():
+        if path.startswith(folder):
+            return stored + path[len(folder) :]
+    return path
 
 
 def full_path(stored: str) -> str:
     """Return the path that `stored_path` turned into `stored`."""
-    inside = stored.removeprefix(HERE)
-    return stored if inside == stored else f"{CHECKOUT.root}/{inside}"
+    for folder, prefix in _prefixes():
+        if stored.startswith(prefix):
+            return folder + stored[len(prefix) :]
+    return stored
 
 
 class SavedValues:
@@ -230,7 +239,9 @@ def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
             for item in value:
                 found |= flatten(_fields(item), f"{key}.{item.name}.")
         else:
-            text = repr(value).replace(f"{CHECKOUT.root}/", HERE)
+            text = repr(value)
+            for folder, stored in _prefixes():
+                text = text.replace(folder, stored)
             found[key] = _text(text, isinstance(value, _Secret))
     return found
 

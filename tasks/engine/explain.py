@@ -101,7 +101,7 @@ def status_reasons(manager: Any, task: Any, status: Any) -> list[Reason]:
         if isinstance(check, SavedValues):
             changes = check.differences(manager.get_values(task.name))
             listed = [*status.reasons.get("added_file_dep", []), *status.reasons.get("removed_file_dep", [])]
-            told = {CHECKOUT.name_of(Path(path)) for path in listed}
+            told = {CHECKOUT.label_of(Path(path)) for path in listed}
             texts = [
                 _change(key, *pair) for key, pair in changes.items() if key.partition(".")[2] not in told
             ]

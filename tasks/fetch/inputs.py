@@ -94,6 +94,7 @@ def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     """
     if settings.network.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
+    inputs.refuse_foreign(settings.paths.own_lock, f"profile {settings.paths.name}")
     from tasks.fetch import pin
 
     # A malformed lock is replaced only by `relock`: nobody knows which of its entries were to stay.

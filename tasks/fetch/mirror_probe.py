@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from tasks.config import inputs
+from tasks.config import inheritance, inputs
 from tasks.config import plan as config_plan
 from tasks.config.profile import FALLBACK, Profile
 from tasks.origins.http_session import RedirectRefused, Session
@@ -107,4 +107,4 @@ def _locked(name: str, profile: Profile) -> tuple[list[LockedFile | LockedExtens
 
 
 def _lock_file(name: str) -> Path:
-    return CHECKOUT.profiles / f"{name}.lock.toml"
+    return inheritance.pinned_lock(CHECKOUT.folders("profiles"), name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from tasks.config import plan, recipe, recipe_lock
+from tasks.config import inputs, plan, recipe, recipe_lock
 from tasks.config.settings import Settings
 from tasks.fetch import toolchain
 from tasks.origins.kinds.base import Resources
@@ -70,6 +70,7 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     """
     if settings.network.offline:
         raise UserError("lock uses the network, which offline=1 forbids", "leave out offline=1")
+    inputs.refuse_foreign(recipe_lock.path(name), f"the recipe of {recipe.label(name)}")
     whole = recipe.load(name)
     taken = [recipe.with_alternative(name, whole, word) for word in wanted]
     taken = taken or [plan.recipe_of(settings.profile, name)]

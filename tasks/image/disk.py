@@ -72,6 +72,12 @@ def build(paths: Paths, profile: Profile) -> None:
     logger.info(f"{raw(paths).name}: {raw(paths).stat().st_size // MIB} MiB, and as qcow2")
 
 
+def _umask_of(paths: Paths, folder: Path) -> Path:
+    """Return a file whose mode tells of the umask of a folder: one of the same checkout or tree."""
+    of_tree = CHECKOUT.root_of(folder) == CHECKOUT.root_of(paths.profile_file)
+    return paths.profile_file if of_tree else CHECKOUT.root / "dodo.py"
+
+
 def _ext3(
     paths: Paths,
     profile: Profile,
@@ -91,7 +97,7 @@ def _ext3(
     epoch = profile.source_date_epoch
     if folder := system.mydata_folder(profile.system):
         content = system.mydata(folder, epoch)
-        secrets.refuse_private("mydata", folder, CHECKOUT.root / "dodo.py")
+        secrets.refuse_private("mydata", folder, _umask_of(paths, folder))
         found = sorted(folder.rglob("*"))
         secrets.refuse_in_files("mydata", [(str(path.relative_to(folder)), path) for path in found])
         write_atomic(tree / "tce/mydata.tgz", content)

@@ -86,7 +86,7 @@ def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task
             *([beside("fetch.toolchain", "make_roots", settings, own)] if own else []),
             do("image.image_build", "build", settings, name),
         ],
-        "file_dep": files(*locks, *recipe.files(name), CHECKOUT.secrets),
+        "file_dep": files(*locks, *recipe.files(name), *CHECKOUT.secrets),
         "targets": files(settings.paths.container_image(name.removeprefix(recipe.IMAGES))),
         "uptodate": changed(
             layout=recipe.own_tree(name),

@@ -48,5 +48,5 @@ def image_files(paths: Paths, profile: Profile) -> list[Path]:
     """
     sources = [image.source for image in profile.images]
     fetched = any(source.is_fetched for source in sources)
-    local = [CHECKOUT.root / source.local_name() for source in sources if source.is_local]
+    local = [CHECKOUT.path(source.local_name()) for source in sources if source.is_local]
     return [*([paths.lock_part("images")] if fetched else []), *(path for path in local if path.is_file())]

@@ -39,8 +39,8 @@ def scripts() -> dict[str, Path]:
     Our own root has the first two.
     """
     return {
-        ON_CONSOLES: CHECKOUT.rootfs / "files" / ON_CONSOLES,
-        AGENT: CHECKOUT.rootfs / "files" / AGENT,
+        ON_CONSOLES: CHECKOUT.find("rootfs", f"files/{ON_CONSOLES}"),
+        AGENT: CHECKOUT.find("rootfs", f"files/{AGENT}"),
         SERIAL_CONSOLE: Path(__file__).with_name("serial-console"),
     }
 

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.checks import secrets
@@ -87,6 +87,11 @@ def _walk(folder: Path, below: str = "") -> list[tuple[str, bool]]:
         if is_folder:
             found += _walk(folder, name)
     return found
+
+
+def overlays() -> list[Path]:
+    """Return rootfs/files/ of the checkout, and of each tree that has it, the last of which wins."""
+    return [OVERLAY, *CHECKOUT.in_trees("rootfs", OVERLAY.name)]
 
 
 def add_overlay(overlay: Path, root: Path) -> None:
@@ -317,14 +322,14 @@ def assemble(
     architecture: Architecture,
     packages: Mapping[str, Path],
     libraries_of: Mapping[str, Path],
-    overlay: Path,
+    overlays: Sequence[Path],
     root: Path,
     profile: str,
     cached: Path,
 ) -> None:
-    """Create the folder `root` from packages, `overlay` and the rules.
+    """Create the folder `root` from packages, `overlays` and the rules.
 
-    packages, libraries_of: as in `unpack_packages`.
+    packages, libraries_of: as in `unpack_packages`.  overlays: folders, the last of which wins.
     cached: the folder that keeps the packages' files for the next build.  Raises `UserError` for
     files of the same path, missing libraries, dangling links and rules that match nothing.
     """
@@ -343,7 +348,8 @@ def assemble(
         root,
     )
     check_set_id(rules, set_id)
-    add_overlay(overlay, root)
+    for overlay in overlays:
+        add_overlay(overlay, root)
     for name in rules.folders:
         _make_folder(root, Path(name), RULES.name)
     for name, target in (rules.links | loader_links(architecture)).items():
@@ -368,9 +374,12 @@ def build(settings: Settings) -> None:
     with scratch_folder(settings.paths.output, "rootfs") as scratch:
         root = scratch / "root"
         cached = settings.paths.core_parts / "packages"
-        assemble(rules, settings.profile.architecture, debs, more, OVERLAY, root, settings.paths.name, cached)
+        name = settings.paths.name
+        assemble(rules, settings.profile.architecture, debs, more, overlays(), root, name, cached)
         found = arranged(members(rules, root))
-    secrets.refuse_private("the base root", OVERLAY, RULES)
+    for overlay in overlays():
+        # The mode of a tree's rootfs/ tells of the umask of the tree.
+        secrets.refuse_private("the base root", overlay, RULES if overlay == OVERLAY else overlay.parent)
     secrets.refuse_in_members("the base root", found, settings.paths.core_parts / "rootfs.clean")
     (packed,) = parts.pack([found])
     write_atomic(settings.paths.rootfs, packed)

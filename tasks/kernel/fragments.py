@@ -55,16 +55,15 @@ def config_line(symbol: str, value: str) -> str:
 
 def known_fragments() -> list[str]:
     """Return the names of the fragments in kconfig/ (base configs, `base-*`, are not fragments)."""
-    return sorted(
-        file.stem for file in CHECKOUT.kconfig.glob("*.config") if not file.stem.startswith("base-")
-    )
+    files = CHECKOUT.found("kconfig", "*.config").values()
+    return sorted(file.stem for file in files if not file.stem.startswith("base-"))
 
 
 def fragment_files(profile: Profile) -> list[Path]:
     """Return the fragments' files in the order in which they apply.
 
     A name is that of a file in kconfig/ without `.config`; with a slash it is a path relative
-    to the checkout.
+    to the checkout, or to a tree.
     Raises `UserError` if one does not exist.
     """
     return [_fragment_file(name) for name in profile.kernel.fragments]
@@ -72,14 +71,13 @@ def fragment_files(profile: Profile) -> list[Path]:
 
 def _fragment_file(name: str) -> Path:
     if "/" in name:
-        path = CHECKOUT.root / name
+        path = CHECKOUT.path(name)
         if not path.is_file():
-            raise UserError(
-                f"fragment {name} does not exist",
-                f"a name with a slash is a path relative to {CHECKOUT.root}",
-            )
+            roots = " or ".join(map(str, CHECKOUT.roots().values()))
+            hint = f"a name with a slash is a path relative to {roots}"
+            raise UserError(f"fragment {name} does not exist", hint)
         return path
-    path = CHECKOUT.kconfig / f"{name}.config"
+    path = CHECKOUT.find("kconfig", f"{name}.config")
     if name in known_fragments():
         return path
     near = difflib.get_close_matches(name.removesuffix(".config"), known_fragments(), n=1)
@@ -91,9 +89,8 @@ def _fragment_file(name: str) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """Return `path` as messages show it: relative to the checkout if it lies there."""
-    absolute = path.absolute()
-    return CHECKOUT.name_of(absolute)
+    """Return `path` as messages and diff.txt show it: relative to the checkout or the tree it lies in."""
+    return CHECKOUT.label_of(path.absolute())
 
 
 def read_fragment(path: Path) -> list[Request]:

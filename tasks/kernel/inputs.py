@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files of the checkout that a profile's kernel is made from."""
+"""The files of the checkout and of trees that a profile's kernel is made from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def base_config_files(profile: Profile) -> list[Path]:
     Stage kconfig reports a base config that does not exist.
     """
     base = "" if profile.kernel.image else profile.kernel.base
-    path = CHECKOUT.kconfig / base if isinstance(base, str) and base else None
+    path = CHECKOUT.find("kconfig", base) if isinstance(base, str) and base else None
     return [path] if path and path.is_file() else []
 
 
@@ -32,5 +32,5 @@ def config_files(profile: Profile) -> list[Path]:
     Fragments that do not exist are left out: stage kconfig reports them.
     """
     names = [name if "/" in name else f"kconfig/{name}.config" for name in profile.kernel.fragments]
-    fragments = [path for path in (CHECKOUT.root / name for name in names) if path.is_file()]
+    fragments = [path for path in (CHECKOUT.path(name) for name in names) if path.is_file()]
     return [*base_config_files(profile), *fragments]

@@ -347,7 +347,7 @@ def format_diff(original: str, base: str, final: str, requests: Iterable[Request
 
 
 def _changed_symbols(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    with (CHECKOUT.kconfig / "notes.toml").open("rb") as stream:
+    with CHECKOUT.find("kconfig", "notes.toml").open("rb") as stream:
         toolchain = re.compile("|".join(tomllib.load(stream)["toolchain"]["patterns"]))
     return [
         name

@@ -191,7 +191,7 @@ def ask(
 
 def load_notes() -> dict[str, str]:
     """Return by symbol the notes of kconfig/notes.toml on symbols that kernels gained or lost."""
-    with (CHECKOUT.kconfig / "notes.toml").open("rb") as stream:
+    with CHECKOUT.find("kconfig", "notes.toml").open("rb") as stream:
         return {str(name): str(text) for name, text in tomllib.load(stream)["symbols"].items()}
 
 

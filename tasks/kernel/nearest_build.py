@@ -66,8 +66,9 @@ def start_from(paths: Paths, made: str) -> None:
 
 
 def _finished(made: str) -> list[Path]:
-    """Return the build folders of the checkout whose objects were made from the same."""
-    marks = CHECKOUT.artifacts.glob(f"*/build/{FINISHED}") if made else []
+    """Return the build folders of the checkout and the last tree whose objects were made from the same."""
+    tops = {CHECKOUT.artifacts, CHECKOUT.results} if made else set()
+    marks = (mark for top in tops for mark in top.glob(f"*/build/{FINISHED}"))
     return [mark.parent for mark in marks if _text(mark) == made]
 
 

@@ -68,7 +68,7 @@ def fragments_by_symbol(profile: Profile) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in known_fragments():
         if name not in profile.kernel.fragments:
-            for request in read_fragment(CHECKOUT.kconfig / f"{name}.config"):
+            for request in read_fragment(CHECKOUT.find("kconfig", f"{name}.config")):
                 if request.value in ("y", "m"):
                     found.setdefault(request.symbol, name)
     return found

@@ -59,10 +59,10 @@ def series(profile: Profile) -> list[Path]:
     name = profile.kernel.patches
     if not name:
         return []
-    folder = CHECKOUT.patches / name
-    order = folder / "series"
+    order = CHECKOUT.find("patches", f"{name}/series")
+    folder = order.parent
     if not order.is_file():
-        known = sorted(path.parent.name for path in CHECKOUT.patches.glob("*/series"))
+        known = [path.parent.name for path in CHECKOUT.found("patches", "*/series").values()]
         raise UserError(f"there is no patch series {name!r}", f"patches/ holds: {', '.join(known) or 'none'}")
     lines = [line.split("#")[0].strip() for line in order.read_text().splitlines()]
     files = [folder / line for line in lines if line]

@@ -68,9 +68,9 @@ def base_file(paths: Paths, profile: Profile) -> Path:
     base = profile.kernel.base
     if not isinstance(base, str):
         return inputs.source_file(paths, base)
-    path = CHECKOUT.kconfig / base
+    path = CHECKOUT.find("kconfig", base)
     if not path.is_file():
-        known = ", ".join(sorted(file.name for file in CHECKOUT.kconfig.glob("base-*.config")))
+        known = ", ".join(CHECKOUT.found("kconfig", "base-*.config"))
         raise UserError(f"base config {base!r} does not exist", f"in kconfig/: {known}")
     return path
 

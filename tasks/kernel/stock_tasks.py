@@ -60,7 +60,7 @@ def kconfig(settings: Settings) -> Iterator[Task]:
             found,
             paths.kernel / "release",
             *inputs.config_files(profile),
-            CHECKOUT.kconfig / "notes.toml",
+            CHECKOUT.find("kconfig", "notes.toml"),
         ),
         "targets": files(paths.config),
         "uptodate": changed(fragments=profile.kernel.fragments),

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The files of the checkout that a manifest lists besides the code and the profile."""
+"""The files of the checkout and of trees that a manifest lists besides the code and the profile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.config import recipe, system
+from tasks.config import recipe, rootfs_rules, system
 from tasks.config.profile import Profile
 from tasks.initramfs import consoles
 from tasks.kernel import inputs
@@ -20,9 +20,11 @@ def of_profile(profile: Profile, recipes: Iterable[str], *, links: bool) -> list
     """
     wanted = {*inputs.config_files(profile), *inputs.patch_files(profile)}
     if profile.core.rootfs:
-        wanted |= set(CHECKOUT.rootfs.rglob("*"))
+        wanted |= {*CHECKOUT.found("rootfs", "**/*").values(), *rootfs_rules.files()}
     else:
-        wanted |= {path for path in consoles.scripts().values() if path.is_relative_to(CHECKOUT.rootfs)}
+        # The others are code.
+        tops = CHECKOUT.folders("rootfs")
+        wanted |= {path for path in consoles.scripts().values() if any(map(path.is_relative_to, tops))}
     if mydata := system.mydata_folder(profile.system):
         wanted |= set(mydata.rglob("*"))
     for name in recipes:

@@ -98,6 +98,7 @@ def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs
         outputs=outputs,
         archives=lock.archive,
         needs=lock.needs,
+        trees=materials.trees(paths, profile),
     )
 
 

@@ -78,6 +78,19 @@ class Tcbuild:
 
 
 @dataclass(frozen=True)
+class TreeUsed:
+    """A tree that was used beside the checkout: its commit, and its files that the image depends on.
+
+    commit, dirty: as of tcbuild; dirty looks at the folders alone in which names are looked up.
+    files: with their paths in the tree.
+    """
+
+    commit: str
+    dirty: bool
+    files: tuple[CheckoutFile, ...]
+
+
+@dataclass(frozen=True)
 class Tools:
     """The tools: Debian and Python packages with versions, the kernel's toolchain.
 
@@ -186,8 +199,8 @@ class Manifest:
     """A manifest; `outputs` is absent before the build (`inputs.manifest.json`).
 
     commands: task -> the commands it ran, with folders as ${CHECKOUT}, ${OUTPUT}, ${CACHE},
-    ${TMP}.  archives: the parts of the suite that packages come from, with the dates of the lock.
-    needs: the packages of libraries, as in the lock.
+    ${TMP}, ${TREE1} ...  archives: the parts of the suite that packages come from, with the dates of the
+    lock.  needs: the packages of libraries, as in the lock.  trees: as `tree=` named them.
     """
 
     format: int
@@ -201,6 +214,7 @@ class Manifest:
     outputs: Outputs | None = None
     archives: tuple[LockedArchive, ...] = ()
     needs: tuple[LockedNeeds, ...] = ()
+    trees: tuple[TreeUsed, ...] = ()
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:

@@ -13,7 +13,7 @@ import importlib.metadata
 import itertools
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.checks import secrets
@@ -29,20 +29,18 @@ from tasks.origins.lock import CORE, LockedPackage
 from tasks.origins.origin_lock import OriginFile
 from tasks.origins.sources.recipe import RecipeSource
 from tasks.provenance import checkout_files, redaction
-from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools
+from tasks.provenance.manifest_schema import CheckoutFile, Input, ProfileUsed, Tcbuild, Tools, TreeUsed
 from tasks.toolchain import build_root
 from tasks.toolchain.tools import ready
 from tasks.util import host, python_packages
-from tasks.util.checkout import CHECKOUT
+from tasks.util.checkout import CHECKOUT, KINDS
 from tasks.util.errors import ToolMissing, UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
 
 # The files and folders of a checkout that every image depends on, with any profile.
-ALWAYS = (
-    *("doit", "dodo.py", python_packages.PROJECT, python_packages.LOCK),
-    *("kconfig/modules.toml", "kconfig/notes.toml"),
-)
+ALWAYS = (*("doit", "dodo.py", python_packages.PROJECT, python_packages.LOCK),)
+KCONFIG = ("modules.toml", "notes.toml")
 FOLDERS = ("tasks",)
 CONTROL = ("Package", "Version", "Architecture", "Section", "Source")
 
@@ -221,18 +219,37 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     wanted = {CHECKOUT.root / name for name in ALWAYS}
     for folder in FOLDERS:
         wanted |= {path for path in (CHECKOUT.root / folder).rglob("*") if "__pycache__" not in path.parts}
-    # No locks: the inputs list the locked files that were used.
-    wanted |= {*paths.profile_files, *checkout_files.of_profile(profile, recipes(paths, profile), links=True)}
+    wanted |= {path for path in _read(paths, profile) if not CHECKOUT.root_of(path).startswith("TREE")}
     files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
     commit, dirty, _ = git_state()
     return Tcbuild(commit, dirty, hashlib.sha256(code.encode()).hexdigest(), tuple(files))
 
 
+def trees(paths: Paths, profile: Profile) -> tuple[TreeUsed, ...]:
+    """Return the trees with their commits, and the files of each that the image depends on."""
+    read = sorted(_read(paths, profile)) if CHECKOUT.trees else []
+    found = []
+    for number, tree in enumerate(CHECKOUT.trees, 1):
+        files = tuple(checkout_file(path) for path in read if CHECKOUT.root_of(path) == f"TREE{number}")
+        found.append(TreeUsed(*tree_state(tree)[:2], files))
+    return tuple(found)
+
+
+def _read(paths: Paths, profile: Profile) -> set[Path]:
+    """Return the files of the checkout and of trees that a profile reads, and that a tree may have.
+
+    No locks: the inputs list the locked files that were used.
+    """
+    every = {CHECKOUT.find("kconfig", name) for name in KCONFIG}
+    every |= {*paths.profile_files, *checkout_files.of_profile(profile, recipes(paths, profile), links=True)}
+    return {path for path in every if path.is_symlink() or path.is_file()}
+
+
 def checkout_file(path: Path) -> CheckoutFile:
-    """Return a file of the checkout as a manifest has it."""
-    # A profile may name a folder outside the checkout; a manifest must not show its path.
-    name = str(path.relative_to(CHECKOUT.root)) if path.is_relative_to(CHECKOUT.root) else path.name
+    """Return a file of the checkout or of a tree as a manifest has it."""
+    # A profile may name a folder elsewhere; a manifest must not show its path.
+    name = CHECKOUT.label_of(path) if CHECKOUT.root_of(path) else path.name
     if path.is_symlink():
         return CheckoutFile(name, target=os.readlink(path))
     return CheckoutFile(name, sha256_file(path), recipe.executable(path))
@@ -243,21 +260,35 @@ def git_state() -> tuple[str, bool, str]:
 
     The last is "" if there is one.  Without a commit, the first two are "" and True.
     """
-    git = ["git", "-C", str(CHECKOUT.root)]
+    head, dirty, reason, top = _state_of(CHECKOUT.root, "the checkout", ())
+    if head and Path(top) != CHECKOUT.root:
+        return "", True, "the checkout is no git repository of its own"
+    return head, dirty, reason
+
+
+def tree_state(tree: Path) -> tuple[str, bool, str]:
+    """Return the commit of a tree, which may be a part of a repository, as `git_state` does."""
+    return _state_of(tree, "the tree", (*KINDS, CHECKOUT.own_secrets.name))[:3]
+
+
+def _state_of(folder: Path, what: str, parts: Sequence[str]) -> tuple[str, bool, str, str]:
+    """Return what `git_state` does for a folder, and the top folder of its repository.
+
+    parts: what in the folder counts; all if empty.
+    """
+    git = ["git", "-C", str(folder)]
     try:
         head = run([*git, "rev-parse", "--verify", "HEAD"]).stdout.strip()
-        state = run([*git, "status", "--porcelain"]).stdout.strip()
+        state = run([*git, "status", "--porcelain", "--", *parts]).stdout.strip()
         top = run([*git, "rev-parse", "--show-toplevel"]).stdout.strip()
     except ToolMissing as error:
-        return "", True, error.message
+        return "", True, error.message, ""
     except UserError as error:
         if "dubious ownership" in error.detail:
-            command = f"git config --global --add safe.directory {shlex.quote(str(CHECKOUT.root))}"
-            return "", True, f"git refuses a checkout of another user ({command})"
-        return "", True, "the checkout is no git repository, or one without a commit"
-    if Path(top) != CHECKOUT.root:
-        return "", True, "the checkout is no git repository of its own"
-    return head, bool(state), ""
+            command = f"git config --global --add safe.directory {shlex.quote(str(folder))}"
+            return "", True, f"git refuses {what} of another user ({command})", ""
+        return "", True, f"{what} is no git repository, or one without a commit", ""
+    return head, bool(state), "", top
 
 
 def tools(paths: Paths, profile: Profile) -> Tools:

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.config import inputs, profile, recipe, recipe_lock
+from tasks.config import inheritance, inputs, profile, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Paths, Settings
 from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
-from tasks.util.checkout import CHECKOUT
+from tasks.util.checkout import CHECKOUT, KINDS
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
@@ -46,6 +46,9 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
     wanted = manifest_schema.load(folder / source)
     if wanted.outputs is None or not wanted.outputs.files:
         raise UserError(f"{source} is not the manifest of an ISO", "take ISO.manifest.json beside the ISO")
+    if len(wanted.trees) != len(CHECKOUT.trees):
+        message = f"{source} was made with {len(wanted.trees)} trees, and {len(CHECKOUT.trees)} are used"
+        raise UserError(message, "name them in the same order: tree=DIR")
     _check_names(wanted, source)
     _check_tools(settings.paths, settings.profile, wanted, anyway)
     with _build_folder(settings.paths, folder / out if out else None) as top:
@@ -54,6 +57,7 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
         _pin(wanted, checkout)
         words = [f"{name}={value}" for name, value in sorted(wanted.profile.variables.items())]
         words += [f"profile={wanted.profile.name}", "frozen=1", f"out={top / 'result'}"]
+        words += [f"tree={tree}" for tree in _trees(top)]
         words += ["offline=1"] if settings.network.offline else []
         logger.info(f"rebuild: ./doit iso {' '.join(words)} in {checkout}")
         _build(checkout, words, settings.paths, top / "rebuild.log")
@@ -94,12 +98,16 @@ def _check_tools(paths: Paths, profile: Profile, wanted: Manifest, anyway: bool)
 
 
 def _tcbuild_differences(wanted: Manifest) -> Iterator[str]:
-    for file in wanted.tcbuild.files:
-        path = CHECKOUT.root / file.path
-        if not os.path.lexists(path):
-            yield f"{file.path} is missing"
-        elif file != _current_file(file, path):
-            yield f"{file.path} differs"
+    sides = [(wanted.tcbuild.files, CHECKOUT.root, "")]
+    for tree, root in zip(wanted.trees, CHECKOUT.trees, strict=True):
+        sides.append((tree.files, root, f"{root}/"))
+    for files, root, shown in sides:
+        for file in files:
+            path = root / file.path
+            if not os.path.lexists(path):
+                yield f"{shown}{file.path} is missing"
+            elif file != _current_file(file, path):
+                yield f"{shown}{file.path} differs"
 
 
 def _current_file(file: CheckoutFile, path: Path) -> CheckoutFile:
@@ -142,13 +150,25 @@ def _copy(wanted: Manifest, checkout: Path) -> None:
             shutil.copytree(CHECKOUT.root / name, checkout / name, symlinks=True, ignore=ignored)
         elif (CHECKOUT.root / name).is_file():
             shutil.copy2(CHECKOUT.root / name, checkout / name)
+    for tree, copy in zip(CHECKOUT.trees, _trees(checkout.parent), strict=True):
+        copy.mkdir()
+        for name in KINDS:
+            if (tree / name).is_dir():
+                shutil.copytree(tree / name, copy / name, symlinks=True)
+        if (tree / CHECKOUT.own_secrets.name).is_file():
+            shutil.copy2(tree / CHECKOUT.own_secrets.name, copy)
     for one in inputs.sources(profile.load(wanted.profile.name)):
         name = one.local_name()
         target = Path(os.path.normpath(checkout / name))
-        there = name and (CHECKOUT.root / name).exists()
+        there = name and CHECKOUT.path(name).exists()
         if there and not target.exists() and target.is_relative_to(checkout.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to((CHECKOUT.root / name).resolve())
+            target.symlink_to(CHECKOUT.path(name).resolve())
+
+
+def _trees(top: Path) -> list[Path]:
+    """Return the folders in `top` for copies of the trees."""
+    return [top / f"tree{number}" for number in range(1, len(CHECKOUT.trees) + 1)]
 
 
 def _pin(wanted: Manifest, checkout: Path) -> None:
@@ -157,7 +177,11 @@ def _pin(wanted: Manifest, checkout: Path) -> None:
         lock = _lock(wanted)
     except ValueError as error:
         raise UserError(f"an input of the manifest is malformed: {error}") from None
-    write_atomic(checkout / "profiles" / f"{wanted.profile.name}.lock.toml", lock.to_toml())
+    # A lock lies beside its profile.
+    file = inheritance.file_of(CHECKOUT.folders("profiles"), wanted.profile.name)
+    copies = dict(zip(CHECKOUT.trees, _trees(checkout.parent), strict=True))
+    root = copies.get(file.parent.parent, checkout)
+    write_atomic(root / "profiles" / inheritance.lock_of(file).name, lock.to_toml())
     origins: dict[str, list[manifest_schema.Input]] = {}
     for one in _inputs_of_kind(wanted, "origin"):
         for name in one.used_by:

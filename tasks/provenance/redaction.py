@@ -58,7 +58,7 @@ def command(paths: Paths, line: str) -> str:
     folders = {
         str(paths.output): "${OUTPUT}",
         str(paths.cache): "${CACHE}",
-        str(CHECKOUT.root): "${CHECKOUT}",
+        **{str(root): f"${{{name}}}" for name, root in CHECKOUT.roots().items()},
     }
     for folder in sorted(folders, key=len, reverse=True):
         pieces = re.split(re.escape(folder) + r"(?![\w.-])", line)

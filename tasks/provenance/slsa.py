@@ -7,6 +7,7 @@ statement is a file of its own, with a detached signature beside it (tasks/prove
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tasks.checks import secrets
 from tasks.config import architecture
 from tasks.config.settings import Paths
 from tasks.provenance import manifest, manifest_schema, signature
-from tasks.provenance.manifest_schema import Input, Manifest, Outputs
+from tasks.provenance.manifest_schema import Input, Manifest, Outputs, TreeUsed
 from tasks.provenance.purl import purl
 from tasks.util.checkout import caller_folder
 from tasks.util.files import write_if_changed
@@ -53,7 +54,8 @@ def statement(made: Manifest, name: str, digest: str) -> dict[str, Any]:
     """Return the statement about a manifest's outputs; name, digest: file name and sha256 of the manifest."""
     assert made.outputs is not None
     variables = made.profile.variables | {"profile": made.profile.name}
-    dependencies = [_tcbuild(made), *(_dependency(one) for one in made.inputs)]
+    trees = (_tree(number, tree) for number, tree in enumerate(made.trees, 1))
+    dependencies = [_tcbuild(made), *trees, *(_dependency(one) for one in made.inputs)]
     return {
         "_type": STATEMENT,
         "subject": subjects(made.outputs),
@@ -95,6 +97,13 @@ def _tcbuild(made: Manifest) -> dict[str, Any]:
     if made.tcbuild.commit:
         about["digest"]["gitCommit"] = made.tcbuild.commit
     return about | {"annotations": {"dirty": made.tcbuild.dirty}}
+
+
+def _tree(number: int, tree: TreeUsed) -> dict[str, Any]:
+    listed = "".join(f"{file.path} {file.sha256}{file.target}\n" for file in tree.files)
+    digest = {"sha256": hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()}
+    digest |= {"gitCommit": tree.commit} if tree.commit else {}
+    return {"name": f"tree{number}", "digest": digest, "annotations": {"dirty": tree.dirty}}
 
 
 def _dependency(one: Input) -> dict[str, Any]:

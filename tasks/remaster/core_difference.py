@@ -99,7 +99,7 @@ def known_bases(cache: Path) -> Iterator[tuple[str, Path]]:
     for name in profile.names():
         try:
             made = profile.load(name)
-            lock = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, name))
+            lock = load_lock(inheritance.pinned_lock(CHECKOUT.folders("profiles"), name))
         except UserError:  # another profile is broken, which is nothing to an import
             continue
         for source in () if made.imported else made.core.archives:

@@ -85,7 +85,7 @@ def check(text: str, lock: Lock, name: str) -> None:
     values = tomllib.loads(text)
     below: dict[str, Any] = {}
     if inherited_from := values.get(inheritance.KEY):
-        *_, (_, below) = inheritance.layers(CHECKOUT.profiles, inherited_from)
+        *_, (_, below) = inheritance.layers(CHECKOUT.folders("profiles"), inherited_from)
     file = f"profiles/{name}.toml"
     whole = inheritance.completed(inheritance.merged(below, values), file)
     made: Profile = toml_schema.build(whole, Profile, file, "")
@@ -109,9 +109,9 @@ def import_system(
 ) -> None:
     """Import the system at `names[0]` (a relative path begins at `folder`) as profile `names[1]`.
 
-    Writes profiles/NAME.toml and its lock, and prints what it took over, what it could not, and what
-    the core has apart from its release.  Raises `UserError` if there is another profile of that name
-    and `force` is not set, or as `take` does.
+    Writes profiles/NAME.toml and its lock, in the last tree if there is one, and prints what it took
+    over, what it could not, and what the core has apart from its release.  Raises `UserError` if there
+    is another profile of that name and `force` is not set, or as `take` does.
     """
     if not 1 <= len(names) <= 2:
         raise UserError("import takes a medium and a name", "./doit import PATH [NAME]")
@@ -140,15 +140,20 @@ def _profile_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_").lower()[:64]
 
 
+def _file(name: str) -> Path:
+    """Return the file of the imported profile: in the last tree, or in the checkout."""
+    return CHECKOUT.folders("profiles")[0] / f"{name}.toml"
+
+
 def _refuse_other(name: str, medium: str, force: bool) -> None:
-    file = CHECKOUT.profiles / f"{name}.toml"
+    file = _file(name)
     if file.exists() and not force and toml_schema.read_toml(file).get("imported") != medium:
         hint = "choose another NAME; --force replaces that profile and its lock"
         raise UserError(f"{CHECKOUT.name_of(file)} exists, and was not imported from {medium}", hint)
 
 
 def _lock(found: Found, inherit: str) -> Lock:
-    below = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, inherit)) if inherit else Lock()
+    below = load_lock(inheritance.pinned_lock(CHECKOUT.folders("profiles"), inherit)) if inherit else Lock()
     own = {one.name for one in found.extensions}
     extensions = (*(one for one in below.extension if one.name not in own), *found.extensions)
     return Lock(below.package, (*below.file, *found.files), extensions, below.archive, below.needs)
@@ -156,7 +161,7 @@ def _lock(found: Found, inherit: str) -> Lock:
 
 def _write(name: str, text: str, lock: Lock, force: bool) -> bool:
     """Write the profile and its lock, but keep one that was edited; return whether it was kept."""
-    file = CHECKOUT.profiles / f"{name}.toml"
+    file = _file(name)
     if file.exists() and not force and file.read_text() != text:
         return True
     write_if_changed(file.with_suffix(".lock.toml"), lock.to_toml())
@@ -168,7 +173,7 @@ def _absent(name: str, found: Found) -> list[str]:
     """Return the imported files that a profile which was kept names, and which this medium does not have."""
     made = load_profile(name)
     wanted = {one.sha256: one.name for one in inputs.sources(made) if isinstance(one, ImportedSource)}
-    lock = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, name))
+    lock = load_lock(inheritance.pinned_lock(CHECKOUT.folders("profiles"), name))
     wanted |= {one.sha256: f"{one.name}.tcz" for one in lock.extension if made.is_imported(one.name)}
     here = {one.sha256 for one in found.files} | {one.sha256 for one in found.extensions}
     return sorted(wanted[sha256] for sha256 in wanted.keys() - here)
@@ -176,7 +181,7 @@ def _absent(name: str, found: Found) -> list[str]:
 
 def _report(name: str, found: Found, difference: Difference | None, kept: bool, inherit: str) -> None:
     """Print what an import did, and write the whole of it to artifacts/NAME/import.txt."""
-    file = CHECKOUT.name_of(CHECKOUT.profiles / f"{name}.toml")
+    file = CHECKOUT.name_of(_file(name))
     wrote = f"{file} and {file.removesuffix('.toml')}.lock.toml"
     lines = [
         f"{wrote} are kept: they were edited, or made from another medium (--force writes them anew)"
@@ -196,7 +201,7 @@ def _report(name: str, found: Found, difference: Difference | None, kept: bool, 
         )
     else:
         lines.append(f"kernel and core, and its extensions, are those of profile {inherit} (--inherit NAME)")
-    record = CHECKOUT.artifacts / name / "import.txt"
+    record = CHECKOUT.results / name / "import.txt"
 
     def text(count: int) -> str:
         rest = _section(list(dict.fromkeys(found.unread)), count, record)

@@ -1,32 +1,103 @@
 # SPDX-License-Identifier: MIT
-"""The two folders of tcbuild: the checkout (which holds `dodo.py`) and the user's cache folder."""
+"""The folders of tcbuild: the checkout (which holds `dodo.py`), trees of one's own, the cache folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal["profiles", "extensions", "images", "kconfig", "patches", "rootfs", "checks"]
+KINDS: tuple[Kind, ...] = ("profiles", "extensions", "images", "kconfig", "patches", "rootfs", "checks")
+"""The folders of the checkout, and of a tree, in which names are looked up."""
 
 
 class Checkout:
-    """A checkout: `root` holds dodo.py, the other folders what a user edits.
+    """A checkout, and the trees that are used with it.
 
+    root: the folder with dodo.py.  trees: folders with the same `KINDS` of folders as the checkout; of
+    two files of one name, that of a later tree is used, and that of the checkout last.
     Everything that looks for a file of the checkout asks this object.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.trees: tuple[Path, ...] = ()
         self.artifacts = root / "artifacts"
+        self.checks = root / "checks"
         self.extensions = root / "extensions"
         self.images = root / "images"
         self.kconfig = root / "kconfig"
         self.patches = root / "patches"
         self.profiles = root / "profiles"
         self.rootfs = root / "rootfs"
-        self.secrets = root / "secrets.toml"
+        self.own_secrets = root / "secrets.toml"
+
+    def use(self, trees: Sequence[Path]) -> None:
+        """Look names up in `trees` (absolute paths), too; later ones win."""
+        self.trees = tuple(trees)
+
+    @property
+    def results(self) -> Path:
+        """The folder for the results of profiles: artifacts/ of the last tree, or of the checkout."""
+        return self.trees[-1] / "artifacts" if self.trees else self.artifacts
+
+    @property
+    def secrets(self) -> list[Path]:
+        """secrets.toml of the checkout, and of each tree that has one."""
+        there = (tree / self.own_secrets.name for tree in self.trees)
+        return [self.own_secrets, *(path for path in there if path.is_file())]
+
+    def folders(self, kind: Kind) -> list[Path]:
+        """Return the folders in which names of a kind are looked up, in this order; they need not exist."""
+        own: Path = getattr(self, kind)
+        return [*(tree / kind for tree in reversed(self.trees)), own]
+
+    def in_trees(self, kind: Kind, name: str) -> list[Path]:
+        """Return what the trees have of that name and kind, the last of which wins."""
+        there = (tree / kind / name for tree in self.trees)
+        return [path for path in there if os.path.exists(path)]
+
+    def find(self, kind: Kind, name: str) -> Path:
+        """Return the file or folder `name` of a kind; the checkout's if there is none."""
+        own: Path = getattr(self, kind) / name
+        return [own, *self.in_trees(kind, name)][-1]
+
+    def found(self, kind: Kind, pattern: str) -> dict[str, Path]:
+        """Return all of a kind that match a pattern, by their paths in its folder, sorted."""
+        # Later ones win: the first folder comes last.
+        folders = reversed(self.folders(kind))
+        every = {str(path.relative_to(top)): path for top in folders for path in top.glob(pattern)}
+        return dict(sorted(every.items()))
+
+    def path(self, name: str) -> Path:
+        """Return the file or folder at the path `name` of a tree or the checkout; the checkout's if none."""
+        there = (tree / name for tree in reversed(self.trees))
+        return next((path for path in there if os.path.exists(path)), self.root / name)
+
+    def roots(self) -> dict[str, Path]:
+        """Return the checkout and the trees by name: CHECKOUT, TREE1, TREE2 ...; one in another is first."""
+        if not self.trees:
+            return {"CHECKOUT": self.root}
+        every = {"CHECKOUT": self.root} | {f"TREE{number}": tree for number, tree in enumerate(self.trees, 1)}
+        return dict(sorted(every.items(), key=lambda item: -len(item[1].parts)))
+
+    def root_of(self, path: Path) -> str:
+        """Return the name of the checkout or tree that a file lies in, "" if it lies elsewhere."""
+        return next((name for name, root in self.roots().items() if path.is_relative_to(root)), "")
 
     def name_of(self, path: Path) -> str:
-        """Return `path` as seen from `root`, or as it is if it lies elsewhere."""
+        """Return what messages call a file: its path in the checkout, or as it is if it lies elsewhere."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def label_of(self, path: Path) -> str:
+        """Return what results call a file: its path in the checkout or in its tree, or as it is.
+
+        So a result does not depend on the place of a tree.
+        """
+        root = self.root_of(path)
+        return str(path.relative_to(self.roots()[root])) if root else str(path)
 
 
 CHECKOUT = Checkout(Path(__file__).resolve().parents[2])

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +21,21 @@ class Tree:
     """A folder that a task reads as a whole.  Called, it returns its `layout`.
 
     folders: whether folders are listed, which counts where an empty one is copied, too.
+    under: folders whose files of the same path it hides, the lowest first.
     """
 
     folder: Path
     folders: bool = True
+    under: tuple[Path, ...] = ()
 
     def __call__(self) -> dict[str, str]:
-        """Return for all in the folder, by its path as seen from the checkout, what it is.
+        """Return for all in the folder, by its path as seen from the checkout or its tree, what it is.
 
         That is `FILE`, `EXECUTABLE`, `FOLDER` or `-> TARGET`.  git stores only this of a mode.  The
         task depends on it: doit sees only what the files contain.
         """
         found: dict[str, str] = {}
-        for top, below, names in os.walk(self.folder):
+        for top, below, names in self._walk():
             for name in (*below, *names):
                 path = os.path.join(top, name)
                 try:
@@ -39,12 +43,15 @@ class Tree:
                 except FileNotFoundError:  # it was removed since it was listed
                     continue
                 if self.folders or about != FOLDER:
-                    found[CHECKOUT.name_of(Path(path))] = about
+                    found[CHECKOUT.label_of(Path(path))] = about
         return dict(sorted(found.items()))
 
     def stamps(self) -> dict[str, Stamp | None]:
         """Return the stamp of each folder.  It changes also if a file comes and goes again."""
-        return {top: stamp(top) for top, _, _ in os.walk(self.folder)}
+        return {top: stamp(top) for top, _, _ in self._walk()}
+
+    def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
+        return itertools.chain.from_iterable(map(os.walk, (*self.under, self.folder)))
 
 
 def _kind(path: str) -> str:

@@ -68,7 +68,7 @@ class Workplace:
 
     def with_profile(self, name: str) -> Settings:
         """Return the settings of another profile of this checkout."""
-        profile = inheritance.load(self.checkout / "profiles", name, Profile)
+        profile = inheritance.load([self.checkout / "profiles"], name, Profile)
         output = self.checkout / "artifacts" / name
         fragments = profile.kernel.fragments
         return with_values(self.settings, name=name, profile=profile, output=output, fragments=fragments)
@@ -120,7 +120,7 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
     shared.mkdir(parents=True, exist_ok=True)
     remove_tree(cache / KEPT)
     (cache / KEPT).symlink_to(shared)
-    profile = inheritance.load(checkout / "profiles", PROFILE, Profile)
+    profile = inheritance.load([checkout / "profiles"], PROFILE, Profile)
     settings = Settings(Paths(PROFILE, artifacts / PROFILE, cache), profile)
     return Workplace(checkout, cache, settings)
 

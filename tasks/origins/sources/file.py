@@ -18,7 +18,7 @@ from tasks.util.files import sha256_file
 class FileSource(Source):
     """A file or an unpacked tree of this machine.
 
-    path: the path of the file or folder; a relative path begins at the checkout.
+    path: the path of the file or folder; a relative path begins at a tree or at the checkout.
     """
 
     path: str
@@ -34,13 +34,13 @@ class FileSource(Source):
         return self.path
 
     def local_file(self) -> Path:
-        path = CHECKOUT.root / self.path
+        path = CHECKOUT.path(self.path)
         if not path.exists():
             raise UserError(f"{path} does not exist", "check the path in the profile")
         return path
 
     def tree(self) -> Path | None:
-        path = CHECKOUT.root / self.path
+        path = CHECKOUT.path(self.path)
         return path if path.is_dir() else None
 
     def locked_in(self, lock: Lock) -> LockedFile | None:
@@ -60,7 +60,7 @@ class FileSource(Source):
 
     def material(self, lock: Lock, cache: Path) -> Material | None:
         """Return the file as it is now; None for a tree, of which only its copy can tell what was used."""
-        path = CHECKOUT.root / self.path
+        path = CHECKOUT.path(self.path)
         if path.is_dir():
             return None
         if not path.is_file():

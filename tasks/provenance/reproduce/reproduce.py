@@ -9,6 +9,7 @@ member and offset that differ (tasks/provenance/reproduce/compare.py).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -116,7 +117,7 @@ def copy_checkout(root: Path, start: Start) -> None:
         hint="./doit reproduce needs a git checkout",
     ).stdout
     names = sorted(filter(None, listed.split("\0")), reverse=True)
-    for name in names:
+    for name in (name for name in names if not name.startswith("artifacts/")):
         source, target = root / name, start.folder / name
         if not os.path.lexists(source):
             continue  # removed, but not committed yet
@@ -141,6 +142,9 @@ def _own_cache(paths: Paths, start: Start) -> Path:
 def _build(settings: Settings, start: Start, goals: list[str], cache: Path | None) -> Path:
     """Build in a copy of the checkout; return its output folder."""
     copy_checkout(CHECKOUT.root, start)
+    copies = [f"tree{number}" for number in range(1, len(CHECKOUT.trees) + 1)]
+    for tree, name in zip(CHECKOUT.trees, copies, strict=True):
+        copy_checkout(tree, dataclasses.replace(start, folder=start.folder / name))
     home = start.folder / "home"
     home.mkdir()
     environment = {
@@ -168,6 +172,7 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
             *goals,
             f"profile={settings.paths.name}",
             *command_variables(settings),
+            *(f"tree={folder / name}" for name in copies),
         ]
         # The first build fetches missing inputs; the second must find all of them.
         words += ["offline=1"] if cache else []
@@ -175,7 +180,7 @@ def _build(settings: Settings, start: Start, goals: list[str], cache: Path | Non
         logger.info(f"reproduce: building {' '.join(goals)} in {folder}")
         _run_build(variations.command(start, words), folder, environment, log)
     logger.info(f"reproduce: built in {time.monotonic() - started:.0f} s")
-    output = start.folder / "artifacts" / settings.paths.name
+    output = start.folder.joinpath(*copies[-1:], "artifacts", settings.paths.name)
     if start.user is not None:
         _change_owner(start.folder, os.geteuid())
     for name in LARGE_FOLDERS:

@@ -263,7 +263,7 @@ def test_a_missing_library_is_named_with_what_needs_it(image: Settings, tmp_path
     debs, more = packages_of(image, "libcap-ng0")
     with pytest.raises(UserError) as caught:
         architecture = image.profile.architecture
-        rootfs.assemble(rules, architecture, debs, more, OVERLAY, root, image.paths.name, tmp_path / "kept")
+        rootfs.assemble(rules, architecture, debs, more, [OVERLAY], root, image.paths.name, tmp_path / "kept")
     assert "needs libcap-ng.so.0, which is not in the root" in caught.value.message
     assert "./doit lock profile=apt" in caught.value.hint
 

@@ -169,6 +169,22 @@ def test_folder_time_order_user_and_path_of_the_compiler_do_not(
     assert key(other, there, inputs=inputs, values=values) == before
 
 
+def test_the_place_of_a_tree_does_not_count(
+    settings: Settings, a_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does its number among the trees, and whether its file hides one of the checkout."""
+    keys = []
+    for tree in (tmp_path / "one", tmp_path / "deeper/two"):
+        (tree / "kconfig").mkdir(parents=True)
+        shutil.copy(a_checkout / "kconfig/a.config", tree / "kconfig")
+        monkeypatch.setattr(CHECKOUT, "trees", (*CHECKOUT.trees, tree))
+        inputs = [str(tree / "kconfig/a.config"), str(settings.paths.output / "kconfig/config")]
+        keys.append(key(settings, a_checkout, inputs=inputs))
+    assert keys == [key(settings, a_checkout)] * 2
+    (tree / "kconfig/a.config").write_text("other")
+    assert key(settings, a_checkout, inputs=inputs) not in keys
+
+
 INSTALLED = [
     # package, architecture, version, Pre-Depends, Depends, Provides
     ("gcc", "amd64", "4:12.2.0-3", "", "cpp (= 4:12.2.0-3), gcc-12 (>= 12.2.0-1~)", "c-compiler"),

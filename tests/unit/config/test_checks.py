@@ -120,3 +120,21 @@ def test_a_mistake_in_a_recipes_check_is_told_before_anything_is_built(folder: P
     with pytest.raises(UserError, match=r"extensions/one/checks/one.toml: unknown key 'check\[0\].scirpt'"):
         plan.require_fitting(using, found)
     plan.require_fitting(made(), plan.plan(made(), Lock(), unused=["one", "two"]))
+
+
+def test_a_tree_has_checks_of_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "tree"
+    monkeypatch.setattr(CHECKOUT, "trees", (tree,))
+    add(tree / "checks/net.toml", '[[check]]\nname = "net"\nscript = "ask"\n')
+    add(tree / "checks/ask", "#!/bin/sh\n")
+    found = {placed.check.name: placed for placed in checks.of_profile(made(), ["one"])}
+    assert (found["net"].script, found["net"].recipe) == (tree / "checks/ask", "")
+    checks.require(made(Check("net", off=True)), ["one"], [])  # as of a recipe
+    add(tree / "checks/mine", "#!/bin/sh\n")
+    assert checks.PlacedCheck(Check("mine", script="checks/mine")).script == tree / "checks/mine"
+    add(tree / "checks/two.toml", '[[check]]\nname = "works"\ncommand = "x"\n')
+    with pytest.raises(UserError, match="has a check 'works', too"):
+        checks.of_profile(made(), ["one"])
+    add(tree / "checks/two.toml", '[[check]]\nname = "login"\noff = true\n')
+    with pytest.raises(UserError, match="a tree switches no check off"):
+        checks.of_profile(made(), [])

@@ -12,6 +12,7 @@ from tasks.config import inheritance, profile
 from tasks.config.check import Check
 from tasks.config.settings import Paths
 from tasks.origins.lock import Lock, LockedPackage
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.profiles import MINIMAL
 from tests.unit.config.test_profile import checkout
@@ -168,3 +169,45 @@ def test_the_profile_that_was_imported_is_known_to_its_heirs(profiles: Path) -> 
     write(profiles, "heir", 'inherit = "mine"\n')
     for name, expected in (("heir", "mine"), ("mine", "mine"), ("gone", "gone")):
         assert Paths(name, profiles, profiles).imported_name == expected
+
+
+@pytest.fixture
+def tree(profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree beside the checkout; the folder of its profiles."""
+    folder = tmp_path / "tree/profiles"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(CHECKOUT, "trees", (folder.parent,))
+    return folder
+
+
+def test_a_profile_of_a_tree_inherits_one_of_the_checkout(profiles: Path, tree: Path) -> None:
+    write(tree, "own", 'inherit = "mine"\ntcbuild = "v1.2"\ndescription = "own"\n')
+    made = profile.load("own")
+    assert (made.description, made.tcbuild, made.kernel.fragments) == ("own", "v1.2", ("one", "two"))
+    assert profile.names() == ["mine", "own"]
+    paths = Paths("own", tmp := tree.parent / "out", tmp)
+    assert paths.profile_files == [tree / "own.toml", profiles / "mine.toml"]
+    assert (paths.pinned_lock, paths.own_lock) == (profiles / "mine.lock.toml", tree / "own.lock.toml")
+
+
+def test_a_profile_that_inherits_its_own_name_means_the_one_that_it_hides(profiles: Path, tree: Path) -> None:
+    write(tree, "mine", 'inherit = "mine"\ndescription = "hides"\n')
+    write(profiles, "heir", 'inherit = "mine"\n')
+    assert (profile.load("mine").description, profile.load("mine").source_date_epoch) == ("hides", 1)
+    assert profile.load("heir").description == "hides"
+    write(profiles, "mine", 'inherit = "mine"\n')
+    with pytest.raises(UserError, match="in a circle: mine -> mine"):
+        profile.load("mine")
+
+
+@pytest.mark.parametrize("text", ["-x", "a b", "$(x)"])
+def test_a_pin_is_a_commit_or_a_tag(tree: Path, text: str) -> None:
+    write(tree, "own", f'inherit = "mine"\ntcbuild = "{text}"\n')
+    with pytest.raises(UserError, match="tcbuild: expected a commit or a tag of git"):
+        profile.load("own")
+
+
+def test_a_path_is_no_name_of_a_profile(tree: Path) -> None:
+    with pytest.raises(UserError, match="unknown profile") as caught:
+        profile.load("/path/mine.toml")
+    assert "tree=DIR profile=NAME" in caught.value.hint

@@ -178,7 +178,7 @@ def test_mistakes_in_a_profile_are_named(old: str, new: str, says: str, tmp_path
     assert old in text
     (tmp_path / "x.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=says):
-        inheritance.load(tmp_path, "x", Profile)
+        inheritance.load([tmp_path], "x", Profile)
 
 
 class TestUnused:

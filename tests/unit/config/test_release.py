@@ -36,7 +36,7 @@ KERNELS = ["5.4.3", "5.10.3", "5.15.10", "6.1.2", "6.6.8", "6.12.11", "6.18.35"]
 
 def load(folder: Path, head: str, kernel: str = "", core: str = "") -> Profile:
     (folder / "mine.toml").write_text(head + REST.format(kernel=kernel, core=core))
-    return inheritance.load(folder, "mine", Profile)
+    return inheritance.load([folder], "mine", Profile)
 
 
 def test_there_is_one_for_each_release_and_architecture() -> None:
@@ -146,7 +146,7 @@ class TestOwnWords:
     def test_is_the_heirs_too(self, tmp_path: Path) -> None:
         load(tmp_path, 'release = "11.x"')
         (tmp_path / "heir.toml").write_text('inherit = "mine"\nrelease = "16.x"\narch = "x86"\n')
-        made = inheritance.load(tmp_path, "heir", Profile)
+        made = inheritance.load([tmp_path], "heir", Profile)
         assert made.kernel.release == "6.12.11-tinycore"
         assert made.tcz == "16.x/x86/tcz"
 

@@ -88,5 +88,5 @@ def test_fetch_runs_again_when_other_files_are_taken(profile: Profile) -> None:
 def test_the_locks_hold_for_what_the_recipes_take_now(name: str) -> None:
     """After an edit of `keep` or `deps`: ./doit lock."""
     profile = profile_file.load(name)
-    pinned = load_lock(inheritance.pinned_lock(CHECKOUT.profiles, name))
+    pinned = load_lock(inheritance.pinned_lock([CHECKOUT.profiles], name))
     assert [needs.of for needs in pinned.needs if needs.takes != taken.digest(profile, needs.of)] == []

@@ -316,6 +316,24 @@ def test_a_moved_checkout_finds_its_records(tmp_path: Path, monkeypatch: pytest.
     other.dump()
 
 
+def test_a_moved_tree_finds_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def records(*trees: str) -> database.Backend:
+        monkeypatch.setattr(CHECKOUT, "trees", tuple(map(Path, trees)))
+        return database.Backend(str(tmp_path / "records"), JSONCodec())
+
+    # The checkout may lie in a tree.
+    one = records("/one", str(CHECKOUT.root.parent))
+    inside, around = f"{CHECKOUT.root}/a", f"{CHECKOUT.root.parent}/a"
+    one.set("iso", "deps:", ("/one/a", inside, around))
+    one.set("iso", "/one/a", (1.0, 2, "md5"))
+    one.dump()
+    other = records("/elsewhere/two", "/elsewhere/around")
+    assert other.get("iso", "deps:") == ["/elsewhere/two/a", inside, "/elsewhere/around/a"]
+    assert other.get("iso", "/elsewhere/two/a") == [1.0, 2, "md5"]
+    assert database.flatten({"file": "/elsewhere/two/a"}) == {"file": "'${TREE1}/a'"}
+    other.dump()
+
+
 @dataclass(frozen=True)
 class Part:
     name: str

@@ -46,3 +46,52 @@ def test_without_a_home_to_write_to_the_cache_is_in_the_checkout(
     assert cache_folder() == below
     monkeypatch.setenv("TCBUILD_CACHE", "/warm")  # what is named is taken, also to read alone
     assert cache_folder() == Path("/warm")
+
+
+@pytest.fixture
+def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two trees that are used, in this order."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for tree in (one, two):
+        (tree / "kconfig").mkdir(parents=True)
+        (tree / "kconfig/both.config").touch()
+    (one / "kconfig/qemu.config").touch()
+    monkeypatch.setattr(CHECKOUT, "trees", (one, two))
+    return one, two
+
+
+def test_names_are_looked_up_in_the_later_tree_first_and_in_the_checkout_last(
+    trees: tuple[Path, Path],
+) -> None:
+    one, two = trees
+    assert CHECKOUT.find("kconfig", "both.config") == two / "kconfig/both.config"
+    assert CHECKOUT.find("kconfig", "qemu.config") == one / "kconfig/qemu.config"
+    assert CHECKOUT.find("kconfig", "ia32.config") == CHECKOUT.kconfig / "ia32.config"
+    assert CHECKOUT.find("kconfig", "none.config") == CHECKOUT.kconfig / "none.config"
+    assert CHECKOUT.path("kconfig/both.config") == two / "kconfig/both.config"
+    assert CHECKOUT.path("doit") == CHECKOUT.root / "doit"
+    found = CHECKOUT.found("kconfig", "*.config")
+    assert [found["both.config"], found["qemu.config"]] == [
+        two / "kconfig/both.config",
+        one / "kconfig/qemu.config",
+    ]
+    assert found["ia32.config"] == CHECKOUT.kconfig / "ia32.config"
+    assert list(found) == sorted(found)
+
+
+def test_results_lie_in_the_last_tree(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CHECKOUT.results == trees[1] / "artifacts"
+    monkeypatch.setattr(CHECKOUT, "trees", ())
+    assert CHECKOUT.results == CHECKOUT.artifacts
+
+
+def test_a_file_belongs_to_the_innermost_of_checkout_and_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree may hold the checkout, as a submodule, and the checkout may hold a tree."""
+    outer, inner = CHECKOUT.root.parent, CHECKOUT.root / "mine"
+    monkeypatch.setattr(CHECKOUT, "trees", (outer, inner))
+    files = [outer / "kconfig/a", CHECKOUT.root / "kconfig/a", inner / "kconfig/a"]
+    assert [CHECKOUT.root_of(file) for file in files] == ["TREE1", "CHECKOUT", "TREE2"]
+    assert {CHECKOUT.label_of(file) for file in files} == {"kconfig/a"}
+    names = [CHECKOUT.name_of(file) for file in files]
+    assert names == [str(files[0]), "kconfig/a", "mine/kconfig/a"]
+    assert (CHECKOUT.root_of(Path("/etc/motd")), CHECKOUT.label_of(Path("/etc/motd"))) == ("", "/etc/motd")

@@ -42,3 +42,18 @@ def test_a_file_that_comes_and_goes_changes_the_stamp_of_its_folder(tmp_path: Pa
     (tmp_path / "inside/new").unlink()
     after = Tree(tmp_path).stamps()
     assert [path for path in before if before[path] != after[path]] == [str(tmp_path / "inside")]
+
+
+def test_a_folder_hides_the_files_of_those_under_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are is named by the path in the tree, wherever that lies."""
+    below, above = tmp_path / "checkout", tmp_path / "tree"
+    for top in (below, above):
+        (top / "rootfs").mkdir(parents=True)
+    (below / "rootfs/init").touch(0o644)
+    (below / "rootfs/motd").touch(0o644)
+    (above / "rootfs/init").touch(0o755)
+    monkeypatch.setattr(CHECKOUT, "root", below)
+    monkeypatch.setattr(CHECKOUT, "trees", (above,))
+    tree = Tree(above / "rootfs", under=(below / "rootfs",))
+    assert tree() == {"rootfs/init": "executable", "rootfs/motd": "a file"}
+    assert list(tree.stamps()) == [str(below / "rootfs"), str(above / "rootfs")]

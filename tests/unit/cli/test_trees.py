@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Trees of the command line and of $TCBUILD_TREE, what they have, and what clashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.cli import trees
+from tasks.util.checkout import CHECKOUT
+from tasks.util.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The caller's folder, with the trees `one` and `two`."""
+    monkeypatch.setattr(CHECKOUT, "trees", ())
+    monkeypatch.setenv("TCBUILD_CWD", str(tmp_path))
+    for name in ("one", "two"):
+        add(tmp_path / name / "kconfig/qemu.config")
+        add(tmp_path / name / "extensions/hello/recipe.toml")
+    add(tmp_path / "one/profiles/mine.toml")
+    add(tmp_path / "one/profiles/mine.lock.toml")
+    add(tmp_path / "one/rootfs/files/etc/hut.conf")
+    return tmp_path
+
+
+def add(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_trees_are_used_in_their_order_each_once(folder: Path) -> None:
+    trees.use(["one", str(folder / "two"), "two/../one"])
+    assert CHECKOUT.trees == (folder / "two", folder / "one")
+    trees.use([])
+    assert CHECKOUT.trees == ()
+
+
+def test_the_variable_counts_if_the_command_line_names_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TCBUILD_TREE", f"{folder}/one:two")
+    trees.use([])
+    assert CHECKOUT.trees == (folder / "one", folder / "two")
+    trees.use(["two"])
+    assert CHECKOUT.trees == (folder / "two",)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("none", "there is no such folder"),
+        ("", "there is no such folder"),
+        ("one/profiles/mine.toml", "there is no such folder"),
+        ("one/extensions", "has none of profiles/, extensions/"),
+        (str(CHECKOUT.root), "this is tcbuild itself"),
+    ],
+)
+def test_what_is_no_tree_is_refused(word: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        trees.use([word])
+
+
+def test_a_tree_has_names_and_no_locks(folder: Path) -> None:
+    assert list(trees.contents(folder / "one")) == [
+        "profiles/mine.toml",
+        "extensions/hello",
+        "kconfig/qemu.config",
+        "rootfs/files/etc/hut.conf",
+    ]
+
+
+def test_clashes_are_told(folder: Path) -> None:
+    assert list(trees.clashes()) == []
+    one, two = folder / "one", folder / "two"
+    trees.use([str(one), str(two)])
+    assert list(trees.clashes()) == [
+        f"kconfig/qemu.config of {one} is used, not that of {CHECKOUT.root}",
+        f"extensions/hello of {two} is used, not that of {one}",
+        f"kconfig/qemu.config of {two} is used, not that of {one}",
+    ]
