@@ -351,6 +351,22 @@ class Import(CheckoutCommand):
         importer.import_system(cache_folder(), caller_folder(), list(names), **options)
 
 
+class Init(CheckoutCommand):
+    """`./doit init`."""
+
+    name = "init"
+    doc_purpose = "write a small tree of one's own to DIR: profile, recipe, fragment, check, CI, ./doit"
+    doc_usage = "DIR"
+    cmd_options = variables.INIT
+    takes_files = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Write a tree."""
+        from tasks.cli import init
+
+        init.init(caller_folder(), list(names), **options)
+
+
 class Sizes(CheckoutCommand):
     """`./doit size`."""
 
@@ -423,6 +439,7 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         Rebuild,
         Reproduce,
         Import,
+        Init,
         Bench,
         QemuRun,
         QemuScreenshot,

@@ -302,6 +302,24 @@ IMPORT = (
     },
 )
 
+# Options of `./doit init`.
+INIT = (
+    {
+        "name": "name",
+        "long": "name",
+        "default": "",
+        "help": "the name of the profile (default: of the folder)",
+    },
+    {"name": "base", "long": "base", "default": "", "help": "the profile to inherit (default: quick)"},
+    {"name": "ci", "long": "ci", "default": "", "help": "github, gitlab or none (default: github)"},
+    {
+        "name": "url",
+        "long": "url",
+        "default": "",
+        "help": "the address of tcbuild's repository (default: where this one came from)",
+    },
+)
+
 # Options of `./doit verify` and `./doit rebuild`.
 VERIFY = (
     {
