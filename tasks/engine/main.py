@@ -66,8 +66,10 @@ class Main(DoitMain):  # type: ignore[misc]
             print(f"error: {fault}", file=sys.stderr)
             return EXIT_FAILED
         given = list(all_args)
-        if given[:1] and given[0] in HELP:
-            given[0] = "help"
+        # Variables may stand before it.
+        first = next((number for number, word in enumerate(given) if not words.is_variable(word)), 0)
+        if given[first : first + 1] and given[first] in HELP:
+            given[first] = "help"
         with report_errors():
             if "" in words.own(given):
                 raise UsageError("an empty word is neither a task nor a command")

@@ -26,6 +26,11 @@ def own(given: Sequence[str]) -> Sequence[str]:
     return given[: given.index("--")] if "--" in given else given
 
 
+def is_variable(word: str) -> bool:
+    """Tell whether a word of the command line is a variable, NAME=VALUE."""
+    return "=" in word and not word.startswith("-")
+
+
 def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> UsageError:
     """Return the error for a name that is no task."""
     if name in commands:

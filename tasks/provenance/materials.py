@@ -260,7 +260,7 @@ def git_state() -> tuple[str, bool, str]:
 
     The last is "" if there is one.  Without a commit, the first two are "" and True.
     """
-    head, dirty, reason, top = _state_of(CHECKOUT.root, "the checkout", ())
+    head, dirty, reason, top = _state_of(CHECKOUT.root, "checkout", ())
     if head and Path(top) != CHECKOUT.root:
         return "", True, "the checkout is no git repository of its own"
     return head, dirty, reason
@@ -268,7 +268,7 @@ def git_state() -> tuple[str, bool, str]:
 
 def tree_state(tree: Path) -> tuple[str, bool, str]:
     """Return the commit of a tree, which may be a part of a repository, as `git_state` does."""
-    return _state_of(tree, "the tree", (*KINDS, CHECKOUT.own_secrets.name))[:3]
+    return _state_of(tree, "tree", (*KINDS, CHECKOUT.own_secrets.name))[:3]
 
 
 def _state_of(folder: Path, what: str, parts: Sequence[str]) -> tuple[str, bool, str, str]:
@@ -286,8 +286,8 @@ def _state_of(folder: Path, what: str, parts: Sequence[str]) -> tuple[str, bool,
     except UserError as error:
         if "dubious ownership" in error.detail:
             command = f"git config --global --add safe.directory {shlex.quote(str(folder))}"
-            return "", True, f"git refuses {what} of another user ({command})", ""
-        return "", True, f"{what} is no git repository, or one without a commit", ""
+            return "", True, f"git refuses a {what} of another user ({command})", ""
+        return "", True, f"the {what} is no git repository, or one without a commit", ""
     return head, bool(state), "", top
 
 

@@ -29,7 +29,7 @@ from tasks.util.process import run
 # The files of a checkout that a build needs: no tests, no documents, nothing that git ignores.
 COPIED = (
     *("doit", "dodo.py", "pyproject.toml", "requirements.lock", "secrets.toml"),
-    *("extensions", "images", "kconfig", "patches", "profiles", "rootfs", "tasks"),
+    *(*KINDS, "tasks"),
 )
 SHOWN = 10
 

@@ -13,6 +13,7 @@ from tasks.util.checkout import CHECKOUT
 
 FOLDER = CHECKOUT.root / "docs/ci"
 ACTION, GITHUB, GITLAB = (FOLDER / name for name in ("action/action.yml", "github.yml", "gitlab.yml"))
+OF_TREE = CHECKOUT.root / "tasks/cli/tree-ci"
 CONTAINER = FOLDER / "Containerfile"
 INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The CI files of docs/ci/: each by its own linter or schema, and every command of theirs exists."""
+"""The CI files of docs/ci/ and of `./doit init`: each by its linter or schema; their commands exist."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ SCHEMAS = {
     ci.ACTION: "vendor.github-actions",
     ci.GITHUB: "vendor.github-workflows",
     ci.GITLAB: "vendor.gitlab-ci",
+    ci.OF_TREE / "github/.github/workflows/@NAME@.yml": "vendor.github-workflows",
+    ci.OF_TREE / "gitlab/.gitlab-ci.yml": "vendor.gitlab-ci",
 }
 """File -> the schema that check-jsonschema ships for files of its kind."""
 SCRIPTS = {

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.config.settings import Settings
 from tasks.formats.iso_layout import File
 from tasks.provenance import manifest, materials
-from tasks.provenance.manifest_schema import Kernel, Outputs
+from tasks.provenance.manifest_schema import CheckoutFile, Kernel, Outputs, TreeUsed
 from tasks.util.checkout import CHECKOUT
 from tests.support import smallimage
 
@@ -52,3 +54,35 @@ def test_a_checkout_that_git_refuses_is_said(
     assert "x.iso.manifest.json names no commit of tcbuild: git refuses" in capsys.readouterr().out
     subprocess.run(command, shell=True, check=True)
     assert materials.git_state()[1:] == (False, "")
+
+
+def test_files_of_a_tree_stand_under_it_with_its_commit(
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a part of a repository, and only what tcbuild reads of it can change it."""
+    tree = tmp_path / "of all/tree"
+    (tree / "kconfig").mkdir(parents=True)
+    (tree / "kconfig/qemu.config").write_text("CONFIG_PCI=y\n")
+    argv = ["git", "-C", str(tree.parent), "-c", "user.name=n", "-c", "user.email=n@invalid"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*argv, *words], check=True)
+    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path, tree))
+    settings = make_settings()
+    (tree / "artifacts").mkdir()
+    (tree / "artifacts/new").touch()
+    none, (commit, dirty, files) = [(one.commit, one.dirty, one.files) for one in _trees(settings)]
+    head = subprocess.run([*argv, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert none == ("", True, ())
+    assert (commit, dirty) == (head.strip(), False)
+    assert [file.path for file in files] == ["kconfig/qemu.config"]
+    assert "kconfig/qemu.config" not in [file.path for file in _checkout_files(settings)]
+    (tree / "kconfig/qemu.config").write_text("CONFIG_PCI=m\n")
+    assert _trees(settings)[1].dirty
+
+
+def _trees(settings: Settings) -> tuple[TreeUsed, ...]:
+    return materials.trees(settings.paths, settings.profile)
+
+
+def _checkout_files(settings: Settings) -> tuple[CheckoutFile, ...]:
+    return materials.checkout(settings.paths, settings.profile).files

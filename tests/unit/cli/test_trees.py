@@ -31,11 +31,15 @@ def add(path: Path) -> None:
     path.touch()
 
 
+def used() -> list[Path]:
+    return list(CHECKOUT.trees)
+
+
 def test_trees_are_used_in_their_order_each_once(folder: Path) -> None:
     trees.use(["one", str(folder / "two"), "two/../one"])
-    assert CHECKOUT.trees == (folder / "two", folder / "one")
+    assert used() == [folder / "two", folder / "one"]
     trees.use([])
-    assert CHECKOUT.trees == ()
+    assert used() == []
 
 
 def test_the_variable_counts_if_the_command_line_names_none(
@@ -43,9 +47,9 @@ def test_the_variable_counts_if_the_command_line_names_none(
 ) -> None:
     monkeypatch.setenv("TCBUILD_TREE", f"{folder}/one:two")
     trees.use([])
-    assert CHECKOUT.trees == (folder / "one", folder / "two")
+    assert used() == [folder / "one", folder / "two"]
     trees.use(["two"])
-    assert CHECKOUT.trees == (folder / "two",)
+    assert used() == [folder / "two"]
 
 
 @pytest.mark.parametrize(
@@ -81,3 +85,9 @@ def test_clashes_are_told(folder: Path) -> None:
         f"extensions/hello of {two} is used, not that of {one}",
         f"kconfig/qemu.config of {two} is used, not that of {one}",
     ]
+
+
+def test_a_profile_for_another_tcbuild_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.provenance.materials.git_state", lambda: ("", True, "no git"))
+    assert trees.other_tcbuild("") == ""
+    assert trees.other_tcbuild("v1") == "is written for tcbuild v1; nobody knows which one this is: no git"

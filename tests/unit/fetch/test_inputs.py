@@ -425,3 +425,17 @@ def test_nothing_is_fetched_for_a_folder_in_which_no_kernel_can_be_built(
     with pytest.raises(UserError, match="cannot handle these in its path: a space"):
         inputs.fetch(settings)
     assert list(tmp_path.glob("*/lock.toml")) == []
+
+
+def test_with_trees_no_lock_of_the_checkout_is_written(
+    made: Settings, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree/profiles"
+    tree.mkdir(parents=True)
+    monkeypatch.setattr(CHECKOUT, "trees", (tree.parent,))
+    with pytest.raises(UserError, match="profile mine is no tree's, and its lock is not written"):
+        inputs.lock(with_mirror(made, mirror))
+    (tree / "mine.toml").write_text('description = "of the tree"\n')
+    inputs.lock(with_mirror(made, mirror))
+    assert {file.path for file in lock.load_lock(tree / "mine.lock.toml").file} == {*CONTENTS}
+    assert list((tmp_path / "profiles").iterdir()) == []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -290,3 +291,18 @@ def test_what_was_never_fetched_is_not_brought(project: Project) -> None:
     with pytest.raises(UserError, match="was not fetched yet") as caught:
         recipe_inputs.fetch_missing(project.settings, "tool")
     assert caught.value.hint == "./doit fetch:tool"
+
+
+def test_a_lock_is_written_into_the_tree_of_the_recipe_alone(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    monkeypatch.setattr(CHECKOUT, "trees", (tree,))
+    with pytest.raises(UserError, match="the recipe of extension tool is no tree's, and its lock is not"):
+        project.lock()
+    (tree / "extensions").mkdir(parents=True)
+    shutil.copytree(project.folder / "extensions/tool", tree / "extensions/tool")
+    project.lock()
+    assert project.locked == {project.identity(): SHA256}
+    assert (tree / "extensions/tool/lock.toml").is_file()
+    assert not (project.folder / "extensions/tool/lock.toml").exists()

@@ -20,6 +20,7 @@ from tasks.provenance.manifest_schema import (
     Manifest,
     Outputs,
     ProfileUsed,
+    TreeUsed,
 )
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -50,6 +51,7 @@ BAD_INPUT = replace(GOOD.inputs[0], sha256="short")
             "tcbuild does not write such an image name or such variables",
         ),
         (GOOD, False, "tcbuild or tools differ"),
+        (replace(GOOD, trees=(TreeUsed("", True, ()),)), True, "was made with 1 trees, and 0 are used"),
         (replace(GOOD, inputs=(BAD_INPUT,)), True, "sha256: expected 64 hex digits"),
         (
             replace(GOOD, inputs=(replace(GOOD.inputs[3], used_by=("zzz",)),)),
@@ -160,5 +162,6 @@ def test_every_property_of_a_member_counts(field: str, value: object) -> None:
 
 
 def test_the_copy_has_each_folder_that_a_build_reads() -> None:
-    read = {path.name for path in vars(CHECKOUT).values() if path != CHECKOUT.root}
+    paths = (path for path in vars(CHECKOUT).values() if isinstance(path, Path))
+    read = {path.name for path in paths if path != CHECKOUT.root}
     assert read - {"artifacts"} <= set(rebuild.COPIED)

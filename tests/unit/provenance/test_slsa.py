@@ -44,3 +44,17 @@ def test_a_statement_with_a_secret_is_not_written(make_settings: Callable[..., S
     with pytest.raises(UserError, match=r"\.provenance\.json holds .*variables\.fragments: a GitHub token"):
         slsa.build(paths, "")
     assert not list(paths.iso.parent.glob("*.provenance.json"))
+
+
+def test_trees_are_dependencies_with_their_commits() -> None:
+    file = manifest_schema.CheckoutFile("kconfig/a.config", "a" * 64)
+    trees = (manifest_schema.TreeUsed("c" * 40, False, (file,)), manifest_schema.TreeUsed("", True, ()))
+    said = slsa.statement(replace(manifest_of(outputs()), trees=trees), "x.manifest.json", "0" * 64)
+    one, two = said["predicate"]["buildDefinition"]["resolvedDependencies"][1:3]
+    assert (one["name"], one["digest"]["gitCommit"], one["annotations"]) == (
+        "tree1",
+        "c" * 40,
+        {"dirty": False},
+    )
+    assert (two["name"], [*two["digest"]], two["annotations"]) == ("tree2", ["sha256"], {"dirty": True})
+    assert one["digest"]["sha256"] != two["digest"]["sha256"]
