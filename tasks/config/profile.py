@@ -280,7 +280,9 @@ def load(name: str) -> Profile:
     """Return the profile `name`.  Raises `UserError` if there is none or it is malformed."""
     if name not in names():
         hint = f"profiles: {', '.join(names())} (or auto)"
-        if "/" in name:
-            hint = "a profile has a name; one of your own lies in profiles/ of a tree: tree=DIR profile=NAME"
+        if name.endswith(".toml"):
+            file = Path(name)
+            top = file.parent.parent if file.parent.name == "profiles" else "DIR"
+            hint = f"a profile of your own lies in profiles/ of a tree: tree={top} profile={file.stem}"
         raise UserError(f"unknown profile {name!r}", hint)
     return inheritance.load(CHECKOUT.folders("profiles"), name, Profile)

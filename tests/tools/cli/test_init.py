@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -66,6 +68,8 @@ def test_a_tree_is_written_once_and_is_valid(checkout: Path, tmp_path: Path) -> 
     for name in files:
         text = (tree / name).read_text()
         assert "SPDX" not in text
+        for schema in re.findall("^#:schema (.*)", text):
+            assert (tree / name).parent.joinpath(schema).is_file()
         assert not [word for word in ("@NAME@", "@BASE@", "@COMMIT@", "@URL@", "@FRAGMENTS@") if word in text]
     commit = git(checkout, "rev-parse", "HEAD")
     assert f'tcbuild = "{commit}"' in (tree / "profiles/my-product.toml").read_text()
@@ -98,6 +102,23 @@ def test_what_cannot_be_written_leaves_nothing(
     assert says in done.output
     assert not (tmp_path / "x").exists()
     assert not (checkout / "mine").exists()
+
+
+def test_on_a_terminal_it_asks(checkout: Path, tmp_path: Path) -> None:
+    """An empty answer takes the default."""
+    controller, terminal = pty.openpty()
+    command = ["./doit", "init", "../product", "--ci", "gitlab"]
+    with subprocess.Popen(command, cwd=checkout, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.write(controller, b"hut\n\n")
+        assert process.wait(timeout=300) == 0
+    os.close(terminal)
+    said = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert "name of the profile [product]: " in said
+    assert "[quick]: " in said
+    assert "CI (" not in said
+    assert 'inherit = "quick"' in (tmp_path / "product/profiles/hut.toml").read_text()
+    assert (tmp_path / "product/.gitlab-ci.yml").is_file()
 
 
 def test_its_doit_finds_or_fetches_the_pinned_tcbuild(checkout: Path, tmp_path: Path) -> None:

@@ -208,6 +208,10 @@ def test_a_pin_is_a_commit_or_a_tag(tree: Path, text: str) -> None:
 
 
 def test_a_path_is_no_name_of_a_profile(tree: Path) -> None:
-    with pytest.raises(UserError, match="unknown profile") as caught:
-        profile.load("/path/mine.toml")
-    assert "tree=DIR profile=NAME" in caught.value.hint
+    for name, says in (
+        ("/path/x.toml", "tree=DIR profile=x"),
+        ("/path/profiles/x.toml", "tree=/path profile=x"),
+    ):
+        with pytest.raises(UserError, match="unknown profile") as caught:
+            profile.load(name)
+        assert says in caught.value.hint
