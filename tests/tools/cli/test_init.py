@@ -174,8 +174,10 @@ def test_two_trees_give_the_same_bytes_in_two_places(checkout: Path, tmp_path: P
         (checkout, common, product),
         (other, other.parent / "common-copy", other.parent / "product-copy"),
     ]
-    for tcbuild, below, above in places:
-        done = run(above, f"tree={below}", f"tree={above}", *GOALS, TCBUILD=str(tcbuild))
+    # What the first stores, the second does not take: it makes the same itself.
+    shared = f"cache={tmp_path}/shared"
+    for (tcbuild, below, above), cache in zip(places, (shared, "cache=none"), strict=True):
+        done = run(above, f"tree={below}", f"tree={above}", *GOALS, cache, TCBUILD=str(tcbuild))
         assert done.status == 0, done.output
         assert [git(folder, "status", "--porcelain") for folder in (tcbuild, below, above)] == ["", "", ""]
         assert not (tcbuild / "artifacts/product").exists()
@@ -183,13 +185,18 @@ def test_two_trees_give_the_same_bytes_in_two_places(checkout: Path, tmp_path: P
     names = ["rootfs64.gz", "rootfs.index", "tcz/common.tcz", "tcz/product.tcz", "tcz/product.tcz.md5.txt"]
     assert [(one / name).read_bytes() == (two / name).read_bytes() for name in names] == [True] * len(names)
     assert b"etc/product.conf" in (one / "rootfs.index").read_bytes()
-    said = run(product, f"tree={common}", "tree=product", "explain", *GOALS, TCBUILD=str(checkout)).output
+    taken = (f"out={tmp_path}/out", shared, *GOALS)
+    done = run(above, f"tree={below}", f"tree={above}", *taken, TCBUILD=str(other))
+    assert done.output.count("from the shared cache") == len(GOALS), done.output
+    said = run(
+        product, f"tree={common}", "tree=product", shared, "explain", *GOALS, TCBUILD=str(checkout)
+    ).output
     assert "everything is up to date" in said
     for commit, tree in zip(commits, (common, product), strict=True):
         assert f"tree {tree}: commit {commit[:12]}\n" in said
     moved = tmp_path / "moved"
     shutil.move(product, moved)
-    words = (f"tree={common}", f"tree={moved}", "explain", *GOALS)
+    words = (f"tree={common}", f"tree={moved}", shared, "explain", *GOALS)
     assert "everything is up to date" in run(moved, *words, TCBUILD=str(other)).output
     (moved / "extensions/product/files/usr/local/bin/product").write_text("#!/bin/sh\n")
     said = run(moved, *words, TCBUILD=str(checkout)).output
