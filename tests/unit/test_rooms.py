@@ -21,7 +21,6 @@ TESTED_IN: dict[str, str] = {
     "cli/verdict": "tests/unit/cli/test_doctor.py",
     "config/inputs": "tests/unit/fetch/test_inputs.py",
     "config/kernel_source": "tests/tools/kernel/test_source_tree.py",
-    "config/rootfs_rules": "tests/unit/initramfs/test_rootfs.py",
     "config/settings": "tests/unit/cli/test_doctor.py",
     "config/sources": "tests/unit/image/test_container_images.py",
     "engine/explain": "tests/unit/cache/test_task.py",
