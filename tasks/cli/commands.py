@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,9 @@ from tasks.engine import command, standard_files
 from tasks.engine.command import BaseCommand, TaskCommand
 from tasks.engine.run import Run as EngineRun
 from tasks.toolchain import prepare
-from tasks.util.checkout import cache_folder, caller_folder
+from tasks.util.checkout import CHECKOUT, cache_folder, caller_folder
 from tasks.util.errors import EXIT_FAILED, EXIT_INTERRUPTED, UserError, from_os_error
-from tasks.util.process import CREDENTIALS
+from tasks.util.process import CREDENTIALS, spawn
 
 BUILDS_VARIABLE = "TCBUILD_BUILDS"
 """Environment variable that the wrapper sets for words that build something."""
@@ -323,6 +323,53 @@ class QemuRun(QemuCommand):
                 return run.exit_code(told)
 
 
+def _build(given: Mapping[str, str], goals: Sequence[str]) -> None:
+    """Build in a process of its own: a run loads the tasks of one profile.  given: variables.
+
+    Raises `UserError` if it fails; the reason is then on stderr.
+    """
+    words = ["run", "--reporter", "quiet", *goals, *(f"{name}={value}" for name, value in given.items())]
+    process = spawn([CHECKOUT.root / "doit", *words], pipes=False)
+    try:
+        status = process.wait()
+    finally:
+        process.terminate()  # if this process is to end before it
+        process.wait()
+    if status:
+        raise UserError(f"profile {given['profile']} was not built, so nothing is booted")
+
+
+class QemuMatrix(CheckoutCommand):
+    """`./doit qemu:matrix`."""
+
+    name = "qemu:matrix"
+    doc_purpose = (
+        "boot the cells of matrix.toml (or of matrix NAME) side by side, and make the checks in each"
+    )
+    doc_usage = "[NAME ...]"
+    cmd_options = variables.REPORTS
+    builds = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Build the image of each profile that has cells, and boot them."""
+        from tasks.vm import boots, cells, matrix
+
+        given = variables.given()
+        variables.check_qemu_test(
+            [(f"--{name}", options[name]) for name in ("junit", "tap") if options[name]]
+        )
+        only = given.get("profile", "auto") != "auto"
+        found = matrix.cells(matrix.load(), self.settings().paths.name, only=only, wanted=names)
+        profiles = list(dict.fromkeys(cell.profile for cell in found))
+        if "out" in given and len(profiles) > 1:
+            raise UserError("out= is the folder of one profile", "name the profile: profile=NAME")
+        for name in profiles:
+            media = {cell.media for cell in found if cell.profile == name}
+            _build(given | {"profile": name}, ["iso", *(["disk"] if "disk" in media else [])])
+        made = {name: variables.resolve(given | {"profile": name}, CHECKOUT.artifacts) for name in profiles}
+        cells.test(found, made, boots.Reports.of(**options))
+
+
 class Docs(CheckoutCommand):
     """`./doit docs`."""
 
@@ -443,9 +490,9 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         Bench,
         QemuRun,
         QemuScreenshot,
-        Docs,
+        QemuMatrix,
     ),
-    *(Sizes, Report, Graph, Completion),
+    *(Docs, Sizes, Report, Graph, Completion),
 )
 
 

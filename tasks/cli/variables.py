@@ -61,9 +61,8 @@ MEDIA = {
     "default": [],
     "help": "what to boot from: cd, stick, fat, disk or direct; may be given several times (all but disk)",
 }
-# Options of `./doit qemu:test`.
-QEMU_TEST = [
-    MEDIA,
+# Options of `./doit qemu:test` and `./doit qemu:matrix`.
+REPORTS = (
     {"name": "junit", "long": "junit", "default": "", "help": "the file for the results as JUnit's XML"},
     {"name": "tap", "long": "tap", "default": "", "help": "the file for the results as TAP"},
     {
@@ -73,8 +72,8 @@ QEMU_TEST = [
         "default": False,
         "help": "warnings and oopses in the kernel's log are no failures",
     },
-]
-MIN_MEMORY = 64  # MiB; the kernel and its core alone need more than half of it
+)
+QEMU_TEST = [MEDIA, *REPORTS]
 MEMORY = {
     "name": "memory",
     "long": "memory",
@@ -376,8 +375,8 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
     if dict(options).get("--firmware") == "uefi":
         machine.require_uefi(settings().profile.architecture.emulator)
     memory = dict(options).get("--memory", str(MEMORY["default"]))
-    if int(memory) < MIN_MEMORY:
-        raise UserError(f"--memory {memory}: expected at least {MIN_MEMORY} (MiB)")
+    if int(memory) < machine.LEAST_MEMORY:
+        raise UserError(f"--memory {memory}: expected at least {machine.LEAST_MEMORY} (MiB)")
 
 
 def check_qemu_test(options: Sequence[tuple[str, str]]) -> None:

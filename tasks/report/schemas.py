@@ -31,7 +31,7 @@ from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import write_if_changed
 from tasks.util.log import logger
-from tasks.vm import boots, kernel_log, share, ssh
+from tasks.vm import boots, devices, kernel_log, matrix, share, ssh
 
 FOLDER = CHECKOUT.root / "tasks" / "config" / "schemas"
 EVENTS = FOLDER / "events.schema.json"
@@ -93,6 +93,8 @@ SCHEMAS = (
     TomlKind("kernel-log", kernel_log.Rules, "tasks/vm/kernel_log.toml"),
     TomlKind("guest-media", boots.Media, "tasks/vm/media.toml"),
     TomlKind("guest-shares", share.Rules, "tasks/vm/shares.toml"),
+    TomlKind("matrix", matrix.Matrices, "matrix.toml"),
+    TomlKind("guest-devices", devices.Devices, "tasks/vm/devices.toml"),
     TomlKind("guest-ssh", ssh.Brought, "tasks/vm/ssh.toml"),
 )
 

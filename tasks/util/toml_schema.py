@@ -124,6 +124,8 @@ def build(data: Any, schema: Any, file: str, key: str) -> Any:
         return {name: build(item, args[1], file, _join(key, name)) for name, item in data.items()}
     if origin in (typing.Union, types.UnionType):
         members = [arg for arg in args if arg is not type(None)]
+        if len(members) == 1:
+            return build(data, members[0], file, key)
         fitting = [member for member in members if _fits(data, member)]
         if not fitting:
             raise _wrong(file, key, _kind_name(schema), data)

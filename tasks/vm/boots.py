@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tasks.config.checks import PlacedCheck
 from tasks.config.profile import Profile
@@ -65,6 +66,12 @@ class Reports:
     tap: Path | None = None
     allow_warnings: bool = False
 
+    @classmethod
+    def of(cls, junit: str = "", tap: str = "", allow_warnings: bool = False) -> Reports:
+        """Return what the options of a command ask for; junit, tap: names of files, "" for none."""
+        here = caller_folder()
+        return cls(here / junit if junit else None, here / tap if tap else None, allow_warnings)
+
     def write(self, record: Record, name: str) -> None:
         """Write the files that are asked for; name: of the profile."""
         if self.junit:
@@ -76,18 +83,9 @@ class Reports:
 NO_REPORTS = Reports()
 
 
-def asked(
-    paths: Paths,
-    profile: Profile,
-    media: Sequence[str] = (),
-    junit: str = "",
-    tap: str = "",
-    allow_warnings: bool = False,
-) -> None:
-    """Do what the options of `./doit qemu:test` ask for; junit, tap: names of files, "" for none."""
-    here = caller_folder()
-    reports = Reports(here / junit if junit else None, here / tap if tap else None, allow_warnings)
-    test(paths, profile, media=media, reports=reports)
+def asked(paths: Paths, profile: Profile, media: Sequence[str] = (), **options: Any) -> None:
+    """Do what the options of `./doit qemu:test` ask for; options: those of `Reports.of`."""
+    test(paths, profile, media=media, reports=Reports.of(**options))
 
 
 def test(
@@ -159,20 +157,31 @@ def chosen_boots(
     return boots
 
 
+def _alone(guest: Guest) -> AbstractContextManager[Guest]:
+    return guest
+
+
 @dataclass(frozen=True)
 class Boot:
-    """One boot of the image; folder: where its folder of files is made."""
+    """One boot of the image; folder: where its folder of files is made.
+
+    label: its name, if that is not made of firmware and medium.  more: checks besides those of the image.
+    started: starts a guest, and ends it.
+    """
 
     firmware: Firmware
     medium: str
     folder: Path
     built: Built
     allow_warnings: bool = False
+    label: str = ""
+    more: tuple[PlacedCheck, ...] = ()
+    started: Callable[[Guest], AbstractContextManager[Guest]] = _alone
 
     @property
     def name(self) -> str:
-        """The firmware and the medium."""
-        return "-".join(filter(None, (self.firmware, self.medium)))
+        """The label, or the firmware and the medium."""
+        return self.label or "-".join(filter(None, (self.firmware, self.medium)))
 
     @property
     def files(self) -> Path:
@@ -185,12 +194,13 @@ class Boot:
         Returns a result with one for each of these, and for each fault in the kernel's log.
         """
         started = time.monotonic()
-        fitting = self.built.fitting(self.firmware, self.medium)
+        fitting = [*self.built.fitting(self.firmware, self.medium), *self.more]
         limit = qemu.BOOT_SECONDS + sum(one.check.timeout + checks.GRACE for one in fitting)
         limit += LOG_SECONDS + OFF_SECONDS
         parts: list[Result] = []
         try:
-            with Guest(machine(), self.files / "console.log", limit=limit) as guest, Agent(guest) as agent:
+            one = Guest(machine(), self.files / "console.log", limit=limit)
+            with self.started(one) as guest, Agent(guest) as agent:
                 self.ask(guest, agent, fitting, parts)
         except UserError as error:  # no QEMU, no medium, or QEMU failed
             parts.append(_failure(COMES_UP, started, error, error.detail or error.hint))

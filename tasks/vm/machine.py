@@ -17,11 +17,13 @@ from tasks.config.architecture import Emulator
 from tasks.util.errors import UserError
 
 Firmware = Literal["bios", "uefi", "direct"]
+Bus = Literal["virtio", "virtio-scsi", "ahci", "cdrom", "usb", "nvme", "pvscsi"]
 Accelerator = Literal["kvm", "tcg"]
 
 TIMER = "no_timer_check"
 """For a kernel that QEMU loads itself: on a busy machine, TCG's timer may come too late for the check
 that the kernel makes of it, which then panics (kernel-parameters.txt)."""
+LEAST_MEMORY = 64  # MiB; a kernel and its core alone need more than half of it
 LOOPBACK = "127.0.0.1"
 FREE_PORTS = 100  # how many are tried
 PORTS = ("control", "input", "output", "errors")
@@ -30,13 +32,13 @@ PORTS = ("control", "input", "output", "errors")
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk image; `bus` decides its device name in the guest (vdX, sdX, srX, or sdX for usb).
+    """A disk image; `bus` decides its device name in the guest (vdX, srX, nvmeXn1, sdX for the others).
 
     snapshot: what the guest writes is lost when QEMU ends, and the file stays as it is.
     """
 
     path: Path
-    bus: Literal["virtio", "ahci", "cdrom", "usb"] = "virtio"
+    bus: Bus = "virtio"
     format: Literal["raw", "qcow2"] = "raw"
     read_only: bool = False
     snapshot: bool = False
@@ -65,6 +67,7 @@ class Machine:
     arch: the name of the architecture.
     firmware_of: the architecture whose UEFI firmware it has, "" for its own.
     memory: MiB.  forward: host port on the loopback address -> guest port.
+    cards: QEMU's names of its network cards, if it has a network.
     agent: whether it has the ports of the guest's agent (tasks/vm/agent.py).
     """
 
@@ -80,6 +83,7 @@ class Machine:
     accel: Accelerator = "tcg"
     network: bool = False
     forward: dict[int, int] = field(default_factory=dict)
+    cards: tuple[str, ...] = ("virtio-net-pci",)
     agent: bool = False
     shares: tuple[Share, ...] = ()
 
@@ -117,7 +121,9 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
         ports = "".join(
             f",hostfwd=tcp:{LOOPBACK}:{host}-:{guest}" for host, guest in sorted(machine.forward.items())
         )
-        words += ["-netdev", f"user,id=net0{ports}", "-device", "virtio-net-pci,netdev=net0"]
+        for number, card in enumerate(machine.cards):
+            words += ["-netdev", f"user,id=net{number}{'' if number else ports}"]
+            words += ["-device", f"{card},netdev=net{number}"]
     if machine.agent:
         words += ["-device", "virtio-serial-pci"]
         for name in PORTS:
@@ -218,11 +224,17 @@ def _disk(disk: Disk, number: int, bootindex: int) -> list[str]:
         options += ",snapshot=on"
     device, where = {
         "virtio": ("virtio-blk-pci", ""),
+        "virtio-scsi": ("scsi-hd", f",bus=scsi{number}.0"),
         "ahci": ("ide-hd", f",bus=ide.{number}"),
         "cdrom": ("ide-cd", f",bus=ide.{number}"),
         "usb": ("usb-storage", ",bus=usb.0"),
+        "nvme": ("nvme", f",serial=disk{number}"),
+        "pvscsi": ("scsi-hd", f",bus=scsi{number}.0"),
     }[disk.bus]
-    return ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
+    adapter = {"virtio-scsi": "virtio-scsi-pci", "pvscsi": "pvscsi"}.get(disk.bus, "")
+    words = ["-device", f"{adapter},id=scsi{number}"] if adapter else []
+    words += ["-drive", options, "-device", f"{device},drive=disk{number}{where},bootindex={bootindex}"]
+    return words
 
 
 def _share(share: Share, number: int, scratch: Path) -> list[str]:

@@ -21,6 +21,7 @@ from tasks.report import docs, docs_check
 from tasks.report.docs_check import Block
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
+from tasks.vm import matrix
 
 README_LINES = 150
 PAGES = docs_check.pages()
@@ -68,13 +69,17 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", blocks_with("check"), ids=named)
-def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block]) -> None:
+def test_toml_blocks_fit_the_schemas(pair: tuple[Path, Block], tmp_path: Path) -> None:
     block = pair[1]
     data, place = tomllib.loads(block.text), named(pair)
     if block.about == "recipe":
         toml_schema.build(data, recipe.Recipe, place, "")
     elif block.about == "checks":
         toml_schema.build(data, check.CheckFile, place, "")
+    elif block.about == "matrix":
+        file = tmp_path / "matrix.toml"
+        file.write_text(block.text)
+        assert matrix.cells(matrix.load(file), "apt", only=False)
     elif block.about == "secrets":
         assert data.keys() == {"allow"}
         for entry in data["allow"]:

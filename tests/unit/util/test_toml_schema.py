@@ -40,6 +40,8 @@ class Outer:
     many: tuple[Inner, ...] = ()
     table: dict[str, int] | None = None
     named: dict[str, Inner] | None = None
+    perhaps: tuple[str, ...] | None = None
+    chosen: Literal["one", "two"] | None = None
     class_: str = ""
 
 
@@ -78,6 +80,8 @@ def test_everything_well(tmp_path: Path) -> None:
         inner = { name = "i", size = 3 }
         table = { a = 1 }
         named = { n = { name = "n" } }
+        perhaps = ["p"]
+        chosen = "two"
         [[many]]
         name = "m"
     """
@@ -92,6 +96,8 @@ def test_everything_well(tmp_path: Path) -> None:
         many=(Inner("m"),),
         table={"a": 1},
         named={"n": Inner("n")},
+        perhaps=("p",),
+        chosen="two",
         class_="c",
     )
 
@@ -120,6 +126,8 @@ MISTAKES = {
     "free-table": ("table = 1", "table: expected a table, got 1"),
     "in-free-table": ('table = { a = "1" }', "table.a: expected an integer, got '1'"),
     "in-named-tables": ("named = { n = { name = 1 } }", "named.n.name: expected a string, got 1"),
+    "perhaps-array": ("perhaps = 1", "perhaps: expected an array, got 1"),
+    "perhaps-choice": ("chosen = 1", "chosen: expected one of 'one', 'two', got 1"),
     "own-check": ('inner = { name = "i", size = -1 }', "inner.size: expected 0 or more"),
     "unknown": ("colour = 1", "unknown key 'colour'"),
     "unknown-in-table": ('inner = { name = "i", sise = 1 }', "unknown key 'inner.sise'"),
