@@ -251,7 +251,9 @@ class QemuCommand(BaseCommand, Command):  # type: ignore[misc]
 
     def check(self, options: dict[str, Any]) -> None:
         """Raise `UserError` if no machine can be started with these options."""
-        variables.check_qemu([(f"--{name}", str(options[name])) for name in ("firmware", "memory")])
+        given = [(f"--{name}", str(options[name])) for name in ("firmware", "memory")]
+        given += [("--dump-on-panic", options["dump"])] if options.get("dump") else []
+        variables.check_qemu(given)
 
     def build(self, medium: str) -> bool:
         """Build the image for a medium.  Returns whether that failed; the reason is then on stderr."""

@@ -102,6 +102,12 @@ SSH = {
     "default": False,
     "help": "the guest can be reached by ssh, scp, sftp and rsync; a line says how",
 }
+DUMP = {
+    "name": "dump",
+    "long": "dump-on-panic",
+    "default": "",
+    "help": "if the kernel panics, write the guest's memory to this file, for gdb and crash",
+}
 # Options of `./doit qemu`.
 QEMU = [
     FIRMWARE,
@@ -130,6 +136,21 @@ QEMU = [
         "choices": [("none", ""), ("gtk", ""), ("spice", ""), ("vnc", "")],
         "help": "where the guest's screen is: in a window, or at a port of this machine",
     },
+    {
+        "name": "gdb",
+        "long": "gdb",
+        "type": bool,
+        "default": False,
+        "help": "gdb can debug the guest's kernel; a line says how",
+    },
+    {
+        "name": "halted",
+        "long": "halted",
+        "type": bool,
+        "default": False,
+        "help": "with --gdb: the guest starts when gdb has connected, and stops in start_kernel",
+    },
+    DUMP,
 ]
 MEDIUM = {
     "name": "medium",
@@ -162,6 +183,7 @@ QEMU_RUN = (
         "help": "seconds for each command",
     },
     BOOT,
+    DUMP,
 )
 # Options of `./doit qemu:screenshot`.
 QEMU_SCREENSHOT = (
@@ -368,6 +390,9 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
     machine.parse_forwards([value for name, value in options if name == "--forward"])
     share.parse([value for name, value in options if name == "--share"], caller_folder())
     disks = data_disk.parse([value for name, value in options if name == "--disk"], caller_folder())
+    _check_files(options, "--dump-on-panic")
+    if "--halted" in dict(options) and "--gdb" not in dict(options):
+        raise UserError("--halted: nothing would start the guest", "add --gdb")
     if "--snapshot" in dict(options) and not disks:
         raise UserError("--snapshot is about disks", "name one: --disk FILE")
     if "--display" in dict(options):
@@ -384,7 +409,12 @@ def check_qemu_test(options: Sequence[tuple[str, str]]) -> None:
 
     options: pairs of an option and its value.
     """
-    for option in ("--junit", "--tap"):
+    _check_files(options, "--junit", "--tap")
+
+
+def _check_files(options: Sequence[tuple[str, str]], *names: str) -> None:
+    """Raise `UserError` if no file can be written where the options `names` say."""
+    for option in names:
         value = dict(options).get(option)
         file = caller_folder() / (value or "")
         if value is not None and file.is_dir():

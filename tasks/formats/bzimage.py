@@ -409,6 +409,15 @@ def payload(data: memoryview, header: BootHeader) -> tuple[str, bytes]:
     return method, content
 
 
+def build_id(path: Path) -> str:
+    """Return the build-id of the kernel inside an image, as `elf.build_id` does.
+
+    Raises `UserError` for a file that is no whole bzImage.
+    """
+    data = memoryview(path.read_bytes())
+    return elf.build_id(payload(data, read_header(data))[1], f"the kernel inside {path.name}")
+
+
 def linux_banner(content: compression.Buffer | mmap.mmap) -> str:
     """Return the `Linux version RELEASE (...` line of an unpacked kernel; "" if there is none."""
     found = BANNER.search(content)

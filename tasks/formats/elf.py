@@ -23,6 +23,7 @@ from elftools.common.utils import parse_cstring_from_stream
 from elftools.elf.descriptions import describe_e_machine
 from elftools.elf.dynamic import DynamicSection, DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
 from elftools.elf.segments import InterpSegment
 
 from tasks.formats import compression
@@ -92,6 +93,26 @@ def _stream(source: Path | bytes) -> Iterator[Any]:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             yield view
+
+
+def build_id(source: Path | bytes, name: str = "") -> str:
+    """Return the build-id of a file in hexadecimal digits, "" if it has none.
+
+    The linker makes it of all that it links (ld(1), --build-id).  `strip` leaves it as it is.
+    """
+    with open_elf(source, name) as elf:
+        for section in elf.iter_sections():
+            if isinstance(section, NoteSection):
+                for note in section.iter_notes():
+                    if note["n_type"] == "NT_GNU_BUILD_ID":
+                        return str(note["n_desc"])
+    return ""
+
+
+def has_debug_information(path: Path) -> bool:
+    """Return whether a file has DWARF's debug information."""
+    with open_elf(path) as elf:
+        return elf.get_section_by_name(".debug_info") is not None
 
 
 def is_elf(path: Path) -> bool:

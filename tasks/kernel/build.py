@@ -9,6 +9,7 @@ import re
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import kbuild, killed_build, nearest_build, source_tree
+from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.progress import Progress
@@ -34,6 +35,13 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
     paths.build.mkdir(parents=True)
     write_atomic(stamp, made_by)
     return True
+
+
+def goals(paths: Paths) -> list[str]:
+    """Return what make is asked for: of a kernel with CONFIG_GDB_SCRIPTS also its scripts for gdb."""
+    config = parse_config(paths.config.read_text())
+    scripts = ["scripts_gdb"] if config.get("GDB_SCRIPTS") == "y" else []
+    return ["bzImage", "modules", *scripts]
 
 
 def build(settings: Settings) -> None:
@@ -62,7 +70,7 @@ def build(settings: Settings) -> None:
 
         make.run(
             # A farm has its own number of jobs; without one, all makes share the jobserver's slots.
-            [*([f"-j{session.jobs}"] if session.jobs else []), "bzImage", "modules"],
+            [*([f"-j{session.jobs}"] if session.jobs else []), *goals(settings.paths)],
             log=log,
             env=session.env,
             on_line=count,

@@ -69,6 +69,8 @@ class Machine:
     memory: MiB.  forward: host port on the loopback address -> guest port.
     cards: QEMU's names of its network cards, if it has a network.
     agent: whether it has the ports of the guest's agent (tasks/vm/agent.py).
+    gdb: the port of the loopback address at which it answers gdb, 0 for none.
+    halted: it does not start before gdb says so.
     """
 
     firmware: Firmware
@@ -85,6 +87,8 @@ class Machine:
     forward: dict[int, int] = field(default_factory=dict)
     cards: tuple[str, ...] = ("virtio-net-pci",)
     agent: bool = False
+    gdb: int = 0
+    halted: bool = False
     shares: tuple[Share, ...] = ()
 
 
@@ -130,6 +134,8 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
             path = escaped(port_socket(scratch, name))
             words += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
             words += ["-device", f"virtserialport,chardev={name},name=tcbuild.{name}"]
+    if machine.gdb:
+        words += ["-gdb", f"tcp:{LOOPBACK}:{machine.gdb}", *(["-S"] if machine.halted else [])]
     for number, share in enumerate(machine.shares):
         words += _share(share, number, scratch)
     if "memory-backend" in board:

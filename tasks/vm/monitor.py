@@ -30,14 +30,14 @@ class NoAnswer(UserError):
     """QEMU does not answer: it has ended, or it hangs."""
 
 
-def ask(scratch: Path, command: str, **arguments: object) -> Any:
-    """Let QEMU carry out a command of QMP; return what it answers.
+def ask(scratch: Path, command: str, *, within: float = SECONDS, **arguments: object) -> Any:
+    """Let QEMU carry out a command of QMP; return what it answers.  within: seconds.
 
     Raises `UserError` with QEMU's words if it refuses, and `NoAnswer`.
     """
     try:
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rwb") as stream:
-            connection.settimeout(SECONDS)
+            connection.settimeout(within)
             connection.connect(str(scratch / SOCKET))
             for name, given in (("qmp_capabilities", {}), (command, arguments)):
                 stream.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")

@@ -22,7 +22,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
-from tasks.vm import data_disk, display, virtiofsd
+from tasks.vm import crash_dump, data_disk, debugger, display, monitor, virtiofsd
 from tasks.vm import share as shared_folders
 from tasks.vm import ssh as remote_shell
 from tasks.vm.agent import Agent
@@ -35,6 +35,7 @@ from tasks.vm.machine import (
     Machine,
     Share,
     argv,
+    escaped,
     kvm_usable,
     parse_forwards,
 )
@@ -44,6 +45,8 @@ from tasks.vm.ssh import Remote
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 KVM_PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
+END_SECONDS = 5.0
+CONSOLE = "console.log"
 
 
 def machine(
@@ -130,12 +133,16 @@ def interactive(
     snapshot: bool = False,
     screen: str = "none",
     ssh: bool = False,
+    gdb: bool = False,
+    halted: bool = False,
+    dump: str = "",
 ) -> None:
     """Boot the ISO with its serial console on this terminal; `sudo poweroff` or Ctrl-A X ends it.
 
     memory: MiB.  forward: words HOSTPORT:GUESTPORT; host ports are bound to the loopback address.
     share: words DIR[:PATH][:ro].  disk: words FILE[:SIZE]; snapshot: the guest writes none of them.
     screen: how the guest's screen is seen here (tasks/vm/display.py).  ssh: reach it by SSH, too.
+    gdb, halted: for tasks/vm/debugger.py.  dump: the file for its memory if it panics, "" for none.
     Raises `UserError` for an unknown firmware, a bad word, or if QEMU fails.
     """
     if firmware not in FIRMWARES:
@@ -158,6 +165,8 @@ def interactive(
         )
         own = data_disk.prepare(data_disk.parse(disk, caller_folder()), snapshot=snapshot)
         chosen = replace(chosen, disks=(*chosen.disks, *own))
+        if gdb:
+            chosen = stack.enter_context(debugger.opened(paths, profile, chosen, ports, halted=halted))
         shown, told = display.options(screen)
         for host, guest in ports.items():
             logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
@@ -166,18 +175,40 @@ def interactive(
         logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tcbuild-qemu-")))
         stack.enter_context(virtiofsd.serving(shares, scratch))
-        command = [*argv(chosen, scratch), *shown, "-serial", "mon:stdio"]
+        command = [*argv(chosen, scratch), *shown, *_console(scratch, logged=bool(dump))]
         process = spawn(command, pipes=False, env=display.environment(screen))
+        started, threads = OnTerminal(process, scratch), []
         if chosen.agent:
-            started = OnTerminal(process, scratch)
-            threading.Thread(target=_when_up, args=(started, shares, remote), daemon=True).start()
-        try:
-            status = process.wait()
-        finally:
-            process.terminate()  # if this process is to end before it
-            process.wait()
+            threads.append(threading.Thread(target=_when_up, args=(started, shares, remote), daemon=True))
+        if dump:
+            given = (scratch / CONSOLE, started.lives, scratch, (paths, profile, caller_folder() / dump))
+            threads.append(threading.Thread(target=crash_dump.watch, args=given, daemon=True))
+        status = _wait(process, threads)
     if status != 0:
         raise UserError(f"qemu ended with exit status {status}")
+
+
+def _console(scratch: Path, *, logged: bool) -> list[str]:
+    """Return the words that put the guest's console on this terminal; logged: it is also in a file."""
+    if not logged:
+        return ["-serial", "mon:stdio"]
+    file = escaped(scratch / CONSOLE)
+    shared = ["-chardev", f"stdio,id=console,mux=on,signal=off,logfile={file}"]
+    shared += ["-serial", "chardev:console", "-mon", "chardev=console,mode=readline"]
+    return [*shared, *monitor.options(scratch)]
+
+
+def _wait(process: subprocess.Popen[bytes], threads: Sequence[threading.Thread]) -> int:
+    """Start the threads that look after a guest, and wait until QEMU has ended; return its status."""
+    for thread in threads:
+        thread.start()
+    try:
+        return process.wait()
+    finally:
+        process.terminate()  # if this process is to end before it
+        process.wait()
+        for thread in threads:
+            thread.join(timeout=END_SECONDS)  # it may have to remove what it was writing
 
 
 @dataclass(frozen=True)
@@ -187,9 +218,13 @@ class OnTerminal:
     process: subprocess.Popen[bytes]
     scratch: Path
 
+    def lives(self) -> bool:
+        """Return whether QEMU has not ended."""
+        return self.process.poll() is None
+
     def check(self) -> None:
         """Raise `Ended` if QEMU has ended."""
-        if self.process.poll() is not None:
+        if not self.lives():
             raise Ended("the guest has ended")
 
 

@@ -22,7 +22,7 @@ from tasks.util.checkout import caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
-from tasks.vm import qemu, share, ssh
+from tasks.vm import crash_dump, qemu, share, ssh
 from tasks.vm.agent import Agent, Sink
 from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tasks.vm.machine import Firmware, Share
@@ -50,6 +50,7 @@ class Wanted:
     boot, each: seconds for the boot, and for each command.
     shares: folders of this machine that the guest mounts before the first command.
     ssh: whether the guest can be reached by SSH before that.
+    dump: the file for the guest's memory if its kernel panics, None for none.
     """
 
     firmware: Firmware = "bios"
@@ -60,6 +61,7 @@ class Wanted:
     each: float = 300.0
     shares: tuple[Share, ...] = ()
     ssh: bool = False
+    dump: Path | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Wanted:
@@ -71,6 +73,7 @@ class Wanted:
             check_seconds(options[name])
         user = "root" if options["root"] else "tc"
         more = {name: options[name] for name in ("firmware", "medium", "memory", "boot", "ssh")}
+        more["dump"] = caller_folder() / options["dump"] if options["dump"] else None
         return cls(
             user=user, each=options["timeout"], shares=share.parse(options["share"], caller_folder()), **more
         )
@@ -130,7 +133,11 @@ def run(
             agent=True,
             shares=wanted.shares,
         )
-        with Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest, Agent(guest) as agent:
+        with (
+            Guest(machine, paths.logs / "qemu-run.log", limit=limit) as guest,
+            crash_dump.on_panic(guest, paths, profile, wanted.dump),
+            Agent(guest) as agent,
+        ):
             answers = wait(guest, agent, wanted.boot)
             if wanted.shares and answers:
                 share.mount(agent, wanted.shares)

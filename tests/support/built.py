@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.cli import variables
@@ -20,6 +20,21 @@ def built() -> Settings:
     settings = variables.resolve({}, CHECKOUT.root / "artifacts")
     assert settings.paths.iso.is_file(), "run these tests by ./doit test, which builds the image first"
     return settings
+
+
+def compiled() -> Settings:
+    """Return the settings of that image's kernel with its build folder.
+
+    If the shared cache had the kernel, it is compiled in an output folder of its own, with the same bytes.
+    """
+    settings = built()
+    if (settings.paths.build / "vmlinux").is_file():
+        return settings
+    name = settings.paths.name
+    out = CHECKOUT.root / "artifacts" / f"{name}-compiled"
+    done = doit(CHECKOUT.root, "kernel", f"profile={name}", f"out={out}", "cache=none")
+    assert done.status == 0, done.output
+    return replace(settings, paths=replace(settings.paths, output=out))
 
 
 @dataclass(frozen=True)

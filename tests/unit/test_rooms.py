@@ -29,7 +29,6 @@ TESTED_IN: dict[str, str] = {
     "formats/unpack_limits": "tests/unit/formats/test_archive.py",
     "image/disk": "tests/vm/test_disk.py",
     "image/targets": "tests/unit/image/test_container_images.py",
-    "kernel/build": "tests/unit/kernel/test_tree_copy.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
     "kernel/stock_tasks": "tests/unit/kernel/test_stock_config.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
@@ -39,6 +38,7 @@ TESTED_IN: dict[str, str] = {
     "origins/sources/http": "tests/unit/origins/sources/test_base.py",
     "provenance/sbom/components": "tests/tools/provenance/test_manifest.py",
     "remaster/take_over": "tests/tools/remaster/test_disks.py",
+    "vm/crash_dump": "tests/vm/test_debugger.py",
     "util/progress": "tests/unit/origins/test_http.py",
 }
 """Module without a test file of its name -> a file of tests that imports it."""

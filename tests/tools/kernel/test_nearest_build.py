@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tasks.config.settings import Settings
-from tasks.kernel import build, kbuild, nearest_build
+from tasks.kernel import build, nearest_build
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
-from tests.support.built import built
+from tests.support import smallkernel
 
 FIRST = {"64BIT": "y", "MODULES": "y", "CRC7": "m", "CRC8": "m", "DEFAULT_HOSTNAME": '"one"'}
 # A module comes, one goes, one becomes built-in; a symbol and a text differ.
@@ -32,22 +29,9 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
     """Return a function that prepares a small kernel of the built image's tree in an output folder."""
     monkeypatch.setattr(CHECKOUT, "artifacts", artifacts)
-    image = built()
 
     def made(name: str, wanted: dict[str, str]) -> Settings:
-        result = replace(image, paths=replace(image.paths, output=artifacts / name))
-        result.paths.output.mkdir(parents=True)
-        # The same files, with their times.
-        subprocess.run(["cp", "-al", image.paths.linux, result.paths.linux], check=True)
-        make, folder = kbuild.of_profile(result), result.paths.output / "asked"
-        folder.mkdir()
-        (folder / "asked.config").write_text("".join(f"CONFIG_{k}={v}\n" for k, v in wanted.items()))
-        shutil.copy(folder / "asked.config", result.paths.linux / "kernel/configs/asked.config")
-        make.run(["tinyconfig", "asked.config"])
-        result.paths.config.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(result.paths.build / ".config", result.paths.config)
-        shutil.rmtree(result.paths.build)
-        return result
+        return smallkernel.prepare(artifacts / name, wanted)
 
     return made
 

@@ -57,6 +57,9 @@ def test_command_line_chooses(checkout: Path, variables: dict[str, str], expecte
         ([("--forward", "5000")], "--forward 5000: expected HOSTPORT:GUESTPORT"),
         ([("--forward", "5001:80"), ("--forward", "5001:81")], "host port 5001 is named twice"),
         ([("--memory", "-4")], "--memory -4: expected at least 64"),
+        ([("--halted", "")], "--halted: nothing would start the guest"),
+        ([("--dump-on-panic", "")], "--dump-on-panic '': expected the name of a file"),
+        ([("--dump-on-panic", "nowhere/core")], "there is no folder .*nowhere"),
     ],
 )
 def test_a_machine_that_cannot_be_started_is_refused_before_the_build(

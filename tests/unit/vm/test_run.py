@@ -53,7 +53,7 @@ def test_nothing_to_run_is_refused(scripts: list[str], said: str) -> None:
 
 def options(**changes: object) -> dict[str, object]:
     usual = {"firmware": "bios", "medium": "cd", "memory": 512, "root": False, "timeout": 9, "boot": 9}
-    return usual | {"share": [], "ssh": False} | changes
+    return usual | {"share": [], "ssh": False, "dump": ""} | changes
 
 
 def test_a_time_that_no_clock_takes_is_refused() -> None:
