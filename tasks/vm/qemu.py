@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,11 +168,7 @@ def interactive(
         if gdb:
             chosen = stack.enter_context(debugger.opened(paths, profile, chosen, ports, halted=halted))
         shown, told = display.options(screen)
-        for host, guest in ports.items():
-            logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
-        if told:
-            logger.info(told)
-        logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
+        _tell(ports, told)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tcbuild-qemu-")))
         stack.enter_context(virtiofsd.serving(shares, scratch))
         command = [*argv(chosen, scratch), *shown, *_console(scratch, logged=bool(dump))]
@@ -183,9 +179,16 @@ def interactive(
         if dump:
             given = (scratch / CONSOLE, started.lives, scratch, (paths, profile, caller_folder() / dump))
             threads.append(threading.Thread(target=crash_dump.watch, args=given, daemon=True))
-        status = _wait(process, threads)
-    if status != 0:
-        raise UserError(f"qemu ended with exit status {status}")
+        _wait(process, threads)
+
+
+def _tell(ports: Mapping[int, int], screen: str) -> None:
+    """Print what reaches the guest from here.  screen: the line about it, "" for none."""
+    for host, guest in ports.items():
+        logger.info(f"{LOOPBACK}:{host} of this machine is forwarded to port {guest} of the guest")
+    if screen:
+        logger.info(screen)
+    logger.info("serial console of the guest; end it with `sudo poweroff` or Ctrl-A X")
 
 
 def _console(scratch: Path, *, logged: bool) -> list[str]:
@@ -198,17 +201,22 @@ def _console(scratch: Path, *, logged: bool) -> list[str]:
     return [*shared, *monitor.options(scratch)]
 
 
-def _wait(process: subprocess.Popen[bytes], threads: Sequence[threading.Thread]) -> int:
-    """Start the threads that look after a guest, and wait until QEMU has ended; return its status."""
+def _wait(process: subprocess.Popen[bytes], threads: Sequence[threading.Thread]) -> None:
+    """Start the threads that look after a guest, and wait until QEMU has ended.
+
+    Raises `UserError` if QEMU fails.
+    """
     for thread in threads:
         thread.start()
     try:
-        return process.wait()
+        status = process.wait()
     finally:
         process.terminate()  # if this process is to end before it
         process.wait()
         for thread in threads:
             thread.join(timeout=END_SECONDS)  # it may have to remove what it was writing
+    if status != 0:
+        raise UserError(f"qemu ended with exit status {status}")
 
 
 @dataclass(frozen=True)

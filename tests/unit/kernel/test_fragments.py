@@ -147,7 +147,7 @@ def test_fragments_are_found_by_name_or_path(make_settings: Callable[..., Settin
     [
         ("contaners", "did you mean 'containers'.*qemu"),
         ("qemu.config", "did you mean 'qemu'"),
-        ("zzz", "^in kconfig/: containers, ext3-xattr"),
+        ("zzz", "^in kconfig/: containers, debug, ext3-xattr"),
         ("base-x86_64", "in kconfig/"),
         ("./none.config", "a path relative to"),
     ],

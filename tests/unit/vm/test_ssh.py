@@ -100,9 +100,9 @@ def test_a_port_that_is_in_use_is_left_alone(settings: Settings) -> None:
         used = int(taken.getsockname()[1])
         with ssh.opened(*both(settings)) as remote:
             first = remote.port
-        assert first > used
+        assert first != used
         with ssh.opened(*both(settings), taken={first: 80}) as remote:
-            assert remote.port > first
+            assert remote.port not in (used, first)
 
 
 def test_a_folder_that_ssh_cannot_name() -> None:
