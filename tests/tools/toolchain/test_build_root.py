@@ -62,6 +62,45 @@ def test_this_machines_fingerprint_names_its_compiler(tmp_path: Path) -> None:
     assert f"gcc {version}," in tools.ready(tmp_path, build_root.HOST).fingerprint
 
 
+NO_RESULT = re.compile(
+    # The C library and its like, exact arithmetic, and loops that only -fgraphite asks for.
+    r"ld-linux-.*|lib(c|m|pthread|gcc_s|stdc\+\+|gmp|mpc|mpfr|isl)"
+    # Of the package binutils itself, and what it tells of packages and profiles.
+    r"|lib(bfd-.*|opcodes-.*|ctf|ctf-nobfd|gprofng|jansson|sframe)"
+    # They look at disks, speak with a terminal or a network, or give random names.
+    r"|lib(acl|aio|blkid|com_err|devmapper|e2p|efiboot|efivar|freetype|fuse3?|mount|ncursesw|numa|readline)"
+    r"|lib(selinux|smartcols|ss|tinfo|uring|uuid|jte|crypto|gnutls|hogweed|nettle|glib-2\.0|gmodule-2\.0)"
+)
+"""The libraries that programs of makers load, and that write nothing into an image."""
+ENDED = re.compile(r"\.so[.0-9]*$")
+
+
+@pytest.mark.parametrize("name", ["debian12", "debian12-images"])
+def test_a_library_that_writes_results_is_a_maker_as_its_program_is(name: str) -> None:
+    """Read from the programs themselves, as Debian 12 has them: mksquashfs packs by liblzma."""
+    if "VERSION_CODENAME=bookworm" not in Path("/etc/os-release").read_text():
+        pytest.skip("this machine is not Debian 12, whose programs the toolchain has")
+    root = build_root.load(name).root
+    assert root is not None
+    there = host_match._installed(root.makers)
+    assert {"squashfs-tools", "xorriso", "xz-utils"} <= there.keys()
+    files = [path for path in host_match._files(tuple(one.query for one in there.values())) if is_elf(path)]
+    needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", run(["readelf", "--dynamic", *files]).stdout))
+    written = {library for library in needed if not NO_RESULT.fullmatch(ENDED.sub("", library))}
+    assert "liblzma.so.5" in written
+    found = run(["dpkg-query", "--search", *(f"*/{library}" for library in sorted(written))]).stdout
+    owners = {line.partition(":")[0] for line in found.splitlines()}
+    assert owners <= {*root.makers}
+
+
+def is_elf(path: str) -> bool:
+    """Tell whether an absolute path is that of a program or a shared library."""
+    if os.path.islink(path) or not (re.search(r"/s?bin/|\.so\b", path) and os.path.isfile(path)):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPILERS)
 def test_a_root_compiles_and_packs_the_same_by_every_way(name: str, tmp_path: Path) -> None:
