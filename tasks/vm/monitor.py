@@ -63,6 +63,20 @@ def screenshot(scratch: Path, path: Path) -> None:
         shutil.copyfile(shot, part)
 
 
+def reset(scratch: Path) -> None:
+    """Start a machine of `-no-reboot` again.  From now on it may also do that itself, as SeaBIOS does once.
+
+    Raises as `ask` does.
+    """
+    ask(scratch, "set-action", reboot="reset")
+    ask(scratch, "system_reset")
+
+
+def forbid_reboot(scratch: Path) -> None:
+    """End QEMU when the machine starts itself again, as `-no-reboot` does.  Raises as `ask` does."""
+    ask(scratch, "set-action", reboot="shutdown")
+
+
 def _answer(stream: Iterable[bytes]) -> dict[str, Any]:
     """Return the next answer; the greeting is none, nor are events, which may come at any time."""
     for line in stream:
