@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tasks.cli import variables
 from tasks.util.errors import UserError
-from tasks.util.process import end_group, spawn
-from tasks.vm import display, machine
-from tasks.vm.machine import LOOPBACK
+from tasks.util.process import close_pipes, end_group, spawn
+from tasks.vm import display, machine, monitor
+from tasks.vm.machine import LOOPBACK, listens
 
 QEMU = "qemu-system-x86_64"
 
@@ -41,9 +45,7 @@ def shown(kind: str) -> Iterator[socket.socket]:
             pytest.fail(f"{kind}: nobody listens at {where}")
     finally:
         end_group(process)
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
+        close_pipes(process)
 
 
 def test_vnc_answers_and_a_second_guest_has_a_port_of_its_own() -> None:
@@ -63,6 +65,70 @@ def test_spice_answers() -> None:
         message = struct.pack("<IBBIII", 0, 1, 0, 0, 0, 18)
         asked.sendall(b"REDQ" + struct.pack("<III", 2, 2, len(message)) + message)
         assert asked.recv(4) == b"REDQ"
+
+
+@contextmanager
+def virtual_screen(folder: Path) -> Iterator[tuple[str, Path]]:
+    """An X server without a screen: its DISPLAY, and the file with its picture as XWD."""
+    if not shutil.which("Xvfb"):
+        pytest.skip("Xvfb is not installed (apt: xvfb)")
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-fbdir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        try:
+            yield f":{server.stdout.readline().decode().strip()}", folder / "Xvfb_screen0"
+        finally:
+            server.terminate()
+
+
+def test_a_window_shows_the_guests_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of the picture that QEMU makes of it stands on the screen here, one below the other."""
+    with virtual_screen(tmp_path) as (screen, file), tempfile.TemporaryDirectory() as scratch:
+        monkeypatch.setenv("DISPLAY", screen)
+        try:
+            display.check("gtk", QEMU)
+        except UserError as error:
+            pytest.skip(str(error))
+        words = [QEMU, "-S", "-nodefaults", "-vga", "std", *display.options("gtk")[0]]
+        process = spawn([*words, *monitor.options(Path(scratch))], env=display.environment("gtk"))
+        try:
+            until = time.monotonic() + 60
+            while not listens(Path(scratch, monitor.SOCKET)):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            monitor.ask(Path(scratch), "screendump", filename=str(tmp_path / "guest.ppm"))
+            while not shows(file.read_bytes(), (tmp_path / "guest.ppm").read_bytes()):
+                assert time.monotonic() < until, "the window does not show the guest's screen"
+                time.sleep(0.2)
+        finally:
+            end_group(process)
+            close_pipes(process)
+
+
+def shows(picture: bytes, part: bytes) -> bool:
+    """Tell whether a picture as XWD with 32 bits a pixel (XWDFile.h) has another, a PPM, in it."""
+    header, *_ = fields = struct.unpack(">25I", picture[:100])
+    width, stride, colours = fields[4], fields[12], fields[19]
+    assert fields[11] == 32
+    lines = bytearray(picture[header + 12 * colours :])
+    lines[3::4] = bytes(len(lines) // 4)  # no colour: some programs write 255 there
+    _, size, _, pixels = part.split(b"\n", 3)
+    columns, rows = map(int, size.split())
+    wanted = []
+    for row in range(rows):
+        line = pixels[3 * columns * row : 3 * columns * (row + 1)]
+        blue_first = bytearray(4 * columns)
+        for byte, colour in enumerate((2, 1, 0)):
+            blue_first[byte::4] = line[colour::3]
+        wanted.append(bytes(blue_first))
+    telling = next(row for row, line in enumerate(wanted) if len(set(line)) > 1)
+    at = lines.find(wanted[telling])
+    top = at - telling * stride
+    return (
+        at >= 0
+        and at % stride + 4 * columns <= 4 * width
+        and all(lines[top + row * stride :][: 4 * columns] == line for row, line in enumerate(wanted))
+    )
 
 
 def test_a_window_needs_a_screen_here(monkeypatch: pytest.MonkeyPatch) -> None:
