@@ -93,8 +93,9 @@ class Agent:
         has no room for the program.
         """
         token = secrets.token_hex(16)
-        self._ask(f"{user} {token} {len(program)}\n".encode() + program, seconds)
-        feeder = _Feeder(_connected(self._guest, "input"), token, given)
+        reads = "none" if given is None else "input"
+        self._ask(f"{user} {token} {len(program)} {reads}\n".encode() + program, seconds)
+        feeder = _Feeder(_connected(self._guest, "input"), token, given) if given is not None else None
         streams = {
             self._output: _Stream(token, output),
             self._errors: _Stream(token, errors),
@@ -117,7 +118,8 @@ class Agent:
                             streams[key.fileobj].feed(block)  # type: ignore[index]
                     self._guest.check()
         finally:
-            feeder.end()
+            if feeder:
+                feeder.end()
         return status
 
     def _ask(self, request: bytes, seconds: float) -> None:
@@ -181,15 +183,15 @@ class _Stream:
 class _Feeder:
     """A thread that sends the input of a program: it may block in reading and in sending."""
 
-    def __init__(self, port: socket.socket, token: str, given: IO[bytes] | None) -> None:
+    def __init__(self, port: socket.socket, token: str, given: IO[bytes]) -> None:
         self._port = port
         self._thread = threading.Thread(target=self._send, args=(token, given), daemon=True)
         self._thread.start()
 
-    def _send(self, token: str, given: IO[bytes] | None) -> None:
+    def _send(self, token: str, given: IO[bytes]) -> None:
         try:
             self._port.sendall(f"{token}\n".encode())
-            while given is not None and (block := os.read(given.fileno(), BLOCK)):
+            while block := os.read(given.fileno(), BLOCK):
                 self._port.sendall(block)
             # QEMU would lose what it has not read yet, if the socket were closed here.
             self._port.shutdown(socket.SHUT_WR)

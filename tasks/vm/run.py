@@ -222,6 +222,7 @@ def run_on_console(
 
 @contextmanager
 def _standard_input() -> Iterator[IO[bytes] | None]:
-    """Give this process's standard input, None if it is a terminal."""
+    """Give this process's standard input, None if it is a terminal or /dev/null."""
     with os.fdopen(os.dup(0), "rb", buffering=0) as stream:
-        yield None if stream.isatty() else stream
+        empty = os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+        yield None if empty or stream.isatty() else stream

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import tempfile
@@ -107,6 +108,17 @@ def ask(tmp_path_factory: pytest.TempPathFactory, shares: list[Share], remote: R
 def test_who_and_where(ask: Asked) -> None:
     assert ask("id -un; pwd; echo $HOME; id -gn >&2") == (0, b"tc\n/home/tc\n/home/tc\n", b"staff\n")
     assert ask("id -un", user="root") == (0, b"root\n", b"")
+    told = "tc tc /bin/sh /home/tc/.local/bin vi\n22\n"
+    assert ask("echo $LOGNAME $USER $SHELL ${PATH%%:*} $EDITOR; umask | tail -c 3") == (0, told.encode(), b"")
+
+
+def test_a_command_without_input_and_one_that_ends_its_process_group(ask: Asked) -> None:
+    """Scripts do that to take their background programs with them."""
+    for user in ("tc", "root"):
+        output = io.BytesIO()
+        program = b"#!/bin/sh\ncat; readlink /proc/self/fd/0; trap 'kill 0' EXIT; sleep 100 &\n"
+        assert ask.agent.run(program, user, output.write, bytes) == 128 + signal.SIGTERM
+        assert output.getvalue() == b"/dev/null\n"
 
 
 def test_exit_statuses_of_all_sizes(ask: Asked) -> None:

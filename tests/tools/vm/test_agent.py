@@ -20,6 +20,7 @@ from tasks.vm.agent import _Stream
 from tasks.vm.machine import PORTS
 
 SECONDS = 60.0
+SIGTERM = signal.SIGTERM.value
 LARGEST = 1 << 16  # bytes of a file that the agent may write
 
 
@@ -106,12 +107,14 @@ class Host:
             line += _read(self.answers, 1)
         return line.decode().strip()
 
-    def ask(self, line: str, given: bytes = b"") -> tuple[str, bytes, bytes]:
+    def ask(self, line: str, given: bytes | None = b"") -> tuple[str, bytes, bytes]:
         """Return the status, the output and the errors of a line for the shell; the output is short."""
         self.count += 1
         token, program = f"token{self.count}", f"#!/bin/sh\n{line}\n".encode()
-        requested = f"root {token} {len(program)}\n".encode() + program
-        sent = {"dev/vport0p0": requested, INPUT: f"{token}\n".encode() + given}
+        reads = "none" if given is None else "input"
+        sent = {"dev/vport0p0": f"root {token} {len(program)} {reads}\n".encode() + program}
+        if given is not None:
+            sent[INPUT] = f"{token}\n".encode() + given
         senders = {
             port: threading.Thread(target=self._send, args=(port, content), daemon=True)
             for port, content in sent.items()
@@ -120,7 +123,8 @@ class Host:
             sender.start()
         name, _, status = self.answer().partition(" ")
         assert name == token
-        self._discard(senders[INPUT])
+        if given is not None:
+            self._discard(senders[INPUT])
         return status, *(
             self._received(token, port) if status != "full" else b"" for port in (self.output, self.errors)
         )  # type: ignore[return-value]
@@ -186,6 +190,18 @@ def test_a_program_opens_its_streams_by_name(host: Host) -> None:
     )
     assert host.ask("head -c 1", b"x" * 300_000) == ("0", b"x", b"")
     assert host.ask("cat") == ("0", b"", b"")
+
+
+def test_a_program_without_input_reads_an_empty_one(host: Host) -> None:
+    assert host.ask("cat; readlink /proc/self/fd/0", None) == ("0", b"/dev/null\n", b"")
+    assert host.ask("cat", b"given") == ("0", b"given", b"")
+
+
+@pytest.mark.parametrize("given", [None, b"given"])
+def test_a_program_that_ends_its_process_group_ends_no_agent(host: Host, given: bytes | None) -> None:
+    """As scripts do to take their background programs with them."""
+    assert host.ask("trap 'kill 0' EXIT; sleep 100 & echo on", given)[:2] == (str(128 + SIGTERM), b"on\n")
+    assert host.ask("echo on", given) == ("0", b"on\n", b"")
 
 
 def test_what_a_program_leaves_running_writes_into_no_other(host: Host) -> None:

@@ -47,7 +47,7 @@ def answer(ports: dict[str, socket.socket], output: bytes, errors: bytes, asked:
     with ports["control"].accept()[0] as control, control.makefile("rwb") as stream:
         stream.write(b"ready\n")
         stream.flush()
-        user, token, size = stream.readline().split()
+        user, token, size, _ = stream.readline().split()
         asked += [user, stream.read(int(size))]
         for name, said in (("output", output), ("errors", errors)):
             with ports[name].accept()[0] as port:

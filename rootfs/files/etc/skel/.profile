@@ -6,14 +6,14 @@ EDITOR=vi
 PAGER=less
 ENV="$HOME/.ashrc"
 export PATH EDITOR PAGER ENV
-XDG_RUNTIME_DIR="/run/user/$(id -u)"
-[ -d "$XDG_RUNTIME_DIR" ] && export XDG_RUNTIME_DIR
+if [ -d /run/user ]; then
+	XDG_RUNTIME_DIR="/run/user/$(id -u)"
+	[ -d "$XDG_RUNTIME_DIR" ] && export XDG_RUNTIME_DIR
+fi
 
 # A desktop extension brings startx and /etc/sysconfig/Xserver; `text` keeps it away.
-case "$(tty)" in
-	/dev/tty[0-9]*)
-		if [ -f /etc/sysconfig/Xserver ] && [ ! -f /etc/sysconfig/text ] && [ ! -e /tmp/.X11-unix/X0 ]; then
-			startx
-		fi
-		;;
-esac
+if [ -f /etc/sysconfig/Xserver ] && [ ! -f /etc/sysconfig/text ] && [ ! -e /tmp/.X11-unix/X0 ]; then
+	case "$(tty)" in
+		/dev/tty[0-9]*) startx ;;
+	esac
+fi
