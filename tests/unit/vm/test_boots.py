@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from tasks.config.settings import Settings
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.vm import boots, qemu
 from tasks.vm.boots import COMES_UP, MEDIA, POWERS_OFF, Media
 from tasks.vm.results import Result, whole
+from tests.support.settings import both
 
 USB = {"USB_STORAGE": "m", "VFAT_FS": "y"}
 
@@ -33,6 +38,13 @@ def test_a_medium_that_the_kernel_cannot_read_is_left_out_aloud(capsys: pytest.C
     assert "fat: this kernel has no USB_STORAGE, VFAT_FS; not booted" in capsys.readouterr().out
     with pytest.raises(UserError, match="stick: this kernel has no USB_STORAGE"):
         chosen("stick", config={})
+
+
+def test_a_guest_without_a_disc_looks_for_none(make_settings: Callable[..., Settings]) -> None:
+    paths, profile = both(make_settings())
+    codes = ("cde", "console=ttyS0", "cdex=cde")
+    profile = replace(profile, boot=replace(profile.boot, bootcodes=codes))
+    assert qemu.machine(paths, profile, "direct", "tcg").append == "console=ttyS0 cdex=cde"
 
 
 def test_an_unknown_medium_is_said() -> None:
