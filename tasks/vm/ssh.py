@@ -15,7 +15,6 @@ import os
 import re
 import shlex
 import socket
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -33,6 +32,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.vm import bundle
 from tasks.vm.agent import Agent
 from tasks.vm.guest_kernel import GuestKernel, hint_for
 from tasks.vm.machine import LOOPBACK, free_port
@@ -45,7 +45,6 @@ GUEST_PORT = 22022  # the guest may have a server of its own
 NAME = "guest"
 """What ssh(1) calls the guest."""
 IN_GUEST = "/usr/lib/guest-ssh"
-UNPACK = f"#!/bin/sh\nmkdir -p -m 755 {IN_GUEST} && gunzip -c | tar xf - -C {IN_GUEST} || exit\n"
 WHY = f"#!/bin/sh\ncat {IN_GUEST}/log; ip addr || ifconfig -a\n"
 SECONDS = 240.0  # an emulated guest on a busy machine takes megabytes slowly
 ADDRESS_SECONDS = 60.0  # DHCP may come after the agent
@@ -116,7 +115,7 @@ class Remote:
         with tempfile.TemporaryFile() as stream:
             pack(stream, self.root, (self.folder / "key.pub").read_bytes())
             stream.seek(0)
-            program = f"{UNPACK}exec {IN_GUEST}/start {GUEST_PORT}\n".encode()
+            program = f"{bundle.unpack(IN_GUEST)}exec {IN_GUEST}/start {GUEST_PORT}\n".encode()
             status = agent.run(program, "root", output.write, errors.write, stream, SECONDS)
         said = output.getvalue().decode("utf-8", "replace")
         key, user = HOST_KEY.search(said), USER.search(said)
@@ -209,7 +208,7 @@ def _quoted(folder: Path) -> str:
 
 
 def pack(stream: IO[bytes], root: Path, public_key: bytes) -> None:
-    """Write what the guest gets as a tar, compressed by gzip: all is root's.
+    """Write the bundle that the guest gets.
 
     root: the root that has the programs and their libraries.  public_key: one line.
     """
@@ -221,26 +220,14 @@ def pack(stream: IO[bytes], root: Path, public_key: bytes) -> None:
         **{f"bin/{name}": path for name, path in programs.items()},
         **{f"lib/{name}": path for name, path in libraries(root, programs.values()).items()},
     }
-    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=6, format=tarfile.USTAR_FORMAT) as tar:
+    with bundle.writer(stream) as tar:
         for folder in ("bin", "lib", "programs", "keys"):
-            tar.addfile(_member(folder, 0o755, kind=tarfile.DIRTYPE))
+            bundle.add_folder(tar, folder)
         for name, path in files.items():
-            _add(tar, name, 0o755, path.read_bytes())
+            bundle.add(tar, name, 0o755, path.read_bytes())
         for name in programs:
-            tar.addfile(_member(f"programs/{name}", 0o777, kind=tarfile.SYMTYPE, target="../program"))
-        _add(tar, "keys/authorized_keys", 0o644, public_key)  # dropbear reads it as the user
-
-
-def _add(tar: tarfile.TarFile, name: str, mode: int, content: bytes) -> None:
-    member = _member(name, mode)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))
-
-
-def _member(name: str, mode: int, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.mode, member.type, member.linkname = mode, kind, target
-    return member
+            bundle.add_link(tar, f"programs/{name}", "../program")
+        bundle.add(tar, "keys/authorized_keys", 0o644, public_key)  # dropbear reads it as the user
 
 
 def libraries(root: Path, programs: Collection[Path]) -> dict[str, Path]:
