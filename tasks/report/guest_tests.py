@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The report's part on tests in guests: the last run of `./doit qemu:test`, and those before it."""
+"""The report's part on tests in guests: the last run of each command that makes some, and those before it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,29 @@ from tasks.report import chart
 from tasks.report.chart import Cell
 from tasks.vm.results import FOLDER, Record, Result
 
-FILES = ("console.log", "dmesg.txt")
+FILES = ("console.log", "dmesg.txt", "output.txt")
 WHY = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
 LINK = Markup('<a href="{0}/{1}/{2}">{2}</a>')
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """A command's last run.  when: its time; said: how it ended."""
+
+    command: str
+    when: Markup
+    said: str
 
 
 @dataclass(frozen=True)
 class GuestTests:
     """What the page shows.
 
-    when: time of the last run; said: how it ended; links: the files of its boots; table: its tests;
-    history: the runs, newest first.
+    last: the last runs, newest first; links: the files of their boots; table: their tests;
+    history: all runs, newest first.
     """
 
-    when: Markup
-    said: str
+    last: tuple[LastRun, ...]
     links: Markup
     table: Markup
     history: Markup
@@ -37,13 +45,14 @@ def of(output: Path, records: Sequence[Record]) -> GuestTests | None:
     """Return that of an output folder, None without a record.  records: oldest first."""
     if not records:
         return None
-    last = records[-1]
-    rows = [_row((boot.name, *names[1:]), leaf) for boot in last.results for names, leaf in boot.leaves()]
+    by_command = {record.command: record for record in records}
+    last = sorted(by_command.values(), key=lambda record: record.started, reverse=True)
+    results = [boot for record in last for boot in record.results]
+    rows = [_row((boot.name, *names[1:]), leaf) for boot in results for names, leaf in boot.leaves()]
     heads = ("Boot", "Test", "Outcome", "Took", "Why")
     return GuestTests(
-        chart.time_tag(last.started),
-        _said(last),
-        _links(output, last),
+        tuple(LastRun(one.command, chart.time_tag(one.started), _said(one)) for one in last),
+        _links(output, results),
         chart.table("Tests of the last run", heads, rows),
         _history(records),
     )
@@ -60,13 +69,13 @@ def _row(names: Sequence[str], test: Result) -> list[Cell]:
     ]
 
 
-def _links(output: Path, last: Record) -> Markup:
-    """Return links to the files of the last run's boots, as far as they are still there."""
+def _links(output: Path, results: Sequence[Result]) -> Markup:
+    """Return links to the files of the boots, as far as they are still there."""
     found = [
         Markup("{}: {}").format(
             boot.name, Markup(", ").join(LINK.format(FOLDER, boot.name, name) for name in there)
         )
-        for boot in last.results
+        for boot in results
         if (there := [name for name in FILES if (output / FOLDER / boot.name / name).is_file()])
     ]
     return Markup("; ").join(found)

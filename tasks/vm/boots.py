@@ -7,7 +7,7 @@ Every boot and every check is made, whatever failed before it, so that one run t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +20,14 @@ from tasks.config.settings import Paths
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT, caller_folder
 from tasks.util.errors import UserError
-from tasks.util.files import remove_tree, scratch_folder, write_atomic
+from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.vm import checks, junit, kernel_log, qemu, run, tap
 from tasks.vm.agent import Agent
 from tasks.vm.checks import Asker, Built
 from tasks.vm.guest import Ended, Guest, GuestError
 from tasks.vm.machine import Accelerator, Firmware, Machine
-from tasks.vm.results import FOLDER, RECORDS, Record, Result, leaves, save, whole
+from tasks.vm.results import COMMAND, FOLDER, Record, Result, clear, leaves, save, whole
 
 MEDIA = Path(__file__).with_name("media.toml")
 COMES_UP = "the system comes up"
@@ -105,25 +105,24 @@ def test(
     known = toml_schema.load(MEDIA, Media).medium
     boots = chosen_boots(known, firmwares, media, built.config)
     accel = qemu.accelerator(paths, profile)
-    clear(paths.output)
+    clear(paths.output, COMMAND)
     started, clock, results = time.time(), time.monotonic(), []
     with scratch_folder(paths.output, "media") as folder:
         for firmware, medium in boots:
-            boot = Boot(firmware, medium, paths.output / FOLDER, built, reports.allow_warnings)
+            name = "-".join(filter(None, (firmware, medium)))
+            made = steps(built, built.fitting(firmware, medium), firmware)
+            boot = Boot(name, paths.output / FOLDER / name, made, reports.allow_warnings)
             image = (paths, profile, firmware, medium, folder, accel)
             results.append(boot.test(partial(qemu.machine_of_medium, *image, agent=True)))
             logger.info(summary(results[-1], accel))
-    record = Record(started, time.monotonic() - clock, tuple(results))
+    conclude(paths, Record(started, time.monotonic() - clock, tuple(results)), reports)
+
+
+def conclude(paths: Paths, record: Record, reports: Reports) -> None:
+    """Write the results of a run, and raise `UserError` as `refuse_failures` does."""
     save(paths.output, record)
     reports.write(record, paths.name)
-    refuse_failures(results)
-
-
-def clear(output: Path) -> None:
-    """Remove the files of the last run's boots: those of one that is not made now would look new."""
-    for folder in (output / FOLDER).glob("*/"):
-        if folder.name != RECORDS:
-            remove_tree(folder)
+    refuse_failures(record.results)
 
 
 def chosen_boots(
@@ -162,65 +161,72 @@ def _alone(guest: Guest) -> AbstractContextManager[Guest]:
 
 
 @dataclass(frozen=True)
-class Boot:
-    """One boot of the image; folder: where its folder of files is made.
+class Step:
+    """A test that is made in a guest which is up.
 
-    label: its name, if that is not made of firmware and medium.  more: checks besides those of the image.
-    started: starts a guest, and ends it.
+    seconds: its limit, within which `make` ends or raises `GuestError`.
     """
 
-    firmware: Firmware
-    medium: str
-    folder: Path
-    built: Built
+    name: str
+    seconds: float
+    make: Callable[[Asker], Result]
+
+
+def steps(built: Built, fitting: Iterable[PlacedCheck], firmware: Firmware) -> tuple[Step, ...]:
+    """Return a step for each check of a boot."""
+    return tuple(
+        Step(placed.check.name, placed.check.timeout + checks.GRACE, partial(_check, built, placed, firmware))
+        for placed in fitting
+    )
+
+
+def _check(built: Built, placed: PlacedCheck, firmware: Firmware, asker: Asker) -> Result:
+    return checks.make(asker, placed.check, built.program(placed, firmware))
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot, and what is tested in it.
+
+    files: the folder of its files.  started: starts a guest, and ends it.
+    """
+
+    name: str
+    files: Path
+    steps: tuple[Step, ...]
     allow_warnings: bool = False
-    label: str = ""
-    more: tuple[PlacedCheck, ...] = ()
     started: Callable[[Guest], AbstractContextManager[Guest]] = _alone
 
-    @property
-    def name(self) -> str:
-        """The label, or the firmware and the medium."""
-        return self.label or "-".join(filter(None, (self.firmware, self.medium)))
-
-    @property
-    def files(self) -> Path:
-        """The folder of this boot's files."""
-        return self.folder / self.name
-
     def test(self, machine: Callable[[], Machine]) -> Result:
-        """Boot the machine that is made, make the checks, and power off.
+        """Boot the machine that is made, make the tests, and power off.
 
         Returns a result with one for each of these, and for each fault in the kernel's log.
         """
         started = time.monotonic()
-        fitting = [*self.built.fitting(self.firmware, self.medium), *self.more]
-        limit = qemu.BOOT_SECONDS + sum(one.check.timeout + checks.GRACE for one in fitting)
-        limit += LOG_SECONDS + OFF_SECONDS
+        limit = qemu.BOOT_SECONDS + sum(step.seconds for step in self.steps) + LOG_SECONDS + OFF_SECONDS
         parts: list[Result] = []
         try:
             one = Guest(machine(), self.files / "console.log", limit=limit)
             with self.started(one) as guest, Agent(guest) as agent:
-                self.ask(guest, agent, fitting, parts)
+                self.ask(guest, agent, parts)
         except UserError as error:  # no QEMU, no medium, or QEMU failed
-            parts.append(_failure(COMES_UP, started, error, error.detail or error.hint))
+            parts.append(failure(COMES_UP, started, error, error.detail or error.hint))
         there = {part.name for part in parts}
         parts += [
-            Result(placed.check.name, "skipped", message="not made: the guest is lost")
-            for placed in fitting
-            if placed.check.name not in there
+            Result(step.name, "skipped", message="not made: the guest is lost")
+            for step in self.steps
+            if step.name not in there
         ]
         return whole(self.name, parts, time.monotonic() - started)
 
-    def ask(self, guest: Guest, agent: Agent, fitting: Sequence[PlacedCheck], parts: list[Result]) -> None:
+    def ask(self, guest: Guest, agent: Agent, parts: list[Result]) -> None:
         """Add the results of a guest that boots to `parts`, up to where it is lost."""
         with _part(guest, parts, COMES_UP) as up:
             asker = Asker(guest, agent if run.wait(guest, agent, qemu.BOOT_SECONDS) else None)
         if up.whole:
-            for placed in fitting:
-                with _part(guest, parts, placed.check.name) as made:
-                    program = self.built.program(placed, self.firmware)
-                    made.result = checks.make(asker, placed.check, program)
+            for step in self.steps:
+                with _part(guest, parts, step.name) as made:
+                    made.result = step.make(asker)
                 if not made.whole:
                     break
             else:
@@ -261,12 +267,12 @@ def _part(guest: Guest, parts: list[Result], name: str) -> Iterator[Part]:
         yield part
     except GuestError as error:
         part.whole = False
-        parts.append(_failure(name, started, error, checks.detail({"console": guest.tail})))
+        parts.append(failure(name, started, error, checks.detail({"console": guest.tail})))
     else:
         parts.append(part.result or Result(name, "passed", time.monotonic() - started))
 
 
-def _failure(name: str, started: float, error: UserError, detail: str) -> Result:
+def failure(name: str, started: float, error: UserError, detail: str) -> Result:
     """Return the result of what an error has ended; a report names no folder of this machine."""
     message, shown = (text.replace(f"{CHECKOUT.root}/", "") for text in (error.message, detail))
     return Result(name, "failed", time.monotonic() - started, message, shown)

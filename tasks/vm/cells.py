@@ -110,9 +110,10 @@ class Image:
     def test(self, cell: Cell, started: Started, allow_warnings: bool) -> Result:
         """Boot a cell, and make the checks of the image and of the cell's devices."""
         more = tuple(devices.checks(devices.parse(cell.devices, NAME)))
-        folder = self.settings.paths.output / NAME
-        boot = Boot(cell.firmware, cell.media, folder, self.built, allow_warnings, cell.name, more, started)
-        return boot.test(partial(self.machine, cell))
+        fitting = [*self.built.fitting(cell.firmware, cell.media), *more]
+        steps = boots.steps(self.built, fitting, cell.firmware)
+        folder = self.settings.paths.output / NAME / cell.name
+        return Boot(cell.name, folder, steps, allow_warnings, started).test(partial(self.machine, cell))
 
 
 def test(cells: Sequence[Cell], settings: Mapping[str, Settings], reports: Reports) -> None:

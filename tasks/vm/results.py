@@ -15,9 +15,13 @@ from typing import Literal
 
 from tasks.util import dated_records, toml_schema
 from tasks.util.errors import UserError
-from tasks.util.files import write_atomic
+from tasks.util.files import remove_tree, write_atomic
 
 Outcome = Literal["passed", "failed", "skipped"]
+COMMAND = "qemu:test"
+"""The command whose tests are boots of the image."""
+KERNEL_TESTS = ("kselftest", "kunit")
+"""The commands that run the kernel's own tests.  Each has one boot, with its name."""
 FOLDER = "tests"
 """The folder of results in the output folder, which holds a folder for each boot of the last run."""
 RECORDS = "records"
@@ -63,11 +67,12 @@ def leaves(results: Sequence[Result]) -> list[tuple[tuple[str, ...], Result]]:
 
 @dataclass(frozen=True)
 class Record:
-    """A run of tests.  started: seconds since the epoch; seconds: how long it took."""
+    """A run of tests.  started: seconds since the epoch; seconds: how long it took; command: what made it."""
 
     started: float
     seconds: float
     results: tuple[Result, ...]
+    command: str = COMMAND
 
     def __post_init__(self) -> None:
         _check_seconds(self.started)
@@ -85,6 +90,14 @@ def save(output: Path, record: Record) -> None:
     name = dated_records.name(record.started, ENDING)
     write_atomic(folder / name, json.dumps(asdict(record), indent=1) + "\n")
     dated_records.remove_oldest(folder, ENDING)
+
+
+def clear(output: Path, command: str) -> None:
+    """Remove the files of the last run of a command: those of a boot that is not made now would look new."""
+    for folder in (output / FOLDER).glob("*/"):
+        others = folder.name in (RECORDS, *KERNEL_TESTS)
+        if folder.name == command or (command == COMMAND and not others):
+            remove_tree(folder)
 
 
 def load(output: Path) -> tuple[list[Record], list[str]]:

@@ -24,7 +24,7 @@ from tasks.fetch import guest_root
 from tasks.util.checkout import CHECKOUT
 from tasks.vm import share, ssh, virtiofsd
 from tasks.vm.agent import Agent
-from tasks.vm.boots import Boot
+from tasks.vm.boots import Boot, steps
 from tasks.vm.checks import Built
 from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
 from tasks.vm.machine import Share
@@ -377,9 +377,9 @@ def test_a_panic_is_told(start: Asked, tmp_path: Path) -> None:
     """In a check of `./doit qemu:test`: by the check, and by the kernel's own words; no other is made."""
     command = "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 100"
     first, second = Check("first", command=command, user="root"), Check("second", command="true")
-    boot = Boot("direct", "", tmp_path, Built.of(*both(built())))
+    asked = steps(Built.of(*both(built())), [PlacedCheck(first), PlacedCheck(second)], "direct")
     parts: list[Result] = []
-    boot.ask(start.guest, start.agent, [PlacedCheck(first), PlacedCheck(second)], parts)
+    Boot("direct", tmp_path, asked).ask(start.guest, start.agent, parts)
     up, made, log = parts
     assert (up.outcome, made.outcome, log.outcome) == ("passed", "failed", "failed")
     panic = "Kernel panic - not syncing: sysrq triggered crash"

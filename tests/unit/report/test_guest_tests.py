@@ -43,8 +43,22 @@ def test_the_last_run_is_shown_test_by_test(tmp_path: Path) -> None:
         ["bios-cd", "two", "skipped", "0.0 s", "why"],
         ["uefi-cd", "up", "passed", "25 s", ""],
     ]
-    assert made.said == "2 passed, 1 failed, 1 skipped"
-    assert "1970-01-01 00:33:20 UTC" in made.when
+    (run,) = made.last
+    assert (run.command, run.said) == ("qemu:test", "2 passed, 1 failed, 1 skipped")
+    assert "1970-01-01 00:33:20 UTC" in run.when
+
+
+def test_each_command_has_its_last_run(tmp_path: Path) -> None:
+    """A run of the kernel's own tests does not hide what the image's checks said."""
+    kernel = Record(3000.0, 9.0, (whole("kunit", [Result("list", "passed")], 9.0),), "kunit")
+    made = guest_tests.of(tmp_path, [FIRST, LAST, kernel])
+    assert made
+    assert [(run.command, run.said) for run in made.last] == [
+        ("kunit", "1 passed"),
+        ("qemu:test", "2 passed, 1 failed, 1 skipped"),
+    ]
+    assert [row[0] for row in rows(made.table)] == ["kunit", "bios-cd", "bios-cd", "bios-cd", "uefi-cd"]
+    assert rows(made.history)[0][1] == "kunit"
 
 
 def test_the_runs_before_it_are_a_table_newest_first(tmp_path: Path) -> None:

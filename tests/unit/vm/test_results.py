@@ -33,6 +33,22 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert first.counts() == {"passed": 1, "failed": 1}
 
 
+def test_a_record_from_before_commands_is_one_of_the_image(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('{"started": 1.0, "seconds": 1.0, "results": []}')
+    assert results.read(path).command == "qemu:test"
+
+
+def test_a_command_removes_the_files_of_its_own_boots(tmp_path: Path) -> None:
+    folder = tmp_path / results.FOLDER
+    for name in ("bios-cd", "direct", "kselftest", "kunit", "records"):
+        (folder / name).mkdir(parents=True)
+    results.clear(tmp_path, "kunit")
+    assert sorted(path.name for path in folder.iterdir()) == ["bios-cd", "direct", "kselftest", "records"]
+    results.clear(tmp_path, "qemu:test")
+    assert sorted(path.name for path in folder.iterdir()) == ["kselftest", "records"]
+
+
 def test_the_last_records_are_kept(tmp_path: Path) -> None:
     for number in range(MAX_RECORDS + 3):
         results.save(tmp_path, Record(1000.0 + number, 1.0, ()))
