@@ -38,6 +38,8 @@ class Paths:
     """Downloads and ccache, shared by all checkouts of one user."""
     arch: str = architecture.DEFAULT
     """The name of the profile's architecture, which names files."""
+    variant: str = ""
+    """The name of a further kernel of the same tree, which has folders of its own; "" for the profile's."""
 
     @property
     def architecture(self) -> Architecture:
@@ -90,7 +92,7 @@ class Paths:
 
     @property
     def logs(self) -> Path:
-        return self.output / "logs"
+        return self.output / "logs" / self.variant
 
     @property
     def linux(self) -> Path:
@@ -100,17 +102,21 @@ class Paths:
     @property
     def build(self) -> Path:
         """The kernel's O= folder: objects, kept between runs."""
-        return self.output / "build"
+        # Beside the tree in any case: command lines that the compiler gets name it as ../linux.
+        return self._of_kernel("build")
 
     @property
     def config(self) -> Path:
         """The checked .config."""
-        return self.output / "kconfig" / "config"
+        return self._of_kernel("kconfig") / "config"
 
     @property
     def kernel(self) -> Path:
         """The installed kernel: vmlinuz64, System.map, config, release, modules/."""
-        return self.output / "kernel"
+        return self._of_kernel("kernel")
+
+    def _of_kernel(self, folder: str) -> Path:
+        return self.output / (f"{folder}-{self.variant}" if self.variant else folder)
 
     @property
     def vmlinuz(self) -> Path:

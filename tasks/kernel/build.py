@@ -38,7 +38,12 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
 
 
 def goals(paths: Paths) -> list[str]:
-    """Return what make is asked for: of a kernel with CONFIG_GDB_SCRIPTS also its scripts for gdb."""
+    """Return what make is asked for: of a kernel with CONFIG_GDB_SCRIPTS also its scripts for gdb.
+
+    A further kernel of the profile's tree is the image alone.
+    """
+    if paths.variant:
+        return ["bzImage"]
     config = parse_config(paths.config.read_text())
     scripts = ["scripts_gdb"] if config.get("GDB_SCRIPTS") == "y" else []
     return ["bzImage", "modules", *scripts]

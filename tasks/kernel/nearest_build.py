@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from tasks.config.kernel_source import STAMP, UNPACKED_BY, is_tree, is_whole
@@ -57,7 +58,8 @@ def start_from(paths: Paths, made: str) -> None:
     The nearest is the one whose configuration differs in the fewest lines.  made: what `made_from` says.
     """
     wanted = set(paths.config.read_text().splitlines())
-    lines = {build: len(wanted ^ set(_text(build / ".config").splitlines())) for build in _finished(made)}
+    finished = _finished(made, paths.output / "build")
+    lines = {build: len(wanted ^ set(_text(build / ".config").splitlines())) for build in finished}
     for build in sorted(lines, key=lambda build: (lines[build], build)):
         if build != paths.build and _copy(build, paths, made):
             differing = f"{lines[build]} lines of the configuration differ"
@@ -65,11 +67,14 @@ def start_from(paths: Paths, made: str) -> None:
             return
 
 
-def _finished(made: str) -> list[Path]:
-    """Return the build folders of the checkout and the last tree whose objects were made from the same."""
+def _finished(made: str, own: Path) -> set[Path]:
+    """Return the build folders of the checkout and the last tree whose objects were made from the same.
+
+    own: that of the profile, which `out=` may have put elsewhere.
+    """
     tops = {CHECKOUT.artifacts, CHECKOUT.results} if made else set()
-    marks = (mark for top in tops for mark in top.glob(f"*/build/{FINISHED}"))
-    return [mark.parent for mark in marks if _text(mark) == made]
+    marks = {mark for top in tops for mark in top.glob(f"*/build/{FINISHED}")} | {own / FINISHED}
+    return {mark.parent for mark in marks if made and _text(mark) == made}
 
 
 def _text(path: Path) -> str:
@@ -100,16 +105,23 @@ def _copy(build: Path, paths: Paths, made: str) -> bool:
             begin(folder)
             # A key that make has written for the signatures of modules is that build's own.
             (folder / "certs/signing_key.pem").unlink(missing_ok=True)
-            _move_paths(folder, f"{build.parent}/", f"{paths.output}/")
+            _move_paths(folder, build, paths)
     except (_Changed, FileNotFoundError):
         return False
     return True
 
 
-def _move_paths(build: Path, old: str, new: str) -> None:
-    """Write `new` for `old` where kbuild keeps command lines and dependencies: in files `.NAME.cmd`."""
-    for folder, _, names in os.walk(build):
+def _move_paths(copy: Path, old: Path, paths: Paths) -> None:
+    """Name the profile's tree and build folder where kbuild keeps command lines: in files `.NAME.cmd`.
+
+    old: the build folder that `copy` is a copy of.
+    """
+    output, build = os.fsencode(old.parent) + b"/", os.fsencode(paths.output) + b"/"
+    # The folder of another kernel of the same tree has another name.
+    folder = re.compile(re.escape(build + os.fsencode(old.name)) + rb"(?![\w.-])")
+    for place, _, names in os.walk(copy):
         for name in names:
             if name.endswith(".cmd"):
-                path = Path(folder, name)
-                path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+                path = Path(place, name)
+                moved = path.read_bytes().replace(output, build)
+                path.write_bytes(folder.sub(lambda _: os.fsencode(paths.build), moved))

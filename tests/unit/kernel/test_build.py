@@ -25,3 +25,7 @@ def test_gdbs_scripts_are_made_if_the_kernel_has_them(tmp_path: Path, line: str,
     paths.config.parent.mkdir()
     paths.config.write_text(f"{line}\n")
     assert build.goals(paths) == goals
+
+
+def test_a_further_kernel_of_the_tree_has_no_modules(tmp_path: Path) -> None:
+    assert build.goals(Paths("mine", tmp_path, tmp_path, variant="kunit")) == ["bzImage"]

@@ -74,6 +74,24 @@ def test_the_nearest_configuration_is_taken(place: Place) -> None:
     assert (place.artifacts / "near/build/certs/signing_key.pem").exists()
 
 
+def test_another_kernel_of_the_same_tree_starts_from_the_profile_s(place: Place) -> None:
+    """Its build folder has another name, and its output folder may lie anywhere: out=DIR."""
+    first = place.finished("first")
+    elsewhere = place.artifacts.parent / "elsewhere"
+    first.output.rename(elsewhere)
+    moved = replace(first, output=elsewhere)
+    (moved.build / OBJECT).write_text(
+        f"gcc -I{moved.linux} -map={moved.build}=. -I{moved.build}-2/x {moved.build}/y\n"
+    )
+    own = replace(place.settings("mine"), paths=replace(moved, variant="kunit"))
+    own.paths.config.parent.mkdir()
+    own.paths.config.write_text("CONFIG_A=y\n")
+    nearest_build.start_from(own.paths, (moved.build / nearest_build.FINISHED).read_text())
+    assert (own.paths.build / OBJECT).read_text() == (
+        f"gcc -I{moved.linux} -map={elsewhere}/build-kunit=. -I{moved.build}-2/x {elsewhere}/build-kunit/y\n"
+    )
+
+
 @pytest.mark.parametrize("differs", [{"toolchain": "gcc 13"}, {"series": "a patch\n"}])
 def test_objects_of_something_else_are_not_taken(place: Place, differs: dict[str, str]) -> None:
     place.finished("other", **differs)
