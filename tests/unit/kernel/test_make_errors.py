@@ -51,6 +51,12 @@ SOUND = "".join(f"  LD [M]  sound/pci/hda/{number}.ko\n" for number in range(300
             "jobs=1",
         ),
         (
+            "  CC       openat2_test\ngcc: error: cannot specify -static with -fsanitize=address\n"
+            "make: *** [../lib.mk:222: openat2_test] Error 1\n",
+            "gcc: error: cannot specify -static with -fsanitize=address",
+            "",
+        ),
+        (
             "fs/ext4/super.c:1:1: fatal error: error writing to /tmp/cc.s: No space left on device\n",
             "fs/ext4/super.c:1:1: fatal error: error writing to /tmp/cc.s: No space left on device",
             "free some space",
