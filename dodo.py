@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.cache.task import SharedCache, shared
-from tasks.cli import test_tasks, variables
+from tasks.cli import kernel_test_tasks, test_tasks, variables
 from tasks.config import inputs, kernel_source, plan, recipe, recipe_lock, rootfs_rules, system, taken
 from tasks.engine.task import Task, beside, changed, command, do, files
 from tasks.extensions import targets
@@ -576,8 +576,9 @@ def task_qemu() -> Iterator[Task]:
     more = {"params": variables.QEMU, "meta": {"check": variables.check_qemu}, "io": {"capture": False}}
     yield command("qemu", doc, *boot, reads=needs, **more)
     doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
-    tests, meta = do("vm.boots", "asked", S.paths, S.profile), {"check": variables.check_qemu_test}
+    tests, meta = do("vm.boots", "asked", S.paths, S.profile), {"check": variables.check_reports}
     yield command("qemu:test", doc, tests, reads=needs, params=variables.QEMU_TEST, meta=meta)
+    yield from kernel_test_tasks.declared(S, KCONFIG, files(SOURCE, SERIES), str(BASE_CONFIG), COMPILER)
 
 
 def task_test() -> Iterator[Task]:

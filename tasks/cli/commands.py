@@ -357,9 +357,7 @@ class QemuMatrix(CheckoutCommand):
         from tasks.vm import boots, cells, matrix
 
         given = variables.given()
-        variables.check_qemu_test(
-            [(f"--{name}", options[name]) for name in ("junit", "tap") if options[name]]
-        )
+        variables.check_reports([(f"--{name}", options[name]) for name in ("junit", "tap") if options[name]])
         only = given.get("profile", "auto") != "auto"
         found = matrix.cells(matrix.load(), self.settings().paths.name, only=only, wanted=names)
         profiles = list(dict.fromkeys(cell.profile for cell in found))

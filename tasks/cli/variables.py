@@ -61,10 +61,13 @@ MEDIA = {
     "default": [],
     "help": "what to boot from: cd, stick, fat, disk or direct; may be given several times (all but disk)",
 }
-# Options of `./doit qemu:test` and `./doit qemu:matrix`.
-REPORTS = (
+REPORT_FILES = (
     {"name": "junit", "long": "junit", "default": "", "help": "the file for the results as JUnit's XML"},
     {"name": "tap", "long": "tap", "default": "", "help": "the file for the results as TAP"},
+)
+# Options of `./doit qemu:test`, `./doit qemu:matrix` and `./doit kselftest`.
+REPORTS = (
+    *REPORT_FILES,
     {
         "name": "allow_warnings",
         "long": "allow-warnings",
@@ -151,6 +154,24 @@ QEMU = [
         "help": "with --gdb: the guest starts when gdb has connected, and stops in start_kernel",
     },
     DUMP,
+]
+# Options of `./doit kselftest`.
+KSELFTEST = [
+    *REPORTS,
+    MEMORY,
+    {
+        "name": "timeout",
+        "long": "timeout",
+        "type": int,
+        "default": 0,
+        "help": "seconds for each test (default: the kernel's own limit)",
+    },
+]
+# Options of `./doit kunit`.
+KUNIT = [
+    *REPORT_FILES,
+    MEMORY,
+    {"name": "timeout", "long": "timeout", "type": int, "default": 600, "help": "seconds for the boot"},
 ]
 MEDIUM = {
     "name": "medium",
@@ -404,8 +425,8 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
         raise UserError(f"--memory {memory}: expected at least {machine.LEAST_MEMORY} (MiB)")
 
 
-def check_qemu_test(options: Sequence[tuple[str, str]]) -> None:
-    """Raise `UserError` if no file can be written where these options of `./doit qemu:test` say.
+def check_reports(options: Sequence[tuple[str, str]]) -> None:
+    """Raise `UserError` if no file can be written where these options of a task that tests say.
 
     options: pairs of an option and its value.
     """

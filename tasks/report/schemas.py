@@ -24,6 +24,7 @@ from tasks.formats import libraries
 from tasks.image.bootcodes import Bootcodes
 from tasks.image.grub import Loaders
 from tasks.initramfs import root_needs
+from tasks.kernel import selftests
 from tasks.origins.distribution import Distribution
 from tasks.origins.mirrors import KnownMirrors
 from tasks.toolchain.build_root import Toolchain
@@ -96,6 +97,7 @@ SCHEMAS = (
     TomlKind("matrix", matrix.Matrices, "matrix.toml"),
     TomlKind("guest-devices", devices.Devices, "tasks/vm/devices.toml"),
     TomlKind("guest-ssh", ssh.Brought, "tasks/vm/ssh.toml"),
+    TomlKind("selftests", selftests.Known, "tasks/kernel/selftests.toml"),
 )
 
 

@@ -63,7 +63,7 @@ class Machine:
     """A virtual PC.
 
     firmware: `bios` and `uefi` boot from the first bootable disk; with `direct`, QEMU itself
-    loads `kernel` and `initrd` with the command line `append`.
+    loads `kernel` and `initrd`, if there is one, with the command line `append`.
     arch: the name of the architecture.
     firmware_of: the architecture whose UEFI firmware it has, "" for its own.
     memory: MiB.  forward: host port on the loopback address -> guest port.
@@ -112,9 +112,10 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
     if machine.firmware == "uefi":
         words += _uefi(architecture.load(machine.firmware_of or machine.arch).emulator, scratch)
     if machine.firmware == "direct":
-        if machine.kernel is None or machine.initrd is None:
-            raise ValueError("direct boot needs a kernel and an initrd")
-        words += ["-kernel", _require_file(machine.kernel), "-initrd", _require_file(machine.initrd)]
+        if machine.kernel is None:
+            raise ValueError("direct boot needs a kernel")
+        words += ["-kernel", _require_file(machine.kernel)]
+        words += ["-initrd", _require_file(machine.initrd)] if machine.initrd else []
         words += ["-append", f"{machine.append} {TIMER}" if machine.accel == "tcg" else machine.append]
     if any(disk.bus == "usb" for disk in machine.disks):
         words += ["-device", "qemu-xhci,id=usb"]

@@ -84,11 +84,12 @@ def machine_of_medium(
     return machine(paths, profile, firmware, accel, disks=disks, **changes)
 
 
-def accelerator(paths: Paths, profile: Profile) -> Accelerator:
+def accelerator(paths: Paths, profile: Profile, **changes: object) -> Accelerator:
     """Return `kvm` if this kernel boots with KVM on this machine, else `tcg`; log the result.
 
     With nested virtualization a guest may hang although /dev/kvm opens, so a test boot decides.
     The result is kept until this machine reboots or QEMU changes.
+    changes: fields of the `Machine` that is booted.
     """
     record = paths.output / "accelerator.json"
     here = {
@@ -103,15 +104,16 @@ def accelerator(paths: Paths, profile: Profile) -> Accelerator:
                 return "kvm" if known["accelerator"] == "kvm" else "tcg"
         except (ValueError, KeyError, TypeError):
             pass  # a damaged record only costs another test boot
-    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(paths, profile) else "tcg"
+    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(paths, profile, **changes) else "tcg"
     write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
     return chosen
 
 
-def _boots_under_kvm(paths: Paths, profile: Profile) -> bool:
+def _boots_under_kvm(paths: Paths, profile: Profile, **changes: object) -> bool:
     log = paths.logs / "kvm-probe.log"
     try:
-        with Guest(machine(paths, profile, "direct", "kvm"), log, limit=KVM_PROBE_SECONDS) as guest:
+        probed = machine(paths, profile, "direct", "kvm", **changes)
+        with Guest(probed, log, limit=KVM_PROBE_SECONDS) as guest:
             guest.expect("Linux version", KVM_PROBE_SECONDS)
     except GuestError:
         text = f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)"

@@ -25,13 +25,14 @@ from tasks.formats import (
     cpio,
     elf,
     initramfs_file,
+    ktap,
     magic,
     tcz,
 )
 from tasks.formats.shrinkwrap import read_shrinkwrap
 from tasks.image import grub
 from tasks.image.bootcodes import Bootcodes
-from tasks.kernel import fragments, patches
+from tasks.kernel import fragments, patches, selftests
 from tasks.origins import lock
 from tasks.origins.kinds.archive import parse_sha256
 from tasks.origins.mirrors import parse_md5
@@ -42,7 +43,7 @@ from tasks.remaster.medium import Budget
 from tasks.toolchain import build_root
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
-from tasks.vm import kernel_log, results
+from tasks.vm import kernel_log, ktap_results, results
 from tasks.vm.boots import Media
 from tests.support import images, media, oci, smallimage
 from tests.unit.vm.test_kernel_log import OOPS
@@ -156,6 +157,7 @@ def _in_image(files: oci.Files, name: str) -> Callable[[bytes, Path], Any]:
     return lambda data, folder: parse(oci.tar({**files, name: data}), folder)
 
 
+KTAP = sorted((CHECKOUT.root / "tests/data/ktap").glob("*.txt"))
 OCI = oci.oci_image([_tar(a=b"1")])
 DOCKER = oci.docker_image([_tar(a=b"1")], "localhost/x:1")
 PATCH = b"--- a/file.c\n+++ b/file.c\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"
@@ -178,6 +180,10 @@ def _syslinux(text: str) -> None:
 
 def _grub(text: str) -> None:
     boot_menus.usable([code for entry in boot_menus.parse_grub(text).entries for code in entry.codes])
+
+
+def _ktap(text: str) -> None:
+    ktap_results.of_output(ktap.parse(text.splitlines()))
 
 
 def _disk(data: bytes, folder: Path) -> None:
@@ -247,6 +253,8 @@ TARGETS = [
         on_file(results.read),
     ),
     Target("kernel's log", [OOPS.encode()], on_text(kernel_log.result), refuses=False),
+    Target("KTAP", [path.read_bytes() for path in KTAP], on_text(_ktap), refuses=False),
+    Target("selftests.toml", *toml(selftests.Known, "tasks/kernel/selftests.toml")),
     Target("media.toml", *toml(Media, "tasks/vm/media.toml")),
     Target("boot.toml", *toml(grub.Loaders, "tasks/image/boot/boot.toml")),
     Target("modules.toml", *toml(plan.Sorting, "kconfig/modules.toml")),

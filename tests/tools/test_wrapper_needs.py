@@ -209,6 +209,8 @@ def test_every_task_that_needs_more_than_building_is_known_by_name(wrapper: Path
         "provenance.sbom.cyclonedx": {"sbom"},
         "vm.qemu": {"vm"},
         "vm.boots": {"vm"},
+        "vm.kselftest": {"vm"},
+        "vm.kunit": {"vm"},
     }
     asked = []
     for task in docs.declared():
@@ -219,7 +221,7 @@ def test_every_task_that_needs_more_than_building_is_known_by_name(wrapper: Path
             assert need in more[stage], task.name
             asked.append(task.name)
     # `bench` is a command, and no task: its need is asked for above.
-    assert {"test", "test:unit", "faults", "sbom", "qemu", "qemu:test"} <= set(asked)
+    assert {"test", "test:unit", "faults", "sbom", "qemu", "qemu:test", "kselftest", "kunit"} <= set(asked)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python has no distutils")

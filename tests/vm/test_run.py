@@ -21,12 +21,14 @@ import pytest
 from tasks.config.check import Check
 from tasks.config.checks import PlacedCheck
 from tasks.fetch import guest_root
+from tasks.kernel import selftests
 from tasks.util.checkout import CHECKOUT
 from tasks.vm import share, ssh, virtiofsd
 from tasks.vm.agent import Agent
 from tasks.vm.boots import Boot, steps
-from tasks.vm.checks import Built
+from tasks.vm.checks import Asker, Built
 from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
+from tasks.vm.kselftest import Selection
 from tasks.vm.machine import Share
 from tasks.vm.results import Result
 from tasks.vm.ssh import Remote
@@ -363,6 +365,17 @@ def test_the_extension_dropbear_serves_the_keys_that_the_guest_has(outside: Outs
     assert ask(key, user="root")[1] == made
     assert ask(f"{service} stop; {service} status", user="root")[0] == 3
     assert outside.ssh("guest", "rm -r .ssh; echo on") == (0, b"on\n", "")
+
+
+def test_the_kernels_self_tests_run(ask: Asked) -> None:
+    """As by `./doit kselftest`: the agent brings them; one prints KTAP, one has its exit status alone."""
+    chosen = Selection(selftests.build(built(), ["size", "tmpfs"]))
+    asker = Asker(ask.guest, ask.agent)
+    brought, size, tmpfs = (step.make(asker) for step in chosen.steps())
+    assert brought.outcome == "passed"
+    assert [(part.name, part.outcome) for part in size.results] == [("get runtime memory use", "passed")]
+    assert (tmpfs.name, tmpfs.outcome, tmpfs.results) == ("tmpfs: bug-link-o-tmpfile", "passed", ())
+    assert "# System runtime memory report" in chosen.said[0]
 
 
 def test_a_command_that_hangs_is_given_up(ask: Asked) -> None:

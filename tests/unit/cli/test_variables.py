@@ -130,9 +130,9 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_built(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.setenv("TCBUILD_CWD", str(tmp_path))
-    variables.check_qemu_test([("--media", "cd"), ("--junit", "here/x.xml"), ("--tap", "x.tap")])
+    variables.check_reports([("--media", "cd"), ("--junit", "here/x.xml"), ("--tap", "x.tap")])
     with pytest.raises(UserError, match=words):
-        variables.check_qemu_test([(option, value)])
+        variables.check_reports([(option, value)])
 
 
 def test_the_profile_but_what_changes_no_result_is_a_key_of_what_writes_manifests(checkout: Path) -> None:

@@ -44,6 +44,7 @@ def test_a_stick_is_on_usb_and_stays_as_it_is(image: Path, tmp_path: Path) -> No
 
 
 def test_direct_boot(image: Path, tmp_path: Path) -> None:
+    assert "-initrd" not in machine.argv(Machine("direct", kernel=image), tmp_path)
     words = machine.argv(Machine("direct", kernel=image, initrd=image, append="noembed x=1"), tmp_path)
     assert words[words.index("-append") + 1] == "noembed x=1 no_timer_check"
     fast = Machine("direct", kernel=image, initrd=image, append="noembed x=1", accel="kvm")
