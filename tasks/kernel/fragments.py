@@ -5,6 +5,9 @@ A fragment is a piece of `.config` (kernel Documentation/kbuild/kconfig.rst): li
 `CONFIG_X=value` and `# CONFIG_X is not set`, comments, blank lines.  The kernel's
 reader is lenient: it reads `CONFIG_X=yes` as y, and skips lines that it cannot read.
 Here every other line is an error.
+
+One comment has a meaning: `# override`, or `# override: REASON`, stands directly above a line that
+replaces a line of a fragment before it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config.profile import Profile
@@ -23,6 +26,7 @@ SET = re.compile(r'CONFIG_(\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"
 UNSET = re.compile(r"# CONFIG_(\w+) is not set", re.ASCII)
 # The kernel reads such a line as a comment; its author surely meant a request.
 NEARLY_UNSET = re.compile(r"#+\s*CONFIG_\w+\s+(is\s+)?not\s+set\b", re.ASCII | re.IGNORECASE)
+OVERRIDE = re.compile(r"# override(: .*)?")
 CONFIG_LINE = re.compile(r"CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set", re.ASCII)
 
 
@@ -31,13 +35,15 @@ class Request:
     """One line of a fragment: the value requested for a symbol (named without CONFIG_).
 
     `value` is spelled as in `.config`: y, m, a number, a string in quotes; n stands
-    for `is not set`.  `line` is 0 for a request that is no line of a file.
+    for `is not set`.  `line` is 0 for a request that is no line of a file.  `overrides`: whether it
+    may replace a line of a fragment before it.
     """
 
     symbol: str
     value: str
     file: str
     line: int = 0
+    overrides: bool = False
 
     @property
     def where(self) -> str:
@@ -66,10 +72,22 @@ def fragment_files(profile: Profile) -> list[Path]:
     to the checkout, or to a tree.
     Raises `UserError` if one does not exist.
     """
-    return [_fragment_file(name) for name in profile.kernel.fragments]
+    return [fragment_file(name) for name in profile.kernel.fragments]
 
 
-def _fragment_file(name: str) -> Path:
+def with_fragment(profile: Profile, name: str) -> Profile:
+    """Return the profile with the fragment `name` as its last one, unless it has that already.
+
+    Raises `UserError` if there is no such fragment.
+    """
+    if fragment_file(name) in fragment_files(profile):
+        return profile
+    kernel = replace(profile.kernel, fragments=(*profile.kernel.fragments, name))
+    return replace(profile, kernel=kernel)
+
+
+def fragment_file(name: str) -> Path:
+    """Return the file of a fragment, by its name in a profile.  Raises `UserError` if there is none."""
     if "/" in name:
         path = CHECKOUT.path(name)
         if not path.is_file():
@@ -114,10 +132,18 @@ def parse_fragment(data: bytes, name: str) -> list[Request]:
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not UTF-8 text (byte {error.start})") from None
     requests = []
-    for number, raw in enumerate(lines, 1):
-        request = _parse_line(raw.rstrip("\r \t"), name, number)
+    marked = 0  # the number of the line above, if that is `# override`
+    for number, raw in enumerate([*lines, ""], 1):
+        line = raw.rstrip("\r \t")
+        request = _parse_line(line, name, number)
         if request:
-            requests.append(request)
+            requests.append(replace(request, overrides=bool(marked)))
+        elif marked:
+            raise UserError(
+                f"{name}:{marked}: `# override` stands above no config line",
+                "put it directly above the line that overrides one of an earlier fragment",
+            )
+        marked = number if OVERRIDE.fullmatch(line) else 0
     return requests
 
 
@@ -160,6 +186,24 @@ def apply_requests(base: str, requests: Iterable[Request]) -> str:
         if not match or (match[1] or match[3]) not in asked:
             kept.append(line)
     return "\n".join([*kept, *asked.values()]) + "\n"
+
+
+def split_overridden(requests: Iterable[Request]) -> tuple[list[Request], list[Request]]:
+    """Return the requests that count, and those that a line of a later fragment overrides.
+
+    A line overrides those of other files only, and no request that is no line of a file.
+    """
+    kept: list[Request] = []
+    overridden: list[Request] = []
+    for request in requests:
+        if request.overrides:
+            lost = [
+                one for one in kept if one.symbol == request.symbol and one.line and one.file != request.file
+            ]
+            overridden += lost
+            kept = [one for one in kept if one not in lost]
+        kept.append(request)
+    return kept, overridden
 
 
 def find_conflicts(requests: Iterable[Request]) -> list[tuple[Request, Request]]:

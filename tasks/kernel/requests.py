@@ -13,7 +13,14 @@ from pathlib import Path
 from tasks.config import inputs
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
-from tasks.kernel.fragments import Request, display_path, find_conflicts, fragment_files, read_fragment
+from tasks.kernel.fragments import (
+    Request,
+    display_path,
+    find_conflicts,
+    fragment_files,
+    read_fragment,
+    split_overridden,
+)
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -33,12 +40,24 @@ def check(paths: Paths, profile: Profile) -> None:
 def profile_requests(paths: Paths, profile: Profile) -> list[Request]:
     """Return the requests of the profile and its fragments; of a kernel that others built, of these alone.
 
-    Raises `UserError` if two of them contradict each other.
+    Those that a later fragment overrides are left out.  Raises `UserError` if two of the others
+    contradict each other.
     """
+    requests, _overridden = split_overridden(all_requests(paths, profile))
+    check_conflicts(requests)
+    return requests
+
+
+def overridden_requests(paths: Paths, profile: Profile) -> list[Request]:
+    """Return the lines of the profile's fragments that a later fragment overrides."""
+    return split_overridden(all_requests(paths, profile))[1]
+
+
+def all_requests(paths: Paths, profile: Profile) -> list[Request]:
+    """Return the requests of the profile and its fragments in order, those that are overridden, too."""
     requests = [] if profile.kernel.image else implied_requests(paths, profile)
     for path in fragment_files(profile):
         requests += read_fragment(path)
-    check_conflicts(requests)
     return requests
 
 
@@ -79,11 +98,11 @@ def check_conflicts(requests: Iterable[Request]) -> None:
     conflicts = find_conflicts(requests)
     if conflicts:
         blocks = [
-            f"  {earlier.where}: {earlier.text}\n    overridden at {later.where}: {later.text}"
+            f"  {earlier.where}: {earlier.text}\n    asked otherwise at {later.where}: {later.text}"
             for earlier, later in conflicts
         ]
         raise UserError(
             f"{len(conflicts)} requested kernel option(s) are asked two different values",
-            "remove one of the two lines",
+            "remove one of the two lines, or put `# override` above the one in the later fragment",
             "\n".join(blocks),
         )

@@ -24,6 +24,8 @@ from tasks.kernel.fragments import (
     parse_fragment,
     read_fragment,
     same_value,
+    split_overridden,
+    with_fragment,
 )
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -231,3 +233,39 @@ def test_misses_are_found_exactly() -> None:
         request("N", "0X10"),
     ]
     assert find_misses([*asked, request("GONE", "y")], config) == [asked[0], request("GONE", "y")]
+
+
+def test_a_marked_line_overrides_that_of_an_earlier_fragment() -> None:
+    first = parse_fragment(b"CONFIG_A=y\nCONFIG_B=y\n", "one")
+    later = parse_fragment(b"# override: too slow\n# CONFIG_A is not set\nCONFIG_C=y\n", "two")
+    assert [one.overrides for one in later] == [True, False]
+    kept, overridden = split_overridden([*first, *later])
+    assert [one.where for one in kept] == ["one:2", "two:2", "two:3"]
+    assert [one.where for one in overridden] == ["one:1"]
+
+
+def test_a_mark_overrides_neither_its_own_fragment_nor_the_profile_nor_a_later_one() -> None:
+    own = parse_fragment(b"CONFIG_A=y\n# override\nCONFIG_A=m\n", "one")
+    profile = Request("A", "n", "tcbuild")
+    later = parse_fragment(b"CONFIG_A=m\n", "two")
+    every = [profile, *own, *later]
+    assert split_overridden(every) == (every, [])
+
+
+@pytest.mark.parametrize(
+    "text", ["# override\n", "# override\n\nCONFIG_A=y\n", "# override: x\n# more\nCONFIG_A=y\n"]
+)
+def test_a_mark_above_no_line_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="f:1: `# override` stands above no config line"):
+        parse_fragment(text.encode(), "f")
+
+
+@pytest.mark.parametrize("text", ["# override it in qemu\n", "# overrides\n", "#override\n"])
+def test_other_comments_are_no_marks(text: str) -> None:
+    assert not parse_fragment(f"{text}CONFIG_A=y\n".encode(), "f")[0].overrides
+
+
+def test_a_profile_gets_a_fragment_once(make_settings: Callable[..., Settings]) -> None:
+    profile = with_values(make_settings(), fragments=("qemu",)).profile
+    assert with_fragment(profile, "kconfig/qemu.config") == profile
+    assert with_fragment(profile, "ia32").kernel.fragments == ("qemu", "ia32")

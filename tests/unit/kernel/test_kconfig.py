@@ -41,7 +41,8 @@ def test_a_later_fragment_must_not_change_an_earlier_one(
     with pytest.raises(UserError, match="1 requested kernel option") as caught:
         kconfig.merge(settings)
     assert caught.value.detail == (
-        f"  {tmp_path}/0.config:1: CONFIG_A=y\n    overridden at {tmp_path}/1.config:2: # CONFIG_A is not set"
+        f"  {tmp_path}/0.config:1: CONFIG_A=y\n"
+        f"    asked otherwise at {tmp_path}/1.config:2: # CONFIG_A is not set"
     )
     assert not settings.paths.config.exists()
 
