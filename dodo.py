@@ -8,7 +8,6 @@ to do is quick.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from tasks.formats.tcz import UPSTREAM_SIDE_FILES, file_names, name_of_task
 from tasks.image import image_tasks, machine_files
 from tasks.image.targets import carried_images, image_files, mirror_files
 from tasks.initramfs import consoles
-from tasks.kernel import edited_tree, installed, requests, stock_tasks
+from tasks.kernel import edited_tree, installed, kconfig_tasks, requests, stock_tasks
 from tasks.kernel import inputs as checkout_inputs
 from tasks.origins.lock import Lock, readable_lock
 from tasks.provenance import checkout_files
@@ -92,7 +91,6 @@ BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
 KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tree else SOURCE
 # A manifest states the digest of such a tree, which is known once it is copied.
 EDITED = files(SOURCE) if S.profile.kernel.tree else []
-BASE_CONFIG, DIFF = (S.paths.config.with_name(name) for name in ("base.config", "diff.txt"))
 KERNEL = files(
     S.paths.vmlinuz,
     *(S.paths.kernel / name for name in ("release", "modules.sha256")),
@@ -247,46 +245,13 @@ def task_linux() -> Task:
     }
 
 
-def built_kconfig() -> Iterator[Task]:
-    """Yield the tasks that configure a kernel which tcbuild builds."""
-    complete = {
-        "basename": "kconfig:base",
-        "doc": "complete the base config for the kernel source",
-        "actions": [*KCONFIG, do("kernel.kconfig", "complete_base", S)],
-        "file_dep": files(
-            KCONFIG_READS, SERIES, *BASE_CONFIG_LOCK, *checkout_inputs.base_config_files(S.profile)
-        ),
-        "targets": files(BASE_CONFIG),
-        "uptodate": changed(kernel=dataclasses.replace(S.profile.kernel, fragments=()), tools=COMPILER),
-    }
-    yield shared(CACHE, S, complete)
-    merge = {
-        "basename": "kconfig",
-        "doc": "merge the fragments into the base config, and check that every line took effect",
-        "actions": [*KCONFIG, do("kernel.kconfig", "merge", S)],
-        # The notes in diff.txt come from kconfig/notes.toml.
-        "file_dep": files(
-            KCONFIG_READS,
-            SERIES,
-            BASE_CONFIG,
-            *BASE_CONFIG_LOCK,
-            *checkout_inputs.config_files(S.profile),
-            CHECKOUT.find("kconfig", "notes.toml"),
-        ),
-        "targets": files(S.paths.config, DIFF),
-        "uptodate": changed(kernel=S.profile.kernel, tools=COMPILER),
-    }
-    yield shared(CACHE, S, merge)
-    doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kernel.kconfig", "print_diff", S.paths), reads=files(DIFF))
-    doc = "print for each requested config line its final value, and what set it"
-    report = do("kernel.kconfig", "print_report", S)
-    yield command("kconfig:report", doc, *KCONFIG, report, reads=files(S.paths.config))
-
-
 def task_kconfig() -> Iterator[Task]:
     """check that the kernel has, or gets, every line of the fragments"""
-    yield from stock_tasks.kconfig(S) if S.profile.kernel.image else built_kconfig()
+    if S.profile.kernel.image:
+        yield from stock_tasks.kconfig(S)
+    else:
+        reads, share = (KCONFIG_READS, SERIES), partial(shared, CACHE, S)
+        yield from kconfig_tasks.declared(S, reads, BASE_CONFIG_LOCK, KCONFIG, COMPILER, share)
     if NEEDS:
         yield {
             "basename": "kconfig:needs",
@@ -319,7 +284,10 @@ def task_kernel() -> Task:
         "meta": {"sizes": files(S.paths.kernel / "modules")},  # run records list their sizes
         "uptodate": changed(S.paths.kernel / "modules", tools=COMPILER, epoch=S.profile.source_date_epoch),
     }
-    return shared(CACHE, S, compile_it, made=[S.paths.kernel])
+    made = shared(CACHE, S, compile_it, made=[S.paths.kernel])
+    # Also if the kernel comes from the shared cache.
+    remember = beside("kernel.kconfig_diff", "remember", S.paths, S.profile)
+    return {**made, "actions": [*made["actions"], remember]}
 
 
 def task_rootfs() -> Task:

@@ -7,13 +7,18 @@
  * It is compiled against a tree's scripts/kconfig (headers and the objects that
  * `conf` is linked from), runs in the environment and folder `conf` runs in, and
  * reads the configuration $KCONFIG_CONFIG names.  SYMBOLS-FILE holds one symbol a
- * line, without CONFIG_.  A record is a line of fields set apart by tabs:
+ * line, without CONFIG_.  `+NAME` also asks for the symbols that select or imply it
+ * now, and for those that do so with them.  `?WORD` asks for the symbols whose name,
+ * prompt or help has that text, in any case.  A record is a line of fields set apart
+ * by tabs:
  *
  *	name    NAME                          every symbol the tree defines
  *	symbol  NAME                          begins what is known of a symbol asked:
  *	type    bool|tristate|integer|hex|string|unknown
  *	value   VALUE                         as a .config would say it, n if unset
  *	at      FILE:LINE                     where it is defined (any number)
+ *	entry   PROMPT EXPRESSION             a definition: its prompt, what it depends on
+ *	help    LINE                          ... and a line of its help
  *	prompt  LIMIT                         y|m|n, the most this prompt lets one set
  *	need    VALUE EXPRESSION              an AND-term of that prompt below y
  *	of      NAME VALUE TYPE PROMPTS AT    a symbol in that term
@@ -28,6 +33,7 @@
  * Only what Linux 5.4 and 6.12 share of scripts/kconfig is used.  How a menu entry
  * keeps its file name differs, so positions are read from get_relations_str().
  */
+#define _GNU_SOURCE /* strcasestr() */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,6 +247,78 @@ static void print_choice(struct symbol *sym)
 	printf("choice\t%s\t%s\n", choice->prompt ? choice->prompt->text : "", holder);
 }
 
+/* Symbols that `+NAME` brought; the array grows while it is worked off. */
+static struct symbol **brought;
+static size_t count_brought;
+
+static void bring(struct symbol *sym)
+{
+	size_t i;
+
+	for (i = 0; i < count_brought; i++)
+		if (brought[i] == sym)
+			return;
+	brought = realloc(brought, (count_brought + 1) * sizeof(*brought));
+	if (!brought)
+		exit(1);
+	brought[count_brought++] = sym;
+}
+
+static void bring_selectors(struct expr *expr)
+{
+	struct symbol *sym;
+
+	if (!expr)
+		return;
+	if (expr->type == E_OR) {
+		bring_selectors(expr->left.expr);
+		bring_selectors(expr->right.expr);
+		return;
+	}
+	sym = leftmost(expr);
+	if (sym && sym->name && expr_calc_value(expr) != no)
+		bring(sym);
+}
+
+/* A text as one field: its tabs become spaces. */
+static void print_text(const char *text, size_t length)
+{
+	for (; length--; text++)
+		putchar(*text == '\t' ? ' ' : *text);
+}
+
+static void print_entries(const struct symbol *sym)
+{
+	struct menu *menu;
+
+	for (menu = rootmenu.list; menu; menu = following(menu)) {
+		const char *at = menu->help;
+		struct gstr dep = str_new();
+
+		if (menu->sym != sym)
+			continue;
+		if (menu->dep)
+			expr_gstr_print(menu->dep, &dep);
+		printf("entry\t%s\t%s\n", menu->prompt ? menu->prompt->text : "", str_get(&dep));
+		str_free(&dep);
+		while (at && *at) {
+			size_t length = strcspn(at, "\n");
+
+			printf("help\t");
+			print_text(at, length);
+			printf("\n");
+			at += length + (at[length] == '\n');
+		}
+	}
+}
+
+static bool has_word(const struct menu *menu, const char *word)
+{
+	return strcasestr(menu->sym->name, word) ||
+	       (menu->prompt && strcasestr(menu->prompt->text, word)) ||
+	       (menu->help && strcasestr(menu->help, word));
+}
+
 static void print_symbol(const char *name)
 {
 	struct symbol *sym = sym_find(name);
@@ -255,6 +333,7 @@ static void print_symbol(const char *name)
 	printf("type\t%s\n", sym_type_name(sym->type));
 	printf("value\t%s\n", value_of(sym));
 	print_positions(sym, "at\t", "\n");
+	print_entries(sym);
 	for_all_prompts(sym, prop) {
 		printf("prompt\t%s\n", letter(expr_calc_value(prop->visible.expr)));
 		print_needs(prop->visible.expr);
@@ -274,6 +353,35 @@ static void print_symbol(const char *name)
 	}
 	print_reverse("select", sym->rev_dep.expr);
 	print_reverse("imply", sym->implied.expr);
+}
+
+static void print_selectors_too(const char *name)
+{
+	size_t i;
+
+	count_brought = 0;
+	if (sym_find(name))
+		bring(sym_find(name));
+	else
+		print_symbol(name);
+	for (i = 0; i < count_brought; i++) {
+		print_symbol(brought[i]->name);
+		bring_selectors(brought[i]->rev_dep.expr);
+		bring_selectors(brought[i]->implied.expr);
+	}
+}
+
+static void print_found(const char *word)
+{
+	struct menu *menu;
+	size_t i;
+
+	count_brought = 0;
+	for (menu = rootmenu.list; menu; menu = following(menu))
+		if (menu->sym && menu->sym->name && has_word(menu, word))
+			bring(menu->sym);
+	for (i = 0; i < count_brought; i++)
+		print_symbol(brought[i]->name);
 }
 
 int main(int argc, char **argv)
@@ -300,7 +408,12 @@ int main(int argc, char **argv)
 			printf("name\t%s\n", menu->sym->name);
 	while (getline(&line, &size, asked) >= 0) {
 		line[strcspn(line, "\r\n")] = '\0';
-		print_symbol(line);
+		if (line[0] == '+')
+			print_selectors_too(line + 1);
+		else if (line[0] == '?')
+			print_found(line + 1);
+		else
+			print_symbol(line);
 	}
 	free(line);
 	fclose(asked);

@@ -68,6 +68,18 @@ def beside(stage: str, function: str, *args: Any) -> Action:
     return made, arguments
 
 
+def without_options(made: Action) -> Action:
+    """Return an action that gets neither the options nor the names given to its command."""
+    function, arguments = made
+
+    def call(*given: Any) -> Any:  # doit passes options to what has a parameter for them
+        return function(*given)
+
+    call.__name__ = function.__name__
+    call.modules = getattr(function, "modules", ())  # type: ignore[attr-defined]
+    return call, arguments
+
+
 def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **more: Any) -> Task:
     """Return a task without targets.  It runs each time it is named, after the tasks that make `reads`."""
     return {

@@ -29,12 +29,8 @@ def fetch(settings: Settings, *, ssh: bool, **_: object) -> None:
     ssh, _: the options of a command.  Raises `UserError` if a package is not in the cache while `offline`
     is set, or is gone.
     """
-    if not ssh or build_root.is_whole(settings.paths.cache, name(settings.profile.arch)):
-        return
-    wanted = name(settings.profile.arch)
-    root = build_root.load(wanted).root
-    assert root is not None
-    toolchain.fetch_root(settings, wanted, root, "--ssh")
+    if ssh:
+        toolchain.fetch_alone(settings, name(settings.profile.arch), "--ssh")
 
 
 def unpacked(cache: Path, arch: str) -> Path:

@@ -51,6 +51,18 @@ def fetch_root(settings: Settings, name: str, root: BuildRoot, label: str) -> No
         raise error.reworded(f"{label}: {error.message}", f"./doit toolchain:lock {name}") from None
 
 
+def fetch_alone(settings: Settings, name: str, use: str = "") -> None:
+    """Fetch the packages of a build root that no profile names, unless it is whole.
+
+    use: the word for a message, by default the root's name.  Raises `UserError` as `fetch_root` does.
+    """
+    if build_root.is_whole(settings.paths.cache, name):
+        return
+    root = build_root.load(name).root
+    assert root is not None
+    fetch_root(settings, name, root, use or name)
+
+
 def refetch(settings: Settings) -> None:
     """Fetch as `fetch` does, after a look at each file of the build roots."""
     fetch(settings, read_all=True)

@@ -3,7 +3,7 @@
 
 `kconfig/explain.c` is compiled against the tree's scripts/kconfig, and runs where
 `conf` runs.  Its records (explain.c describes them) become a block of text per missed request.
-Nothing here runs while every request takes effect.
+While every request takes effect, a build does not run it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tasks.kernel.fragments import Request
-from tasks.kernel.kbuild import Kbuild
+from tasks.kernel.kconfig_workspace import Workspace
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.process import run
 
 LEVEL = {"n": 0, "m": 1, "y": 2}
-# kbuild has no hook that replaces `conf`.  But the preprocessor of the Kconfig language runs
-# commands, and does so in the environment and folder of `conf`.
-HOOK = 'mainmenu "explain"\nresult := $(shell,"$TCBUILD_EXPLAIN" Kconfig "$TCBUILD_ASKED" >"$TCBUILD_OUT")\n'
 
 
 @dataclass
@@ -56,6 +51,15 @@ class Prompt:
 
 
 @dataclass
+class Entry:
+    """One definition of a symbol: its prompt ("" if it has none), what it depends on, its help's lines."""
+
+    prompt: str
+    depends: str
+    help: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Symbol:
     """The engine's records of one symbol.  `selects` and `implies` are pairs (value, expression)."""
 
@@ -63,6 +67,7 @@ class Symbol:
     type: str = "unknown"
     value: str = "n"
     at: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     range: tuple[str, str] | None = None
     choice: tuple[str, str] | None = None
@@ -108,6 +113,10 @@ def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
             symbol.value = value
         case "at", [position]:
             symbol.at.append(position)
+        case "entry", [prompt, depends]:
+            symbol.entries.append(Entry(prompt, depends))
+        case "help", [line]:
+            symbol.entries[-1].help.append(line)
         case "prompt", [limit]:
             symbol.prompts.append(Prompt(limit))
         case "need", [value, text]:
@@ -131,62 +140,19 @@ def _add_record(symbol: Symbol, key: str, rest: list[str]) -> None:
             raise ValueError(f"unexpected record {key!r}")
 
 
-def ask_engine(make: Kbuild, build: Path, config: Path, names: Iterable[str], work: Path, log: Path) -> str:
-    """Return explain's records on the symbols `names` under the configuration `config`.
+def ask(workspace: Workspace, config: str, questions: Iterable[str]) -> tuple[dict[str, Symbol], list[str]]:
+    """Return the engine's records of the symbols asked for, and the names of all symbols.
 
-    kbuild must have compiled `conf` in `build`; scratch files are written to `work`.  Raises
-    `UserError` if the program cannot be compiled against this tree or fails.
-    """
-    program = _compile(make, build, log)
-    hook, asked, out = work / "explain.kconfig", work / "asked", work / "records"
-    hook.write_text(HOOK)
-    asked.write_text("".join(f"{name}\n" for name in names))
-    out.unlink(missing_ok=True)
-    arguments = [
-        f"O={build}",
-        f"KCONFIG_CONFIG={config}",
-        f"KBUILD_KCONFIG={hook}",
-        f"TCBUILD_EXPLAIN={program}",
-        f"TCBUILD_ASKED={asked}",
-        f"TCBUILD_OUT={out}",
-        "listnewconfig",  # reads, and writes no file
-    ]
-    make.run(arguments, log=log)
-    return out.read_text(errors="replace") if out.is_file() else ""
-
-
-def _compile(make: Kbuild, build: Path, log: Path) -> Path:
-    folder = build / "scripts" / "kconfig"
-    sources = make.tree / "scripts"
-    program = folder / "explain"
-    # The objects that kbuild linked `conf` from: they differ from release to release.
-    words = (folder / ".conf.cmd").read_text().splitlines()[0].split()
-    objects = [word for word in words if word.endswith(".o") and Path(word).name != "conf.o"]
-    includes = [f"-I{sources / 'kconfig'}", f"-I{sources / 'include'}"]
-    command: list[str | Path] = [make.toolchain.compiler, "-O1", *includes, "-o", program]
-    command += [CHECKOUT.kconfig / "explain.c", *objects]
-    run(
-        command,
-        box=make.box,
-        cwd=build,
-        log=log,
-        hint="kconfig/explain.c fits scripts/kconfig of Linux 5.4 to 6.12; this tree's differs",
-    )
-    return program
-
-
-def ask(
-    make: Kbuild, build: Path, config: Path, misses: Iterable[Request], work: Path, log: Path
-) -> tuple[dict[str, Symbol], list[str]]:
-    """Return the engine's records of the missed symbols, and the names of all symbols.
-
+    config: a file of `workspace.work`, the config in force; questions: as explain.c describes them.
     Raises `UserError` if its output is not complete.
     """
-    names = sorted({miss.symbol for miss in misses})
+    asked = workspace.work / "asked"
+    asked.write_text("".join(f"{question}\n" for question in sorted(set(questions))))
     try:
-        return parse_records(ask_engine(make, build, config, names, work, log))
+        return parse_records(workspace.ask("explain", config, str(asked)))
     except ValueError as error:
-        raise UserError(f"kconfig/explain.c failed: {error}", f"its messages are in {log}") from None
+        message = f"kconfig/explain.c failed: {error}"
+        raise UserError(message, f"its messages are in {workspace.log}") from None
 
 
 def load_notes() -> dict[str, str]:
@@ -305,11 +271,12 @@ def _unmet(prompt: Prompt, wanted: int, asked: Mapping[str, Request]) -> list[st
             continue
         effect = "unmet" if need.value == "n" else "allows only m"
         lines.append(f"depends on {need.text}: {effect}")
-        lines += [f"  {_operand(operand, asked)}" for operand in need.operands]
+        lines += [f"  {operand_line(operand, asked)}" for operand in need.operands]
     return lines
 
 
-def _operand(operand: Operand, asked: Mapping[str, Request]) -> str:
+def operand_line(operand: Operand, asked: Mapping[str, Request]) -> str:
+    """Return what is known of a symbol in an unmet term; asked: by symbol, the requests."""
     if not operand.at:
         return f"{operand.name}: not defined in this kernel version or architecture"
     text = f"{operand.name}={operand.value} ({', '.join(operand.at)})"

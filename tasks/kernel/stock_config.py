@@ -92,6 +92,6 @@ def print_report(paths: Paths, profile: Profile) -> None:
         print(f"{one.where}  {one.text}  {config_line(one.symbol, config.get(one.symbol, 'n'))}")
 
 
-def refuse_diff() -> None:
-    """Raise `UserError`: there is no base config that this kernel could differ from."""
+def refuse(**_: object) -> None:
+    """Raise `UserError`: nothing here configures this kernel.  _: the names and options of a command."""
     raise UserError("a kernel that others built is not configured here", "./doit kconfig:report")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tasks.config.settings import Settings
 from tasks.engine.task import Action, Task, beside, changed, command, do, files
 from tasks.kernel import inputs
+from tasks.kernel.kconfig_tasks import QUESTIONS
 from tasks.util.checkout import CHECKOUT
 from tasks.util.trees import Tree
 
@@ -66,7 +67,10 @@ def kconfig(settings: Settings) -> Iterator[Task]:
         "uptodate": changed(fragments=profile.kernel.fragments),
     }
     doc = "print what the fragments change against the base config"
-    yield command("kconfig:diff", doc, do("kernel.stock_config", "refuse_diff"))
+    yield command("kconfig:diff", doc, do("kernel.stock_config", "refuse"))
+    for name, one in QUESTIONS.items():
+        refuse = do("kernel.stock_config", "refuse")
+        yield command(name, one.doc, refuse, pos_arg="names", params=list(one.options))
     doc = "print for each requested config line its value in the kernel"
     report = do("kernel.stock_config", "print_report", paths, profile)
     yield command("kconfig:report", doc, report, reads=files(found))

@@ -36,7 +36,7 @@ from tasks.vm.results import Record
 TEMPLATE = Path(__file__).with_name("report.html")
 # The kinds of reasons that another task of the same run may have caused when it wrote the file.
 FILE_KINDS = (Kind.CHANGED, Kind.MISSING, Kind.MISSING_INPUT, Kind.NEW_INPUT, Kind.DAMAGED)
-# A line of kconfig/diff.txt (tasks/kernel/kconfig.py).
+# A line of kconfig/diff.txt (tasks/kernel/kconfig_diff.py).
 VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s"]+)'
 CHANGE = re.compile(
     rf"(?P<sign>[+~-]) CONFIG_(?P<symbol>\w+)=(?P<value>{VALUE}(?: -> {VALUE})?)(?:  \((?P<where>.+)\))?"

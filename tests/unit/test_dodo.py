@@ -39,7 +39,10 @@ OPTIONS = {
 
 
 # The actions whose code is no input of their task: they make none of its targets.
-BESIDE = {"fetch.stage_inputs", "fetch.recipe_inputs", "fetch.toolchain", "image.bootcodes"}
+BESIDE = {
+    *("fetch.stage_inputs", "fetch.recipe_inputs", "fetch.toolchain", "image.bootcodes"),
+    "kernel.kconfig_diff",
+}
 
 
 def test_an_action_that_makes_a_target_is_declared_by_do() -> None:

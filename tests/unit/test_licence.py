@@ -23,7 +23,7 @@ SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", *PROG
 # Locks are written by commands.  What lies in files/, and boot menus (.cfg), go into images byte for byte.
 OTHERS = ("*lock.toml", "rootfs/files/*", "extensions/*/files/*")
 FIRST_LINES = 5
-KERNEL = ("kconfig/explain.c",)
+KERNEL = ("kconfig/explain.c", "kconfig/minimise.c")
 DETECT_SECRETS = ("tasks/util/secrets/detect-secrets.toml",)
 # The kernel's files use the older name of the same licence.
 TEXTS = {

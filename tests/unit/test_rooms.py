@@ -29,6 +29,7 @@ TESTED_IN: dict[str, str] = {
     "formats/unpack_limits": "tests/unit/formats/test_archive.py",
     "image/disk": "tests/vm/test_disk.py",
     "image/targets": "tests/unit/image/test_container_images.py",
+    "kernel/kconfig_workspace": "tests/tools/kernel/test_kconfig_menu.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
     "kernel/stock_tasks": "tests/unit/kernel/test_stock_config.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",

@@ -19,20 +19,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli import variables
 from tasks.config import profile
 from tasks.config.settings import Paths, Settings
-from tasks.fetch import inputs, stage_inputs
-from tasks.kernel import install, kbuild, kconfig, source_tree
+from tasks.kernel import install, kbuild, kconfig
 from tasks.kernel.fragments import parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.kernel_org import KernelOrgSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tests.support.kerneltree import kconfig_part
 from tests.support.settings import with_values
 
-# What Kconfig and `make kernelrelease` read of a kernel tree.
-READ = re.compile(r"(Kconfig|Makefile|Kbuild)[^/]*|(scripts|tools/build|tools/scripts)/.*")
 # With `out=`, the checkout itself may lie in a folder whose name means something to make and a shell.
 CHECKOUT_NAME = "my $HOME: `id`, 100%"
 # Small, and understood by 5.4 and 6.12 alike.
@@ -45,35 +42,6 @@ CONFIG_PCI=y
 CONFIG_BLOCK=y
 CONFIG_KERNEL_GZIP=y
 """
-
-
-def kconfig_part(tree: Path, into: Path) -> Path:
-    """Copy what the tests need of a kernel tree, so that they leave the tree alone."""
-    for folder, folders, files in os.walk(tree):
-        if Path(folder) == tree:
-            folders[:] = [name for name in folders if name != ".git"]
-        for name in files:
-            path = Path(folder) / name
-            inside = str(path.relative_to(tree))
-            if READ.fullmatch(name) or READ.fullmatch(inside):
-                (into / inside).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, into / inside, follow_symlinks=False)
-    return into
-
-
-@pytest.fixture(scope="session")
-def apt_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Kconfig part of the `apt` profile's kernel."""
-    own = CHECKOUT.root / "artifacts" / "apt" / "linux"
-    tree = Path(os.environ.get("TCBUILD_LINUX", own))
-    if not (tree / "Kconfig").is_file():
-        scratch = tmp_path_factory.mktemp("fetched")
-        settings = variables.resolve({"profile": "apt", "out": str(scratch)}, scratch)
-        inputs.fetch(settings)
-        stage_inputs.fetch_kernel_source(settings)
-        source_tree.unpack_linux(settings)
-        tree = settings.paths.linux
-    return kconfig_part(tree, tmp_path_factory.mktemp("linux"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from tasks.config.settings import Settings
 from tasks.kernel import edited_tree, source_tree
 from tasks.origins.sources.file import FileSource
 from tasks.util.errors import UserError
-from tests.tools.kernel.test_kconfig import apt_tree as apt_tree
 
 
 def of_tree(settings: Settings, tree: Path) -> Settings:

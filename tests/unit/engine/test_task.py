@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import pytest
+from doit.action import PythonAction
 from doit.exceptions import TaskFailed
+from doit.task import Task
 
-from tasks.engine import task
+from tasks.engine import code, task
 from tasks.util.errors import UserError
 
 
@@ -30,3 +32,15 @@ def test_action_lets_programming_errors_through() -> None:
 def test_action_passes_values_on_and_nothing_else() -> None:
     assert task.action(lambda: {"a": 1})() == {"a": 1}
     assert task.action(lambda: "text")() is None
+
+
+def test_an_action_without_options_gets_none_of_its_command() -> None:
+    """doit passes the options and names of a command to each action that has parameters for them."""
+    made = task.do("util.text", "shortened", ["a", "b"], 1)
+    function, arguments = task.without_options(made)
+    assert code.modules_of([(function, arguments)], []) == code.modules_of([made], [])
+    doit_action = PythonAction(function, arguments)
+    doit_action.task = Task("t", None, params=[{"name": "write", "default": True}])
+    doit_action.task.init_options()
+    assert doit_action._prepare_kwargs() == {}
+    assert doit_action.execute() is None

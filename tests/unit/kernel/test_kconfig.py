@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kconfig stage without a kernel tree: refusals, report and diff."""
+"""The kconfig stage without a kernel tree: refusals and report."""
 
 from __future__ import annotations
 
@@ -118,66 +118,3 @@ def test_the_report_says_how_each_line_came_to_hold() -> None:
         "f.config:3  CONFIG_A=y             CONFIG_A=y              default, base\n"
         "f.config:4  # CONFIG_E is not set  # CONFIG_E is not set   line, base\n"
     )
-
-
-def test_the_diff_separates_what_was_asked_from_what_followed() -> None:
-    original = 'CONFIG_CC_VERSION_TEXT="gcc 9"\nCONFIG_LOGO=y\nCONFIG_A=y\n'
-    base = 'CONFIG_CC_VERSION_TEXT="gcc 12"\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_G=y\n# CONFIG_SAME is not set\n'
-    final = (
-        'CONFIG_CC_VERSION_TEXT="gcc 13"\n# CONFIG_A is not set\nCONFIG_B=y\nCONFIG_C=y\n'
-        "CONFIG_GCC_VERSION=130000\nCONFIG_CC_HAS_ASM_GOTO=y\n"
-    )
-    asked = [request("B", "y", 1), request("A", "n", 2), request("SAME", "n", 3)]
-    assert kconfig.format_diff(original, base, final, asked) == (
-        "# asked for\n"
-        "- CONFIG_A=y  (f.config:2)\n"
-        "~ CONFIG_B=m -> y  (f.config:1)\n"
-        "\n# followed by itself (select or default)\n"
-        "+ CONFIG_C=y\n"
-        "- CONFIG_G=y\n"
-        "\n# base file, as this kernel version reads it\n"
-        "+ CONFIG_B=m\n"
-        "+ CONFIG_G=y\n"
-        "- CONFIG_LOGO=y\n"
-    )
-    assert "base file" not in kconfig.format_diff("", base, final, asked)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "is_fact"),
-    [
-        ("CC_VERSION_TEXT", True),
-        ("CC_IS_GCC", True),
-        ("GCC_VERSION", True),
-        ("LD_IS_BFD", True),
-        ("LD_VERSION", True),
-        ("AS_TPAUSE", True),
-        ("CC_HAS_ASM_INLINE", True),
-        ("GCC10_NO_ARRAY_BOUNDS", True),
-        ("PAHOLE_VERSION", True),
-        ("TOOLS_SUPPORT_RELR", True),
-        ("RUSTC_LLVM_VERSION", True),
-        ("CC_OPTIMIZE_FOR_SIZE", False),
-        ("GCC_PLUGINS", False),
-        ("LD_DEAD_CODE_DATA_ELIMINATION", False),
-        ("ASN1", False),
-        ("SQUASHFS_XATTR", False),
-        ("RUST", False),
-        ("LOCALVERSION", False),
-    ],
-)
-def test_facts_about_the_toolchain_are_no_change(symbol: str, is_fact: bool) -> None:
-    text = kconfig.format_diff("", "", f"CONFIG_{symbol}=y\n", [])
-    assert (symbol not in text) is is_fact
-
-
-def test_print_diff_without_a_run_says_what_to_run(
-    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = make_settings()
-    with pytest.raises(UserError, match="does not exist"):
-        kconfig.print_diff(settings.paths)
-    settings.paths.config.parent.mkdir(parents=True)
-    (settings.paths.config.parent / "diff.txt").write_text("# asked for\n+ CONFIG_A=y\n")
-    kconfig.print_diff(settings.paths)
-    assert capsys.readouterr().out == "# asked for\n+ CONFIG_A=y\n"

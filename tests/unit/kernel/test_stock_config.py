@@ -13,6 +13,7 @@ from tasks.config.kernel_image import KernelImage
 from tasks.config.profile import Kernel
 from tasks.config.settings import Settings
 from tasks.kernel import needs, stock_config
+from tasks.kernel.kconfig_tasks import QUESTIONS
 from tasks.kernel.stock_tasks import kconfig, kernel
 from tasks.util.errors import UserError
 from tests.support.settings import both
@@ -104,7 +105,7 @@ def test_a_report_has_each_requested_line(
     stock_config.print_report(*both(stock("CONFIG_SQUASHFS=y\n")))
     assert capsys.readouterr().out.endswith("own.config:1  CONFIG_SQUASHFS=y  CONFIG_SQUASHFS=m\n")
     with pytest.raises(UserError, match="not configured here"):
-        stock_config.refuse_diff()
+        stock_config.refuse(names=["mine"])
 
 
 def test_its_tasks_depend_on_its_files(stock: Callable[..., Settings], tmp_path: Path) -> None:
@@ -119,3 +120,13 @@ def test_its_tasks_depend_on_its_files(stock: Callable[..., Settings], tmp_path:
     assert task["targets"] == ["made", str(made.paths.kernel / "config")]
     prove = next(iter(kconfig(made)))
     assert {str(made.paths.kernel / "config"), str(tmp_path / "own.config")} <= set(prove["file_dep"])
+
+
+def test_a_kernel_of_others_answers_to_the_commands_of_a_configuration(
+    stock: Callable[..., Settings],
+) -> None:
+    tasks = {task["basename"]: task for task in kconfig(stock("CONFIG_SQUASHFS=y\n"))}
+    assert {*QUESTIONS, "kconfig", "kconfig:diff", "kconfig:report"} == set(tasks)
+    action, arguments = tasks["kconfig:menu"]["actions"][0]
+    failure = action(*arguments, names=["mine"], program="nconfig")
+    assert "not configured here" in str(failure)

@@ -12,7 +12,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.engine.reason import Kind, Reason
 from tasks.engine.run_history import Run, TaskRun
-from tasks.kernel import kconfig
+from tasks.kernel import kconfig_diff
 from tasks.kernel.fragments import Request
 from tasks.report import report
 from tasks.report.sizes import CodeSize, Size
@@ -82,7 +82,7 @@ def test_the_difference_is_grouped_by_the_fragment_that_asked() -> None:
         Request("LOCALVERSION", '"-t"', "kernel.localversion of the profile"),
     ]
     final = 'CONFIG_A=y\nCONFIG_B="x (y)"\nCONFIG_C=m\nCONFIG_LOCALVERSION="-t"\n'
-    content = kconfig.format_diff("", "CONFIG_B=1\nCONFIG_D=y\n", final, requests)
+    content = kconfig_diff.format_diff("", "CONFIG_B=1\nCONFIG_D=y\n", final, requests)
     found = report.read_diff(content)
     shown = {
         name: [(change.sign, change.symbol, change.value) for change in changes]
