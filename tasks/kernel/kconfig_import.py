@@ -60,7 +60,9 @@ def local(settings: Settings, names: Sequence[str], *, lsmod: str = "") -> None:
     """
     draft = _new(settings, names, "kconfig:local")
     file = caller_folder() / lsmod if lsmod else THIS_MACHINE
-    modules = loaded_modules(_read(file), str(file))
+    # A kernel without modules has no such file.
+    text = "" if file == THIS_MACHINE and not file.exists() else _read(file)
+    modules = loaded_modules(text, str(file))
     with workspace(settings, "kconfig-local") as space:
         requests = profile_requests(settings.paths, settings.profile)
         before = kconfig.prove(space, kconfig.merge_requests(space, settings, requests))

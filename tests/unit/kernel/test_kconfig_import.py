@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasks.config.settings import Settings
+from tasks.kernel import kconfig_import
 from tasks.kernel.kconfig_import import default_name, loaded_modules
 from tasks.util.errors import UserError
 
@@ -30,6 +33,21 @@ def test_modules_are_read_of_lsmod_and_of_proc() -> None:
 def test_what_is_no_list_of_modules_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         loaded_modules(text, "f")
+
+
+@pytest.mark.parametrize(("lsmod", "said"), [("", "no module is loaded"), ("none", "none does not exist")])
+def test_a_machine_without_modules_and_a_missing_list_are_told(
+    lsmod: str,
+    said: str,
+    make_settings: Callable[..., Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kernel without modules has no /proc/modules."""
+    monkeypatch.setattr(kconfig_import, "THIS_MACHINE", tmp_path / "proc-modules")
+    monkeypatch.setenv("TCBUILD_CWD", str(tmp_path))
+    with pytest.raises(UserError, match=said):
+        kconfig_import.local(make_settings(), ["small-and-new"], lsmod=lsmod)
 
 
 @pytest.mark.parametrize(
