@@ -19,14 +19,14 @@ def test_the_default_targets_pass_here(tmp_path: Path) -> None:
     junit, tap = tmp_path / "junit.xml", tmp_path / "tap"
     done = doit(CHECKOUT.root, "kselftest", "--junit", str(junit), "--tap", str(tap))
     assert done.status == 0, done.output
+    paths = built().paths
     suites = {suite.get("name", "") for suite in ElementTree.parse(junit).iter("testsuite")}
-    assert {"apt.kselftest.size.get_size", "apt.kselftest.core.close_range_test"} <= suites
+    assert {f"{paths.name}.kselftest.{one}" for one in ("size.get_size", "core.close_range_test")} <= suites
     subprocess.run(["prove", "--exec", "cat", tap], check=True)
-    output = built().paths.output
-    records, _ = results.load(output)
+    records, _ = results.load(paths.output)
     assert records[-1].command == "kselftest"
     assert records[-1].counts()["passed"] > 30
-    folder = output / results.FOLDER / "kselftest"
+    folder = paths.output / results.FOLDER / "kselftest"
     assert "### size: get_size" in (folder / "output.txt").read_text()
     assert "Linux version" in (folder / "dmesg.txt").read_text()
 
