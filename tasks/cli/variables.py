@@ -109,7 +109,7 @@ DUMP = {
     "name": "dump",
     "long": "dump-on-panic",
     "default": "",
-    "help": "if the kernel panics, write the guest's memory to this file, for gdb and crash",
+    "help": "if the kernel panics, write the guest's memory to this file, for gdb",
 }
 # Options of `./doit qemu`.
 QEMU = [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The memory of a guest whose kernel has panicked, as a file: `--dump-on-panic FILE`.
 
-QEMU writes it as an ELF core (its documentation, "QMP", dump-guest-memory), which gdb and crash(8) read.
+QEMU writes it as an ELF core (its documentation, "QMP", dump-guest-memory), which gdb reads.
 """
 
 from __future__ import annotations
