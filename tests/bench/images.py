@@ -15,17 +15,21 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tasks.formats import cpio, initramfs_file
 from tasks.image import iso
 from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree
-from tasks.vm import virtiofsd
+from tasks.vm import qemu, virtiofsd
+from tasks.vm.machine import argv
 from tests.bench.measure import OURS, Case, Row, Target, missing
 from tests.bench.workplace import Workplace, edit, script
 from tests.support import manyextensions
 
 EXTENSION = "attr"
+MARKER = Path(__file__).with_name("marker.py")
+PROMPT = "tc@box:"
 # Three times as fast, at no more than the size.
 REPACK = [Target("cpu", "shell", 1 / 3), Target("size", "shell", 1.0)]
 NO_ROOT = "could not run: it needs root (overlay mounts)"
@@ -48,6 +52,7 @@ class Rows:
             "boot to prompt": self.boot,
             "boot with 200 extensions": self.boot_many,
             "share": self.share,
+            "qemu:run": self.run,
         }
 
     def _built(self) -> Path:
@@ -237,3 +242,25 @@ class Rows:
         cases = [case(OURS, ways[0][1], lacks), *(case(*way) for way in ways[1:])]
         note = f"tcbuild by {ways[0][1]}; the boot is in all of them; QEMU emulates (TCG)"
         return Row("share", cases, note=note)
+
+    def run(self) -> Row:
+        """`true` in a guest that QEMU boots directly, against QEMU until the prompt, and virtme-ng."""
+        self._built()
+        settings = self.place.settings
+        accel = qemu.accelerator(settings.paths, settings.profile)
+        machine = qemu.machine(settings.paths, settings.profile, "direct", accel, memory=1024, network=True)
+        with TemporaryDirectory() as scratch:
+            words = [*argv(machine, Path(scratch)), "-display", "none", "-serial", "stdio"]
+        without = ["--disable-kvm"] if accel == "tcg" else []
+        programs = f"{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"
+        absent = "" if shutil.which("vng", path=programs) else "not installed (PyPI: virtme-ng)"
+        kernel = str(settings.paths.kernel / "vmlinuz64")
+        env = {**self.place.env, "PATH": programs}
+        there, ours = self.place.checkout, self.place.doit("qemu:run", "--firmware", "direct")
+        cases = [
+            Case(OURS, [*ours, "--", "true"], there, self.place.env),
+            Case("bare qemu", [sys.executable, "-I", "-S", MARKER, PROMPT, *words], there),
+            Case("virtme-ng", ["vng", *without, "--run", kernel, "--", "true"], there, env, absent=absent),
+        ]
+        note = f"bare qemu: to its prompt; virtme-ng: with this machine's root; accelerator: {accel}"
+        return Row("qemu:run", cases, [Target(metric, "bare qemu", 1.1) for metric in ("cpu", "wall")], note)

@@ -144,7 +144,6 @@ class Rows:
         if not Path(sys.prefix, "bin/tuxmake").exists():
             self.absent["tuxmake"] = "not installed (PyPI: tuxmake)"
         self.values = itertools.cycle("yn")
-        self.edits = itertools.count()
 
     def all(self) -> dict[str, Callable[[], Row]]:
         """Return what makes each row, by its name; making one builds what it stands on."""
@@ -263,9 +262,10 @@ class Rows:
         self._built()
 
         def change() -> None:
-            number = next(self.edits)
+            source = self.place.settings.paths.linux / SOURCE
+            number = source.read_text().count("int bench_")  # a kept folder has those of earlier runs
             text = f"\nint bench_{number}(void);\nint bench_{number}(void) {{ return {number}; }}\n"
-            edit(self.place.settings.paths.linux / SOURCE, text)
+            edit(source, text)
 
         tree = replace(self.place, settings=self.place.with_profile(TREE))
         tree.run("kernel")
