@@ -190,7 +190,7 @@ def test_what_is_turned_off_in_the_real_menu_becomes_one_line(
     (tmp_path / "settings").write_bytes(pickle.dumps(settings))
     argv = [sys.executable, "-c", RUN, str(tmp_path / "settings"), str(fragments), program]
     env = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(CHECKOUT.root)}
-    with Terminal(argv, cwd=CHECKOUT.root, env=env, limit=300) as terminal:
+    with Terminal(argv, cwd=CHECKOUT.root, env=env, limit=1200) as terminal:
         terminal.expect("Networking support")
         for key in keys:
             terminal.type(key)
