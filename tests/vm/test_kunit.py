@@ -19,7 +19,16 @@ base = "base-small.config"
 fragments = []
 """
 # The fragment `kunit` adds the rest.
-BASE = "CONFIG_64BIT=y\nCONFIG_PRINTK=y\nCONFIG_PRINTK_TIME=y\nCONFIG_TTY=y\n"
+BASE = """\
+CONFIG_64BIT=y
+CONFIG_PRINTK=y
+CONFIG_PRINTK_TIME=y
+CONFIG_TTY=y
+# Without these, some suites fail.
+CONFIG_PROC_FS=y
+CONFIG_PROC_SYSCTL=y
+CONFIG_SYSFS=y
+"""
 
 
 @pytest.mark.slow
