@@ -44,8 +44,8 @@ from tasks.vm.ssh import Remote
 
 FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 DISC = "cde"
-"""The bootcode by which the guest loads extensions from a disc.  A direct boot has none, and the guest
-would look for one for ten seconds."""
+"""The bootcode by which the guest loads extensions from a disc.  A direct boot without disks has none, and
+the guest would look for one for ten seconds."""
 KVM_PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
 END_SECONDS = 5.0
@@ -60,7 +60,7 @@ def machine(
     changes: further fields of `Machine`.
     """
     if firmware == "direct":
-        codes = [code for code in profile.boot.bootcodes if code != DISC]
+        codes = [code for code in profile.boot.bootcodes if code != DISC or changes.get("disks")]
         base = {"kernel": paths.vmlinuz, "initrd": paths.core, "append": bootcodes.line(codes)}
     else:
         base = {"disks": (Disk(paths.iso, "cdrom"),)}

@@ -13,6 +13,7 @@ from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.vm import boots, qemu
 from tasks.vm.boots import COMES_UP, MEDIA, POWERS_OFF, Media
+from tasks.vm.machine import Disk
 from tasks.vm.results import Result, whole
 from tests.support.settings import both
 
@@ -45,6 +46,8 @@ def test_a_guest_without_a_disc_looks_for_none(make_settings: Callable[..., Sett
     codes = ("cde", "console=ttyS0", "cdex=cde")
     profile = replace(profile, boot=replace(profile.boot, bootcodes=codes))
     assert qemu.machine(paths, profile, "direct", "tcg").append == "console=ttyS0 cdex=cde"
+    disc = (Disk(paths.iso, "cdrom"),)
+    assert qemu.machine(paths, profile, "direct", "tcg", disks=disc).append == "cde console=ttyS0 cdex=cde"
 
 
 def test_an_unknown_medium_is_said() -> None:
