@@ -20,7 +20,7 @@ from tests.vm.contract import booted, make_tcz, own_root
 
 
 @pytest.fixture
-def split(make_settings: Callable[..., Settings]) -> Settings:
+def split(own_programs: None, make_settings: Callable[..., Settings]) -> Settings:
     """The built image, with its modules split and two extensions beside the core."""
     image = own_root()
     made = make_settings(image.paths.name)
