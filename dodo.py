@@ -228,7 +228,8 @@ def task_linux() -> Task:
     if S.profile.kernel.image:
         return {"actions": None, "uptodate": [True]}
     # With a shared cache, the source is unpacked only when a stage needs it, or somebody asks for it.
-    whole = not S.network.shared_cache or variables.asks_for("linux")
+    asked = variables.asks_for("linux")
+    whole = asked or not S.network.shared_cache
     return {
         "actions": [
             *([beside("fetch.stage_inputs", "fetch_kernel_source", S)] if whole else []),
@@ -240,7 +241,7 @@ def task_linux() -> Task:
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
             (edited_tree.is_current, [S.paths, S.profile]),
-            *([(kernel_source.is_whole, [S.paths])] if whole else []),
+            *([(kernel_source.is_whole, [S.paths])] if asked else []),
         ],
     }
 

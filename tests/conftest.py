@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from tasks.config import compiler, profile
-from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
+from tasks.config.settings import Network, Paths, Settings
 from tasks.toolchain import host_match
 
 # How long one example takes depends on what else the machine does.
@@ -61,8 +61,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG"))
         ):
             monkeypatch.delenv(name)
-    # What an earlier test made is no answer to what this one asks.
-    monkeypatch.setenv(SHARED_VARIABLE, NO_CACHE)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from doit import get_var
 from tasks.config import compiler as config_compiler
 from tasks.config import profile
 from tasks.config.profile import FALLBACK, load, names
-from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
+from tasks.config.settings import NO_CACHE, OWN_CACHE, SHARED_VARIABLE, Network, Paths, Settings
 from tasks.engine.words import UsageError, own
 from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT, cache_folder, caller_folder
@@ -35,7 +35,7 @@ VARIABLES = {
     "newest": "1: take the newest of packages whose locked version has left the mirrors",
     "relock": "1: with lock: take what the mirrors serve now",
     "jobs": "how many jobs may run at once in all",
-    "cache": "a shared cache: a folder, an address, or none",
+    "cache": "a shared cache: a folder, an address, own (in the cache folder), or none",
     "sign": "the key file that provenance signs with",
     "launcher": "the program that starts the compiler: ccache, sccache, distcc, icecc or none",
     "hosts": "the hosts of a compile farm: HOST/SLOTS, separated by commas",
@@ -44,7 +44,7 @@ VARIABLES = {
 }
 FLAGS = ("frozen", "offline", "newest", "relock")
 MAX_JOBS = 1024
-RESULTS = "results"  # in the cache folder: the shared cache of this user, if no other is named
+RESULTS = "results"  # in the cache folder: the shared cache of this user
 PROFILE_RECORD = "profile.json"  # in artifacts/: the profile that profile=auto chose
 # Options of tasks and commands, in the form that doit reads.
 FIRMWARE = {
@@ -545,14 +545,14 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
 
 
 def _with_cache(network: Network, variables: dict[str, str], chosen: profile.Profile) -> Network:
-    """Return `network` with the shared cache that the caller names, or with that of this user."""
-    address = variables.get("cache") or os.environ.get(SHARED_VARIABLE)
-    if address:
-        return replace(network, shared_cache="" if address == NO_CACHE else address)
+    """Return `network` with the shared cache that the caller names."""
+    address = variables.get("cache") or os.environ.get(SHARED_VARIABLE) or NO_CACHE
     # What was made of a kernel tree between two edits is hardly ever made again.
-    if chosen.kernel.tree:
+    if address == NO_CACHE or (address == OWN_CACHE and chosen.kernel.tree):
         return network
-    return replace(network, shared_cache=str(cache_folder() / RESULTS), own_cache=True)
+    if address == OWN_CACHE:
+        return replace(network, shared_cache=str(cache_folder() / RESULTS), own_cache=True)
+    return replace(network, shared_cache=address)
 
 
 def _flag(variables: dict[str, str], name: str) -> bool:

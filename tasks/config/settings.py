@@ -19,8 +19,8 @@ from tasks.util.errors import UserError
 from tasks.util.toml_schema import read_toml
 
 SHARED_VARIABLE = "TCBUILD_SHARED_CACHE"
-NO_CACHE = "none"
-"""The address that stands for no shared cache."""
+NO_CACHE, OWN_CACHE = "none", "own"
+"""Addresses that stand for no shared cache, and for the folder of this user's own."""
 # What kbuild leaves alone in a path.  Others have a meaning to make (`:` `%` `$` `#`, white space), to
 # the shell of its recipes, or to gcc's -Wp (`,`) and -fdebug-prefix-map (`=`).
 PLAIN_CHARACTERS = re.compile(r"[\w/.+@^~!-]")
@@ -191,7 +191,7 @@ class Network:
     shared_cache: str = ""
     """Address of the shared cache (tasks/cache/task.py), "" for none."""
     own_cache: bool = False
-    """The shared cache is the folder of this user's own, which nobody asked for."""
+    """The shared cache is the folder of this user's own."""
 
     @property
     def fetch_on_demand(self) -> bool:

@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from tasks import bootstrap
-from tasks.config.settings import SHARED_VARIABLE
+from tasks.config.settings import OWN_CACHE
 from tasks.engine import run_history
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.files import sha256_file
@@ -165,9 +165,9 @@ def s3() -> Iterator[Place]:
 @pytest.fixture(params=["own", "folder", "http", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     top = tmp_path / "store"
-    if request.param == "own":  # nobody names one
-        found = in_folder(tmp_path / "cache/results", "")
-        found.env = {"TCBUILD_CACHE": str(tmp_path / "cache"), SHARED_VARIABLE: ""}
+    if request.param == "own":
+        found = in_folder(tmp_path / "cache/results", OWN_CACHE)
+        found.env = {"TCBUILD_CACHE": str(tmp_path / "cache")}
         yield found
     elif request.param == "folder":
         yield in_folder(top, str(top))

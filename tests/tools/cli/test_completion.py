@@ -53,7 +53,7 @@ def bash(checkout: Path, line: str, cwd: Path | None = None) -> list[str]:
     [
         ("./doit is", ["iso"]),
         ("./doit kconfig:d", ["diff"]),  # readline replaces what follows the colon
-        ("./doit qemu", ["qemu", "qemu:test", "qemu:run", "qemu:screenshot", "qemu:matrix"]),
+        ("./doit qemu", ["qemu", "qemu:test", "qemu:matrix", "qemu:run", "qemu:screenshot"]),
         ("./doit iso prof", ["profile="]),
         ("./doit iso profile=a", ["auto", "apt", "apt32"]),
         ("./doit iso profile=tc", ["tc11"]),

@@ -101,6 +101,7 @@ def checkout(
     folder = tmp_path / "checkout"
     (folder / "files").mkdir(parents=True)
     (folder / "dodo.py").write_text(DODO.format())
+    shutil.copytree(CHECKOUT.root / "profiles", folder / "profiles")
     # The other user may not be let into the folder of this checkout.
     shutil.copytree(CHECKOUT.root / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     run(["git", "init", "-q", folder])
