@@ -328,9 +328,10 @@ class QemuRun(QemuCommand):
 def _build(given: Mapping[str, str], goals: Sequence[str]) -> None:
     """Build in a process of its own: a run loads the tasks of one profile.  given: variables.
 
-    Raises `UserError` if it fails; the reason is then on stderr.
+    The trees of this run are used.  Raises `UserError` if it fails; the reason is then on stderr.
     """
-    words = ["run", "--reporter", "quiet", *goals, *(f"{name}={value}" for name, value in given.items())]
+    words = ["run", "--reporter", "quiet", *goals, *(f"tree={tree}" for tree in CHECKOUT.trees)]
+    words += [f"{name}={value}" for name, value in given.items()]
     process = spawn([CHECKOUT.root / "doit", *words], pipes=False)
     try:
         status = process.wait()
@@ -357,6 +358,7 @@ class QemuMatrix(CheckoutCommand):
         from tasks.vm import boots, cells, matrix
 
         given = variables.given()
+        given.pop("tree", None)  # of several, it is the last alone
         variables.check_reports([(f"--{name}", options[name]) for name in ("junit", "tap") if options[name]])
         only = given.get("profile", "auto") != "auto"
         found = matrix.cells(matrix.load(), self.settings().paths.name, only=only, wanted=names)
@@ -366,7 +368,7 @@ class QemuMatrix(CheckoutCommand):
         for name in profiles:
             media = {cell.media for cell in found if cell.profile == name}
             _build(given | {"profile": name}, ["iso", *(["disk"] if "disk" in media else [])])
-        made = {name: variables.resolve(given | {"profile": name}, CHECKOUT.artifacts) for name in profiles}
+        made = {name: variables.resolve(given | {"profile": name}, CHECKOUT.results) for name in profiles}
         cells.test(found, made, boots.Reports.of(**options))
 
 

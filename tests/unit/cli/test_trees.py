@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cli import trees
+from tasks.cli import commands, trees
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 
@@ -91,3 +91,17 @@ def test_a_profile_for_another_tcbuild_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tasks.provenance.materials.git_state", lambda: ("", True, "no git"))
     assert trees.other_tcbuild("") == ""
     assert trees.other_tcbuild("v1") == "is written for tcbuild v1; nobody knows which one this is: no git"
+
+
+def test_a_run_that_a_command_starts_uses_the_trees_of_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`./doit qemu:matrix` builds each profile by one; the caller's folder is not that run's."""
+    program = folder / "doit"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "${0%/*}/words"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(CHECKOUT, "root", folder)
+    trees.use(["one", "two"])
+    commands._build({"profile": "quick", "frozen": "1"}, ["iso"])
+    words = (folder / "words").read_text().splitlines()
+    assert words[-5:] == ["iso", f"tree={folder}/one", f"tree={folder}/two", "profile=quick", "frozen=1"]
