@@ -40,6 +40,7 @@
 #include <string.h>
 
 #include "lkc.h"
+#include "menus.h"
 
 #define MAX_SELECTORS 8
 
@@ -68,16 +69,6 @@ static bool is_constant(const struct symbol *sym)
 {
 	return sym == &symbol_yes || sym == &symbol_mod || sym == &symbol_no ||
 	       (sym->flags & SYMBOL_CONST);
-}
-
-/* Depth first through the menu tree; menu_next() came only after 5.4. */
-static struct menu *following(struct menu *menu)
-{
-	if (menu->list)
-		return menu->list;
-	while (menu && !menu->next)
-		menu = menu->parent;
-	return menu ? menu->next : NULL;
 }
 
 static struct menu *menu_of(const struct symbol *sym)

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "lkc.h"
+#include "menus.h"
 
 #define MANY 500
 
@@ -62,16 +63,6 @@ static void *grown(void *array, size_t used, size_t size)
 	if (!more)
 		fail("memory");
 	return more;
-}
-
-/* Depth first through the menu tree; menu_next() came only after 5.4. */
-static struct menu *following(struct menu *menu)
-{
-	if (menu->list)
-		return menu->list;
-	while (menu && !menu->next)
-		menu = menu->parent;
-	return menu ? menu->next : NULL;
 }
 
 static const char *value_of(struct symbol *sym)

@@ -19,11 +19,11 @@ from tasks.util.checkout import CHECKOUT
 
 NAME = re.compile(r"SPDX-License-Identifier: (\S+)")
 PROGRAMS = ("doit", "installkernel", "sccache-relative")  # without an ending
-SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.bash", "*.zsh", *PROGRAMS)
+SOURCES = ("*.py", "*.sh", "*.toml", "*.config", "*.c", "*.h", "*.bash", "*.zsh", *PROGRAMS)
 # Locks are written by commands.  What lies in files/, and boot menus (.cfg), go into images byte for byte.
 OTHERS = ("*lock.toml", "rootfs/files/*", "extensions/*/files/*")
 FIRST_LINES = 5
-KERNEL = ("kconfig/explain.c", "kconfig/minimise.c")
+KERNEL = ("kconfig/explain.c", "kconfig/menus.h", "kconfig/minimise.c")
 DETECT_SECRETS = ("tasks/util/secrets/detect-secrets.toml",)
 # The kernel's files use the older name of the same licence.
 TEXTS = {

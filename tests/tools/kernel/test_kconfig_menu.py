@@ -84,7 +84,7 @@ def fragments(configured: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     before = configured.paths.config.read_text()
     folder = tmp_path / "kconfig"
     folder.mkdir()
-    for name in ("notes.toml", "explain.c", "minimise.c"):
+    for name in ("notes.toml", "explain.c", "menus.h", "minimise.c"):
         (folder / name).symlink_to(CHECKOUT.kconfig / name)
     monkeypatch.setattr(CHECKOUT, "kconfig", folder)
     yield folder
