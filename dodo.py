@@ -547,8 +547,7 @@ def task_qemu() -> Iterator[Task]:
     doc = "boot from CD, USB stick and FAT copy by BIOS and UEFI, and directly, and run the checks"
     tests, meta = do("vm.boots", "asked", S.paths, S.profile), {"check": variables.check_reports}
     yield command("qemu:test", doc, tests, reads=needs, params=variables.QEMU_TEST, meta=meta)
-    base = str(S.paths.config.with_name("base.config"))
-    yield from kernel_test_tasks.declared(S, KCONFIG, files(SOURCE, SERIES), base, COMPILER)
+    yield from kernel_test_tasks.declared(S, KCONFIG, files(SOURCE, SERIES), COMPILER)
 
 
 def task_test() -> Iterator[Task]:

@@ -15,12 +15,12 @@ from tasks.util.checkout import CHECKOUT
 
 
 def declared(
-    settings: Settings, prepare: Sequence[Action], tree: Sequence[str], base: str, compiler: object
+    settings: Settings, prepare: Sequence[Action], tree: Sequence[str], compiler: object
 ) -> Iterator[Task]:
     """Yield the tasks.
 
     prepare: the actions that make the kernel's source and toolchain ready.  tree: the files that stand
-    for the source; base: the completed base config.  compiler: what tells another compiler.
+    for the source.  compiler: what tells another compiler.
     """
     paths, profile = settings.paths, settings.profile
     own, tested = kunit.paths_of(paths), kunit.profile_of(profile)
@@ -30,7 +30,10 @@ def declared(
             "basename": "kernel:kunit",
             "doc": "build the kernel once more with KUnit, its unit tests, which run while it boots",
             "actions": [*prepare, do("kernel.kunit", "make", settings)],
-            "file_dep": [*tree, base, *files(*config_files(tested), CHECKOUT.kconfig / "notes.toml")],
+            "file_dep": [
+                *tree,
+                *files(paths.base_config, *config_files(tested), CHECKOUT.find("kconfig", "notes.toml")),
+            ],
             "targets": files(own.vmlinuz),
             "uptodate": changed(kernel=tested.kernel, tools=compiler, epoch=profile.source_date_epoch),
         }

@@ -138,7 +138,7 @@ def refuse_foreign(lock: Path, what: str) -> None:
 
     what: whose lock it is.  With trees, the checkout may be another's, and stays as it is.
     """
-    if CHECKOUT.trees and not CHECKOUT.root_of(lock).startswith("TREE"):
+    if CHECKOUT.trees and not CHECKOUT.is_in_tree(lock):
         hint = "lock it without tree=, or give the tree one of its own: a profile may inherit this one"
         raise UserError(f"{what} is no tree's, and its lock is not written while trees are used", hint)
 

@@ -111,6 +111,11 @@ class Paths:
         return self._of_kernel("kconfig") / "config"
 
     @property
+    def base_config(self) -> Path:
+        """The completed base config, onto which the fragments are merged."""
+        return self.config.with_name("base.config")
+
+    @property
     def kernel(self) -> Path:
         """The installed kernel: vmlinuz64, System.map, config, release, modules/."""
         return self._of_kernel("kernel")

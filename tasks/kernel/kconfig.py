@@ -58,12 +58,7 @@ def complete_base(settings: Settings) -> None:
             (space.work / "base.config").write_text(_imported_base(settings.paths, settings.profile))
             space.make("base.config", "olddefconfig")
             _tell_of_own_symbols(settings, space.work / "base.config")
-        write_if_changed(base_config(settings.paths), (space.work / "base.config").read_bytes())
-
-
-def base_config(paths: Paths) -> Path:
-    """Return the path of the completed base config."""
-    return paths.config.with_name("base.config")
+        write_if_changed(settings.paths.base_config, (space.work / "base.config").read_bytes())
 
 
 def _tell_of_own_symbols(settings: Settings, completed: Path) -> None:
@@ -95,19 +90,27 @@ class Merged:
     config: str
 
 
-def merge_requests(space: Workspace, settings: Settings, requests: Sequence[Request]) -> Merged:
-    """Return `requests` merged onto base.config, as the tree's Kconfig completes that."""
+def merge_requests(
+    space: Workspace, settings: Settings, requests: Sequence[Request], config: str = ""
+) -> Merged:
+    """Return `requests` merged onto base.config, as the tree's Kconfig completes that.
+
+    config: what that gives, if it is known.
+    """
     own = base_requests(settings.paths, settings.profile)
     asked = _effective_requests(own, requests)
-    text = merged_text(settings, requests)
-    return Merged(tuple(asked), tuple(own), text, space.complete(text))
+    text = _text(settings, asked)
+    return Merged(tuple(asked), tuple(own), text, config or space.complete(text))
 
 
 def merged_text(settings: Settings, requests: Sequence[Request]) -> str:
     """Return base.config with the lines of `requests` and of the base config, for `conf` to read."""
+    return _text(settings, _effective_requests(base_requests(settings.paths, settings.profile), requests))
+
+
+def _text(settings: Settings, asked: Iterable[Request]) -> str:
     # The base's own lines are requested again: a fragment may set what they depend on.
-    asked = _effective_requests(base_requests(settings.paths, settings.profile), requests)
-    return apply_requests(base_config(settings.paths).read_text(), asked)
+    return apply_requests(settings.paths.base_config.read_text(), asked)
 
 
 def prove(space: Workspace, merged: Merged) -> Merged:
@@ -133,7 +136,7 @@ def merge(settings: Settings) -> None:
         if settings.profile.kernel.release:
             release_name = coming_release(space, proved.config)
             installed.check_release(settings.paths, settings.profile, release_name)
-        base = base_config(settings.paths).read_text()
+        base = settings.paths.base_config.read_text()
         made = {"config": proved.config, "diff.txt": format_diff(original, base, proved.config, proved.asked)}
         for name, text in made.items():
             write_if_changed(settings.paths.config.with_name(name), text)
@@ -148,14 +151,14 @@ def print_report(settings: Settings) -> None:
     config = proved_config(settings.paths)
     requests = profile_requests(settings.paths, settings.profile)
     with workspace(settings, "kconfig-report") as space:
-        merged = merge_requests(space, settings, requests)
+        merged = merge_requests(space, settings, requests, config)
         (space.work / "config").write_text(config)
         space.make("config", "savedefconfig")
         by_request = {request.symbol: request for request in requests}
         by_request |= overridden_by_choice(space, merged)
         needed = parse_config((space.build / "defconfig").read_text())
         earlier = [*merged.base_requests, *overridden_requests(settings.paths, settings.profile)]
-        base = parse_config(base_config(settings.paths).read_text())
+        base = parse_config(settings.paths.base_config.read_text())
         report = format_report(earlier, requests, by_request, base, parse_config(config), needed)
     print(report.rstrip("\n"))
 

@@ -84,7 +84,7 @@ def of_name(settings: Settings, names: Sequence[str], command: str) -> Draft:
     first = CHECKOUT.folders("kconfig")[0]
     if not path.is_file():
         path = first / path.name
-    elif CHECKOUT.trees and not any(path.is_relative_to(tree) for tree in CHECKOUT.trees):
+    elif CHECKOUT.trees and not CHECKOUT.is_in_tree(path):
         raise UserError(
             f"{display_path(path)} is of tcbuild, which a tree leaves as it is",
             f"choose another name: a fragment in {first} may override it",

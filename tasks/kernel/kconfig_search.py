@@ -30,22 +30,31 @@ class Setting:
     """The proved config and what it came from.
 
     asked: the request for a symbol, if there is one; base: the values of the base config; final: those of the
-    proved config.
+    proved config, and text: its text.
     """
 
     asked: Mapping[str, Request]
     base: Mapping[str, str]
     final: Mapping[str, str]
+    text: str = ""
+
+    def ask(
+        self, settings: Settings, stage: str, questions: Sequence[str]
+    ) -> tuple[dict[str, Symbol], list[str]]:
+        """Return what the engine says under the proved config, as `kconfig_explain.ask` does."""
+        with workspace(settings, stage) as space:
+            (space.work / "config").write_text(self.text)
+            return kconfig_explain.ask(space, "config", questions)
 
     @classmethod
     def of_profile(cls, settings: Settings) -> Setting:
         """Return the setting of a profile that has been configured.  Raises `UserError` if it has not."""
         requests = profile_requests(settings.paths, settings.profile)
-        final = parse_config(kconfig.proved_config(settings.paths))
-        base = parse_config(kconfig.base_config(settings.paths).read_text())
+        final = kconfig.proved_config(settings.paths)
+        base = parse_config(settings.paths.base_config.read_text())
         base_requests = kconfig.base_requests(settings.paths, settings.profile)
         asked = {request.symbol: request for request in [*base_requests, *requests]}
-        return cls(asked, base, final)
+        return cls(asked, base, parse_config(final), final)
 
 
 def search(settings: Settings, names: Sequence[str]) -> None:
@@ -57,9 +66,7 @@ def search(settings: Settings, names: Sequence[str]) -> None:
     if not words:
         raise UserError("kconfig:search needs a word", "./doit kconfig:search btrfs")
     setting = Setting.of_profile(settings)
-    with workspace(settings, "kconfig-search") as space:
-        (space.work / "config").write_text(kconfig.proved_config(settings.paths))
-        symbols, _names = kconfig_explain.ask(space, "config", [f"?{max(words, key=len)}"])
+    symbols, _names = setting.ask(settings, "kconfig-search", [f"?{max(words, key=len)}"])
     found = sorted(
         (one for one in symbols.values() if all(word.lower() in text_of(one) for word in words)),
         key=lambda one: (_rank(one, words), one.name),
@@ -112,9 +119,7 @@ def why(settings: Settings, names: Sequence[str]) -> None:
     if not wanted:
         raise UserError("kconfig:why needs a symbol", "./doit kconfig:why BTRFS_FS")
     setting = Setting.of_profile(settings)
-    with workspace(settings, "kconfig-why") as space:
-        (space.work / "config").write_text(kconfig.proved_config(settings.paths))
-        symbols, known = kconfig_explain.ask(space, "config", [f"+{name}" for name in wanted])
+    symbols, known = setting.ask(settings, "kconfig-why", [f"+{name}" for name in wanted])
     notes = kconfig_explain.load_notes()
     for name in wanted:
         if symbols[name].type == "unknown":

@@ -99,7 +99,7 @@ def declared(
     what a stage needs; tools: what tells the compiler; share: wraps a task for the shared cache.
     """
     paths, profile = settings.paths, settings.profile
-    base, diff = (paths.config.with_name(name) for name in ("base.config", "diff.txt"))
+    base, diff = paths.base_config, paths.config.with_name("diff.txt")
     complete = {
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",

@@ -12,8 +12,6 @@ from dataclasses import replace
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
-from tasks.formats import bzimage
-from tasks.kernel import build, kconfig
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, write_if_changed
 
@@ -45,10 +43,13 @@ def make(settings: Settings) -> None:
 
     Raises `UserError` as `kconfig.merge` and `build.build` do, and if the result is no kernel.
     """
+    # Imported here: each run asks this module for its paths, and few make this kernel.
+    from tasks.formats import bzimage
+    from tasks.kernel import build, kconfig
+
     own = replace(settings, paths=paths_of(settings.paths), profile=profile_of(settings.profile))
-    base = settings.paths.config.with_name("base.config")
     own.paths.config.parent.mkdir(parents=True, exist_ok=True)
-    write_if_changed(own.paths.config.with_name(base.name), base.read_bytes())
+    write_if_changed(own.paths.base_config, settings.paths.base_config.read_bytes())
     kconfig.merge(own)
     build.build(own)
     architecture = own.profile.architecture

@@ -219,7 +219,7 @@ def checkout(paths: Paths, profile: Profile) -> Tcbuild:
     wanted = {CHECKOUT.root / name for name in ALWAYS}
     for folder in FOLDERS:
         wanted |= {path for path in (CHECKOUT.root / folder).rglob("*") if "__pycache__" not in path.parts}
-    wanted |= {path for path in _read(paths, profile) if not CHECKOUT.root_of(path).startswith("TREE")}
+    wanted |= {path for path in _read(paths, profile) if not CHECKOUT.is_in_tree(path)}
     files = [checkout_file(path) for path in sorted(wanted) if path.is_symlink() or path.is_file()]
     code = "".join(f"{file.path} {file.sha256}\n" for file in files if file.path.endswith(".py"))
     commit, dirty, _ = git_state()

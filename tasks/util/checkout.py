@@ -87,6 +87,10 @@ class Checkout:
         """Return the name of the checkout or tree that a file lies in, "" if it lies elsewhere."""
         return next((name for name, root in self.roots().items() if path.is_relative_to(root)), "")
 
+    def is_in_tree(self, path: Path) -> bool:
+        """Tell whether a file lies in a tree."""
+        return self.root_of(path).startswith("TREE")
+
     def name_of(self, path: Path) -> str:
         """Return what messages call a file: its path in the checkout, or as it is if it lies elsewhere."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

@@ -50,6 +50,10 @@ class Medium:
     kconfig: tuple[str, ...] = ()
     asked: bool = False
 
+    def lacking(self, config: Mapping[str, str]) -> list[str]:
+        """Return the symbols that a kernel with this config lacks."""
+        return [symbol for symbol in self.kconfig if config.get(symbol, "n") == "n"]
+
 
 @dataclass(frozen=True)
 class Media:
@@ -143,8 +147,7 @@ def chosen_boots(
     wanted = [medium for medium in known if (medium.name in names if names else not medium.asked)]
     boots: list[tuple[Firmware, str]] = []
     for medium in wanted:
-        lacks = [symbol for symbol in medium.kconfig if config.get(symbol, "n") == "n"]
-        if lacks:
+        if lacks := medium.lacking(config):
             text = f"{medium.name}: this kernel has no {', '.join(lacks)}"
             if names:
                 raise UserError(text, "add the fragment qemu to the profile")

@@ -83,9 +83,12 @@ class Image:
 
     def lacking(self, cell: Cell) -> str:
         """Return what the kernel lacks for the medium and the devices of a cell; "" for nothing."""
-        known = {medium.name: medium.kconfig for medium in toml_schema.load(MEDIA, Media).medium}
+        known = toml_schema.load(MEDIA, Media).medium
         symbols = [
-            symbol for symbol in known.get(cell.media, ()) if self.built.config.get(symbol, "n") == "n"
+            lacks
+            for medium in known
+            if medium.name == cell.media
+            for lacks in medium.lacking(self.built.config)
         ]
         if symbols:
             return f"{cell.media}: the kernel has no {', '.join(f'CONFIG_{symbol}' for symbol in symbols)}"

@@ -20,7 +20,7 @@ from tests.support.settings import with_values
 
 
 def declared(settings: Settings) -> dict[str, Task]:
-    made = kernel_test_tasks.declared(settings, [], ["tree"], "base", "gcc")
+    made = kernel_test_tasks.declared(settings, [], ["tree"], "gcc")
     return {task["basename"]: task for task in made}
 
 
@@ -29,7 +29,8 @@ def test_the_second_kernel_depends_on_its_own_configuration(make_settings: Calla
     tasks = declared(settings)
     assert list(tasks) == ["kernel:kunit", "kselftest", "kunit"]
     made = tasks["kernel:kunit"]
-    assert {"tree", "base", str(CHECKOUT.kconfig / "kunit.config")} <= set(made["file_dep"])
+    base = str(settings.paths.config.with_name("base.config"))
+    assert {"tree", base, str(CHECKOUT.kconfig / "kunit.config")} <= set(made["file_dep"])
     assert str(CHECKOUT.kconfig / "qemu.config") in made["file_dep"]
     assert made["targets"] == tasks["kunit"]["file_dep"] == [str(kunit.paths_of(settings.paths).vmlinuz)]
 
