@@ -28,7 +28,7 @@ modprobe() { echo "modprobe $*" >> "$ROOT/asked"; }
 """
 # A store of images: a file with a line `NAMESPACE NAME DIGEST` for each, and one of containers with
 # `NAMESPACE NAME IMAGE`.  An archive is a text: its
-# image's name, or `error` and what is said of it.
+# image's name, or `error` and what is said of it.  The next import fails with the text of `ctr.once`.
 CTR = """#!/bin/busybox ash
 store=$0.images namespace=default
 touch "$store" "$0.namespaces" "$0.containers"
@@ -37,6 +37,7 @@ for last; do :; done
 case "$1 $2" in
 	"images import")
 		echo "$namespace $last" >> "$0.log"
+		mv "$0.once" "$0.said" 2>/dev/null && { cat "$0.said" >&2; exit 1; }
 		read -r name more < "$last"
 		[ "$name" != error ] || { echo "ctr: $more" >&2; exit 1; }
 		digest=sha256:$(sha256sum < "$last" | cut -c 1-64)

@@ -180,6 +180,23 @@ def test_an_image_that_cannot_be_imported_is_one_line(faasd: Machine) -> None:
     assert faasd.run(SERVICE, "status")[0] == 1
 
 
+def test_an_image_whose_layers_were_collected_meanwhile_is_imported_again(faasd: Machine) -> None:
+    """By containerd's collector, after ctr had moved the name and before it unpacked; only once."""
+    path = image(faasd, f"{FOLDER}/images/gateway.tar", "localhost/gateway:1")
+    said = "ctr: failed to prepare extraction snapshot: parent snapshot sha256:1 does not exist: not found"
+    (faasd.root / "var/log").mkdir(parents=True, exist_ok=True)
+    once = faasd.root / "usr/local/sbin/ctr.once"
+    once.write_text(f"{said}\n")
+    assert faasd.run(SERVICE, "import", str(path)) == (
+        0,
+        f"import-images: {path}: imported (localhost/gateway:1)\n",
+    )
+    assert imports(faasd) == [f"openfaas-fn {path}"] * 2
+    path.write_text("localhost/other:1\n")
+    once.write_text("ctr: no\n")
+    assert faasd.run(SERVICE, "import", str(path)) == (1, f"import-images: {path}: not imported: ctr: no\n")
+
+
 def test_import_without_its_programs_names_the_extension(machine: Machine) -> None:
     """The BusyBox of Tiny Core 11.0 has neither stat nor sha256sum."""
     (machine.root / "var/log").mkdir(parents=True)
