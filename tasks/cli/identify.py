@@ -7,7 +7,6 @@ and QEMU are those of ISOLINUX 6.04 and QEMU 7.2.
 
 from __future__ import annotations
 
-import difflib
 import mmap
 import os
 import stat
@@ -31,6 +30,7 @@ from tasks.formats.bzimage import (
 )
 from tasks.formats.magic import HEAD_BYTES, USE_BZIMAGE, FileType, classify
 from tasks.util.errors import UserError, from_os_error
+from tasks.util.text import did_you_mean
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -401,8 +401,8 @@ def _missing(path: Path) -> Verdict:
         )
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"did you mean {folder / near[0]}?" if near else kernel_hint(path, "build it first: ./doit kernel")
+    hint = did_you_mean(path.name, names, lambda name: str(folder / name))
+    hint = hint or kernel_hint(path, "build it first: ./doit kernel")
     return Verdict(path, "missing", "no such file", hint=hint)
 
 

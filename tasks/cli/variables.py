@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from tasks.util import jobserver
 from tasks.util.checkout import CHECKOUT, cache_folder, caller_folder
 from tasks.util.errors import UserError
 from tasks.util.files import write_if_changed
+from tasks.util.text import did_you_mean
 
 # The variables (`NAME=VALUE` on the command line), with their help texts.
 VARIABLES = {
@@ -397,11 +397,8 @@ def check(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in VARIABLES:
-            near = difflib.get_close_matches(name, VARIABLES, n=1)
-            raise UsageError(
-                f"unknown variable {name}=",
-                f"did you mean {near[0]}=?" if near else f"known: {', '.join(VARIABLES)}",
-            )
+            hint = did_you_mean(name, VARIABLES, "{}=".format) or f"known: {', '.join(VARIABLES)}"
+            raise UsageError(f"unknown variable {name}=", hint)
 
 
 def check_qemu(options: Sequence[tuple[str, str]]) -> None:

@@ -7,14 +7,13 @@ tree, and in a profile.  tasks/config/checks.py puts them together.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
-from tasks.util.text import ONE_LINE, check_line, check_pattern
+from tasks.util.text import ONE_LINE, check_line, check_pattern, did_you_mean
 from tasks.util.toml_schema import PATTERN
 
 SYMBOL = re.compile(
@@ -108,5 +107,4 @@ def refuse_twins(names: Iterable[str]) -> None:
 
 def similar(name: str, known: Sequence[str], what: str = "checks") -> str:
     """Return the hint for a name that does not exist; known: those that do."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"{what}: {', '.join(map(repr, known)) or 'none'}"
+    return did_you_mean(name, known) or f"{what}: {', '.join(map(repr, known)) or 'none'}"

@@ -9,7 +9,6 @@ The lock holds the dependencies of upstream extensions, so this module needs no 
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.log import logger
+from tasks.util.text import did_you_mean
 
 KERNEL = "-KERNEL"
 ORIGINAL = "original-modules"
@@ -229,10 +229,11 @@ class _Walk:
         else:
             where = CHECKOUT.name_of(inheritance.file_with(self.files, inheritance.EXTENSIONS, name))
         known = recipe.names()
-        near = difflib.get_close_matches(name, [*known, *sorted(self.modules)], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        hint += f"extensions/ holds: {', '.join(known)}"
-        return UserError(f"{where}: there is no recipe for extension {name!r}", hint)
+        hints = (
+            did_you_mean(name, [*known, *sorted(self.modules)]),
+            f"extensions/ holds: {', '.join(known)}",
+        )
+        return UserError(f"{where}: there is no recipe for extension {name!r}", " ".join(filter(None, hints)))
 
     def _loop(self, circle: list[str]) -> None:
         text = " -> ".join(circle)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import getopt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from doit.cmdparse import CmdOption, CmdParse, CmdParseError
 
 from tasks.util.errors import UserError
+from tasks.util.text import did_you_mean
 
 EXIT_USAGE = 2
 COLUMN = 26
@@ -35,10 +35,8 @@ def unknown(name: str, tasks: Iterable[str], commands: Collection[str] = ()) -> 
     """Return the error for a name that is no task."""
     if name in commands:
         return UsageError(f"{name} is a command, no task; run it by itself: ./doit {name}")
-    near = difflib.get_close_matches(name, [*tasks, *commands], n=1)
-    return UsageError(
-        f"unknown task {name!r}; " + (f"did you mean {near[0]}?" if near else "./doit list --all shows them")
-    )
+    hint = did_you_mean(name, [*tasks, *commands], str) or "./doit list --all shows them"
+    return UsageError(f"unknown task {name!r}; {hint}")
 
 
 def split(options: Sequence[CmdOption], words: Sequence[str], name: str, interleaved: bool) -> Any:
@@ -52,10 +50,11 @@ def split(options: Sequence[CmdOption], words: Sequence[str], name: str, interle
     try:
         found, names = parse(list(words), parser.get_short(), parser.get_long())
     except getopt.GetoptError as error:
-        near = difflib.get_close_matches(error.opt, [option.long for option in options if option.long], n=1)
-        what = f"{name}: {error}"
-        hint = f"did you mean --{near[0]}?" if near and near[0] != error.opt else f"./doit help {name}"
-        raise UsageError(f"{what}; {hint}") from None
+        known = [option.long for option in options if option.long]
+        # An option that exists lacks its value, or has one too many.
+        near = "" if error.opt in known else did_you_mean(error.opt, known, "--{}".format)
+        hint = near or f"./doit help {name}"
+        raise UsageError(f"{name}: {error}; {hint}") from None
     for given, value in found:
         option, _ = parser.get_option(given)
         if option.type is not bool:

@@ -12,7 +12,6 @@ replaces a line of a fragment before it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 from tasks.config.profile import Profile
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.text import did_you_mean
 
 SET = re.compile(r'CONFIG_(\w+)=([ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*")', re.ASCII)
 UNSET = re.compile(r"# CONFIG_(\w+) is not set", re.ASCII)
@@ -98,12 +98,9 @@ def fragment_file(name: str) -> Path:
     path = CHECKOUT.find("kconfig", f"{name}.config")
     if name in known_fragments():
         return path
-    near = difflib.get_close_matches(name.removesuffix(".config"), known_fragments(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(
-        f"unknown fragment {name!r}",
-        f"{hint}in kconfig/: {', '.join(known_fragments())}; a path needs a slash",
-    )
+    near = did_you_mean(name.removesuffix(".config"), known_fragments())
+    hint = f"{near} in kconfig/: {', '.join(known_fragments())}; a path needs a slash".lstrip()
+    raise UserError(f"unknown fragment {name!r}", hint)
 
 
 def display_path(path: Path) -> str:

@@ -8,7 +8,6 @@ C library may be another one.  Nothing is installed: the target's own Makefile n
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import locked
 from tasks.util.log import logger
+from tasks.util.text import did_you_mean
 
 DATA = Path(__file__).with_name("selftests.toml")
 TREE = Path("tools/testing/selftests")
@@ -97,8 +97,7 @@ def check_target(tree: Path, name: str) -> None:
     if plain and (tree / name / "Makefile").is_file():
         return
     names = sorted(path.parent.relative_to(tree).as_posix() for path in tree.glob("*/Makefile"))
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(names)}"
+    hint = did_you_mean(name, names, str) or f"one of: {', '.join(names)}"
     raise UserError(f"kselftest: the kernel's tree has no target {name!r}", hint)
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Control characters but tab and newline, marks that reorder a line, and halves of characters
 # (bytes of a file name that are not UTF-8).
@@ -36,6 +37,12 @@ def check_pattern(value: str) -> None:
         re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"no regular expression: {error}: {value!r}") from None
+
+
+def did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
+    """Return the question about the name nearest to one that does not exist, "" if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {shown(near[0])}?" if near else ""
 
 
 def shortened(names: Sequence[str], shown: int) -> str:

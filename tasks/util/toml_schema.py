@@ -9,7 +9,6 @@ dataclasses, each has a field `kind`, a Literal; the `kind` of a table chooses i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import stat
 import tomllib
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 from tasks.util.errors import UserError, from_os_error
 from tasks.util.files import Stamp, is_settled, stamp
+from tasks.util.text import did_you_mean
 
 T = TypeVar("T")
 
@@ -175,8 +175,7 @@ def _refuse_unknown(names: Iterable[str], fields: Mapping[str, Any], file: str, 
     """Raise `UserError` for the first of `names` that is not in `fields`."""
     for name in names:
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(fields)}"
+            hint = did_you_mean(name, fields) or f"expected one of: {', '.join(fields)}"
             raise UserError(f"{file}: unknown key {_join(key, name)!r}", hint)
 
 

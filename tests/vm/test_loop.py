@@ -47,7 +47,7 @@ case "$*" in
 	"images import"*)
 		if mkdir /tmp/collected 2>/dev/null; then
 			$CTR images import --no-unpack - > /dev/null || exit
-			echo 'ctr: failed to prepare extraction snapshot "k": parent snapshot sha256:0 does not exist: not found' >&2
+			echo 'ctr: failed to prepare snapshot: parent snapshot sha256:0 does not exist: not found' >&2
 			exit 1
 		fi
 		;;

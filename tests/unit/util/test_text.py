@@ -7,7 +7,7 @@ import pytest
 
 from tasks.util.errors import UserError
 from tasks.util.log import logger
-from tasks.util.text import check_pattern, printable, shortened
+from tasks.util.text import check_pattern, did_you_mean, printable, shortened
 
 HOSTILE = "a\x1b[2Jb\ud800c\udc80\r\x9b\u202e"
 ESCAPED = "a\\x1b[2Jb\\ud800c\\udc80\\r\\x9b\\u202e"
@@ -29,6 +29,12 @@ def test_errors_and_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> 
 def test_of_many_names_the_first_are_shown() -> None:
     assert shortened("abcdefg", 5) == "a, b, c, d, e and 2 more"
     assert shortened(("a", "b"), 2) == "a, b"
+
+
+def test_the_nearest_name_is_asked_about() -> None:
+    assert did_you_mean("kernal", ("core", "kernel")) == "did you mean 'kernel'?"
+    assert did_you_mean("kernal", {"kernel": 1}, "--{}".format) == "did you mean --kernel?"
+    assert did_you_mean("x", ("core", "kernel")) == ""
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "[z-a]"])
