@@ -34,12 +34,6 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 PROOT_START = Path(__file__).with_name("proot_start.py")
 # bwrap makes these itself; nothing can be bound below them.
 VIRTUAL = ("dev", "proc")
-# proot 5.1.0 emulates brk(2), and keeps one record of it for a process and all that it starts by vfork(2), or
-# by posix_spawn(3) where a container forbids clone3(2).  Two that start at the same time take each other's
-# heap, and crash.  So malloc(3) is told to use huge pages: then it takes memory by mmap(2) alone, and usual
-# pages where there are no huge ones (glibc 2.35).  An older C library has one large heap that is never
-# trimmed, with which a crash is rare.  Untouched memory costs nothing.  (bytes)
-MALLOC = f"glibc.malloc.hugetlb=2:glibc.malloc.top_pad={64 << 20}:glibc.malloc.trim_threshold={4 << 30}"
 NO_WAY = (
     "bwrap needs user namespaces, which a container or AppArmor may forbid "
     "(kernel.apparmor_restrict_unprivileged_userns); proot needs ptrace(2). toolchain=host needs neither"
@@ -115,7 +109,7 @@ class Entry:
         for bind in binds:
             box += ["-b", str(bind.path)]
         # By proot a command could write into the root, as Python does.
-        return [*box, "env", "HOME=/root", "PYTHONDONTWRITEBYTECODE=1", f"GLIBC_TUNABLES={MALLOC}"]
+        return [*box, "env", "HOME=/root", "PYTHONDONTWRITEBYTECODE=1"]
 
 
 def _require_outside(path: Path) -> None:
