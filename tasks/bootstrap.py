@@ -45,7 +45,7 @@ NEEDS = {
     "sbom": Need(("host",), ("sbom",)),
     "s3": Need((), ("s3",)),
     "import": Need(("host", "import")),
-    "unit": Need((), TESTS),
+    "unit": Need(("unit",), TESTS),
     "fuzz": Need(("host", "build", "compile"), TESTS),
     "faults": Need(("host", "build", "compile"), TESTS),
     "test": Need(("host", "build", "compile", "vm", "distcc", "icecc", "sccache", "test"), TESTS),

@@ -102,7 +102,7 @@ def test_growth_is_linear_or_not(cost: object, linear: bool) -> None:
 
 
 def test_a_missing_program_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "PROGRAMS", (("no-such-program", "--version"), ("make", "--version")))
+    monkeypatch.setattr(machine, "PROGRAMS", (("no-such-program", "--version"), ("tar", "--version")))
     found = machine.versions()
     assert found["no-such-program"] == "not installed"
-    assert found["make"][0].isdigit()
+    assert found["tar"][0].isdigit()

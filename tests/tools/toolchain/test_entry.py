@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ int main(int argc, char **argv)
 	}
 	posix_spawn_file_actions_t actions;
 	if (pipe(ends) || posix_spawn_file_actions_init(&actions) ||
-	    posix_spawn_file_actions_adddup2(&actions, ends[1], 1))
+		posix_spawn_file_actions_adddup2(&actions, ends[1], 1))
 		return 2;
 	if (posix_spawn(NULL, argv[0], &actions, NULL, (char *[]){argv[0], "child", NULL}, NULL))
 		return 3;
@@ -173,5 +172,5 @@ def test_another_proot_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "usr/bin/proot"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another")
-    with pytest.raises(UserError, match="is not the proot 5.1.0 of Debian"):
+    with pytest.raises(UserError, match="is not the proot 5"):
         run([sys.executable, proot_start.__file__, "loader", other])

@@ -109,7 +109,8 @@ def test_a_link_to_another_program_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_programs_of_packages_are_their_own_here() -> None:
     there = host_match._installed(("coreutils", "libc6", "mawk"))
     files = FILES(tuple(one.query for one in there.values()))
-    assert {"/bin/ls", "/usr/bin/mawk"} <= files
+    assert "/usr/bin/mawk" in files
+    assert not files.isdisjoint({"/bin/ls", "/usr/bin/ls"}), "Debian 13 names it by where it is"
     assert host_match.replaced(files) == []
 
 

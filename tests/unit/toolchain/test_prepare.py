@@ -51,6 +51,7 @@ def test_what_writes_results_is_installed_for_the_toolchain_host_alone(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     installed: list[str] = []
+    monkeypatch.delenv("TCBUILD_ROOTLESS", raising=False)
     monkeypatch.setattr(host_packages, "install_packages", installed.extend)
     monkeypatch.setattr(prepare, "search_path", lambda: str(tmp_path))
     pinned = make_settings()
