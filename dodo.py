@@ -165,7 +165,7 @@ def task_fetch() -> Iterator[Task]:
             continue
         lock = recipe_lock.path(name)
         yield {
-            "basename": f"fetch:{name}",  # not a sub-task, so that `fetch` does not run it
+            "basename": f"fetch:{recipe.name_of(name)}",  # not a sub-task, so that `fetch` does not run it
             "doc": f"fetch the inputs of {recipe.label(name)}, as its recipe locks them",
             "actions": [
                 *([do("fetch.recipe_inputs", "fetch", S, name)] if origins else []),
@@ -361,30 +361,35 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
     fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
     own = recipe.toolchains(made)
     locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
+    # Modules are built again when the kernel changes, or what compiles them.
+    tools = {"tools": COMPILER, "compress": S.profile.kernel.compress_modules} if made.has_modules else {}
     make_it = {
-        **named(name, name in USED),
+        **named(recipe.name_of(name), name in USED),
         "doc": made.info.description,
         "actions": [
             beside("fetch.stage_inputs", "fetch_recipe_packages", S, name),
             *([beside("fetch.recipe_inputs", "fetch_missing", S, name)] if fetched else []),
             *TOOLCHAIN,
             *([beside("fetch.toolchain", "make_roots", S, own)] if own else []),
+            *(KERNEL_INPUTS if made.has_modules else []),
             do("extensions.build", "build", S, name),
         ],
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
         # The root and the dependencies are read to check that no library is missing.
         "file_dep": [
-            *files(*locks, *recipe.files(name), *CHECKOUT.secrets),
+            *files(*locks, *recipe.files(name), *recipe.source_files(made), *CHECKOUT.secrets),
+            *([*KERNEL[:3], *files(S.paths.config, SOURCE, SERIES)] if made.has_modules else []),
             *BASE_INDEX,
             *tcz_files([dep for dep in PLAN.nodes[name].deps if dep not in MODULE_NAMES]),
         ],
         "targets": files(*(S.paths.tcz / file for file in file_names(name))),
         "uptodate": changed(
-            layout=recipe.own_tree(name),
+            layout=recipe.own_tree(name, made),
             origins=made.origin,
             toolchain=[TOOLCHAINS[0], *map(build_root.digest, own)],
             epoch=S.profile.source_date_epoch,
             modules=S.profile.kernel.modules,
+            **tools,
         ),
     }
     return shared(CACHE, S, make_it)
@@ -402,7 +407,7 @@ def task_tcz() -> Iterator[Task]:
         "meta": {"instead": instead},
     }
     all_doc = "make the extensions of all recipes, and print which are left out, and why"
-    whole = ["tcz", *(f"tcz:{name_of_task(name)}" for name in BUILDABLE if name in RECIPES)]
+    whole = ["tcz", *(f"tcz:{name_of_task(recipe.name_of(name))}" for name in BUILDABLE if name in RECIPES)]
     yield command("tcz:all", all_doc, do("config.plan", "log_left_out", LEFT_OUT), task_dep=whole)
     tree_doc = "print the dependencies of extension NAME (default: all of the profile), with sizes"
     yield command(
@@ -424,7 +429,7 @@ def task_tcz() -> Iterator[Task]:
             "uptodate": changed(modules=S.profile.kernel.modules),
         }
     for name, error in PLAN.broken.items():
-        yield command(f"tcz:{name_of_task(name)}", "its recipe is broken", do("config.plan", "refuse", error))
+        yield command(f"tcz:{name_of_task(name)}", "it cannot be built", do("config.plan", "refuse", error))
     for name, made in RECIPES.items():
         yield recipe_task(name, made)
 

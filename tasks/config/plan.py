@@ -26,7 +26,7 @@ from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.text import did_you_mean
 
-KERNEL = "-KERNEL"
+KERNEL = recipe.KERNEL
 ORIGINAL = "original-modules"
 READY_MADE = ("upstream", "imported")  # origins of extensions that nothing builds
 AT_BOOT = ("initrd", "onboot", "copy2fs")  # places of extensions that are loaded at boot
@@ -174,7 +174,8 @@ class _Walk:
         self.locked = {item.name: item for item in lock.extension}
         self.absent = absent
         self.modules = set(module_extensions(profile))
-        self.origins = {item.name: item.origin for item in profile.extensions}
+        named = (item for item in profile.extensions if not in_core(profile, item.name))
+        self.origins = {resolve_name(profile, item.name): item.origin for item in named}
         self.nodes: dict[str, Node] = {}
         self.kinds: dict[str, Kind] = {}
         self.loops: list[str] = []
@@ -194,7 +195,9 @@ class _Walk:
         self.kinds[name] = kind
         deps: Sequence[str] = ()
         if kind == "recipe":
-            deps = recipe.load(name).deps
+            made = recipe.load(name)
+            require_build_folder(self.profile, name, made)
+            deps = made.deps
         elif kind == "upstream":
             deps = self.locked[name].deps
         needed = [resolve_name(self.profile, dep) for dep in deps if not in_core(self.profile, dep)]
@@ -268,7 +271,7 @@ def plan(
     broken = {}
     for name in unused:
         try:
-            walk.visit(name, ())
+            walk.visit(resolve_name(profile, name), ())
         except UserError as error:
             broken[name] = error
     return Plan(walk.nodes, tuple(walk.loops), walk.missing, broken)
@@ -285,7 +288,8 @@ def recipe_of(profile: Profile, name: str) -> Recipe:
 
     Raises `UserError` as `recipe.load` and `recipe.with_alternative` do.
     """
-    wanted = next((item.alternative for item in profile.extensions if item.name == name), "")
+    names = (name, recipe.name_of(name))
+    wanted = next((item.alternative for item in profile.extensions if item.name in names), "")
     return recipe.with_alternative(name, recipe.load(name), wanted)
 
 
@@ -302,6 +306,16 @@ def recipe_to_build(profile: Profile, name: str) -> Recipe:
             hint = f"a profile for {profile.arch} takes another alternative of the recipe, or goes without it"
             raise UserError(message, hint)
     return made
+
+
+def require_build_folder(profile: Profile, name: str, made: Recipe) -> None:
+    """Raise `UserError` if the recipe has kernel modules, and others built the profile's kernel."""
+    if made.has_modules and profile.kernel.image:
+        raise UserError(
+            f"extension {name}: its modules need the build folder of the kernel, and a kernel that others "
+            "built (kernel.source.kind = 'image') has none",
+            "take a profile that builds its kernel",
+        )
 
 
 def left_out(profile: Profile, found: Plan) -> dict[str, str]:
@@ -328,7 +342,7 @@ def left_out(profile: Profile, found: Plan) -> dict[str, str]:
             continue
         if missing:
             what = missing[0].identity()
-            out[node.name] = f"no sha256 is locked for {what} (./doit lock:{node.name})"
+            out[node.name] = f"no sha256 is locked for {what} (./doit lock:{recipe.name_of(node.name)})"
         elif needed:
             out[node.name] = f"it needs {needed[0]}, which is left out"
         elif unlocked:

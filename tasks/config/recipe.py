@@ -2,7 +2,8 @@
 """Recipes: `extensions/NAME/recipe.toml`, `images/NAME/recipe.toml`, and the files beside them.
 
 A recipe in images/ makes a container image.  Its name among recipes is `images/NAME`, which no
-extension can have.
+extension can have.  A recipe with kernel modules is called `NAME-KERNEL`, as Tiny Core's .dep files write
+it: the extension is NAME-RELEASE, where RELEASE is the kernel's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from tasks.config.container import Container
 from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.origins.kinds.base import LockedOrigin
+from tasks.origins.kinds.module import ModuleOrigin
 from tasks.origins.lock import CORE
+from tasks.origins.source_trees import LEFT_OUT, files_of
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT, Kind
 from tasks.util.errors import UserError
@@ -29,6 +32,9 @@ from tasks.util.text import ONE_LINE, check_line
 from tasks.util.trees import Tree
 
 IMAGES = "images/"
+KERNEL = "-KERNEL"
+RELEASE = re.compile(r"-(?=\d+\.\d)")
+"""Where the release of a kernel may begin in the name of an extension with its modules."""
 LINE = {toml_schema.PATTERN: ONE_LINE}
 SYMBOL = re.compile(r"\w+", re.ASCII)  # of Kconfig: kernel Documentation, kbuild/kconfig-language.rst
 NO_NAME = (
@@ -93,7 +99,11 @@ class Recipe:
     image: Container | None = None
 
     def __post_init__(self) -> None:
+        if self.has_modules and self.packages_of_origins():
+            raise ValueError("origin: kernel modules and packages need an extension each")
         if self.image:
+            if self.has_modules:
+                raise ValueError("origin: a container image has no kernel modules")
             for key in ("deps", "bootcodes", "setuid", "kconfig", "imports_images"):
                 if getattr(self, key):
                     raise ValueError(f"{key}: a container image has none")
@@ -105,6 +115,15 @@ class Recipe:
         for symbol in self.kconfig:
             if not SYMBOL.fullmatch(symbol) or symbol.startswith("CONFIG_"):
                 raise ValueError(f"kconfig: expected symbols without CONFIG_, as OVERLAY_FS, got {symbol!r}")
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether it has kernel modules that are built against the profile's kernel."""
+        return any(isinstance(origin, ModuleOrigin) for origin in self.origin)
+
+    def packages_of_origins(self) -> set[str]:
+        """Return the apt packages that its origins take files from."""
+        return {name for origin in self.origin for name in origin.apt_packages()}
 
     def _check_locked(self) -> None:
         """Raise `ValueError` for origins that share their entries of the lock, and need different ones."""
@@ -146,10 +165,20 @@ def label(name: str) -> str:
     return f"image {name.removeprefix(IMAGES)}" if is_image(name) else f"extension {name}"
 
 
+def name_of(name: str) -> str:
+    """Return the name of the recipe that makes the extension `name`: NAME-KERNEL for NAME-RELEASE."""
+    if not is_image(name) and not CHECKOUT.find("extensions", f"{name}/recipe.toml").is_file():
+        for place in RELEASE.finditer(name):
+            found = f"{name[: place.start()]}{KERNEL}"
+            if CHECKOUT.find("extensions", f"{found}/recipe.toml").is_file():
+                return found
+    return name
+
+
 def folder(name: str) -> Path:
-    """Return the folder of the recipe `name`."""
+    """Return the folder of the recipe `name`, which may be that of an extension with kernel modules."""
     kind: Kind = "images" if is_image(name) else "extensions"
-    return CHECKOUT.find(kind, f"{name.removeprefix(IMAGES)}/recipe.toml").parent
+    return CHECKOUT.find(kind, f"{name_of(name).removeprefix(IMAGES)}/recipe.toml").parent
 
 
 def names() -> list[str]:
@@ -201,6 +230,10 @@ def load(name: str) -> Recipe:
     if (made.image is not None) != is_image(name):
         hint = "a recipe in images/ has the table [image], and one in extensions/ has not"
         raise UserError(f"{CHECKOUT.name_of(path)}: {label(name)} is in the wrong folder", hint)
+    if made.has_modules != path.parent.name.endswith(KERNEL):
+        what = "has kernel modules" if made.has_modules else "has no kernel modules (kind = 'module')"
+        hint = f"a recipe with kernel modules, and no other, lies in a folder NAME{KERNEL}"
+        raise UserError(f"{CHECKOUT.name_of(path)}: {label(name)} {what}", hint)
     return made
 
 
@@ -229,9 +262,22 @@ def files(name: str) -> list[Path]:
     return [folder(name) / "recipe.toml", *(path for path in own_files(name) if not path.is_symlink())]
 
 
-def own_tree(name: str) -> Tree:
-    """Return the folder of the own files of `name`, which tells what each is besides its content."""
-    return Tree(folder(name) / "files", folders=False)
+def source_files(made: Recipe) -> list[Path]:
+    """Return the files of the folders of this machine that origins are compiled from."""
+    return [path for folder in _source_folders(made) for path in files_of(folder)]
+
+
+def _source_folders(made: Recipe) -> list[Path]:
+    return [folder for origin in made.origin if (folder := origin.source_folder())]
+
+
+def own_tree(name: str, made: Recipe | None = None) -> Tree:
+    """Return the folder of the own files of `name`, which tells what each is besides its content.
+
+    made: its recipe, if the folders that its origins are compiled from count, too.
+    """
+    sources = tuple(_source_folders(made)) if made else ()
+    return Tree(folder(name) / "files", folders=False, under=sources, left_out=LEFT_OUT)
 
 
 def executable(path: Path) -> bool:
@@ -272,5 +318,4 @@ def toolchains(made: Recipe) -> tuple[str, ...]:
 
 def packages(recipes: dict[str, Recipe]) -> tuple[str, ...]:
     """Return the apt packages that `recipes` take files from, sorted."""
-    origins = [origin for recipe in recipes.values() for origin in recipe.origin]
-    return tuple(sorted({name for origin in origins for name in origin.apt_packages()}))
+    return tuple(sorted({name for made in recipes.values() for name in made.packages_of_origins()}))

@@ -29,7 +29,7 @@ def path(name: str) -> Path:
 
 def used_path(paths: Paths, name: str) -> Path:
     """Return the path of the lock that the last fetch of `name` wrote."""
-    return paths.output / "origins" / f"{name}.toml"
+    return paths.output / "origins" / f"{recipe.name_of(name)}.toml"
 
 
 def committed_lock(name: str) -> OriginLock:
@@ -40,7 +40,7 @@ def committed_lock(name: str) -> OriginLock:
     try:
         return _load(path(name), stamp(path(name)))
     except UserError as error:
-        hint = f"restore it, or write it anew: ./doit lock:{name} relock=1"
+        hint = f"restore it, or write it anew: ./doit lock:{recipe.name_of(name)} relock=1"
         raise error.reworded(error.message, hint) from None
 
 
@@ -57,7 +57,7 @@ def used_lock(paths: Paths, name: str) -> OriginLock:
 
 def lockable_origins(made: Recipe) -> list[LockedOrigin]:
     """Return the origins that the recipe's own lock must hold."""
-    return [origin for origin in made.origin if isinstance(origin, LockedOrigin)]
+    return [origin for origin in made.origin if isinstance(origin, LockedOrigin) and origin.is_locked]
 
 
 def lockable(recipes: Mapping[str, Recipe]) -> list[str]:
@@ -90,7 +90,7 @@ def fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[Origin
     """
     files = used_lock(paths, name).of(origin.identity())
     if not files:
-        raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{name}")
+        raise UserError(f"{origin.identity()} was not fetched yet", f"./doit fetch:{recipe.name_of(name)}")
     return files
 
 

@@ -8,19 +8,22 @@ recipe decide which of them go into the extension, and where.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tasks.checks.left_out import LeftOut
-from tasks.config import recipe_lock
+from tasks.config import recipe, recipe_lock
 from tasks.config.settings import Paths, Settings
+from tasks.kernel import external_modules, make_errors
 from tasks.origins.kinds.base import LockedOrigin, Origin, Resources
 from tasks.origins.origin_lock import OriginFile
 from tasks.toolchain import build_root, tools
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, scratch_folder
+from tasks.util.process import CommandFailed
 
 
 def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[LeftOut]:
@@ -32,12 +35,18 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     written for.
     """
     placer = Placer(origin, root)
-    files = _fetched_files(settings.paths, name, origin) if isinstance(origin, LockedOrigin) else ()
+    files: tuple[OriginFile, ...] = ()
+    if isinstance(origin, LockedOrigin) and origin.is_locked:
+        files = _fetched_files(settings.paths, name, origin)
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
-        for label, folder in origin.unpack(_resources(settings, name, origin), files, content):
-            placer.place(label, folder)
-            remove_tree(content)
+        try:
+            for label, folder in origin.unpack(_resources(settings, name, origin), files, content):
+                placer.place(label, folder)
+                remove_tree(content)
+        except CommandFailed as error:
+            found = make_errors.explained(error)
+            raise found.reworded(f"{origin.label()}: {found.message}", found.hint) from None
     placer.finish()
     return placer.left_out
 
@@ -45,6 +54,7 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
 def _resources(settings: Settings, name: str, origin: Origin) -> Resources:
     """Return what the origin needs to unpack its files, with the programs of its toolchain."""
     found, paths = recipe_lock.resources(settings, name), settings.paths
+    found = replace(found, modules=functools.partial(external_modules.build, settings))
     if not origin.toolchain:
         return replace(found, box=tools.of_profile(paths, settings.profile).box)
     kept = build_root.kept_folder(paths.cache, origin.toolchain)
@@ -61,7 +71,7 @@ def _fetched_files(paths: Paths, name: str, origin: LockedOrigin) -> tuple[Origi
         if not file.is_cached_in(paths.cache):
             exists = file.cached_in(paths.cache).exists()
             problem = "in the cache is damaged" if exists else "is not in the cache"
-            raise UserError(f"{file.name} {problem}", f"./doit fetch:{name}")
+            raise UserError(f"{file.name} {problem}", f"./doit fetch:{recipe.name_of(name)}")
     return files
 
 

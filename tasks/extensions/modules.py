@@ -25,7 +25,7 @@ from tasks.config.profile import Profile
 from tasks.config.recipe import Info, Recipe
 from tasks.config.settings import Paths
 from tasks.extensions import build
-from tasks.formats import compression, cpio, elf
+from tasks.formats import cpio, elf
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
 from tasks.toolchain import tools
@@ -37,7 +37,6 @@ from tasks.util.text import shortened
 SUFFIX = re.compile(r"\.ko(\.\w+)?$")
 # Files that depmod reads besides the modules (depmod(8), `make modules_install` of the kernel).
 DEPMOD_INPUTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
-GZIP_LEVEL = 9
 SHOWN = 5
 
 
@@ -248,9 +247,7 @@ def _compress(top: Path) -> None:
     """
     plain = [path for path in sorted(top.rglob("*.ko")) if path.is_file()]
     for path in plain:
-        packed = compression.compress(path.read_bytes(), "gzip", GZIP_LEVEL)
-        path.with_name(f"{path.name}.gz").write_bytes(packed)
-        path.unlink()
+        installed.compress_module(path)
     if not plain:
         return
     for name in ("modules.dep", "modules.order"):

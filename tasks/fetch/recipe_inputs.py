@@ -36,7 +36,7 @@ def fetch(settings: Settings, name: str) -> None:
     for origin in recipe_lock.unlocked_origins(name, made):
         which = f" {origin.alternative}" if origin.alternative else ""
         message = f"no sha256 is locked for {origin.identity()}, which {recipe.label(name)} needs"
-        raise UserError(message, f"./doit lock:{name}{which} fetches it once and pins it")
+        raise UserError(message, f"./doit lock:{recipe.name_of(name)}{which} fetches it once and pins it")
     known = recipe_lock.committed_lock(name)
     used: list[OriginFile] = []
     for origin in recipe_lock.lockable_origins(made):
@@ -125,8 +125,8 @@ def _name_recipe_in_errors(name: str) -> Iterator[None]:
         message, hint = f"{recipe.label(name)}: {error.message}", error.hint
         if isinstance(error, WrongSha256):
             hint = "upstream serves another file than the locked one; find out why before you lock it again "
-            hint += f"(./doit lock:{name} relock=1)"
+            hint += f"(./doit lock:{recipe.name_of(name)} relock=1)"
         elif isinstance(error, WrongAddress):
-            place = name if recipe.is_image(name) else f"extensions/{name}"
+            place = name if recipe.is_image(name) else f"extensions/{recipe.name_of(name)}"
             hint = f"check the urls in {place}/recipe.toml"
         raise error.reworded(message, hint) from None

@@ -86,10 +86,10 @@ def _task(settings: Settings, images: Images, name: str, toolchain: str) -> Task
             *([beside("fetch.toolchain", "make_roots", settings, own)] if own else []),
             do("image.image_build", "build", settings, name),
         ],
-        "file_dep": files(*locks, *recipe.files(name), *CHECKOUT.secrets),
+        "file_dep": files(*locks, *recipe.files(name), *recipe.source_files(made), *CHECKOUT.secrets),
         "targets": files(settings.paths.container_image(name.removeprefix(recipe.IMAGES))),
         "uptodate": changed(
-            layout=recipe.own_tree(name),
+            layout=recipe.own_tree(name, made),
             origins=made.origin,
             architecture=settings.profile.arch,
             toolchain=[toolchain, *map(build_root.digest, own)],

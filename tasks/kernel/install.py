@@ -28,6 +28,12 @@ INSTALLER = Path(__file__).with_name("installkernel")
 INSTALLED_AS = "tcbuild-installkernel"
 MODULES = ".tcbuild.modules"
 """In the build folder, JSON: of the last `make modules_install` what it read and made, as digests."""
+SYMBOLS = "Module.symvers"
+"""What the kernel and its modules export (kernel Documentation, kbuild/modules.rst)."""
+CERTIFICATE = "signing_key.x509"
+"""Whom the kernel trusts to sign modules, if it checks signatures."""
+# What modules from elsewhere are built and checked by: in kernel/ -> in the build folder.
+KEPT = {SYMBOLS: SYMBOLS, CERTIFICATE: f"certs/{CERTIFICATE}"}
 # What `make modules_install` reads of the build folder besides the modules (scripts/Makefile.modinst).
 READ_BY_INSTALL = (
     *(".config", "include/config/kernel.release", "certs/signing_key.pem", "certs/signing_key.x509"),
@@ -65,6 +71,9 @@ def install(settings: Settings) -> None:
         count = install_modules(settings, make, release, folder / "modules")
         installed.write_record(folder, release, (settings.paths.build / ".config").read_text())
         write_atomic(folder / "patches", patches.outcome(settings.paths.linux))
+        for name, kept in KEPT.items():
+            if (settings.paths.build / kept).is_file():
+                shutil.copyfile(settings.paths.build / kept, folder / name)
     logger.info(str(replace(image, path=settings.paths.vmlinuz)))
     logger.info(f"{count} modules for {release}")
 

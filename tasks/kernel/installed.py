@@ -13,6 +13,8 @@ from tasks.origins.sources.base import Material
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file, write_atomic
 
+GZIP_LEVEL = 9
+
 
 def kernel_release(paths: Paths, profile: Profile) -> str:
     """Return the release of the built kernel, as `uname -r` will print it.
@@ -78,6 +80,13 @@ def core_modules(paths: Paths, profile: Profile) -> Path:
     """Return the folder that holds lib/modules/RELEASE for the core."""
     divided = profile.kernel.modules != "core"
     return paths.output / "modules" if divided else paths.kernel / "modules"
+
+
+def compress_module(path: Path) -> None:
+    """Replace the module NAME.ko by NAME.ko.gz, which BusyBox's modprobe reads."""
+    packed = compression.compress(path.read_bytes(), "gzip", GZIP_LEVEL)
+    path.with_name(f"{path.name}.gz").write_bytes(packed)
+    path.unlink()
 
 
 def write_record(folder: Path, release: str, config: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.config import recipe, rootfs_rules, system
+from tasks.config import plan, recipe, rootfs_rules, system
 from tasks.config.profile import Profile
 from tasks.initramfs import consoles
 from tasks.kernel import inputs
@@ -29,4 +29,5 @@ def of_profile(profile: Profile, recipes: Iterable[str], *, links: bool) -> list
         wanted |= set(mydata.rglob("*"))
     for name in recipes:
         wanted |= {*recipe.files(name), *recipe.own_files(name)}
+        wanted |= set(recipe.source_files(plan.recipe_of(profile, name)))
     return sorted(path for path in wanted if (links if path.is_symlink() else path.is_file()))

@@ -22,11 +22,13 @@ class Tree:
 
     folders: whether folders are listed, which counts where an empty one is copied, too.
     under: folders whose files of the same path it hides, the lowest first.
+    left_out: names of folders that do not count.
     """
 
     folder: Path
     folders: bool = True
     under: tuple[Path, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __call__(self) -> dict[str, str]:
         """Return for all in the folder, by its path as seen from the checkout or its tree, what it is.
@@ -51,7 +53,9 @@ class Tree:
         return {top: stamp(top) for top, _, _ in self._walk()}
 
     def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
-        return itertools.chain.from_iterable(map(os.walk, (*self.under, self.folder)))
+        for top, folders, names in itertools.chain.from_iterable(map(os.walk, (*self.under, self.folder))):
+            folders[:] = [name for name in folders if name not in self.left_out]
+            yield top, folders, names
 
 
 def _kind(path: str) -> str:

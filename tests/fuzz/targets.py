@@ -26,7 +26,9 @@ from tasks.formats import (
     elf,
     initramfs_file,
     ktap,
+    licence_text,
     magic,
+    module_symbols,
     tcz,
 )
 from tasks.formats.shrinkwrap import read_shrinkwrap
@@ -34,9 +36,9 @@ from tasks.image import grub
 from tasks.image.bootcodes import Bootcodes
 from tasks.kernel import fragments, patches, selftests
 from tasks.origins import lock
-from tasks.origins.kinds.archive import parse_sha256
 from tasks.origins.mirrors import parse_md5
 from tasks.origins.origin_lock import OriginLock
+from tasks.origins.released import parse_sha256
 from tasks.provenance import manifest_schema
 from tasks.remaster import boot_menus, disks, tce_folder
 from tasks.remaster.medium import Budget
@@ -214,6 +216,18 @@ TARGETS = [
     Target("cpio", [_cpio()], _cpio_again),
     Target("core.gz", CORES, on_file(_core)),
     Target("module", MODULES[:1], on_file(elf.module_facts, "input.ko")),
+    Target("symbols of a module", MODULES[:1], on_file(module_symbols.needed, "input.ko")),
+    Target(
+        "Module.symvers",
+        [b"0x12\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n"],
+        on_text(lambda text: module_symbols.exported(text, "x")),
+    ),
+    Target(
+        "licence of a tar",
+        [_tar(a__LICENSE=b"1", a__b=b"2"), gzip.compress(_tar(COPYING=b"1"), mtime=0)],
+        on_file(licence_text.of_tar),
+        refuses=False,
+    ),
     Target("ELF closure", MODULES, on_file(elf.dynamic)),
     Target(
         "tar",

@@ -32,6 +32,8 @@ TESTED_IN: dict[str, str] = {
     "kernel/kconfig_workspace": "tests/tools/kernel/test_kconfig_menu.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
     "kernel/stock_tasks": "tests/unit/kernel/test_stock_config.py",
+    "origins/kinds/archive": "tests/unit/origins/test_released.py",
+    "origins/kinds/compiled": "tests/unit/origins/kinds/test_module.py",
     "origins/kinds/apt": "tests/unit/origins/kinds/test_base.py",
     "origins/sources/apt": "tests/unit/origins/sources/test_base.py",
     "origins/sources/file": "tests/unit/origins/sources/test_base.py",

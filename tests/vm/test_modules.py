@@ -4,24 +4,48 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.config import recipe_lock
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.extensions import modules
+from tasks.extensions import build, modules
+from tasks.fetch import recipe_inputs
+from tasks.formats.tcz import file_names
 from tasks.image import iso
 from tasks.initramfs import core
+from tasks.util.checkout import CHECKOUT
 from tasks.vm.machine import Disk
+from tests.support.built import compiled
+from tests.support.sources import ACPI_CALL, write_recipe
 from tests.vm.contract import booted, make_tcz, own_root
 
 
 @pytest.fixture
-def split(own_programs: None, make_settings: Callable[..., Settings]) -> Settings:
-    """The built image, with its modules split and two extensions beside the core."""
+def acpi_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """The files of an extension with a module of Debian's archive, built against the built kernel."""
+    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
+    write_recipe(tmp_path / "tree", "acpi-call-KERNEL", f'kind = "module"\n{ACPI_CALL.table()}')
+    image = compiled()
+    release = (image.paths.kernel / "release").read_text().strip()
+    profile = replace(image.profile, kernel=replace(image.profile.kernel, release=release))
+    settings, name = replace(image, profile=profile), f"acpi-call-{release}"
+    recipe_inputs.lock(settings, name)
+    recipe_inputs.fetch(settings, name)
+    build.build(settings, name)
+    made = [settings.paths.tcz / file for file in file_names(name)]
+    yield made
+    for path in (*made, recipe_lock.used_path(settings.paths, name)):
+        path.unlink()
+
+
+@pytest.fixture
+def split(acpi_call: list[Path], own_programs: None, make_settings: Callable[..., Settings]) -> Settings:
+    """The built image, with its modules split and extensions beside the core."""
     image = own_root()
     made = make_settings(image.paths.name)
     shutil.copytree(image.paths.kernel, made.paths.kernel, symlinks=True)
@@ -32,10 +56,13 @@ def split(own_programs: None, make_settings: Callable[..., Settings]) -> Setting
         Extension("needs-nat"),
         Extension("copied", "copy2fs"),
         Extension("net-bridging-KERNEL", "ondemand"),
+        Extension("acpi-call-KERNEL", "ondemand"),
     )
     made = replace(made, profile=replace(made.profile, kernel=kernel, extensions=extensions))
     make_tcz(made.paths.tcz, "needs-nat", {"usr/local/share/mounted": ""}, "ipv6-netfilter-KERNEL.tcz\n")
     make_tcz(made.paths.tcz, "copied", {"usr/local/share/copied": ""})
+    for path in acpi_call:
+        shutil.copyfile(path, made.paths.tcz / path.name)
     modules.split(made.paths, made.profile)
     core.build(made.paths, made.profile)
     iso.build(made.paths, made.profile)
@@ -55,3 +82,9 @@ def test_modules_come_by_extension(split: Settings, tmp_path: Path) -> None:
         loaded = guest.run("tce-load -i /mnt/sr0/cde/optional/net-bridging-KERNEL.tcz")
         assert f"net-bridging-{release}.tcz: OK" in loaded
         guest.run("sudo modprobe br_netfilter && grep -q ^bridge /proc/modules")
+        # One from elsewhere: it calls a method of the machine's ACPI, the address of its PCI bus.
+        loaded = guest.run("tce-load -i /mnt/sr0/cde/optional/acpi-call-KERNEL.tcz")
+        assert f"acpi-call-{release}.tcz: OK" in loaded
+        guest.run("sudo modprobe acpi_call && grep -q ^acpi_call /proc/modules")
+        guest.run(r"echo '\_SB.PCI0._ADR' | sudo tee /proc/acpi/call")
+        assert guest.run("sudo cat /proc/acpi/call").startswith("0x0")

@@ -14,10 +14,11 @@ from tasks.origins.kinds.apt import AptOrigin
 from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.kinds.go import GoOrigin
+from tasks.origins.kinds.module import ModuleOrigin
 from tasks.origins.kinds.npm import NpmOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 
-AnyOrigin = AptOrigin | ArchiveOrigin | WheelOrigin | NpmOrigin | GoOrigin
+AnyOrigin = AptOrigin | ArchiveOrigin | WheelOrigin | NpmOrigin | GoOrigin | ModuleOrigin
 
 ALL: tuple[type[Origin], ...] = typing.get_args(AnyOrigin)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from tasks.origins.origin_lock import OriginFile
+from tasks.util.errors import UserError
 from tasks.util.links import is_below
 from tasks.util.toml_schema import PATTERN
 
@@ -28,6 +29,10 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
+def _no_kernel(source: Path, make: Sequence[str], log: Path, into: Path) -> None:
+    raise UserError("kernel modules are built for an extension alone")
+
+
 @dataclass(frozen=True)
 class Resources:
     """What an origin uses to fetch and unpack its files.
@@ -41,6 +46,8 @@ class Resources:
     builds with the same toolchain.
     program: returns the words that start a program of a named toolchain outside its build root, where
     it has the network.  It makes the root first, if need be.
+    modules: builds the kernel modules in a folder against the profile's kernel, with further variables of
+    make and a log, and puts them below another folder as they lie below `/`.
     """
 
     cache: Path
@@ -51,6 +58,7 @@ class Resources:
     box: Callable[[Sequence[Path]], list[str]] = lambda shown: []
     kept: Path | None = None
     program: Callable[[str, str], list[str]] = lambda toolchain, program: [program]
+    modules: Callable[[Path, Sequence[str], Path, Path], None] = _no_kernel
 
 
 class PackageName(NamedTuple):
@@ -147,6 +155,10 @@ class Origin(ABC):
         """Return the apt packages that it takes files from; the profile's lock holds them."""
         return ()
 
+    def source_folder(self) -> Path | None:
+        """Return the folder of this machine that it is made of; None for what is fetched."""
+        return None
+
     def log_names(self) -> tuple[str, ...]:
         """Return the names of the logs that `unpack` writes, without .log."""
         return ()
@@ -172,6 +184,11 @@ class LockedOrigin(Origin):
 
     def stated_version(self) -> str:
         return self.version
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the recipe's lock has its files: not those of a folder that may be edited."""
+        return True
 
     @abstractmethod
     def identity(self) -> str:

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.config import inheritance, plan
-from tasks.config.profile import Extension, Profile
+from tasks.config.kernel_image import KernelImage
+from tasks.config.profile import Extension, Kernel, Profile
 from tasks.config.settings import Settings
 from tasks.kernel import installed
 from tasks.origins.lock import Lock, LockedExtension
@@ -237,3 +239,49 @@ def test_an_unknown_extension_is_named_with_its_file_and_the_near_one(
         plan.plan(made, Lock(), files=[own, inherited])
     assert caught.value.message == f"{inherited}: there is no recipe for extension 'atr'"
     assert caught.value.hint == "did you mean 'attr'? extensions/ holds: attr"
+
+
+@pytest.fixture
+def driver(make: Callable[..., Profile], tmp_path: Path) -> Callable[..., Profile]:
+    """Return a function that makes a profile, with a recipe `drv-KERNEL` of a module beside it."""
+
+    def made(*extensions: Extension, **more: Any) -> Profile:
+        profile = make(*extensions, recipes={"uses": "drv-KERNEL"})
+        folder = CHECKOUT.extensions / "drv-KERNEL"
+        folder.mkdir()
+        source = 'source = { kind = "folder", path = "src" }'
+        origin = f'[[origin]]\nkind = "module"\nversion = "1"\n{source}\n'
+        (folder / "recipe.toml").write_text(f'[info]\ntitle = "t"\ndescription = "d"\n{origin}')
+        return replace(profile, kernel=replace(profile.kernel, **more))
+
+    return made
+
+
+def test_an_extension_of_modules_is_named_after_the_kernel(driver: Callable[..., Profile]) -> None:
+    made = driver(Extension("uses"), Extension("drv-KERNEL", "ondemand"))
+    name = f"drv-{RELEASE}"
+    found = plan.plan(made, Lock(), unused=["drv-KERNEL", "uses"])
+    assert found.nodes[name].kind == "recipe"
+    assert found.nodes["uses"].deps == (name,)
+    assert plan.used(made, found) == [name, "uses"]
+    assert plan.extensions_at(made, "ondemand") == [name]
+    assert plan.recipe_of(made, name).has_modules
+    assert plan.dep_text(made, ["drv-KERNEL"]) == "drv-KERNEL.tcz\n"
+    assert plan.left_out(made, found) == {}
+
+
+def test_modules_need_the_release_of_the_kernel_and_its_build_folder(
+    driver: Callable[..., Profile],
+) -> None:
+    made = driver(release="", modules="core")
+    found = plan.plan(made, Lock(), unused=["drv-KERNEL"])
+    assert str(found.broken["drv-KERNEL"].message).endswith("the profile does not set the kernel's release")
+    image = replace(made, kernel=Kernel(source=KernelImage(package="p"), release=RELEASE))
+    found = plan.plan(image, Lock(), unused=["drv-KERNEL"])
+    assert (
+        "a kernel that others built (kernel.source.kind = 'image') has none"
+        in (plan.left_out(image, found)["drv-KERNEL"])
+    )
+    used = replace(image, extensions=(Extension("drv-KERNEL"),))
+    with pytest.raises(UserError, match="its modules need the build folder of the kernel"):
+        plan.plan(used, Lock())

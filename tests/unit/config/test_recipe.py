@@ -207,7 +207,7 @@ def test_refusals_name_file_and_key(extensions: Path) -> None:
     with pytest.raises(UserError, match=r"c/recipe.toml: origin\[0\].packages: needed"):
         recipe.load("c")
     path.write_text(path.read_text().replace('"apt"', '"disk"'))
-    known = "expected one of 'apt', 'archive', 'wheel', 'npm', 'go'"
+    known = "expected one of 'apt', 'archive', 'wheel', 'npm', 'go', 'module'"
     with pytest.raises(UserError, match=rf"origin\[0\].kind: {known}, got 'disk'"):
         recipe.load("c")
     path.write_text(path.read_text().replace('kind = "disk"\n', ""))
@@ -222,3 +222,70 @@ def test_a_field_of_the_info_file_is_one_line(key: str, text: str) -> None:
     value = (text,) if key in ("tags", "comments") else text
     with pytest.raises(ValueError, match=f"^{key}: expected one line of text, got '"):
         recipe.Info(**{"title": "t", "description": "d", key: value})  # type: ignore[arg-type]
+
+
+MODULE = (
+    '[info]\ntitle = "t"\ndescription = "d"\n[[origin]]\nkind = "module"\nversion = "1"\n'
+    'source = { kind = "folder", path = "src" }\n'
+)
+
+
+def module(extensions: Path, name: str = "drv-KERNEL", text: str = MODULE) -> Path:
+    (extensions / name).mkdir()
+    (extensions / name / "recipe.toml").write_text(text)
+    return extensions / name
+
+
+def test_a_recipe_with_kernel_modules_is_called_after_the_kernel(extensions: Path) -> None:
+    folder = module(extensions)
+    assert recipe.folder("drv-6.1.2-mine") == recipe.folder("drv-KERNEL") == folder
+    assert recipe.name_of("drv-6.1.2-mine") == "drv-KERNEL"
+    assert recipe.load("drv-6.1.2-mine").has_modules
+    assert recipe.exists("drv-6.1.2-mine")
+    # Names that look like it, and are none.
+    for other in ("drv", "drv-390", "other-6.1.2-mine", "a-6.1.2"):
+        assert recipe.name_of(other) == other
+        assert not recipe.exists(other)
+    module(extensions, "drv-6.1.2-mine", MODULE.replace('kind = "module"', 'kind = "apt"'))
+    assert recipe.name_of("drv-6.1.2-mine") == "drv-6.1.2-mine"
+
+
+def test_modules_and_the_name_of_their_recipe_go_together(extensions: Path) -> None:
+    module(extensions, "drv")
+    with pytest.raises(UserError, match=r"drv/recipe\.toml: extension drv has kernel modules") as caught:
+        recipe.load("drv")
+    assert "lies in a folder NAME-KERNEL" in caught.value.hint
+    (extensions / "a").rename(extensions / "a-KERNEL")
+    with pytest.raises(UserError, match="extension a-KERNEL has no kernel modules"):
+        recipe.load("a-KERNEL")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            '[[origin]]\nkind = "apt"\npackages = ["p"]\n',
+            "kernel modules and packages need an extension each",
+        ),
+        ('[image]\nname = "localhost/a:1"\n', "a container image has no kernel modules"),
+    ],
+)
+def test_what_a_recipe_with_kernel_modules_may_not_have(extensions: Path, more: str, words: str) -> None:
+    folder = module(extensions, text=MODULE + more)
+    with pytest.raises(UserError, match=words):
+        recipe.load(folder.name)
+
+
+def test_the_folder_that_a_recipe_is_compiled_from_counts(
+    extensions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CHECKOUT, "root", extensions.parent)
+    made = recipe.load(module(extensions).name)
+    assert recipe.source_files(made) == []
+    source = extensions.parent / "src"
+    (source / ".git").mkdir(parents=True)
+    (source / ".git/config").touch()
+    (source / "a.c").touch(0o644)
+    assert recipe.source_files(made) == [source / "a.c"]
+    assert recipe.own_tree("drv-KERNEL", made)() == {"src/a.c": "a file"}
+    assert recipe.own_tree("drv-KERNEL")() == {}

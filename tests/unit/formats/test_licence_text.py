@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -51,3 +54,27 @@ def test_the_licences_of_a_module(tmp_path: Path, files: dict[str, str], express
         for name, content in files.items():
             archive.writestr(f"example.org/a/b@v1.0.0/{name}", content)
     assert licence_text.of_zip(tmp_path / "m.zip") == expression
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize(
+    ("files", "expression"),
+    [
+        ({"a-1.0/LICENSE": MIT, "a-1.0/sub/COPYING": "mine"}, "MIT"),
+        ({"./LICENSE": MIT, "./COPYING": APACHE, "./sub/LICENSE": "mine"}, "Apache-2.0 AND MIT"),
+        ({"a-1.0/COPYING": "GPL", "a-1.0/LICENSE": MIT}, ""),
+        ({"a-1.0/main.c": MIT}, ""),
+    ],
+)
+def test_the_licences_of_a_source_archive(
+    tmp_path: Path, files: dict[str, str], expression: str, mode: Literal["w", "w:gz", "w:xz"]
+) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    assert licence_text.of_tar(path) == expression
+    path.write_bytes(path.read_bytes()[:100])
+    assert licence_text.of_tar(path) == ""

@@ -15,6 +15,7 @@ from tasks.origins.kinds.apt import AptOrigin
 from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.kinds.go import GoOrigin
+from tasks.origins.kinds.module import ModuleOrigin
 from tasks.origins.kinds.npm import NpmOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.util import toml_schema
@@ -25,6 +26,8 @@ APT = {"kind": "apt", "packages": ["p"]}
 ARCHIVE = {"kind": "archive", "urls": ["http://h/a-{version}.tgz"], "version": "1.2"}
 WHEEL = {"kind": "wheel", "package": "a.b-C", "version": "1", "tag": "py3-none-any"}
 NPM = {"kind": "npm", "package": "tool", "version": "1.0", "node": "nodejs"}
+MODULE = {"kind": "module", "version": "1.2", "source": {"kind": "folder", "path": "src"}}
+GIT = {"kind": "git", "url": "https://h/mine.git", "commit": "1" * 40}
 GO = {"kind": "go", "module": "example.org/A/tool", "version": "1.2.3-rc1", "packages": ["./cmd/tool"]}
 
 
@@ -37,7 +40,10 @@ def build(table: dict[str, Any], **more: Any) -> Origin:
 
 @pytest.mark.parametrize(
     ("table", "kind"),
-    [(APT, AptOrigin), (ARCHIVE, ArchiveOrigin), (WHEEL, WheelOrigin), (NPM, NpmOrigin), (GO, GoOrigin)],
+    [
+        *((APT, AptOrigin), (ARCHIVE, ArchiveOrigin), (WHEEL, WheelOrigin), (NPM, NpmOrigin), (GO, GoOrigin)),
+        (MODULE, ModuleOrigin),
+    ],
 )
 def test_the_kind_decides_what_an_origin_is(table: dict[str, Any], kind: type[Origin]) -> None:
     assert type(build(table)) is kind
@@ -45,7 +51,7 @@ def test_the_kind_decides_what_an_origin_is(table: dict[str, Any], kind: type[Or
 
 def test_every_module_of_a_kind_is_in_the_union() -> None:
     folder = CHECKOUT.root / "tasks/origins/kinds"
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "compiled"}
     assert {kind.__module__.rpartition(".")[2] for kind in kinds.ALL} == modules
     assert set(toml_schema.kinds(kinds.ALL)) == modules
 
@@ -60,6 +66,7 @@ def test_every_module_of_a_kind_is_in_the_union() -> None:
         (WHEEL, "a_b_C-1-py3-none-any.whl"),
         (NPM, "npm:tool@1.0"),
         (GO, "go:example.org/A/tool@v1.2.3-rc1"),
+        (MODULE | {"source": GIT}, f"git:https://h/mine.git@{'1' * 40}"),
     ],
 )
 def test_what_an_origin_is_locked_by(table: dict[str, Any], identity: str) -> None:
@@ -79,7 +86,7 @@ def test_every_identity_in_the_projects_locks_is_of_one_kind(name: str) -> None:
 
 
 def test_an_identity_of_no_kind_here() -> None:
-    assert kinds.kind_of("git:somewhere") is None
+    assert kinds.kind_of("svn:somewhere") is None
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,7 @@ def test_an_identity_of_no_kind_here() -> None:
         (NPM, "tool@1.0.tgz", ("npm", None, "tool", "1.0")),
         (GO, "h.org+A+b@v1.0.0+incompatible.zip", ("golang", "h.org/A", "b", "v1.0.0+incompatible")),
         (GO, "example.org+A+tool@v1.2.3-rc1.mods.tar", None),
+        (MODULE | {"source": GIT}, f"mine-{'1' * 40}.tar", ("generic", None, "mine", "1" * 40)),
     ],
 )
 def test_names_in_registries(table: dict[str, Any], file: str, expected: tuple[str, ...] | None) -> None:
@@ -160,7 +168,7 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any], more: dict[str, 
 def test_a_key_of_another_kind_is_told_with_the_kinds_that_have_it() -> None:
     with pytest.raises(UserError) as caught:
         build(APT, into="usr")
-    having = "kind = 'archive' or 'wheel' or 'npm' or 'go' has it"
+    having = "kind = 'archive' or 'wheel' or 'npm' or 'go' or 'module' has it"
     assert caught.value.hint.startswith(f"{having}; expected one of: ")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Archives as origins: what their published checksum files say."""
+"""Files that upstream releases: what their published checksum files say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.origins.kinds.archive import ArchiveOrigin, parse_sha256
+from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.kinds.base import Resources
 from tasks.origins.origin_lock import OriginFile
+from tasks.origins.released import parse_sha256
 from tasks.util.errors import UserError
 
 CONTENT = b"what upstream released"

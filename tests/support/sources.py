@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Sources of Debian's archive that tests compile, and recipes for them in a tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.origins import distribution
+from tasks.origins.distribution import Suite
+
+INFO = '[info]\ntitle = "t"\ndescription = "made from its source"\n'
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """An archive of a source in Debian's pool.  path: below the mirror; sha256: as Debian's index has it."""
+
+    version: str
+    path: str
+    sha256: str
+
+    def table(self) -> str:
+        """Return `version` and `source` of an origin; the lock takes the sha256 and downloads nothing."""
+        mirror = distribution.mirrors(Suite("debian", "bookworm"))["debian"][0]
+        keys = f'sha256 = "{self.sha256}", published_by = ["Debian"]'
+        source = f'source = {{ kind = "archive", urls = ["{mirror}/pool/main/{self.path}"], {keys} }}'
+        return f'version = "{self.version}"\n{source}\n'
+
+
+ACPI_CALL = Upstream(
+    "1.2.2",
+    "a/acpi-call/acpi-call_1.2.2.orig.tar.gz",
+    "8b1902a94395c2fa5a97f81c94868a9cbc46a48e12309ad01626439bde96f1d9",
+)
+HELLO = Upstream(
+    "2.10",
+    "h/hello/hello_2.10.orig.tar.gz",
+    "31e066137a962676e89f69d1b65382de95a7ef7d914b8cb956f41ea72e0f516b",
+)
+TREE = Upstream(
+    "2.1.0",
+    "t/tree/tree_2.1.0.orig.tar.gz",
+    "0160c535bff2b0dc6a830b9944e981e3427380f63e748da96ced7071faebabf6",
+)
+
+
+def write_recipe(tree: Path, name: str, origin: str) -> Path:
+    """Write extensions/NAME/recipe.toml of a tree, with the table of one origin; return its folder."""
+    folder = tree / "extensions" / name
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text(f"{INFO}\n[[origin]]\n{origin}")
+    return folder
