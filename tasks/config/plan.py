@@ -286,11 +286,13 @@ def used(profile: Profile, found: Plan) -> list[str]:
 def recipe_of(profile: Profile, name: str) -> Recipe:
     """Return the recipe of `name` with the alternative that the profile chooses.
 
+    An origin that is compiled has the profile's toolchain for programs, unless the recipe names one.
     Raises `UserError` as `recipe.load` and `recipe.with_alternative` do.
     """
     names = (name, recipe.name_of(name))
     wanted = next((item.alternative for item in profile.extensions if item.name in names), "")
-    return recipe.with_alternative(name, recipe.load(name), wanted)
+    made = recipe.with_alternative(name, recipe.load(name), wanted)
+    return recipe.with_toolchain(made, profile.programs_toolchain)
 
 
 def recipe_to_build(profile: Profile, name: str) -> Recipe:

@@ -186,6 +186,8 @@ class Profile:
     suite: the release of a distribution that all Debian packages come from, on every machine.
     toolchain: the programs that write the results: `host` for those of this machine, or the name of
     a file in tasks/toolchain/toolchains/, which pins them.
+    programs_toolchain: the toolchain that compiles programs from their source (kind `source` of a recipe).
+    Its C library must not be newer than that of the base root.
     mirrors: the addresses of the mirrors (http:// or https://), asked in this order.
     redirects: hosts that the mirrors may redirect to, each `HOST`, or `http://HOST` if the
     redirect may leave https.
@@ -208,6 +210,7 @@ class Profile:
     imported: str = field(default="", metadata={PATTERN: ONE_LINE})
     suite: Suite | None = None
     toolchain: str = "host"
+    programs_toolchain: str = "debian12-source"
     system: System = field(default_factory=System)
     disk: Disk = Disk()
     compiler: Compiler = field(default_factory=Compiler)

@@ -22,6 +22,7 @@ from tasks.formats import tcz
 from tasks.origins.kinds import AnyOrigin
 from tasks.origins.kinds.base import LockedOrigin
 from tasks.origins.kinds.module import ModuleOrigin
+from tasks.origins.kinds.source import SourceOrigin
 from tasks.origins.lock import CORE
 from tasks.origins.source_trees import LEFT_OUT, files_of
 from tasks.util import toml_schema
@@ -153,6 +154,19 @@ def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe
         raise UserError(f"the recipe of {name} has no alternative {alternative!r}", hint)
     taken = ("", alternative or (there[0] if there else ""))
     return replace(recipe, origin=tuple(origin for origin in recipe.origin if origin.alternative in taken))
+
+
+def with_toolchain(made: Recipe, toolchain: str) -> Recipe:
+    """Return a recipe whose programs are compiled by `toolchain` where it names none."""
+    if not any(isinstance(origin, SourceOrigin) and not origin.toolchain for origin in made.origin):
+        return made
+    origins = (
+        replace(origin, toolchain=origin.toolchain or toolchain)
+        if isinstance(origin, SourceOrigin)
+        else origin
+        for origin in made.origin
+    )
+    return replace(made, origin=tuple(origins))
 
 
 def is_image(name: str) -> bool:

@@ -101,6 +101,7 @@ def resources(settings: Settings, name: str) -> Resources:
         cache=settings.paths.cache,
         offline=settings.network.offline,
         logs=settings.paths.logs,
+        epoch=settings.profile.source_date_epoch,
         debs=functools.partial(inputs.package_files, settings.paths, part),
         recipe=_locked_origins,
     )

@@ -74,6 +74,7 @@ class Release:
     files: what it has, by architecture.
     patches: the patch series (a folder of patches/) that its kernel needs with newer compilers.
     toolchain: the toolchain that builds its kernel without these patches.
+    programs_toolchain: the toolchain that compiles programs for its C library; empty for that of a profile.
     own_symbols: Kconfig symbols that only Tiny Core's patched source has.
     published: hashes that others publish, of its files and of kernel.org's archive of the same version.
     """
@@ -83,6 +84,7 @@ class Release:
     files: dict[str, ReleaseFiles]
     patches: str = ""
     toolchain: str = ""
+    programs_toolchain: str = ""
     own_symbols: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
 
@@ -140,6 +142,7 @@ def values(table: Mapping[str, Any], file: str) -> dict[str, Any]:
         "mirrors": list(mirrors.known().tinycore),
         "tcz": paths.tcz,
         "probe": paths.config,
+        **({"programs_toolchain": release.programs_toolchain} if release.programs_toolchain else {}),
         "kernel": _kernel(release, paths, _table(table, "kernel")),
     }
     core = _table(table, "core")

@@ -69,6 +69,7 @@ class BuildRoot:
     unwanted: programs that a kernel's build would use if it found them.  A machine that has one
     needs the root.
     links: path below the root = the target of a symbolic link.
+    always: the root is used on every machine, because its programs would use what else a machine has.
     """
 
     suite: Suite
@@ -77,6 +78,7 @@ class BuildRoot:
     entry: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
     links: dict[str, str] = field(default_factory=dict)
+    always: bool = False
 
     def __post_init__(self) -> None:
         for key in ("makers", "helpers", "entry"):

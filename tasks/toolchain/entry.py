@@ -143,6 +143,8 @@ def root_needed(name: str) -> str:
         return ""
     if asked():
         return f"{VARIABLE}={asked()}"
+    if root.always:
+        return "its programs would use what else this machine has"
     return host_match.difference(root, build_root.lock(name).package)
 
 

@@ -38,11 +38,27 @@ HELLO = Upstream(
     "h/hello/hello_2.10.orig.tar.gz",
     "31e066137a962676e89f69d1b65382de95a7ef7d914b8cb956f41ea72e0f516b",
 )
+JSON_C = Upstream(
+    "0.16",
+    "j/json-c/json-c_0.16.orig.tar.gz",
+    "3ecaeedffd99a60b1262819f9e60d7d983844073abc74e495cb822b251904185",
+)
+PKGCONF = Upstream(
+    "1.8.1",
+    "p/pkgconf/pkgconf_1.8.1.orig.tar.xz",
+    "644361ada2942be05655d4452eb018791647c31bba429b287f1f68deb2dc6840",
+)
 TREE = Upstream(
     "2.1.0",
     "t/tree/tree_2.1.0.orig.tar.gz",
     "0160c535bff2b0dc6a830b9944e981e3427380f63e748da96ced7071faebabf6",
 )
+
+TREE_BUILD = """\
+build = "make"
+install = ["DESTDIR={into}/usr/local/bin", "MANDIR={into}/usr/local/share/man"]
+keep = ["usr/local/bin/tree"]
+"""
 
 
 def write_recipe(tree: Path, name: str, origin: str) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Kernel modules in extensions: tce-load brings them, and modprobe finds them in a running guest."""
+"""Extensions in a running guest: kernel modules, which modprobe finds, and a program made of its source."""
 
 from __future__ import annotations
 
@@ -21,30 +21,35 @@ from tasks.initramfs import core
 from tasks.util.checkout import CHECKOUT
 from tasks.vm.machine import Disk
 from tests.support.built import compiled
-from tests.support.sources import ACPI_CALL, write_recipe
+from tests.support.sources import ACPI_CALL, TREE, TREE_BUILD, write_recipe
 from tests.vm.contract import booted, make_tcz, own_root
 
 
 @pytest.fixture
-def acpi_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """The files of an extension with a module of Debian's archive, built against the built kernel."""
-    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
-    write_recipe(tmp_path / "tree", "acpi-call-KERNEL", f'kind = "module"\n{ACPI_CALL.table()}')
+def from_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """The files of two extensions of Debian's sources: a module for the built kernel, and a program."""
     image = compiled()
     release = (image.paths.kernel / "release").read_text().strip()
     profile = replace(image.profile, kernel=replace(image.profile.kernel, release=release))
-    settings, name = replace(image, profile=profile), f"acpi-call-{release}"
-    recipe_inputs.lock(settings, name)
-    recipe_inputs.fetch(settings, name)
-    build.build(settings, name)
-    made = [settings.paths.tcz / file for file in file_names(name)]
+    settings, names = replace(image, profile=profile), (f"acpi-call-{release}", "tree")
+    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
+    write_recipe(tmp_path / "tree", "acpi-call-KERNEL", f'kind = "module"\n{ACPI_CALL.table()}')
+    # The profile's own toolchain is there already; it has make and a compiler.
+    program = f'kind = "source"\n{TREE.table()}{TREE_BUILD}toolchain = "{profile.toolchain}"\n'
+    write_recipe(tmp_path / "tree", "tree", program)
+    made: list[Path] = []
+    for name in names:
+        recipe_inputs.lock(settings, name)
+        recipe_inputs.fetch(settings, name)
+        build.build(settings, name)
+        made += [settings.paths.tcz / file for file in file_names(name)]
     yield made
-    for path in (*made, recipe_lock.used_path(settings.paths, name)):
+    for path in (*made, *(recipe_lock.used_path(settings.paths, name) for name in names)):
         path.unlink()
 
 
 @pytest.fixture
-def split(acpi_call: list[Path], own_programs: None, make_settings: Callable[..., Settings]) -> Settings:
+def split(from_source: list[Path], own_programs: None, make_settings: Callable[..., Settings]) -> Settings:
     """The built image, with its modules split and extensions beside the core."""
     image = own_root()
     made = make_settings(image.paths.name)
@@ -57,11 +62,12 @@ def split(acpi_call: list[Path], own_programs: None, make_settings: Callable[...
         Extension("copied", "copy2fs"),
         Extension("net-bridging-KERNEL", "ondemand"),
         Extension("acpi-call-KERNEL", "ondemand"),
+        Extension("tree", "ondemand"),
     )
     made = replace(made, profile=replace(made.profile, kernel=kernel, extensions=extensions))
     make_tcz(made.paths.tcz, "needs-nat", {"usr/local/share/mounted": ""}, "ipv6-netfilter-KERNEL.tcz\n")
     make_tcz(made.paths.tcz, "copied", {"usr/local/share/copied": ""})
-    for path in acpi_call:
+    for path in from_source:
         shutil.copyfile(path, made.paths.tcz / path.name)
     modules.split(made.paths, made.profile)
     core.build(made.paths, made.profile)
@@ -88,3 +94,5 @@ def test_modules_come_by_extension(split: Settings, tmp_path: Path) -> None:
         guest.run("sudo modprobe acpi_call && grep -q ^acpi_call /proc/modules")
         guest.run(r"echo '\_SB.PCI0._ADR' | sudo tee /proc/acpi/call")
         assert guest.run("sudo cat /proc/acpi/call").startswith("0x0")
+        assert "tree.tcz: OK" in guest.run("tce-load -i /mnt/sr0/cde/optional/tree.tcz")
+        assert guest.run("tree --noreport -L 1 /mnt/sr0/cde").splitlines()[0] == "/mnt/sr0/cde"

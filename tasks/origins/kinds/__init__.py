@@ -16,9 +16,10 @@ from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.kinds.go import GoOrigin
 from tasks.origins.kinds.module import ModuleOrigin
 from tasks.origins.kinds.npm import NpmOrigin
+from tasks.origins.kinds.source import SourceOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 
-AnyOrigin = AptOrigin | ArchiveOrigin | WheelOrigin | NpmOrigin | GoOrigin | ModuleOrigin
+AnyOrigin = AptOrigin | ArchiveOrigin | WheelOrigin | NpmOrigin | GoOrigin | ModuleOrigin | SourceOrigin
 
 ALL: tuple[type[Origin], ...] = typing.get_args(AnyOrigin)
 

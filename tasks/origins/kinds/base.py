@@ -48,6 +48,7 @@ class Resources:
     it has the network.  It makes the root first, if need be.
     modules: builds the kernel modules in a folder against the profile's kernel, with further variables of
     make and a log, and puts them below another folder as they lie below `/`.
+    epoch: the time that all files of the image get, in seconds since 1970.
     """
 
     cache: Path
@@ -59,6 +60,7 @@ class Resources:
     kept: Path | None = None
     program: Callable[[str, str], list[str]] = lambda toolchain, program: [program]
     modules: Callable[[Path, Sequence[str], Path, Path], None] = _no_kernel
+    epoch: int = 0
 
 
 class PackageName(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.config import inheritance, plan
+from tasks.config import inheritance, plan, profile, recipe
 from tasks.config.kernel_image import KernelImage
 from tasks.config.profile import Extension, Kernel, Profile
 from tasks.config.settings import Settings
@@ -285,3 +285,21 @@ def test_modules_need_the_release_of_the_kernel_and_its_build_folder(
     used = replace(image, extensions=(Extension("drv-KERNEL"),))
     with pytest.raises(UserError, match="its modules need the build folder of the kernel"):
         plan.plan(used, Lock())
+
+
+def test_a_program_from_source_is_compiled_by_the_toolchain_that_fits_the_base(
+    make: Callable[..., Profile],
+) -> None:
+    made = make(Extension("tool"))  # of release 11.x
+    folder = CHECKOUT.extensions / "tool"
+    folder.mkdir(parents=True)
+    source = 'version = "1"\nbuild = "make"\nsource = { kind = "folder", path = "src" }\n'
+    text = f'[info]\ntitle = "t"\ndescription = "d"\n[[origin]]\nkind = "source"\n{source}'
+    (folder / "recipe.toml").write_text(text)
+    assert recipe.toolchains(plan.recipe_of(made, "tool")) == ("debian11-source",)
+    assert recipe.toolchains(plan.recipe_of(profile.load("apt"), "tool")) == ("debian12-source",)
+    (folder / "recipe.toml").write_text(f'{text}toolchain = "debian12"\n')
+    assert recipe.toolchains(plan.recipe_of(made, "tool")) == ("debian12",)
+    other = replace(made, arch="x86")
+    with pytest.raises(UserError, match="src is compiled for x86_64 alone"):
+        plan.recipe_to_build(other, "tool")

@@ -207,7 +207,7 @@ def test_refusals_name_file_and_key(extensions: Path) -> None:
     with pytest.raises(UserError, match=r"c/recipe.toml: origin\[0\].packages: needed"):
         recipe.load("c")
     path.write_text(path.read_text().replace('"apt"', '"disk"'))
-    known = "expected one of 'apt', 'archive', 'wheel', 'npm', 'go', 'module'"
+    known = "expected one of 'apt', 'archive', 'wheel', 'npm', 'go', 'module', 'source'"
     with pytest.raises(UserError, match=rf"origin\[0\].kind: {known}, got 'disk'"):
         recipe.load("c")
     path.write_text(path.read_text().replace('kind = "disk"\n', ""))

@@ -84,6 +84,21 @@ SOUND = "".join(f"  LD [M]  sound/pci/hda/{number}.ko\n" for number in range(300
             "net/x.c:1:2: error: expected ';' before 'int'",
             "",
         ),
+        (
+            "checking for gcc... no\nconfigure: error: no acceptable C compiler found in $PATH\n",
+            "configure: error: no acceptable C compiler found in $PATH",
+            "",
+        ),
+        (
+            "CMake Error at CMakeLists.txt:3 (find_package):\n",
+            "CMake Error at CMakeLists.txt:3 (find_package):",
+            "",
+        ),
+        (
+            'meson.build:9:0: ERROR: Dependency "zlib" not found, tried pkgconfig\n',
+            'meson.build:9:0: ERROR: Dependency "zlib" not found, tried pkgconfig',
+            "",
+        ),
     ],
 )  # fmt: skip
 def test_the_cause_of_a_kernel_and_what_helps(log: str, line: str, hint: str) -> None:

@@ -93,6 +93,8 @@ def test_a_machine_with_the_locked_versions_needs_no_root(
     monkeypatch.delenv(entry.VARIABLE, raising=False)
     monkeypatch.setattr(host_match, "difference", lambda root, locked: "")
     assert entry.root_needed("debian12") == ""
+    # What a machine has besides would be found by configure scripts.
+    assert entry.root_needed("debian12-source") == "its programs would use what else this machine has"
     found = entry.of_toolchain(tmp_path, "debian12")
     assert (found.way, found.root) == ("host", Path("/"))
     assert "in the locked versions" in found.why

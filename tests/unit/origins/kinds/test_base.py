@@ -17,6 +17,7 @@ from tasks.origins.kinds.base import LockedOrigin, Origin
 from tasks.origins.kinds.go import GoOrigin
 from tasks.origins.kinds.module import ModuleOrigin
 from tasks.origins.kinds.npm import NpmOrigin
+from tasks.origins.kinds.source import SourceOrigin
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
@@ -26,6 +27,7 @@ APT = {"kind": "apt", "packages": ["p"]}
 ARCHIVE = {"kind": "archive", "urls": ["http://h/a-{version}.tgz"], "version": "1.2"}
 WHEEL = {"kind": "wheel", "package": "a.b-C", "version": "1", "tag": "py3-none-any"}
 NPM = {"kind": "npm", "package": "tool", "version": "1.0", "node": "nodejs"}
+SOURCE = {"kind": "source", "version": "1.2", "build": "make", "source": {"kind": "folder", "path": "src"}}
 MODULE = {"kind": "module", "version": "1.2", "source": {"kind": "folder", "path": "src"}}
 GIT = {"kind": "git", "url": "https://h/mine.git", "commit": "1" * 40}
 GO = {"kind": "go", "module": "example.org/A/tool", "version": "1.2.3-rc1", "packages": ["./cmd/tool"]}
@@ -43,6 +45,7 @@ def build(table: dict[str, Any], **more: Any) -> Origin:
     [
         *((APT, AptOrigin), (ARCHIVE, ArchiveOrigin), (WHEEL, WheelOrigin), (NPM, NpmOrigin), (GO, GoOrigin)),
         (MODULE, ModuleOrigin),
+        (SOURCE, SourceOrigin),
     ],
 )
 def test_the_kind_decides_what_an_origin_is(table: dict[str, Any], kind: type[Origin]) -> None:
@@ -168,7 +171,7 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any], more: dict[str, 
 def test_a_key_of_another_kind_is_told_with_the_kinds_that_have_it() -> None:
     with pytest.raises(UserError) as caught:
         build(APT, into="usr")
-    having = "kind = 'archive' or 'wheel' or 'npm' or 'go' or 'module' has it"
+    having = "kind = 'archive' or 'wheel' or 'npm' or 'go' or 'module' or 'source' has it"
     assert caught.value.hint.startswith(f"{having}; expected one of: ")
 
 
