@@ -193,8 +193,12 @@ def task_lock() -> Iterator[Task]:
     # A root of a suite's packages can have every extension, so the lock covers them all.
     every = S.profile.core.rootfs
     check = [do("config.plan", "refuse", error) for error in PLAN.broken.values()] if every else []
-    pin = do("fetch.inputs", "lock", S, PACKAGES if every else USED_PACKAGES)
-    yield command("lock", doc, *check, pin, meta=ALONE)
+    packages = PACKAGES if every else USED_PACKAGES
+    yield command("lock", doc, *check, do("fetch.inputs", "lock", S, packages), meta=ALONE)
+    doc = "print what is locked and has a newer version (or all that is locked of NAME), and who offers it"
+    yield command("outdated", doc, do("fetch.outdated", "tell", S, packages), pos_arg="names")
+    doc = "lock the newest of NAME (kernel, rootfs, a recipe ...) and nothing else, and show what changes"
+    yield command("update", doc, do("fetch.update", "update", S, packages), pos_arg="names", meta=ALONE)
     for name in recipe_lock.lockable({**recipe.readable(), **CONTAINERS.recipes}):
         doc = f"pin the inputs of {recipe.label(name)} (or of its ALTERNATIVE) in its lock.toml"
         pin = do("fetch.recipe_inputs", "lock", S, name)

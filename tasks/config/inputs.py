@@ -34,14 +34,19 @@ from tasks.util.files import require_file
 
 def sources(profile: Profile) -> list[Source]:
     """Return the sources of the kernel, its base config, the core's archives, fetched images, the backup."""
-    return [
-        *profile.kernel.sources,
-        *_base_config(profile),
-        *profile.core.archives,
+    return [source for found in by_user(profile).values() for source in found]
+
+
+def by_user(profile: Profile) -> dict[str, list[Source]]:
+    """Return the sources by what they are for: `kernel`, `kconfig`, `archives`, `images`, `backup`."""
+    return {
+        "kernel": [*profile.kernel.sources],
+        "kconfig": _base_config(profile),
+        "archives": [*profile.core.archives],
         # A local image may change at any time, so it is not locked; a profile can declare its digest.
-        *(image.source for image in profile.images if image.source.is_fetched),
-        *([] if isinstance(profile.system.mydata, str) else [profile.system.mydata]),
-    ]
+        "images": [image.source for image in profile.images if image.source.is_fetched],
+        "backup": [] if isinstance(profile.system.mydata, str) else [profile.system.mydata],
+    }
 
 
 def _base_config(profile: Profile) -> list[Source]:
@@ -92,14 +97,11 @@ def lock_parts(
     fetch has no part.  packages: the apt packages of recipes, by extension;
     upstream: names of extensions.  An entry with several users is in the part of each.
     """
-    by_user: dict[str, Iterable[Source]] = {
-        "linux": profile.kernel.sources,
-        "kconfig": _base_config(profile),
-        "archives": profile.core.archives,
-        "images": [image.source for image in profile.images if image.source.is_fetched],
-    }
+    found_sources = by_user(profile)
+    wanted_by = {"linux": found_sources.pop("kernel"), **found_sources}
+    del wanted_by["backup"]  # a disk image alone has it
     parts = {}
-    for user, wanted in by_user.items():
+    for user, wanted in wanted_by.items():
         if wanted:
             entries = [source.locked_in(lock) for source in wanted]
             found = [entry for entry in entries if isinstance(entry, LockedFile)]

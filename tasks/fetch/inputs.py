@@ -104,7 +104,7 @@ def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     newest = dataclasses.replace(settings, network=dataclasses.replace(settings.network, frozen=False))
     new = _fetch_all(newest, pinned, named)
     if not relock:
-        _refuse_older(settings.profile, old, new)
+        refuse_older(settings.profile, old, new)
     before = {package.name: package.version for package in old.package}
     for package in new.package:
         if before.get(package.name) != package.version:
@@ -114,7 +114,7 @@ def lock(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     write_if_changed(settings.paths.own_lock, new.to_toml())
 
 
-def _refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
+def refuse_older(profile: Profile, old: Lock, new: Lock) -> None:
     """Raise `UserError` if a package, or the match of a pattern, is older than the locked one."""
     before = {package.name: package for package in old.package}
     pairs = [(before.get(package.name), package) for package in new.package]
@@ -141,7 +141,7 @@ def _fetch_all(settings: Settings, pinned: Lock, extra: Packages) -> Lock:
     known = {entry.path: entry for _, entry in files}
     # The libraries of archives and of upstream extensions count, so these are fetched by now.
     found = _with_packages(
-        settings, dataclasses.replace(pinned, extension=extensions), _named(settings, extra)
+        settings, dataclasses.replace(pinned, extension=extensions), named_by_user(settings, extra)
     )
     return dataclasses.replace(found, file=tuple(known.values()), extension=extensions)
 
@@ -159,7 +159,7 @@ def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
             try:
                 # The search for libraries downloads, too: one package after the other.
                 found = packages.choose(settings, dataclasses.replace(pinned, package=kept), named)
-                _download(settings, found)
+                download_packages(settings, found)
             except suite.Gone as error:
                 replaced = settings.network.newest and not settings.network.frozen
                 if not replaced or not set(kept).issuperset(error.packages):
@@ -170,14 +170,15 @@ def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
                 return found
 
 
-def _download(settings: Settings, found: Lock) -> None:
+def download_packages(settings: Settings, found: Lock) -> None:
+    """Fetch the packages of a lock into the cache.  Raises `UserError` as `suite.fetch` does."""
     if found.package:
         access = inputs.access(settings)
         whole = access.packages_suite()
         suite.fetch(whole, found.package, access.cache, offline=access.offline, dates=found.archive)
 
 
-def _named(settings: Settings, extra: Packages) -> Packages:
+def named_by_user(settings: Settings, extra: Packages) -> Packages:
     """Return the packages that each user names, by user: `core` and extensions."""
     core = settings.profile.core.packages
     return {**({CORE: core} if core else {}), **{name: names for name, names in extra.items() if names}}
@@ -205,7 +206,7 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: Packages) -> Lo
     """
     access = inputs.access(settings)
     wanted = sources(settings.profile)
-    named = _named(settings, extra)
+    named = named_by_user(settings, extra)
     if any(source.is_package and source.locked_in(pinned) is None for source in wanted):
         return None
     if plan.plan(settings.profile, pinned).of_kind("upstream"):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tasks.config import inputs, plan, recipe, recipe_lock
+from tasks.config.recipe import Recipe
 from tasks.config.settings import Settings
 from tasks.fetch import toolchain
 from tasks.origins.kinds.base import Resources
@@ -41,8 +42,8 @@ def fetch(settings: Settings, name: str) -> None:
     used: list[OriginFile] = []
     for origin in recipe_lock.lockable_origins(made):
         files = known.of(origin.identity())
-        with _name_recipe_in_errors(name):
-            origin.fetch(_resources(settings, name), files)
+        with name_recipe_in_errors(name):
+            origin.fetch(resources(settings, name), files)
         used += files
     write_if_changed(recipe_lock.used_path(settings.paths, name), OriginLock(tuple(used)).to_toml())
     logger.info(f"fetched: {len(used)} files of {name} ({recipe_lock.used_path(settings.paths, name)})")
@@ -57,8 +58,8 @@ def fetch_missing(settings: Settings, name: str) -> None:
     for origin in recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name)):
         files = recipe_lock.fetched_files(settings.paths, name, origin)
         if not all(file.is_cached_in(settings.paths.cache) for file in files):
-            with _name_recipe_in_errors(name):
-                origin.fetch(_resources(settings, name), files)
+            with name_recipe_in_errors(name):
+                origin.fetch(resources(settings, name), files)
 
 
 def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
@@ -74,6 +75,16 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
     whole = recipe.load(name)
     taken = [recipe.with_alternative(name, whole, word) for word in wanted]
     taken = taken or [plan.recipe_of(settings.profile, name)]
+    new = pinned(settings, name, whole, taken)
+    if write_if_changed(recipe_lock.path(name), new.to_toml()):
+        logger.info(f"lock: written: {recipe_lock.path(name)}; check it, then commit it")
+
+
+def pinned(settings: Settings, name: str, whole: Recipe, taken: Sequence[Recipe]) -> OriginLock:
+    """Return the lock of the recipe `whole`, that of `name`, with the origins of `taken` pinned.
+
+    Raises `UserError` as `lock` does.
+    """
     old = _old_lock(settings, name)
     there = {origin.identity() for origin in recipe_lock.lockable_origins(whole)}
     kept = {identity: old.of(identity) for identity in there}
@@ -84,14 +95,12 @@ def lock(settings: Settings, name: str, wanted: Sequence[str] = ()) -> None:
             continue
         with (
             scratch_folder(settings.paths.cache / "downloads", "lock") as scratch,
-            _name_recipe_in_errors(name),
+            name_recipe_in_errors(name),
         ):
-            found = origin.pin(_resources(settings, name), scratch)
+            found = origin.pin(resources(settings, name), scratch)
         _log_changes(kept[origin.identity()], found)
         kept[origin.identity()] = found
-    new = OriginLock(tuple(file for files in kept.values() for file in files))
-    if write_if_changed(recipe_lock.path(name), new.to_toml()):
-        logger.info(f"lock: written: {recipe_lock.path(name)}; check it, then commit it")
+    return OriginLock(tuple(file for files in kept.values() for file in files))
 
 
 def _old_lock(settings: Settings, name: str) -> OriginLock:
@@ -104,7 +113,8 @@ def _old_lock(settings: Settings, name: str) -> OriginLock:
         return OriginLock()
 
 
-def _resources(settings: Settings, name: str) -> Resources:
+def resources(settings: Settings, name: str) -> Resources:
+    """Return what the origins of a recipe need to be asked, pinned and fetched in this run."""
     found = recipe_lock.resources(settings, name)
     return replace(found, program=functools.partial(toolchain.program, settings))
 
@@ -117,7 +127,7 @@ def _log_changes(before: Sequence[OriginFile], now: Sequence[OriginFile]) -> Non
 
 
 @contextmanager
-def _name_recipe_in_errors(name: str) -> Iterator[None]:
+def name_recipe_in_errors(name: str) -> Iterator[None]:
     """Name the recipe in errors and hints; those of downloads name the profile."""
     try:
         yield

@@ -204,15 +204,18 @@ def fetch_text(
     redirects: Sequence[str] = (),
     delays: Sequence[float] | None = None,
     limits: Limits = http_limits.TEXT,
+    most: int = TEXT_LIMIT,
+    web_page: bool = False,
 ) -> str | None:
     """Return the text of a small file; None if the mirror does not have it (404 or 410).
 
+    most: bytes that it may have; web_page: whether it may be a web page, as that of a folder.
     Raises `UserError` for any other failure, so that none is taken for a missing file.
     """
     problem = _MirrorError("")
     for delay in (*(DELAYS if delays is None else delays), None):
         try:
-            return _text_from(url, redirects, limits)
+            return _text_from(url, redirects, limits, most, web_page)
         except LIBRARY_ERRORS as error:
             problem = _MirrorError(reason(error))
         except RedirectRefused as error:
@@ -227,7 +230,7 @@ def fetch_text(
     raise _download_error(label, {url: problem}, resumable=False)
 
 
-def _text_from(url: str, redirects: Sequence[str], limits: Limits) -> str | None:
+def _text_from(url: str, redirects: Sequence[str], limits: Limits, most: int, web_page: bool) -> str | None:
     headers = {"Accept-Encoding": "identity"}
     with (
         Session(redirects, limits) as session,
@@ -240,14 +243,15 @@ def _text_from(url: str, redirects: Sequence[str], limits: Limits) -> str | None
         body = b""
         for block in answer.raw.stream(BLOCK, decode_content=False):
             body += block
-            if len(body) > TEXT_LIMIT:
-                raise _PermanentError(f"more than {TEXT_LIMIT} bytes for a small text")
+            if len(body) > most:
+                raise _PermanentError(f"more than {most} bytes for a small text")
         length = _content_length(answer)
         if len(body) < length:
             raise _MirrorError(f"body cut short at {len(body)} of {length} bytes")
         if coded := _coded(answer, url):
             raise _NotTheFile(coded)
-        _refuse_web_page(answer, url, body)
+        if not web_page:
+            _refuse_web_page(answer, url, body)
         return body.decode(errors="replace")
 
 

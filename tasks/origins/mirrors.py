@@ -23,6 +23,9 @@ from tasks.util.errors import UserError, WrongSha256
 from tasks.util.files import CHUNK, sha256_file
 from tasks.util.log import logger
 
+LISTING_LIMIT = 16 << 20
+"""Bytes of a list of files; that of kernel.org's v5.x/ has almost one million."""
+
 
 @dataclass(frozen=True)
 class KnownMirrors:
@@ -161,6 +164,41 @@ class Mirrors:
             urls.remove(url)
         hint = "the file or its .md5.txt is damaged there; try again later, or name another mirror"
         raise UserError(f"{label} could not be checked: {'; '.join(wrong)}", hint)
+
+    def published_md5(self, path: str) -> str | None:
+        """Return the md5 that the first mirror which answers publishes of a file; None if it has none.
+
+        Raises `UserError` if no mirror answers, or if it is none.
+        """
+        text = self.listing(f"{path}.md5.txt")
+        return None if text is None else parse_md5(text, Path(path).name, f"{path}.md5.txt")
+
+    def listing(self, path: str) -> str | None:
+        """Return a text of the first mirror that has it, a folder's page included; None if none has it.
+
+        Each is asked once.  Raises `UserError` if one does not answer, and no other has it.
+        """
+        from tasks.origins.http import fetch_text
+
+        problem: UserError | None = None
+        for url in self.urls_of(path):
+            try:
+                text = fetch_text(
+                    url,
+                    label=Path(path).name,
+                    redirects=self.redirects,
+                    delays=(),
+                    most=LISTING_LIMIT,
+                    web_page=path == "" or path.endswith("/"),
+                )
+            except UserError as error:
+                problem = problem or error
+                continue
+            if text is not None:
+                return text
+        if problem:
+            raise problem
+        return None
 
     def _published_md5(self, url: str, label: str) -> str | None:
         from tasks.origins.http import fetch_text

@@ -25,6 +25,7 @@ TESTED_IN: dict[str, str] = {
     "config/sources": "tests/unit/image/test_container_images.py",
     "engine/explain": "tests/unit/cache/test_task.py",
     "fetch/needs": "tests/tools/fetch/test_packages.py",
+    "fetch/update": "tests/tools/fetch/test_outdated.py",
     "formats/iso_layout": "tests/tools/provenance/test_verify.py",
     "formats/unpack_limits": "tests/unit/formats/test_archive.py",
     "image/disk": "tests/vm/test_disk.py",

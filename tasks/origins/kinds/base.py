@@ -214,6 +214,13 @@ class LockedOrigin(Origin):
         """
 
     @abstractmethod
+    def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
+        """Return the newest version that upstream offers, its own if none is newer; "" if nothing lists them.
+
+        files: its locked files.  Raises `UserError` if upstream cannot be asked.
+        """
+
+    @abstractmethod
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
         """Fetch its locked files into the cache; files that are there need no network.
 

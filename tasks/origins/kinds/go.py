@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 from tasks.formats import go_module, licence_text
 from tasks.formats.archive import unpack_tar
 from tasks.formats.go_module import Module
-from tasks.origins import go_command
+from tasks.origins import go_command, versions
 from tasks.origins.go_command import Folders, GoCommand
 from tasks.origins.kinds.base import LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
@@ -143,6 +143,27 @@ class GoOrigin(LockedOrigin):
         others, size = len(entries) - 3, sum(entry.size for entry in entries)
         logger.info(f"lock: {others} modules it needs, {size:,} bytes in all, checked by its go.sum")
         return tuple(entries)
+
+    def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
+        """Return the newest version of the module that the module proxy has."""
+        with scratch_folder(resources.cache / "downloads", "go") as scratch:
+            go, folders = self._any_go(resources, files), Folders(scratch)
+            settings = go_command.user_settings() | {"GOFLAGS": "-mod=mod -modcacherw"}
+            found = go.run(
+                *("list", "-m", "-f={{.Version}}", f"{self.module}@latest"),
+                what=f"go cannot tell the newest version of {self.module}",
+                env=folders.environment(cgo=False) | settings,
+                cwd=scratch,
+            )
+        return versions.newest([found.strip().removeprefix("v")], self.version)
+
+    def _any_go(self, resources: Resources, files: Sequence[OriginFile]) -> GoCommand:
+        """Return a go command that asks a proxy: the locked one if it is in the cache, else the root's."""
+        for file in files:
+            module = go_module.of_file_name(file.name)
+            if module and module.path == go_command.TOOLCHAIN and file.is_cached_in(resources.cache):
+                return go_command.installed(resources.cache, file.cached_in(resources.cache))
+        return go_command.outside(resources.program(self.toolchain, "go"))
 
     def _entry(self, name: str, path: Path) -> OriginFile:
         h1 = go_module.h1(path) if path.suffix == ".zip" else ""

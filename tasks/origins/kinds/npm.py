@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal
 
 from tasks.formats.archive import unpack_tar
 from tasks.formats.shrinkwrap import NODE_MODULES, SHRINKWRAP, Package, file_name, flat, read_shrinkwrap
+from tasks.origins import versions
 from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.kinds.wheel import WheelOrigin
 from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
@@ -125,6 +126,11 @@ class NpmOrigin(LockedOrigin):
         )
         logger.info(text)
         return tuple(entries)
+
+    def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
+        """Return the version that the registry calls the latest, if it is newer."""
+        with self._tools(resources, fetch=True) as tools:
+            return versions.newest([tools.latest(self.package)], self.version)
 
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
         """Fetch the locked tarballs into the cache.
@@ -239,23 +245,42 @@ class _Tools:
         except UserError as error:
             raise UserError(failure or error.message, error.hint, error.detail) from None
 
+    def latest(self, package: str) -> str:
+        """Return the version of a package that npm installs if none is named."""
+        with tempfile.TemporaryDirectory(prefix="tcbuild-npm-") as folder:
+            said = self._npm(
+                *("view", "--json", package, "version"),
+                folder=Path(folder),
+                failure=f"npm cannot tell the newest version of {package}",
+            )
+        try:
+            return str(json.loads(said))
+        except ValueError:
+            raise UserError(f"npm cannot tell the newest version of {package}: {said[:60]!r}") from None
+
+    def _npm(self, *words: str | Path, folder: Path, failure: str) -> str:
+        """Run npm, which may use the network, in `folder`; return its standard output."""
+        env = {name: value for name, value in os.environ.items() if NPM_SETTINGS.fullmatch(name)}
+        # Node.js has its own list of certificate authorities; the machine's list may have more.
+        env["NODE_EXTRA_CA_CERTS"] = os.environ.get("SSL_CERT_FILE") or AUTHORITIES
+        return self.node(
+            *(self.npm / "bin/npm-cli.js", *words, "--no-update-notifier", "--loglevel=error"),
+            *("--cache", folder / ".npm"),
+            failure=failure,
+            cwd=folder,
+            env=env,
+            hint="check the network, and npm's settings on this machine (registry, proxy) in ~/.npmrc",
+        )
+
     def pack(self, specs: Sequence[str], folder: Path) -> list[Path]:
         """Download the unchanged tarball of each of `specs` (NAME@VERSION) into `folder` with npm."""
         folder.mkdir(parents=True, exist_ok=True)
         if not specs:
             return []
-        env = {name: value for name, value in os.environ.items() if NPM_SETTINGS.fullmatch(name)}
-        # Node.js has its own list of certificate authorities; the machine's list may have more.
-        env["NODE_EXTRA_CA_CERTS"] = os.environ.get("SSL_CERT_FILE") or AUTHORITIES
-        answer = self.node(
-            self.npm / "bin/npm-cli.js",
-            *("pack", "--json", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"),
-            *("--cache", folder / ".npm", "--pack-destination", folder),
-            *specs,
+        answer = self._npm(
+            *("pack", "--json", "--ignore-scripts", "--pack-destination", str(folder), *specs),
+            folder=folder,
             failure=f"npm could not fetch {specs[0]}" + (" and others" if specs[1:] else ""),
-            cwd=folder,
-            env=env,
-            hint="check the network, and npm's settings on this machine (registry, proxy) in ~/.npmrc",
         )
         names = {entry["id"]: entry["filename"] for entry in json.loads(answer)}
         lost = [spec for spec in specs if not (folder / names.get(spec, "?")).is_file()]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from tasks.formats.archive import unpack_zip
+from tasks.origins import versions
 from tasks.origins.kinds.base import PACKAGE, LockedOrigin, PackageName, Resources, Unpacked
 from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
 from tasks.util.errors import UserError
@@ -89,21 +90,34 @@ class WheelOrigin(LockedOrigin):
             with scratch_folder(parent, "wheel") as folder:
                 store_locked(resources.cache, file, self._download(folder), "pip's index")
 
-    def _download(self, folder: Path) -> Path:
+    def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
+        """Return the newest version with a wheel of these tags in pip's index."""
+        said = self._pip("index", "versions", self.package, *self._target())
+        offered = re.search(r"^Available versions: (.+)$", said, re.MULTILINE)
+        return versions.newest(re.split(r",\s*", offered[1]) if offered else (), self.version)
+
+    def _target(self) -> list[str]:
+        """Return the words that tell pip which wheels it may take."""
         python, abi, platforms = self.tag.split("-")
         # Any tag of "py2.py3" will do, as pip must find this one file.
         interpreter = re.fullmatch(r"([a-z]+)([0-9_]*)", python.split(".")[-1])
         if interpreter is None:
             raise UserError(f"{self.tag}: {python} is not a Python tag", "expected a tag as py3-none-any")
-        argv: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
-        argv += ["--no-deps", "--dest", folder]
-        argv += ["--only-binary=:all:", "--ignore-requires-python", "--implementation", interpreter[1]]
-        argv += ["--python-version", interpreter[2] or "3", "--abi", abi.split(".")[0]]
+        words = ["--only-binary=:all:", "--ignore-requires-python", "--implementation", interpreter[1]]
+        words += ["--python-version", interpreter[2] or "3", "--abi", abi.split(".")[0]]
         for platform in platforms.split("."):
-            argv += ["--platform", platform]
+            words += ["--platform", platform]
+        return words
+
+    def _pip(self, *words: str | Path) -> str:
+        """Run pip by this machine's settings of it, and return its standard output."""
         env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         hint = f"pip finds no {self.identity()}: check version and tag, and pip's settings on this machine"
-        run([*argv, f"{self.package}=={self.version}"], env=env, hint=hint)
+        return run([sys.executable, "-m", "pip", *words, "--no-input"], env=env, hint=hint).stdout
+
+    def _download(self, folder: Path) -> Path:
+        what = f"{self.package}=={self.version}"
+        self._pip("download", "--quiet", "--no-deps", "--dest", folder, *self._target(), what)
         found = folder / self.identity()
         if not found.is_file():
             names = ", ".join(sorted(path.name for path in folder.glob("*.whl"))) or "nothing"

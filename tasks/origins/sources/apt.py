@@ -7,9 +7,10 @@ import fnmatch
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tasks.formats import debian_control
 from tasks.origins import suite
 from tasks.origins.lock import Lock, LockedPackage
-from tasks.origins.sources.base import Access, Entry, Source
+from tasks.origins.sources.base import Access, Entry, Source, States
 from tasks.util.errors import UserError
 
 
@@ -52,3 +53,14 @@ class AptSource(Source):
         assert isinstance(entry, LockedPackage)
         whole = access.packages_suite()
         suite.fetch(whole, [entry], access.cache, offline=access.offline, dates=access.dates)
+
+    def states(self, lock: Lock, access: Access) -> States | None:
+        locked = self.locked_in(lock)
+        if locked is None:
+            return None
+        whole = access.packages_suite()
+        found = suite.newest(whole, self.package, access.cache, offline=access.offline)
+        # A mirror may be behind the lock.
+        if debian_control.version(found.version) < debian_control.version(locked.version):
+            found = locked
+        return States(f"{locked.name} {locked.version}", f"{found.name} {found.version}", str(whole))

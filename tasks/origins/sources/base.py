@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from tasks.origins.distribution import Suite
 from tasks.origins.lock import Lock, LockedArchive, LockedFile, LockedPackage
-from tasks.origins.mirrors import Mirrors
+from tasks.origins.mirrors import Mirrors, md5_file
 from tasks.origins.published import Published
 from tasks.util.errors import UserError
 
@@ -55,6 +55,14 @@ class Access:
             message = f"no sha256 is locked for {path} of profile {self.profile}"
             raise UserError(message, f"./doit lock profile={self.profile}")
         return entry
+
+
+class States(NamedTuple):
+    """What a source is locked as, and the newest that is offered now, both for people; where that is from."""
+
+    locked: str
+    newest: str
+    where: str
 
 
 class Material(NamedTuple):
@@ -119,6 +127,13 @@ class Source(ABC):
         """
         raise NotImplementedError(f"kind {self.kind} is not fetched")
 
+    def states(self, lock: Lock, access: Access) -> States | None:
+        """Ask for the newest that is offered; None if nothing is locked, or nobody offers anything newer.
+
+        Raises `UserError` if nobody can tell.
+        """
+        return None
+
     def mirror_path(self) -> str:
         """Return its path below the profile's mirrors, "" if it does not come from there."""
         return ""
@@ -172,6 +187,20 @@ class ServedSource(Source):
         final = entry.cached_in(access.cache)
         path = self.published_path()
         self.servers(access).download(path, final, sha256=entry.sha256, offline=access.offline)
+
+    def states(self, lock: Lock, access: Access) -> States | None:
+        """Compare the locked file, which must lie in the cache, with the md5 that a mirror publishes."""
+        entry = self.locked_in(lock)
+        if entry is None:
+            return None
+        path, served = entry.cached_in(access.cache), self.published_path()
+        if not path.is_file():
+            message = f"{path.name} is not in the cache, and a mirror publishes at most its md5"
+            raise UserError(message, f"./doit fetch profile={access.profile}")
+        published = self.servers(access).published_md5(served)
+        if published is None:
+            raise UserError(f"no mirror publishes the md5 of {served}")
+        return States(f"md5 {md5_file(path)}", f"md5 {published}", f"{self.server_kind}: {served}")
 
     def material(self, lock: Lock, cache: Path) -> Material | None:
         entry = self.locked_in(lock)

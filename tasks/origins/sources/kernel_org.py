@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tasks.origins import mirrors
+from tasks.origins import mirrors, versions
+from tasks.origins.lock import Lock
 from tasks.origins.mirrors import Mirrors
-from tasks.origins.sources.base import Access, ServedSource
+from tasks.origins.sources.base import Access, ServedSource, States
+from tasks.util.errors import UserError
 from tasks.util.toml_schema import PATTERN
 
+LISTS = ("sha256sums.asc", "")
+"""In a folder of releases, what names all of them: kernel.org's list, else the page of any web server."""
 VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
 
 
@@ -51,3 +55,23 @@ class KernelOrgSource(ServedSource):
 
     def published_path(self) -> str:
         return self.path
+
+    @property
+    def series(self) -> str:
+        """The numbers that all releases of its series begin with, as 5.4."""
+        return ".".join(self.version.split(".")[:2])
+
+    def states(self, lock: Lock, access: Access) -> States | None:
+        """Ask for the newest release of the series."""
+        return States(self.version, self.newest(access), f"{self.server_kind}, series {self.series}")
+
+    def newest(self, access: Access) -> str:
+        """Return the newest version of its series.  Raises `UserError` if no server lists the releases."""
+        folder = self.path.rpartition("/")[0]
+        for name in LISTS:
+            text = self.servers(access).listing(f"{folder}/{name}")
+            if text is not None:
+                offered = versions.named_in(text, "linux-{version}.tar.xz")
+                same = [one for one in offered if one == self.series or one.startswith(f"{self.series}.")]
+                return versions.newest(same, self.version)
+        raise UserError(f"no server lists the releases in {folder}/", "name another one by `mirror`")

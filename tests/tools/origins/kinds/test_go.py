@@ -7,6 +7,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,6 +143,22 @@ def test_a_program_is_locked_then_compiled_offline_to_the_same_bytes(
     kind = kinds.kind_of(ORIGIN.identity())
     assert kind is GoOrigin
     assert [kind.stated_licence(file.cached_in(resources.cache)) for file in files[1:]] == ["", "", "MIT"]
+
+
+def test_the_newest_version_is_asked_of_the_proxy(
+    proxy: GoProxy, resources: Resources, tmp_path: Path
+) -> None:
+    files = pinned(resources, tmp_path / "lock")
+    listing = proxy.folder / MAIN.at("zip").replace("v1.2.3.zip", "list")
+    listing.write_text("v1.2.3\n")
+    for version in ("v1.10.0", "v2.0.0-rc1"):
+        proxy.publish(Module(MAIN.path, version), main_files(""))
+        with listing.open("a") as lines:
+            lines.write(f"{version}\n")
+    assert ORIGIN.newest(resources, files) == "1.10.0"
+    shutil.rmtree(proxy.folder)
+    with pytest.raises(UserError, match=r"go cannot tell the newest version of example\.org/Tool: "):
+        ORIGIN.newest(resources, files)
 
 
 def test_lost_files_are_fetched_again_and_other_ones_are_refused(

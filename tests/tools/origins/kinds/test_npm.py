@@ -153,6 +153,12 @@ def content(root: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path.relative_to(root)): (path.stat().st_mode & 0o777, path.read_bytes()) for path in files}
 
 
+def test_the_newest_version_is_asked_of_the_registry(settings: Settings, registry: Registry) -> None:
+    resources = recipe_lock.resources(settings, "node")
+    registry.publish(TOP, b"", version="1.10.0")
+    assert ORIGIN.newest(resources, ()) == "1.10.0"
+
+
 @pytest.mark.usefixtures("registry")
 def test_a_tree_is_learnt_then_built_offline_to_the_same_bytes(settings: Settings, tmp_path: Path) -> None:
     files = learn(settings, tmp_path / "learn")
