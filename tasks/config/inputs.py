@@ -17,6 +17,7 @@ from tasks.origins.lock import (
     CORE,
     Lock,
     LockedArchive,
+    LockedCommit,
     LockedExtension,
     LockedFile,
     LockedPackage,
@@ -107,7 +108,9 @@ def lock_parts(
             found = [entry for entry in entries if isinstance(entry, LockedFile)]
             # A task depends on its part, and who vouches for a file changes no byte of it.
             files = tuple(replace(entry, vouched="", published_by=()) for entry in found)
-            parts[user] = Lock(tuple(entry for entry in entries if isinstance(entry, LockedPackage)), files)
+            packages_of_user = tuple(entry for entry in entries if isinstance(entry, LockedPackage))
+            commits = tuple(entry for entry in entries if isinstance(entry, LockedCommit))
+            parts[user] = Lock(packages_of_user, files, commit=commits)
     if profile.core.rootfs:
         parts["rootfs"] = part_of(lock, CORE, profile.core.packages)
     parts |= {f"tcz/{name}": part_of(lock, name, names) for name, names in packages.items() if names}
@@ -250,7 +253,9 @@ def source_file(paths: Paths, source: Source) -> Path:
         path = paths.container_image(source.recipe)
         require_file(path, f"./doit image:{source.recipe}")
         return path
-    return _in_cache(paths, locked_source(paths, source).cached_in(paths.cache))
+    entry = locked_source(paths, source)
+    assert not isinstance(entry, LockedCommit)  # its clone has the files
+    return _in_cache(paths, entry.cached_in(paths.cache))
 
 
 def extension_file(paths: Paths, name: str) -> Path:

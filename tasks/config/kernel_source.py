@@ -12,11 +12,17 @@ from tasks.config import inputs
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.engine import code
+from tasks.origins.git_clone import shown
+from tasks.origins.lock import LockedCommit
 from tasks.origins.sources.base import Source
 from tasks.util.files import sha256_file
 
 STAMP = ".tcbuild/source"
 """In the tree: a line that identifies its source."""
+FINISHED = ".tcbuild.finished"
+"""In a build folder, while no make runs there and none has failed: what its objects were made from."""
+HEAD = "git "
+"""How that begins for a commit of a git repository."""
 DEFERRED = ".tcbuild/deferred"
 """In the tree: marks a tree that holds only stamps and is unpacked when a stage needs it."""
 
@@ -27,6 +33,7 @@ UNPACKED_BY = ".tcbuild/unpacked-by"
 UNPACKING = (
     "tasks.formats.archive",
     "tasks.formats.debian_package",
+    "tasks.kernel.git_tree",
     "tasks.kernel.patches",
     "tasks.kernel.source_tree",
 )
@@ -38,12 +45,18 @@ def is_tree(source: Source) -> bool:
 
 
 def identity(paths: Paths, profile: Profile) -> str:
-    """Return the stamp of a tree unpacked from the profile's archive: file name and sha256."""
+    """Return the stamp of a tree unpacked from the profile's source: file name and sha256.
+
+    Of a git repository the first line is its address, and the second the locked commit and its tree: its
+    build folder stays from one commit to the next.
+    """
     source = profile.kernel.own_source
     if source.is_local:
         path = source.local_file()
         return f"{path.name} {sha256_file(path)}\n"
     entry = inputs.locked_source(paths, source)
+    if isinstance(entry, LockedCommit):
+        return f"{HEAD}{shown(entry.url)}\n{entry.commit} {entry.tree}\n"
     return f"{entry.cached_in(paths.cache).name} {entry.sha256}\n"
 
 

@@ -24,6 +24,7 @@ from tasks.formats.tcz import EXTENSION_NAME
 from tasks.origins.distribution import Suite
 from tasks.origins.redirects import ADDRESS, check_hosts, check_mirrors
 from tasks.origins.sources import AnySource
+from tasks.origins.sources.git import GitSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.text import ONE_LINE, check_line
@@ -64,7 +65,7 @@ class Kernel:
     built, to name extensions of modules (`NAME-KERNEL` is NAME-RELEASE).
     """
 
-    source: AnySource | KernelImage
+    source: AnySource | GitSource | KernelImage
     base: AnySource | str = ""
     base_mode: Literal["allnoconfig", "olddefconfig"] = "olddefconfig"
     fragments: tuple[str, ...] = ()
@@ -91,13 +92,13 @@ class Kernel:
         return self.source if isinstance(self.source, KernelImage) else None
 
     @property
-    def own_source(self) -> AnySource:
+    def own_source(self) -> AnySource | GitSource:
         """The source that tcbuild builds the kernel from.  Only for a kernel that is built."""
         assert not isinstance(self.source, KernelImage)
         return self.source
 
     @property
-    def sources(self) -> tuple[AnySource, ...]:
+    def sources(self) -> tuple[AnySource | GitSource, ...]:
         """Where the files of the kernel come from, without the base config."""
         image = self.image
         return tuple(image.files.values()) if image else (self.own_source,)

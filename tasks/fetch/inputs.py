@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,15 @@ from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.fetch import packages, stage_inputs
 from tasks.origins import suite
-from tasks.origins.lock import CORE, Lock, LockedExtension, LockedFile, LockedPackage, readable_lock
+from tasks.origins.lock import (
+    CORE,
+    Lock,
+    LockedCommit,
+    LockedExtension,
+    LockedFile,
+    LockedPackage,
+    readable_lock,
+)
 from tasks.origins.published import contradicted
 from tasks.util import parallel
 from tasks.util.checkout import CHECKOUT
@@ -32,6 +40,8 @@ from tasks.util.log import logger
 
 Packages = Mapping[str, tuple[str, ...]]
 """The packages that recipes name, by extension."""
+SERVED = (LockedFile, LockedCommit)
+"""The lock entries of sources that are no packages."""
 NO_PACKAGES: Packages = MappingProxyType({})
 
 
@@ -65,6 +75,7 @@ def fetch(settings: Settings, named: Packages = NO_PACKAGES) -> None:
     counts = {
         "packages": len(used.package),
         "files": len(used.file),
+        "commits": len(used.commit),
         "upstream extensions": len(used.extension),
     }
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -131,19 +142,26 @@ def _fetch_all(settings: Settings, pinned: Lock, extra: Packages) -> Lock:
     """Fetch everything and return it as a lock.  Refuses files that are not locked before any download."""
     access = inputs.access(settings)
     pinned_sources = [(one, one.pinned_in(pinned, access)) for one in sources(settings.profile)]
-    files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, LockedFile)]
+    files = [(source, entry) for source, entry in pinned_sources if isinstance(entry, SERVED)]
     extensions = _pinned_extensions(settings.paths, settings.profile, pinned)
     remote = [
         functools.partial(source.fetch, entry, access) for source, entry in files if not source.is_local
     ]
     remote += [functools.partial(stage_inputs.download_extension, settings, item) for item in extensions]
     parallel.each(lambda fetch_one: fetch_one(), remote)
-    known = {entry.path: entry for _, entry in files}
     # The libraries of archives and of upstream extensions count, so these are fetched by now.
     found = _with_packages(
         settings, dataclasses.replace(pinned, extension=extensions), named_by_user(settings, extra)
     )
-    return dataclasses.replace(found, file=tuple(known.values()), extension=extensions)
+    return dataclasses.replace(_with_entries(found, (entry for _, entry in files)), extension=extensions)
+
+
+def _with_entries(lock: Lock, entries: Iterable[object]) -> Lock:
+    """Return a lock with these entries of files and commits, each once, in place of its own."""
+    each = list(dict.fromkeys(entries))
+    files = {entry.path: entry for entry in each if isinstance(entry, LockedFile)}
+    commits = tuple(entry for entry in each if isinstance(entry, LockedCommit))
+    return dataclasses.replace(lock, file=tuple(files.values()), commit=commits)
 
 
 def _with_packages(settings: Settings, pinned: Lock, named: Packages) -> Lock:
@@ -214,8 +232,7 @@ def _lock_without_fetch(settings: Settings, pinned: Lock, extra: Packages) -> Lo
     if packages.unlocked(pinned, named) or packages.outdated(settings.profile, pinned, named):
         return None
     entries = [source.pinned_in(pinned, access) for source in wanted]
-    known = {entry.path: entry for entry in entries if isinstance(entry, LockedFile)}
-    return dataclasses.replace(packages.choose(settings, pinned, named), file=tuple(known.values()))
+    return _with_entries(packages.choose(settings, pinned, named), entries)
 
 
 def _pinned_extensions(paths: Paths, profile: Profile, pinned: Lock) -> tuple[LockedExtension, ...]:

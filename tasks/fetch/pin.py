@@ -15,8 +15,9 @@ from tasks.config import inputs, plan, recipe, release
 from tasks.config.settings import Settings
 from tasks.formats import tcz
 from tasks.origins import published
+from tasks.origins.git_clone import shown
 from tasks.origins.http import NotFound, fetch_text
-from tasks.origins.lock import Lock, LockedExtension, LockedFile
+from tasks.origins.lock import Lock, LockedCommit, LockedExtension, LockedFile
 from tasks.origins.mirrors import md5_file
 from tasks.origins.sources.base import Access, Source
 from tasks.util import parallel
@@ -44,8 +45,16 @@ def pin_inputs(settings: Settings, old: Lock) -> Lock:
         known |= dict(zip(unknown, found, strict=True))
         extensions = _pin_extensions(settings, old, scratch)
     files = tuple(_checked(entry, access) for entry in known.values() if isinstance(entry, LockedFile))
+    commits = tuple(entry for entry in known.values() if isinstance(entry, LockedCommit))
     _log_changes(old, files, extensions)
-    return Lock(file=files, extension=extensions)
+    for entry in commits:
+        if entry not in old.commit:
+            logger.info(f"lock: {shown(entry.url)} {entry.ref} is {entry.commit}, {_signed(entry)}")
+    return Lock(file=files, extension=extensions, commit=commits)
+
+
+def _signed(entry: LockedCommit) -> str:
+    return f"signed by {entry.signed_by}" if entry.signed_by else "and no signature was looked at"
 
 
 def _checked(entry: LockedFile, access: Access) -> LockedFile:
@@ -57,7 +66,7 @@ def _checked(entry: LockedFile, access: Access) -> LockedFile:
     return published.checked(entry, known, md5_file(path) if whole else "")
 
 
-def _pin(source: Source, access: Access, scratch: Path) -> LockedFile | None:
+def _pin(source: Source, access: Access, scratch: Path) -> LockedFile | LockedCommit | None:
     """Pin one source.  A path that nobody has seen on a mirror is said to be one."""
     try:
         return source.pin(access, scratch)

@@ -18,7 +18,7 @@ from tasks.config import inputs, plan
 from tasks.config.kernel_source import is_unpacked
 from tasks.config.settings import Paths, Settings
 from tasks.origins import suite
-from tasks.origins.lock import LockedExtension, LockedPackage, load_lock
+from tasks.origins.lock import LockedCommit, LockedExtension, LockedPackage, load_lock
 from tasks.origins.sources.base import Entry, Source
 from tasks.origins.sources.imported import require_imported
 from tasks.util import parallel
@@ -126,5 +126,7 @@ def _fetch_packages(settings: Settings, packages: Iterable[LockedPackage]) -> No
 
 
 def _is_cached(paths: Paths, entry: Entry | LockedExtension) -> bool:
+    if isinstance(entry, LockedCommit):
+        return False  # its source looks for it itself
     path = entry.cached_in(paths.cache)
     return path.is_file() and sha256_file(path) == entry.sha256

@@ -18,9 +18,10 @@ from tasks.config.settings import Settings
 from tasks.fetch import outdated, packages, pin, recipe_inputs, toolchain
 from tasks.fetch.inputs import NO_PACKAGES, Packages, download_packages, named_by_user, refuse_older
 from tasks.origins import kinds
+from tasks.origins.git_clone import shown
 from tasks.origins.kinds.archive import ArchiveOrigin
 from tasks.origins.kinds.base import LockedOrigin
-from tasks.origins.lock import CORE, Lock, LockedFile, LockedPackage
+from tasks.origins.lock import CORE, Lock, LockedCommit, LockedFile, LockedPackage
 from tasks.origins.origin_lock import OriginFile, OriginLock
 from tasks.origins.sources.base import Source
 from tasks.origins.sources.kernel_org import KernelOrgSource
@@ -88,9 +89,10 @@ def _sources(settings: Settings, wanted: Sequence[Source]) -> bool:
     gone = [source.locked_in(old) for source in wanted]
     kept = _without(old, gone)
     made = pin.pin_inputs(settings, kept)
-    files = {entry.path: entry for entry in kept.file}
-    files |= {entry.path: entry for source in now if isinstance(entry := source.locked_in(made), LockedFile)}
-    new = dataclasses.replace(kept, file=tuple(files.values()))
+    found_entries = [source.locked_in(made) for source in now if not source.is_package]
+    files = dict.fromkeys((*kept.file, *(one for one in found_entries if isinstance(one, LockedFile))))
+    commits = (*kept.commit, *(one for one in found_entries if isinstance(one, LockedCommit)))
+    new = dataclasses.replace(kept, file=tuple(files), commit=commits)
     if any(source.is_package for source in now):
         found = packages.choose(settings, new, {})
         entries = [entry for source in now if isinstance(entry := source.locked_in(found), LockedPackage)]
@@ -161,12 +163,13 @@ def _with_packages(old: Lock, new: Lock, taken: Iterable[LockedPackage], found: 
 
 
 def _without(lock: Lock, entries: Iterable[object]) -> Lock:
-    """Return a lock without some entries of packages and files."""
+    """Return a lock without some entries of packages, files and commits."""
     gone = list(entries)
     return dataclasses.replace(
         lock,
         package=tuple(entry for entry in lock.package if entry not in gone),
         file=tuple(entry for entry in lock.file if entry not in gone),
+        commit=tuple(entry for entry in lock.commit if entry not in gone),
     )
 
 
@@ -267,6 +270,7 @@ def of_lock(lock: Lock) -> dict[tuple[str, str], str]:
     """Return what a profile's lock says."""
     found = {("package", one.name): f"{one.version} {_short(one.sha256)}" for one in lock.package}
     found |= {("file", one.path): _short(one.sha256) for one in lock.file}
+    found |= {("commit", f"{shown(one.url)} {one.ref}"): one.commit[:SHOWN] for one in lock.commit}
     found |= {("extension", f"{one.name}.tcz"): _short(one.sha256) for one in lock.extension}
     return found | {("needs of", one.of): ", ".join(one.packages) or "none" for one in lock.needs}
 

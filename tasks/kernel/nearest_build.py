@@ -6,6 +6,8 @@ configuration.  kbuild compares command lines and the symbols that each object d
 (scripts/basic/fixdep.c), and so it compiles what differs: as in a build folder whose configuration is
 edited.  What it cannot see is a file of the kernel tree that is older than the objects, and not the one
 that they were made from.  So only builds of the same tree count: of one archive, with the same patches.
+A tree of a git repository is a copy of the one that the objects were made from (tasks/kernel/git_tree.py):
+files that differ are newer than these, so another commit counts, too.
 Command lines hold the paths of tree and build folder: in the copy, they are those of its own place.
 """
 
@@ -16,16 +18,13 @@ import os
 import re
 from pathlib import Path
 
-from tasks.config.kernel_source import STAMP, UNPACKED_BY, is_tree, is_whole
+from tasks.config.kernel_source import FINISHED, STAMP, UNPACKED_BY, is_tree, is_whole
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import source_tree
-from tasks.util.checkout import CHECKOUT
+from tasks.kernel import git_tree, source_tree
+from tasks.origins.sources.git import GitSource
 from tasks.util.files import atomic_dir, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
-
-FINISHED = ".tcbuild.finished"
-"""In the build folder, while no make runs there and none has failed: what its objects were made from."""
 
 
 def made_from(settings: Settings, toolchain: str) -> str:
@@ -37,6 +36,8 @@ def made_from(settings: Settings, toolchain: str) -> str:
     if is_tree(settings.profile.kernel.own_source) or not is_whole(settings.paths):
         return ""
     tree = {name: (linux / name).read_text() for name in (STAMP, UNPACKED_BY, source_tree.SERIES)}
+    if isinstance(settings.profile.kernel.source, GitSource):
+        tree[STAMP] = tree[STAMP].partition("\n")[0]
     arch = settings.profile.architecture.kbuild
     return json.dumps({"tree": tree, "toolchain": toolchain, "arch": arch}, indent=2) + "\n"
 
@@ -59,6 +60,8 @@ def start_from(paths: Paths, made: str) -> None:
     """
     wanted = set(paths.config.read_text().splitlines())
     finished = _finished(made, paths.output / "build")
+    if git_tree.is_of_git(paths.linux):
+        finished &= {paths.output / "build", *git_tree.copied_from(paths.linux)}
     lines = {build: len(wanted ^ set(_text(build / ".config").splitlines())) for build in finished}
     for build in sorted(lines, key=lambda build: (lines[build], build)):
         if build != paths.build and _copy(build, paths, made):
@@ -68,12 +71,11 @@ def start_from(paths: Paths, made: str) -> None:
 
 
 def _finished(made: str, own: Path) -> set[Path]:
-    """Return the build folders of the checkout and the last tree whose objects were made from the same.
+    """Return the build folders of the checkout and of trees whose objects were made from the same.
 
     own: that of the profile, which `out=` may have put elsewhere.
     """
-    tops = {CHECKOUT.artifacts, CHECKOUT.results} if made else set()
-    marks = {mark for top in tops for mark in top.glob(f"*/build/{FINISHED}")} | {own / FINISHED}
+    marks = {mark for top in git_tree.tops() for mark in top.glob(f"*/build/{FINISHED}")} | {own / FINISHED}
     return {mark.parent for mark in marks if made and _text(mark) == made}
 
 

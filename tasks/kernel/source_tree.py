@@ -28,7 +28,8 @@ from tasks.config.kernel_source import (
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.formats.archive import unpack_tar
-from tasks.kernel import patches, tree_copy
+from tasks.kernel import git_tree, patches, tree_copy
+from tasks.origins.sources.git import GitSource
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, write_atomic
 from tasks.util.log import logger
@@ -47,7 +48,7 @@ def prepare(settings: Settings, whole: bool = False) -> None:
     deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.own_source)
     # A tree that other code unpacked keeps its times, so that make compiles only what differs.
     stamp = identity(settings.paths, settings.profile) if deferred and not whole else ""
-    if stamp and not _is_of(settings.paths.linux, stamp):
+    if stamp and not (_is_of(settings.paths.linux, stamp) and _stamp_of(settings.paths.linux) == stamp):
         with atomic_dir(settings.paths.linux) as folder:
             write_atomic(folder / STAMP, stamp)
             write_atomic(folder / SERIES, patches.listing(patches.series(settings.profile)))
@@ -80,9 +81,9 @@ def unpack_linux(settings: Settings) -> None:
     """Unpack the fetched source to `paths.linux`, without patches.
 
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
-    tar archive, or, for kind `file`, a folder that is copied.  `.tcbuild/source` of the
-    tree identifies the source.  The same archive is not unpacked again, so that patches
-    and mtimes stay; from a folder, only edited files are copied again.  If the code that unpacks
+    tar archive, a commit in a clone of git, or, for kind `file`, a folder that is copied.
+    `.tcbuild/source` of the tree identifies the source.  The same archive is not unpacked again, so that
+    patches and mtimes stay; from a folder, only edited files are copied again.  If the code that unpacks
     has changed, the archive is unpacked again, and files with the same content keep their mtimes,
     so that `make` compiles only what differs.  Raises `UserError` if the source is not in the
     cache, and if it holds no kernel tree.
@@ -93,16 +94,18 @@ def unpack_linux(settings: Settings) -> None:
         return
     if is_unpacked(settings.paths, settings.profile):
         return
-    origin = inputs.source_file(settings.paths, source)
+    stamp = identity(settings.paths, settings.profile)
+    if isinstance(source, GitSource):
+        git_tree.begin(settings.paths, source, stamp)
+        if git_tree.move(settings.paths, source, stamp):
+            return
     with scratch_folder(settings.paths.output, "linux") as scratch:
-        archive = origin
-        if origin.suffix == ".deb":
-            debian_package.unpack_deb(origin, scratch / "deb")
-            archive = _tar_in_deb(scratch / "deb", origin)
-        unpack_tar(archive, scratch / "tree", label=archive.name)
-        tree = _top_folder(scratch / "tree")
-        _check_is_kernel(tree, origin)
-        stamp = identity(settings.paths, settings.profile)
+        if isinstance(source, GitSource):
+            tree = scratch / "tree"
+            git_tree.export(settings.paths, source, tree)
+            _check_is_kernel(tree, source.label())
+        else:
+            tree = _unpacked(inputs.source_file(settings.paths, source), scratch)
         write_atomic(tree / STAMP, stamp)
         write_atomic(tree / UNPACKED_BY, unpacking_code())
         if _is_of(settings.paths.linux, stamp):
@@ -112,11 +115,27 @@ def unpack_linux(settings: Settings) -> None:
             os.replace(tree, folder)
 
 
+def _unpacked(origin: Path, scratch: Path) -> Path:
+    """Unpack a .deb or an archive of a kernel below `scratch`; return the kernel tree."""
+    archive = origin
+    if origin.suffix == ".deb":
+        debian_package.unpack_deb(origin, scratch / "deb")
+        archive = _tar_in_deb(scratch / "deb", origin)
+    unpack_tar(archive, scratch / "tree", label=archive.name)
+    tree = _top_folder(scratch / "tree")
+    _check_is_kernel(tree, origin.name)
+    return tree
+
+
 def _is_of(tree: Path, stamp: str) -> bool:
-    """Tell whether a tree has been unpacked from the source with this stamp."""
+    """Tell whether a tree has been unpacked from the source with this stamp, or from its repository."""
     if not (tree / STAMP).is_file() or (tree / DEFERRED).exists():
         return False
-    return (tree / STAMP).read_text() == stamp
+    return _stamp_of(tree).partition("\n")[0] == stamp.partition("\n")[0]
+
+
+def _stamp_of(tree: Path) -> str:
+    return (tree / STAMP).read_text()
 
 
 def _keep_times(old: Path, new: Path) -> None:
@@ -151,6 +170,6 @@ def _top_folder(folder: Path) -> Path:
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
-def _check_is_kernel(tree: Path, origin: Path) -> None:
+def _check_is_kernel(tree: Path, name: str) -> None:
     if not all((tree / name).exists() for name in ("Makefile", "Kconfig", "arch")):
-        raise UserError(f"{origin.name} holds no kernel source (Makefile, Kconfig, arch/)")
+        raise UserError(f"{name} holds no kernel source (Makefile, Kconfig, arch/)")

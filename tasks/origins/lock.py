@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Locks: the exact inputs of a profile, and their paths in the cache.
 
-A profile's lock is TOML: the arrays `archive`, `needs`, `package`, `file` and
-`extension`.  A package, a file and an extension have a sha256.
+A profile's lock is TOML: the arrays `archive`, `needs`, `package`, `file`, `extension` and
+`commit`.  A package, a file and an extension have a sha256, a commit the ids that git gives it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 # Debian Policy, 5.6.1 and 5.6.12.  They become the name of a file in the cache.
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 PACKAGE_VERSION = re.compile(r"[0-9A-Za-z.+:~-]+")
+
+OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""The id of an object of git (gitformat-pack(5)): SHA-1 or SHA-256."""
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -162,6 +165,27 @@ class LockedExtension:
         return cached_path(cache, self.sha256, f"{self.name}.tcz")
 
 
+@dataclass(frozen=True)
+class LockedCommit:
+    """A commit of a git repository.
+
+    url: of the repository; ref: the tag, branch or commit that was asked for; commit, tree: the ids of the
+    commit and of its files (40 hex digits of SHA-1, or 64 of SHA-256).
+    signed_by: the fingerprint of the key whose signature of the tag was verified, "" for none.
+    """
+
+    url: str
+    ref: str
+    commit: str
+    tree: str
+    signed_by: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("commit", "tree"):
+            if not OBJECT.fullmatch(getattr(self, key)):
+                raise ValueError(f"{key}: expected the id of an object of git, got {getattr(self, key)!r}")
+
+
 def cached_path(cache: Path, sha256: str, name: str) -> Path:
     """Return the path in `cache` of a file with that sha256 and name."""
     # The hash in the path separates files with the same name (the corepure64.gz of
@@ -178,6 +202,11 @@ class Lock:
     extension: tuple[LockedExtension, ...] = ()
     archive: tuple[LockedArchive, ...] = ()
     needs: tuple[LockedNeeds, ...] = ()
+    commit: tuple[LockedCommit, ...] = ()
+
+    def find_commit(self, url: str, ref: str) -> LockedCommit | None:
+        """Return the entry of a ref of a git repository, None if there is none."""
+        return next((entry for entry in self.commit if (entry.url, entry.ref) == (url, ref)), None)
 
     def find_file(self, path: str) -> LockedFile | None:
         """Return the entry of a file of the mirrors or of this machine, None if there is none."""
@@ -196,6 +225,7 @@ class Lock:
             package=sorted(self.package, key=lambda item: item.name),
             file=sorted(self.file, key=lambda item: item.path),
             extension=sorted(self.extension, key=lambda item: item.name),
+            commit=sorted(self.commit, key=lambda item: (item.url, item.ref)),
         )
 
 

@@ -33,13 +33,14 @@ class Input:
 
     kind: `deb` (an apt package), `mirror` (a file below the profile's mirrors), `tcz` (an
     upstream extension), `origin` (a file that a recipe locks), `image` (a container image's
-    tar) or `local` (a kernel source or base config of the builder's own).
-    name: as in the lock; origin: its source, without the host for `deb` (ARCHIVE: PATH), `mirror` and
-    `tcz`;
+    tar), `git` (a commit of a repository) or `local` (a kernel source or base config of the builder's own).
+    name: as in the lock, of a commit the repository's address; origin: its source, without the host for
+    `deb` (ARCHIVE: PATH), `mirror` and `tcz`, of a commit the ref that it was;
+    version, tree: of a commit its ids; it has no sha256; source: of a commit the key that signed its tag;
     used_by: `kernel`, `core`, `iso` or names of extensions; size: in bytes.
     """
 
-    kind: Literal["deb", "mirror", "tcz", "origin", "image", "local"]
+    kind: Literal["deb", "mirror", "tcz", "origin", "image", "git", "local"]
     name: str
     sha256: str
     size: int
@@ -51,6 +52,7 @@ class Input:
     md5: str = ""
     deps: tuple[str, ...] = ()
     used_by: tuple[str, ...] = ()
+    tree: str = ""
 
 
 @dataclass(frozen=True)

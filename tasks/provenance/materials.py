@@ -25,7 +25,8 @@ from tasks.config.settings import Paths
 from tasks.formats import debian_control
 from tasks.image.targets import carried_recipes
 from tasks.kernel import edited_tree, installed
-from tasks.origins.lock import CORE, LockedPackage
+from tasks.origins.git_clone import shown
+from tasks.origins.lock import CORE, LockedCommit, LockedPackage
 from tasks.origins.origin_lock import OriginFile
 from tasks.origins.sources.recipe import RecipeSource
 from tasks.provenance import checkout_files, redaction
@@ -153,6 +154,10 @@ def _sources(paths: Paths, profile: Profile) -> list[Input]:
     users |= {image.source: "iso" for image in profile.images if image.source in users}
     found = []
     for source, user in users.items():
+        entry = source.locked_in(lock)
+        if isinstance(entry, LockedCommit):
+            found.append(_commit(entry, user))
+            continue
         tree = source.tree()
         if tree is None:
             material = source.material(lock, paths.cache)
@@ -163,6 +168,20 @@ def _sources(paths: Paths, profile: Profile) -> list[Input]:
         if material:
             found.append(Input(*material, used_by=(user,)))
     return found
+
+
+def _commit(entry: LockedCommit, user: str) -> Input:
+    return Input(
+        kind="git",
+        name=shown(entry.url),
+        sha256="",
+        size=0,
+        origin=entry.ref,
+        version=entry.commit,
+        source=entry.signed_by,
+        used_by=(user,),
+        tree=entry.tree,
+    )
 
 
 def _upstream_extensions(paths: Paths, profile: Profile) -> list[Input]:

@@ -18,6 +18,9 @@ def of(one: Input) -> PackageURL:
     registered = kind.package_name(one.origin, one.name) if kind else None
     if registered:
         return PackageURL(*registered)
+    if one.kind == "git":
+        name = one.name.rstrip("/").rpartition("/")[2].removesuffix(".git")
+        return PackageURL("generic", None, name, one.version, {"vcs_url": f"git+{one.name}@{one.version}"})
     more = {"download_url": one.origin} if one.origin.startswith("http") else {}
     name = one.name.rpartition("/")[2].partition(":")[0]
     return PackageURL("generic", None, name, one.version or None, more | {"checksum": f"sha256:{one.sha256}"})

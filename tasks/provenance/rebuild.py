@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks.config import inheritance, inputs, profile, recipe, recipe_lock
 from tasks.config.profile import Profile
 from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Paths, Settings
-from tasks.origins.lock import Lock, LockedExtension, LockedFile, LockedPackage
+from tasks.origins.lock import Lock, LockedCommit, LockedExtension, LockedFile, LockedPackage
 from tasks.provenance import manifest_schema, materials, verify
 from tasks.provenance.manifest_schema import CheckoutFile, Manifest, Outputs
 from tasks.util.checkout import CHECKOUT, KINDS
@@ -202,6 +202,10 @@ def _lock(wanted: Manifest) -> Lock:
         needs=wanted.needs,
         archive=wanted.archives,
         file=tuple(LockedFile(one.name, one.sha256) for one in _inputs_of_kind(wanted, "mirror")),
+        commit=tuple(
+            LockedCommit(one.name, one.origin, one.version, one.tree, one.source)
+            for one in _inputs_of_kind(wanted, "git")
+        ),
         extension=tuple(
             LockedExtension(one.name, one.sha256, one.md5, one.size, one.deps)
             for one in _inputs_of_kind(wanted, "tcz")

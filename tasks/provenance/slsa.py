@@ -107,5 +107,6 @@ def _tree(number: int, tree: TreeUsed) -> dict[str, Any]:
 
 
 def _dependency(one: Input) -> dict[str, Any]:
-    found = {"name": one.name, "uri": purl(one), "digest": {"sha256": one.sha256}}
+    digest = {"gitCommit": one.version} if one.kind == "git" else {"sha256": one.sha256}
+    found = {"name": one.name, "uri": purl(one), "digest": digest}
     return found | {"annotations": {"kind": one.kind, "origin": one.origin, "usedBy": list(one.used_by)}}

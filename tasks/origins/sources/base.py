@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from tasks.origins.distribution import Suite
-from tasks.origins.lock import Lock, LockedArchive, LockedFile, LockedPackage
+from tasks.origins.lock import Lock, LockedArchive, LockedCommit, LockedFile, LockedPackage
 from tasks.origins.mirrors import Mirrors, md5_file
 from tasks.origins.published import Published
 from tasks.util.errors import UserError
 
-Entry = LockedPackage | LockedFile
+Entry = LockedPackage | LockedFile | LockedCommit
 """The lock entry of a source."""
 
 
@@ -112,8 +112,8 @@ class Source(ABC):
         """Return the packages to fetch for it: the locked ones, else the newest."""
         return ()
 
-    def pin(self, access: Access, scratch: Path) -> LockedFile | None:
-        """Download a file that is not locked yet into the cache; return its entry, None for kind apt.
+    def pin(self, access: Access, scratch: Path) -> LockedFile | LockedCommit | None:
+        """Download what is not locked yet into the cache; return its entry, None for kind apt.
 
         scratch: a folder on the cache's file system.  Raises `UserError` if it is not available.
         """
@@ -184,6 +184,7 @@ class ServedSource(Source):
         return self.servers(access).pin(path, access.cache, scratch, access.published.get(path))
 
     def fetch(self, entry: Entry, access: Access) -> None:
+        assert isinstance(entry, LockedFile)
         final = entry.cached_in(access.cache)
         path = self.published_path()
         self.servers(access).download(path, final, sha256=entry.sha256, offline=access.offline)

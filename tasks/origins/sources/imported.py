@@ -53,6 +53,7 @@ class ImportedSource(Source):
         return self.entry
 
     def fetch(self, entry: Entry, access: Access) -> None:
+        assert isinstance(entry, LockedFile)
         name = access.imported_name or access.profile
         require_imported(entry.cached_in(access.cache), entry.sha256, access.medium, name)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_source import FINISHED
 from tasks.config.settings import Settings
-from tasks.kernel import build, nearest_build
+from tasks.kernel import build
 from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
 from tests.support import smallkernel
@@ -61,8 +62,8 @@ def test_the_bytes_are_those_of_a_build_from_nothing(
     assert f"kernel: starts from the objects of {first.paths.build}: " in capsys.readouterr().out
     assert 0 < objects(second) < whole / 4
     assert "lib/crc-itu-t.ko" in results(second)
-    (first.paths.build / nearest_build.FINISHED).unlink()
-    (second.paths.build / nearest_build.FINISHED).unlink()
+    (first.paths.build / FINISHED).unlink()
+    (second.paths.build / FINISHED).unlink()
     nothing = settings("nothing", SECOND)
     build.build(nothing)
     assert objects(nothing) > whole / 2

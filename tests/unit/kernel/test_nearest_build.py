@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY
+from tasks.config.kernel_source import DEFERRED, FINISHED, STAMP, UNPACKED_BY
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import nearest_build, source_tree
 from tasks.origins.sources.file import FileSource
@@ -69,7 +69,7 @@ def test_the_nearest_configuration_is_taken(place: Place) -> None:
     place.finished("near", "CONFIG_A=y\nCONFIG_B=y\n")
     mine = place.started()
     assert (mine.build / OBJECT).read_text() == f"gcc -I{mine.linux}/include -DNAME=near\n"
-    assert not (mine.build / nearest_build.FINISHED).exists(), "make has not run here"
+    assert not (mine.build / FINISHED).exists(), "make has not run here"
     assert not (mine.build / "certs/signing_key.pem").exists(), "each build has a key of its own"
     assert (place.artifacts / "near/build/certs/signing_key.pem").exists()
 
@@ -86,7 +86,7 @@ def test_another_kernel_of_the_same_tree_starts_from_the_profile_s(place: Place)
     own = replace(place.settings("mine"), paths=replace(moved, variant="kunit"))
     own.paths.config.parent.mkdir()
     own.paths.config.write_text("CONFIG_A=y\n")
-    nearest_build.start_from(own.paths, (moved.build / nearest_build.FINISHED).read_text())
+    nearest_build.start_from(own.paths, (moved.build / FINISHED).read_text())
     assert (own.paths.build / OBJECT).read_text() == (
         f"gcc -I{moved.linux} -map={elsewhere}/build-kunit=. -I{moved.build}-2/x {elsewhere}/build-kunit/y\n"
     )
@@ -110,7 +110,7 @@ def test_a_build_that_changes_while_it_is_copied_is_not_taken(
 
     def copied(*words: object, **more: object) -> object:
         result = process.run(*words, **more)  # type: ignore[arg-type]
-        os.utime(other.build / nearest_build.FINISHED, (1, 1))
+        os.utime(other.build / FINISHED, (1, 1))
         return result
 
     monkeypatch.setattr(nearest_build, "run", copied)
