@@ -42,6 +42,7 @@ NEEDS = {
     "python": Need(),
     "build": Need(("host",)),  # a toolchain `host` installs more (tasks/toolchain/prepare.py)
     "vm": Need(("host", "vm")),
+    "bisect": Need(("host", "vm", "git")),
     "sbom": Need(("host",), ("sbom",)),
     "s3": Need((), ("s3",)),
     "import": Need(("host", "import")),

@@ -255,11 +255,15 @@ class QemuCommand(BaseCommand, Command):  # type: ignore[misc]
         given += [("--dump-on-panic", options["dump"])] if options.get("dump") else []
         variables.check_qemu(given)
 
-    def build(self, medium: str) -> bool:
-        """Build the image for a medium.  Returns whether that failed; the reason is then on stderr."""
+    def build(self, medium: str, firmware: str = "bios") -> bool:
+        """Build the image for a medium.  Returns whether that failed; the reason is then on stderr.
+
+        QEMU itself loads kernel and core for the firmware `direct`, from no medium.
+        """
         builder = self.cmds.get_plugin("run")(**self.init_arguments)
+        goal = "core" if firmware == "direct" else "disk" if medium == "disk" else "iso"
         try:
-            return bool(builder.parse_execute(["--reporter", "quiet", "disk" if medium == "disk" else "iso"]))
+            return bool(builder.parse_execute(["--reporter", "quiet", goal]))
         except SystemExit as left:
             if left.code == EXIT_INTERRUPTED:
                 raise
@@ -312,7 +316,7 @@ class QemuRun(QemuCommand):
                 self.check(opt_values)
                 given = run.programs(pos_args, [caller_folder() / path for path in opt_values["scripts"]])
                 wanted = run.Wanted.of(opt_values)
-                if self.build(wanted.medium):
+                if self.build(wanted.medium, wanted.firmware):
                     return run.EXIT_FAILED
                 one = variables.settings()
                 guest_root.fetch(one, ssh=wanted.ssh)
@@ -323,6 +327,26 @@ class QemuRun(QemuCommand):
                 told = from_os_error(error) if isinstance(error, OSError) else error
                 print(f"error: {told}", file=sys.stderr)
                 return run.exit_code(told)
+
+
+class Bisect(CheckoutCommand):
+    """`./doit bisect`."""
+
+    doc_purpose = "find the commit of a kernel from git that brought a fault, by a check in the guest"
+    doc_usage = "[-- COMMAND [ARGUMENT ...]]"
+    cmd_options = variables.BISECT
+    builds = True
+
+    def do(self, names: Sequence[str], **options: Any) -> None:
+        """Build, boot and ask at each step, and print the report."""
+        from tasks.vm import bisect_step
+
+        given = variables.given()
+        own = {"profile", "tree", "out"}
+        words = tuple(f"{name}={value}" for name, value in given.items() if name not in own)
+        files = [str(caller_folder().absolute() / path) for path in options.pop("scripts")]
+        found = bisect_step.bisect(self.settings(), words, list(names), scripts=files, **options)
+        print(found, end="")
 
 
 def _build(given: Mapping[str, str], goals: Sequence[str]) -> None:
@@ -493,6 +517,7 @@ COMMANDS: tuple[type[BaseCommand], ...] = (
         QemuRun,
         QemuScreenshot,
         QemuMatrix,
+        Bisect,
     ),
     *(Docs, Sizes, Report, Graph, Completion),
 )

@@ -182,12 +182,7 @@ MEDIUM = {
 }
 BOOT = {"name": "boot", "long": "boot-timeout", "type": int, "default": 240, "help": "seconds for the boot"}
 # Options of `./doit qemu:run`.
-QEMU_RUN = (
-    FIRMWARE,
-    MEDIUM,
-    MEMORY,
-    SHARE,
-    SSH,
+GUEST_COMMANDS = (
     {
         "name": "scripts",
         "long": "script",
@@ -204,7 +199,17 @@ QEMU_RUN = (
         "help": "seconds for each command",
     },
     BOOT,
-    DUMP,
+)
+QEMU_RUN = (FIRMWARE, MEDIUM, MEMORY, SHARE, SSH, *GUEST_COMMANDS, DUMP)
+# Options of `./doit bisect`.
+BISECT = (
+    {"name": "good", "long": "good", "default": "", "help": "a commit, tag or branch without the fault"},
+    {"name": "bad", "long": "bad", "default": "", "help": "a later one with it"},
+    # The kernel is asked, and no boot loader.
+    {**FIRMWARE, "default": "direct"},
+    MEDIUM,
+    MEMORY,
+    *GUEST_COMMANDS,
 )
 # Options of `./doit qemu:screenshot`.
 QEMU_SCREENSHOT = (

@@ -81,6 +81,7 @@ def lines(folder: Path, *words: str, **env: str) -> list[str]:
         (["fuzz", "--inputs=5"], "fuzz"),
         (["faults"], "faults"),
         (["bench", "boot"], "bench build"),
+        (["bisect", "--good=v1", "--bad=v2", "--", "iso"], "bisect"),
         (["iso", "cache=s3://bucket/x"], "build s3"),
         (["cache=s3a://bucket/x"], "build s3"),
         (["cache:list", "cache=s3://bucket/x"], "python s3"),
