@@ -7,19 +7,46 @@ when it is pinned.  From then on the locked sha256 decides.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tasks.origins import versions
 from tasks.origins.lock import SHA256
+from tasks.origins.mirrors import Mirrors
 from tasks.origins.origin_lock import FILE_NAME, OriginFile, entry_of, store
 from tasks.origins.redirects import check_hosts
+from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.toml_schema import PATTERN
 
 URL = re.compile(r"https?://[^/\s]+/[^\s?#]*[^\s?#/]")
-VERSION = "{version}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Where the versions of releases are listed that have such addresses: entries of released.toml.
+
+    address: a regular expression; its group `tag` is the tag, with `{version}` in it.
+    repository: the address of the git repository with the tags; `\\1` stands for the first group.
+    """
+
+    address: str
+    repository: str
+
+
+@dataclass(frozen=True)
+class Listings:
+    """The content of released.toml."""
+
+    listing: tuple[Listing, ...]
+
+
+@functools.cache
+def _listings() -> tuple[Listing, ...]:
+    return toml_schema.load(Path(__file__).with_name("released.toml"), Listings).listing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +80,7 @@ class ReleasedFile:
 
     def urls_of(self, version: str) -> list[str]:
         """Return `urls` with the version filled in."""
-        return [url.replace(VERSION, version) for url in self.urls]
+        return [url.replace(versions.VERSION, version) for url in self.urls]
 
     def name_of(self, version: str) -> str:
         """Return the file's name in its first url.  Raises `UserError` for an unsafe name."""
@@ -98,11 +125,31 @@ class ReleasedFile:
             return None
         from tasks.origins.http import fetch_text
 
-        url = self.checksums.replace(VERSION, version)
+        url = self.checksums.replace(versions.VERSION, version)
         text = fetch_text(url, label=PurePosixPath(url).name, redirects=self.redirects)
         if text is None:
             raise UserError(f"{url} does not exist", "correct `checksums` in the recipe, or leave it out")
         return parse_sha256(text, name, url)
+
+    def newest_version(self, version: str) -> str:
+        """Return the newest version by the tags of its repository, or by the page of the folder above.
+
+        "" if nothing lists them.  Raises `UserError` if upstream cannot be asked.
+        """
+        url = self.urls[0]
+        for listing in _listings():
+            found = re.fullmatch(listing.address, url)
+            if found and versions.VERSION in found["tag"]:
+                offered = versions.of_tags(found.expand(listing.repository), found["tag"])
+                return versions.newest(offered, version)
+        folder = url.partition(versions.VERSION)[0].rpartition("/")[0]
+        template = url.removeprefix(f"{folder}/").partition("/")[0]
+        if versions.VERSION not in template or folder.endswith(":/"):
+            return ""
+        text = Mirrors((folder,), self.redirects).listing("")
+        if text is None:
+            raise UserError(f"{folder}/ lists no files")
+        return versions.newest(versions.named_in(text, template), version)
 
     def fetch_version(self, version: str, file: OriginFile, cache: Path, *, offline: bool) -> None:
         """Fetch the locked file into the cache.  Raises `UserError` as `download` does."""

@@ -71,6 +71,13 @@ class SourceTree(ABC):
         scratch: a folder on the cache's file system.  Raises `UserError` if it is not available.
         """
 
+    def newest(self, version: str) -> str:
+        """Return the newest version that upstream offers, "" if nothing lists them.
+
+        Raises `UserError` if upstream cannot be asked.
+        """
+        return ""
+
     @abstractmethod
     def fetch(self, version: str, files: tuple[OriginFile, ...], cache: Path, *, offline: bool) -> None:
         """Fetch its locked files into the cache; files that are there need no network.
@@ -105,6 +112,9 @@ class ArchiveTree(ReleasedFile, SourceTree):
 
     def pin(self, version: str, cache: Path, scratch: Path) -> tuple[OriginFile, ...]:
         return (self.pin_version(version, cache, scratch),)
+
+    def newest(self, version: str) -> str:
+        return self.newest_version(version)
 
     def fetch(self, version: str, files: tuple[OriginFile, ...], cache: Path, *, offline: bool) -> None:
         for file in files:

@@ -26,9 +26,9 @@ from tasks.image.grub import Loaders
 from tasks.initramfs import root_needs
 from tasks.kernel import selftests
 from tasks.origins.distribution import Distribution
-from tasks.origins.kinds.archive import Listings
 from tasks.origins.kinds.source import BuildSystems
 from tasks.origins.mirrors import KnownMirrors
+from tasks.origins.released import Listings
 from tasks.toolchain.build_root import Toolchain
 from tasks.util import json_schema, secret_patterns
 from tasks.util.checkout import CHECKOUT
@@ -87,7 +87,7 @@ SCHEMAS = (
     TomlKind("distribution", Distribution, "tasks/origins/distributions/*.toml"),
     TomlKind("build-systems", BuildSystems, "tasks/origins/kinds/source.toml"),
     TomlKind("mirrors", KnownMirrors, "tasks/origins/mirrors.toml"),
-    TomlKind("release-listings", Listings, "tasks/origins/kinds/archive.toml"),
+    TomlKind("release-listings", Listings, "tasks/origins/released.toml"),
     TomlKind("release", Release, "tasks/config/releases/*.toml"),
     TomlKind("libraries", libraries.Companions, "tasks/formats/libraries.toml"),
     TomlKind("toolchain", Toolchain, "tasks/toolchain/toolchains/*.toml"),

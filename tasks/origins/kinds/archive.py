@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import functools
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,37 +10,9 @@ from typing import ClassVar, Literal
 
 from tasks.formats import licence_text
 from tasks.formats.archive import unpack_tar
-from tasks.origins import versions
 from tasks.origins.kinds.base import LockedOrigin, Resources, Unpacked
-from tasks.origins.mirrors import Mirrors
 from tasks.origins.origin_lock import OriginFile
 from tasks.origins.released import ReleasedFile
-from tasks.util import toml_schema
-from tasks.util.errors import UserError
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Where the versions of releases are listed that have such addresses: entries of archive.toml.
-
-    address: a regular expression; its group `tag` is the tag, with `{version}` in it.
-    repository: the address of the git repository with the tags; `\\1` stands for the first group.
-    """
-
-    address: str
-    repository: str
-
-
-@dataclass(frozen=True)
-class Listings:
-    """The content of archive.toml."""
-
-    listing: tuple[Listing, ...]
-
-
-@functools.cache
-def _listings() -> tuple[Listing, ...]:
-    return toml_schema.load(Path(__file__).with_name("archive.toml"), Listings).listing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +56,7 @@ class ArchiveOrigin(ReleasedFile, LockedOrigin):
 
     def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
         """Return the newest version by the tags of its repository, or by the page of the folder above."""
-        url = self.urls[0]
-        for listing in _listings():
-            found = re.fullmatch(listing.address, url)
-            if found and versions.VERSION in found["tag"]:
-                offered = versions.of_tags(found.expand(listing.repository), found["tag"])
-                return versions.newest(offered, self.version)
-        folder = url.partition(versions.VERSION)[0].rpartition("/")[0]
-        template = url.removeprefix(f"{folder}/").partition("/")[0]
-        if versions.VERSION not in template or folder.endswith(":/"):
-            return ""
-        text = Mirrors((folder,), self.redirects).listing("")
-        if text is None:
-            raise UserError(f"{folder}/ lists no files")
-        return versions.newest(versions.named_in(text, template), self.version)
+        return self.newest_version(self.version)
 
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
         """Fetch the locked file into the cache.  Raises `UserError` as `download` does."""

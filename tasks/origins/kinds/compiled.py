@@ -48,6 +48,9 @@ class CompiledOrigin(LockedOrigin):
     def pin(self, resources: Resources, scratch: Path) -> tuple[OriginFile, ...]:
         return self.source.pin(self.version, resources.cache, scratch)
 
+    def newest(self, resources: Resources, files: tuple[OriginFile, ...]) -> str:
+        return self.source.newest(self.version)
+
     def fetch(self, resources: Resources, files: tuple[OriginFile, ...]) -> None:
         self.source.fetch(self.version, files, resources.cache, offline=resources.offline)
 
