@@ -26,7 +26,7 @@ from tasks.util.log import logger
 from tasks.util.process import run
 from tasks.util.toml_schema import PATTERN
 
-BUILD_SYSTEMS = Path(__file__).with_suffix(".toml")
+BUILD_SYSTEMS = Path(__file__).with_name("source.toml")
 PREFIX = re.compile(r"/[A-Za-z0-9._/-]+")
 TOOLCHAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 OPTIONS = "{options}"
