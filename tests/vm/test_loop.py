@@ -102,8 +102,9 @@ def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
         "Copied": COPIED,
     }.items():
         (tree / "app" / name).write_text(content)
-    (tree / "app/hello").write_text(HELLO)
-    (tree / "app/hello").chmod(0o755)
+    for name, content in {"app/hello": HELLO, "collected": COLLECTED}.items():
+        (tree / name).write_text(content)
+        (tree / name).chmod(0o755)
     registry.lay_out(tree)
     return make_disc(folder / "disc.iso", tree)
 
@@ -194,8 +195,7 @@ def test_edit_build_run_push(image: Settings, disc: Disk, tmp_path: Path) -> Non
 def collected_meanwhile(guest: Guest) -> None:
     """containerd's collector took what only the image before stood on, after ctr had moved the name."""
     guest.run("sed -i s/two/three/ app/hello")
-    guest.run(f"cat > collected <<'END'\n{COLLECTED}END\nchmod +x collected")
-    guest.run("sudo mount --bind collected /usr/local/bin/ctr")
+    guest.run("sudo mount --bind /mnt/sr0/collected /usr/local/bin/ctr")
     said = build(guest)
     guest.run("sudo umount /usr/local/bin/ctr")
     assert "ctr-build: layers of the image before went while they were needed: once more" in said

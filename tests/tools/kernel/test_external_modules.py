@@ -13,7 +13,6 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.formats import elf
 from tasks.kernel import build, external_modules, install
-from tasks.toolchain import prepare
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file
 from tests.support import smallkernel
@@ -41,7 +40,6 @@ def settings() -> Settings:
     image = compiled()
     release = (image.paths.kernel / "release").read_text().strip()
     kernel = replace(image.profile.kernel, release=release)
-    prepare.ensure_toolchains(image)
     return replace(image, profile=replace(image.profile, kernel=kernel))
 
 
