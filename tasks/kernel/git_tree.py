@@ -21,7 +21,7 @@ from tasks.origins.lock import LockedCommit
 from tasks.origins.sources.git import GitSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir, write_atomic
+from tasks.util.files import atomic_dir, remove_with_empty_folders, write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run
 
@@ -112,7 +112,7 @@ def move(paths: Paths, source: GitSource, stamp: str) -> bool:
     if changed.keys() & patches.touched_files(linux):
         patches.sync(linux, [], paths.logs / "patches.log")
     for path in [path for path, there in changed.items() if not there]:
-        _remove(linux, path)
+        remove_with_empty_folders(linux, path)
     clone.export(entry.tree, linux, [path for path, there in changed.items() if there])
     write_atomic(linux / STAMP, stamp)
     logger.info(f"linux: {len(changed)} files differ in {entry.ref} ({entry.commit[:12]})")
@@ -129,12 +129,3 @@ def _tree_of(linux: Path, stamp: str) -> str:
     whole = not os.path.lexists(linux / DEFERRED)
     same = head == stamp.partition("\n")[0] and made_by == unpacking_code() and whole
     return found.partition(" ")[2] if same else ""
-
-
-def _remove(tree: Path, path: str) -> None:
-    """Remove a file, and the folders that are empty then."""
-    (tree / path).unlink(missing_ok=True)
-    for folder in (tree / path).parents:
-        if folder == tree or not folder.is_dir() or any(os.scandir(folder)):
-            break
-        folder.rmdir()

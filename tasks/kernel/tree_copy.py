@@ -15,7 +15,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths
@@ -34,7 +34,13 @@ from tasks.kernel.edited_tree import (
     write_texts,
 )
 from tasks.util.errors import ToolMissing, UserError
-from tasks.util.files import atomic_dir, remove_tree, write_atomic, write_if_changed
+from tasks.util.files import (
+    atomic_dir,
+    remove_tree,
+    remove_with_empty_folders,
+    write_atomic,
+    write_if_changed,
+)
 from tasks.util.log import logger
 from tasks.util.process import run
 
@@ -102,7 +108,8 @@ def _update(
         if changed & patches.touched_files(tree):
             patches.sync(tree, [], paths.logs / "patches.log")
     for path in gone:
-        _remove(tree, path)
+        # For kbuild, a folder include/config is a product, if it is empty, too.
+        remove_with_empty_folders(tree, path)
         del contents[path]
     for path in new | edited:
         contents[path] = _copy(origin, tree, path)
@@ -241,13 +248,3 @@ def _copy(origin: Path, copy: Path, path: str) -> str:
             stream.write(data)
             os.fchmod(stream.fileno(), 0o755 if known.endswith(" x") else 0o644)
     return known
-
-
-def _remove(copy: Path, path: str) -> None:
-    """Remove a file and the folders that become empty: for kbuild, a folder include/config is a product."""
-    remove_tree(copy / path)
-    for parent in PurePath(path).parents[:-1]:
-        try:
-            (copy / parent).rmdir()
-        except OSError:
-            return

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from tasks.util.errors import UserError
@@ -150,6 +150,16 @@ def remove_tree(path: Path) -> None:
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o700)
         shutil.rmtree(path)
+
+
+def remove_with_empty_folders(top: Path, path: str) -> None:
+    """Remove what lies at `path` below `top`, and then the folders above it that have become empty."""
+    remove_tree(top / path)
+    for parent in PurePath(path).parents[:-1]:
+        try:
+            (top / parent).rmdir()
+        except OSError:
+            return
 
 
 @contextmanager
