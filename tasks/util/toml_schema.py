@@ -27,7 +27,8 @@ T = TypeVar("T")
 PATTERN = "pattern"
 """Key of a field's metadata: the `re.Pattern` that its strings must match as a whole.
 
-The dataclass checks it in `__post_init__`; tasks/util/json_schema.py writes it for editors.
+The dataclass checks it in `__post_init__` (`check_patterns`).  tasks/util/json_schema.py writes it for
+editors.
 """
 SECRET = "secret"
 """Key of a field's metadata: true if nobody may read its value, as that of a password's hash."""
@@ -42,6 +43,21 @@ NAMES = {
     list: "an array",
     tuple: "an array",
 }
+
+
+def check_required(one: Any) -> None:
+    """Raise `ValueError`, which names the key, if a field without a default is empty; `one` has a `kind`."""
+    for field in dataclasses.fields(one):
+        if _is_required(field) and not getattr(one, field.name):
+            raise ValueError(f"{field.name}: needed by kind = {one.kind!r}")
+
+
+def check_patterns(one: Any) -> None:
+    """Raise `ValueError`, which names the key, if the string of a field does not match its `PATTERN`."""
+    for field in dataclasses.fields(one):
+        value, form = getattr(one, field.name), field.metadata.get(PATTERN)
+        if form and value and not form.fullmatch(value):
+            raise ValueError(f"{field.name}: expected {form.pattern}, got {value!r}")
 
 
 read_stamps: dict[str, Stamp | None] = {}

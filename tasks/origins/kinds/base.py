@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import re
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from typing import ClassVar, NamedTuple
 from tasks.origins.origin_lock import OriginFile
 from tasks.util.errors import UserError
 from tasks.util.links import is_below
-from tasks.util.toml_schema import PATTERN
+from tasks.util.toml_schema import PATTERN, check_patterns, check_required
 
 # Parts of file names and command lines.
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_~-]*")
@@ -103,13 +102,8 @@ class Origin(ABC):
     """The architectures of profiles that `unpack` makes programs for; empty if its files say that."""
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-            value, form = getattr(self, one.name), one.metadata.get(PATTERN)
-            if required and not value:
-                raise ValueError(f"{one.name}: needed by kind = {self.kind!r}")
-            if form and value and not form.fullmatch(value):
-                raise ValueError(f"{one.name}: expected {form.pattern}, got {value!r}")
+        check_required(self)
+        check_patterns(self)
         for old, new in self.rename.items():
             if old.endswith("/") != new.endswith("/"):
                 raise ValueError(f"rename: {old!r} and {new!r} must both end in / (folders) or neither")

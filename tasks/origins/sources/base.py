@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tasks.origins.lock import Lock, LockedArchive, LockedCommit, LockedFile, Lo
 from tasks.origins.mirrors import Mirrors, md5_file
 from tasks.origins.published import Published
 from tasks.util.errors import UserError
+from tasks.util.toml_schema import check_required
 
 Entry = LockedPackage | LockedFile | LockedCommit
 """The lock entry of a source."""
@@ -89,9 +89,7 @@ class Source(ABC):
     """It is a package that contains the file."""
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            if one.default is dataclasses.MISSING and not getattr(self, one.name):
-                raise ValueError(f"{one.name}: needed by kind = {self.kind!r}")
+        check_required(self)
 
     @abstractmethod
     def label(self) -> str:

@@ -13,7 +13,7 @@ from tasks.origins.lock import OBJECT, Lock, LockedCommit
 from tasks.origins.sources.base import Access, Entry, Source, States
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.toml_schema import PATTERN
+from tasks.util.toml_schema import PATTERN, check_patterns
 
 URL = re.compile(r"(?:(?:https?|git|ssh|file)://|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:)\S+")
 REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
@@ -40,9 +40,7 @@ class GitSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, form in (("url", URL), ("ref", REF)):
-            if not form.fullmatch(getattr(self, key)):
-                raise ValueError(f"{key}: expected {form.pattern}, got {getattr(self, key)!r}")
+        check_patterns(self)
         if ".." in self.ref:
             raise ValueError(f"ref: expected a tag, a branch or a commit, got {self.ref!r}")
         if bool(self.keyring) != bool(self.fingerprints):
