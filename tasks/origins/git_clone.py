@@ -237,6 +237,11 @@ class Clone:
                 argv = [*git, "checkout-index", "--force", "--quiet", "-z", "--stdin"]
                 run(argv, env=env, cwd=into, stdin=names)
 
+    def archive(self, commit: str, file: Path) -> None:
+        """Write the files of a commit as a tar (git-archive(1)): the same bytes on every machine."""
+        fixed = ["-c", "tar.umask=0022", "-c", f"core.attributesFile={os.devnull}"]
+        self._git(*fixed, "archive", "--format=tar", f"--output={file}", commit)
+
     def differing(self, old: str, new: str) -> Mapping[str, bool]:
         """Return the paths of the files that differ between two trees, and whether the new one has each."""
         said = self.text("diff-tree", "-r", "-z", "--no-renames", "--name-status", old, new)

@@ -8,7 +8,6 @@ be edited at any time.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -18,14 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from tasks.formats.archive import unpack_tar
+from tasks.origins import git_clone
 from tasks.origins.origin_lock import OriginFile, entry_of, missing_files, store, store_locked
 from tasks.origins.released import ReleasedFile
 from tasks.util.checkout import CHECKOUT
-from tasks.util.errors import UserError
+from tasks.util.errors import DiskFull, ToolMissing, UserError
 from tasks.util.files import scratch_folder
 from tasks.util.log import logger
-from tasks.util.process import run
-from tasks.util.toml_schema import PATTERN
+from tasks.util.toml_schema import PATTERN, check_patterns, check_required
 
 COMMIT = re.compile("[0-9a-f]{40}")
 ADDRESS = re.compile(r"(https?|ssh|git|file)://[^\s?#@]*(@[^\s?#@]+)?|[\w.-]+@[\w.-]+:\S+")
@@ -45,13 +44,8 @@ class SourceTree(ABC):
     """The recipe's lock has its files."""
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-            value, form = getattr(self, one.name), one.metadata.get(PATTERN)
-            if required and not value:
-                raise ValueError(f"{one.name}: needed by kind = {self.kind!r}")
-            if form and value and not form.fullmatch(value):
-                raise ValueError(f"{one.name}: expected {form.pattern}, got {value!r}")
+        check_required(self)
+        check_patterns(self)
 
     @abstractmethod
     def identity(self, version: str) -> str:
@@ -147,7 +141,7 @@ class GitTree(SourceTree):
         return f"{name}-{self.commit}.tar"
 
     def pin(self, version: str, cache: Path, scratch: Path) -> tuple[OriginFile, ...]:
-        path = self._archive(scratch)
+        path = self._archive(cache, scratch)
         entry = entry_of(self.identity(version), self.file_name, path)
         store(cache, entry, path)
         logger.info(f"lock: {self.url}  commit {self.commit}  {entry.size:,} bytes  sha256 {entry.sha256}")
@@ -156,32 +150,22 @@ class GitTree(SourceTree):
     def fetch(self, version: str, files: tuple[OriginFile, ...], cache: Path, *, offline: bool) -> None:
         for file in missing_files(files, cache, offline=offline):
             with scratch_folder(file.cached_in(cache).parent, "git") as scratch:
-                store_locked(cache, file, self._archive(scratch), self.url)
+                store_locked(cache, file, self._archive(cache, scratch), self.url)
 
-    def _archive(self, scratch: Path) -> Path:
-        """Fetch the commit alone, and return a tar of it; the commit's id vouches for its content."""
-        repository, path = scratch / "repository", scratch / self.file_name
-        env = {"GIT_TERMINAL_PROMPT": "0"}
-        run(["git", "init", "--quiet", "--bare", repository], env=env)
-        git: list[str | Path] = ["git", "-C", repository]
-        fetch = [*git, "fetch", "--quiet", "--no-tags", "--depth=1", self.url]
-        hint = "check `url` and `commit` in the recipe, and git's settings on this machine"
-        if run([*fetch, self.commit], env=env, check=False).status:
+    def _archive(self, cache: Path, scratch: Path) -> Path:
+        """Fetch the commit, and return a tar of it; the commit's id vouches for its content."""
+        path, clone = scratch / self.file_name, git_clone.of(cache, self.url)
+        try:
+            clone.pin(self.commit)
+        except (ToolMissing, DiskFull):
+            raise
+        except UserError:
             # A server may hand out only what a branch or a tag names.
-            every = [
-                *git,
-                "fetch",
-                "--quiet",
-                self.url,
-                "+refs/heads/*:refs/heads/*",
-                "+refs/tags/*:refs/tags/*",
-            ]
-            run(every, env=env, hint=hint)
-            if run([*git, "cat-file", "-e", f"{self.commit}^{{commit}}"], check=False).status:
-                raise UserError(f"{self.url} has no commit {self.commit}", "correct `commit` in the recipe")
-        # What a user has set must not change the bytes (git-archive(1), gitattributes(5)).
-        fixed = ["-c", "tar.umask=0022", "-c", "core.attributesFile=/dev/null"]
-        run([*git, *fixed, "archive", "--format=tar", f"--output={path}", self.commit], env=env, hint=hint)
+            clone.complete()
+            if not clone.has(self.commit):
+                message = f"{clone.label} has no commit {self.commit}"
+                raise UserError(message, "correct `commit` in the recipe") from None
+        clone.archive(self.commit, path)
         return path
 
     def unpack(self, files: tuple[OriginFile, ...], cache: Path, into: Path) -> None:

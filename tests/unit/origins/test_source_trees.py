@@ -14,11 +14,11 @@ from tasks.origins.source_trees import AnyTree, ArchiveTree, FolderTree, GitTree
 from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError, WrongSha256
+from tests.support.gitrepo import GitRepository
 
 ARCHIVE = {"kind": "archive", "urls": ["http://h/a-{version}.tgz"]}
 GIT = {"kind": "git", "url": "https://h/a.git", "commit": "1" * 40}
 FOLDER = {"kind": "folder", "path": "src"}
-WHO = ("-c", "user.name=n", "-c", "user.email=n@invalid")
 
 
 def build(table: dict[str, Any], **more: Any) -> AnyTree:
@@ -65,30 +65,20 @@ def test_addresses_of_repositories(url: str) -> None:
     assert isinstance(build(GIT, url=url), GitTree)
 
 
-def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", folder, *WHO, *words], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path: Path) -> GitRepository:
     """A repository whose branch has left its first commit behind."""
-    folder = tmp_path / "made"
-    folder.mkdir()
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    (folder / "Makefile").write_text("obj-m := a.o\n")
-    (folder / "run").write_text("#!/bin/sh\n")
-    (folder / "run").chmod(0o755)
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "-m", "first")
-    git(folder, "tag", "first")
-    (folder / "Makefile").write_text("obj-m := b.o\n")
-    git(folder, "commit", "--quiet", "-a", "-m", "second")
-    return folder
+    made = GitRepository(tmp_path / "made")
+    (made.top / "run").write_text("#!/bin/sh\n")
+    (made.top / "run").chmod(0o755)
+    made.commit({"Makefile": "obj-m := a.o\n"})
+    made.git("tag", "first")
+    made.commit({"Makefile": "obj-m := b.o\n"})
+    return made
 
 
-def test_a_commit_is_locked_fetched_and_unpacked(repository: Path, tmp_path: Path) -> None:
-    made = GitTree(url=f"file://{repository}", commit=git(repository, "rev-parse", "first"))
+def test_a_commit_is_locked_fetched_and_unpacked(repository: GitRepository, tmp_path: Path) -> None:
+    made = GitTree(url=repository.url, commit=repository.git("rev-parse", "first"))
     cache = tmp_path / "cache"
     scratch = tmp_path / "cache/scratch"
     scratch.mkdir(parents=True)
@@ -115,14 +105,14 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def test_a_commit_that_is_not_there(repository: Path, tmp_path: Path) -> None:
-    made = GitTree(url=f"file://{repository}", commit="1" * 40)
+def test_a_commit_that_is_not_there(repository: GitRepository, tmp_path: Path) -> None:
+    made = GitTree(url=repository.url, commit="1" * 40)
     with pytest.raises(UserError, match=f"has no commit {'1' * 40}"):
         made.pin("1", tmp_path, tmp_path)
 
 
-def test_a_commit_with_other_bytes_than_the_locked_ones(repository: Path, tmp_path: Path) -> None:
-    made = GitTree(url=f"file://{repository}", commit=git(repository, "rev-parse", "main"))
+def test_a_commit_with_other_bytes_than_the_locked_ones(repository: GitRepository, tmp_path: Path) -> None:
+    made = GitTree(url=repository.url, commit=repository.git("rev-parse", "main"))
     other = OriginFile(made.identity("1"), made.file_name, "0" * 64, 5)
     with pytest.raises(WrongSha256):
         made.fetch("1", (other,), tmp_path / "cache", offline=False)
