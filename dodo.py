@@ -365,6 +365,9 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
     fetched = [recipe_lock.used_path(S.paths, name)] if recipe_lock.lockable_origins(made) else []
     own = recipe.toolchains(made)
     locks = [*fetched, *([S.paths.extension_lock(name)] if PACKAGES[name] else [])]
+    build = do("extensions.build", "build", S, name)
+    if made.has_modules:
+        build = do("extensions.external", "build", S, name)
     # Modules are built again when the kernel changes, or what compiles them.
     tools = {"tools": COMPILER, "compress": S.profile.kernel.compress_modules} if made.has_modules else {}
     make_it = {
@@ -376,7 +379,7 @@ def recipe_task(name: str, made: recipe.Recipe) -> Task:
             *TOOLCHAIN,
             *([beside("fetch.toolchain", "make_roots", S, own)] if own else []),
             *(KERNEL_INPUTS if made.has_modules else []),
-            do("extensions.build", "build", S, name),
+            build,
         ],
         "meta": {"before_fork": [do("extensions.build", "base_root", S.paths, S.profile)]},
         # The root and the dependencies are read to check that no library is missing.

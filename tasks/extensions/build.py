@@ -32,6 +32,7 @@ from tasks.formats import elf, initramfs_file
 from tasks.formats import libraries as shared
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.formats.squashfs import squashfs_members
+from tasks.origins.kinds.base import ModuleBuilder, no_kernel
 from tasks.toolchain import tools
 from tasks.util import jobserver
 from tasks.util.errors import UserError
@@ -44,15 +45,15 @@ STAFF = 50  # Tiny Core's group of the users who may install extensions
 SHOWN = 5
 
 
-def build(settings: Settings, name: str) -> None:
+def build(settings: Settings, name: str, modules: ModuleBuilder = no_kernel) -> None:
     """Build the extension `name` in artifacts/PROFILE/tcz/.  The same inputs give the same bytes.
 
-    The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes
-    twice or is in a dependency too, if the base's BusyBox hides a program, if a library, a version of
-    its symbols or a script's interpreter is missing, if a program is for another machine or has no x bit,
-    if one has a set-id bit that the recipe does not declare, if a file holds a secret
-    (tasks/checks/secrets.py), if the recipe's own files include a pipe, a socket or a device, or if
-    there is no file at all.
+    modules: builds kernel modules, if the recipe has some.
+    The base root and the extension's dependencies must exist.  Raises `UserError` if a path comes twice or
+    is in a dependency too, if the base's BusyBox hides a program, if a library, a version of its symbols or
+    a script's interpreter is missing, if a program is for another machine or has no x bit, if one has a
+    set-id bit that the recipe does not declare, if a file holds a secret (tasks/checks/secrets.py), if the
+    recipe's own files include a pipe, a socket or a device, or if there is no file at all.
     """
     recipes.refuse_special_files(name)
     recipe = plan.recipe_to_build(settings.profile, name)
@@ -65,7 +66,7 @@ def build(settings: Settings, name: str) -> None:
     left_out: list[LeftOut] = []
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as extracted, atomic_dir(root) as top:
         for origin in recipe.origin:
-            left_out += collect.collect(settings, name, origin, top)
+            left_out += collect.collect(settings, name, origin, top, modules)
         copy_recipe_files(name, top)
         there = {
             owner: shared.extract(members, Path(extracted, str(number)))

@@ -8,7 +8,6 @@ recipe decide which of them go into the extension, and where.
 from __future__ import annotations
 
 import fnmatch
-import functools
 import os
 import shutil
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,8 @@ from pathlib import Path
 from tasks.checks.left_out import LeftOut
 from tasks.config import recipe, recipe_lock
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import external_modules, make_errors
-from tasks.origins.kinds.base import LockedOrigin, Origin, Resources
+from tasks.kernel import make_errors
+from tasks.origins.kinds.base import LockedOrigin, ModuleBuilder, Origin, Resources, no_kernel
 from tasks.origins.origin_lock import OriginFile
 from tasks.toolchain import build_root, tools
 from tasks.util.errors import UserError
@@ -26,7 +25,9 @@ from tasks.util.files import remove_tree, scratch_folder
 from tasks.util.process import CommandFailed
 
 
-def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[LeftOut]:
+def collect(
+    settings: Settings, name: str, origin: Origin, root: Path, modules: ModuleBuilder = no_kernel
+) -> list[LeftOut]:
     """Copy the files of `origin` of the recipe `name` below `root`, which may hold other origins' files.
 
     Returns what the recipe leaves out.  No network.  Raises `UserError` if a file was not fetched,
@@ -41,7 +42,7 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     with scratch_folder(root.parent, "origin") as scratch:
         content = scratch / "content"
         try:
-            for label, folder in origin.unpack(_resources(settings, name, origin), files, content):
+            for label, folder in origin.unpack(_resources(settings, name, origin, modules), files, content):
                 placer.place(label, folder)
                 remove_tree(content)
         except CommandFailed as error:
@@ -51,10 +52,9 @@ def collect(settings: Settings, name: str, origin: Origin, root: Path) -> list[L
     return placer.left_out
 
 
-def _resources(settings: Settings, name: str, origin: Origin) -> Resources:
+def _resources(settings: Settings, name: str, origin: Origin, modules: ModuleBuilder) -> Resources:
     """Return what the origin needs to unpack its files, with the programs of its toolchain."""
-    found, paths = recipe_lock.resources(settings, name), settings.paths
-    found = replace(found, modules=functools.partial(external_modules.build, settings))
+    found, paths = replace(recipe_lock.resources(settings, name), modules=modules), settings.paths
     if not origin.toolchain:
         return replace(found, box=tools.of_profile(paths, settings.profile).box)
     kept = build_root.kept_folder(paths.cache, origin.toolchain)

@@ -13,7 +13,7 @@ import pytest
 from tasks.config import recipe_lock
 from tasks.config.profile import Extension
 from tasks.config.settings import Settings
-from tasks.extensions import build, modules
+from tasks.extensions import external, modules
 from tasks.fetch import recipe_inputs
 from tasks.formats.tcz import file_names
 from tasks.image import iso
@@ -41,7 +41,7 @@ def from_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
     for name in names:
         recipe_inputs.lock(settings, name)
         recipe_inputs.fetch(settings, name)
-        build.build(settings, name)
+        external.build(settings, name)
         made += [settings.paths.tcz / file for file in file_names(name)]
     yield made
     for path in (*made, *(recipe_lock.used_path(settings.paths, name) for name in names)):

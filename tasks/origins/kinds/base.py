@@ -28,7 +28,13 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def _no_kernel(source: Path, make: Sequence[str], log: Path, into: Path) -> None:
+ModuleBuilder = Callable[[Path, Sequence[str], Path, Path], None]
+"""Builds the kernel modules in a folder against the profile's kernel, with further variables of make and a
+log, and puts them below another folder as they lie below `/`."""
+
+
+def no_kernel(source: Path, make: Sequence[str], log: Path, into: Path) -> None:
+    """Raise `UserError`: a `ModuleBuilder` where there is no kernel."""
     raise UserError("kernel modules are built for an extension alone")
 
 
@@ -45,8 +51,7 @@ class Resources:
     builds with the same toolchain.
     program: returns the words that start a program of a named toolchain outside its build root, where
     it has the network.  It makes the root first, if need be.
-    modules: builds the kernel modules in a folder against the profile's kernel, with further variables of
-    make and a log, and puts them below another folder as they lie below `/`.
+    modules: builds kernel modules.
     epoch: the time that all files of the image get, in seconds since 1970.
     """
 
@@ -58,7 +63,7 @@ class Resources:
     box: Callable[[Sequence[Path]], list[str]] = lambda shown: []
     kept: Path | None = None
     program: Callable[[str, str], list[str]] = lambda toolchain, program: [program]
-    modules: Callable[[Path, Sequence[str], Path, Path], None] = _no_kernel
+    modules: ModuleBuilder = no_kernel
     epoch: int = 0
 
 
