@@ -23,6 +23,7 @@ from tests.support.tinycore import real
 from tests.unit.initramfs.test_core import BASE, CONFIG, RELEASE, make_stage, write_base
 
 GOOD = {line.split("=")[0].removeprefix("CONFIG_"): "y" for line in CONFIG.splitlines()}
+GOOD["COMPAT_32BIT_TIME"] = "y"
 UDEV = dict.fromkeys(("NET", "UNIX", "INOTIFY_USER", "SIGNALFD", "EPOLL", "SYSFS", "TMPFS"), "y")
 LOADER = b"/lib/ld-linux.so.2\0"
 PANIC = "the kernel would stop with a panic"
@@ -187,7 +188,10 @@ def test_a_panic_is_told_before(stage: Settings, changed: list[Member], says: st
 
 def test_the_other_words_of_bits_do_not_matter_with_emulation(stage: Settings) -> None:
     there = root(regular("bin/sh", elf(machine=I386, bits=32), 0o755))
-    assert lines(stage, there, {**GOOD, "IA32_EMULATION": "y"}) == []
+    runs = {**GOOD, "IA32_EMULATION": "y"}
+    assert lines(stage, there, runs) == []
+    (line,) = lines(stage, there, {**runs, "COMPAT_32BIT_TIME": "n"})
+    assert line.endswith("the kernel has no CONFIG_COMPAT_32BIT_TIME: add the fragment ia32")
 
 
 def test_the_core_stage_refuses_a_root_that_would_hang(stage: Settings) -> None:
