@@ -214,7 +214,8 @@ class Guest:
         The loop reads lines without line editing, so that no echo is mixed with the output.
         """
         self.expect(PROMPT, timeout)
-        self.send('stty -echo; while IFS= read -r c; do eval "$c" </dev/null; echo "@@""END $?"; done 2>&1')
+        loop = 'stty -echo; while IFS= read -r c; do eval "$c" </dev/null; echo "@@""END $?"; done 2>&1'
+        self.send(f"unalias -a; {loop}")  # Tiny Core's shell has aliases that ask: rm is `rm -i`
         self.run("true", timeout=60)
 
     def run(self, command: str, timeout: float = 60.0, *, check: bool = True) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_one_that_never_comes_is_a_panic(disk: Path, tmp_path: Path) -> None:
         pytest.raises(Panicked, match=r"IO-APIC \+ timer doesn't work"),
     ):
         guest.expect("^up$", 120)
+
+
+def test_the_shell_of_a_console_has_no_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny Core's has `rm -i`, which would ask instead of removing."""
+    (tmp_path / "ashrc").write_text("alias rm='rm -i'\nPS1='tc@box:~$ '\n")
+    shell = ["env", f"ENV={tmp_path}/ashrc", "/bin/busybox", "ash", "-i"]
+    on_terminal = [sys.executable, "-c", f"import pty; pty.spawn({shell})"]
+    monkeypatch.setattr("tasks.vm.guest.argv", lambda *_: on_terminal)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with Guest(Machine("direct"), tmp_path / "log", limit=30) as guest:
+        guest.login(20)
+        assert guest.run(f"rm -r {folder}") == ""
+    assert not folder.exists()
