@@ -79,7 +79,7 @@ def members(root: RootFs, bootcodes: Sequence[str]) -> list[Member]:
     changed = _with_logins(lines, missing, autologin=_logs_in(lines)) if wanted else [*lines]
     added = [ON_CONSOLES, SERIAL_CONSOLE] if changed != lines else []
     if not any(_action(line) and AGENT in line for line in changed):
-        changed.append(f"::once:/{AGENT}")
+        changed.append(f"::wait:/{AGENT}")
         added.append(AGENT)
     if not added:
         return []

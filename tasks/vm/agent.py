@@ -139,6 +139,7 @@ class Agent:
             name, _, said = line.partition(" ")
             if name == token:
                 if said == FULL:
+                    self._ask(f"\n{token}\n".encode(), CONNECT_SECONDS)
                     raise GuestError(
                         "the guest's /tmp has no room for the command: it was not run", FULL_HINT
                     )

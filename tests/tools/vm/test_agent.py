@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,12 +37,13 @@ def replaced(text: str, folder: Path, **more: str) -> str:
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     """The script up to where it has found its ports; sys/ and dev/ are in the test's own folder."""
-    text = consoles.scripts()[consoles.AGENT].read_text()
-    found, mark, _ = text.partition("folder=")
-    assert mark
-    found = replaced(found, tmp_path)
+    told = f"echo $control $input $output $errors > {tmp_path}/told"
+    text = replaced(consoles.scripts()[consoles.AGENT].read_text(), tmp_path)
+    for old, new in {"modprobe": ": modprobe", "\tserve\n": f"\t{told}\n", "( run & ) |": "run |"}.items():
+        assert old in text
+        text = text.replace(old, new)
     path = tmp_path / "agent"
-    path.write_text(f"{found.replace('modprobe', ': modprobe')}echo $control $input $output $errors\n")
+    path.write_text(text)
     return path
 
 
@@ -53,19 +55,34 @@ def add_port(folder: Path, number: int, name: str) -> None:
     (folder / "sys/class/virtio-ports" / port / "name").write_text(f"{name}\n")
 
 
-def run(script: Path) -> tuple[int, str, str]:
+def run(script: Path) -> tuple[str, str]:
+    """Return what it says on the console, and the ports that it has found."""
     done = subprocess.run(["/bin/busybox", "sh", script], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+    told = script.with_name("told")
+    return done.stdout + done.stderr, told.read_text() if told.exists() else ""
 
 
 def test_a_machine_without_ports_hears_nothing_of_it(script: Path) -> None:
     """That is every PC; what it says at boot would stand on the console."""
-    assert run(script) == (0, "", "")
+    assert run(script) == ("", "")
 
 
 def test_neither_does_one_with_a_port_of_others(script: Path, tmp_path: Path) -> None:
     add_port(tmp_path, 1, "org.qemu.guest_agent.0")
-    assert run(script) == (0, "", "")
+    assert run(script) == ("", "")
+
+
+def test_no_login_waits_for_ports_that_are_not_there_yet(script: Path, tmp_path: Path) -> None:
+    """init goes on at once: perhaps they never come."""
+    script.write_text(script.read_text().replace("run |", "( run & ) |"))
+    (tmp_path / "sys/bus/virtio/drivers/virtio_console/virtio1").mkdir(parents=True)
+    subprocess.run(["/bin/busybox", "sh", script], check=False)
+    for number, name in enumerate(PORTS):
+        add_port(tmp_path, number, f"tcbuild.{name}")
+    until = time.monotonic() + SECONDS
+    while not (tmp_path / "told").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (tmp_path / "told").exists(), "it went on behind init"
 
 
 def test_ports_that_come_after_the_module_are_waited_for(script: Path, tmp_path: Path) -> None:
@@ -78,7 +95,7 @@ def test_ports_that_come_after_the_module_are_waited_for(script: Path, tmp_path:
     timer = threading.Timer(0.5, come)
     timer.start()
     said = " ".join(f"{tmp_path}/dev/vport0p{number}" for number in range(len(PORTS)))
-    assert run(script) == (0, f"{said}\n", "")
+    assert run(script) == ("", f"{said}\n")
     timer.join()
 
 
@@ -94,8 +111,9 @@ def _read(port: int, size: int) -> bytes:
 class Host:
     """The host's side of the whole agent, which runs programs as root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, waited_for: subprocess.Popen[bytes]) -> None:
         self.folder = folder
+        self.waited_for = waited_for  # by init
         self.count = 0
         self.answers, self.control, self.output, self.errors = (
             os.open(folder / name, os.O_RDWR) for name in ("answers", *(f"dev/vport0p{n}" for n in (0, 2, 3)))
@@ -123,6 +141,9 @@ class Host:
             sender.start()
         name, _, status = self.answer().partition(" ")
         assert name == token
+        if status == "full":
+            senders["dev/vport0p0"].join()
+            self._send("dev/vport0p0", f"\n{token}\n".encode())
         if given is not None:
             self._discard(senders[INPUT])
         return status, *(
@@ -170,7 +191,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST)),
         start_new_session=True,
     )
-    host = Host(tmp_path)
+    host = Host(tmp_path, agent)
     assert host.answer() == "ready"
     yield host
     os.killpg(agent.pid, signal.SIGKILL)
@@ -222,3 +243,23 @@ def test_a_program_that_does_not_fit_is_not_run(host: Host) -> None:
 def test_a_program_may_remove_the_agents_folder(host: Host) -> None:
     assert host.ask(f"rm -r {host.folder}/guest-agent.*; echo done") == ("0", b"done\n", b"")
     assert host.ask("cat", b"again") == ("0", b"again", b"")
+
+
+def test_the_logins_come_after_the_first_program(host: Host) -> None:
+    """What it leaves running does not hold them up."""
+    assert host.waited_for.poll() is None
+    assert host.ask("sleep 100 & echo on", None) == ("0", b"on\n", b"")
+    host.waited_for.wait(SECONDS)
+
+
+def test_a_long_first_program_does_not_hold_up_the_logins(host: Host) -> None:
+    def log_in() -> None:
+        host.waited_for.wait(SECONDS)
+        (host.folder / "logins").touch()
+
+    thread = threading.Thread(target=log_in)
+    thread.start()
+    line = f"until [ -e {host.folder}/logins ]; do sleep 0.1; done; echo on"
+    assert host.ask(line, None) == ("0", b"on\n", b"")
+    thread.join()
+    assert host.ask("echo on") == ("0", b"on\n", b"")

@@ -18,7 +18,7 @@ from tests.support.tinycore import real
 
 BOTH = ("cde", "console=tty0", "console=ttyS0,115200")
 SYSINIT = "::sysinit:/etc/init.d/rcS\n"
-AGENT = "::once:/sbin/guest-agent\n"
+AGENT = "::wait:/sbin/guest-agent\n"
 AUTOLOGIN = "tty1::respawn:/sbin/getty -nl /sbin/autologin 38400 tty1\n"
 
 

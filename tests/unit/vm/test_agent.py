@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import socket
 import tempfile
 import threading
@@ -73,6 +74,7 @@ class Machine:
         self.scratch = scratch
         self._ports = ports
         self.ended = False
+        self.heard = b""
 
     def end(self) -> None:
         """End as QEMU does when it is killed: what lies in its sockets is lost, and they are reset."""
@@ -85,6 +87,7 @@ class Machine:
         with self._ports["control"].accept()[0] as accepted:
             token = accepted.recv(1000).split()[1]
             accepted.sendall(token + f" {said}\n".encode())
+            self.heard = accepted.recv(1000)
 
     def check(self) -> None:
         if self.ended:
@@ -133,6 +136,7 @@ def test_a_guest_without_room_for_the_command_has_an_error_of_its_own(machine: M
         agent.run(b"#!/bin/sh\n", "tc", bytes, bytes)
     assert "--memory" in caught.value.hint
     thread.join()
+    assert re.fullmatch(rb"\n[0-9a-f]{32}\n", machine.heard), "the guest waits for the end of what it drops"
 
 
 def test_a_port_that_qemu_does_not_offer_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
