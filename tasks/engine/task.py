@@ -68,7 +68,7 @@ def beside(stage: str, function: str, *args: Any) -> Action:
     return made, arguments
 
 
-def without_options(made: Action) -> Action:
+def _without_options(made: Action) -> Action:
     """Return an action that gets neither the options nor the names given to its command."""
     function, arguments = made
 
@@ -81,11 +81,14 @@ def without_options(made: Action) -> Action:
 
 
 def command(name: str, doc: str, *actions: Action, reads: Sequence[str] = (), **more: Any) -> Task:
-    """Return a task without targets.  It runs each time it is named, after the tasks that make `reads`."""
+    """Return a task without targets.  It runs each time it is named, after the tasks that make `reads`.
+
+    The last action alone gets the options and names that are given to it: those before it make ready.
+    """
     return {
         "basename": name,
         "doc": doc,
-        "actions": list(actions),
+        "actions": [*map(_without_options, actions[:-1]), *actions[-1:]],
         "file_dep": list(reads),
         "uptodate": [False],
         **more,

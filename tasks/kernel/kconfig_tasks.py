@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.config.settings import Settings
-from tasks.engine.task import Action, Task, beside, changed, command, do, files, without_options
+from tasks.engine.task import Action, Task, beside, changed, command, do, files
 from tasks.kernel import inputs
 from tasks.util.checkout import CHECKOUT
 
@@ -141,7 +141,6 @@ def _commands(settings: Settings, prepare: Sequence[Action], base: Path) -> Iter
     }
     for name, one in QUESTIONS.items():
         before = [*prepare, *([ncurses] if name == "kconfig:menu" else [])]
-        actions = [without_options(action) for action in before]
-        actions.append(do(f"kernel.{one.module}", one.function, settings))
+        actions = [*before, do(f"kernel.{one.module}", one.function, settings)]
         given = {"reads": proved, "params": list(one.options), "pos_arg": "names", **more.get(name, {})}
         yield command(name, one.doc, *actions, **given)

@@ -34,10 +34,12 @@ def test_action_passes_values_on_and_nothing_else() -> None:
     assert task.action(lambda: "text")() is None
 
 
-def test_an_action_without_options_gets_none_of_its_command() -> None:
-    """doit passes the options and names of a command to each action that has parameters for them."""
+def test_the_last_action_of_a_command_alone_gets_its_options() -> None:
+    """doit passes options to each action that has parameters for them, and `do` takes any."""
     made = task.do("util.text", "shortened", ["a", "b"], 1)
-    function, arguments = task.without_options(made)
+    declared = task.command("t", "doc", made, made)
+    (function, arguments), last = declared["actions"]
+    assert last is made
     assert code.modules_of([(function, arguments)], []) == code.modules_of([made], [])
     doit_action = PythonAction(function, arguments)
     doit_action.task = Task("t", None, params=[{"name": "write", "default": True}])
