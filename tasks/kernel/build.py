@@ -8,12 +8,14 @@ import re
 
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import kbuild, killed_build, nearest_build, source_tree
+from tasks.kernel import kbuild, killed_build, nearest_build, source_tree, tree_state
 from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.progress import Progress
 
+# Of what lies in a build folder.  1 does not tell whether somebody had edited the unpacked tree.
+FORMAT = 2
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 
 
@@ -26,15 +28,30 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
     stamp = paths.build / source_tree.BUILD_STAMP
     # For an edited folder this is its state at the first copy: make itself notices edits.
     source = (paths.linux / STAMP).read_text().partition("\n")[0] + "\n"
-    made_by = json.dumps({"source": source, "toolchain": toolchain}, indent=2) + "\n"
+    made_by = json.dumps({"source": source, "toolchain": toolchain, "format": FORMAT}, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return False
     if paths.build.exists():
         logger.info("kernel: source or toolchain changed, starting from an empty build folder")
     remove_tree(paths.build)
     paths.build.mkdir(parents=True)
+    (paths.build / source_tree.UNTOUCHED).touch()
     write_atomic(stamp, made_by)
     return True
+
+
+def is_untouched(paths: Paths) -> bool:
+    """Tell whether the kernel is what the archive and the patches give, as far as can be seen.
+
+    False once make has read a tree that somebody has edited in place: objects of it may be left.
+    """
+    return (paths.build / source_tree.UNTOUCHED).exists() and tree_state.is_as_unpacked(paths.linux)
+
+
+def forget_if_edited(paths: Paths) -> None:
+    """Take the mark from the build folder if somebody has edited the tree that make is about to read."""
+    if not tree_state.is_as_unpacked(paths.linux):
+        (paths.build / source_tree.UNTOUCHED).unlink(missing_ok=True)
 
 
 def goals(paths: Paths) -> list[str]:
@@ -60,6 +77,7 @@ def build(settings: Settings) -> None:
     if fresh_build_folder(settings.paths, make.toolchain.fingerprint):
         nearest_build.start_from(settings.paths, made)
     nearest_build.begin(settings.paths.build)
+    forget_if_edited(settings.paths)
     write_if_changed(settings.paths.build / ".config", settings.paths.config.read_bytes())
     log = settings.paths.logs / "kernel.log"
     log.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.config import inputs
 from tasks.config.kernel_source import DEFERRED, FINISHED, HEAD, STAMP, UNPACKED_BY, unpacking_code
 from tasks.config.settings import Paths
-from tasks.kernel import patches
+from tasks.kernel import patches, tree_state
 from tasks.origins.git_clone import Clone
 from tasks.origins.lock import LockedCommit
 from tasks.origins.sources.git import GitSource
@@ -54,7 +54,8 @@ def copied_from(linux: Path) -> list[Path]:
 def begin(paths: Paths, source: GitSource, stamp: str) -> None:
     """Copy the tree of the nearest finished build of the repository to `paths.linux`, if it has none yet.
 
-    The nearest is the one whose commit differs in the fewest files.
+    The nearest is the one whose commit differs in the fewest files.  A tree that somebody has edited in
+    place is not taken.
     """
     if (paths.linux / STAMP).exists():
         return
@@ -65,13 +66,22 @@ def begin(paths: Paths, source: GitSource, stamp: str) -> None:
         tree = _tree_of(mark.parent.parent / "linux", stamp)
         if tree and clone.has(tree):
             near[mark] = len(clone.differing(tree, entry.tree))
-    for mark in sorted(near, key=lambda mark: near[mark])[:1]:
+    for mark in sorted(near, key=lambda mark: near[mark]):
         linux, finished = mark.parent.parent / "linux", mark.stat().st_mtime_ns
+        if not tree_state.is_as_unpacked(linux):
+            continue
         with atomic_dir(paths.linux) as folder:
             run(["cp", "--archive", "--reflink=auto", f"{linux}/.", folder])
             known = {"build": str(mark.parent), "finished": finished}
             write_atomic(folder / COPIED, json.dumps(known, indent=2) + "\n")
         logger.info(f"linux: begins with the files of {linux}: {near[mark]} differ")
+        return
+
+
+def is_fetched(paths: Paths, source: GitSource) -> bool:
+    """Tell whether the locked commit is in the cache."""
+    entry = inputs.locked_source(paths, source)
+    return isinstance(entry, LockedCommit) and source.clone(paths.cache).has(entry.commit)
 
 
 def _locked(paths: Paths, source: GitSource) -> tuple[LockedCommit, Clone]:

@@ -5,7 +5,8 @@ Another profile, or another `out=`, often differs from a finished build in a few
 configuration.  kbuild compares command lines and the symbols that each object depends on
 (scripts/basic/fixdep.c), and so it compiles what differs: as in a build folder whose configuration is
 edited.  What it cannot see is a file of the kernel tree that is older than the objects, and not the one
-that they were made from.  So only builds of the same tree count: of one archive, with the same patches.
+that they were made from.  So only builds of the same tree count: of one archive, with the same patches,
+which nobody has edited in place.
 A tree of a git repository is a copy of the one that the objects were made from (tasks/kernel/git_tree.py):
 files that differ are newer than these, so another commit counts, too.
 Command lines hold the paths of tree and build folder: in the copy, they are those of its own place.
@@ -76,7 +77,8 @@ def _finished(made: str, own: Path) -> set[Path]:
     own: that of the profile, which `out=` may have put elsewhere.
     """
     marks = {mark for top in git_tree.tops() for mark in top.glob(f"*/build/{FINISHED}")} | {own / FINISHED}
-    return {mark.parent for mark in marks if made and _text(mark) == made}
+    found = {mark.parent for mark in marks if made and _text(mark) == made}
+    return {build for build in found if (build / source_tree.UNTOUCHED).exists()}
 
 
 def _text(path: Path) -> str:

@@ -24,7 +24,7 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
 from tasks.util.log import logger
-from tasks.util.process import run
+from tasks.util.process import run, shell_command
 
 APPLIED = ".tcbuild/applied"
 """In the tree: a folder with a copy of each patch of the series in their order, `NNNN-NAME`.  The name
@@ -201,6 +201,16 @@ def outcome(tree: Path) -> str:
     """Return what became of each patch of the series: a line `NAME: applied`, or why it is left out."""
     path = tree / OUTCOME
     return path.read_text() if path.is_file() else ""
+
+
+def commands(tree: Path, wanted: list[Path], outcomes: str) -> list[str]:
+    """Return the command lines that apply those of the patches `wanted` which `outcomes` calls applied.
+
+    outcomes: what `outcome` returned of some tree; tree: the new tree, which need not be there.
+    """
+    applied = set(outcomes.splitlines())
+    files = [patch for patch in wanted if _outcome(tree, patch, "") in applied]
+    return [shell_command([str(word) for word in _argv(patch, reverse=False)], tree, None) for patch in files]
 
 
 def touched_files(tree: Path) -> set[str]:

@@ -28,7 +28,7 @@ from tasks.config.kernel_source import (
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.formats.archive import unpack_tar
-from tasks.kernel import git_tree, patches, tree_copy
+from tasks.kernel import git_tree, patches, tree_copy, tree_state
 from tasks.origins.sources.git import GitSource
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, write_atomic
@@ -38,6 +38,8 @@ SERIES = ".tcbuild/series"
 """In the tree: the checksums of its patch series (`patches.listing`)."""
 BUILD_STAMP = ".tcbuild.json"
 """In the build folder: the source and the toolchain that its objects were made from."""
+UNTOUCHED = ".tcbuild.untouched"
+"""In the build folder: all of its objects are of a tree that nobody had edited in place."""
 
 
 def prepare(settings: Settings, whole: bool = False) -> None:
@@ -46,9 +48,10 @@ def prepare(settings: Settings, whole: bool = False) -> None:
     With a shared cache, write only its stamps and defer the rest, unless the tree is wanted `whole`.
     """
     deferred = settings.network.shared_cache and not is_tree(settings.profile.kernel.own_source)
-    # A tree that other code unpacked keeps its times, so that make compiles only what differs.
+    # A tree that other code unpacked keeps its times, and so does one of another commit, so that make
+    # compiles only what differs.
     stamp = identity(settings.paths, settings.profile) if deferred and not whole else ""
-    if stamp and not (_is_of(settings.paths.linux, stamp) and _stamp_of(settings.paths.linux) == stamp):
+    if stamp and not _stays(settings, stamp):
         with atomic_dir(settings.paths.linux) as folder:
             write_atomic(folder / STAMP, stamp)
             write_atomic(folder / SERIES, patches.listing(patches.series(settings.profile)))
@@ -58,6 +61,15 @@ def prepare(settings: Settings, whole: bool = False) -> None:
         )
         return
     _unpack_and_patch(settings)
+
+
+def _stays(settings: Settings, stamp: str) -> bool:
+    """Tell whether the tree that is there becomes that of `stamp` by what is in the cache folder."""
+    linux, source = settings.paths.linux, settings.profile.kernel.own_source
+    if not _is_of(linux, stamp):
+        return False
+    same = (linux / STAMP).read_text() == stamp
+    return same or (isinstance(source, GitSource) and git_tree.is_fetched(settings.paths, source))
 
 
 def ensure(settings: Settings) -> None:
@@ -71,14 +83,20 @@ def _unpack_and_patch(settings: Settings) -> None:
     if not is_whole(settings.paths):
         # Without the stamp, the run after a killed one repeats this task from its start.
         (settings.paths.linux / STAMP).unlink(missing_ok=True)
-        # The unpacked files are older than all objects: make would keep objects of another patch series.
-        (settings.paths.build / BUILD_STAMP).unlink(missing_ok=True)
-    unpack_linux(settings)
+    tree, source = settings.paths.linux, settings.profile.kernel.own_source
+    if isinstance(source, GitSource):
+        git_tree.begin(settings.paths, source, identity(settings.paths, settings.profile))
+    as_before = tree_state.is_as_unpacked(tree)
+    tree_state.forget(tree)
+    is_new = unpack_linux(settings)
     patches.apply(settings.paths, settings.profile)
+    # Once somebody has edited the tree, it is no longer what the source and the patches give.
+    if is_new or as_before:
+        tree_state.record(tree)
 
 
-def unpack_linux(settings: Settings) -> None:
-    """Unpack the fetched source to `paths.linux`, without patches.
+def unpack_linux(settings: Settings) -> bool:
+    """Unpack the fetched source to `paths.linux`, without patches; tell whether all of it is new.
 
     The source is a linux-source .deb (it holds usr/src/linux-source-X.tar.xz), a
     tar archive, a commit in a clone of git, or, for kind `file`, a folder that is copied.
@@ -91,14 +109,12 @@ def unpack_linux(settings: Settings) -> None:
     source = settings.profile.kernel.own_source
     if is_tree(source):
         tree_copy.sync(settings.paths, source.local_file())
-        return
+        return False
     if is_unpacked(settings.paths, settings.profile):
-        return
+        return False
     stamp = identity(settings.paths, settings.profile)
-    if isinstance(source, GitSource):
-        git_tree.begin(settings.paths, source, stamp)
-        if git_tree.move(settings.paths, source, stamp):
-            return
+    if isinstance(source, GitSource) and git_tree.move(settings.paths, source, stamp):
+        return False
     with scratch_folder(settings.paths.output, "linux") as scratch:
         if isinstance(source, GitSource):
             tree = scratch / "tree"
@@ -111,8 +127,13 @@ def unpack_linux(settings: Settings) -> None:
         if _is_of(settings.paths.linux, stamp):
             patches.sync(tree, patches.series(settings.profile), settings.paths.logs / "patches.log")
             _keep_times(settings.paths.linux, tree)
+        else:
+            # The unpacked files are older than all objects: make would keep those of another patch series,
+            # and of a tree that somebody had edited.
+            (settings.paths.build / BUILD_STAMP).unlink(missing_ok=True)
         with atomic_dir(settings.paths.linux) as folder:
             os.replace(tree, folder)
+    return True
 
 
 def _unpacked(origin: Path, scratch: Path) -> Path:
@@ -131,11 +152,7 @@ def _is_of(tree: Path, stamp: str) -> bool:
     """Tell whether a tree has been unpacked from the source with this stamp, or from its repository."""
     if not (tree / STAMP).is_file() or (tree / DEFERRED).exists():
         return False
-    return _stamp_of(tree).partition("\n")[0] == stamp.partition("\n")[0]
-
-
-def _stamp_of(tree: Path) -> str:
-    return (tree / STAMP).read_text()
+    return (tree / STAMP).read_text().partition("\n")[0] == stamp.partition("\n")[0]
 
 
 def _keep_times(old: Path, new: Path) -> None:

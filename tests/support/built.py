@@ -25,7 +25,7 @@ def built() -> Settings:
 def compiled() -> Settings:
     """Return the settings of that image's kernel with its build folder.
 
-    If the shared cache had the kernel, it is compiled in an output folder of its own, with the same bytes.
+    If a shared cache had the kernel, it is compiled in an output folder of its own, with the same bytes.
     """
     settings = built()
     if (settings.paths.build / "vmlinux").is_file():
@@ -35,6 +35,14 @@ def compiled() -> Settings:
     done = doit(CHECKOUT.root, "kernel", f"profile={name}", f"out={out}", "cache=none")
     assert done.status == 0, done.output
     return replace(settings, paths=replace(settings.paths, output=out))
+
+
+def with_source() -> Settings:
+    """Return the settings of that image with its kernel's tree, unpacked also if a cache had the kernel."""
+    settings = built()
+    done = doit(CHECKOUT.root, "linux", f"profile={settings.paths.name}", "cache=none")
+    assert done.status == 0, done.output
+    return settings
 
 
 @dataclass(frozen=True)

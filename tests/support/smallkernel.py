@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.config.settings import Settings
 from tasks.kernel import kbuild
-from tests.support.built import built
+from tests.support.built import with_source
 
 
 def prepare(output: Path, wanted: Mapping[str, str]) -> Settings:
@@ -19,7 +19,7 @@ def prepare(output: Path, wanted: Mapping[str, str]) -> Settings:
 
     wanted: symbol (without CONFIG_) -> value.  The build folder is empty.
     """
-    image = built()
+    image = with_source()
     made = replace(image, paths=replace(image.paths, output=output))
     output.mkdir(parents=True)
     # The same files, with their times.
@@ -28,6 +28,7 @@ def prepare(output: Path, wanted: Mapping[str, str]) -> Settings:
     asked = made.paths.linux / "kernel/configs/asked.config"
     asked.write_text("".join(f"CONFIG_{symbol}={value}\n" for symbol, value in wanted.items()))
     make.run(["tinyconfig", "asked.config"])
+    asked.unlink()  # else the tree counts as edited
     made.paths.config.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(made.paths.build / ".config", made.paths.config)
     shutil.rmtree(made.paths.build)

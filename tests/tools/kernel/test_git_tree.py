@@ -15,7 +15,7 @@ from tasks.config import kernel_source
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Settings
 from tasks.fetch import inputs, outdated, update
-from tasks.kernel import nearest_build, source_tree
+from tasks.kernel import git_tree, nearest_build, source_tree, tree_state
 from tasks.origins.lock import load_lock
 from tasks.origins.sources.git import GitSource
 from tasks.provenance import materials, purl
@@ -186,6 +186,7 @@ def test_another_output_folder_begins_with_the_tree_of_the_nearest_finished_buil
         one.paths.build.mkdir()
         (one.paths.build / ".config").write_text("CONFIG_A=y\n")
         (one.paths.build / "object").write_text(one.paths.output.name)
+        (one.paths.build / source_tree.UNTOUCHED).touch()
     nearest_build.finish(first.paths.build, nearest_build.made_from(first, "gcc"))
     repository.commit({"b.c": "B\n"})
     update.update(settings, names=["kernel"])
@@ -207,3 +208,65 @@ def test_another_output_folder_begins_with_the_tree_of_the_nearest_finished_buil
     nearest_build.finish(first.paths.build, made)
     nearest_build.start_from(mine.paths, made)
     assert not list(mine.paths.build.iterdir())
+
+
+def test_a_tree_that_somebody_has_edited_is_not_copied(
+    settings: Settings, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its edits would get into another profile's kernel, and into the shared cache."""
+    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path / "artifacts")
+    inputs.lock(settings)
+    first = with_values(settings, output=tmp_path / "artifacts/first")
+    prepared(first)
+    first.paths.build.mkdir()
+    nearest_build.finish(first.paths.build, nearest_build.made_from(first, "gcc"))
+    copy = with_values(settings, output=tmp_path / "artifacts/copy")
+    prepared(copy)
+    assert (copy.paths.linux / git_tree.COPIED).exists()
+    assert tree_state.is_as_unpacked(copy.paths.linux)
+    (first.paths.linux / "b.c").write_text("edited\n")
+    mine = with_values(settings, output=tmp_path / "artifacts/mine")
+    assert prepared(mine) == FILES | {"a.c": CHANGED}
+    assert not (mine.paths.linux / git_tree.COPIED).exists()
+    assert tree_state.is_as_unpacked(mine.paths.linux)
+
+
+def test_a_tree_moves_to_another_commit_as_it_was_unpacked_unless_somebody_has_edited_it(
+    settings: Settings, repository: GitRepository
+) -> None:
+    inputs.lock(settings)
+    prepared(settings)
+    repository.commit({"a.c": ORIGINAL.replace("line 9\n", "LINE 9\n"), "b.c": "B\n"})
+    update.update(settings, names=["kernel"])
+    prepared(settings)
+    assert tree_state.is_as_unpacked(settings.paths.linux)
+    (settings.paths.linux / "c.c").write_text("of somebody\n")
+    repository.commit({"b.c": "BB\n"})
+    update.update(settings, names=["kernel"])
+    assert prepared(settings)["c.c"] == "of somebody\n"
+    assert not tree_state.is_as_unpacked(settings.paths.linux)
+
+
+def test_a_shared_cache_throws_no_tree_of_the_repository_away(
+    settings: Settings, repository: GitRepository, tmp_path: Path
+) -> None:
+    """The next commit is often in no cache, and make compiles what differs only in a tree that moves."""
+    cached = with_values(settings, shared_cache=str(tmp_path / "results"))
+    inputs.lock(settings)
+    assert prepared(cached) == {}, "a tree that is not there is put off"
+    source_tree.ensure(cached)
+    before = times(cached)
+    repository.commit({"b.c": "B\n"})
+    update.update(cached, names=["kernel"])
+    assert prepared(cached) == FILES | {"a.c": CHANGED, "b.c": "B\n"}
+    after = times(cached)
+    assert {name for name in after if after[name] != before[name]} == {"b.c"}
+    # A cache of others spares the download of a commit: the tree is put off as one that is not there.
+    elsewhere = with_values(cached, cache=tmp_path / "empty")
+    source_tree.prepare(elsewhere)
+    assert (cached.paths.linux / "b.c").exists(), "the tree is that of the locked commit"
+    repository.commit({"b.c": "BB\n"})
+    update.update(cached, names=["kernel"])
+    inputs.fetch(cached)
+    source_tree.prepare(elsewhere)
+    assert not (cached.paths.linux / "b.c").exists()

@@ -10,11 +10,11 @@ import pytest
 from tasks.formats import elf, ktap
 from tasks.kernel import selftests
 from tasks.util.errors import UserError
-from tests.support.built import built
+from tests.support.built import with_source
 
 
 def test_a_program_needs_no_library_of_the_guest() -> None:
-    (size,) = selftests.build(built(), ["size"])
+    (size,) = selftests.build(with_source(), ["size"])
     assert (size.name, size.tests, size.missing, size.timeout) == ("size", ("get_size",), {}, 45)
     program = size.files["size/get_size"]
     assert elf.needed(program) == []
@@ -26,7 +26,7 @@ def test_a_program_needs_no_library_of_the_guest() -> None:
 
 def test_what_cannot_be_built_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """openat2's tests ask for a sanitizer, which no static program can have."""
-    openat2, core = selftests.build(built(), ["openat2", "core"])
+    openat2, core = selftests.build(with_source(), ["openat2", "core"])
     assert (
         set(openat2.missing) == set(openat2.tests) == {"openat2_test", "resolve_test", "rename_attack_test"}
     )
@@ -38,13 +38,13 @@ def test_what_cannot_be_built_is_named_with_the_reason(capsys: pytest.CaptureFix
 
 def test_an_unknown_target_is_told_before_anything_is_built() -> None:
     with pytest.raises(UserError, match="the kernel's tree has no target 'timer'") as caught:
-        selftests.build(built(), ["size", "timer"])
+        selftests.build(with_source(), ["size", "timer"])
     assert caught.value.hint == "did you mean timers?"
     with pytest.raises(UserError, match="has no target"):
-        selftests.build(built(), ["../selftests/size"])
+        selftests.build(with_source(), ["../selftests/size"])
 
 
 def test_the_targets_that_run_by_default_are_there() -> None:
-    tree = built().paths.linux / selftests.TREE
+    tree = with_source().paths.linux / selftests.TREE
     for name in selftests.known().targets:
         selftests.check_target(tree, name)

@@ -15,7 +15,7 @@ import pytest
 from tasks.config import kernel_source
 from tasks.config.kernel_source import DEFERRED, STAMP
 from tasks.config.settings import Settings
-from tasks.kernel import source_tree
+from tasks.kernel import patches, source_tree, tree_state
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -128,6 +128,75 @@ def test_code_that_unpacks_otherwise_makes_the_tree_again_and_make_compiles_what
     inode = linux.stat().st_ino
     source_tree.prepare(plain)
     assert linux.stat().st_ino == inode, "it is not unpacked again"
+
+
+def test_a_tree_that_was_removed_leaves_no_objects(settings: Settings) -> None:
+    """They may be of a file that somebody had edited in the tree; the unpacked one is older."""
+    plain = with_values(settings, shared_cache="")
+    source_tree.prepare(plain)
+    settings.paths.build.mkdir()
+    stamp = settings.paths.build / source_tree.BUILD_STAMP
+    stamp.touch()
+    source_tree.prepare(plain)
+    assert stamp.exists(), "nothing was unpacked"
+    shutil.rmtree(settings.paths.linux)
+    source_tree.prepare(plain)
+    assert not stamp.exists()
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text().replace("line 7", "LINE 7"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda linux: edit(linux / "a.c"),
+        lambda linux: (linux / "localversion").write_text("-mine\n"),
+        lambda linux: (linux / "arch/Kconfig").unlink(),
+        lambda linux: (linux / "Makefile").chmod(0o755),
+        lambda linux: os.utime(linux / "a.c"),
+    ],
+    ids=["edited", "new", "gone", "mode", "time"],
+)
+def test_a_tree_that_somebody_edits_is_no_longer_as_it_was_unpacked(
+    settings: Settings, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    linux = settings.paths.linux
+    source_tree.prepare(settings)
+    assert not tree_state.is_as_unpacked(linux), "it is put off"
+    source_tree.ensure(settings)
+    assert tree_state.is_as_unpacked(linux)
+    (linux / "scripts/__pycache__").mkdir(parents=True)
+    (linux / "scripts/__pycache__/x.pyc").touch()
+    assert tree_state.is_as_unpacked(linux)
+    change(linux)
+    assert not tree_state.is_as_unpacked(linux)
+    # Another series is applied to what is there, edits and all.
+    (tmp_path / "patches/trial/series").write_text("")
+    source_tree.prepare(settings)
+    assert not tree_state.is_as_unpacked(linux)
+    shutil.rmtree(linux)
+    source_tree.prepare(settings, whole=True)
+    assert tree_state.is_as_unpacked(linux)
+
+
+def test_patches_leave_a_tree_as_it_was_unpacked(settings: Settings, tmp_path: Path) -> None:
+    source_tree.prepare(settings, whole=True)
+    (tmp_path / "patches/trial/series").write_text("")
+    assert tree_state.is_as_unpacked(settings.paths.linux)
+    source_tree.prepare(settings)
+    assert (settings.paths.linux / "a.c").read_text() == ORIGINAL
+    assert tree_state.is_as_unpacked(settings.paths.linux)
+
+
+def test_the_manifest_tells_the_commands_that_patched_the_tree(settings: Settings) -> None:
+    source_tree.prepare(settings, whole=True)
+    linux, log = settings.paths.linux, settings.paths.logs / "patches.log"
+    ran = [line[2:] for line in log.read_text().splitlines() if line.startswith("+ ")]
+    series = patches.series(settings.profile)
+    assert ran == patches.commands(linux, series, patches.outcome(linux)) != []
+    assert patches.commands(linux, series, "one.patch: left out, the source has it\n") == []
 
 
 def test_a_cache_that_is_given_up_unpacks_what_was_put_off(settings: Settings) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What make is asked for."""
+"""What make is asked for, and what its objects are of."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Paths
-from tasks.kernel import build
+from tasks.kernel import build, tree_state
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,25 @@ def test_gdbs_scripts_are_made_if_the_kernel_has_them(tmp_path: Path, line: str,
 
 def test_a_further_kernel_of_the_tree_has_no_modules(tmp_path: Path) -> None:
     assert build.goals(Paths("mine", tmp_path, tmp_path, variant="kunit")) == ["bzImage"]
+
+
+def test_a_build_folder_tells_whether_its_objects_are_of_the_tree_as_it_was_unpacked(tmp_path: Path) -> None:
+    paths = Paths("mine", tmp_path, tmp_path)
+    (paths.linux / STAMP).parent.mkdir(parents=True)
+    (paths.linux / STAMP).write_text("linux 1\n")
+    tree_state.record(paths.linux)
+    assert not build.is_untouched(paths), "it is empty"
+    assert build.fresh_build_folder(paths, "gcc")
+    assert build.is_untouched(paths)
+    (paths.linux / "new.c").touch()
+    assert not build.is_untouched(paths)
+    (paths.linux / "new.c").unlink()
+    assert build.is_untouched(paths)
+    build.forget_if_edited(paths)
+    assert build.is_untouched(paths)
+    (paths.linux / "new.c").touch()
+    build.forget_if_edited(paths)
+    (paths.linux / "new.c").unlink()
+    assert not build.is_untouched(paths), "objects of it may be left"
+    assert not build.fresh_build_folder(paths, "gcc")
+    assert not build.is_untouched(paths)

@@ -52,6 +52,7 @@ class Place:
         (build / ".config").write_text(config)
         (build / OBJECT).parent.mkdir(parents=True)
         (build / OBJECT).write_text(f"gcc -I{settings.paths.linux}/include -DNAME={name}\n")
+        (build / source_tree.UNTOUCHED).touch()
         (build / "certs").mkdir()
         (build / "certs/signing_key.pem").write_text("secret")
         nearest_build.finish(build, nearest_build.made_from(settings, toolchain))
@@ -100,6 +101,11 @@ def test_objects_of_something_else_are_not_taken(place: Place, differs: dict[str
 
 def test_a_build_that_make_is_changing_is_not_taken(place: Place) -> None:
     nearest_build.begin(place.finished("other").build)
+    assert list(place.started().build.iterdir()) == []
+
+
+def test_objects_of_an_unpacked_tree_that_somebody_had_edited_are_not_taken(place: Place) -> None:
+    (place.finished("other").build / source_tree.UNTOUCHED).unlink()
     assert list(place.started().build.iterdir()) == []
 
 
