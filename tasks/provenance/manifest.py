@@ -8,7 +8,6 @@ after it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,19 +18,10 @@ from tasks.formats import iso_layout, tcz
 from tasks.formats.iso_layout import File
 from tasks.initramfs import embedded
 from tasks.kernel import installed
-from tasks.provenance import archive_members, materials, redaction
+from tasks.provenance import archive_members, commands, materials
 from tasks.provenance.manifest_schema import ENDING, FORMAT, Extension, Kernel, Manifest, Outputs, write
 from tasks.util.files import sha256_file
 from tasks.util.log import logger
-
-COMMAND = re.compile(r"^\+ (.*)$", re.MULTILINE)
-# Task -> names of its logs.
-LOGS = {
-    "linux": ("patches",),
-    "kconfig:base": ("kconfig-base",),
-    "kconfig": ("kconfig",),
-    "kernel": ("kernel", "kernel-install", "kernel-modules"),
-}
 
 
 def early_path(paths: Paths) -> Path:
@@ -94,40 +84,12 @@ def _manifest(paths: Paths, profile: Profile, image_logs: Sequence[str], outputs
         inputs=materials.collect(paths, profile),
         tools=materials.tools(paths, profile),
         config=sha256_file(paths.config) if outputs else "",
-        commands=commands(paths, profile, image_logs) if outputs else {},
+        commands=commands.of_image(paths, profile, image_logs) if outputs else {},
         outputs=outputs,
         archives=lock.archive,
         needs=lock.needs,
         trees=materials.trees(paths, profile),
     )
-
-
-def commands(paths: Paths, profile: Profile, images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return task -> the commands in the log of its last run.
-
-    images: which of the tasks `iso` and `disk` to include.  A task without logged commands is
-    left out.
-    """
-    logs = LOGS | {image: (image,) for image in images}
-    compiled: dict[str, set[str]] = {}
-    for name in materials.extensions(paths, profile):
-        logs[f"tcz:{name}"] = (f"tcz-{name}",)
-    for name in materials.recipes(paths, profile):
-        for origin in plan.recipe_of(profile, name).origin:
-            compiled.setdefault(origin.kind, set()).update(origin.log_names())
-    logs |= {kind: tuple(sorted(names)) for kind, names in compiled.items()}
-    found = {}
-    for task, names in logs.items():
-        texts = [path.read_text(errors="replace") for path in _log_files(paths, names)]
-        lines = [line for text in texts for line in COMMAND.findall(text)]
-        if lines:
-            found[task] = tuple(redaction.command(paths, line) for line in lines)
-    return dict(sorted(found.items()))
-
-
-def _log_files(paths: Paths, names: Sequence[str]) -> list[Path]:
-    logs = [paths.logs / f"{name}.log" for name in names]
-    return [path for path in logs if path.is_file()]
 
 
 def _outputs(

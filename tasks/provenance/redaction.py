@@ -22,7 +22,7 @@ from tasks.util.process import CREDENTIALS
 
 LOCKED_PASSWORDS = ("", "*", "!")  # values of a password field that are no password hash
 # The number of jobs depends on the machine; the results do not depend on it.
-JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=)\d+(?=\s|$)")
+JOBS = re.compile(r"((?<=[\s=])-j|\s-processors |\s--jobs=|\s-p=|\sGOMAXPROCS=)\d+(?=\s|$)")
 
 
 def text(value: str) -> str:

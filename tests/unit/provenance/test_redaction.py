@@ -54,6 +54,7 @@ def test_a_password_hash_is_replaced_by_a_digest_that_shows_a_change() -> None:
         ("env MAKEFLAGS=-j3 make", "env MAKEFLAGS=-j${{JOBS}} make"),
         ("mcopy {output}/.efi.ab_12345.part/x", "mcopy ${{OUTPUT}}/efi/x"),
         ("CCACHE_DIR={cache}/ccache make -j16 all", "CCACHE_DIR=${{CACHE}}/ccache make -j${{JOBS}} all"),
+        ("env A=b GOMAXPROCS=2 go build -p=2 x", "env A=b GOMAXPROCS=${{JOBS}} go build -p=${{JOBS}} x"),
         ("x -o {output}/.t.iso.ab_3x9Z0.part y", "x -o ${{OUTPUT}}/t.iso y"),
         ("x -pf /tmp/tmp3sz0zbaj.pseudo", "x -pf ${{TMP}}"),
         ("x /tmp/tcbuild-tcz-abc/extension.tar", "x ${{TMP}}/extension.tar"),
