@@ -10,7 +10,6 @@ and remove their unfinished files.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import pickle
 import signal
@@ -26,10 +25,10 @@ from doit.exceptions import TaskFailed
 
 from tasks.util import progress
 from tasks.util.errors import EXIT_FAILED, EXIT_INTERRUPTED, Interrupted
+from tasks.util.note import Note
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-NOTE_SIZE = 160
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Worker:
         self.output = ""
         """The stdout and stderr of the task, once it has ended."""
         self._spool, self._outcome = _file(), _file()
-        self._note = mmap.mmap(-1, NOTE_SIZE)
+        self._note = Note()
         for out in (sys.stdout, sys.stderr):
             out.flush()  # otherwise the fork would write the buffer again
         parent = os.getpid()
@@ -94,7 +93,7 @@ class Worker:
     @property
     def doing(self) -> str:
         """The last progress note of the task; "" if there is none."""
-        return self._note[:].rstrip(b"\0").decode(errors="replace")
+        return self._note.text
 
     def wait(self) -> Outcome:
         """Wait for the end of the process, and return the outcome of the task."""
@@ -152,7 +151,7 @@ class Worker:
             os._exit(code)
 
     def _set_note(self, text: str) -> None:
-        self._note[:] = text.encode()[:NOTE_SIZE].ljust(NOTE_SIZE, b"\0")
+        self._note.text = text
 
 
 def _file() -> IO[bytes]:
