@@ -53,7 +53,7 @@ with report_errors():
     NEEDS = {name: made.kconfig for name, made in RECIPES.items() if name in USED and made.kconfig}
     TOOLCHAINS = [build_root.digest(name) for name in S.profile.toolchains]  # of the image, of the kernel
 
-CACHE = SharedCache.of(S.network)
+CACHE = SharedCache.of(S)
 ALONE = {"alone": True}  # tasks that write what dodo.py itself has read
 DOIT_CONFIG = {
     "default_tasks": ["iso"],

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from tasks.config import compiler, profile
-from tasks.config.settings import Network, Paths, Settings
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE, Network, Paths, Settings
 from tasks.toolchain import host_match
 
 # How long one example takes depends on what else the machine does.
@@ -21,6 +21,11 @@ hypothesis.settings.load_profile("tcbuild")
 
 # The tiers whose files take longest come first when several workers share the files.
 LONGEST_FIRST = ("vm", "faults", "tools")
+
+
+# What an earlier test made is no answer to what this one asks.  Fixtures of a module run before
+# `clean_environment` does.
+os.environ[SHARED_VARIABLE] = NO_CACHE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,6 +66,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or name.startswith(("GIT_", "KBUILD", "KCONFIG", "MAKE", "CCACHE", "LC_", "LANG"))
         ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv(SHARED_VARIABLE, NO_CACHE)
 
 
 @pytest.fixture

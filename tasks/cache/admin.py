@@ -48,7 +48,7 @@ def prune(network: Network, max_size: str) -> None:
 
 def _store(network: Network) -> Store:
     if not network.shared_cache:
-        hint = f"give cache=FOLDER or cache=URL, or set {SHARED_VARIABLE}; "
+        hint = f"give cache=own, cache=FOLDER or cache=URL, or set {SHARED_VARIABLE}; "
         hint += "old build roots lie in the cache folder: ./doit toolchain:prune"
         raise UserError("there is no shared cache", hint)
     return open_store(network.shared_cache)

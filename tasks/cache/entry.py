@@ -25,8 +25,8 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -80,7 +80,8 @@ class Manifest:
     """The manifest of an entry.
 
     key: of the entry; task: the task that made it; archive, size: sha256 and bytes of the
-    archive; files: in the order of the archive.
+    archive; files: in the order of the archive; commands: name of a log -> the commands in it that
+    made them, as a manifest of an image has them.
     """
 
     key: str
@@ -88,10 +89,14 @@ class Manifest:
     archive: str
     size: int
     files: tuple[File, ...]
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not SHA256.fullmatch(self.archive) or not isinstance(self.size, int):
             raise ValueError("archive: bad sha256 or size")
+        for name, lines in self.commands.items():
+            if isinstance(lines, str) or any("\n" in line for line in (name, *lines)):
+                raise ValueError(f"commands: {name!r}: not a list of lines")
 
     def to_bytes(self, secret: bytes) -> bytes:
         body = json.dumps(asdict(self), sort_keys=True, indent=1).encode() + b"\n"
@@ -142,17 +147,25 @@ def _mac(body: bytes, secret: bytes) -> str:
     return hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
-def put(store: Store, key: str, task: str, output: Path, made: Sequence[Path], secret: bytes) -> int:
+def put(
+    store: Store,
+    key: str,
+    task: str,
+    output: Path,
+    made: Sequence[Path],
+    secret: bytes,
+    commands: Mapping[str, Sequence[str]] | None = None,
+) -> int:
     """Store the files and folders `made` below `output` as the entry `key`; return its size in bytes.
 
-    Raises `Refused` and `Unreachable` as the store does, and `Refused` if one of them is
-    neither a file nor a folder.
+    commands: as in `Manifest`.  Raises `Refused` and `Unreachable` as the store does, and `Refused` if
+    one of `made` is neither a file nor a folder.
     """
     with scratch_folder(output, "shared") as scratch:
         packed = scratch / "archive"
         with packed.open("wb") as sink, zstandard.ZstdCompressor(LEVEL).stream_writer(sink) as stream:
             files = tuple(_pack(stream, output, _files(made)))
-        manifest = Manifest(key, task, sha256_file(packed), packed.stat().st_size, files)
+        manifest = Manifest(key, task, sha256_file(packed), packed.stat().st_size, files, commands or {})
         raw = manifest.to_bytes(secret)
         (scratch / "manifest").write_bytes(raw)
         store.write(archive_name(manifest.archive), packed)
@@ -218,6 +231,8 @@ def get(store: Store, key: str, output: Path, made: Sequence[Path], secret: byte
         try:
             store.read(archive, scratch / "archive", manifest.size)
         except Absent:
+            if not has(store, key, secret):  # another run has just pruned it
+                return None
             raise BadEntry("its archive is missing", entry_name(key)) from None
         except TooLarge as error:
             raise BadEntry(f"its archive is too large: {error}", archive, entry_name(key)) from None

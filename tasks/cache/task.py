@@ -23,7 +23,7 @@ from typing import Any
 
 from tasks.cache.store import Refused, Store, Unreachable, is_folder, open_store
 from tasks.config.profile import Profile
-from tasks.config.settings import Network, Paths, Settings
+from tasks.config.settings import Paths, Settings
 from tasks.engine import code
 from tasks.engine.database import SavedValues, folder_stamps, saved_values
 from tasks.engine.task import Task, action
@@ -33,60 +33,104 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, sha256_file, stamp
 from tasks.util.log import logger
+from tasks.util.note import Note
 from tasks.util.process import PASSED_VARIABLES, PATH, clean_env, run
 
 # Part of every key.  Raise it when older entries must not be used any more.
-FORMAT = 1
+FORMAT = 2
 # Bytes of this user's own cache, which nobody else prunes.
 OWN_LIMIT = 2 << 30
-# Values that identify compilers by path and time on one machine; keys have versions instead.
+# Values that identify compilers by path and time on one machine.  Keys for other machines have versions
+# instead, which do not change if somebody replaces a program by hand.
 LOCAL_KEYS = ("tools",)
+# The code that reads the commands of an entry from logs: with other code, an entry would hold others.
+TELLING = ("tasks.provenance.commands", "tasks.provenance.redaction")
 KERNEL_TREE_TASKS = ("kconfig:base", "kconfig", "kernel")
 FIELDS = ("db:Status-Status", "Package", "Architecture", "Version", "Pre-Depends", "Depends", "Provides")
 QUERY = "\\t".join(f"${{{field}}}" for field in FIELDS) + "\\n"
 
 
-@dataclass
 class SharedCache:
-    """The shared cache of one run.
+    """The shared cache of one run.  All its processes see why it is not used, and one of them says so."""
 
-    address: "" for none; offline: whether only a folder may be used; limit: the size in bytes which
-    the cache is kept below, None for any; unusable: why the rest of this run does not use the cache;
-    read_only: why the rest of this run stores nothing in it ("" if it does).
-    """
-
-    address: str
-    offline: bool
-    limit: int | None = None
-    unusable: str = ""
-    read_only: str = ""
+    def __init__(self, address: str, *, offline: bool, own: bool = False, tools_count: bool = True) -> None:
+        """address: "" for none; offline: whether only a folder may be used; own: whether it is that of this
+        user, which is kept below `OWN_LIMIT` bytes; tools_count: as of `machine`.
+        """
+        self.address, self.own = address, own
+        self._offline, self._tools_count = offline, tools_count
+        self.called = "your own cache" if own else "the shared cache"
+        self.takes = True
+        """Whether tasks take their results from it; they store them in any case."""
+        # A run without a cache needs none of these.
+        self._unusable: Note | None = Note() if address else None
+        self._read_only: Note | None = Note() if address else None
 
     @classmethod
-    def of(cls, network: Network) -> SharedCache:
+    def of(cls, settings: Settings) -> SharedCache:
         """Return the shared cache that the command line chose."""
-        return cls(network.shared_cache, network.offline, OWN_LIMIT if network.own_cache else None)
+        network, tools_count = settings.network, build_root.HOST in settings.profile.toolchains
+        address, own = network.shared_cache, network.own_cache
+        return cls(address, offline=network.offline, own=own, tools_count=tools_count)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the rest of this run stores nothing in it."""
+        return self._read_only is None or bool(self._read_only.text)
+
+    def take_nothing(self) -> None:
+        """Let all tasks of this run do their work."""
+        self.takes = False
 
     def store(self) -> Store | None:
         """Return the store of the entries, None if it cannot be used."""
-        if self.unusable:
+        if self._unusable is None or self._unusable.text:
             return None
-        if self.offline and not is_folder(self.address):
-            self.unusable = "offline=1"
-            logger.info("shared cache: not used, because offline=1 forbids it")
+        if self._offline and not is_folder(self.address):
+            if self._unusable.write_first("offline=1"):
+                logger.info("shared cache: not used, because offline=1 forbids it")
             return None
         try:
-            tools()
+            if self._tools_count:
+                tools()
         except UserError as error:
-            self.unusable = str(error)
-            text = f"no shared cache: {error.message}, so the versions of tools are unknown"
-            logger.warning(text)
+            if self._unusable.write_first(error.message):
+                text = f"no shared cache: {error.message}, so the versions of tools are unknown"
+                logger.warning(text)
             return None
         return open_store(self.address)
 
     def disable(self, store: Store, why: str) -> None:
         """Do not use the cache in the rest of this run."""
-        self.unusable = why
-        logger.warning(f"shared cache {store.display_name} cannot be used ({why}); building without it")
+        if self._unusable is not None and self._unusable.write_first(why):
+            logger.warning(f"shared cache {store.display_name} cannot be used ({why}); building without it")
+
+    def only_read(self, store: Store, why: str) -> None:
+        """Store nothing in the cache in the rest of this run."""
+        if self._read_only is not None and self._read_only.write_first(why):
+            where = f"shared cache {store.display_name}"
+            logger.warning(f"{where} cannot be written to ({why}); tcbuild only reads it")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a task makes, and where the cache has it.
+
+    name: of the task; key: returns that of its entry; made: its files and folders.
+    """
+
+    cache: SharedCache
+    settings: Settings
+    name: str
+    key: Callable[[], str]
+    made: Sequence[Path]
+
+    @functools.cached_property
+    def logs(self) -> list[str]:
+        """The names of the logs from which a manifest has the task's commands."""
+        from tasks.provenance import commands
+
+        return commands.logs_of(self.settings.profile, self.name, self.made)
 
 
 def shared(
@@ -102,7 +146,10 @@ def shared(
     unchanged without a shared cache, and if the kernel's source has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
-    if not cache.address or (name in KERNEL_TREE_TASKS and not has_one_source(settings.profile)):
+    tree = f"{settings.paths.linux}/"
+    # Extensions with modules from elsewhere read it, too.
+    of_tree = name in KERNEL_TREE_TASKS or any(path.startswith(tree) for path in task["file_dep"])
+    if not cache.address or (of_tree and not has_one_source(settings.profile)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
     actions = task["actions"]
@@ -112,39 +159,54 @@ def shared(
     @functools.cache
     def task_key() -> str:
         saved = {key: value for check in checks for key, value in check.values.items()}
-        return key(settings, name, task["file_dep"], saved, code.here().digests(modules, name))
+        return key(settings, name, task["file_dep"], saved, _digests(code.here(), modules, name))
 
     def key_now() -> str:
         # They may have changed while the task ran.
         machine.cache_clear()
         tools.cache_clear()
         saved = {key: value for check in checks for key, value in check.now().items()}
-        return key(settings, name, task["file_dep"], saved, code.read_again().digests(modules, name))
+        return key(settings, name, task["file_dep"], saved, _digests(code.read_again(), modules, name))
+
+    results = Results(cache, settings, name, task_key, outputs)
 
     def run_or_restore() -> Any:
         before = _stamps(settings.paths, task["file_dep"], checks)
-        if restore(cache, settings.paths.output, name, task_key, outputs):
+        if cache.takes and restore(results):
             return {"from_cache": True}  # for the run's record
         for function, arguments in actions:
             result = function(*arguments)
             if result is not None and not isinstance(result, dict):
                 return result  # doit's failure
-        if cache.store() is None or cache.read_only:
+        if cache.store() is None or cache.is_read_only:
             return None
         # An edit that was undone meanwhile leaves the key as it was, but not the stamps.
         changed = before != _stamps(settings.paths, task["file_dep"], checks)
+        why = ""
         if changed or code.here().edited(modules, name) or key_now() != task_key():
-            logger.warning(f"{name}: not stored in the shared cache, because an input changed meanwhile")
-            return None
-        upload(cache, settings.paths.output, name, task_key, outputs)
+            why = "an input changed meanwhile"
+        elif of_tree and not _is_of_pure_tree(settings.paths, name):
+            why = (
+                f"{settings.paths.linux} or what was made of it may have been edited; remove it to unpack it"
+            )
+        if why:
+            logger.warning(f"{name}: not stored in {cache.called}, because {why}")
+        else:
+            upload(results)
         return None
 
     wrapped = action(run_or_restore)
-    wrapped.in_shared_cache = lambda: has_entry(cache, task_key)  # type: ignore[attr-defined]
+    wrapped.cached_in = lambda: has_entry(results)  # type: ignore[attr-defined]
+    wrapped.take_nothing = cache.take_nothing  # type: ignore[attr-defined]
     wrapped.modules = modules  # type: ignore[attr-defined]
     # Reading files beforehand helps a build; a restore from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "before_fork"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
+
+
+def _digests(read: code.Code, modules: Iterable[str], name: str) -> dict[str, str]:
+    """Return the digests of the code that makes the results of a task, and of that which tells how."""
+    return {**read.digests(modules, name), "commands": read.digest_of(*TELLING)}
 
 
 def _stamps(paths: Paths, inputs: Iterable[str], checks: Iterable[SavedValues]) -> dict[str, Stamp | None]:
@@ -158,25 +220,34 @@ def has_one_source(profile: Profile) -> bool:
     return all(source.tree() is None for source in profile.kernel.sources)
 
 
+def _is_of_pure_tree(paths: Paths, name: str) -> bool:
+    """Tell whether nobody has edited the unpacked tree that a task has read: no key could tell of that."""
+    from tasks.kernel import build, tree_state
+
+    if name.startswith("kconfig"):  # no object of the build folder gets into a configuration
+        return tree_state.is_as_unpacked(paths.linux)
+    return build.is_untouched(paths)
+
+
 # --- restore and upload ------------------------------------------------------
 
 
-def restore(
-    cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
-) -> bool:
-    """Restore the results of task `name` below `output` from the shared cache.
+def restore(results: Results) -> bool:
+    """Restore the results of a task from the shared cache, and lay down the commands that made them.
 
     Returns whether that worked: whether there is an entry, and it is valid.
     """
     from tasks.cache import entry
+    from tasks.provenance import commands
 
+    cache, paths = results.cache, results.settings.paths
     store = cache.store()
     if store is None:
         return False
     try:
-        found = entry.get(store, task_key(), output, made, entry.signing_secret())
+        found = entry.get(store, results.key(), paths.output, results.made, entry.signing_secret())
     except entry.BadEntry as error:
-        logger.warning(f"shared cache: the entry of {name} is refused: {error}; building it")
+        logger.warning(f"shared cache: the entry of {results.name} is refused: {error}; building it")
         entry.discard(store, error.names)
         return False
     except Unreachable as error:
@@ -184,56 +255,51 @@ def restore(
         return False
     if found is None:
         return False
-    logger.info(f"{name}: from the shared cache ({found.size:,} bytes, key {found.key[:12]})")
+    commands.lay_down(paths, results.logs, found.commands)
+    logger.info(f"{results.name}: from {cache.called} ({found.size:,} bytes, key {found.key[:12]})")
     return True
 
 
-def upload(
-    cache: SharedCache, output: Path, name: str, task_key: Callable[[], str], made: Sequence[Path]
-) -> None:
-    """Store the results of task `name` in the shared cache."""
+def upload(results: Results) -> None:
+    """Store the results of a task in the shared cache, with the commands that made them."""
     from tasks.cache import entry
+    from tasks.provenance import commands
 
+    cache, paths = results.cache, results.settings.paths
     store = cache.store()
-    if store is None or cache.read_only:
+    if store is None or cache.is_read_only:
         return
+    how = commands.logged(paths, results.logs)
     try:
-        size = entry.put(store, task_key(), name, output, made, entry.signing_secret())
-    except (Refused, OSError) as error:  # OSError: of the output folder, as a full disk
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        cache.read_only = why
-        logger.warning(
-            f"shared cache {store.display_name} cannot be written to ({why}); tcbuild only reads it"
+        size = entry.put(
+            store, results.key(), results.name, paths.output, results.made, entry.signing_secret(), how
         )
+        if cache.own:
+            entry.keep_below(store, OWN_LIMIT)
+        else:  # nobody asked for one's own
+            said = f"({size:,} bytes, key {results.key()[:12]})"
+            logger.info(f"{results.name}: stored in the shared cache {said}")
+    except (Refused, OSError) as error:  # OSError: of the output folder, as a full disk
+        cache.only_read(store, (error.strerror if isinstance(error, OSError) else None) or str(error))
     except Unreachable as error:
         cache.disable(store, str(error))
-    else:
-        logger.info(f"{name}: stored in the shared cache ({size:,} bytes, key {task_key()[:12]})")
-        if cache.limit is not None:
-            _keep_below(store, cache.limit)
-
-
-def _keep_below(store: Store, limit: int) -> None:
-    from tasks.cache import entry
-
-    try:
-        entry.keep_below(store, limit)
     except UserError as error:
-        logger.warning(error.message)
+        cache.only_read(store, error.message)
 
 
-def has_entry(cache: SharedCache, task_key: Callable[[], str]) -> bool:
-    """Return whether the shared cache has the entry, without a check of its files."""
+def has_entry(results: Results) -> str:
+    """Return what the cache is called if it has the entry, without a check of its files; "" if not."""
     from tasks.cache import entry
 
+    cache = results.cache
     store = cache.store()
     if store is None:
-        return False
+        return ""
     try:
-        return entry.has(store, task_key(), entry.signing_secret())
+        return cache.called if entry.has(store, results.key(), entry.signing_secret()) else ""
     except Unreachable as error:
         cache.disable(store, str(error))
-        return False
+        return ""
 
 
 # --- keys --------------------------------------------------------------------
@@ -251,14 +317,16 @@ def key(
     values: those of its `SavedValues`; digests: of its code.  Raises `OSError` if an input cannot be read.
     """
     kernel = settings.profile.kernel
+    tools_count = build_root.HOST in settings.profile.toolchains
+    left_out = () if settings.network.own_cache and tools_count else LOCAL_KEYS
     facts = {
         "format": FORMAT,
         "task": name,
         "files": sorted(_file(settings.paths, Path(path)) for path in inputs),
-        "values": {key: value for key, value in values.items() if key.split(".")[0] not in LOCAL_KEYS},
+        "values": {key: value for key, value in values.items() if key.split(".")[0] not in left_out},
         "release": kernel.release,
         "toolchains": [build_root.digest(name) for name in settings.profile.toolchains],
-        "machine": machine(tools_count=build_root.HOST in settings.profile.toolchains),
+        "machine": machine(tools_count=tools_count),
         "code": digests,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

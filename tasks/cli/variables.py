@@ -35,7 +35,7 @@ VARIABLES = {
     "newest": "1: take the newest of packages whose locked version has left the mirrors",
     "relock": "1: with lock: take what the mirrors serve now",
     "jobs": "how many jobs may run at once in all",
-    "cache": "a shared cache: a folder, an address, own (in the cache folder), or none",
+    "cache": "a shared cache: own (in the cache folder, the default), another folder, an address, or none",
     "sign": "the key file that provenance signs with",
     "launcher": "the program that starts the compiler: ccache, sccache, distcc, icecc or none",
     "hosts": "the hosts of a compile farm: HOST/SLOTS, separated by commas",
@@ -44,7 +44,7 @@ VARIABLES = {
 }
 FLAGS = ("frozen", "offline", "newest", "relock")
 MAX_JOBS = 1024
-RESULTS = "results"  # in the cache folder: the shared cache of this user
+RESULTS = "results"  # in the cache folder: the shared cache of this user, if no other is named
 PROFILE_RECORD = "profile.json"  # in artifacts/: the profile that profile=auto chose
 # Options of tasks and commands, in the form that doit reads.
 FIRMWARE = {
@@ -547,10 +547,11 @@ def resolve(variables: dict[str, str], artifacts: Path) -> Settings:
 
 
 def _with_cache(network: Network, variables: dict[str, str], chosen: profile.Profile) -> Network:
-    """Return `network` with the shared cache that the caller names."""
-    address = variables.get("cache") or os.environ.get(SHARED_VARIABLE) or NO_CACHE
+    """Return `network` with the shared cache that the caller names, or with that of this user."""
     # What was made of a kernel tree between two edits is hardly ever made again.
-    if address == NO_CACHE or (address == OWN_CACHE and chosen.kernel.tree):
+    usual = NO_CACHE if chosen.kernel.tree else OWN_CACHE
+    address = variables.get("cache") or os.environ.get(SHARED_VARIABLE) or usual
+    if address == NO_CACHE:
         return network
     if address == OWN_CACHE:
         return replace(network, shared_cache=str(cache_folder() / RESULTS), own_cache=True)

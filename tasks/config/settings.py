@@ -196,7 +196,7 @@ class Network:
     shared_cache: str = ""
     """Address of the shared cache (tasks/cache/task.py), "" for none."""
     own_cache: bool = False
-    """The shared cache is the folder of this user's own."""
+    """The shared cache is the folder of this user's own, which serves if no other is named."""
 
     @property
     def fetch_on_demand(self) -> bool:

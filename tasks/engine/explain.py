@@ -21,10 +21,12 @@ WIDTH = 60
 def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> None:
     """Print for each task that the tasks `names` need whether it would run, and why.
 
-    Nothing is run.  manager: doit's dependency manager; tasks: all tasks, by name.
+    Of those that are up to date, print which came from a shared cache.  Nothing is run.
+    manager: doit's dependency manager; tasks: all tasks, by name.
     """
     writers = {target: task.name for task in tasks.values() for target in task.targets}
     stale: dict[str, list[object]] = {}
+    taken = []
     for task in dependency_order(tasks, writers, names):
         # A task in `task_dep` only comes first: what it does makes no other task run.
         after = [name for name in read_from(task, writers) if name in stale]
@@ -32,20 +34,30 @@ def explain(manager: Any, tasks: Mapping[str, Any], names: Sequence[str]) -> Non
             *reasons(manager, task, tasks),
             *([f"after {', '.join(after)}"] if after else []),
         ]
-        if found and task.actions and not after and in_shared_cache(task):
-            found.append("it would come from the shared cache")
+        place = cached_in(task) if found and task.actions and not after else ""
+        if place:
+            found.append(f"it would come from {place}")
         if found and task.actions:
             stale[task.name] = found
+        elif not found and manager.get_values(task.name).get("from_cache"):
+            taken.append(task.name)
     for name, found in stale.items():
         print(f"{name} would run:", *found, sep="\n  ")
     if not stale:
         print("everything is up to date")
+    if taken:
+        print(f"from a cache: {', '.join(taken)}")
 
 
-def in_shared_cache(task: Any) -> bool:
-    """Tell whether the inputs of `task` exist and the shared cache has its targets."""
-    asks = (getattr(getattr(act, "py_callable", None), "in_shared_cache", None) for act in task.actions)
-    return all(Path(path).is_file() for path in task.file_dep) and any(ask() for ask in asks if ask)
+def cached_in(task: Any) -> str:
+    """Return what the cache is called that has the targets of `task`; "" if none has, or inputs are missing.
+
+    Its action tells, by an attribute of this name.
+    """
+    asks = (getattr(getattr(act, "py_callable", None), "cached_in", None) for act in task.actions)
+    if not all(Path(path).is_file() for path in task.file_dep):
+        return ""
+    return next((place for ask in asks if ask and (place := ask())), "")
 
 
 def dependency_order(

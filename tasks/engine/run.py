@@ -98,6 +98,9 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
         if run_options.get("single", single):
             for name in self.control.selected_tasks:
                 self._drop_dependencies(self.control.tasks[name])
+        always = run_options.get("always", always)
+        if always:
+            self._take_nothing()
         # It replaces the manager of doit, which has not opened the database yet.
         checker = type(self.dep_manager.checker)
         self.dep_manager = Globals.dep_manager = Dependencies(self.dep_manager.name, checker)
@@ -114,7 +117,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
                 self.dep_manager,
                 made(self.outstream, {"failure_verbosity": failure_verbosity}),
                 run_options.get("continue", continue_),
-                run_options.get("always", always),
+                always,
                 Stream(
                     run_options.get("verbosity", verbosity), force_verbosity or "verbosity" in run_options
                 ),
@@ -122,6 +125,14 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
                 stream,
             )
             return runner.run_all(self.control.task_dispatcher())
+
+    def _take_nothing(self) -> None:
+        """Let tasks do their work that could take their results from a cache, as their actions tell."""
+        actions = (act for task in self.control.tasks.values() for act in task.actions)
+        asks = (getattr(getattr(act, "py_callable", None), "take_nothing", None) for act in actions)
+        for ask in asks:
+            if ask:
+                ask()
 
     def _parse_tasks(self, rest: list[str]) -> tuple[list[str], dict[str, Any]]:
         """Return the tasks with their options, as doit reads them, and the options of `run` after a task.

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.cli.variables import RESULTS
-from tasks.config.settings import Settings
+from tasks.config.settings import OWN_CACHE, Settings
 from tasks.kernel import kbuild
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
@@ -207,7 +206,7 @@ class Rows:
     def second_profile(self) -> Row:
         """A kernel that another profile or checkout has made; make has only its ccache for that."""
         self._built()
-        results = f"cache={self.place.cache / RESULTS}"
+        results = f"cache={OWN_CACHE}"  # as without a word; other rows have none
 
         def forget() -> None:
             self._fresh_ours(keep_cache=True)

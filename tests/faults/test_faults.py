@@ -20,7 +20,7 @@ from tasks.util.files import is_temporary, sha256_file
 from tests.faults.edits import edit
 from tests.faults.faults import FAULTS, NEED_MOUNT, can_mount
 from tests.faults.world import World
-from tests.support.built import built
+from tests.support.built import built, with_source
 from tests.support.mirror import Mirror
 
 COUNT = int(os.environ.get("TCBUILD_FAULTS", "10"))
@@ -51,7 +51,7 @@ def world(mounted: tuple[Path, bool]) -> Iterator[World]:
     if not built().profile.core.rootfs:
         pytest.skip("this profile has Tiny Core's own root and kernel")
     with Mirror() as mirror:
-        yield World(mounted[0], built(), mirror)
+        yield World(mounted[0], with_source(), mirror)
 
 
 def test_one_plain_run_makes_everything_good(world: World, mounted: tuple[Path, bool]) -> None:

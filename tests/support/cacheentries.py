@@ -71,7 +71,8 @@ def damage(path: Path, how: str, at: float) -> None:
 def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a checkout in `folder`, on a machine with one tool; nothing is remembered of other tests."""
     top = folder / "checkout"
-    for name in ("tasks/one.py", "tasks/two.py", "kconfig/a.config", "tool"):
+    telling = [f"{module.replace('.', '/')}.py" for module in task.TELLING]
+    for name in ("tasks/one.py", "tasks/two.py", "kconfig/a.config", "tool", *telling):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(f"# {name}\n")
     (top / "tasks/one.py").write_text("import doit\nimport tasks.two\n")

@@ -22,6 +22,7 @@ from typing import Literal
 
 import pytest
 
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE
 from tasks.origins import http
 from tasks.util import checkout
 from tasks.util.errors import UserError
@@ -212,7 +213,7 @@ def unpack(tarball: Path, folder: Path) -> Path:
 def _environment(visitor: Visitor) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     env |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-    env |= {"TCBUILD_CACHE": str(CACHE)}
+    env |= {"TCBUILD_CACHE": str(CACHE), SHARED_VARIABLE: NO_CACHE}  # each build is to make it
     env |= {"HOME": "/root"} if visitor == "root" else {"TCBUILD_ROOTLESS": "1"}
     if _certificates():
         env |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), str(CERTIFICATES))

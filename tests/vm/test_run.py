@@ -32,7 +32,7 @@ from tasks.vm.kselftest import Selection
 from tasks.vm.machine import Share
 from tasks.vm.results import Result
 from tasks.vm.ssh import Remote
-from tests.support.built import built
+from tests.support.built import built, with_source
 from tests.support.settings import both
 from tests.vm.contract import LIMIT, machine
 
@@ -369,7 +369,7 @@ def test_the_extension_dropbear_serves_the_keys_that_the_guest_has(outside: Outs
 
 def test_the_kernels_self_tests_run(ask: Asked) -> None:
     """As by `./doit kselftest`: the agent brings them; one prints KTAP, one has its exit status alone."""
-    chosen = Selection(selftests.build(built(), ["size", "tmpfs"]))
+    chosen = Selection(selftests.build(with_source(), ["size", "tmpfs"]))
     asker = Asker(ask.guest, ask.agent)
     brought, size, tmpfs = (step.make(asker) for step in chosen.steps())
     assert brought.outcome == "passed"

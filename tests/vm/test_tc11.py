@@ -26,7 +26,7 @@ from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
-from tests.support.built import copy_checkout, doit
+from tests.support.built import copy_checkout, doit, with_source
 from tests.support.mirror import Mirror
 from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, real, squashfs, squashfs_of
 from tests.vm.contract import CONSOLE, LIMIT, empty_disk, own_root
@@ -83,7 +83,7 @@ def image() -> Settings:
 def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A checkout in which the profile is locked and its ISO built, by the commands a person uses."""
     folder = tmp_path_factory.mktemp("tc11")
-    tree = Path(LINUX_54) if LINUX_54 else image.paths.linux
+    tree = Path(LINUX_54) if LINUX_54 else with_source().paths.linux
     config, release = configured(tree, folder / "config")
     cache = folder / "cache"
     cache.mkdir()

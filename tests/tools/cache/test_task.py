@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from tasks import bootstrap
-from tasks.config.settings import OWN_CACHE
+from tasks.config.settings import SHARED_VARIABLE
 from tasks.engine import run_history
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.files import sha256_file
@@ -42,7 +42,7 @@ from tasks.util.process import run
 HERE = Path(__file__).parent
 with report_errors():
     S = commandline.settings(HERE / "artifacts")
-CACHE = SharedCache.of(S.network)
+CACHE = SharedCache.of(S)
 DOIT_CONFIG = {"dep_file": ".doit", "verbosity": 2, "default_tasks": ["sum"]}
 TCZ, SUM = S.paths.tcz / "x.tcz", S.paths.output / "sum"
 
@@ -64,7 +64,8 @@ def task_tcz():
                      "targets": [str(TCZ)], "uptodate": changed(epoch=1)})
 
 def task_sum():
-    made = {"actions": [(digest, [])], "file_dep": [str(TCZ)], "targets": [str(SUM)]}
+    made = {"actions": [(digest, [])], "file_dep": [str(TCZ)], "targets": [str(SUM)],
+            "uptodate": changed()}
     return shared(CACHE, S, {"basename": "sum", **made})
 """
 
@@ -78,6 +79,7 @@ class Place:
     names: Callable[[str], list[str]]
     python: Path = Path(sys.executable)
     env: dict[str, str] = field(default_factory=dict)
+    called: str = "the shared cache"
 
     def checkout(self, folder: Path, text: str = "one") -> Path:
         """Make a tiny checkout, whose extension holds `text`."""
@@ -165,9 +167,10 @@ def s3() -> Iterator[Place]:
 @pytest.fixture(params=["own", "folder", "http", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     top = tmp_path / "store"
-    if request.param == "own":
-        found = in_folder(tmp_path / "cache/results", OWN_CACHE)
-        found.env = {"TCBUILD_CACHE": str(tmp_path / "cache")}
+    if request.param == "own":  # nobody names one
+        found = in_folder(tmp_path / "cache/results", "")
+        found.env = {"TCBUILD_CACHE": str(tmp_path / "cache"), SHARED_VARIABLE: ""}
+        found.called = "your own cache"
         yield found
     elif request.param == "folder":
         yield in_folder(top, str(top))
@@ -183,20 +186,35 @@ def test_one_builds_and_all_others_take(place: Place, tmp_path: Path) -> None:
     first = place.checkout(tmp_path / "first")
     done = place.doit(first)
     assert done.status == 0, done.output
-    assert done.output.count("really") == done.output.count("stored in the shared cache") == 2, done.output
+    assert done.output.count("really") == 2, done.output
+    assert done.output.count("stored in the shared cache") == (2 if place.address else 0), done.output
     assert len(place.names("entries")) == len(place.names("archives")) == 2
     made = [Path("artifacts/apt/tcz/x.tcz"), Path("artifacts/apt/sum")]
+    assert "would come from" not in place.doit(first, "explain").output
+    digests = [sha256_file(first / path) for path in made]
+    for path in made:  # somebody edits them where they are
+        with (first / path).open("r+b") as file:
+            file.write(b"poison")
+    said = place.doit(first, "explain").output
+    assert said.count(f"it would come from {place.called}") == 1, said
 
     second = place.checkout(tmp_path / "elsewhere" / "second")
     for path in (second / "artifacts/apt/in").iterdir():
         os.utime(path, (1, 1))
     done = place.doit(second)
     assert (done.status, done.output.count("really")) == (0, 0), done.output
-    assert done.output.count("from the shared cache") == 2
+    assert done.output.count(f"from {place.called}") == 2
     records, faults = run_history.load(second)
     assert ([task.outcome for task in records[-1].tasks], faults) == (["from cache", "from cache"], [])
-    assert [sha256_file(second / path) for path in made] == [sha256_file(first / path) for path in made]
+    assert [sha256_file(second / path) for path in made] == digests
     assert place.doit(second).ran == []
+    said = place.doit(second, "explain").output
+    assert said == "everything is up to date\nfrom a cache: tcz:x, sum\n"
+    assert place.doit(first).output.count(f"from {place.called}") == 2, "the edited ones are mended"
+    assert [sha256_file(first / path) for path in made] == digests
+    done = place.doit(second, "-a")
+    assert (done.status, done.output.count("really")) == (0, 2), "-a: do all again"
+    assert "from a cache" not in place.doit(second, "explain").output
 
     # One poisoned, one cut: both are built and stored anew.
     for folder, name in (("archives", place.names("archives")[0]), ("entries", place.names("entries")[0])):
@@ -206,7 +224,7 @@ def test_one_builds_and_all_others_take(place: Place, tmp_path: Path) -> None:
         assert done.status == 0, done.output
         assert (done.output.count("warning: "), done.output.count("really")) == (1, 1), done.output
         assert "is refused" in done.output
-        assert [sha256_file(other / path) for path in made] == [sha256_file(first / path) for path in made]
+        assert [sha256_file(other / path) for path in made] == digests
         shutil.rmtree(other)
         assert "really" not in place.doit(place.checkout(other)).output
     assert len(place.names("entries")) == len(place.names("archives")) == 2

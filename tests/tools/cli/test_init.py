@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.settings import NO_CACHE, SHARED_VARIABLE
 from tests.support.built import Outcome, copy_checkout, doit, outcome
 
 GOALS = ("rootfs", "tcz:common", "tcz:product")
@@ -36,7 +37,9 @@ def run(tree: Path, *words: str, **env: str) -> Outcome:
     """Run `./doit` of a tree in the folder above it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TCBUILD")}
     kept = {name: os.environ[name] for name in ("TCBUILD_CACHE",) if name in os.environ}
-    return outcome([str(tree / "doit"), *words], tree.parent, clean | kept | env)
+    return outcome(
+        [str(tree / "doit"), *words], tree.parent, clean | kept | {SHARED_VARIABLE: NO_CACHE} | env
+    )
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tasks.formats.cpio import Member, device, directory, hard_links, regular, s
 from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core
 from tasks.util.errors import UserError
-from tests.support.built import built
+from tests.support.built import compiled
 from tests.support.images import I386, PT_LOAD, elf
 from tests.support.trees import trees
 
@@ -177,7 +177,7 @@ file /bin/a {tmp_path / "tool"} 4755 0 50 /bin/b /bin/c
 file /init {tmp_path / "tool"} 0755 0 0
 """
     (tmp_path / "spec").write_text(spec)
-    program = built().paths.build / "usr/gen_init_cpio"
+    program = compiled().paths.build / "usr/gen_init_cpio"
     made = subprocess.run([program, "-t", "77", tmp_path / "spec"], capture_output=True, check=True).stdout
     (tmp_path / "core.gz").write_bytes(made)
     found = initramfs_file.merged(initramfs_file.read_core(tmp_path / "core.gz"))

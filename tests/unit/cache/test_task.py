@@ -21,8 +21,10 @@ from tasks.cache import task as cache_task
 from tasks.cache.store import Folder, Refused, Unreachable
 from tasks.cache.task import SharedCache, shared
 from tasks.config.settings import Settings
-from tasks.engine import explain
+from tasks.engine import code, explain
 from tasks.engine.task import Task, action, changed
+from tasks.kernel import source_tree, tree_state
+from tasks.provenance import commands
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.trees import Tree
@@ -49,9 +51,16 @@ class Bench:
     meanwhile: Callable[[], object] = lambda: None
     """What somebody does once the task has read its inputs."""
     layout: Callable[[], object] = dict
+    logs: dict[str, str] = dataclasses.field(default_factory=dict)
+    tools: object = ()
+    name: str = "tcz:attr"
+    reads: tuple[Path, ...] = ()
 
     def work(self) -> None:
         self.runs += 1
+        for log, said in self.logs.items():
+            self.settings.paths.logs.mkdir(exist_ok=True)
+            (self.settings.paths.logs / f"{log}.log").write_text(said)
         text = self.input.read_text()
         self.meanwhile()
         if text == "bad":
@@ -73,18 +82,19 @@ class Bench:
         return self.settings.paths.output / "tcz/attr.tcz"
 
     def cache(self) -> SharedCache:
-        return SharedCache.of(self.settings.network)
+        return SharedCache.of(self.settings)
 
     def plain(self) -> Task:
         work = action(self.work)
         work.modules = ("tasks.one",)  # type: ignore[attr-defined]
+        basename, _, name = self.name.rpartition(":")
         return {
-            "basename": "tcz",
-            "name": "attr",
+            "basename": basename or name,
+            "name": name if basename else None,
             "actions": [(work, [])],
-            "file_dep": [str(self.input), str(self.fragment)],
+            "file_dep": [str(self.input), str(self.fragment), *map(str, self.reads)],
             "targets": [str(self.made)],
-            "uptodate": changed(epoch=1, layout=self.layout),
+            "uptodate": changed(epoch=1, layout=self.layout, tools=self.tools),
         }
 
     def task(self, cache: SharedCache | None = None) -> Task:
@@ -326,6 +336,127 @@ def test_what_is_signed_with_another_secret_is_built(
     assert bench.runs == 2
 
 
+def test_the_commands_that_made_it_come_along_wherever_it_was_made(
+    bench: Bench, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    first = bench.settings.paths
+    bench.logs = {"tcz-attr": f"# in a root\n+ mksquashfs {first.output}/root x -processors 2\nsaid\n"}
+    bench.run()
+    written = (first.logs / "tcz-attr.log").read_text()
+    assert written == bench.logs["tcz-attr"], "what ran here is told as it was"
+    output = tmp_path / "elsewhere/out"
+    bench.settings = with_values(bench.settings, output=output)
+    bench.input.parent.mkdir(parents=True)
+    bench.input.write_text("CONFIG_X=y\n")
+    assert bench.run() == {"from_cache": True}
+    there = (output / "logs/tcz-attr.log").read_text()
+    assert there == commands.FROM_CACHE + "+ mksquashfs ${OUTPUT}/root x -processors ${JOBS}\n"
+    found = [commands.logged(paths, ["tcz-attr"]) for paths in (first, bench.settings.paths)]
+    assert found[0] == found[1] != {}
+
+
+def test_a_log_of_an_earlier_build_goes_where_the_result_has_no_command(bench: Bench) -> None:
+    bench.run()
+    bench.settings.paths.logs.mkdir()
+    log = bench.settings.paths.logs / "tcz-attr.log"
+    log.write_text("+ of something else\n")
+    assert bench.run() == {"from_cache": True}
+    assert not log.exists()
+
+
+def test_code_that_tells_the_commands_otherwise_takes_no_older_entry(bench: Bench) -> None:
+    bench.run()
+    (CHECKOUT.root / "tasks/provenance/redaction.py").write_text("OTHER = 1\n")
+    code._code_of.cache_clear()
+    assert bench.run() is None
+    assert bench.runs == 2
+
+
+def test_a_run_that_does_all_again_takes_nothing_and_stores(bench: Bench, tmp_path: Path) -> None:
+    bench.run()
+    (archive,) = (tmp_path / "store/archives").iterdir()
+    archive.write_bytes(b"")
+    cache = bench.cache()
+    ((function, _),) = bench.task(cache)["actions"]
+    function.take_nothing()
+    assert function() is None
+    assert (bench.runs, archive.stat().st_size > 0) == (2, True)
+
+
+def test_what_is_edited_in_place_in_artifacts_is_not_what_others_take(bench: Bench) -> None:
+    """Neither the file that was stored nor one that was taken shares its content with the cache."""
+    bench.run()
+    for text in ("edited where it was made", "edited where it was taken"):
+        with bench.made.open("r+") as file:
+            file.write(text)
+        assert bench.made.read_text().startswith(text)
+        assert bench.run() == {"from_cache": True}
+        assert bench.made.read_text() == "made of CONFIG_X=y\n"
+
+
+def test_an_entry_that_another_run_prunes_meanwhile_is_none(
+    bench: Bench, broken: Broken, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run()
+    capsys.readouterr()
+    read = Folder.read
+
+    def prune_before_the_archive(name: str, target: Path, limit: int) -> None:
+        if name.startswith(entry.ARCHIVES):
+            entry.prune(Folder(broken.top), 0)
+        read(broken, name, target, limit)
+
+    broken.read = prune_before_the_archive  # type: ignore[method-assign]
+    assert bench.run() is None
+    said = capsys.readouterr().out
+    assert "warning" not in said
+    assert bench.runs == 2
+
+
+def test_ones_own_cache_knows_compilers_by_their_files(bench: Bench) -> None:
+    """A compiler replaced by hand has another time; its package has the same version."""
+    bench.settings = with_values(bench.settings, own_cache=True)
+    bench.tools = [("/usr/bin/gcc", 1, 2)]
+    bench.run()
+    bench.tools = [("/usr/bin/gcc", 1, 3)]
+    assert bench.run() is None
+    assert bench.run() == {"from_cache": True}
+    assert bench.runs == 2
+
+
+@pytest.mark.parametrize("task", [*cache_task.KERNEL_TREE_TASKS, "tcz:attr"])
+def test_what_comes_of_a_tree_that_somebody_edited_in_place_is_not_shared(
+    bench: Bench, tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key tells of the archive and the patches, and of no edit in artifacts/."""
+    paths = bench.settings.paths
+    bench.name = task
+    (paths.linux / tree_state.STATE).parent.mkdir(parents=True)
+    (paths.linux / "a.c").write_text("int a;")
+    bench.reads = (paths.linux / "a.c",)  # an extension with modules from elsewhere reads the tree, too
+    tree_state.record(paths.linux)
+    paths.build.mkdir()
+    (paths.build / source_tree.UNTOUCHED).touch()
+    (paths.linux / "a.c").write_text("int b;")
+    assert bench.run() is None
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {task}: not stored in the shared cache, because {paths.linux} ")
+    assert not (tmp_path / "store").exists()
+    tree_state.record(paths.linux)
+    assert bench.run() is None
+    assert "stored in the shared cache (" in capsys.readouterr().out
+
+
+def test_objects_of_a_tree_that_was_edited_for_a_while_are_not_shared(bench: Bench, tmp_path: Path) -> None:
+    paths = bench.settings.paths
+    bench.name = "kernel"
+    (paths.linux / tree_state.STATE).parent.mkdir(parents=True)
+    tree_state.record(paths.linux)
+    paths.build.mkdir()  # make found it edited, and so there is no mark
+    assert bench.run() is None
+    assert not (tmp_path / "store").exists()
+
+
 @dataclasses.dataclass
 class Doits:
     """What explain looks at of one of doit's tasks."""
@@ -340,11 +471,15 @@ def test_explain_asks_only_where_the_inputs_are_there(bench: Bench) -> None:
         py_callable: Callable[[], Any]
 
     task = Doits([str(bench.input)], [Action(bench.task()["actions"][0][0])])
-    assert not explain.in_shared_cache(task)
+    assert explain.cached_in(task) == ""
     bench.run()
-    assert explain.in_shared_cache(task)
-    assert not explain.in_shared_cache(Doits([*task.file_dep, "/no/such/file"], task.actions))
-    assert not explain.in_shared_cache(Doits([], [Action(lambda: None)]))
+    assert explain.cached_in(task) == "the shared cache"
+    assert explain.cached_in(Doits([*task.file_dep, "/no/such/file"], task.actions)) == ""
+    assert explain.cached_in(Doits([], [Action(lambda: None)])) == ""
+    bench.settings = with_values(bench.settings, own_cache=True)
+    bench.run()
+    mine = Doits(task.file_dep, [Action(bench.task()["actions"][0][0])])
+    assert explain.cached_in(mine) == "your own cache"
 
 
 def edit_and_undo(bench: Bench) -> None:

@@ -144,7 +144,7 @@ def test_the_profile_but_what_changes_no_result_is_a_key_of_what_writes_manifest
     assert variables.published_keys(farm) == variables.published_keys(whole)
 
 
-def test_the_shared_cache_is_another_or_this_users_own(
+def test_the_shared_cache_is_this_users_own_unless_another_or_none_is_named(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chosen(**given: str) -> tuple[str, bool]:
@@ -153,18 +153,25 @@ def test_the_shared_cache_is_another_or_this_users_own(
 
     monkeypatch.setenv("TCBUILD_CACHE", str(tmp_path / "user"))
     own = str(tmp_path / "user/results")
-    assert chosen() == chosen(cache="none") == chosen(cache="") == ("", False)
-    assert chosen(cache="own") == (own, True)
+    monkeypatch.delenv(SHARED_VARIABLE)
+    assert chosen() == chosen(cache="own") == chosen(cache="") == (own, True)
+    assert chosen(cache="none") == ("", False)
     assert chosen(cache=own) == (own, False)
     assert chosen(cache="http://cache.lan/x") == ("http://cache.lan/x", False)
-    monkeypatch.setenv(SHARED_VARIABLE, "own")
-    assert chosen() == (own, True)
-    assert chosen(cache="/mnt/cache") == ("/mnt/cache", False)
+    monkeypatch.setenv(SHARED_VARIABLE, "/mnt/cache")
+    assert chosen() == ("/mnt/cache", False)
+    assert chosen(cache="own") == (own, True)
     assert chosen(cache="none") == ("", False)
+    monkeypatch.setenv(SHARED_VARIABLE, "none")
+    assert chosen() == ("", False)
 
 
-def test_what_an_edited_kernel_tree_gives_is_not_kept_in_ones_own(checkout: Path, tmp_path: Path) -> None:
+def test_what_an_edited_kernel_tree_gives_is_kept_where_somebody_asks_for_it(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SHARED_VARIABLE)
     file = checkout / "profiles/mine.toml"
     source = f"""source = {{ kind = "file", path = "{tmp_path}" }}"""
     file.write_text(file.read_text().replace('source = { kind = "apt", package = "linux-source-*" }', source))
-    assert resolve({"profile": "mine", "cache": "own"}, checkout / "artifacts").network == Network()
+    assert resolve({"profile": "mine"}, checkout / "artifacts").network == Network()
+    assert resolve({"profile": "mine", "cache": "own"}, checkout / "artifacts").network.own_cache
