@@ -182,13 +182,10 @@ def shared(
             return None
         # An edit that was undone meanwhile leaves the key as it was, but not the stamps.
         changed = before != _stamps(settings.paths, task["file_dep"], checks)
-        why = ""
         if changed or code.here().edited(modules, name) or key_now() != task_key():
             why = "an input changed meanwhile"
-        elif of_tree and not _is_of_pure_tree(settings.paths, name):
-            why = (
-                f"{settings.paths.linux} or what was made of it may have been edited; remove it to unpack it"
-            )
+        else:
+            why = _private(settings.paths, name) if of_tree else ""
         if why:
             logger.warning(f"{name}: not stored in {cache.called}, because {why}")
         else:
@@ -220,13 +217,18 @@ def has_one_source(profile: Profile) -> bool:
     return all(source.tree() is None for source in profile.kernel.sources)
 
 
-def _is_of_pure_tree(paths: Paths, name: str) -> bool:
-    """Tell whether nobody has edited the unpacked tree that a task has read: no key could tell of that."""
+def _private(paths: Paths, name: str) -> str:
+    """Return why what a task has made of the kernel's tree is of this output folder alone, "" if it is not.
+
+    No key could tell of it.
+    """
     from tasks.kernel import build, tree_state
 
-    if name.startswith("kconfig"):  # no object of the build folder gets into a configuration
-        return tree_state.is_as_unpacked(paths.linux)
-    return build.is_untouched(paths)
+    is_config = name.startswith("kconfig")  # no object of the build folder gets into a configuration
+    if not (tree_state.is_as_unpacked(paths.linux) if is_config else build.is_untouched(paths)):
+        return f"{paths.linux} or what was made of it may have been edited; remove it to unpack it"
+    chance = "" if is_config else build.drawn(paths)
+    return f"its build draws {chance} by chance" if chance else ""
 
 
 # --- restore and upload ------------------------------------------------------

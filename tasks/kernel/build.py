@@ -16,6 +16,10 @@ from tasks.util.progress import Progress
 
 # Of what lies in a build folder.  1 does not tell whether somebody had edited the unpacked tree.
 FORMAT = 2
+OWN_KEY = "certs/signing_key.pem"
+"""The key that make writes itself, by the default of CONFIG_MODULE_SIG_KEY."""
+SEEDS = ("RANDSTRUCT", "GCC_PLUGIN_RANDSTRUCT")
+"""Symbols by which make draws a seed: since Linux 5.19, and before (security/Kconfig.hardening)."""
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
 
 
@@ -52,6 +56,19 @@ def forget_if_edited(paths: Paths) -> None:
     """Take the mark from the build folder if somebody has edited the tree that make is about to read."""
     if not tree_state.is_as_unpacked(paths.linux):
         (paths.build / source_tree.UNTOUCHED).unlink(missing_ok=True)
+
+
+def drawn(paths: Paths) -> str:
+    """Return what make draws by chance for a kernel of this configuration, "" for nothing.
+
+    Two builds of such a kernel differ, and modules from elsewhere need the build folder with what was drawn.
+    """
+    config = parse_config(paths.config.read_text())
+    if config.get("MODULE_SIG_KEY", "").strip('"') == OWN_KEY:
+        return "the key that signs modules"
+    if any(config.get(symbol) == "y" for symbol in SEEDS):
+        return "the order of the members of structures"
+    return ""
 
 
 def goals(paths: Paths) -> list[str]:

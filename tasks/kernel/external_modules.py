@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from tasks.config.settings import Paths, Settings
 from tasks.formats import elf, module_symbols
 from tasks.kernel import install, installed, kbuild, killed_build, nearest_build
-from tasks.kernel.build import fresh_build_folder
+from tasks.kernel.build import OWN_KEY, forget_if_edited, fresh_build_folder
 from tasks.kernel.fragments import parse_config
 from tasks.kernel.kbuild import Kbuild
 from tasks.util.errors import UserError
@@ -28,8 +28,6 @@ PLACE = "usr/local/lib/modules"
 EXTRA = "kernel/extra"
 READ = ("include/config/auto.conf", "include/generated/autoconf.h", "scripts/mod/modpost")
 """What a prepared build folder has."""
-OWN_KEY = "certs/signing_key.pem"
-"""The key that make writes itself, by the default of CONFIG_MODULE_SIG_KEY."""
 INDEXES = ("modules.dep", "modules.builtin")
 
 
@@ -90,6 +88,7 @@ def _prepare(settings: Settings, make: Kbuild) -> None:
         with killed_build.mark_running(paths.build), make.launcher.session() as session:
             make.run(["modules_prepare"], log=log, env=session.env, jobs=kbuild.jobs())
         write_atomic(paths.build / install.SYMBOLS, symbols)
+    forget_if_edited(paths)
 
 
 def _is_ready(paths: Paths, symbols: bytes) -> bool:
@@ -113,7 +112,7 @@ def _require_key(paths: Paths) -> None:
     if certificate is None or certificate != here or not (paths.build / OWN_KEY).is_file():
         raise UserError(
             "the kernel takes modules signed by a key that was made in its build, and that key is not here",
-            "build the kernel here (cache=none), or name a key of your own in CONFIG_MODULE_SIG_KEY",
+            "build the kernel here (./doit kernel -a), or name a key of your own in CONFIG_MODULE_SIG_KEY",
         )
 
 

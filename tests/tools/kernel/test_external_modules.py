@@ -140,6 +140,11 @@ def test_a_kernel_that_signs_and_compares_symbols(tmp_path: Path) -> None:
     (path,) = made(small, top, small.paths.output / "into")
     module = small.paths.output / "into" / path
     assert module.read_bytes().endswith(b"~Module signature appended~\n")
+    assert build.is_untouched(small.paths)
+    (small.paths.linux / "include/new.h").touch()
+    made(small, source(small.paths.output / "edited"), small.paths.output / "of-an-edited-tree")
+    (small.paths.linux / "include/new.h").unlink()
+    assert not build.is_untouched(small.paths), "what make prepared may be of the edited tree"
     symbols = small.paths.kernel / install.SYMBOLS
     text = symbols.read_text()
     crc = next(line.split("\t")[0] for line in text.splitlines() if "\t_printk\t" in line)

@@ -457,6 +457,27 @@ def test_objects_of_a_tree_that_was_edited_for_a_while_are_not_shared(bench: Ben
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "stored"), [("kconfig", True), ("kernel", False), ("tcz:hello-KERNEL", False)]
+)
+def test_what_a_build_draws_by_chance_is_not_shared(
+    bench: Bench, tmp_path: Path, task: str, stored: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = bench.settings.paths
+    bench.name = task
+    bench.input.write_text('CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n')
+    (paths.linux / tree_state.STATE).parent.mkdir(parents=True)
+    (paths.linux / "a.c").write_text("int a;")
+    bench.reads = (paths.linux / "a.c",)
+    tree_state.record(paths.linux)
+    paths.build.mkdir()
+    (paths.build / source_tree.UNTOUCHED).touch()
+    assert bench.run() is None
+    assert (tmp_path / "store").exists() == stored
+    why = "because its build draws the key that signs modules by chance"
+    assert (why in capsys.readouterr().out) == (not stored)
+
+
 @dataclasses.dataclass
 class Doits:
     """What explain looks at of one of doit's tasks."""

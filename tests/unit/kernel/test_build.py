@@ -52,3 +52,22 @@ def test_a_build_folder_tells_whether_its_objects_are_of_the_tree_as_it_was_unpa
     assert not build.is_untouched(paths), "objects of it may be left"
     assert not build.fresh_build_folder(paths, "gcc")
     assert not build.is_untouched(paths)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("", ""),
+        ('CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_KEY="/srv/keys/mine.pem"\n', ""),
+        ('CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n', "the key that signs modules"),
+        ("CONFIG_RANDSTRUCT=y\n", "the order of the members of structures"),
+        ("CONFIG_GCC_PLUGIN_RANDSTRUCT=y\n", "the order of the members of structures"),
+        ("# CONFIG_GCC_PLUGIN_RANDSTRUCT is not set\nCONFIG_RANDSTRUCT_NONE=y\n", ""),
+    ],
+    ids=["nothing", "key-of-ones-own", "key", "structures", "structures-by-a-plugin", "neither"],
+)
+def test_what_make_draws_by_chance_is_told(tmp_path: Path, line: str, found: str) -> None:
+    paths = Paths("mine", tmp_path, tmp_path)
+    paths.config.parent.mkdir(parents=True)
+    paths.config.write_text(line)
+    assert build.drawn(paths) == found
