@@ -73,12 +73,11 @@ FETCH_TOOLCHAIN = do("fetch.toolchain", "fetch", S)
 TOOLCHAIN = [FETCH_TOOLCHAIN, do("toolchain.prepare", "ensure_toolchains", S)]
 # The parts of the core are compressed by Python packages, or by the toolchain's xz.
 PACKER = TOOLCHAIN if S.profile.core.compression == "xz" else []
-KERNEL_INPUTS = [
+TREE = [
     beside("fetch.stage_inputs", "fetch_kernel_source", S),
-    FETCH_TOOLCHAIN,
     do("kernel.source_tree", "ensure", S),  # task `linux` leaves it out if there is a shared cache
-    do("toolchain.prepare", "prepare", S),
 ]
+KERNEL_INPUTS = [FETCH_TOOLCHAIN, *TREE, do("toolchain.prepare", "prepare", S)]
 KCONFIG = [*KERNEL_INPUTS, beside("fetch.stage_inputs", "fetch_base_config", S)]
 IMAGES = [beside("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
 ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
@@ -571,8 +570,9 @@ def task_inventory() -> Iterator[Task]:
     """list the contents and the origin of the ISO"""
     made = files(S.paths.iso, S.paths.iso.with_name(f"{S.paths.iso.name}.manifest.json"))
     doc = "list all components of the image, as CycloneDX and as SPDX"
-    fetch = do("fetch.stage_inputs", "fetch_packages", S)  # their licences are read
-    yield command("sbom", doc, fetch, do("provenance.sbom.cyclonedx", "build", S), reads=made)
+    # Licences are read: of packages, and of the kernel.
+    read = [do("fetch.stage_inputs", "fetch_packages", S), *([] if S.profile.kernel.image else TREE)]
+    yield command("sbom", doc, *read, do("provenance.sbom.cyclonedx", "build", S), reads=made)
     doc = "write the SLSA provenance of the ISO; sign=KEYFILE signs it and the manifest"
     yield command(
         "provenance", doc, do("provenance.slsa", "build", S.paths, variables.sign_key()), reads=made

@@ -474,6 +474,11 @@ def test_a_fresh_clone_and_a_warm_shared_cache_give_the_iso_without_a_kernel_tre
     assert not (there / "build").exists()
     listed = doit(fresh, "cache:list", f"profile={built().paths.name}", store)
     assert f"{len(TASKS)} entries, " in listed.output, listed.output
+    # The bill of materials has the kernel's licence, which the tree tells.
+    done = doit(fresh, "sbom", f"profile={name}", store)
+    assert done.status == 0, done.output
+    (bill,) = there.glob("*.cdx.json")
+    assert "GPL-2.0-only WITH Linux-syscall-note" in bill.read_text()
     # One changed line: what it touches is unpacked, configured and compiled; the rest is there.
     with edited(fresh / "kconfig/qemu.config", "# What", "# This"):
         done = doit(fresh, "explain", f"profile={built().paths.name}", store)
