@@ -29,6 +29,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT, Kind
 from tasks.util.errors import UserError
 from tasks.util.files import Stamp, stamp
+from tasks.util.links import is_below
 from tasks.util.text import ONE_LINE, check_line
 from tasks.util.trees import Tree
 
@@ -82,6 +83,8 @@ class Recipe:
     bootcodes: the bootcodes that it needs to work; tasks/image/bootcodes.toml says why.
     setuid: the paths of programs that run as their owner or group (set-id bits).  No other file
     may have these bits.
+    links: new path = target of symbolic links of its own, as in `files/`.  A wheel of tcbuild can hold
+    no links.
     kconfig: the symbols that it needs of the kernel's configuration, without CONFIG_.  A module (m)
     is as good as y.
     imports_images: the extension holds the program that imports the profile's images at boot
@@ -95,6 +98,7 @@ class Recipe:
     deps: tuple[str, ...] = ()
     bootcodes: tuple[str, ...] = ()
     setuid: tuple[str, ...] = ()
+    links: dict[str, str] = field(default_factory=dict)
     kconfig: tuple[str, ...] = ()
     imports_images: bool = False
     image: Container | None = None
@@ -111,6 +115,11 @@ class Recipe:
         for dep in self.deps:
             if dep.endswith(".tcz") or "/" in dep or not dep:
                 raise ValueError(f"deps: expected a name without .tcz, got {dep!r}")
+        for path, target in self.links.items():
+            if not is_below(path):
+                raise ValueError(f"links: {path!r} must be a path below /, without a leading slash")
+            if not target:
+                raise ValueError(f"links: {path!r} has no target")
         bootcodes.check(self.bootcodes)
         self._check_locked()
         for symbol in self.kconfig:

@@ -67,7 +67,7 @@ def build(settings: Settings, name: str, modules: ModuleBuilder = no_kernel) -> 
     with tempfile.TemporaryDirectory(prefix="tcbuild-libraries-") as extracted, atomic_dir(root) as top:
         for origin in recipe.origin:
             left_out += collect.collect(settings, name, origin, top, modules)
-        copy_recipe_files(name, top)
+        copy_recipe_files(name, recipe, top)
         there = {
             owner: shared.extract(members, Path(extracted, str(number)))
             for number, (owner, members) in enumerate(below.items())
@@ -80,7 +80,7 @@ def build(settings: Settings, name: str, modules: ModuleBuilder = no_kernel) -> 
         conflicts.refuse({**listings, name: listing})
         conflicts.refuse_hidden(name, listing, base, own_root=settings.profile.core.rootfs)
         top = recipes.folder(name) / "files"
-        own = {str(path.relative_to(top)) for path in recipes.own_files(name)}
+        own = {str(path.relative_to(top)) for path in recipes.own_files(name)} | recipe.links.keys()
         programs.check(name, settings.profile.architecture, root, listing, below, own, left_out)
         check_set_id(name, recipe, root)
         folder = recipes.folder(name)
@@ -123,17 +123,24 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def copy_recipe_files(name: str, root: Path) -> None:
-    """Copy extensions/NAME/files/ over the files from the origins."""
+def copy_recipe_files(name: str, recipe: Recipe, root: Path) -> None:
+    """Copy extensions/NAME/files/ over the files from the origins, and make the recipe's links."""
     top = recipes.folder(name) / "files"
     for path in recipes.own_files(name):
-        target = root / path.relative_to(top)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            target.unlink()
+        target = _cleared(root / path.relative_to(top))
         shutil.copyfile(path, target, follow_symlinks=False)
         if not path.is_symlink():
             target.chmod(0o755 if recipes.executable(path) else 0o644)
+    for link, leads_to in recipe.links.items():
+        _cleared(root / link).symlink_to(leads_to)
+
+
+def _cleared(target: Path) -> Path:
+    """Return `target`, whose folder exists, and at which no file does."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        target.unlink()
+    return target
 
 
 def _check_names(name: str, listing: Sequence[str]) -> None:

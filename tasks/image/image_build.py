@@ -53,7 +53,7 @@ def build(settings: Settings, name: str) -> None:
         root = scratch / "root"
         root.mkdir()
         left_out = [one for origin in made.origin for one in collect.collect(settings, name, origin, root)]
-        extensions.copy_recipe_files(name, root)
+        extensions.copy_recipe_files(name, made, root)
         extensions.add_libraries(settings.paths, name, {}, root)
         architecture = settings.profile.architecture
         extensions.check_libraries(settings.paths, architecture, name, made, root, {}, left_out)

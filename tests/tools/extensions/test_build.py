@@ -280,6 +280,19 @@ def test_own_files_replace_those_of_packages(workshop: Workshop) -> None:
     assert members["usr/share/a"].data == b"own"
 
 
+def test_links_of_the_recipe_replace_files_of_packages(workshop: Workshop) -> None:
+    workshop.package("tool", {"usr/share/a": b"of the package", "usr/share/b": b"b"})
+    links = '[links]\n"usr/share/a" = "b"\n"usr/lib/new/c" = "/usr/share/b"\n'
+    workshop.extension("tool", links + INFO + origin("tool"))
+    build.build(workshop.settings, "tool")
+    members = {member.name: member for member in squashfs_members(workshop.settings.paths.tcz / "tool.tcz")}
+    assert {name: members[name].data for name in ("usr/share/a", "usr/lib/new/c")} == {
+        "usr/share/a": b"b",
+        "usr/lib/new/c": b"/usr/share/b",
+    }
+    assert all(stat.S_ISLNK(members[name].mode) for name in ("usr/share/a", "usr/lib/new/c"))
+
+
 def test_the_projects_extensions_fit_each_other() -> None:
     settings = built()
     if not settings.profile.core.rootfs:

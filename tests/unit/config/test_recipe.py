@@ -86,6 +86,12 @@ def test_kernel_symbols_are_written_without_config(symbol: str) -> None:
         recipe.Recipe(recipe.Info("t", "d"), kconfig=("BRIDGE", symbol))
 
 
+@pytest.mark.parametrize(("path", "target"), [("/a", "b"), ("../a", "b"), ("", "b"), ("a", "")])
+def test_links_have_a_path_in_the_extension_and_a_target(path: str, target: str) -> None:
+    with pytest.raises(ValueError, match=r"^links: "):
+        recipe.Recipe(recipe.Info("t", "d"), links={path: target})
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_of_the_project_is_sound(name: str) -> None:
     made = recipe.load(name)

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+
+import pytest
 
 from tasks.config import profile
 from tasks.provenance import checkout_files
@@ -31,10 +34,18 @@ def test_kernel_root_and_recipes_count_and_locks_do_not() -> None:
     assert not [name for name in found if name.endswith("lock.toml") or name.startswith("extensions/nodejs")]
 
 
-def test_links_are_left_out_where_only_content_counts() -> None:
-    links = set(names(APT, "iptables")) - set(names(APT, "iptables", links=False))
-    assert links
-    assert all((CHECKOUT.root / name).is_symlink() for name in links)
+def test_links_are_left_out_where_only_content_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "extensions/attr"
+    (folder / "files").mkdir(parents=True)
+    (folder / "recipe.toml").write_text((CHECKOUT.extensions / "attr/recipe.toml").read_text())
+    (folder / "files/link").symlink_to("nowhere")
+    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path,))
+    with_links, without = (
+        set(checkout_files.of_profile(APT, ["attr"], links=links)) for links in (True, False)
+    )
+    assert with_links - without == {folder / "files/link"}
 
 
 def test_of_another_root_only_the_scripts_that_it_gets() -> None:
