@@ -101,6 +101,8 @@ def _check_name(name: str) -> None:
 
 def _origin() -> str:
     """Return the address that the checkout was cloned from, "" if nobody knows."""
+    if CHECKOUT.is_installed:
+        return ""  # what git finds above it is another's repository
     command = ["git", "-C", str(CHECKOUT.root), "remote", "get-url", "origin"]
     said = run(command, check=False) if shutil.which("git") else None
     address = said.stdout.strip() if said and not said.status else ""

@@ -64,6 +64,7 @@ def hosts(iso: Path, names: str, visitors: str) -> None:
 
 
 def _run(paths: Sequence[str], more: Mapping[str, str]) -> None:
+    CHECKOUT.refuse_installed(CHECKOUT.root / "tests", "tcbuild's own code")
     if importlib.util.find_spec("pytest") is None:
         hint = "start the tests by ./doit, which installs what they need"
         raise UserError("the Python package pytest is not installed", hint)
@@ -95,6 +96,7 @@ def bench(
 
 
 def _run_module(module: str, words: Sequence[str], failure: str) -> None:
+    CHECKOUT.refuse_installed(CHECKOUT.root / "tests", "tcbuild's own code")
     command = [sys.executable, "-m", module, *words]
     status = spawn(command, pipes=False, env=os.environ | {"PYTHONPATH": str(CHECKOUT.root)}).wait()
     if status != 0:

@@ -17,6 +17,7 @@ from tasks.util.text import shortened
 VARIABLE = "TCBUILD_TREE"
 """Environment variable with the trees that are used if the command line names none, separated by `:`."""
 MERGED = "rootfs/rootfs.toml"  # a tree's hides no other
+SHORTEST = 7  # what git writes of a commit at least
 SHOWN = 8  # names of what a tree has
 PATTERNS: dict[Kind, str] = {
     "profiles": "*.toml",
@@ -102,7 +103,17 @@ def other_tcbuild(pin: str) -> str:
     head, dirty, reason = materials.git_state()
     if not head:
         return f"is written for tcbuild {pin}; nobody knows which one this is: {reason}"
-    command = ["git", "-C", str(CHECKOUT.root), "rev-parse", "--verify", "--quiet", f"{pin}^{{commit}}"]
-    if run(command, check=False).stdout.strip() != head:
+    if CHECKOUT.is_installed:
+        # A wheel knows its commit, and no tags.
+        there = head if len(pin) >= SHORTEST and head.startswith(pin) else ""
+    else:
+        there = _commit(pin)
+    if there != head:
         return f"is written for tcbuild {pin}, and this is {head[:12]}"
     return f"is written for tcbuild {pin}, and this one has changes" if dirty else ""
+
+
+def _commit(pin: str) -> str:
+    """Return the commit of the checkout that a commit or a tag names, "" if it has none of that name."""
+    command = ["git", "-C", str(CHECKOUT.root), "rev-parse", "--verify", "--quiet", f"{pin}^{{commit}}"]
+    return run(command, check=False).stdout.strip()

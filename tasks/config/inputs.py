@@ -141,8 +141,10 @@ def part_of(lock: Lock, user: str, names: Iterable[str]) -> Lock:
 def refuse_foreign(lock: Path, what: str) -> None:
     """Raise `UserError` if trees are used, and a lock that is to be written does not lie in one of them.
 
-    what: whose lock it is.  With trees, the checkout may be another's, and stays as it is.
+    what: whose lock it is.  With trees, the checkout may be another's, and stays as it is.  So does, in any
+    case, what a wheel installed.
     """
+    CHECKOUT.refuse_installed(lock, f"the lock of {what}")
     if CHECKOUT.trees and not CHECKOUT.is_in_tree(lock):
         hint = "lock it without tree=, or give the tree one of its own: a profile may inherit this one"
         raise UserError(f"{what} is no tree's, and its lock is not written while trees are used", hint)

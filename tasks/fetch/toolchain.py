@@ -10,6 +10,7 @@ from tasks.origins import suite
 from tasks.origins.lock import Lock
 from tasks.toolchain import build_root, entry
 from tasks.toolchain.build_root import BuildRoot
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
@@ -76,6 +77,7 @@ def lock(settings: Settings, names: list[str]) -> None:
     if settings.network.offline:
         raise UserError("lock asks for the newest versions, which offline=1 forbids", "leave out offline=1")
     for name in names or build_root.names():
+        CHECKOUT.refuse_installed(build_root.lock_path(name), f"the lock of toolchain {name}")
         root = build_root.load(name).root
         if root is None:
             if names:

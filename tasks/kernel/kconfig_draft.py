@@ -89,6 +89,7 @@ def of_name(settings: Settings, names: Sequence[str], command: str) -> Draft:
             f"{display_path(path)} is of tcbuild, which a tree leaves as it is",
             f"choose another name: a fragment in {first} may override it",
         )
+    CHECKOUT.refuse_installed(path, display_path(path))
     files = fragment_files(settings.profile)
     place = files.index(path) if path in files else len(files)
     return Draft(name, path, path.read_text() if path.is_file() else "", place)

@@ -6,6 +6,8 @@ Nothing here needs the network or a finished build.
 
 from __future__ import annotations
 
+import base64
+import csv
 import dataclasses
 import functools
 import hashlib
@@ -13,6 +15,7 @@ import importlib.metadata
 import itertools
 import os
 import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -277,12 +280,39 @@ def checkout_file(path: Path) -> CheckoutFile:
 def git_state() -> tuple[str, bool, str]:
     """Return the checkout's commit, whether files differ from it, and why there is no commit.
 
-    The last is "" if there is one.  Without a commit, the first two are "" and True.
+    The last is "" if there is one.  Without a commit, the first two are "" and True.  A wheel has a record of
+    the commit that it was made from.
     """
+    if CHECKOUT.is_installed:
+        record = tomllib.loads(CHECKOUT.wheel.read_text(encoding="utf-8"))
+        return record["commit"], record["changes"] or not _is_as_installed(CHECKOUT.root), ""
     head, dirty, reason, top = _state_of(CHECKOUT.root, "checkout", ())
     if head and Path(top) != CHECKOUT.root:
         return "", True, "the checkout is no git repository of its own"
     return head, dirty, reason
+
+
+def _is_as_installed(root: Path) -> bool:
+    """Tell whether all files that a wheel installed in `root` have the sha256 that its RECORD names.
+
+    RECORD lies in NAME-VERSION.dist-info/ beside the package, and has a line `path,sha256=DIGEST,size` a file
+    (https://packaging.python.org/specifications/recording-installed-packages).
+    """
+    site = root.parent
+    for record in site.glob("tcbuild-*.dist-info/RECORD"):
+        with record.open(encoding="utf-8", newline="") as lines:
+            named = {
+                path: digest for path, digest, _ in csv.reader(lines) if path.startswith(f"{root.name}/")
+            }
+        known = {path: digest for path, digest in named.items() if digest}  # none for compiled modules
+        return all((site / path).is_file() and _digest(site / path) == known[path] for path in known)
+    return False
+
+
+def _digest(path: Path) -> str:
+    """Return the sha256 of a file as RECORD has it: in URL-safe base64 without padding."""
+    raw = bytes.fromhex(sha256_file(path))
+    return f"sha256={base64.urlsafe_b64encode(raw).decode().rstrip('=')}"
 
 
 def tree_state(tree: Path) -> tuple[str, bool, str]:

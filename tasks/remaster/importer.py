@@ -147,6 +147,7 @@ def _file(name: str) -> Path:
 
 def _refuse_other(name: str, medium: str, force: bool) -> None:
     file = _file(name)
+    CHECKOUT.refuse_installed(file, "the folder of profiles")
     if file.exists() and not force and toml_schema.read_toml(file).get("imported") != medium:
         hint = "choose another NAME; --force replaces that profile and its lock"
         raise UserError(f"{CHECKOUT.name_of(file)} exists, and was not imported from {medium}", hint)

@@ -142,6 +142,7 @@ def write_docs(variables: Collection[str], commands: Sequence[Any]) -> None:
     tasks of dodo.py, as doit's Task objects.  Raises `UserError` that names each mistake by page
     and line.
     """
+    CHECKOUT.refuse_installed(CHECKOUT.root / "docs", "the folder of documents")
     tasks = [*declared(), *commands]
     for path, text in generated(tasks).items():
         changed = write_if_changed(path, text)

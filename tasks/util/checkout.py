@@ -8,9 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tasks.util.errors import UserError
+
 Kind = Literal["profiles", "extensions", "images", "kconfig", "patches", "rootfs", "checks"]
 KINDS: tuple[Kind, ...] = ("profiles", "extensions", "images", "kconfig", "patches", "rootfs", "checks")
 """The folders of the checkout, and of a tree, in which names are looked up."""
+
+
+def caller_folder() -> Path:
+    """Return the folder in which the command was typed; the wrapper changes the folder."""
+    return Path(os.environ.get("TCBUILD_CWD") or ".")
+
+
+def _beside() -> Path:
+    """Return the folder in which the wrapper lets results of what a wheel installed lie."""
+    return Path(os.environ.get("TCBUILD_BESIDE") or caller_folder()).absolute()
 
 
 class Checkout:
@@ -18,13 +30,16 @@ class Checkout:
 
     root: the folder with dodo.py.  trees: folders with the same `KINDS` of folders as the checkout; of
     two files of one name, that of a later tree is used, and that of the checkout last.
+    wheel: the record of the commit (`commit`, `changes`) that only a wheel has (hatch_build.py).  What it
+    installs stays as it is: the wrapper ./doit names the folder for artifacts.
     Everything that looks for a file of the checkout asks this object.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.trees: tuple[Path, ...] = ()
-        self.artifacts = root / "artifacts"
+        self.wheel = root / "wheel.toml"
+        self.artifacts = _beside() / "artifacts" if self.is_installed else root / "artifacts"
         self.checks = root / "checks"
         self.extensions = root / "extensions"
         self.images = root / "images"
@@ -33,6 +48,17 @@ class Checkout:
         self.profiles = root / "profiles"
         self.rootfs = root / "rootfs"
         self.own_secrets = root / "secrets.toml"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether this is no checkout, but was installed from a wheel."""
+        return self.wheel.is_file()
+
+    def refuse_installed(self, path: Path, what: str) -> None:
+        """Raise `UserError` if a command is to write or run `path`, and a wheel installed its folder."""
+        if self.is_installed and path.is_relative_to(self.root):
+            hint = "give it a tree of your own: init DIR, then tree=DIR; or use a checkout"
+            raise UserError(f"{what} is part of what a wheel installed, which stays as it is", hint)
 
     def use(self, trees: Sequence[Path]) -> None:
         """Look names up in `trees` (absolute paths), too; later ones win."""
@@ -105,11 +131,6 @@ class Checkout:
 
 
 CHECKOUT = Checkout(Path(__file__).resolve().parents[2])
-
-
-def caller_folder() -> Path:
-    """Return the folder in which the command was typed; the wrapper changes the folder."""
-    return Path(os.environ.get("TCBUILD_CWD") or ".")
 
 
 def cache_folder() -> Path:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Python packages that tcbuild needs, as pyproject.toml and requirements.lock name them.
 
-pyproject.toml (PEP 621) names what the code imports: `dependencies` for building, and extras.
+pyproject.toml (PEP 621) names what the code imports: the extra `build`, and those of some commands.
 requirements.lock pins these packages and their dependencies, with the sha256 of every file.  It
 is in pip's requirements format as `uv pip compile` writes it.  The comment `# via A, B` below a
 pin names the packages that need it, and so shows which pins an extra needs.  This module needs
@@ -63,7 +63,8 @@ def read_lock(path: Path) -> list[Pin]:
 def requirements(top: Path) -> dict[str, list[str]]:
     """Return the requirements (PEP 508) in pyproject.toml: extra -> requirements; key "" is for building."""
     project = tomllib.loads((top / PROJECT).read_text(encoding="utf-8"))["project"]
-    return {"": list(project["dependencies"]), **project.get("optional-dependencies", {})}
+    extras: dict[str, list[str]] = dict(project["optional-dependencies"])
+    return {"": extras.pop("build"), **extras}
 
 
 def pins(top: Path, extras: Iterable[str] = ()) -> list[Pin]:

@@ -21,7 +21,7 @@ from tests.support.settings import with_values
 KEY = "ab" * 32
 OTHER = "cd" * 32
 SECRET = b"between us"
-PYPROJECT = '[project]\ndependencies = ["doit"]\noptional-dependencies.test = ["pytest"]\n'
+PYPROJECT = '[project.optional-dependencies]\nbuild = ["doit"]\ntest = ["pytest"]\n'
 TOOLS = {"gcc": "4:12.2.0-3:amd64"}
 
 

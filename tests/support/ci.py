@@ -15,6 +15,7 @@ FOLDER = CHECKOUT.root / "docs/ci"
 ACTION, GITHUB, GITLAB = (FOLDER / name for name in ("action/action.yml", "github.yml", "gitlab.yml"))
 OF_TREE = CHECKOUT.root / "tasks/cli/tree-ci"
 CONTAINER = FOLDER / "Containerfile"
+OF_WHEEL = FOLDER / "tcbuild.Containerfile"
 INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
 
 
@@ -51,8 +52,8 @@ def gitlab(profile: str) -> list[str]:
     return [f"{head}{line}\n" for key in ("before_script", "script", "after_script") for line in job[key]]
 
 
-def container() -> list[str]:
-    """Return the RUN instructions of the Containerfile (each may have several lines)."""
-    text = re.sub(r"^\s*#.*\n", "", CONTAINER.read_text(), flags=re.MULTILINE)
+def container(file: Path = CONTAINER) -> list[str]:
+    """Return the RUN instructions of a Containerfile (each may have several lines)."""
+    text = re.sub(r"^\s*#.*\n", "", file.read_text(), flags=re.MULTILINE)
     joined = re.sub(r"\\\n", " ", text)
     return re.findall(r"^RUN (.*)$", joined, re.MULTILINE)

@@ -11,9 +11,8 @@ from tasks.util.files import sha256_file
 from tests.support.built import copy_checkout
 
 # Building needs `doit`, which stands for all of it; an extra needs one package with a dependency.
-PYPROJECT = """[project]
-dependencies = ["doit"]
-[project.optional-dependencies]
+PYPROJECT = """[project.optional-dependencies]
+build = ["doit"]
 sbom = ["parts"]
 s3 = ["bucket"]
 bench = []

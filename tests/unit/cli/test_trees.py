@@ -93,6 +93,15 @@ def test_a_profile_for_another_tcbuild_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert trees.other_tcbuild("v1") == "is written for tcbuild v1; nobody knows which one this is: no git"
 
 
+def test_a_wheel_knows_its_commit_and_no_tags(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "wheel.toml").touch()
+    monkeypatch.setattr(CHECKOUT, "wheel", folder / "wheel.toml")
+    monkeypatch.setattr("tasks.provenance.materials.git_state", lambda: ("0123456789abcdef", False, ""))
+    assert trees.other_tcbuild("0123456789abcdef") == trees.other_tcbuild("0123456") == ""
+    for pin in ("v1", "0", "123456789"):
+        assert trees.other_tcbuild(pin) == f"is written for tcbuild {pin}, and this is 0123456789ab"
+
+
 def test_a_run_that_a_command_starts_uses_the_trees_of_the_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

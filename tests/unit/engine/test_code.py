@@ -48,7 +48,7 @@ def build():
     "tasks/util/files.py": "from tasks.origins.http import TIMEOUT\n",
     "tasks/util/late.py": "import elftools.elf\n",
     "tasks/util/typed.py": "class Typed:\n    def go(self):\n        return 1\n",
-    "pyproject.toml": '[project]\ndependencies = ["pyelftools", "requests"]\n',
+    "pyproject.toml": '[project.optional-dependencies]\nbuild = ["pyelftools", "requests"]\n',
     "requirements.lock": "".join(
         f"{name}==1.0 \\\n    --hash=sha256:{'0' * 64}\n    # via tcbuild\n"
         for name in ("pyelftools", "requests")

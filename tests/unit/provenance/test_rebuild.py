@@ -164,4 +164,4 @@ def test_every_property_of_a_member_counts(field: str, value: object) -> None:
 def test_the_copy_has_each_folder_that_a_build_reads() -> None:
     paths = (path for path in vars(CHECKOUT).values() if isinstance(path, Path))
     read = {path.name for path in paths if path != CHECKOUT.root}
-    assert read - {"artifacts"} <= set(rebuild.COPIED)
+    assert read - {"artifacts", "wheel.toml"} <= set(rebuild.COPIED)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.util.checkout import CHECKOUT, cache_folder
+from tasks.util.checkout import CHECKOUT, Checkout, cache_folder
+from tasks.util.errors import UserError
 
 
 def test_the_checkout_holds_dodo() -> None:
@@ -95,3 +96,20 @@ def test_a_file_belongs_to_the_innermost_of_checkout_and_trees(monkeypatch: pyte
     names = [CHECKOUT.name_of(file) for file in files]
     assert names == [str(files[0]), "kconfig/a", "mine/kconfig/a"]
     assert (CHECKOUT.root_of(Path("/etc/motd")), CHECKOUT.label_of(Path("/etc/motd"))) == ("", "/etc/motd")
+
+
+def test_what_a_wheel_installed_has_its_results_beside_and_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrapper names the folder beside; plain `doit` takes that in which it was typed."""
+    checkout = Checkout(tmp_path / "checkout")
+    checkout.refuse_installed(checkout.profiles / "apt.lock.toml", "a lock")
+    assert checkout.artifacts == tmp_path / "checkout/artifacts"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/wheel.toml").touch()
+    monkeypatch.delenv("TCBUILD_BESIDE", raising=False)
+    for variable in ("TCBUILD_CWD", "TCBUILD_BESIDE"):
+        monkeypatch.setenv(variable, f"/{variable}")
+        assert Checkout(tmp_path / "site").artifacts == Path(f"/{variable}/artifacts")
+    with pytest.raises(UserError, match="a lock is part of what a wheel installed"):
+        Checkout(tmp_path / "site").refuse_installed(tmp_path / "site/profiles/apt.lock.toml", "a lock")

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""The command `tcbuild` of a wheel (docs/install.md): it is `./doit` of what the wheel installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+WRAPPER = Path(__file__).resolve().parents[2] / "doit"
+
+
+def main() -> NoReturn:
+    """Run the words of the command line by the wrapper `doit`, in place of this process."""
+    os.execv(WRAPPER, [str(WRAPPER), *sys.argv[1:]])
