@@ -90,6 +90,11 @@ SOUND = "".join(f"  LD [M]  sound/pci/hda/{number}.ko\n" for number in range(300
             "",
         ),
         (
+            "configure: error: in `/tmp/build':\nconfigure: error: C compiler cannot create executables\n",
+            "configure: error: C compiler cannot create executables",
+            "",
+        ),
+        (
             "CMake Error at CMakeLists.txt:3 (find_package):\n",
             "CMake Error at CMakeLists.txt:3 (find_package):",
             "",
