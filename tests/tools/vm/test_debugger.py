@@ -31,6 +31,7 @@ SMALL = {
     **dict.fromkeys(("BLK_DEV_INITRD", "BINFMT_ELF", "KALLSYMS", "SYSFS", "PROC_FS"), "y"),
     **dict.fromkeys(("DEBUG_KERNEL", "DEBUG_INFO", "DEBUG_INFO_DWARF4", "GDB_SCRIPTS"), "y"),
     "CRC7": "m",
+    "MODULE_UNLOAD": "y",  # lx-lsmod prints how often a module is used
 }
 # A program for x86-64 that loads the module in /m.ko, and waits for ever.  Behind its ELF header and one
 # program header, which load the file at 0x400000, stands at 0x78:
@@ -129,5 +130,5 @@ def test_gdb_knows_the_kernels_data_and_its_modules(small: Settings, tmp_path: P
     assert '"Linux", ' in told
     assert re.search(r'= "crc7"', told)
     assert "crc7_be in section .text of " in told
-    assert re.search(r'Line \d+ of "lib/crc7.c"', told)
+    assert re.search(r'Line \d+ of "[^"]*lib/crc7\.c"', told)
     assert re.search(r"0x[0-9a-f]+ crc7 ", told)
