@@ -133,22 +133,14 @@ class Results:
         return commands.logs_of(self.settings.profile, self.name, self.made)
 
 
-def shared(
-    cache: SharedCache,
-    settings: Settings,
-    task: Task,
-    *,
-    made: Sequence[Path] = (),
-) -> Task:
+def shared(cache: SharedCache, settings: Settings, task: Task, *, made: Sequence[Path] = ()) -> Task:
     """Return `task` so that its actions run only if the shared cache does not hold their results.
 
     made: all files and folders that the task makes, by default its targets.  Returns `task`
     unchanged without a shared cache, and if the kernel's source has no digest.
     """
     name = ":".join(filter(None, (task.get("basename"), task.get("name"))))
-    tree = f"{settings.paths.linux}/"
-    # Extensions with modules from elsewhere read it, too.
-    of_tree = name in KERNEL_TREE_TASKS or any(path.startswith(tree) for path in task["file_dep"])
+    of_tree = _reads_tree(settings.paths, name, task)
     if not cache.address or (of_tree and not has_one_source(settings.profile)):
         return task
     outputs = [Path(path) for path in made or task["targets"]]
@@ -186,10 +178,7 @@ def shared(
             why = "an input changed meanwhile"
         else:
             why = _private(settings.paths, name) if of_tree else ""
-        if why:
-            logger.warning(f"{name}: not stored in {cache.called}, because {why}")
-        else:
-            upload(results)
+        _keep(results, why)
         return None
 
     wrapped = action(run_or_restore)
@@ -199,6 +188,20 @@ def shared(
     # Reading files beforehand helps a build; a restore from the cache would only wait for it.
     meta = {what: value for what, value in task.get("meta", {}).items() if what != "before_fork"}
     return {**task, "actions": [(wrapped, [])], "meta": meta}
+
+
+def _reads_tree(paths: Paths, name: str, task: Task) -> bool:
+    """Tell whether a task reads the kernel's tree, as extensions with modules from elsewhere do, too."""
+    tree = f"{paths.linux}/"
+    return name in KERNEL_TREE_TASKS or any(path.startswith(tree) for path in task["file_dep"])
+
+
+def _keep(results: Results, why: str) -> None:
+    """Store the results of a task.  why: the reason not to, "" for none."""
+    if why:
+        logger.warning(f"{results.name}: not stored in {results.cache.called}, because {why}")
+    else:
+        upload(results)
 
 
 def _digests(read: code.Code, modules: Iterable[str], name: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import atomic_path
 from tasks.util.log import logger
 from tasks.vm import monitor
+from tasks.vm.debugger import Symbols
 from tasks.vm.guest import PANIC, Guest, Panicked
 
 SECONDS = 600.0  # of a guest with much memory on a slow disk
@@ -90,8 +91,6 @@ def write(scratch: Path, file: Path) -> None:
 
 def command(paths: Paths, profile: Profile, file: Path) -> str:
     """Return the command line by which gdb reads a dump, with symbols where the kernel has moved itself."""
-    from tasks.vm.debugger import Symbols
-
     try:
         vmlinux = Symbols.of(paths, profile).vmlinux
         distance = moved(file, paths, profile.architecture.bits)

@@ -22,7 +22,7 @@ from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
 from tasks.util.process import run, spawn
-from tasks.vm import crash_dump, data_disk, display, monitor, virtiofsd
+from tasks.vm import crash_dump, data_disk, debugger, display, monitor, virtiofsd
 from tasks.vm import share as shared_folders
 from tasks.vm import ssh as remote_shell
 from tasks.vm.agent import Agent
@@ -168,8 +168,6 @@ def interactive(
         own = data_disk.prepare(data_disk.parse(disk, caller_folder()), snapshot=snapshot)
         chosen = replace(chosen, disks=(*chosen.disks, *own))
         if gdb:
-            from tasks.vm import debugger
-
             chosen = stack.enter_context(debugger.opened(paths, profile, chosen, ports, halted=halted))
         shown, told = display.options(screen)
         _tell(ports, told)

@@ -208,8 +208,7 @@ def test_one_builds_and_all_others_take(place: Place, tmp_path: Path) -> None:
     assert ([task.outcome for task in records[-1].tasks], faults) == (["from cache", "from cache"], [])
     assert [sha256_file(second / path) for path in made] == digests
     assert place.doit(second).ran == []
-    said = place.doit(second, "explain").output
-    assert said == "everything is up to date\nfrom a cache: tcz:x, sum\n"
+    assert place.doit(second, "explain").output == "everything is up to date\nfrom a cache: tcz:x, sum\n"
     assert place.doit(first).output.count(f"from {place.called}") == 2, "the edited ones are mended"
     assert [sha256_file(first / path) for path in made] == digests
     done = place.doit(second, "-a")
