@@ -206,12 +206,12 @@ def test_a_fresh_machine_installs_for_building_only_what_building_needs(tmp_path
     python = folder / "artifacts/.venv/bin/python"
     lacking = subprocess.run([python, "-c", STAGES], cwd=folder, capture_output=True, text=True, check=True)
     assert set(re.findall("lacking: (.*)", lacking.stdout)) == {"sbom cyclonedx"}
-    (folder / "artifacts/apt").mkdir()
-    for name in ("tcbuild-apt.iso", "tcbuild-apt.iso.manifest.json"):  # which it would read
-        (folder / "artifacts/apt" / name).write_text("{}")
-    (folder / "artifacts/apt/lock.toml").write_text("")  # nothing to fetch
+    (folder / "artifacts/quick").mkdir()
+    for name in ("tcbuild-quick.iso", "tcbuild-quick.iso.manifest.json"):  # which it would read
+        (folder / "artifacts/quick" / name).write_text("{}")
+    (folder / "artifacts/quick/lock.toml").write_text("")  # nothing to fetch, and no kernel tree
     for task, package in (("sbom", "cyclonedx"), ("test:unit", "pytest")):
-        command = [str(folder / "artifacts/.venv/bin/doit"), "--single", task, "profile=apt"]
+        command = [str(folder / "artifacts/.venv/bin/doit"), "--single", task, "profile=quick"]
         plain = outcome(command, folder, env)
         assert plain.status != 0
         assert f"the Python package {package} is not installed" in plain.output
