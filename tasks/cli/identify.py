@@ -19,6 +19,8 @@ from tasks.config import architecture
 from tasks.formats import bzimage, compression, elf
 from tasks.formats.bzimage import (
     BOOT_FLAG,
+    HEADER_BASE,
+    HEADER_MAGIC,
     LOADED_HIGH,
     MZ,
     PE_MACHINES,
@@ -26,7 +28,7 @@ from tasks.formats.bzimage import (
     read_header,
     read_pe,
 )
-from tasks.formats.magic import HEAD_BYTES, HEADER_BASE, HEADER_MAGIC, USE_BZIMAGE, FileType, classify
+from tasks.formats.magic import HEAD_BYTES, USE_BZIMAGE, FileType, classify
 from tasks.util.errors import UserError, from_os_error
 from tasks.util.text import did_you_mean
 

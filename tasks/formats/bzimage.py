@@ -19,12 +19,13 @@ from typing import Any
 
 from tasks.formats import compression, elf
 from tasks.formats.compression import Buffer
-from tasks.formats.magic import HEADER_BASE, HEADER_MAGIC
 from tasks.util.errors import UserError
 
 BOOT_FLAG = 0xAA55
+HEADER_MAGIC = b"HdrS"  # 0x53726448
 SECTOR = 512
 PARAGRAPH = 16
+HEADER_BASE = 0x202  # offset of the magic; the jump's distance counts from here, too
 LOADED_HIGH = 1 << 0  # loadflags: loads at 0x100000 (bzImage), not at 0x10000 (zImage)
 XLF_KERNEL_64 = 1 << 0
 XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1

@@ -17,18 +17,15 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from elftools.common.utils import parse_cstring_from_stream
-from elftools.elf.descriptions import describe_e_machine
-from elftools.elf.dynamic import DynamicSection, DynamicSegment
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
-from elftools.elf.segments import InterpSegment
+from typing import TYPE_CHECKING, Any
 
 from tasks.formats import compression
 from tasks.util.errors import UserError
 from tasks.util.links import follow_links
+
+if TYPE_CHECKING:  # every command loads this module, and few read an ELF file: pyelftools is imported then
+    from elftools.elf.dynamic import DynamicSection, DynamicSegment
+    from elftools.elf.elffile import ELFFile
 
 MAGIC = b"\x7fELF"
 X86_64, I386 = "EM_X86_64", "EM_386"
@@ -62,6 +59,8 @@ def open_elf(source: Path | bytes, name: str = "") -> Iterator[ELFFile]:
 
     name: the file's name in messages; "" means the path.
     """
+    from elftools.elf.elffile import ELFFile
+
     label = name or (str(source) if isinstance(source, Path) else "the data")
     try:
         with _stream(source) as stream:
@@ -100,6 +99,8 @@ def build_id(source: Path | bytes, name: str = "") -> str:
 
     The linker makes it of all that it links (ld(1), --build-id).  `strip` leaves it as it is.
     """
+    from elftools.elf.sections import NoteSection
+
     with open_elf(source, name) as elf:
         for section in elf.iter_sections():
             if isinstance(section, NoteSection):
@@ -125,6 +126,8 @@ def machine_name(machine: str | int) -> str:
     """Return a readable name for pyelftools' `EM_...`, or for the number of an unknown machine."""
     if isinstance(machine, int):
         return f"machine {machine}"
+    from elftools.elf.descriptions import describe_e_machine
+
     # pyelftools describes it as "Advanced Micro Devices X86-64".
     return "x86-64" if machine == X86_64 else str(describe_e_machine(machine))
 
@@ -272,6 +275,9 @@ def dynamic(source: Path | bytes, name: str = "") -> Dynamic:
     name: the file's name in messages; "" means the path.  Raises `UserError` if the file is not
     ELF or damaged.
     """
+    from elftools.elf.dynamic import DynamicSection, DynamicSegment
+    from elftools.elf.segments import InterpSegment
+
     with open_elf(source, name) as elf:
         interpreter = ""
         table: DynamicSegment | DynamicSection | None = None
@@ -352,6 +358,8 @@ class _VersionTables:
         return struct.unpack(order + layout, self.elf.stream.read(struct.calcsize(order + layout)))
 
     def _string(self, offset: int) -> str:
+        from elftools.common.utils import parse_cstring_from_stream
+
         (strings,) = self._table("DT_STRTAB")
         return (parse_cstring_from_stream(self.elf.stream, strings + offset) or b"").decode(errors="replace")
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-HEADER_MAGIC = b"HdrS"  # of a Linux kernel for x86 (Documentation/x86/boot.rst): 0x53726448
-HEADER_BASE = 0x202  # its offset; the distance of the jump before it counts from here, too
+from tasks.formats.bzimage import HEADER_BASE, HEADER_MAGIC
+
 HEAD_BYTES = 64 << 10
 """Bytes from the start of a file that `classify` needs (the magic of ISO 9660 is at 0x8001)."""
 

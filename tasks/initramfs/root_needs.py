@@ -18,6 +18,7 @@ from tasks.config import inputs
 from tasks.config.plan import extensions_at
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.formats import elf
 from tasks.formats.initramfs_file import read_core, unpacked
 from tasks.formats.initramfs_unpacker import RootFs
 from tasks.kernel import installed
@@ -212,8 +213,6 @@ def _program_lines(root: RootFs, path: str, kernel: Kernel) -> Iterator[str]:
 
 
 def _elf_lines(root: RootFs, path: str, data: bytes, kernel: Kernel) -> Iterator[str]:
-    from tasks.formats import elf
-
     try:
         program = elf.dynamic(data, path)
     except UserError as error:

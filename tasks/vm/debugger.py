@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.formats import bzimage, elf
 from tasks.kernel.fragments import parse_config
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
@@ -48,8 +49,6 @@ class Symbols:
 
         Raises `UserError` if its vmlinux is not here: the build-id tells whether one is of the same build.
         """
-        from tasks.formats import bzimage, elf
-
         vmlinux, scripts = paths.build / "vmlinux", paths.build / "vmlinux-gdb.py"
         if profile.kernel.image is not None:
             raise UserError(

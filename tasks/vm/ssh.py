@@ -26,6 +26,7 @@ from typing import IO
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
 from tasks.fetch import guest_root
+from tasks.formats import elf
 from tasks.util import toml_schema
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree, write_atomic
@@ -231,8 +232,6 @@ def pack(stream: IO[bytes], root: Path, public_key: bytes) -> None:
 
 def libraries(root: Path, programs: Collection[Path]) -> dict[str, Path]:
     """Return the libraries of `root` that programs load, the dynamic loader among them: name -> file."""
-    from tasks.formats import elf
-
     (folder,) = (root / "usr/lib").glob("*-linux-gnu")
     found: dict[str, Path] = {}
     todo = list(programs)

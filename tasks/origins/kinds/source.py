@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from tasks.formats import elf
 from tasks.origins.kinds.base import Resources, Unpacked
 from tasks.origins.kinds.compiled import CompiledOrigin
 from tasks.origins.origin_lock import OriginFile
@@ -154,8 +155,6 @@ class SourceOrigin(CompiledOrigin):
 
     def _stripped(self, resources: Resources, folder: Path, log: Path) -> list[Path]:
         """Strip programs and libraries, remove what is of use here alone, and return the files."""
-        from tasks.formats import elf  # every run loads this module, and few need pyelftools
-
         for pattern in LEFT_OUT:
             for path in folder.rglob(pattern.rpartition("/")[2]):
                 if path.match(pattern):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import gzip
 import lzma
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.formats import elf
+from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support import images
 from tests.support.images import RELEASE, module, shared
@@ -362,3 +365,13 @@ def test_damaged_files_are_user_errors(
         except UserError as error:
             assert str(path) in error.message
     assert elf.closure({"/lib/fuzzed": path}) is not None
+
+
+def test_a_command_starts_without_the_parser() -> None:
+    """Nearly every command loads this module, and few read an ELF file."""
+    ask = "import sys, tasks.cli.commands, tasks.vm.run; print(*sys.modules)"
+    command = [sys.executable, "-c", ask]
+    done = subprocess.run(command, cwd=CHECKOUT.root, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "tasks.formats.elf" in loaded
+    assert "elftools" not in loaded
