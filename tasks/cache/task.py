@@ -62,9 +62,7 @@ class SharedCache:
         self.called = "your own cache" if own else "the shared cache"
         self.takes = True
         """Whether tasks take their results from it; they store them in any case."""
-        # A run without a cache needs none of these.
-        self._unusable: Note | None = Note() if address else None
-        self._read_only: Note | None = Note() if address else None
+        self._unusable, self._read_only = Note(), Note()
 
     @classmethod
     def of(cls, settings: Settings) -> SharedCache:
@@ -76,7 +74,7 @@ class SharedCache:
     @property
     def is_read_only(self) -> bool:
         """Whether the rest of this run stores nothing in it."""
-        return self._read_only is None or bool(self._read_only.text)
+        return not self.address or bool(self._read_only.text)
 
     def take_nothing(self) -> None:
         """Let all tasks of this run do their work."""
@@ -84,7 +82,7 @@ class SharedCache:
 
     def store(self) -> Store | None:
         """Return the store of the entries, None if it cannot be used."""
-        if self._unusable is None or self._unusable.text:
+        if not self.address or self._unusable.text:
             return None
         if self._offline and not is_folder(self.address):
             if self._unusable.write_first("offline=1"):
@@ -102,12 +100,12 @@ class SharedCache:
 
     def disable(self, store: Store, why: str) -> None:
         """Do not use the cache in the rest of this run."""
-        if self._unusable is not None and self._unusable.write_first(why):
+        if self._unusable.write_first(why):
             logger.warning(f"shared cache {store.display_name} cannot be used ({why}); building without it")
 
     def only_read(self, store: Store, why: str) -> None:
         """Store nothing in the cache in the rest of this run."""
-        if self._read_only is not None and self._read_only.write_first(why):
+        if self._read_only.write_first(why):
             where = f"shared cache {store.display_name}"
             logger.warning(f"{where} cannot be written to ({why}); tcbuild only reads it")
 

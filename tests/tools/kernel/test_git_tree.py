@@ -173,13 +173,18 @@ def test_a_signed_tag_is_locked_with_its_signer(
         )
 
 
+def first_of_artifacts(settings: Settings, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Lock the source; return the settings of an output folder in `artifacts`, which is the checkout's."""
+    monkeypatch.setattr(CHECKOUT, "artifacts", artifacts)
+    inputs.lock(settings)
+    return with_values(settings, output=artifacts / "first")
+
+
 def test_another_output_folder_begins_with_the_tree_of_the_nearest_finished_build(
     settings: Settings, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its objects count, though they are of another commit: what differs is newer than they are."""
-    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path / "artifacts")
-    inputs.lock(settings)
-    first = with_values(settings, output=tmp_path / "artifacts/first")
+    first = first_of_artifacts(settings, tmp_path / "artifacts", monkeypatch)
     other = with_values(settings, output=tmp_path / "artifacts/other")
     for one in (first, other):
         prepared(one)
@@ -214,9 +219,7 @@ def test_a_tree_that_somebody_has_edited_is_not_copied(
     settings: Settings, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its edits would get into another profile's kernel, and into the shared cache."""
-    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path / "artifacts")
-    inputs.lock(settings)
-    first = with_values(settings, output=tmp_path / "artifacts/first")
+    first = first_of_artifacts(settings, tmp_path / "artifacts", monkeypatch)
     prepared(first)
     first.paths.build.mkdir()
     nearest_build.finish(first.paths.build, nearest_build.made_from(first, "gcc"))
