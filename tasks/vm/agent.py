@@ -24,7 +24,7 @@ from tasks.vm.machine import port_socket
 BLOCK = 1 << 16
 CONNECT_SECONDS = 20.0
 CHECK_SECONDS = 0.5  # how often the guest is looked at while nothing comes
-FULL = "full"  # in place of a status
+FULL, DROPPED = "full", "dropped"  # in place of a status
 FULL_HINT = "free some there by an earlier command, or give the guest more memory: --memory"
 Sink = Callable[[bytes], object]
 
@@ -140,6 +140,8 @@ class Agent:
             if name == token:
                 if said == FULL:
                     self._ask(f"\n{token}\n".encode(), CONNECT_SECONDS)
+                    continue
+                if said == DROPPED:
                     raise GuestError(
                         "the guest's /tmp has no room for the command: it was not run", FULL_HINT
                     )

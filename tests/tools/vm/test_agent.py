@@ -144,6 +144,7 @@ class Host:
         if status == "full":
             senders["dev/vport0p0"].join()
             self._send("dev/vport0p0", f"\n{token}\n".encode())
+            assert self.answer() == f"{token} dropped"
         if given is not None:
             self._discard(senders[INPUT])
         return status, *(

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import re
+import select
 import socket
 import tempfile
 import threading
@@ -75,6 +76,7 @@ class Machine:
         self._ports = ports
         self.ended = False
         self.heard = b""
+        self.early = False
 
     def end(self) -> None:
         """End as QEMU does when it is killed: what lies in its sockets is lost, and they are reset."""
@@ -83,11 +85,13 @@ class Machine:
         self.ended = True
 
     def answer(self, said: str) -> None:
-        """Take a request, and answer it by `said` on the control port."""
+        """Take a request, answer it by `said` on the control port, and drop the rest of it."""
         with self._ports["control"].accept()[0] as accepted:
             token = accepted.recv(1000).split()[1]
             accepted.sendall(token + f" {said}\n".encode())
             self.heard = accepted.recv(1000)
+            self.early = bool(select.select([accepted], [], [], 0.2)[0])
+            accepted.sendall(token + b" dropped\n")
 
     def check(self) -> None:
         if self.ended:
@@ -137,6 +141,7 @@ def test_a_guest_without_room_for_the_command_has_an_error_of_its_own(machine: M
     assert "--memory" in caught.value.hint
     thread.join()
     assert re.fullmatch(rb"\n[0-9a-f]{32}\n", machine.heard), "the guest waits for the end of what it drops"
+    assert not machine.early, "it may read behind that line, and a next request would be lost"
 
 
 def test_a_port_that_qemu_does_not_offer_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
