@@ -96,12 +96,21 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     tree = tmp_path / "disc"
     base_and_top(tree / "cde/optional")
     starting(tree / "cde/optional", COLOURED)
-    (tree / "cde/onboot.lst").write_text("top.tcz\n")
+    release = (image.paths.kernel / "release").read_text().strip()
+    for name, needs in (("circle-a", "circle-b"), ("circle-b", "circle-a"), ("needy", "damaged"), ("last", "top")):
+        starting(tree / "cde/optional", name, deps=f"{needs}.tcz\n")
+    (tree / "cde/optional/damaged.tcz").write_bytes(b"no squashfs")
+    (tree / "cde/onboot.lst").write_text("top.tcz\nneedy\ncircle-a\nabsent\nlast\n")
     disc = make_disc(tmp_path / "disc.iso", tree)
     tce = tmp_path / "content/tce"
     for name in ("own", "base", "copied", "copied-not", "don't", COLOURED):
         starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
+    make_tcz(tce / "optional", "first", {"usr/local/share/both": "first\n", "etc/motd": "not to be taken\n"})
+    make_tcz(tce / "optional", "second", {"usr/local/share/both": "second\n", "usr/local/share/mine/a": "a\n"})
+    make_tcz(tce / "optional", "only-name", {"empty": ""})
+    make_tcz(tce / "optional", f"mods-{release}", {f"usr/local/lib/modules/{release}/kernel/note": "x"})
     lines = [
+        *("first", "second", "only-name", "mods-KERNEL"),
         "# mine",
         "own.tcz # why not",
         "",
@@ -125,6 +134,9 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
             "don't",
             "no",
             "top",
+            "circle-b",
+            "circle-a",
+            "last",
         ]  # the guest's console has no colours
         assert guest.run("cat /tmp/started").splitlines() == [f"{name} root" for name in names]
         for line in ODD:
@@ -143,6 +155,18 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
         ]
         assert guest.run("readlink /dev/cdrom; readlink /etc/sysconfig/tcedir") == "/dev/sr0\n/mnt/vda/tce\n"
         guest.run("grep '^/dev/sr0 .*# Added by TC$' /etc/fstab")
+        # Of a file of two extensions the first one's stays; of the base's, the base's.
+        assert guest.run("cat /usr/local/share/both /usr/local/share/mine/a") == "first\na\n"
+        assert "not to be taken" not in guest.run("cat /etc/motd")
+        assert guest.run("readlink /usr/local/share/both") == "/tmp/tcloop/first/usr/local/share/both\n"
+        guest.run("[ -e /lib/modules/$(uname -r)/kernel.tclocal/note ]")
+        guest.run("[ -e /usr/local/tce.installed/only-name ] && [ ! -e /tmp/tcloop/only-name ]")
+        assert guest.run("losetup -a | grep -c only-name", check=False) == "0\n1"
+        # One that is damaged costs what needs it, and nothing else of its list.
+        assert "absent.tcz not found!" in guest.console
+        assert "damaged.tcz: failed" in guest.console
+        assert guest.run("ls -d /tmp/tcloop/damaged /tmp/tcloop/needy 2>/dev/null", check=False) == "1"
+        assert guest.run("grep -c cannot.be.mounted /var/log/tce-setup.log") == "1\n"
 
 
 def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
