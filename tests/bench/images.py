@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,9 +24,11 @@ from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree
 from tasks.vm import qemu, virtiofsd
 from tasks.vm.machine import argv
+from tests.bench.growth import COUNTS
 from tests.bench.measure import OURS, Case, Row, Target, missing
 from tests.bench.workplace import Workplace, edit, script
-from tests.support import manyextensions
+from tests.support import manyextensions, tinycore
+from tests.vm.contract import on_tiny_cores_root
 
 EXTENSION = "attr"
 MARKER = Path(__file__).with_name("marker.py")
@@ -50,7 +53,7 @@ class Rows:
             "iso": self.iso,
             "iso no-op": self.noop,
             "boot to prompt": self.boot,
-            "boot with 200 extensions": self.boot_many,
+            **{f"boot with {count:,} extensions": partial(self.boot_many, count) for count in COUNTS},
             "share": self.share,
             "qemu:run": self.run,
         }
@@ -206,21 +209,40 @@ class Rows:
             settings.paths.core,
             codes,
         ]
+        nothing: list[str | Path] = [*boot, "off", settings.paths.kernel / "vmlinuz64", codes]
         cases = [
             Case("tcbuild", [*boot, "bios", settings.paths.iso], self.place.checkout, self.place.env),
             Case("by hand", by_hand, self.place.checkout, self.place.env, absent=absent),
+            Case("power off", nothing, self.place.checkout, self.place.env, absent=absent),
         ]
         timeout = settings.profile.boot.timeout
-        return Row("boot to prompt", cases, note=f"the ISO's menu waits {timeout} s; QEMU emulates (TCG)")
+        note = f"the ISO's menu waits {timeout} s; power off: the kernel, and an initramfs that ends it"
+        return Row("boot to prompt", cases, note=f"{note}; QEMU emulates (TCG)")
 
-    def boot_many(self) -> Row:
-        """Seconds until the prompt of the ISO with 200 small extensions, mounted one by one."""
-        iso = self._built() / "many.iso"
-        remove_tree(iso)
-        manyextensions.add(self.place.settings.paths.iso, iso)
-        words: list[str | Path] = [sys.executable, "-m", "tests.bench.boot", "bios", iso]
-        ours = Case("tcbuild", words, self.place.checkout, self.place.env)
-        return Row("boot with 200 extensions", [ours], note="one file each; QEMU emulates (TCG)")
+    def boot_many(self, count: int) -> Row:
+        """Seconds until the prompt with `count` small extensions on a disc: our root, and Tiny Core's own."""
+        peers = self._built()
+        settings = self.place.settings
+        disc = peers / f"many{count}.iso"
+        remove_tree(disc)
+        manyextensions.add(settings.paths.iso, disc, count)
+        boot: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "tests.bench.boot",
+            "direct",
+            settings.paths.kernel / "vmlinuz64",
+        ]
+        codes = " ".join(dict.fromkeys([*settings.profile.boot.bootcodes, "cde"]))
+        there, env = self.place.checkout, self.place.env
+        cases = [Case(OURS, [*boot, settings.paths.core, codes, disc], there, env)]
+        root = tinycore.REAL / "x86_64/rootfs64.gz"
+        if root.exists():
+            core = on_tiny_cores_root(settings, peers / "tiny-core").paths.core
+            cases.append(Case("Tiny Core's root", [*boot, core, codes, disc], there, env))
+        else:
+            cases.append(Case("Tiny Core's root", absent=f"not installed ({root})"))
+        return Row(f"boot with {count:,} extensions", cases, note="one file each; QEMU emulates (TCG)")
 
     def share(self) -> Row:
         """A folder in a guest, by each way: 1 GB read and written, and 10,000 small files."""

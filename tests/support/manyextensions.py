@@ -8,10 +8,8 @@ from pathlib import Path
 
 from tests.vm.contract import make_tcz
 
-COUNT = 200
 
-
-def add(iso: Path, made: Path, count: int = COUNT) -> list[str]:
+def add(iso: Path, made: Path, count: int) -> list[str]:
     """Write the ISO `made`: `iso` with `count` extensions of one file each in place of its own list.
 
     Returns their names.  It boots by BIOS as `iso` does; xorriso is sorry that it cannot start the EFI

@@ -12,6 +12,7 @@ import pytest
 from tasks.config.settings import Settings
 from tasks.formats.initramfs_file import Archive
 from tasks.initramfs import core, embedded
+from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.vm.contract import (
     add_gpt_partition,
@@ -88,57 +89,84 @@ COLOURED = "no\x1b[31m"
 """A name that a terminal would obey."""
 
 
+def many_are_in_place(guest: Guest) -> None:
+    """Of a file of two extensions the first one's stays; of the base's, the base's."""
+    assert guest.run("cat /usr/local/share/both /usr/local/share/mine/a") == "first\na\n"
+    assert "not to be taken" not in guest.run("cat /etc/motd")
+    assert guest.run("readlink /usr/local/share/both") == "/tmp/tcloop/first/usr/local/share/both\n"
+    guest.run("[ -e /lib/modules/$(uname -r)/kernel.tclocal/note ]")
+    guest.run("[ -e /usr/local/tce.installed/only-name ] && [ ! -e /tmp/tcloop/only-name ]")
+    assert guest.run("losetup -a | grep -c only-name", check=False) == "0\n1"
+
+
+def the_damaged_one_costs_no_other(guest: Guest) -> None:
+    """What needs it is not loaded, nor left mounted."""
+    assert "absent.tcz not found!" in guest.console
+    assert "damaged.tcz: failed" in guest.console
+    assert guest.run("ls -d /tmp/tcloop/damaged /tmp/tcloop/needy 2>/dev/null", check=False) == "1"
+    assert guest.run("grep -c cannot.be.mounted /var/log/tce-setup.log") == "1\n"
+
+
+def disc_with_a_damaged_one(folder: Path) -> Disk:
+    """A disc whose list names one that is there already, and one that needs a damaged one."""
+    optional = folder / "disc/cde/optional"
+    base_and_top(optional)
+    needs = (("circle-a", "circle-b"), ("circle-b", "circle-a"), ("needy", "damaged"), ("last", "top"))
+    for name, other in needs:
+        starting(optional, name, deps=f"{other}.tcz\n")
+    starting(optional, COLOURED)
+    (optional / "damaged.tcz").write_bytes(b"no squashfs")
+    (folder / "disc/cde/onboot.lst").write_text("top.tcz\nneedy\ncircle-a\nabsent\nlast\n")
+    return make_disc(folder / "disc.iso", folder / "disc")
+
+
+def disk_with_odd_lines(folder: Path, release: str) -> Disk:
+    """A tce folder of extensions of every kind, and a list with lines that are none."""
+    tce = folder / "content/tce"
+    for name in ("own", "base", "copied", "copied-not", "don't", COLOURED):
+        starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
+    both = "usr/local/share/both"
+    make_tcz(tce / "optional", "first", {both: "first\n", "etc/motd": "not to be taken\n"})
+    make_tcz(tce / "optional", "second", {both: "second\n", "usr/local/share/mine/a": "a\n"})
+    make_tcz(tce / "optional", "only-name", {"empty": ""})
+    make_tcz(tce / "optional", f"mods-{release}", {f"usr/local/lib/modules/{release}/kernel/note": "x"})
+    lines = [
+        *("first", "second", "only-name", "mods-KERNEL"),
+        *("# mine", "own.tcz # why not", "", *ODD),
+        *("base.tcz\r", "copied", "copied-not", "don't.tcz", COLOURED),
+    ]
+    (tce / "onboot.lst").write_text("\n".join(lines), newline="")
+    (tce / "copy2fs.lst").write_text("copied.tcz\r\n", newline="")
+    return make_disk(folder / "disk.img", folder / "content")
+
+
+# In the order of loading; the guest's console has no colours.
+STARTED = (
+    "inner",
+    "own",
+    "base",
+    "copied",
+    "copied-not",
+    "don't",
+    "no",
+    "top",
+    "circle-b",
+    "circle-a",
+    "last",
+)
+
+
 def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
     """/tmp/builtin first, then the tce folder, then `cde`; odd lines and equal names are said."""
     built_in = starting(tmp_path / "in", "inner")
     extra = Archive("gzip", tuple(embedded.builtin_members([built_in], ["inner"])))
     core.append(image.paths.core, [extra], tmp_path / "core.gz")
-    tree = tmp_path / "disc"
-    base_and_top(tree / "cde/optional")
-    starting(tree / "cde/optional", COLOURED)
-    release = (image.paths.kernel / "release").read_text().strip()
-    for name, needs in (("circle-a", "circle-b"), ("circle-b", "circle-a"), ("needy", "damaged"), ("last", "top")):
-        starting(tree / "cde/optional", name, deps=f"{needs}.tcz\n")
-    (tree / "cde/optional/damaged.tcz").write_bytes(b"no squashfs")
-    (tree / "cde/onboot.lst").write_text("top.tcz\nneedy\ncircle-a\nabsent\nlast\n")
-    disc = make_disc(tmp_path / "disc.iso", tree)
-    tce = tmp_path / "content/tce"
-    for name in ("own", "base", "copied", "copied-not", "don't", COLOURED):
-        starting(tce / "optional", name, {f"usr/local/share/{name}": "from the disk\n"})
-    make_tcz(tce / "optional", "first", {"usr/local/share/both": "first\n", "etc/motd": "not to be taken\n"})
-    make_tcz(tce / "optional", "second", {"usr/local/share/both": "second\n", "usr/local/share/mine/a": "a\n"})
-    make_tcz(tce / "optional", "only-name", {"empty": ""})
-    make_tcz(tce / "optional", f"mods-{release}", {f"usr/local/lib/modules/{release}/kernel/note": "x"})
-    lines = [
-        *("first", "second", "only-name", "mods-KERNEL"),
-        "# mine",
-        "own.tcz # why not",
-        "",
-        *ODD,
-        "base.tcz\r",
-        "copied",
-        "copied-not",
-        "don't.tcz",
-        COLOURED,
-    ]
-    (tce / "onboot.lst").write_text("\n".join(lines), newline="")
-    (tce / "copy2fs.lst").write_text("copied.tcz\r\n", newline="")
-    disk = make_disk(tmp_path / "disk.img", tmp_path / "content")
-    with booted(image, tmp_path / "log", "nodhcp cde", disc, disk, initrd=tmp_path / "core.gz") as guest:
-        names = [
-            "inner",
-            "own",
-            "base",
-            "copied",
-            "copied-not",
-            "don't",
-            "no",
-            "top",
-            "circle-b",
-            "circle-a",
-            "last",
-        ]  # the guest's console has no colours
-        assert guest.run("cat /tmp/started").splitlines() == [f"{name} root" for name in names]
+    disks = (
+        disc_with_a_damaged_one(tmp_path),
+        disk_with_odd_lines(tmp_path, (image.paths.kernel / "release").read_text().strip()),
+    )
+    with booted(image, tmp_path / "log", "nodhcp cde", *disks, initrd=tmp_path / "core.gz") as guest:
+        assert guest.run("cat /tmp/started").splitlines() == [f"{name} root" for name in STARTED]
         for line in ODD:
             assert f"{line.split()[0].removesuffix('.tcz')}.tcz not found!" in guest.console
         assert 'of "two words.tcz", "two" is taken' in guest.console
@@ -155,18 +183,8 @@ def test_initramfs_disk_and_disc(image: Settings, tmp_path: Path) -> None:
         ]
         assert guest.run("readlink /dev/cdrom; readlink /etc/sysconfig/tcedir") == "/dev/sr0\n/mnt/vda/tce\n"
         guest.run("grep '^/dev/sr0 .*# Added by TC$' /etc/fstab")
-        # Of a file of two extensions the first one's stays; of the base's, the base's.
-        assert guest.run("cat /usr/local/share/both /usr/local/share/mine/a") == "first\na\n"
-        assert "not to be taken" not in guest.run("cat /etc/motd")
-        assert guest.run("readlink /usr/local/share/both") == "/tmp/tcloop/first/usr/local/share/both\n"
-        guest.run("[ -e /lib/modules/$(uname -r)/kernel.tclocal/note ]")
-        guest.run("[ -e /usr/local/tce.installed/only-name ] && [ ! -e /tmp/tcloop/only-name ]")
-        assert guest.run("losetup -a | grep -c only-name", check=False) == "0\n1"
-        # One that is damaged costs what needs it, and nothing else of its list.
-        assert "absent.tcz not found!" in guest.console
-        assert "damaged.tcz: failed" in guest.console
-        assert guest.run("ls -d /tmp/tcloop/damaged /tmp/tcloop/needy 2>/dev/null", check=False) == "1"
-        assert guest.run("grep -c cannot.be.mounted /var/log/tce-setup.log") == "1\n"
+        many_are_in_place(guest)
+        the_damaged_one_costs_no_other(guest)
 
 
 def test_the_image_on_a_stick(image: Settings, tmp_path: Path) -> None:
