@@ -265,3 +265,14 @@ def test_a_server_that_is_gone_costs_one_line(tmp_path: Path) -> None:
     assert (done.status, done.output.count("really")) == (0, 2), done.output
     assert done.output.count("warning: ") == 1
     assert "connection refused" in done.output
+
+
+@pytest.mark.slow
+def test_fifty_clients_at_once_lose_nothing(place: Place) -> None:
+    """Each takes or stores what it draws of 40 entries; the bench's program reads them all at the end."""
+    if not place.address:
+        pytest.skip("your own cache is a folder, as another case has it")
+    command = [str(place.python), "-m", "tests.bench.clients", place.address, "50", "10", "40"]
+    done = outcome(command, CHECKOUT.root, {**os.environ, **place.env})
+    assert done.status == 0, done.output
+    assert "read at the end: {'taken': 40}" in done.output
