@@ -167,12 +167,10 @@ def with_alternative(name: str, recipe: Recipe, alternative: str = "") -> Recipe
 
 def with_toolchain(made: Recipe, toolchain: str) -> Recipe:
     """Return a recipe whose programs are compiled by `toolchain` where it names none."""
-    if not any(isinstance(origin, SourceOrigin) and not origin.toolchain for origin in made.origin):
+    if not any(isinstance(origin, SourceOrigin) for origin in made.origin):
         return made
     origins = (
-        replace(origin, toolchain=origin.toolchain or toolchain)
-        if isinstance(origin, SourceOrigin)
-        else origin
+        origin.compiled_by(toolchain) if isinstance(origin, SourceOrigin) else origin
         for origin in made.origin
     )
     return replace(made, origin=tuple(origins))

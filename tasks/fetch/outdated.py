@@ -222,7 +222,7 @@ def _of_toolchains(settings: Settings, names: Sequence[str]) -> Iterator[Questio
     used |= {name.removeprefix(TOOLCHAIN) for name in names if name.startswith(TOOLCHAIN)}
 
     def ask(name: str, root: build_root.BuildRoot) -> list[Row]:
-        offered = suite.resolve(root.suite, root.packages, settings.paths.cache)
+        offered = suite.resolve(root.suite, root.wanted, settings.paths.cache)
         locked = build_root.lock(name).package
         owners = dict.fromkeys((package.name for package in locked), TOOLCHAIN + name)
         return _rows(owners, locked, {package.name: package for package in offered}, str(root.suite))

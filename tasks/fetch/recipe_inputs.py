@@ -88,7 +88,8 @@ def pinned(settings: Settings, name: str, whole: Recipe, taken: Sequence[Recipe]
     old = _old_lock(settings, name)
     there = {origin.identity() for origin in recipe_lock.lockable_origins(whole)}
     kept = {identity: old.of(identity) for identity in there}
-    chosen = [origin for made in taken for origin in recipe_lock.lockable_origins(made)]
+    ready = [recipe.with_toolchain(made, settings.profile.programs_toolchain) for made in taken]
+    chosen = [origin for made in ready for origin in recipe_lock.lockable_origins(made)]
     for origin in {origin.identity(): origin for origin in chosen}.values():
         if kept[origin.identity()] and not settings.network.relock:
             logger.info(f"lock: {origin.identity()} is locked already")

@@ -83,7 +83,7 @@ def lock(settings: Settings, names: list[str]) -> None:
             if names:
                 raise UserError(f"toolchain {name} has no build root, so nothing is locked")
             continue
-        found = suite.resolve(root.suite, root.packages, settings.paths.cache)
+        found = suite.resolve(root.suite, root.wanted, settings.paths.cache)
         archives = suite.archives(root.suite, settings.paths.cache)
         write_atomic(build_root.lock_path(name), Lock(package=found, archive=archives).to_toml())
         logger.info(f"{build_root.lock_path(name).name}: {len(found)} packages of {root.suite}")

@@ -186,7 +186,8 @@ class FolderTree(SourceTree):
     is_locked: ClassVar[bool] = False
 
     def identity(self, version: str) -> str:
-        return f"{FOLDER}{self.path}"
+        # Locks and manifests hold it, and they must not show a path of this machine.
+        return f"{FOLDER}{Path(self.path).name if Path(self.path).is_absolute() else self.path}"
 
     def folder(self) -> Path:
         return CHECKOUT.path(self.path)

@@ -95,6 +95,7 @@ def resolve(
     """Return `names` and all packages they depend on, sorted by name, as apt would install them.
 
     apt begins with an empty system and takes Depends and Pre-Depends, no Recommends.
+    names: each a package, or NAME=VERSION for another version than the newest.
     Packages that are essential are among them only if something names them: `?essential` does.
     Raises `NotOffered` for a name that the suite lacks, and `UserError` if apt finds no solution or
     does not reach the mirror.
@@ -103,7 +104,7 @@ def resolve(
     if not wanted:
         return ()
     with _apt(suite, cache, offline=offline) as env:
-        plain = [name for name in wanted if not name.startswith("?")]
+        plain = [name.partition("=")[0] for name in wanted if not name.startswith("?")]
         _refuse_unknown(suite, plain, env)
         said = _apt_get(env, "install", "--yes", *wanted, hint=f"apt finds no solution in {suite}")
         return _located(suite, said, env)

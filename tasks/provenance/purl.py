@@ -21,7 +21,8 @@ def of(one: Input) -> PackageURL:
     if one.kind == "git":
         name = one.name.rstrip("/").rpartition("/")[2].removesuffix(".git")
         return PackageURL("generic", None, name, one.version, {"vcs_url": f"git+{one.name}@{one.version}"})
-    more = {"download_url": one.origin} if one.origin.startswith("http") else {}
+    address = kind.address(one.origin) if kind else one.origin if one.origin.startswith("http") else ""
+    more = {"download_url": address} if address else {}
     name = one.name.rpartition("/")[2].partition(":")[0]
     return PackageURL("generic", None, name, one.version or None, more | {"checksum": f"sha256:{one.sha256}"})
 

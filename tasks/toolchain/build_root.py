@@ -70,6 +70,7 @@ class BuildRoot:
     needs the root.
     links: path below the root = the target of a symbolic link.
     always: the root is used on every machine, because its programs would use what else a machine has.
+    versions: package = the version to lock, for those of which it is not the suite's newest.
     """
 
     suite: Suite
@@ -79,12 +80,16 @@ class BuildRoot:
     unwanted: tuple[str, ...] = ()
     links: dict[str, str] = field(default_factory=dict)
     always: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("makers", "helpers", "entry"):
             for package in getattr(self, key):
                 if not PACKAGE.fullmatch(package):
                     raise ValueError(f"{key}: {package!r} is no package name")
+        for package in self.versions:
+            if package not in self.packages:
+                raise ValueError(f"versions: {package!r} is none of makers, helpers and entry")
         for path in self.links:
             if path.startswith("/") or ".." in path.split("/"):
                 raise ValueError(f"links: expected a path below the root, got {path!r}")
@@ -93,6 +98,13 @@ class BuildRoot:
     def packages(self) -> tuple[str, ...]:
         """The names of all packages that the root is asked to have."""
         return (*self.makers, *self.helpers, *self.entry)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The packages as apt-get(8) is asked for them: NAME, or NAME=VERSION."""
+        return tuple(
+            f"{name}={self.versions[name]}" if name in self.versions else name for name in self.packages
+        )
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,10 @@ def lock(name: str) -> Lock:
     """
     remedy = f"./doit toolchain:lock {name}"
     found, root = load_lock(lock_path(name), f"restore it, or write it anew: {remedy}"), load(name).root
-    known = {package.name for package in found.package}
-    lacking = sorted(set(root.packages) - known) if root else []
+    known = {
+        text for package in found.package for text in (package.name, f"{package.name}={package.version}")
+    }
+    lacking = sorted(set(root.wanted) - known) if root else []
     if lacking:
         message = f"{lock_path(name).name} has no version of {', '.join(lacking)}"
         raise UserError(message, remedy)

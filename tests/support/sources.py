@@ -33,6 +33,11 @@ ACPI_CALL = Upstream(
     "a/acpi-call/acpi-call_1.2.2.orig.tar.gz",
     "8b1902a94395c2fa5a97f81c94868a9cbc46a48e12309ad01626439bde96f1d9",
 )
+EXA = Upstream(
+    "0.10.1",
+    "r/rust-exa/rust-exa_0.10.1.orig.tar.gz",
+    "04b8049a14b743985f26184c67f2f41f8b17268af0e2e7790facdb25b0e2a7b5",
+)
 HELLO = Upstream(
     "2.10",
     "h/hello/hello_2.10.orig.tar.gz",

@@ -233,6 +233,11 @@ class LockedOrigin(Origin):
         return None
 
     @classmethod
+    def address(cls, identity: str) -> str:
+        """Return the address in an identity that its file is fetched from, "" if it names none."""
+        return identity if identity.startswith("http") else ""
+
+    @classmethod
     def stated_licence(cls, path: Path) -> str:
         """Return the licence expression that the file at `path` states, "" if it states none."""
         return ""

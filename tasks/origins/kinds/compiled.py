@@ -40,7 +40,7 @@ class CompiledOrigin(LockedOrigin):
         return self.source.identity(self.version)
 
     def label(self) -> str:
-        return Path(self.identity().removeprefix(FOLDER)).name
+        return Path(self.source.identity(self.version).removeprefix(FOLDER)).name
 
     def source_folder(self) -> Path | None:
         return self.source.folder()

@@ -123,6 +123,15 @@ def test_dependencies_are_resolved_as_apt_does_from_an_empty_system(
     assert offers["libssl3t64"].provides == ("libssl3",)
 
 
+def test_another_version_than_the_newest_is_resolved_by_name(repository: Repository, cache: Path) -> None:
+    old = repository.add("rustc", "1.78")
+    repository.add("rustc", "1.96", archive="debian-security")
+    repository.publish()
+    assert suite.resolve(SUITE, ["rustc=1.78"], cache) == (old,)
+    with pytest.raises(UserError, match=r"Version '1\.80' for 'rustc' was not found"):
+        suite.resolve(SUITE, ["rustc=1.80"], cache)
+
+
 def test_what_is_unknown_or_has_no_solution_is_said(repository: Repository, cache: Path) -> None:
     repository.add("tool", "1", depends="gone")
     repository.publish()

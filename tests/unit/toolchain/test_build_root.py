@@ -99,6 +99,20 @@ def test_a_malformed_description_names_the_key(folder: Path, old: str, new: str,
     assert "t.toml" in caught.value.message
 
 
+def test_a_root_may_have_another_version_than_the_newest(folder: Path) -> None:
+    write(folder, "t", ROOT_TOML + '[root.versions]\nmake = "4.2"\n')
+    root = build_root.load("t").root
+    assert root and root.wanted == ("gcc-9", "make=4.2", "proot")
+    write_lock(folder, "t", *PACKAGES)
+    with pytest.raises(UserError, match=r"t\.lock\.toml has no version of make=4\.2"):
+        build_root.lock("t")
+    write_lock(folder, "t", PACKAGES[0], replace(PACKAGES[1], version="4.2"), PACKAGES[2])
+    assert len(build_root.lock("t").package) == 3
+    write(folder, "t", ROOT_TOML + '[root.versions]\nbash = "5"\n')
+    with pytest.raises(UserError, match="versions: 'bash' is none of makers, helpers and entry"):
+        build_root.load("t")
+
+
 def test_a_package_without_a_lock_entry_is_named(folder: Path) -> None:
     write(folder, "t", ROOT_TOML)
     write_lock(folder, "t", *PACKAGES[:2])

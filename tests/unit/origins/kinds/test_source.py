@@ -48,7 +48,7 @@ def test_what_a_source_may_not_say(more: dict[str, Any], words: str) -> None:
 
 
 def test_each_build_system_has_its_commands() -> None:
-    for name in ("autotools", "cmake", "meson", "make"):
+    for name in ("autotools", "cmake", "meson", "make", "cargo"):
         system = source(build=name).system
         assert system is getattr(build_systems(), name)
         assert system.compile and system.install and system.needs
