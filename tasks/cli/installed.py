@@ -13,4 +13,5 @@ WRAPPER = Path(__file__).resolve().parents[2] / "doit"
 
 def main() -> NoReturn:
     """Run the words of the command line by the wrapper `doit`, in place of this process."""
+    os.environ["TCBUILD_COMMAND"] = "tcbuild"  # messages name it (tasks/util/text.py)
     os.execv(WRAPPER, [str(WRAPPER), *sys.argv[1:]])

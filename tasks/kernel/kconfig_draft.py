@@ -35,6 +35,7 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import write_atomic
 from tasks.util.log import logger
+from tasks.util.text import as_typed
 
 NAME = re.compile(r"(?!base-)[a-z0-9][a-z0-9_.+-]*")
 MARK = "# override"
@@ -195,7 +196,7 @@ def _tell(draft: Draft, asked: Mapping[str, str], before: kconfig.Merged, goal: 
         print("# followed by itself (select, default or dependency)")
         print("\n".join(change_line(name, old, new) for name in followed[:SHOWN]))
     if len(followed) > SHOWN:
-        print(f"# and {len(followed) - SHOWN} more: ./doit kconfig:diff")
+        print(as_typed(f"# and {len(followed) - SHOWN} more: ./doit kconfig:diff"))
 
 
 def _tell_of_lines(space: Workspace, settings: Settings, draft: Draft, goal: str) -> None:

@@ -59,7 +59,7 @@ def rebuild(settings: Settings, folder: Path, source: str, out: str, anyway: boo
         words += [f"profile={wanted.profile.name}", "frozen=1", f"out={top / 'result'}"]
         words += [f"tree={tree}" for tree in _trees(top)]
         words += ["offline=1"] if settings.network.offline else []
-        logger.info(f"rebuild: ./doit iso {' '.join(words)} in {checkout}")
+        logger.info(f"rebuild: {checkout}/doit iso {' '.join(words)}")
         _build(checkout, words, settings.paths, top / "rebuild.log")
         made = manifest_schema.load(
             top / "result" / f"{wanted.outputs.images[0].path}{manifest_schema.ENDING}"

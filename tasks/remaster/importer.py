@@ -29,7 +29,7 @@ from tasks.util import toml_schema
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, write_atomic, write_if_changed
-from tasks.util.text import NO_LINE, printable, shortened
+from tasks.util.text import NO_LINE, as_typed, printable, shortened
 
 PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 AUTO = "auto"  # profile=auto chooses another profile
@@ -213,7 +213,7 @@ def _report(name: str, found: Found, difference: Difference | None, kept: bool, 
     write_atomic(record, f"{text(sys.maxsize)}\n")
     print(text(SHOWN))
     image, why = ("disk", " (an ISO restores no backup)") if found.backup else ("iso", "")
-    print(f"build it: ./doit {image} profile={name}{why}")
+    print(as_typed(f"build it: ./doit {image} profile={name}{why}"))
 
 
 def _section(lines: Sequence[str], count: int, record: Path) -> list[str]:

@@ -22,6 +22,7 @@ from tasks.engine.run_history import Run
 from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.text import as_typed
 
 # kernel/modules/lib/modules/RELEASE/kernel/net/ipv6/ip6_udp_tunnel.ko(.gz)
 MODULE = re.compile(r"kernel/modules/lib/modules/[^/]+/(?:kernel/)?(?P<path>.+\.ko(?:\.gz|\.xz|\.zst)?)")
@@ -318,7 +319,8 @@ def _print_kernel(paths: Paths, as_json: bool) -> None:
         _print_table([(title, *head), *rows])
         print()
     total = sum(part.total for part in parts)
-    print(f"{len(parts):,} objects, {total:,} bytes in memory; all of them: ./doit size --json kernel")
+    more = as_typed("all of them: ./doit size --json kernel")
+    print(f"{len(parts):,} objects, {total:,} bytes in memory; {more}")
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, Self
 
-from tasks.util.text import printable
+from tasks.util.text import as_typed, printable
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -44,9 +44,9 @@ class UserError(Exception):
         return self
 
     def __str__(self) -> str:
-        lines = [self.message]
+        lines = [as_typed(self.message)]
         if self.hint:
-            lines.append(f"  hint: {self.hint}")
+            lines.append(f"  hint: {as_typed(self.hint)}")
         if self.detail:
             lines.append(self.detail.rstrip("\n"))
         return printable("\n".join(lines))

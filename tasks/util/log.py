@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from tasks.util.text import printable
+from tasks.util.text import as_typed, printable
 
 
 class _Lines(logging.Handler):
@@ -16,7 +16,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # One call writes text and newline, so that lines of several threads do not mix.
-        print(f"{printable(self.format(record))}\n", end="", flush=True)
+        print(f"{printable(as_typed(self.format(record)))}\n", end="", flush=True)
 
 
 class _MessageFormat(logging.Formatter):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,6 +16,18 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069
 NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 """The same of a whole text in TOML, which has no halves of characters; editors check it by the schemas."""
+DOIT = re.compile(r"(?<![\w./-])\./doit(?![\w./-])")
+COMMAND = "TCBUILD_COMMAND"
+"""Environment variable: the command that a person has typed, where it is not ./doit."""
+
+
+def as_typed(text: str) -> str:
+    """Return `text` with the command that runs tcbuild here in place of each `./doit`.
+
+    The command `tcbuild` of a wheel says so.  In a checkout, and in a tree with a `doit` of its own, it
+    is ./doit.
+    """
+    return DOIT.sub(os.environ.get(COMMAND) or "./doit", text)
 
 
 def printable(text: str) -> str:

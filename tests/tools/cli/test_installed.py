@@ -126,6 +126,7 @@ def test_results_lie_where_one_types_or_in_the_tree(installed: Installed) -> Non
         assert f"{installed.here / folder / name}/inputs.manifest.json" in done.output
     done = installed.tcbuild("list", TCBUILD_TREE="tree:nowhere")
     assert "tree=nowhere: there is no such folder" in done.output
+    assert "hint: tcbuild init DIR writes a tree" in done.output
     assert not (installed.site / "tcbuild/artifacts").exists()
 
 

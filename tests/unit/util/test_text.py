@@ -7,7 +7,7 @@ import pytest
 
 from tasks.util.errors import UserError
 from tasks.util.log import logger
-from tasks.util.text import check_pattern, did_you_mean, printable, shortened
+from tasks.util.text import as_typed, check_pattern, did_you_mean, printable, shortened
 
 HOSTILE = "a\x1b[2Jb\ud800c\udc80\r\x9b\u202e"
 ESCAPED = "a\\x1b[2Jb\\ud800c\\udc80\\r\\x9b\\u202e"
@@ -24,6 +24,23 @@ def test_errors_and_messages_are_escaped(capsys: pytest.CaptureFixture[str]) -> 
     assert str(UserError(HOSTILE, HOSTILE, HOSTILE)) == f"{ESCAPED}\n  hint: {ESCAPED}\n{ESCAPED}"
     logger.warning(HOSTILE)
     assert capsys.readouterr().out == f"warning: {ESCAPED}\n"
+
+
+def test_messages_name_the_command_that_was_typed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "run ./doit lock:NAME, then ./doit; in a tree TREE/doit, or run ../doit, x/./doit, ./doit.old"
+    monkeypatch.delenv("TCBUILD_COMMAND", raising=False)
+    assert as_typed(text) == text
+    monkeypatch.setenv("TCBUILD_COMMAND", "tcbuild")
+    typed = text.replace("run ./doit lock:NAME, then ./doit;", "run tcbuild lock:NAME, then tcbuild;")
+    assert as_typed(text) == typed
+    # A detail may be what a script of somebody else has printed.
+    assert str(UserError("no lock: ./doit lock", "./doit fetch", "./doit")) == (
+        "no lock: tcbuild lock\n  hint: tcbuild fetch\n./doit"
+    )
+    logger.info("./doit lock keeps it")
+    assert capsys.readouterr().out == "tcbuild lock keeps it\n"
 
 
 def test_of_many_names_the_first_are_shown() -> None:
