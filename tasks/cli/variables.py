@@ -427,10 +427,10 @@ def check_qemu(options: Sequence[tuple[str, str]]) -> None:
         raise UserError(f"--memory {memory}: expected at least {machine.LEAST_MEMORY} (MiB)")
 
 
-def check_reports(options: Sequence[tuple[str, str]]) -> None:
+def check_reports(options: Sequence[tuple[str, str]], _names: Sequence[str] = ()) -> None:
     """Raise `UserError` if no file can be written where these options of a task that tests say.
 
-    options: pairs of an option and its value.
+    options: pairs of an option and its value; no name that such a task takes is looked at.
     """
     _check_files(options, "--junit", "--tap")
 

@@ -159,7 +159,7 @@ class Run(TaskCommand, cmd_run.Run):  # type: ignore[misc]
             meta = (task.meta or {}) if task else {}
             alone[name] = meta.get("alone", False)
             if "check" in meta:  # before the tasks that it needs are run
-                meta["check"](for_task)
+                meta["check"](for_task, rest if takes_names else [])
             # A group has no action that could read its options; one can name another task instead.
             instead = meta.get("instead", {})
             others = [instead[given] for given, _ in for_task if given in instead]

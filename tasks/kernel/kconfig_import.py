@@ -32,16 +32,8 @@ def import_config(settings: Settings, names: Sequence[str]) -> None:
     names: the file, and the name of the fragment, by default that of the file.  The profile's own fragments
     do not count.  Raises `UserError` for a file that is no config, and for a fragment that exists.
     """
-    if not 0 < len(names) < 3:
-        raise UserError("kconfig:import takes a config and a name", "./doit kconfig:import FILE.config mine")
-    file = caller_folder() / names[0]
-    alone = replace(settings.profile, kernel=replace(settings.profile.kernel, fragments=()))
-    settings = replace(settings, profile=alone)
-    draft = _new(settings, names[1:] or [default_name(file)], "kconfig:import")
-    text = _read(file)
-    values = parse_config(text)
-    if not values:
-        raise UserError(f"{file}: not a kernel config", "it has no line CONFIG_...=...")
+    draft, text = check_import(settings, names)
+    values, settings = parse_config(text), _without_fragments(settings)
     with workspace(settings, "kconfig-import") as space:
         implied = implied_requests(settings.paths, settings.profile)
         goal = space.complete(apply_requests(text, implied))
@@ -51,6 +43,26 @@ def import_config(settings: Settings, names: Sequence[str]) -> None:
     logger.info(f'kernel.fragments = ["{draft.name}"] gives this config')
 
 
+def check_import(settings: Settings, names: Sequence[str]) -> tuple[Draft, str]:
+    """Return the draft, and the text of the config.
+
+    Raises `UserError` for what can be seen without the kernel's source.
+    """
+    if not 0 < len(names) < 3:
+        raise UserError("kconfig:import takes a config and a name", "./doit kconfig:import FILE.config mine")
+    file = caller_folder() / names[0]
+    draft = _new(_without_fragments(settings), names[1:] or [default_name(file)], "kconfig:import")
+    text = _read(file)
+    if not parse_config(text):
+        raise UserError(f"{file}: not a kernel config", "it has no line CONFIG_...=...")
+    return draft, text
+
+
+def _without_fragments(settings: Settings) -> Settings:
+    alone = replace(settings.profile, kernel=replace(settings.profile.kernel, fragments=()))
+    return replace(settings, profile=alone)
+
+
 def local(settings: Settings, names: Sequence[str], *, lsmod: str = "") -> None:
     """Make a fragment that turns off the modules which are not loaded, as `make localmodconfig` does.
 
@@ -58,7 +70,7 @@ def local(settings: Settings, names: Sequence[str], *, lsmod: str = "") -> None:
     modules without it.  What a fragment of the profile asks for stays.  Raises `UserError` for a bad
     list, for a fragment that exists, and if nothing can be turned off.
     """
-    draft = _new(settings, names, "kconfig:local")
+    draft = check_local(settings, names)
     file = caller_folder() / lsmod if lsmod else THIS_MACHINE
     # A kernel without modules has no such file.
     text = "" if file == THIS_MACHINE and not file.exists() else _read(file)
@@ -74,6 +86,11 @@ def local(settings: Settings, names: Sequence[str], *, lsmod: str = "") -> None:
                 "all are loaded, or lines of the profile ask for them: ./doit kconfig:report",
             )
         kconfig_draft.write(space, settings, draft, before, goal)
+
+
+def check_local(settings: Settings, names: Sequence[str]) -> Draft:
+    """Return the draft of the new fragment.  Raises `UserError` for a name that it cannot have."""
+    return _new(settings, names, "kconfig:local")
 
 
 def _new(settings: Settings, names: Sequence[str], command: str) -> Draft:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.config.settings import Settings
 from tasks.kernel import kconfig, kconfig_draft
 from tasks.kernel.fragments import parse_config
+from tasks.kernel.kconfig_draft import Draft
 from tasks.kernel.kconfig_workspace import Workspace, workspace
 from tasks.toolchain import build_root
 from tasks.toolchain.entry import Bind
@@ -44,9 +45,7 @@ def menu(settings: Settings, names: Sequence[str], *, program: str = "nconfig") 
     names: the fragment, alone; program: `nconfig` or `menuconfig`.  Raises `UserError` without a terminal,
     for a bad name, and if what was saved cannot be proved; then it is kept as a config.
     """
-    draft = kconfig_draft.of_name(settings, names, "kconfig:menu")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError("kconfig:menu needs a terminal", "write the lines into a fragment: docs/kernel.md")
+    draft = check(settings, names)
     with workspace(settings, "kconfig-menu") as space:
         requests = kconfig_draft.requests_with(settings, draft, draft.text or None)
         before = kconfig.prove(space, kconfig.merge_requests(space, settings, requests))
@@ -61,6 +60,17 @@ def menu(settings: Settings, names: Sequence[str], *, program: str = "nconfig") 
             write_atomic(kept, saved)
             hint = f"what the menu saved is in {kept}; {draft.shown} is as it was. {error.hint}"
             raise UserError(error.message, hint, error.detail) from None
+
+
+def check(settings: Settings, names: Sequence[str]) -> Draft:
+    """Return the draft of the fragment that is named.
+
+    Raises `UserError` for what can be seen without the kernel's source: a bad name, and no terminal.
+    """
+    draft = kconfig_draft.of_name(settings, names, "kconfig:menu")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("kconfig:menu needs a terminal", "write the lines into a fragment: docs/kernel.md")
+    return draft
 
 
 def _show(space: Workspace, settings: Settings, text: str, program: str) -> str:

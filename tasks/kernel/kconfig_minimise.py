@@ -101,17 +101,26 @@ def redundant(space: Workspace, settings: Settings, lines: Sequence[Request], go
     return [one for name, one in counting.items() if name not in kept and name not in contradicted]
 
 
+def check(settings: Settings, names: Sequence[str]) -> list[Request]:
+    """Return the lines of the fragment that is named.
+
+    Raises `UserError` for what can be seen without the kernel's source.
+    """
+    if len(names) != 1:
+        raise UserError("kconfig:minimise takes one fragment", "./doit kconfig:minimise qemu")
+    with_fragment(settings.profile, names[0])
+    return read_fragment(fragment_file(names[0]))
+
+
 def minimise(settings: Settings, names: Sequence[str], *, write: bool = False) -> None:
     """Print the lines of a fragment whose removal changes nothing.
 
     names: the fragment, alone; write: remove them from its file.  Raises `UserError` for another number of
     names, and if lines of the profile do not hold.
     """
-    if len(names) != 1:
-        raise UserError("kconfig:minimise takes one fragment", "./doit kconfig:minimise qemu")
+    lines = check(settings, names)
     settings = replace(settings, profile=with_fragment(settings.profile, names[0]))
     path = fragment_file(names[0])
-    lines = read_fragment(path)
     with workspace(settings, "kconfig-minimise") as space:
         requests = profile_requests(settings.paths, settings.profile)
         proved = kconfig.prove(space, kconfig.merge_requests(space, settings, requests))

@@ -57,14 +57,20 @@ class Setting:
         return cls(asked, base, parse_config(final), final)
 
 
+def check_search(_settings: Settings, names: Sequence[str]) -> list[str]:
+    """Return the words that are searched.  Raises `UserError` if there is none."""
+    words = [name.removeprefix("CONFIG_") for name in names if name.strip()]
+    if not words:
+        raise UserError("kconfig:search needs a word", "./doit kconfig:search btrfs")
+    return words
+
+
 def search(settings: Settings, names: Sequence[str]) -> None:
     """Print the symbols that have every one of the words `names` in their name, prompt or help.
 
     Raises `UserError` if no word is given, and if no symbol has them.
     """
-    words = [name.removeprefix("CONFIG_") for name in names if name.strip()]
-    if not words:
-        raise UserError("kconfig:search needs a word", "./doit kconfig:search btrfs")
+    words = check_search(settings, names)
     setting = Setting.of_profile(settings)
     symbols, _names = setting.ask(settings, "kconfig-search", [f"?{max(words, key=len)}"])
     found = sorted(
@@ -110,14 +116,19 @@ def describe(symbol: Symbol, setting: Setting, *, with_help: bool) -> list[str]:
     return [*lines, *(f"        {line}".rstrip() for line in text)]
 
 
+def check_why(_settings: Settings, names: Sequence[str]) -> list[str]:
+    """Return the symbols that are asked about.  Raises `UserError` if there is none."""
+    if not names:
+        raise UserError("kconfig:why needs a symbol", "./doit kconfig:why BTRFS_FS")
+    return [name.removeprefix("CONFIG_") for name in names]
+
+
 def why(settings: Settings, names: Sequence[str]) -> None:
     """Print why each of the symbols `names` has its value, and what brings those about that select it.
 
     Raises `UserError` if no symbol is given, and for one that the kernel does not know.
     """
-    wanted = [name.removeprefix("CONFIG_") for name in names]
-    if not wanted:
-        raise UserError("kconfig:why needs a symbol", "./doit kconfig:why BTRFS_FS")
+    wanted = check_why(settings, names)
     setting = Setting.of_profile(settings)
     symbols, known = setting.ask(settings, "kconfig-why", [f"+{name}" for name in wanted])
     notes = kconfig_explain.load_notes()

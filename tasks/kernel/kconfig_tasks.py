@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ LSMOD = {
 class Question:
     """A command about the configuration.
 
-    doc: its help text; module, function: what answers it, in tasks/kernel; options: in doit's form.
+    doc: its help text; module, function: what answers it, in tasks/kernel; check: the function there that
+    refuses names which it cannot take; options: in doit's form.
     """
 
     doc: str
     module: str
     function: str
+    check: str
     options: tuple[dict[str, Any], ...] = ()
 
 
@@ -53,33 +56,39 @@ QUESTIONS = {
         "change the configuration in the kernel's menus; what was asked there goes into the fragment NAME",
         "kconfig_menu",
         "menu",
+        "check",
         (PROGRAM,),
     ),
     "kconfig:search": Question(
         "find symbols that have all the given words in name, prompt or help, and tell what sets them",
         "kconfig_search",
         "search",
+        "check_search",
     ),
     "kconfig:why": Question(
         "print why SYMBOL has its value: what asks for it, selects it, or keeps it off",
         "kconfig_search",
         "why",
+        "check_why",
     ),
     "kconfig:minimise": Question(
         "print the lines of a fragment whose removal changes nothing",
         "kconfig_minimise",
         "minimise",
+        "check",
         (WRITE,),
     ),
     "kconfig:import": Question(
         "make the fragment NAME of a whole config FILE, so that base config and fragment give it",
         "kconfig_import",
         "import_config",
+        "check_import",
     ),
     "kconfig:local": Question(
         "make the fragment NAME that turns off the modules which are not loaded, as localmodconfig does",
         "kconfig_import",
         "local",
+        "check_local",
         (LSMOD,),
     ),
 }
@@ -143,4 +152,13 @@ def _commands(settings: Settings, prepare: Sequence[Action], base: Path) -> Iter
         before = [*prepare, *([ncurses] if name == "kconfig:menu" else [])]
         actions = [*before, do(f"kernel.{one.module}", one.function, settings)]
         given = {"reads": proved, "params": list(one.options), "pos_arg": "names", **more.get(name, {})}
-        yield command(name, one.doc, *actions, **given)
+        yield command(name, one.doc, *actions, **given, meta={"check": _check(settings, one)})
+
+
+def _check(settings: Settings, one: Question) -> Callable[[object, Sequence[str]], None]:
+    """Return what refuses names before the kernel's source is fetched for the command."""
+
+    def check(_options: object, names: Sequence[str]) -> None:
+        getattr(importlib.import_module(f"tasks.kernel.{one.module}"), one.check)(settings, names)
+
+    return check

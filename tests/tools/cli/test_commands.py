@@ -281,3 +281,20 @@ def test_head_reads_one_line(checkout: Path) -> None:
     assert done.stdout.splitlines()[0].startswith("core")
     gone = shell(checkout, "{ sleep 0.2; ./doit list; echo $? >status; } | true; cat status; rm status")
     assert (gone.stdout, gone.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["kconfig:menu", "mine"], "error: kconfig:menu needs a terminal"),
+        (["kconfig:import", "no-file"], "no-file does not exist"),
+        (["kconfig:minimise", "no-fragment"], "no-fragment"),
+    ],
+)
+def test_what_a_command_cannot_take_is_said_before_the_kernel_is_fetched(
+    checkout: Path, words: list[str], says: str
+) -> None:
+    done = doit(checkout, *words, "profile=apt")
+    assert done.status == 1 and done.ran == []
+    assert says in done.output
+    assert not (checkout / "artifacts/apt/linux").exists()

@@ -15,6 +15,7 @@ from tasks.config.settings import Settings
 from tasks.engine.task import Task, do
 from tasks.kernel import kconfig_tasks
 from tasks.kernel.kconfig_tasks import QUESTIONS
+from tasks.util.errors import UserError
 
 
 def share(task: Task, **_: Any) -> Task:
@@ -56,3 +57,9 @@ def test_the_menu_has_the_terminal_and_its_own_programs(tasks: dict[str, Task]) 
     names = [function.__name__ for function, _arguments in menu["actions"]]
     assert names == ["util.text.shortened", "fetch.toolchain.fetch_alone", "kernel.kconfig_menu.menu"]
     assert len(tasks["kconfig:why"]["actions"]) == 2
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_names_are_refused_before_the_kernel_is_fetched(tasks: dict[str, Task], name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} (needs|takes)"):
+        tasks[name]["meta"]["check"]([], [])

@@ -34,7 +34,12 @@ from tests.support.tinycore import real
 
 pytestmark = pytest.mark.slow  # a compiler of 900 MB is fetched and unpacked first
 
-EXA_BUILD = 'build = "cargo"\noptions = ["--no-default-features"]\n'
+EXA_BUILD = """\
+build = "cargo"
+options = ["--no-default-features"]
+env = { CARGO_PROFILE_RELEASE_LTO = "off", CARGO_PROFILE_RELEASE_OPT_LEVEL = "0" }
+"""
+"""Without optimisation: it takes most of the time."""
 TINYCORE = 'env = { RUSTFLAGS = "-Clink-arg=-Wl,--dynamic-linker=/lib/ld-linux-x86-64.so.2" }\n'
 """Tiny Core's own root has no /lib64."""
 PACKAGE = '[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2018"\nlicense = "MIT/Apache-2.0"\n'
