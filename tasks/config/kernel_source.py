@@ -7,6 +7,7 @@ This module reads stamps in the tree and the used lock.  It reads no fetched fil
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tasks.config import inputs
 from tasks.config.profile import Profile
@@ -21,12 +22,16 @@ STAMP = ".tcbuild/source"
 """In the tree: a line that identifies its source."""
 FINISHED = ".tcbuild.finished"
 """In a build folder, while no make runs there and none has failed: what its objects were made from."""
+BUILD_STAMP = ".tcbuild.json"
+"""In a build folder: the source and the toolchain that its objects were made from."""
 HEAD = "git "
 """How that begins for a commit of a git repository."""
 DEFERRED = ".tcbuild/deferred"
 """In the tree: marks a tree that holds only stamps and is unpacked when a stage needs it."""
 
 
+SERIES = ".tcbuild/series"
+"""In the tree: the checksums of its patch series (`patches.listing`)."""
 UNPACKED_BY = ".tcbuild/unpacked-by"
 """In the tree: a digest of the code that unpacked it."""
 
@@ -34,6 +39,7 @@ UNPACKING = (
     "tasks.formats.archive",
     "tasks.formats.debian_package",
     "tasks.kernel.git_tree",
+    "tasks.kernel.nearest_tree",
     "tasks.kernel.patches",
     "tasks.kernel.source_tree",
 )
@@ -67,14 +73,16 @@ def is_whole(paths: Paths) -> bool:
 
 def is_unpacked(paths: Paths, profile: Profile) -> bool:
     """Tell whether the tree is completely unpacked from the profile's archive, by the code as it is."""
+    return is_stamped(paths.linux, identity(paths, profile))
+
+
+def is_stamped(linux: Path, stamp: str) -> bool:
+    """Tell whether a tree is completely unpacked from the source of that stamp, by the code as it is."""
     try:
-        stamp = (paths.linux / STAMP).read_text()
+        found, made_by = (linux / STAMP).read_text(), (linux / UNPACKED_BY).read_text()
     except OSError:
         return False
-    if stamp != identity(paths, profile) or not is_whole(paths):
-        return False
-    made_by = paths.linux / UNPACKED_BY
-    return made_by.is_file() and made_by.read_text() == unpacking_code()
+    return found == stamp and made_by == unpacking_code() and not os.path.lexists(linux / DEFERRED)
 
 
 def unpacking_code() -> str:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import re
 
-from tasks.config.kernel_source import STAMP
+from tasks.config.kernel_source import BUILD_STAMP, STAMP
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import kbuild, killed_build, nearest_build, source_tree, tree_state
+from tasks.kernel import finished_builds, kbuild, killed_build, nearest_build, source_tree, tree_state
 from tasks.kernel.fragments import parse_config
 from tasks.util.files import remove_tree, write_atomic, write_if_changed
 from tasks.util.log import logger
@@ -29,7 +29,7 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
     `toolchain` is the toolchain's fingerprint.  `make` compares mtimes, and the files of a newer
     kernel release may be older than the objects: `make` would keep objects of the old release.
     """
-    stamp = paths.build / source_tree.BUILD_STAMP
+    stamp = paths.build / BUILD_STAMP
     # For an edited folder this is its state at the first copy: make itself notices edits.
     source = (paths.linux / STAMP).read_text().partition("\n")[0] + "\n"
     made_by = json.dumps({"source": source, "toolchain": toolchain, "format": FORMAT}, indent=2) + "\n"
@@ -90,10 +90,10 @@ def build(settings: Settings) -> None:
     from its objects, and an empty build folder starts from those of the nearest build.
     """
     make = kbuild.of_profile(settings)
-    made = nearest_build.made_from(settings, make.toolchain.fingerprint)
+    made = "" if drawn(settings.paths) else nearest_build.made_from(settings, make.toolchain.fingerprint)
     if fresh_build_folder(settings.paths, make.toolchain.fingerprint):
-        nearest_build.start_from(settings.paths, made)
-    nearest_build.begin(settings.paths.build)
+        nearest_build.start_from(settings, made)
+    finished_builds.begin(settings.paths.build)
     forget_if_edited(settings.paths)
     write_if_changed(settings.paths.build / ".config", settings.paths.config.read_bytes())
     log = settings.paths.logs / "kernel.log"
@@ -117,4 +117,5 @@ def build(settings: Settings) -> None:
             hint="the same command continues where this one stopped",
             jobs=0 if session.jobs else kbuild.jobs(),
         )
-    nearest_build.finish(settings.paths.build, made)
+    if made and is_untouched(settings.paths):
+        finished_builds.finish(settings, made)

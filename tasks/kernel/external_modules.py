@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks.config.settings import Paths, Settings
 from tasks.formats import elf, module_symbols
-from tasks.kernel import install, installed, kbuild, killed_build, nearest_build
+from tasks.kernel import finished_builds, install, installed, kbuild, killed_build
 from tasks.kernel.build import OWN_KEY, forget_if_edited, fresh_build_folder
 from tasks.kernel.fragments import parse_config
 from tasks.kernel.kbuild import Kbuild
@@ -81,7 +81,7 @@ def _prepare(settings: Settings, make: Kbuild) -> None:
         raise UserError("the kernel lists no symbols for modules", "set CONFIG_MODULES=y in a fragment")
     if fresh_build_folder(paths, make.toolchain.fingerprint) or not _is_ready(paths, symbols):
         logger.info("modules: the build folder of the kernel is prepared, as the kernel was not built here")
-        nearest_build.begin(paths.build)
+        finished_builds.begin(paths.build)
         write_if_changed(paths.build / ".config", paths.config.read_bytes())
         log = paths.logs / "modules-prepare.log"
         log.unlink(missing_ok=True)

@@ -2,80 +2,34 @@
 """The kernel tree of a source of kind `git`: from one commit to another, only what differs is written.
 
 So `make` compiles only what depends on it, as in a git work tree.  The tree has no `.git`.
-A new one begins as a copy of the tree of the checkout's nearest finished build of that repository, so that
-tasks/kernel/nearest_build.py can take its objects.
+A new one begins as a copy of that of the nearest finished build (tasks/kernel/nearest_tree.py).
 """
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from tasks.config import inputs
-from tasks.config.kernel_source import DEFERRED, FINISHED, HEAD, STAMP, UNPACKED_BY, unpacking_code
+from tasks.config.kernel_source import DEFERRED, STAMP, UNPACKED_BY, unpacking_code
 from tasks.config.settings import Paths
-from tasks.kernel import patches, tree_state
+from tasks.kernel import patches
 from tasks.origins.git_clone import Clone
 from tasks.origins.lock import LockedCommit
 from tasks.origins.sources.git import GitSource
-from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
-from tasks.util.files import atomic_dir, remove_with_empty_folders, write_atomic
+from tasks.util.files import remove_with_empty_folders, write_atomic
 from tasks.util.log import logger
-from tasks.util.process import run
-
-COPIED = ".tcbuild/copied-from"
-"""In a tree that began as a copy: the build folder beside the original, and the time of its `FINISHED`."""
 
 
-def tops() -> list[Path]:
-    """Return the folders in which output folders lie: of the checkout, and of the trees."""
-    return [CHECKOUT.artifacts, *(tree / "artifacts" for tree in CHECKOUT.trees)]
+def distance(linux: Path, paths: Paths, source: GitSource, stamp: str) -> int | None:
+    """Return how many files of a tree differ from those of the locked commit.
 
-
-def is_of_git(linux: Path) -> bool:
-    """Tell whether a kernel tree has a commit of a git repository."""
-    stamp = linux / STAMP
-    return stamp.is_file() and stamp.read_text().startswith(HEAD)
-
-
-def copied_from(linux: Path) -> list[Path]:
-    """Return the build folder with the objects of the tree that `linux` is a copy of; none if it changed."""
-    try:
-        known = json.loads((linux / COPIED).read_text())
-        build = Path(known["build"])
-        same = (build / FINISHED).stat().st_mtime_ns == known["finished"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [build] if same else []
-
-
-def begin(paths: Paths, source: GitSource, stamp: str) -> None:
-    """Copy the tree of the nearest finished build of the repository to `paths.linux`, if it has none yet.
-
-    The nearest is the one whose commit differs in the fewest files.  A tree that somebody has edited in
-    place is not taken.
+    None if the tree is no commit of the repository that can become that one.
     """
-    if (paths.linux / STAMP).exists():
-        return
     entry, clone = _locked(paths, source)
-    marks = [mark for top in tops() for mark in top.glob(f"*/build/{FINISHED}")]
-    near: dict[Path, int] = {}
-    for mark in sorted(marks):
-        tree = _tree_of(mark.parent.parent / "linux", stamp)
-        if tree and clone.has(tree):
-            near[mark] = len(clone.differing(tree, entry.tree))
-    for mark in sorted(near, key=lambda mark: near[mark]):
-        linux, finished = mark.parent.parent / "linux", mark.stat().st_mtime_ns
-        if not tree_state.is_as_unpacked(linux):
-            continue
-        with atomic_dir(paths.linux) as folder:
-            run(["cp", "--archive", "--reflink=auto", f"{linux}/.", folder])
-            known = {"build": str(mark.parent), "finished": finished}
-            write_atomic(folder / COPIED, json.dumps(known, indent=2) + "\n")
-        logger.info(f"linux: begins with the files of {linux}: {near[mark]} differ")
-        return
+    tree = _tree_of(linux, stamp)
+    return len(clone.differing(tree, entry.tree)) if tree and clone.has(tree) else None
 
 
 def is_fetched(paths: Paths, source: GitSource) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.config import inputs
 from tasks.config.kernel_source import (
     DEFERRED,
+    SERIES,
     STAMP,
     UNPACKED_BY,
     identity,
@@ -28,16 +29,12 @@ from tasks.config.kernel_source import (
 from tasks.config.settings import Settings
 from tasks.formats import debian_package
 from tasks.formats.archive import unpack_tar
-from tasks.kernel import git_tree, patches, tree_copy, tree_state
+from tasks.kernel import git_tree, nearest_tree, patches, tree_copy, tree_state
 from tasks.origins.sources.git import GitSource
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_dir, scratch_folder, write_atomic
 from tasks.util.log import logger
 
-SERIES = ".tcbuild/series"
-"""In the tree: the checksums of its patch series (`patches.listing`)."""
-BUILD_STAMP = ".tcbuild.json"
-"""In the build folder: the source and the toolchain that its objects were made from."""
 UNTOUCHED = ".tcbuild.untouched"
 """In the build folder: all of its objects are of a tree that nobody had edited in place."""
 
@@ -84,8 +81,8 @@ def _unpack_and_patch(settings: Settings) -> None:
         # Without the stamp, the run after a killed one repeats this task from its start.
         (settings.paths.linux / STAMP).unlink(missing_ok=True)
     tree, source = settings.paths.linux, settings.profile.kernel.own_source
-    if isinstance(source, GitSource):
-        git_tree.begin(settings.paths, source, identity(settings.paths, settings.profile))
+    if not is_tree(source):
+        nearest_tree.begin(settings, identity(settings.paths, settings.profile))
     as_before = tree_state.is_as_unpacked(tree)
     tree_state.forget(tree)
     is_new = unpack_linux(settings)
@@ -128,9 +125,8 @@ def unpack_linux(settings: Settings) -> bool:
             patches.sync(tree, patches.series(settings.profile), settings.paths.logs / "patches.log")
             _keep_times(settings.paths.linux, tree)
         else:
-            # The unpacked files are older than all objects: make would keep those of another patch series,
-            # and of a tree that somebody had edited.
-            (settings.paths.build / BUILD_STAMP).unlink(missing_ok=True)
+            # They may be of another patch series, or of a tree that somebody had edited.
+            tree_state.forget_objects(settings.paths)
         with atomic_dir(settings.paths.linux) as folder:
             os.replace(tree, folder)
     return True

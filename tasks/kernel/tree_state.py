@@ -11,12 +11,14 @@ import hashlib
 import os
 from pathlib import Path
 
+from tasks.config.kernel_source import BUILD_STAMP
+from tasks.config.settings import Paths
 from tasks.util.files import write_atomic
 
 STATE = ".tcbuild/state"
-"""In the tree: `_state` of it when it was unpacked and patched."""
+"""In the tree: `digest` of it when it was unpacked and patched."""
 LEFT_OUT = (".tcbuild", "__pycache__")
-"""Names of folders in the tree that are no source."""
+"""How the names of files and folders begin that do not count: what tcbuild and Python keep there."""
 
 
 def forget(tree: Path) -> None:
@@ -24,9 +26,18 @@ def forget(tree: Path) -> None:
     (tree / STATE).unlink(missing_ok=True)
 
 
+def forget_objects(paths: Paths) -> None:
+    """Say that the objects in the build folders of the tree, also of further kernels of it, are of another.
+
+    Files that are unpacked or copied may be older than they are, so that make would keep them.
+    """
+    for stamp in paths.output.glob(f"build*/{BUILD_STAMP}"):
+        stamp.unlink(missing_ok=True)
+
+
 def record(tree: Path) -> None:
     """Say that the tree is what its source and its patches give."""
-    write_atomic(tree / STATE, _state(tree))
+    write_atomic(tree / STATE, digest(tree))
 
 
 def is_as_unpacked(tree: Path) -> bool:
@@ -35,21 +46,23 @@ def is_as_unpacked(tree: Path) -> bool:
     False also for the copy of a tree that somebody edits.
     """
     try:
-        return (tree / STATE).read_text() == _state(tree)
+        return (tree / STATE).read_text() == digest(tree)
     except FileNotFoundError:
         return False
 
 
-def _state(tree: Path) -> str:
-    """Return a digest of paths, sizes, modes and times of all sources in the tree.  No file is read."""
+def digest(tree: Path) -> str:
+    """Return a digest of paths, sizes, modes and times of all files in a folder.  No file is read."""
     found = []
     todo = [""]
     while todo:
         below = todo.pop()
         with os.scandir(f"{tree}/{below}") as listed:
             for entry in listed:
+                if entry.name.startswith(LEFT_OUT):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
-                    todo += [] if entry.name in LEFT_OUT else [f"{below}{entry.name}/"]
+                    todo.append(f"{below}{entry.name}/")
                     continue
                 status = entry.stat(follow_symlinks=False)
                 known = (below, entry.name, status.st_size, status.st_mode, status.st_mtime_ns)

@@ -32,6 +32,7 @@ TESTED_IN: dict[str, str] = {
     "image/targets": "tests/unit/image/test_container_images.py",
     "kernel/kconfig_workspace": "tests/tools/kernel/test_kconfig_menu.py",
     "kernel/inputs": "tests/tools/provenance/test_manifest.py",
+    "kernel/nearest_tree": "tests/tools/kernel/test_git_tree.py",
     "kernel/stock_tasks": "tests/unit/kernel/test_stock_config.py",
     "origins/kinds/archive": "tests/unit/origins/test_released.py",
     "origins/kinds/compiled": "tests/unit/origins/kinds/test_module.py",

@@ -15,10 +15,11 @@ from tasks.config import kernel_source
 from tasks.config.kernel_source import STAMP
 from tasks.config.settings import Settings
 from tasks.fetch import inputs, outdated, update
-from tasks.kernel import git_tree, nearest_build, source_tree, tree_state
+from tasks.kernel import finished_builds, nearest_build, nearest_tree, source_tree, tree_state
 from tasks.origins.lock import load_lock
 from tasks.origins.sources.git import GitSource
 from tasks.provenance import materials, purl
+from tasks.util import process
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tests.support.gitrepo import GitRepository, public_key
@@ -192,7 +193,7 @@ def test_another_output_folder_begins_with_the_tree_of_the_nearest_finished_buil
         (one.paths.build / ".config").write_text("CONFIG_A=y\n")
         (one.paths.build / "object").write_text(one.paths.output.name)
         (one.paths.build / source_tree.UNTOUCHED).touch()
-    nearest_build.finish(first.paths.build, nearest_build.made_from(first, "gcc"))
+    finished_builds.finish(first, nearest_build.made_from(first, "gcc"))
     repository.commit({"b.c": "B\n"})
     update.update(settings, names=["kernel"])
     mine = with_values(settings, output=tmp_path / "artifacts/mine")
@@ -200,18 +201,18 @@ def test_another_output_folder_begins_with_the_tree_of_the_nearest_finished_buil
     assert times(mine)["b.c"] > times(first)["b.c"]
     assert {**times(mine), "b.c": 0} == {**times(first), "b.c": 0}
     # A build that is finished later is of a tree with other times.
-    nearest_build.finish(other.paths.build, nearest_build.made_from(other, "gcc"))
+    finished_builds.finish(other, nearest_build.made_from(other, "gcc"))
     mine.paths.config.parent.mkdir(parents=True)
     mine.paths.config.write_text("CONFIG_A=y\n")
     mine.paths.build.mkdir()
     made = nearest_build.made_from(mine, "gcc")
-    nearest_build.start_from(mine.paths, made)
+    nearest_build.start_from(mine, made)
     assert (mine.paths.build / "object").read_text() == "first"
     # One that goes on meanwhile does not count.
     shutil.rmtree(mine.paths.build)
     mine.paths.build.mkdir()
-    nearest_build.finish(first.paths.build, made)
-    nearest_build.start_from(mine.paths, made)
+    finished_builds.finish(first, made)
+    nearest_build.start_from(mine, made)
     assert not list(mine.paths.build.iterdir())
 
 
@@ -222,16 +223,36 @@ def test_a_tree_that_somebody_has_edited_is_not_copied(
     first = first_of_artifacts(settings, tmp_path / "artifacts", monkeypatch)
     prepared(first)
     first.paths.build.mkdir()
-    nearest_build.finish(first.paths.build, nearest_build.made_from(first, "gcc"))
+    finished_builds.finish(first, nearest_build.made_from(first, "gcc"))
     copy = with_values(settings, output=tmp_path / "artifacts/copy")
     prepared(copy)
-    assert (copy.paths.linux / git_tree.COPIED).exists()
+    assert (copy.paths.linux / nearest_tree.COPIED).exists()
     assert tree_state.is_as_unpacked(copy.paths.linux)
     (first.paths.linux / "b.c").write_text("edited\n")
     mine = with_values(settings, output=tmp_path / "artifacts/mine")
     assert prepared(mine) == FILES | {"a.c": CHANGED}
-    assert not (mine.paths.linux / git_tree.COPIED).exists()
+    assert not (mine.paths.linux / nearest_tree.COPIED).exists()
     assert tree_state.is_as_unpacked(mine.paths.linux)
+
+
+def test_a_tree_that_moves_while_it_is_copied_is_not_taken(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path / "artifacts")
+    inputs.lock(settings)
+    first = with_values(settings, output=tmp_path / "artifacts/first")
+    prepared(first)
+    first.paths.build.mkdir()
+    finished_builds.finish(first, nearest_build.made_from(first, "gcc"))
+
+    def copied(*words: object, **more: object) -> object:
+        (first.paths.linux / "b.c").write_text("of another commit\n")
+        return process.run(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finished_builds, "run", copied)
+    mine = with_values(settings, output=tmp_path / "artifacts/mine")
+    assert prepared(mine) == FILES | {"a.c": CHANGED}
+    assert not (mine.paths.linux / nearest_tree.COPIED).exists()
 
 
 def test_a_tree_moves_to_another_commit_as_it_was_unpacked_unless_somebody_has_edited_it(

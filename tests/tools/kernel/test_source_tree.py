@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tasks.config import kernel_source
-from tasks.config.kernel_source import DEFERRED, STAMP
+from tasks.config.kernel_source import BUILD_STAMP, DEFERRED, SERIES, STAMP
 from tasks.config.settings import Settings
-from tasks.kernel import patches, source_tree, tree_state
+from tasks.kernel import finished_builds, kunit, patches, source_tree, tree_state
 from tasks.origins.sources.file import FileSource
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -59,11 +59,11 @@ def files(settings: Settings) -> set[str]:
     return {str(path) for path in found}
 
 
-STUB = {STAMP, source_tree.SERIES, DEFERRED}
+STUB = {STAMP, SERIES, DEFERRED}
 
 
 def stamps(settings: Settings) -> list[str]:
-    return [(settings.paths.linux / name).read_text() for name in (STAMP, source_tree.SERIES)]
+    return [(settings.paths.linux / name).read_text() for name in (STAMP, SERIES)]
 
 
 def test_without_a_shared_cache_the_tree_is_made_at_once(settings: Settings) -> None:
@@ -79,15 +79,15 @@ def test_with_one_the_stamps_are_the_same_and_the_tree_comes_when_it_is_needed(s
     assert files(settings) == STUB
     assert stamps(settings) == stamps(plain)
     (settings.paths.build).mkdir()
-    (settings.paths.build / source_tree.BUILD_STAMP).write_text("of the same source, with other patches")
+    (settings.paths.build / BUILD_STAMP).write_text("of the same source, with other patches")
     source_tree.ensure(settings)
     assert files(settings) == files(plain)
     assert (settings.paths.linux / "a.c").read_text() == CHANGED
     assert stamps(settings) == stamps(plain)
     assert list(settings.paths.build.iterdir()) == [], "its objects may be of another patch series"
-    (settings.paths.build / source_tree.BUILD_STAMP).write_text("of this tree")
+    (settings.paths.build / BUILD_STAMP).write_text("of this tree")
     source_tree.ensure(settings)
-    assert (settings.paths.build / source_tree.BUILD_STAMP).exists()
+    assert (settings.paths.build / BUILD_STAMP).exists()
 
 
 def test_a_tree_that_is_there_is_patched_where_it_stands(settings: Settings, tmp_path: Path) -> None:
@@ -134,14 +134,52 @@ def test_a_tree_that_was_removed_leaves_no_objects(settings: Settings) -> None:
     """They may be of a file that somebody had edited in the tree; the unpacked one is older."""
     plain = with_values(settings, shared_cache="")
     source_tree.prepare(plain)
-    settings.paths.build.mkdir()
-    stamp = settings.paths.build / source_tree.BUILD_STAMP
-    stamp.touch()
+    stamps = [paths.build / BUILD_STAMP for paths in (settings.paths, kunit.paths_of(settings.paths))]
+    for stamp in stamps:
+        stamp.parent.mkdir()
+        stamp.touch()
     source_tree.prepare(plain)
-    assert stamp.exists(), "nothing was unpacked"
+    assert all(stamp.exists() for stamp in stamps), "nothing was unpacked"
     shutil.rmtree(settings.paths.linux)
     source_tree.prepare(plain)
-    assert not stamp.exists()
+    assert not any(stamp.exists() for stamp in stamps)
+
+
+def test_a_tree_begins_as_a_copy_of_the_one_beside_a_finished_build(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same archive with the same patches, which nobody has edited in place."""
+    monkeypatch.setattr(CHECKOUT, "artifacts", tmp_path / "artifacts")
+    plain = with_values(settings, shared_cache="", own_cache=True)
+    source_tree.prepare(plain)
+    plain.paths.build.mkdir()
+    finished_builds.finish(plain, "made from this\n")
+    os.utime(plain.paths.linux / "a.c", (1, 1))
+    tree_state.record(plain.paths.linux)
+
+    def begun(name: str, settings: Settings = plain) -> bool:
+        mine = with_values(settings, output=tmp_path / name)
+        mine.paths.build.mkdir(parents=True)
+        (mine.paths.build / BUILD_STAMP).touch()
+        source_tree.prepare(mine)
+        assert not (mine.paths.build / BUILD_STAMP).exists(), "objects that are there are of another tree"
+        assert tree_state.is_as_unpacked(mine.paths.linux)
+        return "linux: begins with the files of" in capsys.readouterr().out
+
+    assert begun("same")
+    assert (tmp_path / "same/linux/a.c").read_text() == CHANGED
+    assert (tmp_path / "same/linux/a.c").stat().st_mtime == 1, "objects of it are newer"
+    assert (tmp_path / "same/linux/a.c").stat().st_ino != (plain.paths.linux / "a.c").stat().st_ino
+    assert not begun("alone", with_values(plain, own_cache=False))
+    (tmp_path / "patches/trial/series").write_text("")
+    assert not begun("other-patches")
+    assert (tmp_path / "other-patches/linux/a.c").read_text() == ORIGINAL
+    (tmp_path / "patches/trial/series").write_text("one.patch\n")
+    (plain.paths.linux / "Kconfig").write_text("edited\n")
+    assert not begun("edited")
+    assert (tmp_path / "edited/linux/Kconfig").read_text() == ""
+    pack(tmp_path, "Makefile of two\n")
+    assert not begun("other-source")
 
 
 def edit(path: Path) -> None:
