@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,15 @@ from tests.support.settings import with_values
 SYMBOL = "SQUASHFS_LZO"
 SOURCE = "fs/squashfs/dir.c"  # built in by both configs
 GOALS = ("bzImage", "modules")
+
+
+WARM = "warm tree"
+
+
+def _switch(place: Workplace, value: str, more: str = "") -> None:
+    """Switch the symbol in a checkout's fragment; more: further lines of it."""
+    line = f"CONFIG_{SYMBOL}=y\n" if value == "y" else f"# CONFIG_{SYMBOL} is not set\n"
+    (place.checkout / "kconfig/bench-symbol.config").write_text(line + more)
 
 
 class Peer:
@@ -152,6 +162,7 @@ class Rows:
             "kernel second profile": self.second_profile,
             "kernel no-op": self.noop,
             "kernel one symbol": self.symbol,
+            "kernel one symbol elsewhere": self.symbol_elsewhere,
             "kernel one C file": self.c_file,
         }
 
@@ -236,8 +247,7 @@ class Rows:
 
         def ours() -> None:
             state["value"] = next(self.values)
-            line = f"CONFIG_{SYMBOL}=y\n" if state["value"] == "y" else f"# CONFIG_{SYMBOL} is not set\n"
-            (self.place.checkout / "kconfig/bench-symbol.config").write_text(line)
+            _switch(self.place, state["value"])
             self.place.empty_cache()
 
         def theirs(peer: Peer) -> None:
@@ -252,6 +262,32 @@ class Rows:
             ),
         ]
         return Row("kernel one symbol", cases, [Target("cpu", "make", 1.05)], "ccache emptied before each")
+
+    def symbol_elsewhere(self) -> Row:
+        """One built-in symbol is switched in a fresh checkout, and then in the one that has built the kernel.
+
+        The host's name differs from run to run, too, so that your own cache never has the result.
+        """
+        results = f"cache={OWN_CACHE}"  # as without a word
+        another = self.place.another_checkout()
+        self.place.run("kconfig", results, "-a")  # other rows store nothing
+        self.place.run("kernel", results)
+        state = {"value": "n"}
+        numbers = itertools.count(time.time_ns())  # a kept folder has the results of earlier runs
+
+        def change(place: Workplace) -> None:
+            place.drop(place.cache / "ccache")
+            _switch(place, state["value"], f'CONFIG_DEFAULT_HOSTNAME="bench-{next(numbers)}"\n')
+
+        def fresh() -> None:
+            state["value"] = next(self.values)
+            another.drop(another.settings.paths.output)
+            change(another)
+
+        there = self.place.ours("kernel", results, prepare=lambda: change(self.place))
+        cases = [another.ours("kernel", results, prepare=fresh), replace(there, who=WARM)]
+        note = "the peer: the same change where the kernel was built"
+        return Row("kernel one symbol elsewhere", cases, [Target("cpu", WARM, 1.3)], note)
 
     def c_file(self) -> Row:
         """A function is added to one C file of the tree that all share.

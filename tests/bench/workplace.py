@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.config import inheritance
@@ -79,6 +79,16 @@ class Workplace:
             if path.name != KEPT:
                 remove_tree(path)
 
+    def another_checkout(self) -> Workplace:
+        """Return a further checkout of the same user, with the same profiles and cache; it has no results."""
+        checkout = self.checkout.with_name("another")
+        remove_tree(checkout)
+        shutil.copytree(self.checkout, checkout, ignore=shutil.ignore_patterns("artifacts"))
+        artifacts = checkout / "artifacts"
+        _set_up(artifacts)
+        settings = with_values(self.settings, output=artifacts / self.settings.paths.name)
+        return replace(self, checkout=checkout, settings=settings)
+
     def drop(self, *paths: Path) -> None:
         """Remove results, so that the next run makes them again."""
         for path in paths:
@@ -108,13 +118,8 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
     (checkout / "profiles" / f"{TREE}.toml").write_text(tree)
     for fragment in DATA.glob("*.config"):
         shutil.copyfile(fragment, checkout / "kconfig" / fragment.name)
-    # What `./doit` would set up: the interpreter this runs in, and the programs are there.
     artifacts = checkout / "artifacts"
-    artifacts.mkdir(exist_ok=True)
-    remove_tree(artifacts / ".venv")
-    (artifacts / ".venv").symlink_to(sys.prefix)
-    for need in ("python", "build", "vm"):
-        (artifacts / f".setup-{need}").touch()
+    _set_up(artifacts)
     cache.mkdir(exist_ok=True)
     shared = download or cache_folder() / KEPT
     shared.mkdir(parents=True, exist_ok=True)
@@ -123,6 +128,15 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
     profile = inheritance.load([checkout / "profiles"], PROFILE, Profile)
     settings = Settings(Paths(PROFILE, artifacts / PROFILE, cache), profile)
     return Workplace(checkout, cache, settings)
+
+
+def _set_up(artifacts: Path) -> None:
+    """Do what `./doit` would: the interpreter is the one that this runs in, and the programs are there."""
+    artifacts.mkdir(exist_ok=True)
+    remove_tree(artifacts / ".venv")
+    (artifacts / ".venv").symlink_to(sys.prefix)
+    for need in ("python", "build", "vm"):
+        (artifacts / f".setup-{need}").touch()
 
 
 def edit(path: Path, text: str) -> None:
