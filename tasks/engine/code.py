@@ -269,14 +269,14 @@ def read(path: Path) -> Facts:
         return _declarations(tree)
     imports, packages, data = set[str](), set[str](), set[str]()
     for node in ast.walk(tree):
-        for name in _imported(node):
+        for name in imported(node):
             top = name.partition(".")[0]
             if top == PACKAGE:
                 imports.add(name)
             elif top not in sys.stdlib_module_names:
                 packages.add(top)
         data.update(_read_beside(node))
-        _drop_docstring(node)
+        drop_docstring(node)
     digest = _short(dumped(tree).encode())
     return Facts(digest, tuple(sorted(imports)), tuple(sorted(packages)), tuple(sorted(data)))
 
@@ -284,7 +284,7 @@ def read(path: Path) -> Facts:
 def _declarations(tree: ast.Module) -> Facts:
     """Return the facts of dodo.py: a digest of each function that declares tasks, and of the rest."""
     for node in ast.walk(tree):
-        _drop_docstring(node)
+        drop_docstring(node)
     texts: dict[str, list[str]] = {"": []}
     for node in tree.body:
         name = node.name if isinstance(node, ast.FunctionDef) else ""
@@ -310,7 +310,7 @@ def dumped(value: object) -> str:
     return repr(value)
 
 
-def _imported(node: ast.AST) -> list[str]:
+def imported(node: ast.AST) -> list[str]:
     """Return the names that an import statement may mean: a module, or a member of a package or module."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
@@ -327,12 +327,13 @@ def _read_beside(node: ast.AST) -> list[str]:
     return []
 
 
-def _drop_docstring(node: ast.AST) -> None:
+def drop_docstring(node: ast.AST) -> None:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        node.body = [line for line in node.body if not _is_text(line)]
+        node.body = [line for line in node.body if not is_text(line)]
 
 
-def _is_text(line: ast.stmt) -> bool:
+def is_text(line: ast.AST) -> bool:
+    """Return whether a statement is text alone, as a docstring is."""
     return (
         isinstance(line, ast.Expr)
         and isinstance(line.value, ast.Constant)

@@ -77,6 +77,7 @@ def lines(folder: Path, *words: str, **env: str) -> list[str]:
         (["sbom", "iso", "disk"], "sbom build build"),
         (["test:unit"], "unit"),
         (["test"], "test"),
+        (["test:affected", "--since=v1"], "test"),
         (["test:vm", "sbom"], "test sbom"),
         (["fuzz", "--inputs=5"], "fuzz"),
         (["faults"], "faults"),
