@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +30,21 @@ SCRIPTS = {
 }
 
 
-def check_schema(path: Path, schema: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def faults(schema: str, *paths: Path) -> list[str]:
+    """Return the files that do not fit a schema.  The program takes seconds to start."""
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--output-format",
+        "json",
+        "--builtin-schema",
+        schema,
+    ]
+    done = subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, check=False)
+    said = json.loads(done.stdout)
+    assert not said.get("parse_errors") and done.returncode == bool(said["errors"]), done.stdout + done.stderr
+    return sorted({error["filename"] for error in said["errors"]})
 
 
 def lint(path: Path) -> subprocess.CompletedProcess[str]:
@@ -45,13 +54,11 @@ def lint(path: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 def test_each_file_fits_the_schema_of_its_kind(path: Path, tmp_path: Path) -> None:
-    done = check_schema(path, SCHEMAS[path])
-    assert done.returncode == 0, done.stdout + done.stderr
     wrong = tmp_path / path.name
-    wrong.write_text(
-        path.read_text().replace("  steps:", "  stesp:").replace("    paths:", "    pahts: 5\n#")
-    )
-    assert check_schema(wrong, SCHEMAS[path]).returncode == 1, "a mistake is found"
+    wrong.write_text(path.read_text().replace("  steps:", "  stesp:").replace("  script:", "  scirpt:"))
+    found = faults(SCHEMAS[path], path, wrong)
+    assert str(path) not in found, found
+    assert str(wrong) in found, "a mistake is found"
 
 
 @pytest.mark.parametrize("path", [ci.CONTAINER, ci.OF_WHEEL], ids=lambda path: path.name)
