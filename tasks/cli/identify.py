@@ -231,7 +231,8 @@ def _boot_image(path: Path, head: bytes, size: int) -> Verdict:
         # If the file is complete, the sizes in the header are damaged.
         if kind == "truncated" and not isinstance(error, bzimage.Truncated):
             kind, words = DAMAGED_IMAGE
-        return Verdict(path, kind, words, (message, *grub), hint=kernel_hint(path, error.hint))
+        hint = kernel_hint(path, error.hint or bzimage.DAMAGED)
+        return Verdict(path, kind, words, (message, *grub), hint=hint)
     title = f"a bootable {image.machine} Linux kernel {image.release} (bzImage)"
     return Verdict(path, "bzImage", title, tuple(image.report()), ok=True)
 

@@ -48,6 +48,7 @@ KINDS = [
         "newer kernel",
     ),
     ("damaged", images.bzimage(fields={"xloadflags": 0}), "expected 32-bit x86", "damaged"),
+    ("damaged", b"\0" + images.bzimage(fields={"xloadflags": 0})[1:], "the payload is ELF64", "damaged"),
     ("damaged", images.bzimage(payload=b"\x1f\x8b\x08" + bytes(60)), "payload at", "damaged"),
     ("damaged", images.bzimage(fields={"setup_sects": 200}), "setup_sects is 200", "damaged"),
     ("damaged", images.bzimage(fields={"version": 0x0999}), "protocol 9.153 does not exist", "damaged"),
