@@ -23,7 +23,7 @@ def built() -> Settings:
 
 
 def compiled() -> Settings:
-    """Return the settings of that image's kernel with its build folder.
+    """Return the settings of that image's kernel and base root, with the kernel's build folder.
 
     If a shared cache had the kernel, it is compiled in an output folder of its own, with the same bytes.
     """
@@ -32,7 +32,7 @@ def compiled() -> Settings:
         return settings
     name = settings.paths.name
     out = CHECKOUT.root / "artifacts" / f"{name}-compiled"
-    done = doit(CHECKOUT.root, "kernel", f"profile={name}", f"out={out}", "cache=none")
+    done = doit(CHECKOUT.root, "kernel", "rootfs", f"profile={name}", f"out={out}", "cache=none")
     assert done.status == 0, done.output
     return replace(settings, paths=replace(settings.paths, output=out))
 

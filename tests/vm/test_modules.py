@@ -19,15 +19,21 @@ from tasks.formats.tcz import file_names
 from tasks.image import iso
 from tasks.initramfs import core
 from tasks.util.checkout import CHECKOUT
+from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk
 from tests.support.built import compiled
 from tests.support.sources import ACPI_CALL, TREE, TREE_BUILD, write_recipe
-from tests.vm.contract import booted, make_tcz, own_root
+from tests.vm.contract import LIMIT, booted, machine, make_disc, make_tcz, on_tiny_cores_root, own_root
 
 
 @pytest.fixture
-def from_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """The files of two extensions of Debian's sources: a module for the built kernel, and a program."""
+def from_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[list[Path]]:
+    """The files of two extensions of Debian's sources: a module for the built kernel, and a program.
+
+    Its parameter is what the program's recipe says of the toolchain.
+    """
     image = compiled()
     release = (image.paths.kernel / "release").read_text().strip()
     profile = replace(image.profile, kernel=replace(image.profile.kernel, release=release))
@@ -35,7 +41,8 @@ def from_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
     monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
     write_recipe(tmp_path / "tree", "acpi-call-KERNEL", f'kind = "module"\n{ACPI_CALL.table()}')
     # The profile's own toolchain is there already; it has make and a compiler.
-    program = f'kind = "source"\n{TREE.table()}{TREE_BUILD}toolchain = "{profile.toolchain}"\n'
+    toolchain = getattr(request, "param", f'toolchain = "{profile.toolchain}"\n')
+    program = f'kind = "source"\n{TREE.table()}{TREE_BUILD}{toolchain}'
     write_recipe(tmp_path / "tree", "tree", program)
     made: list[Path] = []
     for name in names:
@@ -96,3 +103,35 @@ def test_modules_come_by_extension(split: Settings, tmp_path: Path) -> None:
         assert guest.run("sudo cat /proc/acpi/call").startswith("0x0")
         assert "tree.tcz: OK" in guest.run("tce-load -i /mnt/sr0/cde/optional/tree.tcz")
         assert guest.run("tree --noreport -L 1 /mnt/sr0/cde").splitlines()[0] == "/mnt/sr0/cde"
+
+
+# Its loader lies in /lib, and it has glibc 2.30.
+TINY_CORE_11 = """\
+toolchain = "debian11-source"
+options = ["LDFLAGS=-Wl,--dynamic-linker=/lib/ld-linux-x86-64.so.2"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("from_source", [TINY_CORE_11], indirect=True, ids=["11"])
+def test_they_run_on_tiny_cores_own_root(from_source: list[Path], own_programs: None, tmp_path: Path) -> None:
+    """Of 11.0, by its own tce-load."""
+    image = on_tiny_cores_root(own_root(), tmp_path / "tiny-core")
+    optional = tmp_path / "disc/cde/optional"
+    optional.mkdir(parents=True)
+    for path in from_source:
+        shutil.copyfile(path, optional / path.name)
+    names = sorted(path.name for path in from_source if path.suffix == ".tcz")
+    (optional.parent / "onboot.lst").write_text("".join(f"{name}\n" for name in names))
+    disc = make_disc(tmp_path / "disc.iso", tmp_path / "disc")
+    with Guest(machine(image, "nodhcp cde", disc), tmp_path / "log", limit=LIMIT) as guest:
+        guest.login(timeout=LIMIT)
+        assert "Core 11.0" in guest.console
+        assert guest.run("ls -1 /usr/local/tce.installed").split() == [
+            name.removesuffix(".tcz") for name in names
+        ]
+        guest.run("sudo modprobe acpi_call && grep -q ^acpi_call /proc/modules")
+        guest.run(r"echo '\_SB.PCI0._ADR' | sudo tee /proc/acpi/call")
+        assert guest.run("sudo cat /proc/acpi/call").startswith("0x0")
+        assert guest.run("tree --noreport -L 1 /mnt/sr0/cde").splitlines()[0] == "/mnt/sr0/cde"
+        guest.power_off()
