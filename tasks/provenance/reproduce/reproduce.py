@@ -110,14 +110,11 @@ def _remove_previous(top: Path, *starts: Start) -> None:
 def copy_checkout(root: Path, start: Start) -> None:
     """Copy the files of a git checkout but ignored ones, with the modes of a clone under `start.umask`.
 
-    Raises `UserError` if `root` is not a git checkout.
+    Of what a wheel installed, the copy is what the checkout was, as far as it is in the wheel.
+    Raises `UserError` if `root` is neither.
     """
-    listed = run(
-        ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        hint="./doit reproduce needs a git checkout",
-    ).stdout
-    names = sorted(filter(None, listed.split("\0")), reverse=True)
-    for name in (name for name in names if not name.startswith("artifacts/")):
+    names = _installed_files(root) if (root / CHECKOUT.wheel.name).exists() else _git_files(root)
+    for name in (name for name in sorted(names, reverse=True) if not name.startswith("artifacts/")):
         source, target = root / name, start.folder / name
         if not os.path.lexists(source):
             continue  # removed, but not committed yet
@@ -126,6 +123,19 @@ def copy_checkout(root: Path, start: Start) -> None:
         shutil.copyfile(source, target, follow_symlinks=False)
         if not target.is_symlink():
             target.chmod((0o777 if os.access(source, os.X_OK) else 0o666) & ~start.umask)
+
+
+def _installed_files(root: Path) -> list[str]:
+    found = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [str(path.relative_to(root)) for path in found if path.name != CHECKOUT.wheel.name]
+
+
+def _git_files(root: Path) -> list[str]:
+    listed = run(
+        ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        hint="./doit reproduce needs a git checkout",
+    ).stdout
+    return [name for name in listed.split("\0") if name]
 
 
 def _own_cache(paths: Paths, start: Start) -> Path:

@@ -214,6 +214,21 @@ def test_copy_is_as_a_clone_with_that_umask(checkout: Checkout, tmp_path: Path) 
     assert "artifacts" not in found
 
 
+def test_of_a_wheel_what_it_installed_is_copied(tmp_path: Path) -> None:
+    """Without the mark of a wheel, so that the copy is a checkout."""
+    installed = tmp_path / "installed"
+    for name in ("doit", "wheel.toml", "tasks/code.py", "tasks/__pycache__/code.pyc"):
+        (installed / name).parent.mkdir(parents=True, exist_ok=True)
+        (installed / name).write_text("")
+    (installed / "doit").chmod(0o755)
+    copy = Start(tmp_path / "copy")
+    copy.folder.mkdir()
+    copy_checkout(installed, copy)
+    found = {str(path.relative_to(copy.folder)) for path in copy.folder.rglob("*") if path.is_file()}
+    assert found == {"doit", "tasks/code.py"}
+    assert os.access(copy.folder / "doit", os.X_OK)
+
+
 def test_a_view_left_by_a_killed_run_is_taken_away(checkout: Checkout) -> None:
     start = Start(checkout.settings.paths.output / "reproduce/the-second-of-the-two-builds", reverse=True)
     start.folder.mkdir(parents=True)
