@@ -10,7 +10,7 @@ from tasks.config.kernel_source import BUILD_STAMP, STAMP
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import finished_builds, kbuild, killed_build, nearest_build, source_tree, tree_state
 from tasks.kernel.fragments import parse_config
-from tasks.util.files import remove_tree, write_atomic, write_if_changed
+from tasks.util.files import remove_tree, sha256_file, write_atomic, write_if_changed
 from tasks.util.log import logger
 from tasks.util.progress import Progress
 
@@ -28,15 +28,19 @@ def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
 
     `toolchain` is the toolchain's fingerprint.  `make` compares mtimes, and the files of a newer
     kernel release may be older than the objects: `make` would keep objects of the old release.
+    A kernel that holds its headers needs an empty folder for each configuration.
     """
     stamp = paths.build / BUILD_STAMP
     # For an edited folder this is its state at the first copy: make itself notices edits.
     source = (paths.linux / STAMP).read_text().partition("\n")[0] + "\n"
-    made_by = json.dumps({"source": source, "toolchain": toolchain, "format": FORMAT}, indent=2) + "\n"
+    known = {"source": source, "toolchain": toolchain, "format": FORMAT}
+    if holds_headers(paths):
+        known["config"] = sha256_file(paths.config)
+    made_by = json.dumps(known, indent=2) + "\n"
     if stamp.is_file() and stamp.read_text() == made_by:
         return False
     if paths.build.exists():
-        logger.info("kernel: source or toolchain changed, starting from an empty build folder")
+        logger.info("kernel: source, toolchain or headers changed, starting from an empty build folder")
     remove_tree(paths.build)
     paths.build.mkdir(parents=True)
     (paths.build / source_tree.UNTOUCHED).touch()
@@ -56,6 +60,15 @@ def forget_if_edited(paths: Paths) -> None:
     """Take the mark from the build folder if somebody has edited the tree that make is about to read."""
     if not tree_state.is_as_unpacked(paths.linux):
         (paths.build / source_tree.UNTOUCHED).unlink(missing_ok=True)
+
+
+def holds_headers(paths: Paths) -> bool:
+    """Tell whether the kernel or a module of it is to hold its headers (CONFIG_IKHEADERS).
+
+    kernel/gen_kheaders.sh packs all headers in the build folder, so also those that make has written for
+    another configuration.
+    """
+    return paths.config.is_file() and parse_config(paths.config.read_text()).get("IKHEADERS", "n") != "n"
 
 
 def drawn(paths: Paths) -> str:
@@ -90,7 +103,8 @@ def build(settings: Settings) -> None:
     from its objects, and an empty build folder starts from those of the nearest build.
     """
     make = kbuild.of_profile(settings)
-    made = "" if drawn(settings.paths) else nearest_build.made_from(settings, make.toolchain.fingerprint)
+    alone = holds_headers(settings.paths) or drawn(settings.paths)
+    made = "" if alone else nearest_build.made_from(settings, make.toolchain.fingerprint)
     if fresh_build_folder(settings.paths, make.toolchain.fingerprint):
         nearest_build.start_from(settings, made)
     finished_builds.begin(settings.paths.build)

@@ -35,12 +35,11 @@ KINDS = {
         "GDB_SCRIPTS": "y",
         "SMP": "y",
     },
-    # What scripts write: versions, checksums of symbols, the configuration, the headers, an initramfs.
+    # What scripts write: versions, checksums of symbols, the configuration, an initramfs.
     "scripts": {
         "LOCALVERSION": '"-other"',
         "MODVERSIONS": "y",
         "IKCONFIG": "y",
-        "IKHEADERS": "m",
         "BLK_DEV_INITRD": "y",
         "KALLSYMS": "y",
         "KALLSYMS_ALL": "y",

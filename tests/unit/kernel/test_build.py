@@ -71,3 +71,23 @@ def test_what_make_draws_by_chance_is_told(tmp_path: Path, line: str, found: str
     paths.config.parent.mkdir(parents=True)
     paths.config.write_text(line)
     assert build.drawn(paths) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "is_fresh"), [("CONFIG_IKHEADERS=m\n", True), ("CONFIG_IKCONFIG=m\n", False)]
+)
+def test_a_kernel_that_holds_its_headers_has_a_folder_for_each_configuration(
+    tmp_path: Path, line: str, is_fresh: bool
+) -> None:
+    paths = Paths("mine", tmp_path, tmp_path)
+    (paths.linux / STAMP).parent.mkdir(parents=True)
+    (paths.linux / STAMP).write_text("linux 1\n")
+    paths.config.parent.mkdir()
+    paths.config.write_text("CONFIG_BPF=y\n")
+    assert build.fresh_build_folder(paths, "gcc")
+    paths.config.write_text(f"CONFIG_BPF=y\n{line}")
+    assert build.holds_headers(paths) is is_fresh
+    assert build.fresh_build_folder(paths, "gcc") is is_fresh, "headers that the other one has left"
+    assert not build.fresh_build_folder(paths, "gcc")
+    paths.config.write_text(line)
+    assert build.fresh_build_folder(paths, "gcc") is is_fresh
