@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tasks.cli import name_graph, testing
+from tasks.cli import name_graph, test_tasks, testing
 from tasks.cli.commands import COMMANDS, Run
 from tasks.cli.name_graph import Names, node
 from tasks.engine import code, explain
@@ -267,7 +267,7 @@ def run_chosen(since: str) -> None:
         print("no test is affected")
         return
     print(f"{len(changes)} changed files affect {len(paths)} files or folders of tests", flush=True)
-    command = [f"{CHECKOUT.root}/doit", *testing.IMAGE]
+    command = [f"{CHECKOUT.root}/doit", *test_tasks.IMAGE]
     if chosen.need_image and spawn(command, pipes=False, env=os.environ).wait() != 0:
         raise UserError("the image that these tests need was not built")
     testing.pytest(*paths)

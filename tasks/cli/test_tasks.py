@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.cli import testing, variables
+from tasks.cli import variables
 from tasks.engine.task import Task, command, do
 
+IMAGE = ("iso", "disk", "tcz:all", "mirror")
+"""What tests of the tier vm, and all together, find in artifacts/."""
 SINCE = {
     "name": "since",
     "long": "since",
@@ -20,13 +22,13 @@ SINCE = {
 def declared(iso: Path) -> Iterator[Task]:
     """Yield the tasks that run tests; iso: the profile's image, which other hosts build again."""
     tiers = {
-        "test": ("run all tests: unit, tools and vm", ["tests"], [*testing.IMAGE]),
+        "test": ("run all tests: unit, tools and vm", ["tests"], [*IMAGE]),
         "test:unit": ("run the quick tests (seconds)", ["tests/unit"], []),
         "test:tools": ("run the tests with the real tools", ["tests/tools"], ["iso", "tcz:all", "mirror"]),
         "test:vm": (
             "run the tests that boot machines in QEMU",
             ["tests/vm"],
-            [*testing.IMAGE],
+            [*IMAGE],
         ),
     }
     for name, (doc, paths, needs) in tiers.items():

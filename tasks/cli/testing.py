@@ -18,8 +18,6 @@ from tasks.util.process import search_path, spawn
 
 # A worker of pytest may have a guest of 2 GiB and a kernel build of its own.
 MOST_WORKERS = 4
-# What tests of the tiers tools and vm find in artifacts/.
-IMAGE = ("iso", "disk", "tcz:all", "mirror")
 # The tests that take longest are told at the end, if they take half a minute.
 SLOWEST = ("--durations=40", "--durations-min=30")
 

@@ -53,7 +53,7 @@ def finish(settings: Settings, made: str) -> None:
 
 def is_as_finished(build: Path, made: str) -> bool:
     """Tell whether a build folder, or its copy, is as it was when a build of what was `made` was finished."""
-    text = _text(build / FINISHED)
+    text = text_of(build / FINISHED)
     try:
         return text.startswith(made) and text == _mark(build, made)
     except OSError:  # a run beside this one removes it
@@ -64,7 +64,7 @@ def _mark(build: Path, made: str) -> str:
     return made + tree_state.digest(build)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """Return the text of a file, "" if a run beside this one has removed it, or if it cannot be read."""
     try:
         return path.read_text()
@@ -89,7 +89,7 @@ def _noted(notes: Path) -> set[Path]:
     """
     found = set()
     for note in notes.glob("[0-9a-f]*"):
-        output = Path(_text(note).removesuffix("\n"))
+        output = Path(text_of(note).removesuffix("\n"))
         try:
             status = (output / "build").lstat()
         except OSError:

@@ -63,21 +63,13 @@ def start_from(settings: Settings, made: str) -> None:
     finished = {mark.parent for mark in finished_builds.marks(settings)} - {paths.build.absolute()}
     if nearest_tree.is_of_git(paths.linux):
         finished &= {paths.output.absolute() / "build", *nearest_tree.copied_from(paths.linux)}
-    finished = {build for build in finished if finished_builds.is_as_finished(build, made)}
-    lines = {build: len(wanted ^ _lines(build)) for build in finished}
+    texts = {build: finished_builds.text_of(build / ".config") for build in finished}
+    lines = {build: len(wanted ^ set(text.splitlines())) for build, text in texts.items()}
     for build in sorted(lines, key=lambda build: (lines[build], build)):
-        if _copy(build, paths, made):
+        if finished_builds.is_as_finished(build, made) and _copy(build, paths, made):
             differing = f"{lines[build]} lines of the configuration differ"
             logger.info(f"kernel: starts from the objects of {build}: {differing}")
             return
-
-
-def _lines(build: Path) -> set[str]:
-    """Return the lines of a build folder's configuration, none if a run beside this one has removed it."""
-    try:
-        return set((build / ".config").read_text().splitlines())
-    except OSError:
-        return set()
 
 
 def _copy(build: Path, paths: Paths, made: str) -> bool:

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Sources of Debian's archive that tests compile, and recipes for them in a tree."""
+"""Sources that tests compile, recipes for them in a tree, and the extensions made of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
+from tasks.config import plan, recipe_lock
+from tasks.config.settings import Settings
+from tasks.extensions import build
+from tasks.fetch import recipe_inputs, toolchain
+from tasks.formats import elf
+from tasks.formats.squashfs import squashfs_members
 from tasks.origins import distribution
 from tasks.origins.distribution import Suite
+from tasks.origins.lock import Lock
+from tasks.util.checkout import CHECKOUT
+from tests.support.built import built
+from tests.support.settings import record_lock
 
 INFO = '[info]\ntitle = "t"\ndescription = "made from its source"\n'
 
@@ -72,3 +84,35 @@ def write_recipe(tree: Path, name: str, origin: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(f"{INFO}\n[[origin]]\n{origin}")
     return folder
+
+
+def with_own_tree(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings with the built image's base, whose tree and results lie in `folder`."""
+    image = built()
+    monkeypatch.setattr(CHECKOUT, "trees", (folder / "tree",))
+    made = replace(image, paths=replace(image.paths, output=folder / "out"))
+    made.paths.output.mkdir()
+    made.paths.rootfs.symlink_to(image.paths.rootfs)
+    record_lock(made, Lock())
+    return made
+
+
+def build_extension(settings: Settings, name: str) -> Path:
+    """Build a locked extension of a source; return the .tcz."""
+    recipe_inputs.fetch(settings, name)
+    origins = recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name))
+    toolchain.make_roots(settings, [origin.toolchain for origin in origins])
+    build.build(settings, name)
+    return settings.paths.tcz / f"{name}.tcz"
+
+
+def moved(settings: Settings) -> Settings:
+    """Return the settings with the output folder in another place."""
+    elsewhere = settings.paths.output.rename(settings.paths.output.with_name("another-folder-of-results"))
+    return replace(settings, paths=replace(settings.paths, output=elsewhere))
+
+
+def programs(tcz: Path) -> dict[str, bytes]:
+    """Return the programs and libraries of an extension: path -> bytes."""
+    members = squashfs_members(tcz)
+    return {one.name: one.data for one in members if one.data.startswith(elf.MAGIC)}

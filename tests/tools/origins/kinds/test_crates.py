@@ -5,31 +5,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tasks.config import plan, recipe_lock
+from tasks.config import recipe_lock
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
 from tasks.extensions import build
-from tasks.fetch import recipe_inputs, toolchain
-from tasks.formats import elf
-from tasks.formats.squashfs import squashfs_members
-from tasks.origins.lock import Lock
+from tasks.fetch import recipe_inputs
 from tasks.origins.origin_lock import OriginFile
 from tasks.origins.sources.file import FileSource
 from tasks.provenance import licences, purl
 from tasks.provenance.manifest_schema import Input
-from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
 from tasks.util.process import run
-from tests.support.built import built
-from tests.support.settings import record_lock
-from tests.support.sources import EXA, write_recipe
+from tests.support.sources import (
+    EXA,
+    build_extension,
+    moved,
+    programs,
+    with_own_tree,
+    write_recipe,
+)
 from tests.support.tinycore import real
 
 pytestmark = pytest.mark.slow  # a compiler of 900 MB is fetched and unpacked first
@@ -67,15 +67,8 @@ dependencies = ["far", "near"]
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """The built image's base, and a tree of one's own."""
-    image = built()
-    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
-    made = replace(image, paths=replace(image.paths, output=tmp_path / "out"))
-    made.paths.output.mkdir()
-    made.paths.rootfs.symlink_to(image.paths.rootfs)
-    record_lock(made, Lock())
-    yield made
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    return with_own_tree(tmp_path, monkeypatch)
 
 
 def write_program(folder: Path) -> None:
@@ -106,31 +99,12 @@ def lock(settings: Settings, name: str, origin: str) -> tuple[OriginFile, ...]:
     return recipe_lock.committed_lock(name).file
 
 
-def made(settings: Settings, name: str) -> Path:
-    recipe_inputs.fetch(settings, name)
-    origins = recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name))
-    toolchain.make_roots(settings, [origin.toolchain for origin in origins])
-    build.build(settings, name)
-    return settings.paths.tcz / f"{name}.tcz"
-
-
-def moved(settings: Settings) -> Settings:
-    """Return the settings with the output folder in another place."""
-    elsewhere = settings.paths.output.rename(settings.paths.output.with_name("another-folder-of-results"))
-    return replace(settings, paths=replace(settings.paths, output=elsewhere))
-
-
-def programs(tcz: Path) -> dict[str, bytes]:
-    members = squashfs_members(tcz)
-    return {one.name: one.data for one in members if one.data.startswith(elf.MAGIC)}
-
-
 def test_a_folder_with_its_crates_gives_the_same_bytes_in_another_folder(
     settings: Settings, tmp_path: Path
 ) -> None:
     write_program(tmp_path / "program")
     assert [file.name for file in lock(settings, "tool", program_in(tmp_path / "program"))] == ["Cargo.lock"]
-    tcz = made(settings, "tool")
+    tcz = build_extension(settings, "tool")
     first = sha256_file(tcz)
     program = programs(tcz)
     assert list(program) == ["usr/local/bin/tool"]
@@ -140,7 +114,7 @@ def test_a_folder_with_its_crates_gives_the_same_bytes_in_another_folder(
     settings = moved(settings)
     (tmp_path / "program").rename(tmp_path / "elsewhere")
     (tmp_path / "program").symlink_to("elsewhere")
-    assert sha256_file(made(settings, "tool")) == first
+    assert sha256_file(build_extension(settings, "tool")) == first
     with (tmp_path / "program/Cargo.lock").open("a") as locked:
         locked.write("# edited\n")
     with pytest.raises(UserError, match=r"its Cargo\.lock has changed since its crates were locked"):
@@ -160,7 +134,7 @@ def lock_exa(settings: Settings) -> tuple[OriginFile, ...]:
 def test_crates_are_locked_fetched_and_compiled_to_the_same_bytes(settings: Settings, tmp_path: Path) -> None:
     files = lock_exa(settings)
     assert len(files) == 45 and files[0].origin.startswith("cargo:http")
-    tcz = made(settings, "exa")
+    tcz = build_extension(settings, "exa")
     first = sha256_file(tcz)
     (tmp_path / "exa").write_bytes(programs(tcz)["usr/local/bin/exa"])
     (tmp_path / "exa").chmod(0o755)
@@ -168,7 +142,7 @@ def test_crates_are_locked_fetched_and_compiled_to_the_same_bytes(settings: Sett
     crate = next(file for file in files if file.name.startswith("ansi_term@"))
     crate.cached_in(settings.paths.cache).unlink()
     settings = moved(settings)
-    assert sha256_file(made(settings, "exa")) == first
+    assert sha256_file(build_extension(settings, "exa")) == first
     one = Input("origin", crate.name, crate.sha256, crate.size, crate.origin)
     assert purl.purl(one) == "pkg:cargo/ansi_term@0.12.1"
     assert licences.of(one, crate.cached_in(settings.paths.cache)) == "MIT"
@@ -181,6 +155,6 @@ def test_the_build_root_fits_the_c_library_of_the_base(settings: Settings, tmp_p
     write_program(tmp_path / "program")
     lock(settings, "tool", program_in(tmp_path / "program") + TINYCORE)
     with pytest.raises(UserError, match=r"tool needs GLIBC_2\.3\d of libc\.so\.6; the base has up to 2\.30"):
-        made(settings, "tool")
+        build_extension(settings, "tool")
     old = replace(settings, profile=replace(settings.profile, programs_toolchain="debian11-source"))
-    assert list(programs(made(old, "tool"))) == ["usr/local/bin/tool"]
+    assert list(programs(build_extension(old, "tool"))) == ["usr/local/bin/tool"]

@@ -3,27 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tasks.config import plan, recipe_lock
 from tasks.config.settings import Settings
 from tasks.config.sources import Core
-from tasks.extensions import build
-from tasks.fetch import recipe_inputs, toolchain
-from tasks.formats import elf
+from tasks.fetch import recipe_inputs
 from tasks.formats.squashfs import squashfs_members
-from tasks.origins.lock import Lock
 from tasks.origins.sources.file import FileSource
-from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import sha256_file
-from tests.support.built import built
-from tests.support.settings import record_lock
-from tests.support.sources import HELLO, JSON_C, PKGCONF, TREE, TREE_BUILD, Upstream, write_recipe
+from tests.support.sources import (
+    HELLO,
+    JSON_C,
+    PKGCONF,
+    TREE,
+    TREE_BUILD,
+    Upstream,
+    build_extension,
+    moved,
+    programs,
+    with_own_tree,
+    write_recipe,
+)
 from tests.support.tinycore import real
 
 LOADER = 'env = { LDFLAGS = "-Wl,--dynamic-linker=/lib/ld-linux-x86-64.so.2" }\n'
@@ -31,35 +35,15 @@ LOADER = 'env = { LDFLAGS = "-Wl,--dynamic-linker=/lib/ld-linux-x86-64.so.2" }\n
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """The built image's base, and a tree of one's own."""
-    image = built()
-    monkeypatch.setattr(CHECKOUT, "trees", (tmp_path / "tree",))
-    made = replace(image, paths=replace(image.paths, output=tmp_path / "out"))
-    made.paths.output.mkdir()
-    made.paths.rootfs.symlink_to(image.paths.rootfs)
-    record_lock(made, Lock())
-    yield made
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    return with_own_tree(tmp_path, monkeypatch)
 
 
 def made(settings: Settings, name: str, upstream: Upstream, more: str) -> Path:
     """Build an extension of a source; return the .tcz."""
     write_recipe(settings.paths.output.with_name("tree"), name, f'kind = "source"\n{upstream.table()}{more}')
     recipe_inputs.lock(settings, name)
-    return again(settings, name)
-
-
-def again(settings: Settings, name: str) -> Path:
-    recipe_inputs.fetch(settings, name)
-    origins = recipe_lock.lockable_origins(plan.recipe_of(settings.profile, name))
-    toolchain.make_roots(settings, [origin.toolchain for origin in origins])
-    build.build(settings, name)
-    return settings.paths.tcz / f"{name}.tcz"
-
-
-def programs(tcz: Path) -> dict[str, bytes]:
-    members = squashfs_members(tcz)
-    return {one.name: one.data for one in members if one.data.startswith(elf.MAGIC)}
+    return build_extension(settings, name)
 
 
 @pytest.mark.slow
@@ -80,9 +64,7 @@ def test_each_build_system_gives_the_same_bytes_in_another_folder(
     assert program in programs(tcz)
     assert not any(one.name.endswith(".la") for one in squashfs_members(tcz))
     first = sha256_file(tcz)
-    elsewhere = settings.paths.output.rename(settings.paths.output.with_name("another-folder-of-results"))
-    settings = replace(settings, paths=replace(settings.paths, output=elsewhere))
-    assert sha256_file(again(settings, name)) == first
+    assert sha256_file(build_extension(moved(settings), name)) == first
 
 
 @pytest.mark.slow
