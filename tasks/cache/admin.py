@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from tasks.cache import entry as cache_entry
@@ -11,13 +10,7 @@ from tasks.cache.entry import entries
 from tasks.cache.store import Refused, Store, Unreachable, open_store
 from tasks.config.settings import SHARED_VARIABLE, Network, Settings
 from tasks.util.errors import UserError
-
-# Units of IEC 80000-13.  A single letter means the power of 1024, as in ls and dd.
-UNITS = {"": 1, "B": 1} | {
-    f"{letter}{ending}": base**power
-    for power, letter in enumerate("KMGT", 1)
-    for ending, base in (("", 1024), ("IB", 1024), ("B", 1000))
-}
+from tasks.util.sizes import format_size, parse_size
 
 
 def print_list(settings: Settings) -> None:
@@ -43,7 +36,7 @@ def print_list(settings: Settings) -> None:
 
 def prune(network: Network, max_size: str) -> None:
     """Remove damaged and unfinished files, then the least recently used entries, down to `max_size`."""
-    cache_entry.prune(_store(network), parse_size(max_size))
+    cache_entry.prune(_store(network), parse_size(max_size, "--max-size="))
 
 
 def _store(network: Network) -> Store:
@@ -52,28 +45,6 @@ def _store(network: Network) -> Store:
         hint += "old build roots lie in the cache folder: ./doit toolchain:prune"
         raise UserError("there is no shared cache", hint)
     return open_store(network.shared_cache)
-
-
-def parse_size(text: str, option: str = "--max-size=") -> int:
-    """Return a size like `500MB`, `1.5 GiB`, `10G` or `4096` in bytes.
-
-    Raises `UserError`, which names the option, for other text.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    unit = match[2].upper() if match else ""
-    if match is None or unit not in UNITS:
-        raise UserError(f"{option}{text}: expected a size like 500MB or 10GiB")
-    return int(float(match[1]) * UNITS[unit])
-
-
-def format_size(size: int) -> str:
-    """Return a size in bytes as text for people: `812 B`, `10.9 MiB`."""
-    amount, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def format_age(seconds: float) -> str:

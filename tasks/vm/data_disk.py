@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tasks.cache.admin import parse_size
 from tasks.util.errors import UserError
 from tasks.util.files import atomic_path
 from tasks.util.log import logger
 from tasks.util.process import run
+from tasks.util.sizes import parse_size
 from tasks.vm.machine import Disk
 
 SIZE = re.compile(r"(?P<file>.+):(?P<size>\d+[A-Za-z]*)", re.DOTALL)

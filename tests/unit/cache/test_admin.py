@@ -15,39 +15,9 @@ from tasks.cache import admin, entry
 from tasks.cache.store import Folder
 from tasks.config.settings import Settings
 from tasks.util.errors import UserError
+from tasks.util.sizes import format_size
 from tests.support.cacheentries import KEY, OTHER, damage, stored
 from tests.support.settings import with_values
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("4096", 4096),
-        ("0", 0),
-        ("500MB", 500_000_000),
-        ("10GiB", 10 << 30),
-        ("1.5 GiB", 3 << 29),
-        ("10g", 10 << 30),
-        ("2T", 2 << 40),
-        ("7kB", 7000),
-        ("12 B", 12),
-    ],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert admin.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GiB", "-1", "10 XB", "1,5GB", "1e9", "10GiBB", "10 G B"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UserError, match="expected a size like 500MB or 10GiB"):
-        admin.parse_size(text)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(812, "812 B"), (1024, "1.0 KiB"), (11_429_477, "10.9 MiB"), (5 << 42, "20.0 TiB")]
-)
-def test_sizes_for_people(size: int, text: str) -> None:
-    assert admin.format_size(size) == text
 
 
 @pytest.mark.parametrize(
@@ -74,7 +44,7 @@ def test_a_list_says_task_size_and_age(
     admin.print_list(settings)
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{OTHER[:12]} +[\d.]+ K?i?B +\d+ s  \(damaged\)", lines[0])
-    size = admin.format_size(manifest.size + (store.top / entry.entry_name(KEY)).stat().st_size)
+    size = format_size(manifest.size + (store.top / entry.entry_name(KEY)).stat().st_size)
     assert re.fullmatch(rf"{KEY[:12]} +{re.escape(size)} +3 h  kernel", lines[1])
     assert re.fullmatch(rf"{tmp_path}/store: 2 entries, [\d.]+ K?i?B in 2 archives", lines[2])
 
