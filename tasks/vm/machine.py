@@ -20,9 +20,12 @@ Firmware = Literal["bios", "uefi", "direct"]
 Bus = Literal["virtio", "virtio-scsi", "ahci", "cdrom", "usb", "nvme", "pvscsi"]
 Accelerator = Literal["kvm", "tcg"]
 
-TIMER = "no_timer_check"
-"""For a kernel that QEMU loads itself: on a busy machine, TCG's timer may come too late for the check
-that the kernel makes of it, which then panics (kernel-parameters.txt)."""
+EMULATED = "no_timer_check norandmaps"
+"""For a kernel that QEMU itself loads and emulates (kernel-parameters.txt).
+
+On a busy machine, TCG's timer may come too late for the check that the kernel makes of it, which then panics.
+QEMU 7.2 translates a program again wherever a process has it at another address: without random addresses,
+a guest boots in half the time."""
 LEAST_MEMORY = 64  # MiB; a kernel and its core alone need more than half of it
 LOOPBACK = "127.0.0.1"
 FREE_PORTS = 100  # how many are tried
@@ -116,7 +119,7 @@ def argv(machine: Machine, scratch: Path) -> list[str]:
             raise ValueError("direct boot needs a kernel")
         words += ["-kernel", _require_file(machine.kernel)]
         words += ["-initrd", _require_file(machine.initrd)] if machine.initrd else []
-        words += ["-append", f"{machine.append} {TIMER}" if machine.accel == "tcg" else machine.append]
+        words += ["-append", f"{machine.append} {EMULATED}" if machine.accel == "tcg" else machine.append]
     if any(disk.bus == "usb" for disk in machine.disks):
         words += ["-device", "qemu-xhci,id=usb"]
     for number, disk in enumerate(machine.disks):
