@@ -46,7 +46,7 @@ FIRMWARES: tuple[Firmware, ...] = ("bios", "uefi", "direct")
 DISC = "cde"
 """The bootcode by which the guest loads extensions from a disc.  A direct boot without disks has none, and
 the guest would look for one for ten seconds."""
-KVM_PROBE_SECONDS = 20.0
+PROBE_SECONDS = 20.0
 BOOT_SECONDS = 240.0
 END_SECONDS = 5.0
 CONSOLE = "console.log"
@@ -88,38 +88,59 @@ def accelerator(paths: Paths, profile: Profile, **changes: object) -> Accelerato
     """Return `kvm` if this kernel boots with KVM on this machine, else `tcg`; log the result.
 
     With nested virtualization a guest may hang although /dev/kvm opens, so a test boot decides.
-    The result is kept until this machine reboots or QEMU changes.
+    The result is kept until this machine reboots or QEMU changes.  If KVM hangs with a kernel that comes
+    up without it, no other kernel is tried on this machine until then.
     changes: fields of the `Machine` that is booted.
     """
-    record = paths.output / "accelerator.json"
+    emulator = profile.architecture.emulator.program
     here = {
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "qemu": run([profile.architecture.emulator.program, "--version"]).stdout.splitlines()[0],
+        "qemu": run([emulator, "--version"]).stdout.splitlines()[0],
         "kvm": kvm_usable(),
     }
-    if record.is_file():
-        try:
-            known = json.loads(record.read_text())
-            if known["here"] == here:
-                return "kvm" if known["accelerator"] == "kvm" else "tcg"
-        except (ValueError, KeyError, TypeError):
-            pass  # a damaged record only costs another test boot
-    chosen: Accelerator = "kvm" if here["kvm"] and _boots_under_kvm(paths, profile, **changes) else "tcg"
-    write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
+    own, shared = paths.output / "accelerator.json", paths.cache / f"accelerator-{emulator}.json"
+    known = _recorded(own, here)
+    if known:
+        return known
+    chosen: Accelerator = "tcg"
+    if here["kvm"] and _recorded(shared, here) == "tcg":
+        logger.info("/dev/kvm is there, but no guest came up before on this machine: using TCG (slower)")
+    elif here["kvm"]:
+        if _comes_up(paths, profile, "kvm", **changes):
+            logger.info("KVM works here")
+            chosen = "kvm"
+        else:
+            said = f"no guest came up in {PROBE_SECONDS:.0f} s: using TCG (slower)"
+            logger.info(f"/dev/kvm is there, but {said}")
+            if _comes_up(paths, profile, "tcg", **changes):
+                _record(shared, here, "tcg")
+    _record(own, here, chosen)
     return chosen
 
 
-def _boots_under_kvm(paths: Paths, profile: Profile, **changes: object) -> bool:
-    log = paths.logs / "kvm-probe.log"
+def _record(record: Path, here: Mapping[str, object], chosen: Accelerator) -> None:
+    write_atomic(record, json.dumps({"here": here, "accelerator": chosen}, indent=2) + "\n")
+
+
+def _recorded(record: Path, here: Mapping[str, object]) -> Accelerator | None:
+    """Return the accelerator that was chosen `here`.  A damaged record only costs another test boot."""
     try:
-        probed = machine(paths, profile, "direct", "kvm", **changes)
-        with Guest(probed, log, limit=KVM_PROBE_SECONDS) as guest:
-            guest.expect("Linux version", KVM_PROBE_SECONDS)
+        known = json.loads(record.read_text())
+        if known["here"] == here:
+            return "kvm" if known["accelerator"] == "kvm" else "tcg"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _comes_up(paths: Paths, profile: Profile, accel: Accelerator, **changes: object) -> bool:
+    """Tell whether a kernel says that it starts."""
+    probed = machine(paths, profile, "direct", accel, **changes)
+    try:
+        with Guest(probed, paths.logs / f"{accel}-probe.log", limit=PROBE_SECONDS) as guest:
+            guest.expect("Linux version", PROBE_SECONDS)
     except GuestError:
-        text = f"/dev/kvm is there, but no guest came up in {KVM_PROBE_SECONDS:.0f} s: using TCG (slower)"
-        logger.info(text)
         return False
-    logger.info("KVM works here")
     return True
 
 

@@ -22,9 +22,9 @@ from tasks.vm import boots, qemu, results
 from tasks.vm.boots import Reports
 from tasks.vm.checks import Asker, Built, make
 from tasks.vm.guest import Guest, GuestError
-from tasks.vm.machine import Disk, Firmware, Machine
+from tasks.vm.machine import Disk, Firmware, Machine, kvm_usable
 from tests.support.built import built
-from tests.support.settings import both
+from tests.support.settings import both, with_values
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,23 @@ def test_boots_and_answers(firmware: Firmware, medium: str, capsys: pytest.Captu
     name = "direct" if medium == "direct" else f"{firmware}-{medium}"
     assert f"{name}: " in capsys.readouterr().out
     assert iso.stat().st_mtime_ns == before
+
+
+def test_kvm_that_hangs_is_tried_once_on_a_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not once for each output folder."""
+    if not kvm_usable():
+        pytest.skip("/dev/kvm cannot be opened here")
+    if qemu.accelerator(*both(built())) == "kvm":
+        pytest.skip("KVM works here")
+    another = with_values(built(), output=tmp_path)
+    for path in (built().paths.core, built().paths.kernel):
+        (tmp_path / path.name).symlink_to(path)
+    capsys.readouterr()
+    assert qemu.accelerator(*both(another)) == "tcg"
+    assert "no guest came up before on this machine: using TCG" in capsys.readouterr().out
+    assert not (another.paths.logs / "kvm-probe.log").exists()
 
 
 MINE = r"""
