@@ -29,6 +29,8 @@ from tests.support.settings import both
 from tests.support.tinycore import real
 
 CONSOLE = "loglevel=3 console=tty0 console=ttyS0,115200"
+QUICK = "norandmaps"
+"""The bootcode by which a boot loader's guest, too, takes half the time (tasks/vm/machine.py)."""
 LIMIT = 300.0
 SCRIPT = "#!/bin/sh\n"
 INSTALLED = "usr/local/tce.installed"

@@ -25,10 +25,9 @@ from tests.support.built import built
 from tests.support.screen import Screen
 from tests.support.settings import both
 from tests.support.tinycore import md5_text, real
-from tests.vm.contract import LIMIT, machine, make_grub, make_stick, on_tiny_cores_root, own_root
+from tests.vm.contract import LIMIT, QUICK, machine, make_grub, make_stick, on_tiny_cores_root, own_root
 
-# norandmaps: emulated guests boot in half the time (tasks/vm/machine.py).
-CODES = ("cde", "console=tty0", "console=ttyS0,115200", "norandmaps")
+CODES = ("cde", "console=tty0", "console=ttyS0,115200", QUICK)
 DEPS = {
     "parted": ("readline", "udev-lib", "liblvm2"),
     "readline": ("ncursesw",),

@@ -25,7 +25,7 @@ from tasks.vm.machine import Firmware
 from tests.support.built import doit
 from tests.support.settings import both
 from tests.support.tinycore import real
-from tests.vm.contract import starting
+from tests.vm.contract import QUICK, starting
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 
@@ -65,7 +65,7 @@ def tiny_core(small: Settings, tmp_path_factory: pytest.TempPathFactory) -> Sett
     changed = replace(
         made.profile,
         core=Core(archives=(FileSource(path=str(root)),)),
-        boot=replace(made.profile.boot, bootcodes=("console=tty0", "console=ttyS0,115200")),
+        boot=replace(made.profile.boot, bootcodes=("console=tty0", "console=ttyS0,115200", QUICK)),
         extensions=(Extension("early", "initrd"),),
     )
     made = replace(made, profile=changed)
