@@ -70,13 +70,18 @@ def image() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def disc(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Disk:
+def old(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension with the older BuildKit."""
+    return build_alternative(image, "buildkit", OLD, tmp_path_factory.mktemp("old")) / "buildkit.tcz"
+
+
+@pytest.fixture(scope="module")
+def disc(image: Settings, old: Path, tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """A CD with the extensions, the older BuildKit, a base image, and sources to build."""
     folder = tmp_path_factory.mktemp("disc")
     tree = folder / "tree"
     carry(image, tree, ("buildkit", "registry"))
-    old = build_alternative(image, "buildkit", OLD, folder / "old")
-    shutil.copy(old / "buildkit.tcz", tree / "old.tcz")
+    shutil.copy(old, tree / "old.tcz")
     lay_out_app(tree)
     done = doit(CHECKOUT.root, "image:busybox", f"profile={image.paths.name}")
     assert done.status == 0, done.output
@@ -259,15 +264,14 @@ def tiny_core(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Sett
     return on_tiny_cores_root(changed, tmp_path_factory.mktemp("tinycore"))
 
 
-def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, tmp_path: Path) -> None:
+def test_on_tiny_cores_own_root(tiny_core: Settings, image: Settings, old: Path, tmp_path: Path) -> None:
     """The story's own system: its root is of 2020, so everything there is static."""
     tree = tmp_path / "tree"
     optional = tree / "cde/optional"
     optional.mkdir(parents=True)
-    for name, alternative in (("containerd", "go"), ("buildkit", OLD)):
-        # What they depend on there is Tiny Core's own.
-        made = build_alternative(image, name, alternative, tmp_path / name)
-        shutil.copy(made / f"{name}.tcz", optional)
+    # What they depend on there is Tiny Core's own.
+    for made in (build_alternative(image, "containerd", "go", tmp_path / "go") / "containerd.tcz", old):
+        shutil.copy(made, optional)
     (tree / "cde/onboot.lst").write_text("containerd.tcz\nbuildkit.tcz\n")
     lay_out_app(tree)
     disks = make_disc(tmp_path / "disc.iso", tree), empty_disk(tmp_path / "ext3.img", 1024)
