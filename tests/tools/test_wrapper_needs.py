@@ -68,6 +68,11 @@ def lines(folder: Path, *words: str, **env: str) -> list[str]:
     [
         ([], "python"),
         (["list", "profile=apt"], "python"),
+        (["init", "../product", "--name", "product", "--ci", "github"], "python"),
+        (["tree=product", "explain", "tcz:product", "cache=s3://bucket/x"], "python s3"),
+        (["graph", "iso", "qemu:test"], "python"),
+        (["releases", "11.x"], "python"),
+        (["verify", "image.iso"], "python build"),
         (["iso", "offline=1"], "build"),
         (["profile=apt"], "build"),
         (["-n", "1"], "build"),
