@@ -133,7 +133,7 @@ def _installed_files(root: Path) -> list[str]:
 def _git_files(root: Path) -> list[str]:
     listed = run(
         ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        hint="./doit reproduce needs a git checkout",
+        hint=f"both builds get the files that git lists: git init in {root} if it is no repository",
     ).stdout
     return [name for name in listed.split("\0") if name]
 

@@ -214,6 +214,16 @@ def test_copy_is_as_a_clone_with_that_umask(checkout: Checkout, tmp_path: Path) 
     assert "artifacts" not in found
 
 
+def test_a_tree_that_is_no_repository_is_named(tmp_path: Path) -> None:
+    copy = Start(tmp_path / "copy")
+    copy.folder.mkdir()
+    with pytest.raises(UserError) as caught:
+        copy_checkout(tmp_path, copy)
+    assert caught.value.hint == (
+        f"both builds get the files that git lists: git init in {tmp_path} if it is no repository"
+    )
+
+
 def test_of_a_wheel_what_it_installed_is_copied(tmp_path: Path) -> None:
     """Without the mark of a wheel, so that the copy is a checkout."""
     installed = tmp_path / "installed"
