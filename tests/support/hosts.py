@@ -45,12 +45,13 @@ CERTIFICATES = Path("/tmp/certificates.crt")
 CHECKOUT, CACHE = Path("/srv/tcbuild"), Path("/srv/cache")
 """Where a system shows a checkout, and a cache folder."""
 
-Visitor = Literal["root", "user", "namespaces"]
+Visitor = Literal["root", "user", "namespaces", "machine"]
 """Who runs the commands.
 
 root: root of a container, who can install packages.  user: a user of a rootless container: no
 name, no home, a read-only system, no mounts, no new namespaces.  namespaces: the same user where
-new namespaces are allowed, as on a plain machine.
+new namespaces are allowed, as on a plain machine.  machine: root of a plain machine, who can make
+containers.
 """
 
 
@@ -147,7 +148,9 @@ class System:
         """Run a command in the checkout, without input, and return how it ended."""
         with tempfile.TemporaryFile() as program:
             words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-            if self.visitor == "root":
+            if self.visitor == "machine":
+                words += ["--bind", str(self.root), "/", "--cap-add", "ALL", "--ro-bind", "/sys", "/sys"]
+            elif self.visitor == "root":
                 words += ["--bind", str(self.root), "/"]
                 words += [word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}")]
             else:
@@ -157,12 +160,12 @@ class System:
             words += ["--tmpfs", str(CHECKOUT.parent)]
             for inside, folder in {CHECKOUT: self.checkout, CACHE: self.cache, **self.binds}.items():
                 words += ["--bind", str(folder), str(inside)]
-            if self.visitor != "namespaces":
+            if self.visitor in ("root", "user"):
                 program.write(container_filter())
                 program.seek(0)
                 words += ["--seccomp", str(program.fileno())]
             words += ["--chdir", str(CHECKOUT), "--clearenv", *_settings(_environment(self.visitor))]
-            if certificates := _certificates():
+            if certificates := given_certificates():
                 words += ["--ro-bind", str(certificates), str(CERTIFICATES)]
             done = subprocess.run(
                 [*words, *argv],
@@ -211,11 +214,16 @@ def unpack(tarball: Path, folder: Path) -> Path:
 
 
 def _environment(visitor: Visitor) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    env = pip_environment()
     env |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
     env |= {"TCBUILD_CACHE": str(CACHE), SHARED_VARIABLE: NO_CACHE}  # each build is to make it
-    env |= {"HOME": "/root"} if visitor == "root" else {"TCBUILD_ROOTLESS": "1"}
-    if _certificates():
+    return env | ({"HOME": "/root"} if visitor in ("root", "machine") else {"TCBUILD_ROOTLESS": "1"})
+
+
+def pip_environment() -> dict[str, str]:
+    """Return how this machine's pip reaches its index, as variables for a system with `CERTIFICATES`."""
+    env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    if given_certificates():
         env |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), str(CERTIFICATES))
     return env
 
@@ -224,7 +232,7 @@ def _settings(env: Mapping[str, str]) -> list[str]:
     return [word for name, value in sorted(env.items()) for word in ("--setenv", name, value)]
 
 
-def _certificates() -> Path | None:
+def given_certificates() -> Path | None:
     """Return the certificates that this machine's pip was given, as behind a proxy of a company."""
     given = os.environ.get("PIP_CERT", "")
     return Path(given) if given else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tcbuild as a wheel: what is in it, the command that pipx makes of it, the same bytes as by a checkout."""
+"""tcbuild as a wheel and as a container image: what is in it, the commands, the same bytes as a checkout."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from tasks.report import docs_check
+from tasks.util.checkout import CHECKOUT
 from tasks.util.files import sha256_file
-from tests.support import ci, hosts
-from tests.support.built import Outcome, copy_checkout, outcome
+from tests.support import hosts, podman
+from tests.support.built import Outcome, copy_checkout, doit, outcome
 from tests.support.gitrepo import GitRepository
-from tests.support.hosts import System
 
 PROFILE = "quick"  # it compiles no kernel
 LEFT_OUT = (".ci/", "tests/")
+NAME = "run-"
+"""The names of kept containers begin so."""
 
 
 @dataclass(frozen=True)
@@ -160,36 +163,39 @@ def test_a_wheel_knows_its_commit_and_edits_of_what_it_installed(made: Made, ins
 
 
 @pytest.mark.slow
-def test_pipx_and_a_checkout_give_the_same_iso_on_a_fresh_debian(made: Made) -> None:
-    """The commands are those of the image's Containerfile."""
+def test_podman_makes_an_image_that_gives_the_iso_of_the_checkout(made: Made) -> None:
+    """The commands are those of docs/install.md; in the image, pipx installs the wheel."""
     if os.geteuid() != 0:
         pytest.skip("apt in a fresh system needs root")
-    with hosts.debian13("root") as system:
-        (system.root / "opt/wheel").mkdir(parents=True)
-        shutil.copy2(made.wheel, system.root / "opt/wheel")
-        places = "export PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin"
-        assert places.replace("export", "ENV") in ci.OF_WHEEL.read_text()
-        for script in ci.container(ci.OF_WHEEL):
-            said(system, f"{places}\n{script}")
-        (system.root / "work").mkdir()
-        site = next((system.root / "opt/pipx/venvs/tcbuild/lib").glob("python3*")) / "site-packages/tcbuild"
-        before = sorted(site.rglob("*"))
-        built = said(system, f"cd /work && tcbuild iso profile={PROFILE}")
-        assert "installing" not in built
-        said(system, f"./doit iso profile={PROFILE}")
-        (iso,) = (system.root / "work/artifacts" / PROFILE).glob("*.iso")
-        assert sha256_file(iso) == sha256_file(system.checkout / "artifacts" / PROFILE / iso.name)
-        assert "__pycache__" in str(before) and sorted(site.rglob("*")) == before, "nothing is written there"
+    build, *runs = documented("podman build")
+    with hosts.debian13("machine") as system:
+        (system.checkout / "artifacts").mkdir()
+        shutil.copy2(made.wheel, system.checkout / "artifacts")
+        podman.install(system)
+        podman.said(system, build)
+        work = system.root / "work"
+        work.mkdir()
+        said = [podman.said(system, f"cd /work\n{kept(line, index)}") for index, line in enumerate(runs)]
+        assert not any("installing" in output for output in said), "the image has all that a build needs"
+        assert " /opt" not in podman.said(system, f"podman diff {NAME}0"), "what is installed stays as it is"
+        (iso,) = (work / "artifacts" / PROFILE).glob("*.iso")
         manifest = (iso.parent / f"{iso.name}.manifest.json").read_text()
         assert f'"commit": "{made.commit}"' in manifest
-        # An init tree of it builds by it, and its results lie in the tree.
-        said(system, "cd /work && tcbuild init mine --name mine --ci none && mine/doit tcz:mine")
-        assert (system.root / "work/mine/artifacts/mine/tcz/mine.tcz").is_file()
+        here = doit(made.checkout, "iso", f"profile={PROFILE}")
+        assert here.status == 0, here.output
+        assert sha256_file(iso) == sha256_file(made.checkout / "artifacts" / PROFILE / iso.name)
+        # The last two make a tree and build it.
+        assert list((work / "product/artifacts/product").glob("*.iso"))
 
 
-def said(system: System, script: str) -> str:
-    """Run a script in a system; return what it printed."""
-    done = system.run("sh", "-e", "-c", script)
-    assert done.status == 0, f"{script}\n{done.output}"
-    assert "Traceback" not in done.output
-    return done.output
+def documented(start: str) -> list[str]:
+    """Return the commands of the block of docs/install.md that begins so."""
+    page = (CHECKOUT.root / "docs/install.md").read_text()
+    (block,) = (one for one in docs_check.blocks(page) if one.text.startswith(start))
+    return block.text.splitlines()
+
+
+def kept(command: str, number: int) -> str:
+    """Return a command of Podman whose container is kept, by a name."""
+    assert command.startswith("podman run --rm ")
+    return command.replace("--rm", f"--name {NAME}{number}")
