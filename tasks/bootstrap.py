@@ -205,8 +205,11 @@ def extras_in(venv: Path) -> set[str]:
 def _install(pip: Sequence[str], venv: Path, pins: Sequence[python_packages.Pin], log: Path) -> None:
     wanted = venv / "requirements.txt"
     wanted.write_text("".join(pin.text for pin in pins), encoding="utf-8")
-    # The settings of pip say how to reach the package index, so pip gets them.
-    pip_env = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    # The settings of pip say how to reach the package index, so pip gets them.  SOURCE_DATE_EPOCH has
+    # compiled Python stand on the content of files, not on their times (py_compile), as images of
+    # containers need it: their layers round times.
+    passed = ("PIP_", "SOURCE_DATE_EPOCH")
+    pip_env = {name: value for name, value in os.environ.items() if name.startswith(passed)}
     # Only wheels: a build from source would fetch files without a known hash.
     checked = ["--require-hashes", "--only-binary", ":all:", "-r", str(wanted)]
     hint = f"the package index cannot be reached, or lacks a file that {python_packages.LOCK} names"

@@ -60,6 +60,17 @@ def test_each_command_installs_what_it_needs_and_the_venv_only_grows(checkout: P
     assert packages(checkout) == {"doit", "parts", "licences", "bucket", "prover"}
 
 
+def test_compiled_python_stands_on_the_content_of_files_where_that_is_asked_for(
+    checkout: Path, cache: Path
+) -> None:
+    """A layer of a container image rounds the times of files."""
+    done = doit(checkout, "list", env={**environment(checkout, cache), "SOURCE_DATE_EPOCH": "1"})
+    assert done.status == 0, done.output
+    (compiled,) = (checkout / "artifacts/.venv/lib").glob("python*/site-packages/__pycache__/doit.*.pyc")
+    # PEP 552: bit 0 says that the source's hash follows.
+    assert compiled.read_bytes()[4] & 1
+
+
 def test_setup_writes_nothing_to_stdout(checkout: Path, cache: Path) -> None:
     """A program or a shell may read what the command prints: `source <(./doit completion bash)`."""
     done = subprocess.run(
