@@ -30,7 +30,7 @@ until sudo buildctl debug workers > /dev/null 2>&1; do sleep 1; done
 """
 BUILDKIT = (
     "sudo buildctl build --frontend dockerfile.v0 --local context=app --local dockerfile=app"
-    " --output type=image,name=localhost/app:1,compression=uncompressed"
+    " --output type=image,name=localhost/app:1,compression=uncompressed,unpack=true"
 )
 WAYS = {
     "BuildKit": (BUILDKIT, "sudo ctr --namespace openfaas-fn run --rm localhost/app:1 try"),
