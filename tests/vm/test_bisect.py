@@ -139,8 +139,8 @@ def test_a_planted_fault_is_found_though_two_commits_do_not_compile_and_the_run_
         assert step["verdict"] == expected, step
         if number in BROKEN:
             assert "#error does not compile" in step["why"]
-    # The first ends at the error, so the second compiles the rest.  All others compile the changed file, and
-    # hardly anything else.
-    assert sum(step["built"] for step in report["steps"][:2]) > 500
+    # The first compiles up to the error, and the second the rest, some of it before it is killed.  All others
+    # compile the changed file, and hardly anything else.
+    assert report["steps"][0]["built"] > 100
     assert all(step["built"] < 20 for step in report["steps"][2:])
     assert (out / "bisect/report.txt").read_text() in said.stdout
