@@ -220,11 +220,13 @@ def text(found: Found) -> str:
 def resolve(clone: Clone, names: Sequence[str], *, offline: bool) -> list[str]:
     """Return the ids of the commits that tags, branches or ids name, with their history in the clone.
 
+    A branch may have moved since, so it is asked for again, unless `offline`.
     Raises `UserError` for an unknown name, and if the history is not in the cache while `offline` is set.
     """
     whole = clone.is_whole
     found = [_id(clone, name) if whole else "" for name in names]
-    if not all(found):
+    moving = whole and not offline and any(_id(clone, f"refs/heads/{name}") for name in names)
+    if moving or not all(found):
         if offline:
             raise UserError("the history is not in the cache, and offline=1 forbids to fetch it")
         clone.complete()

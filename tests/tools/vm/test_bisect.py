@@ -30,7 +30,7 @@ class Project:
     ids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        repository = GitRepository(self.folder / "program")
+        self.repository = repository = GitRepository(self.folder / "program")
         versions = []
         for number in range(COMMITS + 1):
             source = PROGRAM.format(value=int(number >= FAULT), number=number)
@@ -165,6 +165,15 @@ def test_another_question_begins_anew_and_keeps_what_was_built(tmp_path: Path) -
     assert found.commits[0].id == project.ids[FAULT]
     assert 0 < len(project.judged) - asked == len(found.steps) < 4
     assert built.is_file()
+
+
+def test_a_branch_that_has_moved_is_where_it_is_now(tmp_path: Path) -> None:
+    project = Project(tmp_path, ())
+    names = ["first", "main"]
+    assert resolve(project.clone, names, offline=False) == [project.ids[0], project.ids[-1]]
+    project.repository.git("update-ref", "refs/heads/main", project.ids[FAULT])
+    assert resolve(project.clone, names, offline=True) == [project.ids[0], project.ids[-1]]
+    assert resolve(project.clone, names, offline=False) == [project.ids[0], project.ids[FAULT]]
 
 
 def test_good_and_bad_that_do_not_fit_are_told(tmp_path: Path) -> None:
