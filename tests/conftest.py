@@ -19,8 +19,8 @@ hypothesis.settings.register_profile("tcbuild", deadline=None)
 hypothesis.settings.load_profile("tcbuild")
 
 
-# The tiers whose files take longest come first when several workers share the files.
-LONGEST_FIRST = ("vm", "faults", "tools")
+# The files that take longest come first when several workers share them: how their paths begin.
+LONGEST_FIRST = ("vm/", "faults/", "tools/test_rebuild_", "tools/")
 
 
 # What an earlier test made is no answer to what this one asks.  Fixtures of a module run before
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order the files for workers that run side by side: else one could start the longest file last."""
     if hasattr(config, "workerinput"):
         folder = config.rootpath / "tests"
-        items.sort(key=lambda item: _rank(item.path.relative_to(folder).parts[0]))
+        items.sort(key=lambda item: _rank(item.path.relative_to(folder).as_posix()))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,8 +45,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def _rank(tier: str) -> int:
-    return LONGEST_FIRST.index(tier) if tier in LONGEST_FIRST else len(LONGEST_FIRST)
+def _rank(file: str) -> int:
+    starts = (number for number, start in enumerate(LONGEST_FIRST) if file.startswith(start))
+    return next(starts, len(LONGEST_FIRST))
 
 
 WRAPPER = ("TCBUILD_CWD", "TCBUILD_BUILDS", "TCBUILD_TREE")
