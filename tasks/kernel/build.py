@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 from tasks.config.kernel_source import BUILD_STAMP, STAMP
 from tasks.config.settings import Paths, Settings
@@ -20,7 +22,27 @@ OWN_KEY = "certs/signing_key.pem"
 """The key that make writes itself, by the default of CONFIG_MODULE_SIG_KEY."""
 SEEDS = ("RANDSTRUCT", "GCC_PLUGIN_RANDSTRUCT")
 """Symbols by which make draws a seed: since Linux 5.19, and before (security/Kconfig.hardening)."""
+PASTED = re.compile(rb"CONFIG_\w*\s*##")
+"""In C: a macro that makes the name of a symbol."""
 OBJECT = re.compile(r"^\s+(CC|AS|LD|AR|HOSTCC|CC \[M\]|LD \[M\]|AS \[M\])\s")
+
+
+def configure(paths: Paths) -> None:
+    """Write `.config` into the build folder, and remove the objects of which make misses that it has changed.
+
+    fixdep knows which symbols an object depends on by their names in its source.  It sees no name that a
+    macro pastes together, as 8250_pci.c does.
+    """
+    config = paths.config.read_bytes()
+    if finished_builds.text_of(paths.build / ".config") == config.decode():
+        return
+    for place, _, names in os.walk(paths.build):
+        folder = Path(place)
+        for name in (name for name in names if name.endswith(".o")):
+            source = (paths.linux / folder.relative_to(paths.build) / name).with_suffix(".c")
+            if source.is_file() and PASTED.search(source.read_bytes()):
+                (folder / name).unlink()
+    write_if_changed(paths.build / ".config", config)
 
 
 def fresh_build_folder(paths: Paths, toolchain: str) -> bool:
@@ -109,7 +131,7 @@ def build(settings: Settings) -> None:
         nearest_build.start_from(settings, made)
     finished_builds.begin(settings.paths.build)
     forget_if_edited(settings.paths)
-    write_if_changed(settings.paths.build / ".config", settings.paths.config.read_bytes())
+    configure(settings.paths)
     log = settings.paths.logs / "kernel.log"
     log.unlink(missing_ok=True)
     with (

@@ -91,3 +91,26 @@ def test_a_kernel_that_holds_its_headers_has_a_folder_for_each_configuration(
     assert not build.fresh_build_folder(paths, "gcc")
     paths.config.write_text(line)
     assert build.fresh_build_folder(paths, "gcc") is is_fresh
+
+
+PASTES = "#define IS(option) IS_ENABLED(CONFIG_SERIAL_8250_ ## option)\nint pci = IS(EXAR);\n"
+
+
+def test_another_configuration_takes_objects_whose_symbols_a_macro_names(tmp_path: Path) -> None:
+    """make would keep them: fixdep sees `CONFIG_SERIAL_8250_` in the source, and no EXAR."""
+    paths = Paths("apt", tmp_path / "out", tmp_path / "cache")
+    objects = {name: paths.build / f"drivers/{name}.o" for name in ("pci", "core")}
+    for name, text in {"pci": PASTES, "core": "#ifdef CONFIG_SERIAL_8250_EXAR\n#endif\n"}.items():
+        for file in (paths.linux / f"drivers/{name}.c", objects[name]):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    paths.config.parent.mkdir(parents=True)
+    for config, left in {"# one\n": {"core"}, "# two\n": {"core"}}.items():
+        objects["pci"].touch()
+        paths.config.write_text(config)
+        build.configure(paths)
+        assert {name for name, path in objects.items() if path.exists()} == left
+        assert (paths.build / ".config").read_text() == config
+        objects["pci"].touch()
+        build.configure(paths)
+        assert objects["pci"].exists(), "it was made for this configuration"
