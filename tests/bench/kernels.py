@@ -11,6 +11,8 @@ the .config ready-made, builds, and installs into a folder; its no-op is `make b
 
 from __future__ import annotations
 
+import difflib
+import functools
 import itertools
 import shutil
 import sys
@@ -24,14 +26,20 @@ from tasks.kernel import kbuild
 from tasks.util.errors import UserError
 from tasks.util.files import remove_tree
 from tests.bench.measure import Case, Row, Target, why
-from tests.bench.workplace import TREE, Workplace, edit, script
+from tests.bench.workplace import PROFILE, TREE, Workplace, edit, script
 from tests.support.settings import with_values
 
 SYMBOL = "SQUASHFS_LZO"
-SOURCE = "fs/squashfs/dir.c"  # built in by both configs
+# What is edited -> a file of what both configs have built in, and what is added to it.
+FUNCTION = "\nint bench_{number}(void);\nint bench_{number}(void) {{ return 1; }}\n"
+EDITS = {
+    "C file": ("fs/squashfs/dir.c", FUNCTION),
+    "header": ("fs/squashfs/squashfs.h", "\nextern int bench_{number}(void);\n"),
+    "Kconfig file": ("fs/squashfs/Kconfig", "\nconfig SQUASHFS_BENCH_{number}\n\tdef_bool SQUASHFS\n"),
+}
+PATCHED = "fs/squashfs/file.c"
+HOSTNAME = 'CONFIG_DEFAULT_HOSTNAME="bench-{number}"\n'
 GOALS = ("bzImage", "modules")
-
-
 WARM = "warm tree"
 
 
@@ -153,6 +161,7 @@ class Rows:
         if not Path(sys.prefix, "bin/tuxmake").exists():
             self.absent["tuxmake"] = "not installed (PyPI: tuxmake)"
         self.values = itertools.cycle("yn")
+        self.numbers = itertools.count(time.time_ns())  # a kept folder has what earlier runs made
 
     def all(self) -> dict[str, Callable[[], Row]]:
         """Return what makes each row, by its name; making one builds what it stands on."""
@@ -163,7 +172,8 @@ class Rows:
             "kernel no-op": self.noop,
             "kernel one symbol": self.symbol,
             "kernel one symbol elsewhere": self.symbol_elsewhere,
-            "kernel one C file": self.c_file,
+            "kernel one patch": self.patch,
+            **{f"kernel one {what}": functools.partial(self.edited, what) for what in EDITS},
         }
 
     def _peers(self, *cases: Case) -> list[Case]:
@@ -273,11 +283,10 @@ class Rows:
         self.place.run("kconfig", results, "-a")  # other rows store nothing
         self.place.run("kernel", results)
         state = {"value": "n"}
-        numbers = itertools.count(time.time_ns())  # a kept folder has the results of earlier runs
 
         def change(place: Workplace) -> None:
             place.drop(place.cache / "ccache")
-            _switch(place, state["value"], f'CONFIG_DEFAULT_HOSTNAME="bench-{next(numbers)}"\n')
+            _switch(place, state["value"], HOSTNAME.format(number=next(self.numbers)))
 
         def fresh() -> None:
             state["value"] = next(self.values)
@@ -289,24 +298,47 @@ class Rows:
         note = "the peer: the same change where the kernel was built"
         return Row("kernel one symbol elsewhere", cases, [Target("cpu", WARM, 1.3)], note)
 
-    def c_file(self) -> Row:
-        """A function is added to one C file of the tree that all share.
+    def patch(self) -> Row:
+        """A patch is added to the series of the archive; peers build the tree that ours has patched."""
+        self._built()
+        series = self.place.checkout / "patches" / PROFILE / "series"
+
+        def change() -> None:
+            number = next(self.numbers)
+            before = (self.place.settings.paths.linux / PATCHED).read_text()
+            after = before + FUNCTION.format(number=number)
+            lines = difflib.unified_diff(
+                before.splitlines(keepends=True),
+                after.splitlines(keepends=True),
+                f"a/{PATCHED}",
+                f"b/{PATCHED}",
+            )
+            series.with_name(f"{number}.patch").write_text("".join(lines))
+            edit(series, f"{number}.patch\n")
+
+        nothing = Case("").prepare
+        cases = [
+            self.place.ours("kernel", prepare=change),
+            *self._peers(self.make.case(nothing, install=True), self.tuxmake.case(nothing)),
+        ]
+        return Row("kernel one patch", cases, [Target("cpu", "make", 1.1)], f"a function added to {PATCHED}")
+
+    def edited(self, what: str) -> Row:
+        """A file of the tree that all share is edited.
 
         Ours has that tree as `source = { kind = "file" }`: the tree of an archive is nobody's to edit.
         """
         self._built()
-
-        def change() -> None:
-            source = self.place.settings.paths.linux / SOURCE
-            number = source.read_text().count("int bench_")  # a kept folder has those of earlier runs
-            text = f"\nint bench_{number}(void);\nint bench_{number}(void) {{ return {number}; }}\n"
-            edit(source, text)
-
+        name, text = EDITS[what]
         tree = replace(self.place, settings=self.place.with_profile(TREE))
         tree.run("kernel")
+
+        def change() -> None:
+            edit(self.place.settings.paths.linux / name, text.format(number=next(self.numbers)))
+
+        nothing = Case("").prepare
         cases = [
             tree.ours("kernel", prepare=change),
-            *self._peers(self.make.case(Case("").prepare, install=True), self.tuxmake.case(Case("").prepare)),
+            *self._peers(self.make.case(nothing, install=True), self.tuxmake.case(nothing)),
         ]
-        target = Target("cpu", "make", 1.1)
-        return Row("kernel one C file", cases, [target], note=f"a function added to {SOURCE}")
+        return Row(f"kernel one {what}", cases, [Target("cpu", "make", 1.1)], f"an addition to {name}")

@@ -112,10 +112,11 @@ def make(folder: Path, config: str, download: Path | None = None) -> Workplace:
                 remove_tree(path)
     copy_checkout(checkout)
     shutil.copyfile(DATA / source, checkout / "profiles" / f"{PROFILE}.toml")
-    tree = (
-        f'inherit = "{PROFILE}"\n[kernel]\nsource = {{ kind = "file", path = "artifacts/{PROFILE}/linux" }}\n'
-    )
+    edited = f'{{ kind = "file", path = "artifacts/{PROFILE}/linux" }}'
+    tree = f'inherit = "{PROFILE}"\n[kernel]\nsource = {edited}\npatches = ""\n'
     (checkout / "profiles" / f"{TREE}.toml").write_text(tree)
+    (checkout / "patches" / PROFILE).mkdir()
+    (checkout / "patches" / PROFILE / "series").touch()
     for fragment in DATA.glob("*.config"):
         shutil.copyfile(fragment, checkout / "kconfig" / fragment.name)
     artifacts = checkout / "artifacts"
