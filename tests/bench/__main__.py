@@ -13,7 +13,7 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError, install_signal_handlers, report_errors
 from tasks.util.files import remove_tree, write_atomic
 from tasks.util.log import logger
-from tests.bench import growth, images, kernels, machine, measure, table, workplace
+from tests.bench import growth, images, kernels, machine, measure, remaster, table, workplace
 from tests.bench.measure import Row
 from tests.bench.workplace import Workplace
 
@@ -52,7 +52,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _rows(place: Workplace) -> dict[str, Callable[[], Row]]:
-    return kernels.Rows(place).all() | images.Rows(place).all()
+    return kernels.Rows(place).all() | images.Rows(place).all() | remaster.Rows(place).all()
 
 
 def _chooser(rows: list[str], known: Iterable[str]) -> Callable[[str], bool]:
