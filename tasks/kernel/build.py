@@ -12,7 +12,7 @@ from tasks.config.kernel_source import BUILD_STAMP, STAMP
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import finished_builds, kbuild, killed_build, nearest_build, source_tree, tree_state
 from tasks.kernel.fragments import parse_config
-from tasks.util.files import remove_tree, sha256_file, write_atomic, write_if_changed
+from tasks.util.files import remove_tree, sha256_file, write_atomic
 from tasks.util.log import logger
 from tasks.util.progress import Progress
 
@@ -31,7 +31,7 @@ def configure(paths: Paths) -> None:
     """Write `.config` into the build folder, and remove the objects of which make misses that it has changed.
 
     fixdep knows which symbols an object depends on by their names in its source.  It sees no name that a
-    macro pastes together, as 8250_pci.c does.
+    macro pastes together, as 8250_pci.c does.  An equal file stays: make decides by its time.
     """
     config = paths.config.read_bytes()
     if finished_builds.text_of(paths.build / ".config") == config.decode():
@@ -42,7 +42,7 @@ def configure(paths: Paths) -> None:
             source = (paths.linux / folder.relative_to(paths.build) / name).with_suffix(".c")
             if source.is_file() and PASTED.search(source.read_bytes()):
                 (folder / name).unlink()
-    write_if_changed(paths.build / ".config", config)
+    write_atomic(paths.build / ".config", config)
 
 
 def fresh_build_folder(paths: Paths, toolchain: str) -> bool:

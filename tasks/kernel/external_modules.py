@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from tasks.config.settings import Paths, Settings
 from tasks.formats import elf, module_symbols
 from tasks.kernel import finished_builds, install, installed, kbuild, killed_build
-from tasks.kernel.build import OWN_KEY, forget_if_edited, fresh_build_folder
+from tasks.kernel.build import OWN_KEY, configure, forget_if_edited, fresh_build_folder
 from tasks.kernel.fragments import parse_config
 from tasks.kernel.kbuild import Kbuild
 from tasks.util.errors import UserError
-from tasks.util.files import locked, scratch_folder, write_atomic, write_if_changed
+from tasks.util.files import locked, scratch_folder, write_atomic
 from tasks.util.log import logger
 
 PLACE = "usr/local/lib/modules"
@@ -82,7 +82,7 @@ def _prepare(settings: Settings, make: Kbuild) -> None:
     if fresh_build_folder(paths, make.toolchain.fingerprint) or not _is_ready(paths, symbols):
         logger.info("modules: the build folder of the kernel is prepared, as the kernel was not built here")
         finished_builds.begin(paths.build)
-        write_if_changed(paths.build / ".config", paths.config.read_bytes())
+        configure(paths)
         log = paths.logs / "modules-prepare.log"
         log.unlink(missing_ok=True)
         with killed_build.mark_running(paths.build), make.launcher.session() as session:
