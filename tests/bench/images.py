@@ -38,6 +38,20 @@ REPACK = [Target("cpu", "shell", 1 / 3), Target("size", "shell", 1.0)]
 NO_ROOT = "could not run: it needs root (overlay mounts)"
 
 
+def unpack_core(place: Workplace, folder: Path) -> Path:
+    """Unpack the core of a place into `folder`, as far as this user may."""
+    remove_tree(folder)
+    folder.mkdir(parents=True)
+    members = initramfs_file.merged(initramfs_file.read_core(place.settings.paths.core)).values()
+    packed = folder.with_suffix(".cpio")
+    packed.write_bytes(cpio.write(list(members), mtime=None))
+    nodes = [] if os.geteuid() == 0 else ["--nonmatching", "dev/*"]
+    words = ["cpio", "-idm", "--quiet", "--no-absolute-filenames", *nodes]
+    unpack = f"cd {shlex.quote(str(folder))} && {shlex.join(words)} < {shlex.quote(str(packed))}"
+    place.run_tool("sh", "-ec", unpack)
+    return folder
+
+
 class Rows:
     """The rows of the image."""
 
@@ -67,23 +81,10 @@ class Rows:
     def _change(self, path: Path) -> None:
         edit(path, f"# changed {next(self.edits)}\n")
 
-    def _root(self, folder: Path) -> Path:
-        """Unpack our core into `folder`, as far as this user may."""
-        remove_tree(folder)
-        folder.mkdir(parents=True)
-        members = initramfs_file.merged(initramfs_file.read_core(self.place.settings.paths.core)).values()
-        packed = folder.with_suffix(".cpio")
-        packed.write_bytes(cpio.write(list(members), mtime=None))
-        nodes = [] if os.geteuid() == 0 else ["--nonmatching", "dev/*"]
-        words = ["cpio", "-idm", "--quiet", "--no-absolute-filenames", *nodes]
-        unpack = f"cd {shlex.quote(str(folder))} && {shlex.join(words)} < {shlex.quote(str(packed))}"
-        self.place.run_tool("sh", "-ec", unpack)
-        return folder
-
     def repack(self) -> Row:
         """One start script of the root has changed."""
         peers = self._built()
-        root = self._root(peers / "root")
+        root = unpack_core(self.place, peers / "root")
         packed = peers / "core.gz"
         pipeline = f"cd {shlex.quote(str(root))}; find . | cpio -o -H newc --quiet | gzip -9 > ../core.gz"
         changed = Path("etc/motd")

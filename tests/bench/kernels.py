@@ -316,12 +316,8 @@ class Rows:
             series.with_name(f"{number}.patch").write_text("".join(lines))
             edit(series, f"{number}.patch\n")
 
-        nothing = Case("").prepare
-        cases = [
-            self.place.ours("kernel", prepare=change),
-            *self._peers(self.make.case(nothing, install=True), self.tuxmake.case(nothing)),
-        ]
-        return Row("kernel one patch", cases, [Target("cpu", "make", 1.1)], f"a function added to {PATCHED}")
+        ours = self.place.ours("kernel", prepare=change)
+        return self._after_edit("patch", ours, f"a function added to {PATCHED}")
 
     def edited(self, what: str) -> Row:
         """A file of the tree that all share is edited.
@@ -336,9 +332,10 @@ class Rows:
         def change() -> None:
             edit(self.place.settings.paths.linux / name, text.format(number=next(self.numbers)))
 
+        return self._after_edit(what, tree.ours("kernel", prepare=change), f"an addition to {name}")
+
+    def _after_edit(self, what: str, ours: Case, note: str) -> Row:
+        """Peers build the tree as our case has left it."""
         nothing = Case("").prepare
-        cases = [
-            tree.ours("kernel", prepare=change),
-            *self._peers(self.make.case(nothing, install=True), self.tuxmake.case(nothing)),
-        ]
-        return Row(f"kernel one {what}", cases, [Target("cpu", "make", 1.1)], f"an addition to {name}")
+        peers = self._peers(self.make.case(nothing, install=True), self.tuxmake.case(nothing))
+        return Row(f"kernel one {what}", [ours, *peers], [Target("cpu", "make", 1.1)], note)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.util.files import remove_tree
+from tests.bench.images import unpack_core
 from tests.bench.kernels import Make
 from tests.bench.measure import Case, Row
 from tests.bench.workplace import Workplace, edit
@@ -66,7 +67,6 @@ class Rows:
 
     def remaster(self) -> Row:
         """A file of Tiny Core's own root of 11.0 is changed; its kernel and all else are there."""
-        self.place.run("iso")
         root = tinycore.REAL / "x86_64/rootfs64.gz"
         if not root.exists():
             return Row("remaster", [Case("", absent=f"not installed ({root})")])
@@ -85,22 +85,13 @@ class Rows:
 
         ours = place.ours("iso", prepare=change, makes=place.settings.paths.iso)
         note = f"one line more in {FILE}; the guide's ISO boots by BIOS alone, and nothing of it is checked"
-        return Row("remaster", [ours, self._guide(place, root)], note=note)
+        return Row("remaster", [ours, self._guide(place)], note=note)
 
-    def _guide(self, place: Workplace, base: Path) -> Case:
+    def _guide(self, place: Workplace) -> Case:
         """The commands of Tiny Core's guide, on the tree that ezremaster would have laid out."""
-        self.place.peers.mkdir(exist_ok=True)
         top, made = self.place.peers / "remaster", self.place.peers / "remaster.iso"
         remove_tree(top)
-        root, tree = top / "root", top / "iso"
-        root.mkdir(parents=True)
-        for archive in (base, place.settings.paths.output / "modules64.gz"):
-            unpack = (
-                f"cd {shlex.quote(str(root))} && gunzip -c {shlex.quote(str(archive))} | cpio -idm --quiet"
-            )
-            self.place.run_tool("sh", "-ec", unpack)
-        Path(root, FILE).parent.mkdir(parents=True, exist_ok=True)
-        Path(root, FILE).touch()
+        root, tree = unpack_core(place, top / "root"), top / "iso"
         iso = place.settings.paths.iso
         self.place.run_tool("xorriso", "-osirrox", "on", "-indev", iso, "-extract", "/", tree)
         self.place.run_tool("chmod", "-R", "u+w", tree)
