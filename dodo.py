@@ -83,11 +83,14 @@ IMAGES = [beside("fetch.stage_inputs", "fetch_images", S)] if S.profile.images e
 ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
 
 SOURCE = S.paths.linux / ".tcbuild" / "source"
-SERIES = S.paths.linux / ".tcbuild" / "series"
+SERIES = S.paths.linux / kernel_source.SERIES
 PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.is_file() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
-# What the configuration depends on.  Of a tree that is edited, that is what Kconfig reads: no C file.
-KCONFIG_READS = S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tree else SOURCE
+# What the configuration depends on: no C file of a tree that is edited, and no patch of C files.
+KCONFIG_READS = (
+    S.paths.linux / edited_tree.CONFIGURATION if S.profile.kernel.tree else SOURCE,
+    S.paths.linux / kernel_source.CONFIGURATION_SERIES,
+)
 # A manifest states the digest of such a tree, which is known once it is copied.
 EDITED = files(SOURCE) if S.profile.kernel.tree else []
 KERNEL = files(
@@ -240,7 +243,7 @@ def task_linux() -> Task:
         ],
         "file_dep": files(S.paths.lock_part("linux"), *checkout_inputs.patch_files(S.profile)),
         "task_dep": ["users"],  # before hours of compiling
-        "targets": files(*dict.fromkeys((SOURCE, SERIES, KCONFIG_READS))),
+        "targets": files(*dict.fromkeys((SOURCE, SERIES, *KCONFIG_READS))),
         "uptodate": [
             *changed(patches=S.profile.kernel.patches),
             (edited_tree.is_current, [S.paths, S.profile]),
@@ -254,8 +257,8 @@ def task_kconfig() -> Iterator[Task]:
     if S.profile.kernel.image:
         yield from stock_tasks.kconfig(S)
     else:
-        reads, share = (KCONFIG_READS, SERIES), partial(shared, CACHE, S)
-        yield from kconfig_tasks.declared(S, reads, BASE_CONFIG_LOCK, KCONFIG, COMPILER, share)
+        share = partial(shared, CACHE, S)
+        yield from kconfig_tasks.declared(S, KCONFIG_READS, BASE_CONFIG_LOCK, KCONFIG, COMPILER, share)
     if NEEDS:
         yield {
             "basename": "kconfig:needs",

@@ -32,6 +32,8 @@ DEFERRED = ".tcbuild/deferred"
 
 SERIES = ".tcbuild/series"
 """In the tree: the checksums of its patch series (`patches.listing`)."""
+CONFIGURATION_SERIES = ".tcbuild/configuration-series"
+"""In the tree: the same of the patches that may change what Kconfig reads (`patches.for_configuration`)."""
 UNPACKED_BY = ".tcbuild/unpacked-by"
 """In the tree: a digest of the code that unpacked it."""
 

@@ -50,6 +50,7 @@ class Rules:
     product_paths: frozenset[str]
     built_in_place: tuple[str, ...]
     configuration: re.Pattern[str]
+    never: re.Pattern[str]
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,17 @@ def rules() -> Rules:
         product_paths=frozenset(products["paths"]),
         built_in_place=tuple(products["built_in_place"]),
         configuration=_any([*names, *map(fnmatch.translate, config["paths"])]),
+        never=_any(map(fnmatch.translate, config["never"])),
     )
 
 
 def _any(patterns: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(patterns))
+
+
+def never_read_by_configuration(path: str) -> bool:
+    """Tell whether Kconfig reads the file `path` of a kernel tree for no configuration, by its name alone."""
+    return bool(rules().never.match(path)) and not rules().configuration.match(path)
 
 
 def is_current(paths: Paths, profile: Profile) -> bool:

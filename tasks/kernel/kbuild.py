@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.kernel_source import STAMP
+from tasks.config.kernel_source import CONFIGURATION_SERIES, STAMP
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import edited_tree, make_errors
@@ -68,7 +68,7 @@ class Kbuild:
     def state(self) -> str:
         """A digest of the tree's path, of its Makefiles, scripts and Kconfig files, and of the toolchain."""
         read = self.tree / edited_tree.CONFIGURATION  # of a tree that is edited
-        stamps = [read if read.is_file() else self.tree / STAMP, self.tree / ".tcbuild/series"]
+        stamps = [read if read.is_file() else self.tree / STAMP, self.tree / CONFIGURATION_SERIES]
         # A tree put there by hand has none.
         known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]
         return digest(str(self.tree).encode(), *known, self.toolchain.fingerprint.encode())

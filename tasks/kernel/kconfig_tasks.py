@@ -109,13 +109,15 @@ def declared(
     """
     paths, profile = settings.paths, settings.profile
     base, diff = paths.base_config, paths.config.with_name("diff.txt")
+    # `reads` tells which patches matter.
+    kernel = dataclasses.replace(profile.kernel, patches="")
     complete = {
         "basename": "kconfig:base",
         "doc": "complete the base config for the kernel source",
         "actions": [*prepare, do("kernel.kconfig", "complete_base", settings)],
         "file_dep": files(*reads, *locks, *inputs.base_config_files(profile)),
         "targets": files(base),
-        "uptodate": changed(kernel=dataclasses.replace(profile.kernel, fragments=()), tools=tools),
+        "uptodate": changed(kernel=dataclasses.replace(kernel, fragments=()), tools=tools),
     }
     yield share(complete)
     merge = {
@@ -127,7 +129,7 @@ def declared(
             *reads, base, *locks, *inputs.config_files(profile), CHECKOUT.find("kconfig", "notes.toml")
         ),
         "targets": files(paths.config, diff),
-        "uptodate": changed(kernel=profile.kernel, tools=tools),
+        "uptodate": changed(kernel=kernel, tools=tools),
     }
     yield share(merge)
     doc = "print what changed since the last build, then what the fragments change against the base config"

@@ -18,8 +18,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tasks.config.kernel_source import CONFIGURATION_SERIES, SERIES
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
+from tasks.kernel import edited_tree
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.util.files import scratch_folder, sha256_file, write_atomic, write_if_changed
@@ -111,7 +113,13 @@ def sync(tree: Path, wanted: list[Path], log: Path) -> None:
         for path, patch in zip(sorted(folder.iterdir()), wanted, strict=True)
     ]
     write_if_changed(tree / OUTCOME, "".join(f"{line}\n" for line in outcomes))
-    write_if_changed(tree / ".tcbuild/series", listing(wanted))
+    write_listings(tree, wanted)
+
+
+def write_listings(tree: Path, wanted: list[Path]) -> None:
+    """Write into a tree which patches are its series, and which of them the configuration depends on."""
+    write_if_changed(tree / SERIES, listing(wanted))
+    write_if_changed(tree / CONFIGURATION_SERIES, listing(for_configuration(wanted)))
 
 
 def release(tree: Path) -> tuple[int, ...]:
@@ -223,6 +231,16 @@ def touched_files(tree: Path) -> set[str]:
 def _touched_by(files: Iterable[Path]) -> set[str]:
     texts = [file.read_text(errors="replace") for file in files]
     return {path for text in texts for pattern in FILE_LINES for path in pattern.findall(text)}
+
+
+def for_configuration(wanted: Iterable[Path]) -> list[Path]:
+    """Return the patches that may change what Kconfig reads: all but those of code and pages alone."""
+    return [patch for patch in wanted if not _is_of_code_alone(patch)]
+
+
+def _is_of_code_alone(patch: Path) -> bool:
+    paths = _touched_by([patch])
+    return bool(paths) and all(map(edited_tree.never_read_by_configuration, paths))
 
 
 def listing(wanted: list[Path]) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from tasks.config import inputs
 from tasks.config.kernel_source import (
     DEFERRED,
-    SERIES,
     STAMP,
     UNPACKED_BY,
     identity,
@@ -51,7 +50,7 @@ def prepare(settings: Settings, whole: bool = False) -> None:
     if stamp and not _stays(settings, stamp):
         with atomic_dir(settings.paths.linux) as folder:
             write_atomic(folder / STAMP, stamp)
-            write_atomic(folder / SERIES, patches.listing(patches.series(settings.profile)))
+            patches.write_listings(folder, patches.series(settings.profile))
             write_atomic(folder / DEFERRED, "")
         logger.info(
             "linux: the source is unpacked later, if the shared cache lacks the kernel or its configuration"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.kernel_source import CONFIGURATION_SERIES, SERIES
 from tasks.kernel import patches
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
+from tasks.util.files import sha256_file
 
 ORIGINAL = "".join(f"line {number}\n" for number in range(1, 21))
 
@@ -70,6 +72,49 @@ def test_a_changed_series_touches_only_what_differs(tree: Path, three: list[Path
     patches.sync(tree, [], tmp_path / "log")
     assert (tree / "a.c").read_text() == ORIGINAL
     assert not list(tree.glob("*.orig"))
+
+
+@pytest.mark.parametrize(
+    ("paths", "counts"),
+    [
+        (["fs/squashfs/file.c"], False),
+        (["include/linux/fs.h", "arch/x86/entry/entry_64.S", "Documentation/process/howto.rst"], False),
+        (["fs/squashfs/file.c", "fs/squashfs/Kconfig"], True),
+        (["fs/Kconfig.binfmt"], True),
+        (["scripts/kconfig/conf.c"], True),
+        (["fs/squashfs/Makefile"], True),  # most are not read, but some are
+        (["init/notes.txt"], True),
+    ],
+)
+def test_only_some_patches_may_change_the_configuration(
+    tree: Path, tmp_path: Path, paths: list[str], counts: bool
+) -> None:
+    for path in paths:
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(ORIGINAL)
+    new = ORIGINAL.replace("line 3\n", "LINE 3\n")
+    parts = [make_patch(tmp_path, "part", path, ORIGINAL, new).read_text() for path in paths]
+    patch = tmp_path / "one.patch"
+    patch.write_text("".join(parts))
+    patches.sync(tree, [patch], tmp_path / "log")
+    line = f"{sha256_file(patch)}  one.patch\n"
+    assert (tree / SERIES).read_text() == line
+    assert (tree / CONFIGURATION_SERIES).read_text() == (line if counts else "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "diff --git a/a.c b/Kconfig\nsimilarity index 100%\nrename from a.c\nrename to Kconfig\n",
+        "diff --git a/Kconfig b/Kconfig\nold mode 100644\nnew mode 100755\n",
+    ],
+    ids=["no file", "a renamed file", "another mode"],
+)
+def test_what_is_not_known_may_change_the_configuration(tmp_path: Path, text: str) -> None:
+    patch = tmp_path / "one.patch"
+    patch.write_text(text)
+    assert patches.for_configuration([patch]) == [patch]
 
 
 def test_a_patch_in_the_middle_is_replaced(tree: Path, three: list[Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config import kernel_source
-from tasks.config.kernel_source import BUILD_STAMP, DEFERRED, SERIES, STAMP
+from tasks.config.kernel_source import BUILD_STAMP, CONFIGURATION_SERIES, DEFERRED, SERIES, STAMP
 from tasks.config.settings import Settings
 from tasks.kernel import finished_builds, kunit, patches, source_tree, tree_state
 from tasks.origins.sources.file import FileSource
@@ -59,11 +59,12 @@ def files(settings: Settings) -> set[str]:
     return {str(path) for path in found}
 
 
-STUB = {STAMP, SERIES, DEFERRED}
+STAMPS = (STAMP, SERIES, CONFIGURATION_SERIES)
+STUB = {*STAMPS, DEFERRED}
 
 
 def stamps(settings: Settings) -> list[str]:
-    return [(settings.paths.linux / name).read_text() for name in (STAMP, SERIES)]
+    return [(settings.paths.linux / name).read_text() for name in STAMPS]
 
 
 def test_without_a_shared_cache_the_tree_is_made_at_once(settings: Settings) -> None:
