@@ -94,6 +94,11 @@ class Machine:
     halted: bool = False
     shares: tuple[Share, ...] = ()
 
+    @property
+    def has_random_addresses(self) -> bool:
+        """Whether it is emulated, and has no bootcode for fixed addresses: a boot loader gives it its own."""
+        return self.accel == "tcg" and self.firmware != "direct"
+
 
 def argv(machine: Machine, scratch: Path) -> list[str]:
     """Return the QEMU command line without consoles.

@@ -28,6 +28,9 @@ from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tasks.vm.machine import Firmware, Share
 
 AGENT_SECONDS = 15.0  # from the first shell's prompt
+FIX_ADDRESSES = "echo 0 > /proc/sys/kernel/randomize_va_space"
+"""What `norandmaps` is for a kernel that QEMU loads (tasks/vm/machine.py)."""
+FIX_SECONDS = 60.0
 EXIT_PANICKED = 121
 EXIT_ENDED = 122
 EXIT_NO_PROMPT = 123
@@ -173,8 +176,21 @@ def exit_code(error: UserError) -> int:
 def wait(guest: Guest, agent: Agent, seconds: float) -> bool:
     """Wait until the guest is up.  Returns whether its agent answers; if not, its shell does.
 
-    Raises `NoPrompt` if neither does.
+    The programs of an emulated guest get fixed addresses then.  Raises `NoPrompt` if neither answers.
     """
+    answers = _answers(guest, agent, seconds)
+    if not guest.machine.has_random_addresses:
+        return answers
+    # It is only slower if this fails.
+    if answers:
+        program = f"#!/bin/sh\n{FIX_ADDRESSES}\n".encode()
+        agent.run(program, "root", lambda _: None, lambda _: None, seconds=FIX_SECONDS)
+    else:
+        guest.run(f"sudo sh -c '{FIX_ADDRESSES}'", FIX_SECONDS, check=False)
+    return answers
+
+
+def _answers(guest: Guest, agent: Agent, seconds: float) -> bool:
     if agent.wait(seconds, lambda: guest.prompted):
         return True
     if agent.wait(AGENT_SECONDS):

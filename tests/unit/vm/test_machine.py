@@ -52,6 +52,11 @@ def test_direct_boot(image: Path, tmp_path: Path) -> None:
     assert words[words.index("-kernel") + 1] == str(image)
 
 
+def test_only_an_emulated_guest_of_a_boot_loader_has_random_addresses(image: Path) -> None:
+    made = (Machine("uefi"), Machine("direct", kernel=image), Machine("uefi", accel="kvm"))
+    assert [one.has_random_addresses for one in made] == [True, False, False]
+
+
 def test_a_missing_image_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist") as caught:
         machine.argv(Machine("bios", disks=(Disk(tmp_path / "no.iso", "cdrom"),)), tmp_path)
