@@ -2,8 +2,9 @@
 """Profile tc11 whole, on a mirror of our own: from `lock` to a kernel, and an ISO that boots.
 
 The kernel tree is what this machine can reach: the one in $TCBUILD_LINUX_54, or that of the
-built image.  Its config is Tiny Core's cut down (tests/data/tinycore-cut.config), so loop and
-squashfs are modules, compressed, in the core, and bridges an extension.  The root is ours
+built image.  For that kernel, its config is Tiny Core's cut down (tests/data/tinycore-cut.config), else the
+built image's with what that one has as modules, so loop and squashfs are modules, compressed, in the core,
+and bridges an extension.  Nearly all objects are those of the built image then.  The root is ours
 with BusyBox's modprobe, as Tiny Core's has: that one reads .ko.gz.  With kernel 5.4, and where Tiny
 Core's own files are, its own root with its own extensions follows, and the story's error on it.
 """
@@ -20,13 +21,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config.settings import Settings
+from tasks.config import inputs
+from tasks.config.settings import OWN_CACHE, Settings
 from tasks.formats.initramfs_file import read_core, unpacked
+from tasks.kernel import finished_builds
+from tasks.kernel.fragments import Request, apply_requests, parse_config
 from tasks.util.checkout import CHECKOUT, cache_folder
 from tasks.util.process import run
 from tasks.vm.guest import Guest
 from tasks.vm.machine import Disk, Machine
-from tests.support.built import copy_checkout, doit, with_source
+from tests.support.built import compiled, copy_checkout, doit
 from tests.support.mirror import Mirror
 from tests.support.tinycore import DISTRIBUTION, Checkout, TinyCore, real, squashfs, squashfs_of
 from tests.vm.contract import CONSOLE, LIMIT, empty_disk, own_root
@@ -35,6 +39,7 @@ from tests.vm.test_import import PLACES
 from tests.vm.test_story import CAPABILITY
 
 CUT = CHECKOUT.root / "tests/data/tinycore-cut.config"
+EXT3_XATTR = CHECKOUT.root / "kconfig/ext3-xattr.config"
 LINUX_54 = os.environ.get("TCBUILD_LINUX_54", "")
 TOOL = "usr/local/bin/tool"
 # What the guest needs beyond Tiny Core's config to have device nodes without udev.
@@ -54,13 +59,26 @@ place = "ondemand"
 """
 
 
-def configured(tree: Path, build: Path) -> tuple[bytes, str]:
-    """Return the cut-down config made whole for this tree, and the release it gives."""
+def configured(tree: Path, build: Path, image: Settings) -> tuple[bytes, str]:
+    """Return a config like Tiny Core's, made whole for this tree, and the release it gives."""
     build.mkdir()
     make: list[str | Path] = ["make", "-s", "-C", tree, f"O={build}", "ARCH=x86_64", "LOCALVERSION="]
-    run([*make, f"KCONFIG_ALLCONFIG={CUT}", "allnoconfig"])
+    if LINUX_54:
+        run([*make, f"KCONFIG_ALLCONFIG={CUT}", "allnoconfig"])
+    else:
+        (build / ".config").write_text(like_tiny_cores((image.paths.kernel / "config").read_text()))
+        run([*make, "olddefconfig"])
     version = run([*make, "kernelversion"]).stdout.strip()
     return (build / ".config").read_bytes(), f"{version}-tinycore64"
+
+
+def like_tiny_cores(config: str) -> str:
+    """Return a config with Tiny Core's modules and name, and without what the fragments ask for."""
+    cut = parse_config(CUT.read_text())
+    own = {symbol: value for symbol, value in cut.items() if value == "m" or symbol == "LOCALVERSION"}
+    asked = parse_config(FRAGMENT + EXT3_XATTR.read_text())
+    own |= {symbol: "n" for symbol in asked if cut.get(symbol, "n") == "n"}
+    return apply_requests(config, [Request(symbol, value, CUT.name) for symbol, value in own.items()])
 
 
 def busybox_modprobe(folder: Path) -> Path:
@@ -83,12 +101,17 @@ def image() -> Settings:
 def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A checkout in which the profile is locked and its ISO built, by the commands a person uses."""
     folder = tmp_path_factory.mktemp("tc11")
-    tree = Path(LINUX_54) if LINUX_54 else with_source().paths.linux
-    config, release = configured(tree, folder / "config")
+    paths = compiled().paths
+    tree = Path(LINUX_54) if LINUX_54 else paths.linux
+    source = tree if LINUX_54 else inputs.source_file(image.paths, image.profile.kernel.own_source)
+    config, release = configured(tree, folder / "config", image)
     cache = folder / "cache"
-    cache.mkdir()
+    (cache / finished_builds.NOTES).mkdir(parents=True)
+    # By this, the build starts from the objects of the built image.
+    (cache / finished_builds.NOTES / "b").write_text(f"{paths.output}\n")
     (cache_folder() / "ccache").mkdir(parents=True, exist_ok=True)
-    (cache / "ccache").symlink_to(cache_folder() / "ccache")
+    for name in ("ccache", "toolchains"):
+        (cache / name).symlink_to(cache_folder() / name)
     overlay = busybox_modprobe(folder / "busybox")
     with Mirror() as mirror:
         made = Checkout(copy_checkout(folder / "checkout"), cache, TinyCore(mirror))
@@ -100,8 +123,9 @@ def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made.tiny.extension("attr", None, (image.paths.tcz / "attr.tcz").read_bytes())
         made.write_profile(
             EXTENSIONS,
-            source=f'{{ kind = "file", path = "{tree}" }}',
+            source=f'{{ kind = "file", path = "{source}" }}',
             fragments='["devtmpfs", "ext3-xattr"]',
+            toolchain=f'"{"host" if LINUX_54 else image.profile.kernel_toolchain}"',
             patches='"linux-5.4"' if LINUX_54 else '""',
             release=f'"{release}"',
         )
@@ -112,9 +136,10 @@ def made(image: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert text.count("[boot]") == 1
         profile.write_text(text.replace("[boot]", core))
         (made.folder / "kconfig/devtmpfs.config").write_text(FRAGMENT)
-        for words in (("lock",), ("iso",)):
+        for words in (("lock",), ("iso", f"cache={OWN_CACHE}")):
             done = made.doit(*words)
             assert done.status == 0, done.output
+        assert LINUX_54 or f"starts from the objects of {paths.build}" in done.output
         yield made
 
 
@@ -134,7 +159,7 @@ def test_the_difference_to_the_base_config_is_the_fragments(made: Checkout) -> N
     done = made.doit("kconfig:diff")
     assert done.status == 0, done.output
     asked = done.output.split("# asked for")[1].split("\n# ")[0]
-    fragments = FRAGMENT + (CHECKOUT.root / "kconfig/ext3-xattr.config").read_text()
+    fragments = FRAGMENT + EXT3_XATTR.read_text()
     wanted = set(re.findall(r"(?m)^(CONFIG_\w+=[ym])", fragments))
     base = set((made.out / "kconfig/base.config").read_text().splitlines())
     assert set(re.findall(r"CONFIG_\w+=[ym]", asked)) == wanted - base
