@@ -21,7 +21,8 @@ from tasks.vm.machine import Disk, Machine
 
 LIMIT = 3600.0  # seconds; an emulated machine on a busy one takes its time
 STAGES = (
-    ("firmware and kernel", r"Booting \S+"),
+    # The kernel says "Booting paravirtualized kernel" before.
+    ("firmware and kernel", r"Booting (?:\x1b\[[0-9;]*[A-Za-z])*(?:Core|\d)"),
     ("devices and home", r"Loading extensions\.\.\."),
     ("extensions", r" Done\."),
     ("logins", PROMPT),
