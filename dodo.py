@@ -82,7 +82,7 @@ KCONFIG = [*KERNEL_INPUTS, beside("fetch.stage_inputs", "fetch_base_config", S)]
 IMAGES = [beside("fetch.stage_inputs", "fetch_images", S)] if S.profile.images else []
 ARCHIVES = [beside("fetch.stage_inputs", "fetch_core_archives", S)] if S.profile.core.archives else []
 
-SOURCE = S.paths.linux / ".tcbuild" / "source"
+SOURCE = S.paths.linux / kernel_source.STAMP
 SERIES = S.paths.linux / kernel_source.SERIES
 PINNED = [S.paths.pinned_lock] if S.paths.pinned_lock.is_file() else []
 BASE_CONFIG_LOCK = [S.paths.lock_part("kconfig")] if "kconfig" in PARTS else []
