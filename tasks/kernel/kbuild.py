@@ -73,6 +73,12 @@ class Kbuild:
         known = [stamp.read_bytes() for stamp in stamps if stamp.is_file()]
         return digest(str(self.tree).encode(), *known, self.toolchain.fingerprint.encode())
 
+    def origin(self, tree: Path) -> str:
+        """Return a digest of a tree's path, its source (no edits, commit or patches), and the toolchain."""
+        stamp = tree / STAMP
+        head = stamp.read_bytes().partition(b"\n")[0] if stamp.is_file() else b""
+        return digest(str(tree).encode(), head, self.toolchain.fingerprint.encode())
+
     @property
     def box(self) -> list[str]:
         """The words to put before a command that runs with the toolchain (`process.run`)."""

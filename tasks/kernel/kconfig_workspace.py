@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.config.kernel_source import CONF_STAMP
 from tasks.config.settings import Settings
-from tasks.kernel import kbuild
+from tasks.kernel import finished_builds, kbuild, nearest_build
 from tasks.kernel.kbuild import Kbuild
 from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
@@ -111,6 +112,10 @@ class Workspace:
 def workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
     """Yield a workspace with an empty `work` folder; keep `conf` for the next run if this one succeeds.
 
+    The folder in which kbuild compiles `conf` begins anew if a failed run, or one of another tree or
+    toolchain, wrote it.  After an edit, another patch or commit it stays: make compiles what these
+    changed, as they give files the current time.  It is not the kernel's build folder: `conf` there may be
+    of an older source, and would write an auto.conf of a config that is not final.
     Raises `UserError` if there is no kernel tree.
     """
     if not (settings.paths.linux / "Kconfig").is_file():
@@ -124,25 +129,13 @@ def workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
     remove_tree(made.work)
     made.work.mkdir(parents=True)
     made.log.unlink(missing_ok=True)
-    state = made.kbuild.state
-    stamp = _prepare_build_folder(made.build, state)
+    stamp, origin = made.build / CONF_STAMP, made.kbuild.origin(made.kbuild.tree)
+    if finished_builds.text_of(stamp) != origin:
+        nearest_build.begin_conf(made.build, settings.paths, made.kbuild.origin)
+    stamp.unlink(missing_ok=True)
+    made.build.mkdir(exist_ok=True)
     try:
         yield made
     finally:
         remove_tree(made.work)
-    write_atomic(stamp, state)
-
-
-def _prepare_build_folder(build: Path, state: str) -> Path:
-    """Make the folder in which kbuild compiles `conf`; return the path of the stamp for a good run.
-
-    The folder is emptied if an interrupted run or another tree wrote it.  It is not the kernel's
-    build folder: `conf` there may be of an older source, and would write an auto.conf of a
-    config that is not final.
-    """
-    stamp = build / ".tcbuild.state"
-    if not stamp.is_file() or stamp.read_text() != state:
-        remove_tree(build)
-    stamp.unlink(missing_ok=True)
-    build.mkdir(exist_ok=True)
-    return stamp
+    write_atomic(stamp, origin)

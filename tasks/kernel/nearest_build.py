@@ -9,6 +9,7 @@ that they were made from.  So only builds of the same tree count: of one archive
 which nobody has edited in place.
 A tree of a git repository is a copy of the one that the objects were made from
 (tasks/kernel/nearest_tree.py): files that differ are newer than these, so another commit counts, too.
+The folder in which Kconfig's `conf` is compiled begins as a copy, too.
 Command lines, lists of dependencies and symbolic links hold the paths of tree and build folder: in the copy,
 they are those of its own place.
 """
@@ -19,13 +20,15 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from tasks.config.kernel_source import SERIES, STAMP, UNPACKED_BY, is_tree, is_whole
+from tasks.config.kernel_source import CONF_STAMP, FINISHED, SERIES, STAMP, UNPACKED_BY, is_tree, is_whole
 from tasks.config.settings import Paths, Settings
 from tasks.kernel import finished_builds, nearest_tree
 from tasks.kernel.finished_builds import Changed
 from tasks.origins.sources.git import GitSource
+from tasks.util.files import remove_tree
 from tasks.util.log import logger
 
 DRAWN = (
@@ -93,11 +96,35 @@ def _copy(build: Path, paths: Paths, made: str) -> bool:
     return True
 
 
+def begin_conf(folder: Path, paths: Paths, origin: Callable[[Path], str]) -> None:
+    """Replace `folder`, where `conf` is compiled, by a copy of the one beside the tree that ours comes from.
+
+    origin: what the mark of such a folder says for a tree.  If there is no such folder, somebody uses it,
+    or has used it since that tree's build was finished, there is none here afterwards.
+    """
+    remove_tree(folder)
+    for build in nearest_tree.copied_from(paths.linux):
+        near = build.parent / folder.relative_to(paths.output)
+        mark = near / CONF_STAMP
+        try:
+            begun = mark.stat().st_mtime_ns
+            if begun > (build / FINISHED).stat().st_mtime_ns:
+                continue  # the tree there may have changed since it was copied
+            with finished_builds.copied(near, folder) as copy:
+                # A run that begins there takes the mark away, and writes another at its end.
+                same = mark.stat().st_mtime_ns == begun
+                if not same or mark.read_text() != origin(build.parent / paths.linux.name):
+                    raise Changed
+                _move_paths(copy, build, paths)
+        except (Changed, FileNotFoundError):
+            continue
+
+
 def _move_paths(copy: Path, old: Path, paths: Paths) -> None:
     """Name the profile's tree and build folder where kbuild has written them.
 
     These are command lines (`.NAME.cmd`), dependencies (`.NAME.d`), and symbolic links.
-    old: the build folder that `copy` is a copy of.
+    old: the build folder of the output folder that `copy` comes from.
     """
     output, build = os.fsencode(old.parent) + b"/", os.fsencode(paths.output) + b"/"
     # The folder of another kernel of the same tree has another name.

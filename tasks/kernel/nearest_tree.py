@@ -41,16 +41,16 @@ def copied_from(linux: Path) -> list[Path]:
     return [build] if same else []
 
 
-def begin(settings: Settings, stamp: str) -> None:
-    """Copy the nearest tree to `paths.linux`, if there is none yet.
+def begin(settings: Settings, stamp: str) -> bool:
+    """Copy the nearest tree to `paths.linux`, if there is none yet; tell whether that is the wanted tree.
 
     stamp: what `.tcbuild/source` of the wanted tree says.  An archive's tree must have the same patches.  Of
-    a repository the nearest is the one whose commit differs in the fewest files.
+    a repository the nearest is the one whose commit differs in the fewest files; its patches may differ.
     Raises `UserError` if a locked commit is not in the cache.
     """
     paths = settings.paths
     if (paths.linux / STAMP).exists():
-        return
+        return False
     near: dict[Path, int] = {}
     for mark in finished_builds.marks(settings):
         count = _distance(mark.parent.parent / "linux", settings, stamp)
@@ -60,7 +60,8 @@ def begin(settings: Settings, stamp: str) -> None:
         linux = mark.parent.parent / "linux"
         if tree_state.is_as_unpacked(linux) and _copy(mark, settings, stamp):
             logger.info(f"linux: begins with the files of {linux}: {near[mark]} differ")
-            return
+            return not isinstance(settings.profile.kernel.own_source, GitSource)
+    return False
 
 
 def _distance(linux: Path, settings: Settings, stamp: str) -> int | None:

@@ -80,8 +80,8 @@ def _unpack_and_patch(settings: Settings) -> None:
         # Without the stamp, the run after a killed one repeats this task from its start.
         (settings.paths.linux / STAMP).unlink(missing_ok=True)
     tree, source = settings.paths.linux, settings.profile.kernel.own_source
-    if not is_tree(source):
-        nearest_tree.begin(settings, identity(settings.paths, settings.profile))
+    if not is_tree(source) and nearest_tree.begin(settings, identity(settings.paths, settings.profile)):
+        return
     as_before = tree_state.is_as_unpacked(tree)
     tree_state.forget(tree)
     is_new = unpack_linux(settings)

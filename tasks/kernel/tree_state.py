@@ -11,7 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from tasks.config.kernel_source import BUILD_STAMP
+from tasks.config.kernel_source import BUILD_STAMP, CONF_STAMP
 from tasks.config.settings import Paths
 from tasks.util.files import write_atomic
 
@@ -27,12 +27,13 @@ def forget(tree: Path) -> None:
 
 
 def forget_objects(paths: Paths) -> None:
-    """Say that the objects in the build folders of the tree, also of further kernels of it, are of another.
+    """Say that the objects and `conf` made from the tree, also for further kernels of it, are of another.
 
     Files that are unpacked or copied may be older than they are, so that make would keep them.
     """
-    for stamp in paths.output.glob(f"build*/{BUILD_STAMP}"):
-        stamp.unlink(missing_ok=True)
+    for stamps in (f"build*/{BUILD_STAMP}", f"kconfig*/.build/{CONF_STAMP}"):
+        for stamp in paths.output.glob(stamps):
+            stamp.unlink(missing_ok=True)
 
 
 def record(tree: Path) -> None:

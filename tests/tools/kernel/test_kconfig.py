@@ -10,6 +10,7 @@ them are skipped without.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -20,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from tasks.config import profile
+from tasks.config.kernel_source import CONF_STAMP, FINISHED, STAMP
 from tasks.config.settings import Paths, Settings
-from tasks.kernel import install, kbuild, kconfig
+from tasks.kernel import install, kbuild, kconfig, nearest_tree, source_tree, tree_state
 from tasks.kernel.fragments import parse_config, read_fragment
 from tasks.origins.sources.file import FileSource
 from tasks.origins.sources.kernel_org import KernelOrgSource
@@ -265,6 +267,75 @@ def test_a_failing_run_leaves_the_last_good_files(small: Callable[..., Settings]
     assert "depends on EXT4_FS [=n]: unmet" in caught.value.detail
     assert {name: settings.paths.config.with_name(name).read_bytes() for name in files} == before
     assert sorted(path.name for path in settings.paths.config.parent.iterdir()) == [".build", *files]
+
+
+def test_conf_is_compiled_again_if_its_own_source_is_another(
+    small: Callable[..., Settings], apt_tree: Path, tmp_path: Path
+) -> None:
+    """An edited Kconfig file leaves it as it is; files of an unpacked tree may be older than it is."""
+    settings = small(apt_tree, "CONFIG_EXT4_FS=y\n")
+    settings.paths.linux.unlink()
+    tree = kconfig_part(apt_tree, tmp_path / "mine")
+    own = dataclasses.replace(settings.profile.kernel, source=FileSource(path=str(tree)))
+    settings = with_values(settings, profile=dataclasses.replace(settings.profile, kernel=own))
+    conf = settings.paths.config.with_name(".build") / "scripts/kconfig/conf"
+
+    def compiled() -> int:
+        source_tree.prepare(settings)
+        kconfig.complete_base(settings)
+        return conf.stat().st_mtime_ns
+
+    first = compiled()
+    with (tree / "init/Kconfig").open("a") as stream:
+        stream.write("\nconfig OF_MINE\n\tdef_bool y\n")
+    assert compiled() == first
+    assert "CONFIG_OF_MINE=y\n" in settings.paths.base_config.read_text()
+    with (tree / "scripts/kconfig/conf.c").open("a") as stream:
+        stream.write('\nconst char of_mine[] = "of mine";\n')
+    edited = compiled()
+    assert edited != first
+    assert b"of mine" in conf.read_bytes()
+    assert compiled() == edited
+    tree_state.forget_objects(settings.paths)
+    assert compiled() != edited
+
+
+def test_conf_is_taken_from_beside_the_tree_that_was_copied(
+    small: Callable[..., Settings], apt_tree: Path, tmp_path: Path
+) -> None:
+    first = small(apt_tree, "CONFIG_EXT4_FS=y\n")
+    first.paths.linux.unlink()
+    shutil.copytree(apt_tree, first.paths.linux, symlinks=True)
+    (first.paths.linux / STAMP).parent.mkdir()
+    (first.paths.linux / STAMP).write_text("linux.tar 1\n")
+    kconfig.complete_base(first)
+    first.paths.build.mkdir()
+    mark = first.paths.build / FINISHED
+    mark.touch()
+
+    def completed(name: str) -> str:
+        """Complete the base config by a copy of the tree, and return the log."""
+        copy = with_values(first, output=tmp_path / name)
+        shutil.copytree(first.paths.linux, copy.paths.linux, symlinks=True)
+        known = {"build": str(first.paths.build), "finished": mark.stat().st_mtime_ns}
+        (copy.paths.linux / nearest_tree.COPIED).write_text(json.dumps(known))
+        copy.paths.config.parent.mkdir()
+        kconfig.complete_base(copy)
+        assert copy.paths.base_config.read_bytes() == first.paths.base_config.read_bytes()
+        engine = copy.paths.config.with_name(".build")
+        texts = [path.read_text() for path in engine.rglob(".*") if path.is_file()]
+        assert texts and not [text for text in texts if str(first.paths.output) in text]
+        return (copy.paths.logs / "kconfig-base.log").read_text()
+
+    assert "scripts/kconfig/conf.o" not in completed("taken")
+    kconfig.complete_base(first)
+    assert "HOSTCC  scripts/kconfig/conf.o" in completed("later"), "its tree may be another since"
+    stamp = first.paths.config.with_name(".build") / CONF_STAMP
+    stamp.write_text("of another toolchain")
+    mark.touch()
+    assert "HOSTCC  scripts/kconfig/conf.o" in completed("another")
+    stamp.unlink()
+    assert "HOSTCC  scripts/kconfig/conf.o" in completed("used")
 
 
 def test_a_config_made_elsewhere_is_a_base(apt_tree: Path, tmp_path: Path) -> None:
