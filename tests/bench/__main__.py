@@ -39,8 +39,7 @@ def main(words: list[str] | None = None) -> None:
                 outcomes.append(measure.measure(make(), given.runs))
         grown = growth.measure(place, counts, given.runs, wanted)
     finally:
-        if not given.folder:
-            remove_tree(Path(folder))
+        remove_tree(Path(folder) / workplace.ASIDE if given.folder else Path(folder))
     print("\nours / theirs, of the medians; below 1x is better for us\n")
     notes = [f"{outcome.row.name}: {outcome.row.note}" for outcome in outcomes if outcome.row.note]
     parts = [table.comparison(outcomes), table.growth(grown), "\n".join(notes)]

@@ -290,7 +290,7 @@ class Rows:
 
         def fresh() -> None:
             state["value"] = next(self.values)
-            another.drop(another.settings.paths.output)
+            another.set_aside(another.settings.paths.output)
             change(another)
 
         there = self.place.ours("kernel", results, prepare=lambda: change(self.place))

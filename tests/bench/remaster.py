@@ -57,7 +57,7 @@ class Rows:
         make = Make(self.place)
 
         def fresh() -> None:
-            self.place.drop(self.place.settings.paths.output)
+            self.place.set_aside(self.place.settings.paths.output)
             self.place.empty_cache()
 
         self.place.run("iso")
