@@ -24,10 +24,11 @@ from tasks.util.files import scratch_folder, write_atomic
 from tasks.util.log import logger
 from tasks.vm import checks, junit, kernel_log, qemu, run, tap
 from tasks.vm.agent import Agent
-from tasks.vm.checks import Asker, Built
+from tasks.vm.checks import Built
 from tasks.vm.guest import Ended, Guest, GuestError
 from tasks.vm.machine import Accelerator, Firmware, Machine
 from tasks.vm.results import COMMAND, FOLDER, Record, Result, clear, leaves, save, whole
+from tasks.vm.run import Asker
 
 MEDIA = Path(__file__).with_name("media.toml")
 COMES_UP = "the system comes up"
@@ -225,7 +226,7 @@ class Boot:
     def ask(self, guest: Guest, agent: Agent, parts: list[Result]) -> None:
         """Add the results of a guest that boots to `parts`, up to where it is lost."""
         with _part(guest, parts, COMES_UP) as up:
-            asker = Asker(guest, agent if run.wait(guest, agent, qemu.BOOT_SECONDS) else None)
+            asker = run.wait(guest, agent, qemu.BOOT_SECONDS)
         if up.whole:
             for step in self.steps:
                 with _part(guest, parts, step.name) as made:
@@ -240,7 +241,7 @@ class Boot:
     def _end(self, asker: Asker, parts: list[Result]) -> None:
         """Keep and look at the kernel's log, and power off."""
         with _part(asker.guest, parts, kernel_log.NAME) as looked:
-            _, log, _ = asker.run(DMESG, "root", LOG_SECONDS)
+            _, log, _ = asker.ask(DMESG, "root", LOG_SECONDS)
             text = log.decode("utf-8", "replace")
             write_atomic(self.files / "dmesg.txt", text)
             looked.result = self._log(text)
@@ -287,7 +288,7 @@ def power_off(asker: Asker) -> None:
         asker.guest.power_off(OFF_SECONDS)
         return
     with suppress(Ended):
-        asker.run(b"#!/bin/sh\nexec poweroff\n", "root", OFF_SECONDS)
+        asker.ask(b"#!/bin/sh\nexec poweroff\n", "root", OFF_SECONDS)
     asker.guest.wait_for_end(OFF_SECONDS)
 
 

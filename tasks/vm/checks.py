@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shlex
 import time
@@ -19,11 +18,10 @@ from tasks.initramfs.embedded import with_dependencies
 from tasks.kernel.fragments import parse_config
 from tasks.origins.lock import load_lock
 from tasks.util.text import printable
-from tasks.vm import run
-from tasks.vm.agent import Agent
-from tasks.vm.guest import Guest, TimedOut
+from tasks.vm.guest import TimedOut
 from tasks.vm.machine import Firmware
 from tasks.vm.results import Result
+from tasks.vm.run import Asker
 
 GRACE = 60.0  # seconds that a guest gets besides to begin a program and to end it: this machine may be busy
 KILLED = (124, 137)  # the status of timeout(1), and that of a program that it has killed
@@ -107,23 +105,6 @@ class Built:
         return f"{limited}exec $with /bin/sh -c {shlex.quote(command)}\n".encode()
 
 
-@dataclass(frozen=True)
-class Asker:
-    """A guest that is up.  agent: None if its agent does not answer: then its serial console does."""
-
-    guest: Guest
-    agent: Agent | None
-
-    def run(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
-        """Run a program.  Returns its status, its output and its errors; raises as `Agent.run` does."""
-        output, errors = io.BytesIO(), io.BytesIO()
-        if self.agent:
-            status = self.agent.run(program, user, output.write, errors.write, None, seconds)
-        else:
-            status = run.run_on_console(self.guest, program, user, output.write, errors.write, seconds)
-        return status, output.getvalue(), errors.getvalue()
-
-
 def make(asker: Asker, check: Check, program: bytes) -> Result:
     """Run the program of a check, and return whether its answer is right.
 
@@ -131,7 +112,7 @@ def make(asker: Asker, check: Check, program: bytes) -> Result:
     """
     started = time.monotonic()
     try:
-        status, output, errors = asker.run(program, check.user, check.timeout + GRACE)
+        status, output, errors = asker.ask(program, check.user, check.timeout + GRACE)
     except TimedOut as error:
         message = f"did not end within {check.timeout} s, nor by SIGKILL"
         raise TimedOut(message, error.hint, error.detail) from None

@@ -27,10 +27,10 @@ from tasks.util.log import logger
 from tasks.util.text import printable
 from tasks.vm import boots, bundle, checks, ktap_results, qemu, results
 from tasks.vm.boots import Boot, Reports, Step
-from tasks.vm.checks import Asker
 from tasks.vm.guest import GuestError, TimedOut
 from tasks.vm.guest_kernel import GuestKernel, hint_for
 from tasks.vm.results import FOLDER, Record, Result, whole
+from tasks.vm.run import Asker
 
 NAME = "kselftest"
 AGENT = {"VIRTIO_CONSOLE": "virtio_console"}

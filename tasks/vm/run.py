@@ -11,7 +11,7 @@ import io
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,7 @@ from tasks.vm.guest import Ended, Guest, GuestError, Panicked, TimedOut
 from tasks.vm.machine import Firmware, Share
 
 AGENT_SECONDS = 15.0  # from the first shell's prompt
-FIX_ADDRESSES = "echo 0 > /proc/sys/kernel/randomize_va_space"
+FIX_ADDRESSES = b"#!/bin/sh\necho 0 > /proc/sys/kernel/randomize_va_space\n"
 """What `norandmaps` is for a kernel that QEMU loads (tasks/vm/machine.py)."""
 FIX_SECONDS = 60.0
 EXIT_PANICKED = 121
@@ -141,23 +141,17 @@ def run(
             crash_dump.on_panic(guest, paths, profile, wanted.dump),
             Agent(guest) as agent,
         ):
-            answers = wait(guest, agent, wanted.boot)
-            if wanted.shares and answers:
-                share.mount(agent, wanted.shares)
-            elif wanted.shares:
-                _mount_on_console(guest, wanted)
-            if remote and not answers:
+            asker = wait(guest, agent, wanted.boot)
+            if wanted.shares:
+                share.mount(asker, wanted.shares)
+            if remote and asker.agent is None:
                 raise GuestError("--ssh: the guest's agent does not answer")
             if remote:
                 remote.start(agent, guest.check)
             with _standard_input() as stream:
                 for number, program in enumerate(given):
-                    if answers:
-                        read = stream if number == 0 else None
-                        status = agent.run(program, wanted.user, output, errors, read, wanted.each)
-                    else:
-                        status = run_on_console(guest, program, wanted.user, output, errors, wanted.each)
-                    if status:
+                    read = stream if number == 0 else None
+                    if status := asker.run(program, wanted.user, output, errors, read, wanted.each):
                         return status
     return 0
 
@@ -173,21 +167,41 @@ def exit_code(error: UserError) -> int:
     return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILED)
 
 
-def wait(guest: Guest, agent: Agent, seconds: float) -> bool:
-    """Wait until the guest is up.  Returns whether its agent answers; if not, its shell does.
+@dataclass(frozen=True)
+class Asker:
+    """A guest that is up.  agent: None if its agent does not answer: then its serial console does."""
 
-    The programs of an emulated guest get fixed addresses then.  Raises `NoPrompt` if neither answers.
+    guest: Guest
+    agent: Agent | None
+
+    def run(
+        self, program: bytes, user: str, output: Sink, errors: Sink, given: IO[bytes] | None, seconds: float
+    ) -> int:
+        """Run a program; the arguments, the result and what is raised are those of `Agent.run`.
+
+        On the serial console, it has no input.
+        """
+        if self.agent:
+            return self.agent.run(program, user, output, errors, given, seconds)
+        return run_on_console(self.guest, program, user, output, errors, seconds)
+
+    def ask(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
+        """Run a program without input, and return its status, output and errors.  Raises as `run` does."""
+        output, errors = io.BytesIO(), io.BytesIO()
+        status = self.run(program, user, output.write, errors.write, None, seconds)
+        return status, output.getvalue(), errors.getvalue()
+
+
+def wait(guest: Guest, agent: Agent, seconds: float) -> Asker:
+    """Wait until the guest is up, and return it with what answers.
+
+    The programs of an emulated guest get fixed addresses then.  Raises `NoPrompt` if nothing answers.
     """
-    answers = _answers(guest, agent, seconds)
-    if not guest.machine.has_random_addresses:
-        return answers
-    # It is only slower if this fails.
-    if answers:
-        program = f"#!/bin/sh\n{FIX_ADDRESSES}\n".encode()
-        agent.run(program, "root", lambda _: None, lambda _: None, seconds=FIX_SECONDS)
-    else:
-        guest.run(f"sudo sh -c '{FIX_ADDRESSES}'", FIX_SECONDS, check=False)
-    return answers
+    asker = Asker(guest, agent if _answers(guest, agent, seconds) else None)
+    if guest.machine.has_random_addresses:
+        with suppress(GuestError):  # without it, all is only slower; a guest that is lost is told next
+            asker.ask(FIX_ADDRESSES, "root", FIX_SECONDS)
+    return asker
 
 
 def _answers(guest: Guest, agent: Agent, seconds: float) -> bool:
@@ -205,13 +219,6 @@ def _answers(guest: Guest, agent: Agent, seconds: float) -> bool:
         "/sbin/guest-agent): the commands run on its serial console, without input"
     )
     return False
-
-
-def _mount_on_console(guest: Guest, wanted: Wanted) -> None:
-    output, errors = io.BytesIO(), io.BytesIO()
-    program = share.mount_program(wanted.shares)
-    status = run_on_console(guest, program, "root", output.write, errors.write, wanted.each)
-    share.check_mounted(wanted.shares, status, output.getvalue(), errors.getvalue())
 
 
 def run_on_console(

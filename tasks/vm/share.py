@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, Protocol
 
 from tasks.config.profile import Profile
 from tasks.config.settings import Paths
@@ -25,7 +25,7 @@ from tasks.util.errors import UserError
 from tasks.util.log import logger
 from tasks.util.text import printable
 from tasks.vm import virtiofsd
-from tasks.vm.agent import Agent
+from tasks.vm.agent import Sink
 from tasks.vm.guest_kernel import GuestKernel, hint_for
 from tasks.vm.machine import Share
 
@@ -165,10 +165,19 @@ def choose(paths: Paths, profile: Profile, shares: Sequence[Share]) -> tuple[Sha
     return tuple(made)
 
 
-def mount(agent: Agent, shares: Sequence[Share]) -> None:
-    """Mount the folders by the guest's agent, and say how.  Raises `UserError` if one is not mounted."""
+class Runner(Protocol):
+    """What runs programs in a guest: its agent, or `run.Asker`."""
+
+    def run(
+        self, program: bytes, user: str, output: Sink, errors: Sink, given: IO[bytes] | None, seconds: float
+    ) -> int:
+        """Run a program; see `Agent.run`."""
+
+
+def mount(runner: Runner, shares: Sequence[Share]) -> None:
+    """Mount the folders in a guest, and say how.  Raises `UserError` if one is not mounted."""
     output, errors = io.BytesIO(), io.BytesIO()
-    status = agent.run(mount_program(shares), "root", output.write, errors.write, seconds=SECONDS)
+    status = runner.run(mount_program(shares), "root", output.write, errors.write, None, SECONDS)
     check_mounted(shares, status, output.getvalue(), errors.getvalue())
 
 

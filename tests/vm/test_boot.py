@@ -20,9 +20,10 @@ from tasks.util.checkout import CHECKOUT
 from tasks.util.errors import UserError
 from tasks.vm import boots, qemu, results
 from tasks.vm.boots import Reports
-from tasks.vm.checks import Asker, Built, make
+from tasks.vm.checks import Built, make
 from tasks.vm.guest import Guest, GuestError
 from tasks.vm.machine import Disk, Firmware, Machine, kvm_usable
+from tasks.vm.run import Asker
 from tests.support.built import built
 from tests.support.settings import both, with_values
 

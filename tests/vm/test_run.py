@@ -26,11 +26,12 @@ from tasks.util.checkout import CHECKOUT
 from tasks.vm import share, ssh, virtiofsd
 from tasks.vm.agent import Agent
 from tasks.vm.boots import Boot, steps
-from tasks.vm.checks import Asker, Built
+from tasks.vm.checks import Built
 from tasks.vm.guest import Ended, Guest, GuestError, TimedOut
 from tasks.vm.kselftest import Selection
 from tasks.vm.machine import Share
 from tasks.vm.results import Result
+from tasks.vm.run import Asker
 from tasks.vm.ssh import Remote
 from tests.support.built import built, with_source
 from tests.support.settings import both

@@ -18,8 +18,8 @@ from tasks.config.checks import PlacedCheck, built_in
 from tasks.config.profile import Extension, Profile
 from tasks.config.settings import Paths
 from tasks.config.sources import Core
-from tasks.vm import checks, run
-from tasks.vm.checks import Asker, Built
+from tasks.vm import checks
+from tasks.vm.checks import Built
 from tasks.vm.guest import GuestError, TimedOut
 from tasks.vm.machine import Firmware
 from tasks.vm.results import Result
@@ -121,7 +121,7 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
+    def ask(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
         path = self.folder / "program"
         path.write_bytes(program)
         path.chmod(0o755)
@@ -203,7 +203,7 @@ def test_the_program_leaves_nothing_behind(paths: Paths, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("error", [TimedOut("the command did not end within 75 s"), GuestError("x")])
 def test_a_guest_that_is_lost_is_told(error: GuestError) -> None:
     class Lost:
-        def run(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
+        def ask(self, program: bytes, user: str, seconds: float) -> tuple[int, bytes, bytes]:
             assert (program, user, seconds) == (b"p", "root", 10 + checks.GRACE)
             raise error
 
@@ -211,24 +211,3 @@ def test_a_guest_that_is_lost_is_told(error: GuestError) -> None:
     said = "did not end within 10 s, nor by SIGKILL" if isinstance(error, TimedOut) else "x"
     with pytest.raises(type(error), match=said):
         checks.make(Lost(), check, b"p")  # type: ignore[arg-type]
-
-
-def test_an_asker_takes_the_console_only_without_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    class Talking:
-        def run(self, program: bytes, user: str, output: Any, errors: Any, given: Any, seconds: float) -> int:
-            asked.append("agent")
-            output(b"o")
-            errors(b"e")
-            return 3
-
-    def on_console(guest: Any, program: bytes, user: str, output: Any, errors: Any, seconds: float) -> int:
-        asked.append("console")
-        output(b"o")
-        return 4
-
-    monkeypatch.setattr(run, "run_on_console", on_console)
-    assert Asker(None, Talking()).run(b"", "tc", 1.0) == (3, b"o", b"e")  # type: ignore[arg-type]
-    assert Asker(None, None).run(b"", "tc", 1.0) == (4, b"o", b"")  # type: ignore[arg-type]
-    assert asked == ["agent", "console"]

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,3 +164,24 @@ def test_a_serial_console_carries_every_byte(tmp_path: Path) -> None:
     status = run.run_on_console(shell, program, "tc", output.write, errors.write, 60.0)  # type: ignore[arg-type]
     assert (status, output.getvalue(), errors.getvalue()) == (9, told, b"e\n")
     assert shell.asked[0] == "sudo dmesg -n 1"
+
+
+def test_an_asker_takes_the_console_only_without_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Talking:
+        def run(self, program: bytes, user: str, output: Any, errors: Any, given: Any, seconds: float) -> int:
+            asked.append("agent")
+            output(b"o")
+            errors(b"e")
+            return 3
+
+    def on_console(guest: Any, program: bytes, user: str, output: Any, errors: Any, seconds: float) -> int:
+        asked.append("console")
+        output(b"o")
+        return 4
+
+    monkeypatch.setattr(run, "run_on_console", on_console)
+    assert run.Asker(None, Talking()).ask(b"", "tc", 1.0) == (3, b"o", b"e")  # type: ignore[arg-type]
+    assert run.Asker(None, None).ask(b"", "tc", 1.0) == (4, b"o", b"")  # type: ignore[arg-type]
+    assert asked == ["agent", "console"]
