@@ -100,7 +100,7 @@ class Workplace:
 
         ext4 takes no inode again within the first minutes after its file was removed, and looks at each of
         them for each new file (recently_deleted in fs/ext4/ialloc.c): after the 92,000 files of a tree, that
-        makes the next tree take five to ten times as long.
+        makes the next tree take four to eight times as long.
         """
         if folder.exists():
             aside = self.checkout.with_name(ASIDE)
