@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.kernel_source import CONF_STAMP
+from tasks.config.kernel_source import CONF_FOLDER, CONF_STAMP
 from tasks.config.settings import Settings
 from tasks.kernel import finished_builds, kbuild, nearest_build
 from tasks.kernel.kbuild import Kbuild
@@ -122,7 +122,7 @@ def workspace(settings: Settings, stage: str) -> Iterator[Workspace]:
         raise UserError(f"{settings.paths.linux} is not a kernel tree", "./doit linux")
     made = Workspace(
         kbuild.of_profile(settings),
-        build=settings.paths.config.with_name(".build"),
+        build=settings.paths.config.with_name(CONF_FOLDER),
         work=settings.paths.config.with_name(".work"),
         log=settings.paths.logs / f"{stage}.log",
     )

@@ -107,13 +107,14 @@ def begin_conf(folder: Path, paths: Paths, origin: Callable[[Path], str]) -> Non
         near = build.parent / folder.relative_to(paths.output)
         mark = near / CONF_STAMP
         try:
-            begun = mark.stat().st_mtime_ns
-            if begun > (build / FINISHED).stat().st_mtime_ns:
-                continue  # the tree there may have changed since it was copied
+            marked = mark.stat().st_mtime_ns
+            # Marked later, it may be of a tree that has changed since it was copied.
+            later = marked > (build / FINISHED).stat().st_mtime_ns
+            if later or mark.read_text() != origin(build.parent / paths.linux.name):
+                continue
             with finished_builds.copied(near, folder) as copy:
                 # A run that begins there takes the mark away, and writes another at its end.
-                same = mark.stat().st_mtime_ns == begun
-                if not same or mark.read_text() != origin(build.parent / paths.linux.name):
+                if mark.stat().st_mtime_ns != marked:
                     raise Changed
                 _move_paths(copy, build, paths)
         except (Changed, FileNotFoundError):

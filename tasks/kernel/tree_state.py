@@ -11,7 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from tasks.config.kernel_source import BUILD_STAMP, CONF_STAMP
+from tasks.config.kernel_source import BUILD_STAMP, CONF_FOLDER, CONF_STAMP
 from tasks.config.settings import Paths
 from tasks.util.files import write_atomic
 
@@ -31,7 +31,7 @@ def forget_objects(paths: Paths) -> None:
 
     Files that are unpacked or copied may be older than they are, so that make would keep them.
     """
-    for stamps in (f"build*/{BUILD_STAMP}", f"kconfig*/.build/{CONF_STAMP}"):
+    for stamps in (f"build*/{BUILD_STAMP}", f"kconfig*/{CONF_FOLDER}/{CONF_STAMP}"):
         for stamp in paths.output.glob(stamps):
             stamp.unlink(missing_ok=True)
 
